@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "util/source.h"
+
+#include <cpuid.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <time.h>
+#include <x86intrin.h>
+#include "util/checked.h"
+
+enum {
+	CALIBRATE_NS = 10 * 1000 * 1000,
+	CALIBRATE_TRIES = 5,
+};
+#define NS_PER_S 1000000000ull
+
+static uint64_t source_clock_ns(clockid_t clock)
+{
+	struct timespec ts;
+
+	clock_gettime(clock, &ts);
+	return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
+/* A TSC value and the time it belongs to: of a few tries the one with the shortest window, so
+ * that a preemption between the two readings does not count. */
+static void source_sample(uint64_t *tsc, uint64_t *ns)
+{
+	uint64_t best = UINT64_MAX;
+
+	for (int i = 0; i < CALIBRATE_TRIES; i++) {
+		uint64_t before = __rdtsc();
+		uint64_t now = source_clock_ns(CLOCK_MONOTONIC);
+		uint64_t window = __rdtsc() - before;
+
+		if (window < best) {
+			best = window;
+			*tsc = before + window / 2;
+			*ns = now;
+		}
+	}
+}
+
+static uint64_t source_measure_hz(void)
+{
+	uint64_t tsc0 = 0, ns0 = 0, tsc1 = 0, ns1 = 0;
+
+	source_sample(&tsc0, &ns0);
+	do {
+		nanosleep(&(struct timespec){ .tv_nsec = CALIBRATE_NS }, NULL);
+		source_sample(&tsc1, &ns1);
+	} while (ns1 - ns0 < CALIBRATE_NS);
+	return (uint64_t)((unsigned __int128)(tsc1 - tsc0) * NS_PER_S / (ns1 - ns0));
+}
+
+/* What the processor or the hypervisor under us says; 0 when they say nothing.
+ * Intel SDM vol. 2, CPUID leaves 0x15 and 0x16; 0x40000010 is the timing leaf that VMware
+ * defined and KVM can provide. */
+static uint64_t source_cpuid_hz(void)
+{
+	unsigned a, b, c, d;
+
+	__cpuid(1, a, b, c, d);
+	if (c >> 31 & 1) {
+		__cpuid(0x40000000, a, b, c, d);
+		if (a >= 0x40000010 && a < 0x40000100) {
+			__cpuid(0x40000010, a, b, c, d);
+			if (a)
+				return (uint64_t)a * 1000;
+		}
+		return 0; /* the native leaves may be the host's under a scaled TSC */
+	}
+	if (__get_cpuid_count(0x15, 0, &a, &b, &c, &d) && a && b && c)
+		return (uint64_t)c * b / a;
+	if (__get_cpuid_count(0x16, 0, &a, &b, &c, &d) && a)
+		return (uint64_t)(a & 0xffff) * 1000000;
+	return 0;
+}
+
+static bool source_has_invariant_tsc(void)
+{
+	unsigned a, b, c, d;
+
+	return __get_cpuid(0x80000007, &a, &b, &c, &d) && d >> 8 & 1;
+}
+
+static uint64_t source_host_now(struct source *s)
+{
+	return source_clock_ns(CLOCK_MONOTONIC) - container_of(s, struct source_host, s)->start_ns;
+}
+
+static uint64_t source_host_wall(struct source *s)
+{
+	return source_clock_ns(CLOCK_REALTIME);
+}
+
+static uint64_t source_host_tsc(struct source *s)
+{
+	return __rdtsc() - container_of(s, struct source_host, s)->start_tsc;
+}
+
+static void source_host_random(struct source *s, void *buf, size_t len)
+{
+	uint8_t *p = buf;
+
+	while (len) {
+		ssize_t n = getrandom(p, len, 0);
+
+		if (n < 0 && errno != EINTR)
+			abort(); /* cannot happen on Linux >= 3.17; predictable bytes would be worse */
+		if (n > 0) {
+			p += n;
+			len -= (size_t)n;
+		}
+	}
+}
+
+void source_host_init(struct source_host *h)
+{
+	*h = (struct source_host){
+		.s = {
+			.now_ns = source_host_now,
+			.wall_ns = source_host_wall,
+			.tsc = source_host_tsc,
+			.random = source_host_random,
+		},
+		.start_ns = source_clock_ns(CLOCK_MONOTONIC),
+		.start_tsc = __rdtsc(),
+	};
+	if (!source_has_invariant_tsc()) {
+		h->s.tsc = source_host_now;
+		h->s.tsc_hz = NS_PER_S;
+		return;
+	}
+	h->s.tsc_hz = source_cpuid_hz();
+	if (!h->s.tsc_hz)
+		h->s.tsc_hz = source_measure_hz();
+}
