@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "mem/gmem.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <linux/membarrier.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include "util/err.h"
+
+/* Order all threads of this process: what each has stored is visible to the caller, and what
+ * the caller has stored is seen by their next loads. It pairs with the flag load that every
+ * writer does after its store, which therefore needs no fence of its own. */
+static void gmem_order_threads(void)
+{
+	syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+}
+
+static void *gmem_map_table(uint64_t bytes)
+{
+	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+static uint64_t gmem_pages(const struct gmem *m)
+{
+	return m->size >> GMEM_PAGE_SHIFT;
+}
+
+static uint64_t gmem_log_words(const struct gmem *m)
+{
+	return (gmem_pages(m) + 63) / 64;
+}
+
+static int gmem_map_ram(struct gmem *m, struct err *err)
+{
+	m->fd = memfd_create("guest-ram", MFD_CLOEXEC);
+	if (m->fd < 0)
+		return err_set(err, -errno, "cannot create guest memory: %s", strerror(errno));
+	if (ftruncate(m->fd, (off_t)m->size) < 0)
+		return err_set(err, -ENOMEM, "cannot size guest memory to %" PRIu64 " MiB: %s",
+			       m->size >> 20, strerror(errno));
+	void *p = mmap(NULL, m->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, m->fd, 0);
+
+	if (p == MAP_FAILED)
+		return err_set(err, -ENOMEM, "cannot map %" PRIu64 " MiB of guest memory: %s",
+			       m->size >> 20, strerror(errno));
+	m->host = p;
+	madvise(p, m->size, MADV_HUGEPAGE);     /* a hint: refusal costs only speed */
+	return 0;
+}
+
+int gmem_new(struct gmem **out, uint64_t size, struct err *err)
+{
+	if (size < GMEM_MIN_SIZE || size > GMEM_MAX_SIZE || size % GMEM_PAGE_SIZE)
+		return err_set(err, -EINVAL, "guest memory of %" PRIu64 " bytes is not a multiple of 4 KiB "
+			       "from 1 MiB to 1 TiB", size);
+	AUTO(gmem_free) struct gmem *m = calloc(1, sizeof(*m));
+
+	if (!m)
+		return err_set(err, -ENOMEM, "out of memory");
+	m->fd = -1;
+	m->size = size;
+	m->low_size = size < GMEM_LOW_MAX ? size : GMEM_LOW_MAX;
+	if (syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) < 0)
+		return err_set(err, -errno, "the host kernel refuses membarrier(): %s", strerror(errno));
+	int r = gmem_map_ram(m, err);
+
+	if (r < 0)
+		return r;
+	m->page_flags = gmem_map_table(gmem_pages(m));
+	m->page_gen = gmem_map_table(gmem_pages(m) * sizeof(m->page_gen[0]));
+	if (!m->page_flags || !m->page_gen)
+		return err_set(err, -ENOMEM, "out of memory for the page table of guest memory");
+	*out = take_ptr(&m);
+	return 0;
+}
+
+void gmem_free(struct gmem *m)
+{
+	if (!m)
+		return;
+	if (m->host)
+		munmap(m->host, m->size);
+	if (m->page_flags)
+		munmap((void *)m->page_flags, gmem_pages(m));
+	if (m->page_gen)
+		munmap((void *)m->page_gen, gmem_pages(m) * sizeof(m->page_gen[0]));
+	if (m->dirty)
+		munmap((void *)m->dirty, gmem_log_words(m) * 8);
+	if (m->fd >= 0)
+		close(m->fd);
+	free(m);
+}
+
+int gmem_read(const struct gmem *m, gpa_t gpa, void *buf, size_t len)
+{
+	const void *p = gmem_ptr(m, gpa, len);
+
+	if (!p)
+		return -EFAULT;
+	memcpy(buf, p, len);
+	return 0;
+}
+
+int gmem_write(struct gmem *m, gpa_t gpa, const void *buf, size_t len)
+{
+	uint64_t off = gmem_offset(m, gpa, len);
+
+	if (off == UINT64_MAX)
+		return -EFAULT;
+	memcpy(m->host + off, buf, len);
+	gmem_wrote(m, off, len);
+	return 0;
+}
+
+int gmem_fill(struct gmem *m, gpa_t gpa, uint8_t byte, uint64_t len)
+{
+	uint64_t off = gmem_offset(m, gpa, len);
+
+	if (off == UINT64_MAX)
+		return -EFAULT;
+	memset(m->host + off, byte, len);
+	gmem_wrote(m, off, len);
+	return 0;
+}
+
+void gmem_wrote(struct gmem *m, uint64_t off, uint64_t len)
+{
+	if (!len)
+		return;
+	/* The compiler must not move the flag loads before the caller's store; the processor
+	 * may, and gmem_order_threads() makes up for that. */
+	atomic_signal_fence(memory_order_seq_cst);
+	for (uint64_t p = off >> GMEM_PAGE_SHIFT; p <= (off + len - 1) >> GMEM_PAGE_SHIFT; p++)
+		if (atomic_load_explicit(&m->page_flags[p], memory_order_relaxed))
+			gmem_note_write(m, p);
+}
+
+void gmem_note_write(struct gmem *m, uint64_t page)
+{
+	uint8_t flags = atomic_load_explicit(&m->page_flags[page], memory_order_acquire);
+
+	if (flags & GMEM_PAGE_CODE) {
+		/* What is stored to again and again is no longer code, or not only: its flag goes down,
+		 * and who wants to hear of stores raises it again. Down before the generation: see
+		 * icpu_watch_code(). */
+		uint32_t next = atomic_load_explicit(&m->page_gen[page], memory_order_relaxed) + 1;
+
+		if (next % GMEM_CODE_PATIENCE == 0)
+			atomic_fetch_and(&m->page_flags[page], (uint8_t)~GMEM_PAGE_CODE);
+		atomic_fetch_add_explicit(&m->page_gen[page], 1, memory_order_release);
+		if (m->code_written)
+			m->code_written(m->code_written_arg, page);
+	}
+	if (flags & GMEM_PAGE_CLEAN) {
+		/* Flag down before bit up: a fetch in between leaves a page that is not clean and
+		 * whose bit the next fetch finds. The other order could lose the page. */
+		atomic_fetch_and(&m->page_flags[page], (uint8_t)~GMEM_PAGE_CLEAN);
+		atomic_fetch_or(&m->dirty[page / 64], 1ull << (page % 64));
+	}
+}
+
+void gmem_flag_set(struct gmem *m, uint64_t page, enum gmem_page_flag flag)
+{
+	if (atomic_load_explicit(&m->page_flags[page], memory_order_acquire) & flag)
+		return;
+	atomic_fetch_or(&m->page_flags[page], (uint8_t)flag);
+	gmem_order_threads();
+}
+
+int gmem_log_start(struct gmem *m, struct err *err)
+{
+	/* Allocated once and kept: a late writer may still hold the pointer after a stop. */
+	if (!m->dirty)
+		m->dirty = gmem_map_table(gmem_log_words(m) * 8);
+	if (!m->dirty)
+		return err_set(err, -ENOMEM, "out of memory for the log of written guest pages");
+	for (uint64_t w = 0; w < gmem_log_words(m); w++)
+		atomic_store_explicit(&m->dirty[w], 0, memory_order_relaxed);
+	for (uint64_t p = 0; p < gmem_pages(m); p++)
+		atomic_fetch_or(&m->page_flags[p], GMEM_PAGE_CLEAN);
+	atomic_store(&m->is_logging, true);
+	gmem_order_threads();
+	return 0;
+}
+
+void gmem_log_fetch(struct gmem *m, uint64_t *bitmap)
+{
+	for (uint64_t w = 0; w < gmem_log_words(m); w++) {
+		uint64_t bits = atomic_load_explicit(&m->dirty[w], memory_order_relaxed) ?
+				atomic_exchange(&m->dirty[w], 0) : 0;
+
+		bitmap[w] = bits;
+		for (; bits; bits &= bits - 1)
+			atomic_fetch_or(&m->page_flags[w * 64 + (unsigned)__builtin_ctzll(bits)], GMEM_PAGE_CLEAN);
+	}
+	/* Stores that saw no flag are visible from here on, to whoever copies these pages. */
+	gmem_order_threads();
+}
+
+void gmem_log_stop(struct gmem *m)
+{
+	atomic_store(&m->is_logging, false);
+	for (uint64_t p = 0; p < gmem_pages(m); p++)
+		atomic_fetch_and(&m->page_flags[p], (uint8_t)~GMEM_PAGE_CLEAN);
+}

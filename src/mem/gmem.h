@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* gmem.h - the guest's physical memory, and the only way from a guest address to bytes.
+ *
+ * All RAM is one memfd, mapped once: guest RAM below the PCI hole first, the rest at 4 GiB.
+ * Any thread may translate and copy at any time; the guest is running and may rewrite every
+ * byte under the reader. Copy once, validate the copy, use the copy.
+ *
+ * Page flags. Each 4 KiB page has one byte of flags that writers look at *after* they have
+ * stored: if it is not 0, they call gmem_note_write(). A flag is raised by gmem_flag_set(),
+ * which orders all threads (membarrier), so that a store either is visible to whoever raised
+ * the flag or sees the flag. That makes the common store cost one byte load and no fence. */
+#ifndef MEM_GMEM_H
+#define MEM_GMEM_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+#include "util/cleanup.h"
+
+struct err;
+
+typedef uint64_t gpa_t;         /* guest-physical address */
+
+enum {
+	GMEM_PAGE_SHIFT = 12,
+	GMEM_PAGE_SIZE = 1 << GMEM_PAGE_SHIFT,
+};
+
+#define GMEM_LOW_MAX (3ull << 30)       /* RAM below the hole ends here at the latest */
+#define GMEM_HIGH_BASE (4ull << 30)     /* RAM above the hole starts here */
+#define GMEM_MIN_SIZE (1ull << 20)
+#define GMEM_MAX_SIZE (1ull << 40)
+
+enum { GMEM_CODE_PATIENCE = 16 };
+
+enum gmem_page_flag {
+	GMEM_PAGE_CODE = 1,     /* an engine holds decoded instructions of this page; goes down by
+				 * itself at every GMEM_CODE_PATIENCEth store (page_gen) */
+	GMEM_PAGE_CLEAN = 2,    /* the dirty log is on and this page has not been written since */
+};
+
+struct gmem {
+	uint8_t *host;                  /* start of the mapping of all RAM */
+	uint64_t size;                  /* bytes of RAM; multiple of GMEM_PAGE_SIZE */
+	uint64_t low_size;              /* bytes of it at guest address 0 */
+	int fd;                         /* the memfd */
+	_Atomic uint8_t *page_flags;    /* one per RAM page, index = offset in the memfd >> 12 */
+	_Atomic uint32_t *page_gen;     /* bumped whenever a GMEM_PAGE_CODE page is written */
+	_Atomic bool is_logging;        /* the dirty log is on */
+	/* Called after page_gen was bumped, by the writer's thread; NULL or set before guests run. */
+	void (*code_written)(void *arg, uint64_t page);
+	void *code_written_arg;
+	_Atomic uint64_t *dirty;        /* bitmap of written pages while logging, else NULL */
+};
+
+/* Create SIZE bytes of zeroed guest RAM. -EINVAL for a size that is zero, not a multiple of
+ * 4 KiB or out of bounds; -ENOMEM when the host refuses. */
+int gmem_new(struct gmem **out, uint64_t size, struct err *err);
+void gmem_free(struct gmem *m);         /* NULL is fine */
+DEFINE_AUTO(struct gmem *, gmem_free)
+
+/* Offset in the memfd of guest address GPA when [gpa, gpa+len) is RAM without a gap, else
+ * UINT64_MAX. */
+static inline uint64_t gmem_offset(const struct gmem *m, gpa_t gpa, uint64_t len)
+{
+	if (gpa < m->low_size && len <= m->low_size - gpa)
+		return gpa;
+	if (gpa >= GMEM_HIGH_BASE) {
+		uint64_t off = gpa - GMEM_HIGH_BASE, high = m->size - m->low_size;
+
+		if (off < high && len <= high - off)
+			return m->low_size + off;
+	}
+	return UINT64_MAX;
+}
+
+/* Guest address of an offset in the memfd (offset < size). */
+static inline gpa_t gmem_gpa(const struct gmem *m, uint64_t off)
+{
+	return off < m->low_size ? off : GMEM_HIGH_BASE + (off - m->low_size);
+}
+
+/* Host address of [gpa, gpa+len), or NULL unless all of it is RAM. Who stores through it
+ * calls gmem_wrote() afterwards. */
+static inline void *gmem_ptr(const struct gmem *m, gpa_t gpa, uint64_t len)
+{
+	uint64_t off = gmem_offset(m, gpa, len);
+
+	return off == UINT64_MAX ? NULL : m->host + off;
+}
+
+/* Copy; all or nothing. 0, or -EFAULT when any byte is not RAM. */
+int gmem_read(const struct gmem *m, gpa_t gpa, void *buf, size_t len) __attribute__((warn_unused_result));
+int gmem_write(struct gmem *m, gpa_t gpa, const void *buf, size_t len) __attribute__((warn_unused_result));
+int gmem_fill(struct gmem *m, gpa_t gpa, uint8_t byte, uint64_t len) __attribute__((warn_unused_result));
+
+/* After a store to [off, off+len) of the memfd by any means: tell the engines and the log. */
+void gmem_wrote(struct gmem *m, uint64_t off, uint64_t len);
+
+/* The slow half of gmem_wrote() for one page whose flags were seen not to be 0. */
+void gmem_note_write(struct gmem *m, uint64_t page);
+
+/* Raise FLAG on PAGE. On return every later store by any thread sees it, and every earlier
+ * store is visible to this thread. Cheap when it is up already. */
+void gmem_flag_set(struct gmem *m, uint64_t page, enum gmem_page_flag flag);
+
+/* Dirty log: on (all pages clean), fetch-and-clear into BITMAP (one bit per page, LE words,
+ * size/4096 bits) with pages clean again, off. One caller at a time. */
+int gmem_log_start(struct gmem *m, struct err *err);
+void gmem_log_fetch(struct gmem *m, uint64_t *bitmap);
+void gmem_log_stop(struct gmem *m);
+
+#endif

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "test.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include "mem/gmem.h"
+#include "util/endian.h"
+#include "util/err.h"
+
+static struct gmem *ram(uint64_t size)
+{
+	struct err err = ERR_INIT;
+	struct gmem *m = NULL;
+
+	if (gmem_new(&m, size, &err) < 0)
+		FAIL("%s", err.msg);
+	return m;
+}
+
+TEST(sizes_out_of_bounds_are_refused_with_a_sentence)
+{
+	const uint64_t bad[] = { 0, 4096, GMEM_MIN_SIZE + 1, GMEM_MAX_SIZE + 4096, UINT64_MAX };
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct gmem *m = NULL;
+		struct err err = ERR_INIT;
+
+		CHECK_EQ(gmem_new(&m, bad[i], &err), -EINVAL);
+		CHECK(!m);
+		CHECK_HAS(err.msg, "4 KiB");
+	}
+	gmem_free(NULL);
+}
+
+TEST(ranges_that_leave_ram_are_refused_whole)
+{
+	AUTO(gmem_free) struct gmem *m = ram(GMEM_MIN_SIZE);
+	uint8_t b[16] = { 1, 2, 3 };
+
+	CHECK_EQ(gmem_write(m, GMEM_MIN_SIZE - 16, b, 16), 0);
+	CHECK_EQ(gmem_write(m, GMEM_MIN_SIZE - 15, b, 16), -EFAULT);
+	CHECK_EQ(m->host[GMEM_MIN_SIZE - 15], 2);
+	CHECK_EQ(gmem_read(m, GMEM_MIN_SIZE, b, 1), -EFAULT);
+	CHECK_EQ(gmem_read(m, UINT64_MAX, b, 1), -EFAULT);
+	CHECK_EQ(gmem_read(m, UINT64_MAX - 7, b, 16), -EFAULT);
+	CHECK(!gmem_ptr(m, 0, UINT64_MAX));
+	CHECK_EQ(gmem_fill(m, 0, 0, GMEM_MIN_SIZE + 1), -EFAULT);
+}
+
+TEST(ram_above_3_gib_moves_to_4_gib_and_the_hole_is_not_ram)
+{
+	AUTO(gmem_free) struct gmem *m = ram(GMEM_LOW_MAX + (1 << 20));
+	uint8_t b = 0x5a;
+
+	CHECK_EQ(gmem_write(m, GMEM_HIGH_BASE, &b, 1), 0);
+	CHECK_EQ(m->host[GMEM_LOW_MAX], 0x5a);
+	CHECK_EQ(gmem_offset(m, GMEM_HIGH_BASE + (1 << 20), 1), UINT64_MAX);
+	CHECK_EQ(gmem_offset(m, GMEM_LOW_MAX, 1), UINT64_MAX);
+	CHECK_EQ(gmem_offset(m, GMEM_LOW_MAX - 1, 2), UINT64_MAX);
+	CHECK_EQ(gmem_offset(m, GMEM_HIGH_BASE - 1, 2), UINT64_MAX);
+	CHECK_EQ(gmem_gpa(m, GMEM_LOW_MAX), GMEM_HIGH_BASE);
+	CHECK_EQ(gmem_gpa(m, GMEM_LOW_MAX - 1), GMEM_LOW_MAX - 1);
+}
+
+TEST(a_write_to_a_code_page_bumps_its_generation_and_no_other)
+{
+	AUTO(gmem_free) struct gmem *m = ram(GMEM_MIN_SIZE);
+	uint8_t b[2] = { 0 };
+
+	gmem_flag_set(m, 2, GMEM_PAGE_CODE);
+	CHECK_EQ(gmem_write(m, 0x1fff, b, 1), 0);
+	CHECK_EQ(m->page_gen[2], 0);
+	CHECK_EQ(gmem_write(m, 0x1fff, b, 2), 0);
+	CHECK_EQ(m->page_gen[2], 1);
+	CHECK_EQ(gmem_write(m, 0x2fff, b, 0), 0);
+	CHECK_EQ(m->page_gen[2], 1);
+	CHECK_EQ(m->page_gen[1], 0);
+}
+
+TEST(a_code_page_that_is_written_again_and_again_loses_its_flag)
+{
+	AUTO(gmem_free) struct gmem *m = ram(GMEM_MIN_SIZE);
+	uint8_t b = 0;
+
+	gmem_flag_set(m, 2, GMEM_PAGE_CODE);
+	for (unsigned i = 1; i < GMEM_CODE_PATIENCE; i++)
+		CHECK_EQ(gmem_write(m, 0x2000, &b, 1), 0);
+	CHECK_EQ(m->page_flags[2], GMEM_PAGE_CODE);
+	CHECK_EQ(gmem_write(m, 0x2000, &b, 1), 0);
+	CHECK_EQ(m->page_flags[2], 0);
+	CHECK_EQ(m->page_gen[2], GMEM_CODE_PATIENCE);
+	CHECK_EQ(gmem_write(m, 0x2000, &b, 1), 0);
+	CHECK_EQ(m->page_gen[2], GMEM_CODE_PATIENCE);
+}
+
+TEST(the_dirty_log_names_each_written_page_once_per_fetch)
+{
+	AUTO(gmem_free) struct gmem *m = ram(GMEM_MIN_SIZE);
+	uint64_t map[4];
+	uint8_t b = 1;
+
+	CHECK_EQ(gmem_write(m, 0x3000, &b, 1), 0);
+	CHECK_EQ(gmem_log_start(m, NULL), 0);
+	CHECK_EQ(gmem_fill(m, 0x40fff, 1, 2), 0);
+	CHECK_EQ(gmem_fill(m, 0x40fff, 2, 2), 0);
+	gmem_log_fetch(m, map);
+	CHECK_EQ(map[0], 0);
+	CHECK_EQ(map[1], 3);
+	gmem_log_fetch(m, map);
+	CHECK_EQ(map[1], 0);
+	CHECK_EQ(gmem_write(m, 0x41000, &b, 1), 0);
+	gmem_log_fetch(m, map);
+	CHECK_EQ(map[1], 2);
+	gmem_log_stop(m);
+	CHECK_EQ(gmem_write(m, 0x41000, &b, 1), 0);
+	CHECK_EQ(gmem_log_start(m, NULL), 0);
+	gmem_log_fetch(m, map);
+	CHECK_EQ(map[1], 0);
+}
+
+struct writer {
+	struct gmem *m;
+	_Atomic bool is_done;
+};
+
+enum { N_WRITES = 300000 };
+
+static void *write_counter(void *arg)
+{
+	struct writer *w = arg;
+
+	for (uint64_t n = 1; n <= N_WRITES; n++)
+		if (gmem_write(w->m, 0x5000 + 8 * (n % 512), &n, 8) < 0)
+			break;
+	atomic_store(&w->is_done, true);
+	return NULL;
+}
+
+TEST(copying_what_the_log_names_never_loses_a_store)
+{
+	AUTO(gmem_free) struct gmem *m = ram(GMEM_MIN_SIZE);
+	struct writer w = { .m = m };
+	static uint8_t copy[4096];
+	uint64_t map[4];
+	pthread_t t;
+
+	CHECK_EQ(gmem_log_start(m, NULL), 0);
+	CHECK_EQ(pthread_create(&t, NULL, write_counter, &w), 0);
+	while (!atomic_load(&w.is_done)) {
+		gmem_log_fetch(m, map);
+		if (map[0] & 1 << 5)
+			memcpy(copy, m->host + 0x5000, sizeof(copy));
+	}
+	pthread_join(t, NULL);
+	gmem_log_fetch(m, map);
+	if (map[0] & 1 << 5)
+		memcpy(copy, m->host + 0x5000, sizeof(copy));
+	CHECK_MEM(copy, m->host + 0x5000, sizeof(copy));
+	CHECK_EQ(get_le64(copy + 8 * (N_WRITES % 512)), N_WRITES);
+}
