@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* aio_uring.c - host I/O through io_uring: one ring per image, completions signalled to the
+ * loop by an eventfd. What does not fit the ring waits in a list. Loop thread only. */
+#include "blk/blk_ops.h"
+
+#include <errno.h>
+#include <liburing.h>
+#include <string.h>
+#include "util/checked.h"
+#include "util/err.h"
+
+enum { URING_DEPTH = 128 };
+
+struct aio {
+	struct io_uring ring;
+	bool has_ring;
+	unsigned in_ring;
+	struct aio_job *waiting, **waiting_tail;        /* beyond URING_DEPTH, or refused for now */
+	int event_fd;
+};
+
+/* The kernel knows every operation that we use (5.6 and later). */
+static bool uring_has_ops(struct io_uring *ring)
+{
+	static const int ops[] = { IORING_OP_READV, IORING_OP_WRITEV, IORING_OP_FSYNC, IORING_OP_FALLOCATE };
+	struct io_uring_probe *p = io_uring_get_probe_ring(ring);
+	bool has = p;
+
+	for (unsigned i = 0; has && i < ARRAY_LEN(ops); i++)
+		has = io_uring_opcode_supported(p, ops[i]);
+	if (p)
+		io_uring_free_probe(p);
+	return has;
+}
+
+static void uring_close(struct aio *a)
+{
+	if (!a)
+		return;
+	if (a->has_ring)
+		io_uring_queue_exit(&a->ring);
+	free(a);
+}
+
+static int uring_setup(struct aio *a, struct err *err)
+{
+	int r = io_uring_queue_init(URING_DEPTH, &a->ring, 0);
+
+	if (r < 0)
+		return err_set(err, r, "io_uring does not work here: %s; use threads", strerror(-r));
+	a->has_ring = true;
+	if (!uring_has_ops(&a->ring))
+		return err_set(err, -EOPNOTSUPP, "io_uring of this kernel is too old; use threads");
+	r = io_uring_register_eventfd(&a->ring, a->event_fd);
+	if (r < 0)
+		return err_set(err, r, "io_uring takes no eventfd: %s; use threads", strerror(-r));
+	return 0;
+}
+
+static int uring_open(struct aio **out, int event_fd, struct err *err)
+{
+	struct aio *a = calloc(1, sizeof(*a));
+
+	if (!a)
+		return err_set(err, -ENOMEM, "out of memory");
+	a->event_fd = event_fd;
+	a->waiting_tail = &a->waiting;
+	int r = uring_setup(a, err);
+
+	if (r < 0)
+		uring_close(a);
+	else
+		*out = a;
+	return r;
+}
+
+static void uring_prepare(struct io_uring_sqe *sqe, const struct aio_job *j)
+{
+	switch (j->op) {
+	case AIO_READV:
+		io_uring_prep_readv(sqe, j->fd, j->iov, (unsigned)j->n_iov, j->off);
+		break;
+	case AIO_WRITEV:
+		io_uring_prep_writev(sqe, j->fd, j->iov, (unsigned)j->n_iov, j->off);
+		break;
+	case AIO_FDATASYNC:
+		io_uring_prep_fsync(sqe, j->fd, IORING_FSYNC_DATASYNC);
+		break;
+	case AIO_FALLOCATE:
+		io_uring_prep_fallocate(sqe, j->fd, j->mode, (off_t)j->off, (off_t)j->len);
+		break;
+	case AIO_BLKDISCARD:
+		io_uring_prep_nop(sqe);         /* not given to us: can_ioctl is false */
+		break;
+	}
+}
+
+/* Tell the kernel of what is queued. -EAGAIN and -EBUSY pass when completions are reaped, and
+ * with none in flight the next submit() or reap() tries again. */
+static void uring_kick(struct aio *a)
+{
+	int r;
+
+	do {
+		r = io_uring_submit(&a->ring);
+	} while (r == -EINTR);
+	if ((r < 0 || io_uring_sq_ready(&a->ring)) && a->in_ring == io_uring_sq_ready(&a->ring)) {
+		uint64_t one = 1;
+
+		/* Nothing in flight will wake the loop: come back by ourselves. */
+		if (write(a->event_fd, &one, sizeof(one)) < 0)
+			return;
+	}
+}
+
+/* Move waiting jobs into the ring while there is room. */
+static void uring_fill(struct aio *a)
+{
+	while (a->waiting && a->in_ring < URING_DEPTH) {
+		struct io_uring_sqe *sqe = io_uring_get_sqe(&a->ring);
+		struct aio_job *j = a->waiting;
+
+		if (!sqe)
+			break;
+		a->waiting = j->next;
+		if (!a->waiting)
+			a->waiting_tail = &a->waiting;
+		uring_prepare(sqe, j);
+		io_uring_sqe_set_data(sqe, j);
+		a->in_ring++;
+	}
+	if (io_uring_sq_ready(&a->ring))
+		uring_kick(a);
+}
+
+static void uring_submit(struct aio *a, struct aio_job *j)
+{
+	j->next = NULL;
+	*a->waiting_tail = j;
+	a->waiting_tail = &j->next;
+	uring_fill(a);
+}
+
+static void uring_reap(struct aio *a)
+{
+	struct io_uring_cqe *cqe;
+
+	while (io_uring_peek_cqe(&a->ring, &cqe) == 0) {
+		struct aio_job *j = io_uring_cqe_get_data(cqe);
+		int result = cqe->res;
+
+		io_uring_cqe_seen(&a->ring, cqe);
+		a->in_ring--;
+		j->done(j, result);     /* may submit more */
+	}
+	uring_fill(a);
+}
+
+const struct aio_ops aio_uring = {
+	.name = "io_uring",
+	.open = uring_open,
+	.submit = uring_submit,
+	.reap = uring_reap,
+	.close = uring_close,
+};
