@@ -1,0 +1,516 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* user.c - network without privileges: a passt process per device.
+ *
+ * passt(1) translates frames to sockets of the host; it brings DHCP, DNS and port forwards. It
+ * gets one end of a Unix stream socket pair (--fd), on which each frame follows its length as
+ * a big-endian 32-bit number. It ends when our end closes, so it cannot outlive this process;
+ * when it dies before, it is started again. It writes its process number to its standard
+ * output (--pid) once ports are bound, which tells that it is ready; its complaints are on
+ * standard error. Run by root, it becomes 'nobody' by itself. Runs on the loop thread. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "net/net_priv.h"
+#include "util/checked.h"
+#include "util/endian.h"
+#include "util/err.h"
+#include "util/log.h"
+#include "util/loop.h"
+
+extern char **environ;
+
+enum {
+	USER_LEN = 4,                           /* the length in front of a frame */
+	USER_FRAME_MAX = 65535,                 /* what passt sends and takes at most */
+	USER_RX_BUF = 2 * (USER_LEN + USER_FRAME_MAX),
+	USER_FORWARDS_MAX = 64,
+	USER_CHILD_FD = 3,                      /* the socket in the child */
+	USER_START_MS = 5000, USER_STOP_MS = 1000,
+	USER_IOV_MAX = 256,
+};
+#define USER_RETRY_FIRST_NS 1000000000ull
+#define USER_RETRY_MAX_NS 60000000000ull
+
+struct user {
+	struct net net;
+	struct net_forward forward[USER_FORWARDS_MAX];
+	unsigned n_forward;
+	pid_t pid;                      /* 0: not running */
+	struct loop_fd sock, pidfd, errors; /* fd < 0: not open */
+	struct loop_timer rx_again;     /* whole frames may be in rx_buf */
+	struct loop_timer retry;        /* start passt again */
+	uint64_t retry_ns;              /* wait before the next attempt */
+	bool was_refused;               /* net_send() has said -EAGAIN */
+	size_t tx_off, tx_len;          /* the rest of a frame that the socket took in part */
+	size_t rx_len;
+	uint8_t tx_buf[USER_LEN + USER_FRAME_MAX];
+	uint8_t rx_buf[USER_RX_BUF];
+};
+
+static struct user *user_of(struct net *n)
+{
+	return container_of(n, struct user, net);
+}
+
+/* ---- the process ---- */
+
+/* The last line of TEXT that says something: passt also reports that there is no syslog. */
+static void user_last_line(char *text, char *out, size_t cap)
+{
+	char *save = NULL;
+
+	snprintf(out, cap, "no reason given");
+	for (char *l = strtok_r(text, "\n", &save); l; l = strtok_r(NULL, "\n", &save))
+		if (*l && strncmp(l, "Failed to send", 14) && strncmp(l, "Don't run as root", 17))
+			snprintf(out, cap, "%s", l);
+}
+
+struct user_pipes {
+	int sock[2], ready[2], errors[2];       /* ours, the child's */
+};
+
+static void user_pipes_close(struct user_pipes *p)
+{
+	int *all[] = { p->sock, p->ready, p->errors };
+
+	for (unsigned i = 0; i < ARRAY_LEN(all); i++)
+		for (unsigned k = 0; k < 2; k++)
+			if (all[i][k] >= 0)
+				close(take_fd(&all[i][k]));
+}
+
+static int user_pipes_open(struct user_pipes *p, struct err *err)
+{
+	*p = (struct user_pipes){ { -1, -1 }, { -1, -1 }, { -1, -1 } };
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, p->sock) < 0 ||
+	    pipe2(p->ready, O_CLOEXEC) < 0 || pipe2(p->errors, O_CLOEXEC) < 0 ||
+	    /* passt opens /dev/stdout by name, perhaps as 'nobody' already */
+	    fchmod(p->ready[1], 0666) < 0 ||
+	    fcntl(p->sock[0], F_SETFL, O_NONBLOCK) < 0 || fcntl(p->errors[0], F_SETFL, O_NONBLOCK) < 0) {
+		int e = errno;
+
+		user_pipes_close(p);
+		return err_set(err, -e, "cannot set up a connection to passt: %s", strerror(e));
+	}
+	return 0;
+}
+
+/* ARGV for the options of U; the texts of forwards are kept in SPEC. */
+static void user_argv(const struct user *u, const char **argv, char spec[][80])
+{
+	static const char *const fixed[] = { "passt", "-f", "-q", "-P", "/dev/stdout", "--fd", "3" };
+	unsigned n = 0;
+
+	_Static_assert(USER_CHILD_FD == 3, "as in the arguments");
+	for (unsigned i = 0; i < ARRAY_LEN(fixed); i++)
+		argv[n++] = fixed[i];
+	for (unsigned i = 0; i < u->n_forward; i++) {
+		const struct net_forward *f = &u->forward[i];
+
+		snprintf(spec[i], sizeof(spec[i]), "%s%s%u:%u", f->host_addr, f->host_addr[0] ? "/" : "",
+			 f->host_port, f->guest_port);
+		argv[n++] = f->is_udp ? "-u" : "-t";
+		argv[n++] = spec[i];
+	}
+	argv[n] = NULL;
+}
+
+static int user_spawn(struct user *u, const struct user_pipes *p, struct err *err)
+{
+	const char *argv[8 + 2 * USER_FORWARDS_MAX];
+	char spec[USER_FORWARDS_MAX][80];
+	posix_spawn_file_actions_t fa;
+	posix_spawnattr_t attr;
+	sigset_t none, all;
+
+	user_argv(u, argv, spec);
+	sigemptyset(&none);
+	sigfillset(&all);
+	posix_spawnattr_init(&attr);
+	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
+	posix_spawnattr_setsigmask(&attr, &none);
+	posix_spawnattr_setsigdefault(&attr, &all);
+	posix_spawn_file_actions_init(&fa);
+	posix_spawn_file_actions_addopen(&fa, 0, "/dev/null", O_RDONLY, 0);
+	posix_spawn_file_actions_adddup2(&fa, p->ready[1], 1);
+	posix_spawn_file_actions_adddup2(&fa, p->errors[1], 2);
+	posix_spawn_file_actions_adddup2(&fa, p->sock[1], USER_CHILD_FD);
+
+	int e = posix_spawnp(&u->pid, "passt", &fa, &attr, (char *const *)argv, environ);
+
+	posix_spawn_file_actions_destroy(&fa);
+	posix_spawnattr_destroy(&attr);
+	if (!e)
+		return 0;
+	u->pid = 0;
+	if (e == ENOENT)
+		return err_set(err, -ENOENT, "the program 'passt' is not installed; install the package 'passt', "
+			       "or use net=tap or net=none");
+	return err_set(err, -e, "cannot start passt: %s", strerror(e));
+}
+
+/* Wait until the child is ready. The pipe ends when it gives up. */
+static int user_wait_ready(struct user *u, const struct user_pipes *p, struct err *err)
+{
+	struct pollfd pfd = { .fd = p->ready[0], .events = POLLIN };
+	char text[2048], line[256];
+	int r;
+
+	do
+		r = poll(&pfd, 1, USER_START_MS);
+	while (r < 0 && errno == EINTR);
+	if (r > 0 && read(p->ready[0], text, sizeof(text)) > 0)
+		return 0;
+	if (!r)
+		return err_set(err, -ETIMEDOUT, "passt is not ready after %d seconds", USER_START_MS / 1000);
+
+	ssize_t n = read(p->errors[0], text, sizeof(text) - 1);
+
+	text[n > 0 ? n : 0] = '\0';
+	user_last_line(text, line, sizeof(line));
+	if (strstr(line, "Failed to bind"))
+		return err_set(err, -EADDRINUSE, "a forwarded port is taken by another program or needs root "
+			       "(passt says: %s)", line);
+	return err_set(err, -EIO, "passt gave up: %s", line);
+}
+
+static void user_fd_close(struct loop_fd *h)
+{
+	int fd = h->fd;
+
+	loop_fd_del(h);
+	if (fd >= 0)
+		close(fd);
+	h->fd = -1;
+}
+
+/* End the child and forget what was under way. It goes by itself when the socket closes. */
+static void user_stop(struct user *u)
+{
+	static const int signals[] = { 0, SIGTERM, SIGKILL };
+
+	user_fd_close(&u->sock);
+	for (unsigned i = 0; u->pid && i < ARRAY_LEN(signals); i++) {
+		struct pollfd pfd = { .fd = u->pidfd.fd, .events = POLLIN };
+
+		if (signals[i])
+			kill(u->pid, signals[i]);
+		if (u->pidfd.fd >= 0)
+			poll(&pfd, 1, USER_STOP_MS);
+		if (waitpid(u->pid, NULL, signals[i] == SIGKILL ? 0 : WNOHANG) != 0)
+			u->pid = 0;
+	}
+	user_fd_close(&u->pidfd);
+	user_fd_close(&u->errors);
+	loop_timer_cancel(&u->rx_again);
+	u->tx_len = u->rx_len = 0;
+}
+
+static void user_event(struct loop_fd *h, unsigned events);
+static void user_died(struct loop_fd *h, unsigned events);
+static void user_complained(struct loop_fd *h, unsigned events);
+
+/* Watch FD (taken on success). */
+static int user_watch(struct user *u, struct loop_fd *h, int *fd, void (*fn)(struct loop_fd *h, unsigned events))
+{
+	int r = *fd < 0 ? -EBADF : loop_fd_add(u->net.loop, h, *fd, LOOP_IN, fn);
+
+	if (r < 0)
+		h->fd = -1;
+	else
+		take_fd(fd);
+	return r;
+}
+
+static int user_start(struct user *u, struct err *err)
+{
+	struct user_pipes p;
+	int r = user_pipes_open(&p, err);
+
+	if (r < 0)
+		return r;
+	r = user_spawn(u, &p, err);
+	if (!r) {
+		close(take_fd(&p.ready[1]));
+		close(take_fd(&p.errors[1]));
+		close(take_fd(&p.sock[1]));
+
+		AUTO_FD int pidfd = (int)syscall(SYS_pidfd_open, u->pid, 0);
+
+		r = user_watch(u, &u->pidfd, &pidfd, user_died);
+		if (!r)
+			r = user_watch(u, &u->sock, &p.sock[0], user_event);
+		if (r < 0)
+			err_set(err, r, "cannot watch passt: %s", strerror(-r));
+		else
+			r = user_wait_ready(u, &p, err);
+		if (!r)
+			r = user_watch(u, &u->errors, &p.errors[0], user_complained);
+	}
+	user_pipes_close(&p);
+	if (r < 0)
+		user_stop(u);
+	return r;
+}
+
+/* It has died: once more, after a while that grows with each failure. */
+static void user_down(struct user *u, const char *why)
+{
+	log_error("network backend passt %s; starting it again in %llu s", why,
+		  (unsigned long long)(u->retry_ns / 1000000000u));
+	user_stop(u);
+	loop_timer_set(&u->retry, loop_now_ns() + u->retry_ns);
+	u->retry_ns = u->retry_ns * 2 < USER_RETRY_MAX_NS ? u->retry_ns * 2 : USER_RETRY_MAX_NS;
+}
+
+static void user_died(struct loop_fd *h, unsigned events)
+{
+	user_down(container_of(h, struct user, pidfd), "has ended");
+}
+
+static void user_retry(struct loop_timer *t)
+{
+	struct user *u = container_of(t, struct user, retry);
+	struct err err = ERR_INIT;
+
+	if (user_start(u, &err) < 0) {
+		user_down(u, err.msg);
+		return;
+	}
+	log_info("passt is running again");
+	if (u->was_refused) {
+		u->was_refused = false;
+		u->net.client->writable(u->net.client);
+	}
+}
+
+static void user_complained(struct loop_fd *h, unsigned events)
+{
+	char text[1024], line[256];
+	ssize_t n = read(h->fd, text, sizeof(text) - 1);
+
+	if (n > 0) {
+		text[n] = '\0';
+		user_last_line(text, line, sizeof(line));
+		log_debug("passt: %s", line);
+	} else if (n == 0 || errno != EAGAIN) {
+		user_fd_close(h);
+	}
+}
+
+/* ---- frames ---- */
+
+static void user_set_events(struct user *u, unsigned set, unsigned clear)
+{
+	loop_fd_mod(&u->sock, (u->sock.events | set) & ~clear);
+}
+
+/* Hand over the whole frames in rx_buf. False: passt talks nonsense. */
+static bool user_deliver(struct user *u)
+{
+	struct net_client *c = u->net.client;
+	size_t at = 0;
+	bool is_good = true;
+
+	while (u->rx_len - at >= USER_LEN) {
+		uint32_t len = get_be32(u->rx_buf + at);
+
+		if (!len || len > USER_FRAME_MAX) {
+			is_good = false;
+			break;
+		}
+		if (u->rx_len - at - USER_LEN < len)
+			break;
+		if (!c->can_receive(c)) {
+			user_set_events(u, 0, LOOP_IN);
+			break;
+		}
+		c->receive(c, u->rx_buf + at + USER_LEN, len);
+		at += USER_LEN + len;
+	}
+	memmove(u->rx_buf, u->rx_buf + at, u->rx_len - at);
+	u->rx_len -= at;
+	return is_good;
+}
+
+/* Read and deliver once; epoll is level-triggered and comes back for the rest. */
+static void user_receive(struct user *u)
+{
+	ssize_t n = 1;
+
+	if (u->rx_len < sizeof(u->rx_buf))
+		n = recv(u->sock.fd, u->rx_buf + u->rx_len, sizeof(u->rx_buf) - u->rx_len, MSG_DONTWAIT);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0) {
+		user_down(u, "has closed its connection");
+		return;
+	}
+	if (u->rx_len < sizeof(u->rx_buf))
+		u->rx_len += (size_t)n;
+	if (!user_deliver(u))
+		user_down(u, "sent a frame of impossible length");
+	else
+		u->retry_ns = USER_RETRY_FIRST_NS;
+}
+
+static void user_rx_again(struct loop_timer *t)
+{
+	struct user *u = container_of(t, struct user, rx_again);
+
+	if (u->sock.fd >= 0 && !user_deliver(u))
+		user_down(u, "sent a frame of impossible length");
+}
+
+/* Send what is left of the last frame; true when nothing is. */
+static bool user_flush(struct user *u)
+{
+	while (u->tx_len) {
+		ssize_t n = send(u->sock.fd, u->tx_buf + u->tx_off, u->tx_len, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return false;   /* full, or dead: then the process number tells */
+		u->tx_off += (size_t)n;
+		u->tx_len -= (size_t)n;
+	}
+	return true;
+}
+
+static void user_event(struct loop_fd *h, unsigned events)
+{
+	struct user *u = container_of(h, struct user, sock);
+
+	if (events & LOOP_OUT && user_flush(u)) {
+		user_set_events(u, 0, LOOP_OUT);
+		if (u->was_refused) {
+			u->was_refused = false;
+			u->net.client->writable(u->net.client);
+		}
+	}
+	if (events & (LOOP_IN | LOOP_HUP))
+		user_receive(u);
+}
+
+/* Keep what the socket did not take: everything after the first SENT bytes. */
+static void user_keep_rest(struct user *u, const struct iovec *iov, int n_iov, size_t sent)
+{
+	u->tx_off = u->tx_len = 0;
+	for (int i = 0; i < n_iov; i++) {
+		size_t len = iov[i].iov_len, skip = sent < len ? sent : len;
+
+		memcpy(u->tx_buf + u->tx_len, (const uint8_t *)iov[i].iov_base + skip, len - skip);
+		u->tx_len += len - skip;
+		sent -= skip;
+	}
+}
+
+static int user_send(struct net *n, const struct iovec *iov, int n_iov)
+{
+	struct user *u = user_of(n);
+	struct iovec all[USER_IOV_MAX + 1];
+	uint8_t be_len[USER_LEN];
+	size_t len = 0;
+	ssize_t sent;
+
+	if (u->sock.fd < 0)
+		return -EPIPE;
+	if (n_iov < 1 || n_iov > USER_IOV_MAX)
+		return -EINVAL;
+	for (int i = 0; i < n_iov; i++) {
+		all[i + 1] = iov[i];
+		len += iov[i].iov_len;
+	}
+	if (!len || len > USER_FRAME_MAX)
+		return -EMSGSIZE;
+	if (u->tx_len) {
+		u->was_refused = true;
+		return -EAGAIN;
+	}
+	put_be32(be_len, (uint32_t)len);
+	all[0] = (struct iovec){ be_len, USER_LEN };
+
+	struct msghdr m = { .msg_iov = all, .msg_iovlen = (size_t)n_iov + 1 };
+
+	do
+		sent = sendmsg(u->sock.fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+	while (sent < 0 && errno == EINTR);
+	if (sent == (ssize_t)(len + USER_LEN))
+		return 0;
+	if (sent < 0 && errno != EAGAIN)
+		return -errno;
+	user_set_events(u, LOOP_OUT, 0);
+	if (sent < 0) {
+		u->was_refused = true;
+		return -EAGAIN;
+	}
+	user_keep_rest(u, all, n_iov + 1, (size_t)sent);
+	return 0;
+}
+
+static void user_rx_resume(struct net *n)
+{
+	struct user *u = user_of(n);
+
+	if (u->sock.fd < 0)
+		return;
+	user_set_events(u, LOOP_IN, 0);
+	if (u->rx_len >= USER_LEN)
+		loop_timer_set(&u->rx_again, 1);        /* soon, and not from inside this call */
+}
+
+static void user_close(struct net *n)
+{
+	struct user *u = user_of(n);
+
+	user_stop(u);
+	loop_timer_cancel(&u->retry);
+	free(u);
+}
+
+static int user_open(struct net **out, struct loop *loop, struct net_client *client,
+		     const struct net_options *o, struct err *err)
+{
+	if (o->n_forward > USER_FORWARDS_MAX)
+		return err_set(err, -EINVAL, "at most %d ports can be forwarded", USER_FORWARDS_MAX);
+
+	struct user *u = calloc(1, sizeof(*u));
+
+	if (!u)
+		return err_set(err, -ENOMEM, "out of memory");
+	u->net = (struct net){ .ops = &net_user_ops, .loop = loop, .client = client };
+	u->sock.fd = u->pidfd.fd = u->errors.fd = -1;
+	u->retry_ns = USER_RETRY_FIRST_NS;
+	loop_timer_init(loop, &u->rx_again, user_rx_again);
+	loop_timer_init(loop, &u->retry, user_retry);
+	if (o->n_forward)
+		memcpy(u->forward, o->forward, o->n_forward * sizeof(u->forward[0]));
+	u->n_forward = o->n_forward;
+
+	int r = user_start(u, err);
+
+	if (r < 0) {
+		free(u);
+		return r;
+	}
+	*out = &u->net;
+	return 0;
+}
+
+const struct net_ops net_user_ops = {
+	.kind = "user",
+	.open = user_open,
+	.send = user_send,
+	.rx_resume = user_rx_resume,
+	.close = user_close,
+};
