@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cpu.h - the whole contract between the machine and an engine.
+ *
+ * An engine executes guest instructions: `kvm`, `bt`, `interp`. One cpu_vm per machine,
+ * one vcpu per processor, one host thread per vcpu; that thread alone calls cpu_run(),
+ * cpu_get_state() and cpu_set_state() (or anyone while the vcpu is known to be stopped).
+ * cpu_kick(), cpu_interrupt(), cpu_nmi(), cpu_init_sipi() and cpu_msi() may come from any
+ * thread. The engine calls back into the machine through `struct cpu_host`, on the vcpu's
+ * thread and with no lock held. */
+#ifndef CPU_CPU_H
+#define CPU_CPU_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "cpu/x86/cpuid.h"
+#include "cpu/x86/state.h"
+#include "mem/gmem.h"
+#include "util/source.h"
+
+struct err;
+struct cpu_vm;
+struct vcpu;
+
+/* What the machine offers to an engine. All required unless marked. */
+struct cpu_host {
+	void *arg;
+	uint32_t (*pio_read)(void *arg, unsigned cpu, uint16_t port, unsigned size);
+	void (*pio_write)(void *arg, unsigned cpu, uint16_t port, unsigned size, uint32_t val);
+	uint64_t (*mmio_read)(void *arg, unsigned cpu, gpa_t gpa, unsigned size);
+	void (*mmio_write)(void *arg, unsigned cpu, gpa_t gpa, unsigned size, uint64_t val);
+	/* MSRs that belong to the platform, not to the engine: APIC base, TSC deadline,
+	 * x2APIC, paravirtual ones. 0, or -1: the guest gets #GP. */
+	int (*msr_read)(void *arg, unsigned cpu, uint32_t msr, uint64_t *val);
+	int (*msr_write)(void *arg, unsigned cpu, uint32_t msr, uint64_t val);
+	/* Interrupt acknowledge: the vector to deliver now, -1 when there is none that the
+	 * priority (TPR) allows. Software engines: LAPIC first, then PIC. Engines with their
+	 * own LAPIC: the PIC's (ExtINT). */
+	int (*intr_ack)(void *arg, unsigned cpu);
+	/* Would intr_ack() give a vector? No side effect. */
+	bool (*intr_pending)(void *arg, unsigned cpu);
+	/* CR8, the priority class of the LAPIC's TPR. Software engines only. */
+	unsigned (*cr8_read)(void *arg, unsigned cpu);
+	void (*cr8_write)(void *arg, unsigned cpu, unsigned val);
+	/* End of interrupt for a level-triggered VECTOR from an engine with its own LAPIC. */
+	void (*eoi)(void *arg, uint8_t vector);
+	/* The guest has moved its TSC: tsc_offset() is another one. Software engines only;
+	 * NULL: nobody cares. */
+	void (*tsc_changed)(void *arg, unsigned cpu);
+};
+
+struct cpu_config {
+	unsigned n_vcpus;
+	struct gmem *mem;
+	const struct x86_cpuid *cpuid;
+	const struct cpu_host *host;
+	struct source *source;
+};
+
+enum cpu_exit_reason {
+	CPU_EXIT_KICK,          /* cpu_kick() */
+	CPU_EXIT_SHUTDOWN,      /* triple fault: a PC resets */
+	CPU_EXIT_ERROR,         /* the engine cannot go on; err says why */
+};
+
+/* Counters of one vcpu since its creation. */
+struct cpu_stats {
+	uint64_t insns;         /* guest instructions executed; 0 when the engine cannot know */
+	uint64_t exits_pio, exits_mmio, exits_hlt, irqs, exceptions;
+	uint64_t tlb_misses, blocks_decoded, code_invalidations;
+};
+
+struct cpu_ops {
+	const char *name;       /* "interp" */
+	const char *summary;    /* one line for --help */
+	bool has_lapic;         /* brings its own LAPIC: the machine must not emulate one */
+	const struct x86_features *features;    /* what it can execute at most */
+	/* Can this host run it? 0, or -errno with the reason. EXPLICIT: the user asked for this
+	 * engine by name, so a slow one is accepted. */
+	int (*probe)(bool is_explicit, struct err *err);
+	int (*vm_new)(struct cpu_vm **out, const struct cpu_config *cfg, struct err *err);
+	void (*vm_free)(struct cpu_vm *vm);
+	struct vcpu *(*vcpu)(struct cpu_vm *vm, unsigned n);
+	enum cpu_exit_reason (*run)(struct vcpu *v, struct err *err);
+	void (*kick)(struct vcpu *v);
+	void (*interrupt)(struct vcpu *v);      /* intr_pending() may have become true */
+	void (*nmi)(struct vcpu *v);
+	void (*init)(struct vcpu *v);           /* INIT IPI */
+	void (*sipi)(struct vcpu *v, uint8_t vector);
+	void (*msi)(struct cpu_vm *vm, uint64_t addr, uint32_t data);   /* has_lapic only */
+	int (*get_state)(struct vcpu *v, struct x86_state *s, struct err *err);
+	int (*set_state)(struct vcpu *v, const struct x86_state *s, struct err *err);
+	void (*stats)(struct vcpu *v, struct cpu_stats *out);
+	/* Guest TSC less source_tsc(), as in struct x86_state. Any thread. Engines without a
+	 * LAPIC of their own. */
+	uint64_t (*tsc_offset)(struct vcpu *v);
+	/* has_lapic only, optional: let the kernel do port/MMIO doorbells and MSI by itself. */
+	int (*ioeventfd)(struct cpu_vm *vm, bool add, gpa_t gpa, unsigned size, int fd, struct err *err);
+	/* has_lapic only, optional: send the message ADDR/DATA each time the eventfd FD (borrowed until
+	 * removed) is signalled, without waking this process: for devices in other processes. An FD that is
+	 * known already gets another message. -ENOSPC when there are too many. */
+	int (*irqfd)(struct cpu_vm *vm, bool add, int fd, uint64_t addr, uint32_t data, struct err *err);
+	/* has_lapic only: the 1 KiB LAPIC register page, for saved state. Two MSRs ride in its
+	 * reserved words, 8 bytes each: IA32_APIC_BASE at 0x000 (0 on set: keep the one that is
+	 * there) and IA32_TSC_DEADLINE at 0x010. Set with NULL: power-on state, and the
+	 * engine's paravirtual clock off. */
+	int (*get_lapic)(struct vcpu *v, uint8_t regs[1024], struct err *err);
+	int (*set_lapic)(struct vcpu *v, const uint8_t regs[1024], struct err *err);
+	/* has_lapic only: the I/O APIC's pins changed; level-triggered VECTORs need eoi().
+	 * BITMAP of 256 bits. */
+	void (*eoi_exits)(struct cpu_vm *vm, const uint64_t bitmap[4]);
+};
+
+/* Engines in order of preference, NULL-terminated. */
+extern const struct cpu_ops *const cpu_engines[];
+
+/* The engine called NAME, or for "auto" the first whose probe succeeds; WHY (of WHY_LEN
+ * bytes) gets one line that explains the choice, for the log. */
+int cpu_engine_pick(const struct cpu_ops **out, const char *name, char *why, unsigned why_len, struct err *err);
+
+#endif
