@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The interpreter as an engine: life cycle, requests from other threads, state in and out. */
+#include "cpu/interp/interp.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include "cpu/interp/core.h"
+#include "cpu/x86/cpuid.h"
+#include "util/endian.h"
+#include "util/err.h"
+
+enum { DEFAULT_PHYS_BITS = 46 };
+
+static struct icpu *icpu_of(struct vcpu *v)
+{
+	return (struct icpu *)v;
+}
+
+/* Address bits beyond MAXPHYADDR (CPUID leaf 0x80000008). */
+static uint64_t engine_rsvd_phys(const struct x86_cpuid *t)
+{
+	unsigned bits = DEFAULT_PHYS_BITS;
+
+	for (unsigned i = 0; t && i < t->n; i++)
+		if (t->leaf[i].leaf == 0x80000008)
+			bits = t->leaf[i].eax & 0xff;
+	if (bits < 32 || bits > 52)
+		bits = DEFAULT_PHYS_BITS;
+	return ((1ull << 52) - 1) & ~((1ull << bits) - 1);
+}
+
+void *icpu_cache_map(size_t size)
+{
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (p == MAP_FAILED)
+		return NULL;
+	madvise(p, size, MADV_DONTDUMP);
+	return p;
+}
+
+void icpu_cache_unmap(void *p, size_t size)
+{
+	if (p)
+		munmap(p, size);
+}
+
+static void icpu_free(struct icpu *c)
+{
+	if (!c)
+		return;
+	iblock_cache_free(c->blocks);
+	pthread_cond_destroy(&c->park);
+	pthread_mutex_destroy(&c->park_lock);
+	icpu_cache_unmap(c, c->vm->cpu_size);
+}
+
+static struct icpu *icpu_new(struct cpu_vm *vm, unsigned index)
+{
+	struct icpu *c = icpu_cache_map(vm->cpu_size);
+
+	if (!c)
+		return NULL;
+	c->vm = vm;
+	c->index = index;
+	c->host = vm->cfg.host;
+	c->mem = vm->cfg.mem;
+	c->code_epoch = 1;
+	c->rsvd_phys = engine_rsvd_phys(vm->cfg.cpuid);
+	c->missing = X86_F_BORROWED & ~x86_host_features();
+	c->block_page[0] = c->block_page[1] = UINT64_MAX;
+	pthread_mutex_init(&c->park_lock, NULL);
+	pthread_cond_init(&c->park, NULL);
+	c->blocks = iblock_cache_new();
+	if (!c->blocks) {
+		icpu_free(c);
+		return NULL;
+	}
+	x86_state_reset(&c->s, index == 0);
+	icpu_mode_changed(c);
+	atomic_store(&c->req, ICPU_REQ_RECHECK);
+	return c;
+}
+
+static void interp_vm_free(struct cpu_vm *vm)
+{
+	if (!vm)
+		return;
+	for (unsigned i = 0; vm->cpu && i < vm->n; i++)
+		icpu_free(vm->cpu[i]);
+	free(vm->cpu);
+	pthread_mutex_destroy(&vm->split_lock);
+	free(vm);
+}
+
+int icpu_vm_new(struct cpu_vm **out, const struct cpu_config *cfg, size_t cpu_size, struct err *err)
+{
+	struct cpu_vm *vm = calloc(1, sizeof(*vm));
+
+	if (!vm)
+		return err_set(err, -ENOMEM, "out of memory");
+	vm->cfg = *cfg;
+	vm->n = cfg->n_vcpus;
+	vm->cpu_size = cpu_size;
+	pthread_mutex_init(&vm->split_lock, NULL);
+	vm->cpu = calloc(vm->n, sizeof(vm->cpu[0]));
+	for (unsigned i = 0; vm->cpu && i < vm->n; i++) {
+		vm->cpu[i] = icpu_new(vm, i);
+		if (!vm->cpu[i])
+			break;
+	}
+	if (!vm->cpu || (vm->n && !vm->cpu[vm->n - 1])) {
+		interp_vm_free(vm);
+		return err_set(err, -ENOMEM, "out of memory for %u virtual processors", cfg->n_vcpus);
+	}
+	*out = vm;
+	return 0;
+}
+
+static int interp_vm_new(struct cpu_vm **out, const struct cpu_config *cfg, struct err *err)
+{
+	return icpu_vm_new(out, cfg, sizeof(struct icpu), err);
+}
+
+static int interp_probe(bool is_explicit, struct err *err)
+{
+	(void)is_explicit;
+	(void)err;
+	return 0;
+}
+
+static struct vcpu *interp_vcpu(struct cpu_vm *vm, unsigned n)
+{
+	return (struct vcpu *)vm->cpu[n];
+}
+
+static void interp_kick(struct vcpu *v) { icpu_request(icpu_of(v), ICPU_REQ_KICK); }
+static void interp_interrupt(struct vcpu *v) { icpu_request(icpu_of(v), ICPU_REQ_INTR); }
+/* One NMI runs and one waits: two that come before the first is delivered are both due. */
+static void interp_nmi(struct vcpu *v)
+{
+	struct icpu *c = icpu_of(v);
+
+	if (icpu_request(c, ICPU_REQ_NMI) & ICPU_REQ_NMI)
+		icpu_request(c, ICPU_REQ_NMI_AGAIN);
+}
+
+static void interp_init(struct vcpu *v) { icpu_request(icpu_of(v), ICPU_REQ_INIT); }
+
+static void interp_sipi(struct vcpu *v, uint8_t vector)
+{
+	atomic_store(&icpu_of(v)->sipi_vector, vector);
+	icpu_request(icpu_of(v), ICPU_REQ_SIPI);
+}
+
+static int interp_get_state(struct vcpu *v, struct x86_state *s, struct err *err)
+{
+	struct icpu *c = icpu_of(v);
+
+	(void)err;
+	*s = c->s;
+	put_le64(s->xsave + X86_XS_BV, (get_le64(s->xsave + X86_XS_BV) & ~7ull) | icpu_xinuse(c));
+	s->nmi_pending |= (atomic_load(&c->req) & ICPU_REQ_NMI) != 0;
+	if (atomic_load(&c->req) & ICPU_REQ_SIPI)
+		s->sipi_vector = atomic_load(&c->sipi_vector);
+	return 0;
+}
+
+static int interp_set_state(struct vcpu *v, const struct x86_state *s, struct err *err)
+{
+	struct icpu *c = icpu_of(v);
+
+	(void)err;
+	c->s = *s;
+	c->s.rflags |= X86_FLAGS_FIXED;
+	if (!(get_le64(c->s.xsave + X86_XS_BV) & 4))    /* AVX: in its initial state */
+		memset(c->s.xsave + X86_XS_AVX, 0, 256);
+	c->intr_maybe = true;
+	c->watch_hits = 0;
+	c->is_traced = false;
+	icpu_mode_changed(c);
+	icpu_debug_changed(c);
+	icpu_tlb_flush(c, false);
+	atomic_fetch_and(&c->req, ~(uint32_t)ICPU_REQ_NMI);
+	icpu_request(c, ICPU_REQ_RECHECK);
+	return 0;
+}
+
+static void interp_stats(struct vcpu *v, struct cpu_stats *out)
+{
+	*out = icpu_of(v)->stats;
+}
+
+static uint64_t interp_tsc_offset(struct vcpu *v)
+{
+	return __atomic_load_n(&icpu_of(v)->s.tsc_offset, __ATOMIC_RELAXED);
+}
+
+const struct cpu_ops cpu_interp = {
+	.name = "interp",
+	.summary = "interpreter in software: runs everywhere, exactly, slowly",
+	.features = &x86_features_interp,
+	.probe = interp_probe,
+	.vm_new = interp_vm_new,
+	.vm_free = interp_vm_free,
+	.vcpu = interp_vcpu,
+	.run = interp_run,
+	.kick = interp_kick,
+	.interrupt = interp_interrupt,
+	.nmi = interp_nmi,
+	.init = interp_init,
+	.sipi = interp_sipi,
+	.get_state = interp_get_state,
+	.set_state = interp_set_state,
+	.stats = interp_stats,
+	.tsc_offset = interp_tsc_offset,
+};

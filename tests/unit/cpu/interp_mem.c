@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Paging, memory, locked operations and strings of the interpreter. */
+#include "cpu/interp_rig.h"
+
+#include <pthread.h>
+#include "test.h"
+
+enum { A = 1 << 5, D = 1 << 6, P = 1, W = 2, U = 4 };
+
+static uint64_t mem64(struct rig *r, uint64_t gpa)
+{
+	uint64_t v;
+
+	memcpy(&v, gmem_ptr(r->mem, gpa, 8), 8);
+	return v;
+}
+
+static void expect_pf(struct rig *r, uint64_t cr2, unsigned code)
+{
+	struct icpu_event ev = rig_fault(r);
+
+	CHECK_EQ(ev.vector, X86_EXC_PF);
+	CHECK_EQ(ev.code, code);
+	CHECK_EQ(r->c->s.cr2, cr2);
+}
+
+/* mov [rbx], rax ; mov rax, [rbx] at RIG_CODE */
+#define STORE 0x48, 0x89, 0x03
+#define LOAD 0x48, 0x8b, 0x03
+
+TEST(page_faults_carry_the_right_error_code)
+{
+	struct rig r;
+
+	rig_init(&r, 1);
+	RIG_CODE_BYTES(&r, STORE, LOAD);
+	r.c->s.gpr[X86_RBX] = RIG_DATA;
+	*rig_pte(&r, RIG_DATA) = 0;
+	expect_pf(&r, RIG_DATA, X86_PF_W);
+	*rig_pte(&r, RIG_DATA) = RIG_DATA | P | U;
+	expect_pf(&r, RIG_DATA, X86_PF_W | X86_PF_P);
+	r.c->s.rip = RIG_CODE + 3;
+	*rig_pte(&r, RIG_DATA) = RIG_DATA | P | 1ull << 51;
+	expect_pf(&r, RIG_DATA, X86_PF_RSVD | X86_PF_P);
+	r.c->s.seg[X86_SS].attr |= 3 << X86_SEG_DPL_SHIFT;
+	r.c->s.seg[X86_CS].attr |= 3 << X86_SEG_DPL_SHIFT;
+	icpu_mode_changed(r.c);
+	*rig_pte(&r, RIG_DATA) = RIG_DATA | P | W;
+	expect_pf(&r, RIG_DATA, X86_PF_U | X86_PF_P);
+	*rig_pte(&r, RIG_CODE) = RIG_CODE | P | U | 1ull << 63;
+	icpu_tlb_flush(r.c, false);
+	expect_pf(&r, RIG_CODE + 3, X86_PF_U | X86_PF_P | X86_PF_I);
+	rig_fini(&r);
+}
+
+TEST(supervisor_writes_to_read_only_pages_depend_on_wp)
+{
+	struct rig r;
+
+	rig_init(&r, 1);
+	RIG_CODE_BYTES(&r, STORE);
+	r.c->s.gpr[X86_RBX] = RIG_DATA;
+	*rig_pte(&r, RIG_DATA) = RIG_DATA | P;
+	r.c->s.cr0 &= ~(uint64_t)X86_CR0_WP;
+	rig_steps(&r, 1);
+	r.c->s.cr0 |= X86_CR0_WP;
+	icpu_tlb_flush(r.c, false);
+	r.c->s.rip = RIG_CODE;
+	expect_pf(&r, RIG_DATA, X86_PF_W | X86_PF_P);
+	rig_fini(&r);
+}
+
+TEST(smap_lets_the_kernel_at_user_pages_only_with_ac)
+{
+	struct rig r;
+
+	rig_init(&r, 1);
+	RIG_CODE_BYTES(&r, LOAD);
+	*rig_pte(&r, RIG_CODE) = RIG_CODE | P | W;      /* SMEP later: not a user page */
+	r.c->s.cr4 |= X86_CR4_SMAP | X86_CR4_SMEP;
+	icpu_tlb_flush(r.c, false);
+	r.c->s.gpr[X86_RBX] = RIG_DATA;
+	expect_pf(&r, RIG_DATA, X86_PF_P);
+	r.c->s.rflags |= X86_AC;
+	rig_steps(&r, 1);
+	r.c->s.rflags &= ~(uint64_t)X86_AC;
+	r.c->s.rip = RIG_CODE;
+	expect_pf(&r, RIG_DATA, X86_PF_P);
+	r.c->s.rip = RIG_DATA;
+	expect_pf(&r, RIG_DATA, X86_PF_P | X86_PF_I);
+	rig_fini(&r);
+}
+
+TEST(accessed_and_dirty_bits_are_set_as_accesses_happen)
+{
+	struct rig r;
+
+	rig_init(&r, 1);
+	RIG_CODE_BYTES(&r, LOAD, STORE);
+	r.c->s.gpr[X86_RBX] = RIG_DATA;
+	CHECK_EQ(*rig_pte(&r, RIG_DATA) & (A | D), 0);
+	rig_steps(&r, 1);
+	CHECK_EQ(*rig_pte(&r, RIG_DATA) & (A | D), A);
+	rig_steps(&r, 1);
+	CHECK_EQ(*rig_pte(&r, RIG_DATA) & (A | D), A | D);
+	CHECK_EQ(mem64(&r, RIG_PD) & (A | D), A);
+	rig_fini(&r);
+}
+
+TEST(a_faulting_walk_sets_no_accessed_bit_at_the_leaf)
+{
+	struct rig r;
+
+	rig_init(&r, 1);
+	RIG_CODE_BYTES(&r, STORE);
+	r.c->s.gpr[X86_RBX] = RIG_DATA;
+	*rig_pte(&r, RIG_DATA) = RIG_DATA | P | U;
+	rig_fault(&r);
+	CHECK_EQ(*rig_pte(&r, RIG_DATA), RIG_DATA | P | U);
+	rig_fini(&r);
+}
+
+TEST(a_store_across_pages_faults_before_it_writes_anything)
+{
+	struct rig r;
+
+	rig_init(&r, 1);
+	RIG_CODE_BYTES(&r, STORE);
+	r.c->s.gpr[X86_RBX] = RIG_DATA + 0xffc;
+	r.c->s.gpr[X86_RAX] = 0x1122334455667788;
+	*rig_pte(&r, RIG_DATA + 0x1000) = 0;
+	expect_pf(&r, RIG_DATA + 0x1000, X86_PF_W);
+	CHECK_EQ(mem64(&r, RIG_DATA + 0xff8), 0);
+	*rig_pte(&r, RIG_DATA + 0x1000) = (RIG_DATA + 0x5000) | P | W;
+	rig_steps(&r, 1);
+	CHECK_EQ(mem64(&r, RIG_DATA + 0xff8), 0x5566778800000000);
+	CHECK_EQ(mem64(&r, RIG_DATA + 0x5000), 0x11223344);
+	rig_fini(&r);
+}
+
+TEST(read_modify_write_of_a_read_only_page_reports_a_write)
+{
+	struct rig r;
+
+	rig_init(&r, 1);
+	RIG_CODE_BYTES(&r, 0x48, 0x01, 0x03);   /* add [rbx], rax */
+	r.c->s.gpr[X86_RBX] = RIG_DATA;
+	r.c->s.rflags = X86_FLAGS_FIXED | X86_OF;
+	*rig_pte(&r, RIG_DATA) = RIG_DATA | P;
+	expect_pf(&r, RIG_DATA, X86_PF_P | X86_PF_W);
+	CHECK_EQ(r.c->s.rflags, X86_FLAGS_FIXED | X86_OF);
+	rig_fini(&r);
+}
+
+TEST(non_canonical_addresses_are_gp_and_ss_for_the_stack)
+{
+	struct rig r;
+
+	rig_init(&r, 1);
+	RIG_CODE_BYTES(&r, LOAD, 0x50);         /* ; push rax */
+	r.c->s.gpr[X86_RBX] = 0x800000000000;
+	CHECK_EQ(rig_fault(&r).vector, X86_EXC_GP);
+	r.c->s.gpr[X86_RBX] = 0x7ffffffffffc;
+	CHECK_EQ(rig_fault(&r).vector, X86_EXC_GP);
+	r.c->s.rip += 3;
+	r.c->s.gpr[X86_RSP] = 0x8000000000000000;
+	CHECK_EQ(rig_fault(&r).vector, X86_EXC_SS);
+	CHECK_EQ(r.c->s.gpr[X86_RSP], 0x8000000000000000);
+	rig_fini(&r);
+}
+
+TEST(a_large_page_goes_with_one_invlpg_anywhere_in_it)
+{
+	struct rig r;
+
+	rig_init(&r, 1);
+	RIG_CODE_BYTES(&r, LOAD);
+	r.c->s.gpr[X86_RBX] = 0x200000 + RIG_DATA;
+	rig_steps(&r, 1);
+	memset(gmem_ptr(r.mem, RIG_PD + 8, 8), 0, 8);
+	icpu_tlb_flush_page(r.c, 0x3ff000);
+	r.c->s.rip = RIG_CODE;
+	expect_pf(&r, 0x200000 + RIG_DATA, 0);
+	rig_fini(&r);
+}
+
+TEST(global_pages_survive_a_flush_that_keeps_them_and_others_do_not)
+{
+	struct rig r;
+
+	rig_init(&r, 1);
+	RIG_CODE_BYTES(&r, LOAD);
+	*rig_pte(&r, RIG_DATA) |= 1 << 8;
+	r.c->s.gpr[X86_RBX] = RIG_DATA;
+	rig_steps(&r, 1);
+	r.c->s.gpr[X86_RBX] = RIG_DATA + 0x1000;
+	r.c->s.rip = RIG_CODE;
+	rig_steps(&r, 1);
+	*rig_pte(&r, RIG_DATA) = *rig_pte(&r, RIG_DATA + 0x1000) = 0;
+	icpu_tlb_flush(r.c, true);
+	r.c->s.rip = RIG_CODE;
+	expect_pf(&r, RIG_DATA + 0x1000, 0);
+	r.c->s.gpr[X86_RBX] = RIG_DATA;
+	rig_steps(&r, 1);
+	icpu_tlb_flush(r.c, false);
+	r.c->s.rip = RIG_CODE;
+	expect_pf(&r, RIG_DATA, 0);
+	rig_fini(&r);
+}
+
+TEST(devices_see_naturally_aligned_pieces)
+{
+	struct rig r;
+
+	rig_init(&r, 1);
+	RIG_CODE_BYTES(&r, STORE, LOAD);
+	r.c->s.gpr[X86_RBX] = RIG_MMIO + 8;
+	r.c->s.gpr[X86_RAX] = 0x1122334455667788;
+	rig_steps(&r, 1);
+	CHECK_EQ(r.n_mmio, 1);
+	CHECK_EQ(r.mmio_size, 8);
+	CHECK_EQ(r.mmio_last, 0x1122334455667788);
+	r.c->s.rip = RIG_CODE;
+	r.c->s.gpr[X86_RBX] = RIG_MMIO + 6;
+	rig_steps(&r, 1);
+	CHECK_EQ(r.n_mmio, 4);          /* 2 + 4 + 2 */
+	CHECK_EQ(r.mmio_gpa, RIG_MMIO_GPA + 12);
+	CHECK_EQ(r.mmio_last, 0x1122);
+	r.mmio_value = 0xf0e0d0c0b0a09080;
+	r.c->s.gpr[X86_RBX] = RIG_MMIO + 16;
+	rig_steps(&r, 1);
+	CHECK_EQ(r.c->s.gpr[X86_RAX], 0xf0e0d0c0b0a09080);
+	rig_fini(&r);
+}
+
+/* --- locked ------------------------------------------------------------------------------ */
+
+enum { LOCKED_LOOPS = 100000 };
+
+static void *step_until_halt(void *arg)
+{
+	struct vcpu *v = arg;
+	struct icpu *c = (struct icpu *)v;
+	struct icpu_event ev;
+
+	while (c->s.mp_state == X86_MP_RUNNABLE)
+		if (rig_engine.step(v, &ev))
+			break;
+	return NULL;
+}
+
+/* Both vcpus add to ADDR; it must not lose one. */
+static void locked_adds(uint64_t addr)
+{
+	/* l: lock inc qword [rbx]; lock xadd [rbx], rax (rax = 1 again); dec ecx; jnz l; hlt */
+	struct rig r;
+	pthread_t t[2];
+
+	rig_init(&r, 2);
+	RIG_CODE_BYTES(&r, 0xf0, 0x48, 0xff, 0x03, 0xb8, 1, 0, 0, 0, 0xf0, 0x48, 0x0f, 0xc1, 0x03,
+		       0xff, 0xc9, 0x75, 0xee, 0xf4);
+	for (unsigned i = 0; i < 2; i++) {
+		struct icpu *c = (struct icpu *)rig_engine.ops->vcpu(r.vm, i);
+
+		c->s.gpr[X86_RBX] = addr;
+		c->s.gpr[X86_RCX] = LOCKED_LOOPS;
+		CHECK_EQ(pthread_create(&t[i], NULL, step_until_halt, c), 0);
+	}
+	pthread_join(t[0], NULL);
+	pthread_join(t[1], NULL);
+	CHECK_EQ(r.c->s.gpr[X86_RCX], 0);
+	uint64_t v;
+
+	memcpy(&v, gmem_ptr(r.mem, addr, 8), 8);
+	CHECK_EQ(v, 4 * LOCKED_LOOPS);
+	rig_fini(&r);
+}
+
+TEST(locked_adds_of_two_vcpus_are_atomic)
+{
+	locked_adds(RIG_DATA);
+}
+
+TEST(locked_adds_across_a_page_are_atomic)
+{
+	locked_adds(RIG_DATA + 0xffd);
+}
+
+TEST(cmpxchg16b_needs_alignment_and_exchanges_whole)
+{
+	struct rig r;
+	uint64_t *p;
+
+	rig_init(&r, 1);
+	RIG_CODE_BYTES(&r, 0xf0, 0x48, 0x0f, 0xc7, 0x0f);       /* lock cmpxchg16b [rdi] */
+	r.c->s.gpr[X86_RDI] = RIG_DATA + 8;
+	CHECK_EQ(rig_fault(&r).vector, X86_EXC_GP);
+	p = gmem_ptr(r.mem, RIG_DATA, 16);
+	p[0] = 1;
+	p[1] = 2;
+	r.c->s.gpr[X86_RDI] = RIG_DATA;
+	r.c->s.gpr[X86_RAX] = 1;
+	r.c->s.gpr[X86_RDX] = 3;
+	r.c->s.gpr[X86_RBX] = 5;
+	r.c->s.gpr[X86_RCX] = 6;
+	rig_steps(&r, 1);
+	CHECK_EQ(r.c->s.rflags & X86_ZF, 0);
+	CHECK_EQ(r.c->s.gpr[X86_RDX], 2);
+	CHECK_EQ(p[1], 2);
+	r.c->s.rip = RIG_CODE;
+	rig_steps(&r, 1);
+	CHECK(r.c->s.rflags & X86_ZF);
+	CHECK_EQ(p[0], 5);
+	CHECK_EQ(p[1], 6);
+	rig_fini(&r);
+}
+
+/* --- strings ------------------------------------------------------------------------------- */
+
+TEST(rep_movs_stops_at_the_faulting_element_and_goes_on_after_it)
+{
+	struct rig r;
+	uint8_t *s, *d;
+
+	rig_init(&r, 1);
+	RIG_CODE_BYTES(&r, 0xf3, 0xa5);         /* rep movsd */
+	s = gmem_ptr(r.mem, RIG_DATA, 0x4000);
+	d = s + 0x5000;
+	for (unsigned i = 0; i < 0x3000; i++)
+		s[i] = (uint8_t)(i * 7 + (i >> 8));
+	r.c->s.gpr[X86_RSI] = RIG_DATA + 2;     /* elements cross pages on the source side */
+	r.c->s.gpr[X86_RDI] = RIG_DATA + 0x5000;
+	r.c->s.gpr[X86_RCX] = 0xa00;
+	*rig_pte(&r, RIG_DATA + 0x7000) = 0;
+	expect_pf(&r, RIG_DATA + 0x7000, X86_PF_W);
+	CHECK_EQ(r.c->s.gpr[X86_RCX], 0x200);
+	CHECK_EQ(r.c->s.gpr[X86_RSI], RIG_DATA + 2 + 0x2000);
+	CHECK_EQ(r.c->s.gpr[X86_RDI], RIG_DATA + 0x7000);
+	CHECK_EQ(r.c->s.rip, RIG_CODE);
+	*rig_pte(&r, RIG_DATA + 0x7000) = (RIG_DATA + 0x7000) | P | W;
+	rig_steps(&r, 1);
+	CHECK_EQ(r.c->s.gpr[X86_RCX], 0);
+	CHECK_MEM(d, s + 2, 0x2800);
+	rig_fini(&r);
+}
+
+TEST(overlapping_rep_movs_repeats_the_pattern_as_byte_order_demands)
+{
+	static const struct { uint8_t op[3]; unsigned size; int distance; } cases[] = {
+		{ { 0xf3, 0xa4 }, 1, 1 }, { { 0xf3, 0xa4 }, 1, 3 }, { { 0xf3, 0xa5 }, 4, 6 }, { { 0xf3, 0xa5 }, 4, 2 },
+		{ { 0xf3, 0x48, 0xa5 }, 8, 8 }, { { 0xf3, 0x48, 0xa5 }, 8, -5 }, { { 0xf3, 0xa4 }, 1, -1 },
+	};
+
+	for (unsigned k = 0; k < sizeof(cases) / sizeof(cases[0]); k++) {
+		static uint8_t want[0x3000];
+		unsigned size = cases[k].size, n = 3000 / size;
+		struct rig r;
+
+		rig_init(&r, 1);
+		uint8_t *m = gmem_ptr(r.mem, RIG_DATA, sizeof(want));
+
+		for (unsigned i = 0; i < sizeof(want); i++)
+			m[i] = want[i] = (uint8_t)(i * 13 + (i >> 8));
+		for (unsigned i = 0; i < n; i++) {
+			uint8_t e[8];
+
+			memcpy(e, want + 0xe00 + i * size, size);
+			memcpy(want + 0xe00 + cases[k].distance + (int)(i * size), e, size);
+		}
+		rig_code(&r, RIG_CODE, cases[k].op, 3);
+		r.c->s.gpr[X86_RSI] = RIG_DATA + 0xe00;
+		r.c->s.gpr[X86_RDI] = (uint64_t)(RIG_DATA + 0xe00 + cases[k].distance);
+		r.c->s.gpr[X86_RCX] = n;
+		rig_steps(&r, 1);
+		CHECK_EQ(r.c->s.gpr[X86_RCX], 0);
+		CHECK_MEM(m, want, sizeof(want));
+		rig_fini(&r);
+	}
+}
+
+TEST(backward_rep_stos_and_repne_scas_leave_exact_registers)
+{
+	struct rig r;
+
+	rig_init(&r, 1);
+	/* std; rep stosw; cld; repne scasb */
+	RIG_CODE_BYTES(&r, 0xfd, 0xf3, 0x66, 0xab, 0xfc, 0xf2, 0xae);
+	r.c->s.gpr[X86_RAX] = 0x4142;
+	r.c->s.gpr[X86_RDI] = RIG_DATA + 0x1002;
+	r.c->s.gpr[X86_RCX] = 4;
+	rig_steps(&r, 2);
+	CHECK_EQ(r.c->s.gpr[X86_RDI], RIG_DATA + 0xffa);
+	CHECK_EQ(mem64(&r, RIG_DATA + 0xffc), 0x4142414241424142);
+	r.c->s.gpr[X86_RCX] = 100;
+	r.c->s.gpr[X86_RAX] = 0x41;
+	rig_steps(&r, 2);
+	CHECK_EQ(r.c->s.gpr[X86_RDI], RIG_DATA + 0xffe);
+	CHECK_EQ(r.c->s.gpr[X86_RCX], 96);
+	CHECK(r.c->s.rflags & X86_ZF);
+	rig_fini(&r);
+}
+
+TEST(rep_with_a_zero_count_touches_nothing)
+{
+	struct rig r;
+
+	rig_init(&r, 1);
+	RIG_CODE_BYTES(&r, 0xf3, 0xa6);         /* repe cmpsb */
+	r.c->s.rflags = X86_FLAGS_FIXED | X86_CF;
+	rig_steps(&r, 1);
+	CHECK_EQ(r.c->s.rflags, X86_FLAGS_FIXED | X86_CF);
+	CHECK_EQ(r.c->s.rip, RIG_CODE + 2);
+	rig_fini(&r);
+}
+
+TEST(address_size_32_wraps_string_addresses_and_clears_upper_halves)
+{
+	struct rig r;
+
+	rig_init(&r, 1);
+	RIG_CODE_BYTES(&r, 0x67, 0xf3, 0xaa);   /* rep stosb with edi, ecx */
+	r.c->s.gpr[X86_RDI] = 0xffffffff00000000 | RIG_DATA;
+	r.c->s.gpr[X86_RCX] = 0xffffffff00000005;
+	r.c->s.gpr[X86_RAX] = 0x99;
+	rig_steps(&r, 1);
+	CHECK_EQ(r.c->s.gpr[X86_RDI], RIG_DATA + 5);
+	CHECK_EQ(r.c->s.gpr[X86_RCX], 0);
+	CHECK_EQ(mem64(&r, RIG_DATA), 0x9999999999);
+	rig_fini(&r);
+}
