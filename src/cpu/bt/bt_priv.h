@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* bt_priv.h - what the files of the translator share; docs/design/bt.md explains the model.
+ *
+ * A *fragment* is the translation of up to BT_FRAG_MAX guest instructions that follow each other in
+ * one page. In it the guest's general registers are the host's own, RSP included; GS is the base of
+ * struct bt_cpu. Between fragments R10 and R11 lie in memory, and the host's are scratch.
+ *
+ * Owner: the vcpu's thread owns all of struct bt_cpu but the queue. Nothing here is shared between
+ * vcpus: each has its own cache. */
+#ifndef CPU_BT_BT_PRIV_H
+#define CPU_BT_BT_PRIV_H
+
+#include <stddef.h>
+#include "cpu/bt/emit.h"
+#include "cpu/interp/core.h"
+
+enum {
+	BT_FRAG_MAX = 40,               /* guest instructions */
+	BT_IND_BITS = 14,
+	BT_CODE_BYTES = 32 << 20,
+	BT_ARENA_BYTES = 28 << 20,
+	BT_HASH_BITS = 16,
+	BT_FRAG_CODE_ROOM = BT_FRAG_MAX * 512,
+	BT_QUEUE = 32,
+};
+
+/* What a translation depends on besides its bytes and addresses. The low bits are icpu_priv(). */
+enum bt_key {
+	BT_KEY_USER = 1, BT_KEY_AC = 2, BT_KEY_PRIV = 3,
+	BT_KEY_SSE = 4,                 /* SSE instructions may run, and raise no exception */
+	BT_N_KEYS = 8,
+};
+
+/* Guest code at one linear page in one physical page. */
+struct bt_page {
+	uint64_t va, page;              /* linear address; number in the memfd */
+	uint8_t key;
+	uint32_t id;                    /* odd; what struct itlb_inline holds */
+	struct bt_page *next_va, *next_page;    /* in the hash chains */
+	struct bt_frag *frags;
+	uint32_t gen;                   /* of the physical page, not newer than any of frags */
+	uint64_t split;                 /* fragments that start in this 64th of the page check each access */
+};
+
+/* Entries are offsets in the code cache; emitted one after the other:
+ *	ientry  from indirect jumps: R10 is the target, flags are in flags_ax; checks R10
+ *	xentry  from another page, flags in the host; saves flags if they are live
+ *	lentry  from another page or the dispatcher: checks that the page is still mapped here
+ *	entry   polls
+ *	body */
+struct bt_frag {
+	uint64_t va;
+	struct bt_page *page;
+	struct bt_frag *next_hash, *next_page;
+	struct bt_link *in;             /* links that have been made to it */
+	uint32_t ientry, xentry, lentry, entry, body;
+	uint16_t n_bytes;
+	bool needs_flags;               /* flags are live at its start */
+	uint8_t n_crossings;            /* of a page boundary by a group of accesses */
+	uint8_t bytes[];                /* the code it was made from */
+};
+
+enum bt_link_kind { BT_LINK_FORWARD, BT_LINK_BACKWARD, BT_LINK_PAGE };
+
+/* A direct jump out of a fragment. */
+struct bt_link {
+	uint64_t va;
+	struct bt_link *next_in;
+	struct bt_frag *to;             /* NULL: goes to its exit */
+	uint32_t at;                    /* of the 32-bit displacement */
+	uint32_t exit;
+	uint8_t kind;
+	bool has_slot;                  /* flags are in flags_ax when it is taken (else in the host) */
+};
+
+/* A place where the interpreter can take over for one instruction. */
+struct bt_site {
+	struct iop op;
+	uint64_t rip, next;
+	uint64_t page;                  /* of the fragment */
+	uint32_t resume;                /* where to go on when the next instruction is NEXT; 0: leave */
+	bool uses_vec;
+	/* It checks a group of accesses: SPAN bytes from register BASE plus LO on. */
+	struct bt_frag *group;          /* the fragment, or NULL */
+	uint8_t base;
+	int32_t lo;
+	uint32_t span;
+};
+
+struct bt_queue {
+	pthread_mutex_t lock;           /* guards all */
+	unsigned n;
+	bool is_full;                   /* more than fit: assume everything */
+	struct { uint64_t page; bool is_new; } item[BT_QUEUE];  /* is_new: began to hold code */
+};
+
+struct bt_cpu {
+	struct icpu i;
+	/* read and written by translated code and thunks */
+	struct bt_cpu *self;
+	uint64_t host_rsp;
+	const uint8_t *target;          /* where bt_enter goes, where a call-out resumes */
+	uint32_t flags_ax;              /* guest flags: AH as LAHF has them, AL = OF */
+	uint32_t exit_link;             /* arena offset of the link that was taken; 0: none */
+	uint32_t site;                  /* arena offset of the site calling out, or of the last indirect jump */
+	uint32_t host_mxcsr;
+	uint8_t vec_live;               /* guest XMM and MXCSR are in the host's registers */
+	uint8_t want_vec;               /* on resuming: load them */
+	uint8_t exit_indirect;          /* left through an empty slot of ind[] */
+	const uint8_t *ind[BT_N_KEYS][1 << BT_IND_BITS];
+	/* not seen by code */
+	struct bt_cache *cache;
+	struct bt_queue queue;
+	struct bt_frag *split;          /* crosses pages too often: to be translated without groups */
+	unsigned frag_max;              /* instructions per fragment: BT_FRAG_MAX, or 1 for tests */
+};
+
+static inline struct bt_cpu *bt_of(struct icpu *c) { return (struct bt_cpu *)c; }
+
+#define BT_OFF(field) ((uint32_t)offsetof(struct bt_cpu, field))
+#define BT_GPR(r) ((uint32_t)(offsetof(struct bt_cpu, i.s.gpr) + 8u * (r)))
+
+/* The common pieces of code, emitted once (thunk.c). */
+struct bt_thunks {
+	void (*enter)(struct bt_cpu *b);        /* go to b->target; back when code leaves */
+	uint32_t call_host, call_slot;          /* call out for b->site */
+	uint32_t exit_host, exit_slot;
+	uint32_t miss;                          /* of an indirect jump to R10 */
+	uint32_t vec_load;                      /* load XMM, go to R10 */
+};
+
+struct bt_cache {
+	int fd;
+	uint8_t *rw, *rx;               /* the same memory, mapped twice */
+	uint8_t *code_start;            /* in rw, after the thunks */
+	struct emit e;
+	uint8_t *arena;
+	uint32_t arena_used;
+	uint32_t next_id;
+	uint64_t n_flushes;
+	struct bt_thunks thunk;
+	struct bt_frag *frags[1 << BT_HASH_BITS];
+	struct bt_page *by_va[4096], *by_page[4096];
+};
+
+static inline uint32_t bt_code_off(const struct bt_cache *k, const uint8_t *rw) { return (uint32_t)(rw - k->rw); }
+static inline void *bt_arena_at(const struct bt_cache *k, uint32_t off) { return k->arena + off; }
+static inline uint32_t bt_arena_off(const struct bt_cache *k, const void *p) { return (uint32_t)((const uint8_t *)p - k->arena); }
+
+/* --- cache.c ------------------------------------------------------------------------------------ */
+
+int bt_cache_new(struct bt_cpu *b, struct err *err);
+void bt_cache_free(struct bt_cpu *b);
+/* Zeroed; the caller has checked with bt_cache_reserve(). */
+void *bt_arena_alloc(struct bt_cache *k, size_t size);
+/* Make sure that one more fragment fits, by dropping all of them if need be. */
+void bt_cache_reserve(struct bt_cpu *b);
+/* The fragment at RIP, translated when it is new; NULL: the interpreter must do it. Faults. */
+struct bt_frag *bt_find(struct bt_cpu *b, uint64_t rip);
+void bt_link_make(struct bt_cache *k, struct bt_link *l, struct bt_frag *to);
+void bt_indirect_set(struct bt_cpu *b, const struct bt_frag *f);
+/* Drop B->split and see to it that what takes its place has no groups. */
+void bt_split(struct bt_cpu *b);
+/* Look at what the queue says has been written. */
+void bt_code_changed(struct bt_cpu *b);
+/* struct gmem's notice of a store to a page with code, struct cpu_vm's of a new one. */
+void bt_code_written(void *vm, uint64_t page);
+void bt_page_flagged(struct icpu *c, uint64_t page);
+
+/* --- translate.c, thunk.c ------------------------------------------------------------------------ */
+
+/* Translate what is at VA in PAGE. NULL: not even one instruction. */
+struct bt_frag *bt_translate(struct bt_cpu *b, struct bt_page *page, uint64_t va);
+void bt_thunks_emit(struct bt_cache *k);
+
+/* From the thunks: run the instruction of b->site; where to go on, or NULL to leave. */
+const uint8_t *bt_call_out(struct bt_cpu *b);
+
+/* --- effects.c ---------------------------------------------------------------------------------------- */
+
+/* How an instruction is translated. */
+enum bt_kind {
+	BT_CALL_OUT,            /* by the interpreter */
+	BT_COPY,                /* as it is, but for its memory operand */
+	BT_NOTHING,
+	BT_LEA_RIP,
+	BT_PUSH, BT_POP, BT_LEAVE,
+	BT_CLEAR_RFLAG,         /* CLI, CLD */
+	BT_DIV,
+	BT_JCC, BT_JMP, BT_CALL, BT_RET, BT_JMP_IND, BT_CALL_IND,
+};
+
+/* Registers are bit masks. Flags are EFLAGS bits. */
+struct bt_effects {
+	uint8_t kind;
+	uint8_t mem_size;               /* 0: no memory operand */
+	bool mem_is_write;
+	uint16_t reads, writes;         /* general registers; a partial write is a read as well */
+	uint16_t fl_reads, fl_writes;   /* may be written */
+	uint16_t fl_kills;              /* are overwritten in any case */
+};
+
+void bt_effects(struct bt_effects *fx, const struct x86_insn *x, unsigned key);
+
+#endif

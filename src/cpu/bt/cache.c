@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cache.c - fragments: memory, finding, linking, invalidation. Vcpu thread only, but for the queue.
+ *
+ * Code lives in a memfd that is mapped twice, once to be executed and once to be written. What
+ * describes it (fragments, links, sites) lies in an arena; both grow until one is full, and then
+ * everything goes at once. A fragment dies earlier when its bytes are overwritten: its links are
+ * undone, its memory stays. */
+#include "cpu/bt/bt_priv.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include "util/checked.h"
+#include "util/err.h"
+
+enum {
+	ARENA_ROOM = BT_FRAG_MAX * (sizeof(struct bt_site) + 2 * sizeof(struct bt_link)) +
+		     BT_FRAG_MAX * X86_INSN_MAX + 4096,
+	ARENA_FIRST = 64,               /* offset 0 stands for nothing */
+	MAX_LOSSES = 16,
+};
+
+static uint64_t hash64(uint64_t v)
+{
+	return v * 0x9e3779b97f4a7c15ull;
+}
+
+/* --- memory ---------------------------------------------------------------------------------- */
+
+static int cache_map(struct bt_cache *k, struct err *err)
+{
+	k->fd = memfd_create("guest-code", MFD_CLOEXEC);
+	if (k->fd < 0 || ftruncate(k->fd, BT_CODE_BYTES) < 0)
+		return err_set(err, -errno, "cannot create the cache of translated code: %s", strerror(errno));
+	void *rw = mmap(NULL, BT_CODE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, k->fd, 0);
+	void *rx = mmap(NULL, BT_CODE_BYTES, PROT_READ | PROT_EXEC, MAP_SHARED, k->fd, 0);
+
+	k->rw = rw == MAP_FAILED ? NULL : rw;
+	k->rx = rx == MAP_FAILED ? NULL : rx;
+	k->arena = icpu_cache_map(BT_ARENA_BYTES);
+	if (!k->rw || !k->rx || !k->arena)
+		return err_set(err, -ENOMEM, "cannot map the cache of translated code: %s", strerror(errno));
+	return 0;
+}
+
+static void cache_clear(struct bt_cpu *b)
+{
+	struct bt_cache *k = b->cache;
+	const uint8_t *miss = k->rx + k->thunk.miss;
+
+	memset(k->frags, 0, sizeof(k->frags));
+	memset(k->by_va, 0, sizeof(k->by_va));
+	memset(k->by_page, 0, sizeof(k->by_page));
+	b->split = NULL;
+	k->arena_used = ARENA_FIRST;
+	k->e.p = k->code_start;
+	for (unsigned key = 0; key < BT_N_KEYS; key++)
+		for (unsigned i = 0; i < 1 << BT_IND_BITS; i++)
+			b->ind[key][i] = miss;
+	for (unsigned p = 0; p < ICPU_N_PRIV; p++)
+		for (unsigned i = 0; i < ICPU_TLB_SIZE; i++)
+			b->i.inl[p][ICPU_EXEC][i].tag = 0;
+}
+
+int bt_cache_new(struct bt_cpu *b, struct err *err)
+{
+	struct bt_cache *k = calloc(1, sizeof(*k));
+
+	if (!k)
+		return err_set(err, -ENOMEM, "out of memory");
+	b->cache = k;
+	k->fd = -1;
+	int r = cache_map(k, err);
+
+	if (r < 0)
+		return r;
+	k->next_id = 1;
+	k->e = (struct emit){ k->rw, k->rw + BT_CODE_BYTES };
+	bt_thunks_emit(k);
+	k->code_start = k->e.p;
+	cache_clear(b);
+	return 0;
+}
+
+void bt_cache_free(struct bt_cpu *b)
+{
+	struct bt_cache *k = b->cache;
+
+	if (!k)
+		return;
+	if (k->rw)
+		munmap(k->rw, BT_CODE_BYTES);
+	if (k->rx)
+		munmap(k->rx, BT_CODE_BYTES);
+	icpu_cache_unmap(k->arena, BT_ARENA_BYTES);
+	if (k->fd >= 0)
+		close(k->fd);
+	free(k);
+	b->cache = NULL;
+}
+
+void *bt_arena_alloc(struct bt_cache *k, size_t size)
+{
+	void *p = k->arena + k->arena_used;
+
+	k->arena_used += (uint32_t)align_up(size, 16);
+	return memset(p, 0, size);
+}
+
+void bt_cache_reserve(struct bt_cpu *b)
+{
+	struct bt_cache *k = b->cache;
+
+	if (k->e.p + BT_FRAG_CODE_ROOM <= k->e.end && k->arena_used + ARENA_ROOM <= BT_ARENA_BYTES)
+		return;
+	cache_clear(b);
+	k->n_flushes++;
+}
+
+/* --- links ------------------------------------------------------------------------------------- */
+
+static void link_point(struct bt_cache *k, const struct bt_link *l, uint32_t to)
+{
+	emit_patch(k->rw + l->at, k->rw + to);
+}
+
+void bt_link_make(struct bt_cache *k, struct bt_link *l, struct bt_frag *to)
+{
+	if (l->to)
+		return;
+	uint32_t at = l->kind == BT_LINK_FORWARD ? to->body : l->kind == BT_LINK_BACKWARD ? to->entry : to->lentry;
+
+	/* Flags that are live in it: LENTRY and what follows expect them in the slot. */
+	if (to->needs_flags)
+		at = l->has_slot ? to->lentry : to->xentry;
+	link_point(k, l, at);
+	l->to = to;
+	l->next_in = to->in;
+	to->in = l;
+}
+
+static unsigned ind_index(uint64_t va)
+{
+	return va & ((1u << BT_IND_BITS) - 1);
+}
+
+void bt_indirect_set(struct bt_cpu *b, const struct bt_frag *f)
+{
+	b->ind[f->page->key][ind_index(f->va)] = b->cache->rx + f->ientry;
+}
+
+static struct bt_frag **frag_bucket(struct bt_cache *k, uint64_t va, uint32_t id)
+{
+	return &k->frags[hash64(va ^ (uint64_t)id << 40) >> (64 - BT_HASH_BITS)];
+}
+
+/* Take F out of everything that leads to it. */
+static void frag_kill(struct bt_cpu *b, struct bt_frag *f)
+{
+	struct bt_cache *k = b->cache;
+	const uint8_t **ind = &b->ind[f->page->key][ind_index(f->va)];
+
+	for (struct bt_link *l = f->in, *next; l; l = next) {
+		next = l->next_in;
+		l->to = NULL;
+		link_point(k, l, l->exit);
+	}
+	f->in = NULL;
+	if (*ind == k->rx + f->ientry)
+		*ind = k->rx + k->thunk.miss;
+	struct bt_frag **at = frag_bucket(k, f->va, f->page->id);
+
+	while (*at != f)
+		at = &(*at)->next_hash;
+	*at = f->next_hash;
+	b->i.stats.code_invalidations++;
+}
+
+void bt_split(struct bt_cpu *b)
+{
+	struct bt_frag *f = b->split, **at = &f->page->frags;
+
+	b->split = NULL;
+	f->page->split |= 1ull << (f->va >> 6 & 63);
+	while (*at != f)
+		at = &(*at)->next_page;
+	*at = f->next_page;
+	frag_kill(b, f);
+}
+
+/* --- pages and finding --------------------------------------------------------------------------- */
+
+static struct bt_page *page_get(struct bt_cpu *b, uint64_t va, uint64_t page, unsigned key)
+{
+	struct bt_cache *k = b->cache;
+	struct bt_page **va_head = &k->by_va[hash64(va) >> 52], **page_head = &k->by_page[hash64(page) >> 52];
+
+	for (struct bt_page *p = *va_head; p; p = p->next_va)
+		if (p->va == va && p->page == page && p->key == key)
+			return p;
+	struct bt_page *p = bt_arena_alloc(k, sizeof(*p));
+
+	*p = (struct bt_page){ .va = va, .page = page, .key = (uint8_t)key, .id = k->next_id,
+			       .gen = atomic_load_explicit(&b->i.mem->page_gen[page], memory_order_acquire),
+			       .next_va = *va_head, .next_page = *page_head };
+	k->next_id += 2;
+	*va_head = *page_head = p;
+	return p;
+}
+
+/* SSE instructions run natively when they may run at all and cannot raise #XM. */
+static unsigned current_key(const struct icpu *c)
+{
+	uint32_t mxcsr, masks = 0x1f80;
+	bool is_on = !(c->s.cr0 & (X86_CR0_EM | X86_CR0_TS)) && (c->s.cr4 & X86_CR4_OSFXSR);
+
+	memcpy(&mxcsr, c->s.xsave + X86_FX_MXCSR, sizeof(mxcsr));
+	return icpu_priv(c) | (is_on && (mxcsr & masks) == masks ? BT_KEY_SSE : 0);
+}
+
+static void check_canonical(struct icpu *c, uint64_t la)
+{
+	unsigned unused = c->s.cr4 & X86_CR4_LA57 ? 7 : 16;
+
+	if ((uint64_t)((int64_t)(la << unused) >> unused) != la)
+		icpu_gp0(c);
+}
+
+struct bt_frag *bt_find(struct bt_cpu *b, uint64_t rip)
+{
+	struct bt_cache *k = b->cache;
+	struct icpu *c = &b->i;
+	unsigned key = current_key(c), priv = key & BT_KEY_USER ? ICPU_USER : ICPU_SUPER;
+	struct itlb_inline *n = &c->inl[priv][ICPU_EXEC][rip >> 12 & (ICPU_TLB_SIZE - 1)];
+
+	for (struct bt_frag *f = n->tag & 1 ? *frag_bucket(k, rip, (uint32_t)n->tag) : NULL; f; f = f->next_hash)
+		if (f->va == rip && f->page->id == n->tag && f->page->key == key)
+			return f;
+	check_canonical(c, rip);
+	const struct itlb_entry *e = icpu_exec_page(c, rip);
+
+	if (!e->host)
+		return NULL;
+	bt_cache_reserve(b);
+	struct bt_page *p = page_get(b, rip & ~0xfffull, (uint64_t)(e->host - c->mem->host) >> GMEM_PAGE_SHIFT, key);
+	struct bt_frag **bucket = frag_bucket(k, rip, p->id);
+
+	n->tag = p->id;
+	for (struct bt_frag *f = *bucket; f; f = f->next_hash)
+		if (f->va == rip && f->page == p)
+			return f;
+	struct bt_frag *f = bt_translate(b, p, rip);
+
+	if (!f)
+		return NULL;
+	c->stats.blocks_decoded++;
+	f->next_hash = *bucket;
+	*bucket = f;
+	f->next_page = p->frags;
+	p->frags = f;
+	return f;
+}
+
+/* --- invalidation ---------------------------------------------------------------------------------- */
+
+static void queue_add(struct bt_cpu *b, uint64_t page, bool is_new)
+{
+	struct bt_queue *q = &b->queue;
+
+	pthread_mutex_lock(&q->lock);
+	bool is_known = q->n && q->item[q->n - 1].page == page && q->item[q->n - 1].is_new == is_new;
+
+	if (is_known)
+		;
+	else if (q->n < BT_QUEUE) {
+		q->item[q->n].page = page;
+		q->item[q->n++].is_new = is_new;
+	} else {
+		q->is_full = true;
+	}
+	pthread_mutex_unlock(&q->lock);
+	icpu_request(&b->i, ICPU_REQ_CODE);
+}
+
+void bt_code_written(void *arg, uint64_t page)
+{
+	struct cpu_vm *vm = arg;
+
+	for (unsigned i = 0; i < vm->n; i++)
+		queue_add(bt_of(vm->cpu[i]), page, false);
+}
+
+/* From here on stores to PAGE must be noticed. The others may still hold an entry to write it unseen,
+ * until they look at their queue; they then report it as written. */
+void bt_page_flagged(struct icpu *c, uint64_t page)
+{
+	icpu_inline_recheck(c, page);
+	for (unsigned i = 0; i < c->vm->n; i++)
+		if (c->vm->cpu[i] != c)
+			queue_add(bt_of(c->vm->cpu[i]), page, true);
+}
+
+static void page_written(struct bt_cpu *b, uint64_t page)
+{
+	struct bt_cache *k = b->cache;
+	const uint8_t *host = b->i.mem->host + (page << GMEM_PAGE_SHIFT);
+
+	for (struct bt_page *p = k->by_page[hash64(page) >> 52]; p; p = p->next_page) {
+		if (p->page != page)
+			continue;
+		/* The flag goes down now and then, and is raised again for what is still the same: data next
+		 * to code. After MAX_LOSSES of them, all go: code that is in use comes back by itself. */
+		uint32_t gen = atomic_load_explicit(&b->i.mem->page_gen[page], memory_order_acquire);
+		bool is_lost = gen / (GMEM_CODE_PATIENCE * MAX_LOSSES) != p->gen / (GMEM_CODE_PATIENCE * MAX_LOSSES);
+
+		p->gen = p->frags && !is_lost ? icpu_watch_code(&b->i, page) : gen;
+		for (struct bt_frag **at = &p->frags; *at; ) {
+			struct bt_frag *f = *at;
+
+			if (!is_lost && !memcmp(f->bytes, host + (f->va & 0xfff), f->n_bytes)) {
+				at = &f->next_page;
+				continue;
+			}
+			*at = f->next_page;
+			frag_kill(b, f);
+		}
+	}
+}
+
+void bt_code_changed(struct bt_cpu *b)
+{
+	struct bt_queue *q = &b->queue, now;
+	struct bt_cache *k = b->cache;
+
+	b->i.code_maybe = false;
+	pthread_mutex_lock(&q->lock);
+	now = *q;
+	q->n = 0;
+	q->is_full = false;
+	pthread_mutex_unlock(&q->lock);
+	if (now.is_full) {
+		cache_clear(b);
+		k->n_flushes++;
+		icpu_inline_recheck(&b->i, UINT64_MAX);
+		return;
+	}
+	for (unsigned i = 0; i < now.n; i++) {
+		if (!now.item[i].is_new)
+			page_written(b, now.item[i].page);
+		else
+			icpu_inline_recheck(&b->i, now.item[i].page);
+	}
+}

@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* engine.c - the translator as an engine. It is the interpreter's processor with another way to
+ * execute 64-bit code; events, faults and everything that is not 64-bit mode stay with run.c and
+ * the interpreter's blocks. */
+#include "cpu/bt/bt.h"
+
+#include <asm/prctl.h>
+#include <cpuid.h>
+#include <errno.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include "cpu/bt/bt_priv.h"
+#include "cpu/interp/interp.h"
+#include "util/err.h"
+
+/* --- between C and code ------------------------------------------------------------------------ */
+
+static void flags_to_rflags(struct bt_cpu *b)
+{
+	uint32_t ax = b->flags_ax;
+
+	b->i.s.rflags = (b->i.s.rflags & ~(uint64_t)X86_FLAGS_ARITH) | (ax >> 8 & 0xd5) | (ax & 1) << 11;
+}
+
+static void flags_from_rflags(struct bt_cpu *b)
+{
+	uint64_t rf = b->i.s.rflags;
+
+	b->flags_ax = (uint32_t)((rf & 0xff) << 8 | (rf >> 11 & 1));
+}
+
+enum { MAX_CROSSINGS = 8 };
+
+/* The site checks a group of accesses. A miss in the table is nothing; lying across two pages costs
+ * again and again. */
+static void note_crossing(struct bt_cpu *b, const struct bt_site *s)
+{
+	uint64_t la = b->i.s.gpr[s->base] + (uint64_t)(int64_t)s->lo;
+
+	if ((la & 0xfff) + s->span > 4096 && ++s->group->n_crossings > MAX_CROSSINGS)
+		b->split = s->group;
+}
+
+const uint8_t *bt_call_out(struct bt_cpu *b)
+{
+	struct icpu *c = &b->i;
+	const struct bt_site *s = bt_arena_at(b->cache, b->site);
+
+	flags_to_rflags(b);
+	c->s.rip = s->rip;
+	c->next_rip = s->next;
+	c->block_page[0] = s->page;
+	c->block_page[1] = UINT64_MAX;
+	if (s->group)
+		note_crossing(b, s);
+	s->op.fn(c, &s->op);
+	c->s.rip = c->next_rip;
+	flags_from_rflags(b);
+	if (__builtin_expect(c->next_rip != s->next || c->stop_block || !s->resume, 0)) {
+		c->stop_block = false;
+		if (s->op.x.row->flags & X86_R_END)
+			icpu_end_of_block(c);
+		return NULL;
+	}
+	b->want_vec = s->uses_vec;
+	return b->cache->rx + s->resume;
+}
+
+/* The last indirect jump went to an address that is not canonical: undo it and let the interpreter
+ * raise the fault. The return address that a CALL has stored stays. */
+static void bt_undo_indirect(struct bt_cpu *b)
+{
+	struct icpu *c = &b->i;
+	const struct bt_site *s = bt_arena_at(b->cache, b->site);
+	const struct x86_insn *x = &s->op.x;
+
+	if (x->op == X86_OP_RET)
+		c->s.gpr[X86_RSP] -= 8 + (x->n_opnds ? (uint64_t)x->imm : 0);
+	else if (x->op == X86_OP_CALL)
+		c->s.gpr[X86_RSP] += 8;
+	c->s.rip = s->rip;
+	c->next_rip = s->next;
+	s->op.fn(c, &s->op);
+	c->s.rip = c->next_rip;
+}
+
+static bool is_canonical(uint64_t va)
+{
+	return (uint64_t)((int64_t)(va << 16) >> 16) == va;
+}
+
+/* Run from F until code leaves. Returns the link by which it did, or NULL. */
+static struct bt_link *bt_enter(struct bt_cpu *b, uint32_t at)
+{
+	b->exit_link = 0;
+	b->exit_indirect = false;
+	b->want_vec = false;
+	b->target = b->cache->rx + at;
+	flags_from_rflags(b);
+	b->cache->thunk.enter(b);
+	flags_to_rflags(b);
+	if (b->exit_indirect && !is_canonical(b->i.s.rip))
+		bt_undo_indirect(b);
+	if (!b->exit_link)
+		return NULL;
+	struct bt_link *l = bt_arena_at(b->cache, b->exit_link);
+
+	b->i.s.rip = l->va;
+	return l;
+}
+
+/* --- executing --------------------------------------------------------------------------------- */
+
+static void bt_execute(struct icpu *c)
+{
+	struct bt_cpu *b = bt_of(c);
+	struct bt_link *link = NULL;
+
+	c->block = NULL;
+	b->exit_indirect = false;
+	do {
+		if (b->split && !link)
+			bt_split(b);
+		if (c->code_maybe)
+			bt_code_changed(b);
+		bool is_indirect = b->exit_indirect;
+		uint64_t n_flushes = b->cache->n_flushes;
+		struct bt_frag *f = c->mode == X86_MODE_64 ? bt_find(b, c->s.rip) : NULL;
+
+		if (!f) {
+			icpu_run_block(c);
+			return;
+		}
+		if (link && n_flushes == b->cache->n_flushes)
+			bt_link_make(b->cache, link, f);
+		else if (is_indirect)
+			bt_indirect_set(b, f);
+		link = bt_enter(b, f->lentry);
+	} while (!atomic_load_explicit(&c->req, memory_order_relaxed));
+}
+
+/* Code runs on the guest's stack pointer, so no signal may come; and GS belongs to it. */
+static enum cpu_exit_reason bt_run(struct vcpu *v, struct err *err)
+{
+	struct icpu *c = (struct icpu *)v;
+	sigset_t all, before;
+
+	if (syscall(SYS_arch_prctl, ARCH_SET_GS, bt_of(c)) < 0) {
+		err_set(err, -errno, "cannot set the GS base: %s", strerror(errno));
+		return CPU_EXIT_ERROR;
+	}
+	/* The dirty log is switched while processors are stopped. */
+	icpu_inline_recheck(c, UINT64_MAX);
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, &before);
+	bt_of(c)->frag_max = BT_FRAG_MAX;
+	enum cpu_exit_reason r = icpu_run(c, bt_execute);
+
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return r;
+}
+
+static void bt_execute_one(struct icpu *c)
+{
+	struct bt_cpu *b = bt_of(c);
+	struct bt_frag *f;
+
+	if (c->code_maybe || atomic_load(&c->req) & ICPU_REQ_CODE)
+		bt_code_changed(b);
+	c->block = NULL;
+	f = c->mode == X86_MODE_64 ? bt_find(b, c->s.rip) : NULL;
+	if (f)
+		bt_enter(b, f->body);
+	else
+		icpu_run_insn(c);
+}
+
+static int bt_step_with(struct icpu *c, icpu_execute_fn execute, unsigned frag_max, struct icpu_event *fault)
+{
+	if (syscall(SYS_arch_prctl, ARCH_SET_GS, bt_of(c)) < 0)
+		return -errno;
+	bt_of(c)->frag_max = frag_max;
+	return icpu_step(c, execute, fault);
+}
+
+int bt_step(struct vcpu *v, struct icpu_event *fault)
+{
+	return bt_step_with((struct icpu *)v, bt_execute_one, 1, fault);
+}
+
+static void bt_execute_to_halt(struct icpu *c)
+{
+	while (c->s.mp_state == X86_MP_RUNNABLE) {
+		c->code_maybe |= (atomic_exchange(&c->req, 0) & ICPU_REQ_CODE) != 0;
+		bt_execute(c);
+	}
+}
+
+int bt_run_to_fault(struct vcpu *v, struct icpu_event *fault)
+{
+	return bt_step_with((struct icpu *)v, bt_execute_to_halt, BT_FRAG_MAX, fault);
+}
+
+/* --- life cycle ----------------------------------------------------------------------------------- */
+
+static int bt_probe(bool is_explicit, struct err *err)
+{
+	unsigned a, b, c, d;
+
+	(void)is_explicit;
+	if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b >> 8 & 1))
+		return err_set(err, -ENODEV, "this processor has no BMI2, which translated code uses");
+	return 0;
+}
+
+static void bt_vm_free(struct cpu_vm *vm)
+{
+	if (!vm)
+		return;
+	vm->cfg.mem->code_written = NULL;
+	for (unsigned i = 0; i < vm->n; i++) {
+		bt_cache_free(bt_of(vm->cpu[i]));
+		pthread_mutex_destroy(&bt_of(vm->cpu[i])->queue.lock);
+	}
+	cpu_interp.vm_free(vm);
+}
+
+static int bt_cpu_init(struct bt_cpu *b, struct err *err)
+{
+	b->self = b;
+	b->frag_max = BT_FRAG_MAX;
+	b->host_mxcsr = 0x1f80;
+	return bt_cache_new(b, err);
+}
+
+static int bt_vm_new(struct cpu_vm **out, const struct cpu_config *cfg, struct err *err)
+{
+	struct cpu_vm *vm;
+	int r = icpu_vm_new(&vm, cfg, sizeof(struct bt_cpu), err);
+
+	if (r < 0)
+		return r;
+	for (unsigned i = 0; i < vm->n; i++) {
+		pthread_mutex_init(&bt_of(vm->cpu[i])->queue.lock, NULL);
+		icpu_inline_init(vm->cpu[i]);
+	}
+	for (unsigned i = 0; i < vm->n && r >= 0; i++)
+		r = bt_cpu_init(bt_of(vm->cpu[i]), err);
+	if (r < 0) {
+		bt_vm_free(vm);
+		return r;
+	}
+	vm->page_flagged = bt_page_flagged;
+	cfg->mem->code_written_arg = vm;
+	cfg->mem->code_written = bt_code_written;
+	*out = vm;
+	return 0;
+}
+
+/* Everything between instructions is the interpreter's. */
+static struct vcpu *bt_vcpu(struct cpu_vm *vm, unsigned n) { return cpu_interp.vcpu(vm, n); }
+static void bt_kick(struct vcpu *v) { cpu_interp.kick(v); }
+static void bt_interrupt(struct vcpu *v) { cpu_interp.interrupt(v); }
+static void bt_nmi(struct vcpu *v) { cpu_interp.nmi(v); }
+static void bt_init(struct vcpu *v) { cpu_interp.init(v); }
+static void bt_sipi(struct vcpu *v, uint8_t vector) { cpu_interp.sipi(v, vector); }
+static void bt_stats(struct vcpu *v, struct cpu_stats *out) { cpu_interp.stats(v, out); out->insns = 0; }
+
+static uint64_t bt_tsc_offset(struct vcpu *v) { return cpu_interp.tsc_offset(v); }
+
+static int bt_get_state(struct vcpu *v, struct x86_state *s, struct err *err)
+{
+	return cpu_interp.get_state(v, s, err);
+}
+
+static int bt_set_state(struct vcpu *v, const struct x86_state *s, struct err *err)
+{
+	return cpu_interp.set_state(v, s, err);
+}
+
+const struct cpu_ops cpu_bt = {
+	.name = "bt",
+	.summary = "binary translator in software: needs no VT-x or AMD-V",
+	.features = &x86_features_bt,
+	.probe = bt_probe,
+	.vm_new = bt_vm_new,
+	.vm_free = bt_vm_free,
+	.vcpu = bt_vcpu,
+	.run = bt_run,
+	.kick = bt_kick,
+	.interrupt = bt_interrupt,
+	.nmi = bt_nmi,
+	.init = bt_init,
+	.sipi = bt_sipi,
+	.get_state = bt_get_state,
+	.set_state = bt_set_state,
+	.stats = bt_stats,
+	.tsc_offset = bt_tsc_offset,
+};

@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Random programs on the translator and on the interpreter: registers, flags, XMM and memory must be
+ * the same at the end. Single instructions are compared with a real processor by tests/cpu_diff;
+ * this is about what lies between them: where registers and flags are kept, jumps, calls, the cold
+ * paths. A program is a loop of a few rounds, so that later rounds find warm tables. RBX points to
+ * data, R15 counts the rounds; the rest is anyone's. */
+#include "cpu/bt/bt.h"
+#include "cpu/interp_rig.h"
+#include "test.h"
+
+enum { N_PROGRAMS = 1500, N_PIECES = 40, CODE_MAX = 1400 };
+
+struct prog {
+	uint64_t seed;
+	uint8_t code[CODE_MAX];
+	unsigned n;
+};
+
+static uint32_t rnd(struct prog *p, uint32_t below)
+{
+	p->seed = p->seed * 6364136223846793005ull + 1442695040888963407ull;
+	return (uint32_t)(p->seed >> 33) % below;
+}
+
+static void put(struct prog *p, unsigned byte) { p->code[p->n++] = (uint8_t)byte; }
+
+static void put32(struct prog *p, uint32_t v)
+{
+	memcpy(p->code + p->n, &v, 4);
+	p->n += 4;
+}
+
+/* A register that may be written. */
+static unsigned any_reg(struct prog *p)
+{
+	static const uint8_t regs[] = { 0, 1, 2, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 10, 11 };
+
+	return regs[rnd(p, sizeof(regs))];
+}
+
+/* Opcode with a register and [rbx + disp] or [rsp + disp]; sometimes across the end of the page,
+ * sometimes with a segment or a 32-bit address. IS_REG: a second register instead of memory. */
+static void put_modrm(struct prog *p, unsigned pfx, unsigned w, unsigned esc, unsigned op, unsigned reg, bool is_reg)
+{
+	unsigned rm = is_reg ? any_reg(p) : rnd(p, 4) ? 3 : 4;
+
+	if (!is_reg && !rnd(p, 8))
+		put(p, rnd(p, 2) ? 0x64 : 0x67);
+	if (pfx)
+		put(p, pfx);
+	put(p, 0x40 | w << 3 | (reg & 8) >> 1 | rm >> 3);
+	if (esc)
+		put(p, 0x0f);
+	put(p, op);
+	if (is_reg) {
+		put(p, 0xc0 | (reg & 7) << 3 | (rm & 7));
+		return;
+	}
+	put(p, 0x80 | (reg & 7) << 3 | rm);
+	if (rm == 4)
+		put(p, 0x24);
+	/* The stack pointer points into the middle of its page. */
+	put32(p, rm == 4 ? 8 * rnd(p, 60) : rnd(p, 30) ? 16 * rnd(p, 200) : 0xff0 + 4 * rnd(p, 4));
+}
+
+static void put_integer(struct prog *p)
+{
+	static const uint8_t alu[] = { 0x01, 0x03, 0x11, 0x13, 0x19, 0x21, 0x29, 0x2b, 0x31, 0x39, 0x3b, 0x85, 0x87, 0x89,
+				       0x8b, 0x00, 0x02, 0x28, 0x38, 0x3a, 0x88, 0x8a, 0x84, 0x63 };
+	static const uint8_t two[] = { 0xb6, 0xb7, 0xbe, 0xbf, 0xaf, 0xb1, 0xc1, 0x44, 0x4f, 0x42, 0x4a, 0xbc, 0xb0 };
+	unsigned w = rnd(p, 2), pfx = rnd(p, 6) ? 0 : 0x66;
+
+	if (rnd(p, 3))
+		put_modrm(p, pfx, w, 0, alu[rnd(p, sizeof(alu))], any_reg(p), rnd(p, 2));
+	else
+		put_modrm(p, pfx, w, 1, two[rnd(p, sizeof(two))], any_reg(p), rnd(p, 2));
+}
+
+/* Shifts by an immediate and by CL, INC, DEC, NOT, NEG, MUL, IMUL, SETcc, BT with an immediate. */
+static void put_unary(struct prog *p)
+{
+	bool is_reg = rnd(p, 2);
+
+	switch (rnd(p, 7)) {
+	case 6:                         /* cqo; or r, 3; idiv r; sometimes div: it may fault */
+		put(p, 0x48); put(p, 0x99);
+		put(p, 0x49); put(p, 0x83); put(p, 0xc9); put(p, rnd(p, 2) ? 3 : 0);
+		put(p, 0x49); put(p, 0xf7); put(p, rnd(p, 8) ? 0xf9 : 0xf1);
+		break;
+	case 0: put_modrm(p, 0, rnd(p, 2), 0, 0xc1, rnd(p, 8), is_reg); put(p, rnd(p, 70)); break;
+	case 1: put_modrm(p, 0, rnd(p, 2), 0, 0xd3, rnd(p, 8), is_reg); break;
+	case 2: put_modrm(p, 0, rnd(p, 2), 0, 0xff, rnd(p, 2), is_reg); break;
+	case 3: put_modrm(p, 0, rnd(p, 2), 0, 0xf7, 2 + rnd(p, 4), is_reg); break;
+	case 4: put_modrm(p, 0, 0, 1, 0x90 + rnd(p, 16), 0, is_reg); break;
+	default: put_modrm(p, 0, rnd(p, 2), 1, 0xba, 4 + rnd(p, 4), is_reg); put(p, rnd(p, 64)); break;
+	}
+}
+
+static void put_sse(struct prog *p)
+{
+	static const uint8_t ops[] = { 0xfe, 0xef, 0xd4, 0x58, 0x59, 0x6f, 0x7f, 0x2e, 0x14, 0xdb };
+	unsigned op = ops[rnd(p, sizeof(ops))];
+
+	if (!rnd(p, 4)) {
+		put_modrm(p, 0x66, 1, 1, rnd(p, 2) ? 0x6e : 0x7e, rnd(p, 16), rnd(p, 2));       /* movq */
+		return;
+	}
+	put_modrm(p, op == 0x58 || op == 0x59 ? 0xf2 : 0x66, 0, 1, op, rnd(p, 16), rnd(p, 2));
+}
+
+static void put_stack(struct prog *p)
+{
+	unsigned r = any_reg(p), t = any_reg(p);
+
+	switch (rnd(p, 4)) {
+	case 0:                         /* push r; pop t */
+		put(p, 0x40 | r >> 3); put(p, 0x50 | (r & 7));
+		put(p, 0x40 | t >> 3); put(p, 0x58 | (t & 7));
+		break;
+	case 1:                         /* pushf; pop t */
+		put(p, 0x9c);
+		put(p, 0x40 | t >> 3); put(p, 0x58 | (t & 7));
+		break;
+	case 2:                         /* call +2; jmp +1; ret */
+		put(p, 0xe8); put32(p, 2);
+		put(p, 0xeb); put(p, 1);
+		put(p, 0xc3);
+		break;
+	default:                        /* lea t, [rip + 3]; jmp t (after it: the next) */
+		put(p, 0x48 | (t & 8) >> 1); put(p, 0x8d); put(p, 5 | (t & 7) << 3); put32(p, 3);
+		put(p, 0x40 | t >> 3); put(p, 0xff); put(p, 0xe0 | (t & 7));
+		break;
+	}
+}
+
+static void put_small(struct prog *p)
+{
+	static const uint8_t ops[] = { 0xf5, 0xf8, 0xf9, 0x9f, 0x9e, 0xfc, 0x98, 0x99, 0x90 };
+
+	put(p, ops[rnd(p, sizeof(ops))]);
+}
+
+static void put_piece(struct prog *p)
+{
+	switch (rnd(p, 12)) {
+	case 0: put_small(p); break;
+	case 1: put_stack(p); break;
+	case 2: case 3: put_unary(p); break;
+	case 4: case 5: put_sse(p); break;
+	case 6: {                       /* jcc over the next piece */
+		unsigned at = p->n + 1;
+
+		put(p, 0x70 | rnd(p, 16));
+		put(p, 0);
+		put_integer(p);
+		p->code[at] = (uint8_t)(p->n - at - 1);
+		break;
+	}
+	default: put_integer(p); break;
+	}
+}
+
+static void make_prog(struct prog *p, uint64_t seed)
+{
+	*p = (struct prog){ .seed = seed * 2654435761u + 12345 };
+	for (unsigned i = 0; i < N_PIECES; i++)
+		put_piece(p);
+	/* dec r15; jz hlt; jmp start; hlt */
+	put(p, 0x49); put(p, 0xff); put(p, 0xcf);
+	put(p, 0x74); put(p, 5);
+	put(p, 0xe9); put32(p, (uint32_t)-(int32_t)(p->n + 4));
+	put(p, 0xf4);
+}
+
+static void run_prog(struct rig *r, const struct prog *p)
+{
+	struct icpu *c = r->c;
+
+	rig_code(r, RIG_CODE, p->code, p->n);
+	for (unsigned i = 0; i < 16; i++)
+		c->s.gpr[i] = (i * 0x123456789abull) ^ p->seed >> (i & 7);
+	c->s.gpr[X86_RBX] = RIG_DATA;
+	c->s.gpr[X86_RSP] = RIG_STACK + 0x800;
+	c->s.gpr[X86_R15] = 3;
+	c->s.rflags = X86_FLAGS_FIXED;
+	c->s.mp_state = X86_MP_RUNNABLE;
+	uint8_t *data = gmem_ptr(r->mem, RIG_DATA, 4096);
+
+	for (unsigned i = 0; i < 4096; i++)
+		data[i] = (uint8_t)(i * 7 + p->seed);
+	memset(gmem_ptr(r->mem, RIG_STACK, 4096), 0x5a, 4096);
+	memset(c->s.xsave + X86_FX_XMM, 0x41, 256);
+	uint32_t mxcsr = 0x1f80;
+
+	memcpy(c->s.xsave + X86_FX_MXCSR, &mxcsr, 4);
+	/* Halted, or a triple fault: there is no IDT. A kick is ready for the former. */
+	r->engine->ops->set_state(r->v, &c->s, NULL);
+	for (unsigned i = 0; i < 100000 && c->s.mp_state == X86_MP_RUNNABLE; i++) {
+		struct icpu_event ev;
+
+		if (r->engine == &rig_engine && i == 0) {
+			/* All at once; a fault ends it as it does a step. */
+			if (bt_run_to_fault(r->v, &ev))
+				return;
+			continue;
+		}
+		if (r->engine->step(r->v, &ev))
+			return;
+	}
+}
+
+static void compare_page(struct rig *a, struct rig *b, const struct prog *p, gpa_t gpa)
+{
+	const uint8_t *x = gmem_ptr(a->mem, gpa, 4096), *y = gmem_ptr(b->mem, gpa, 4096);
+
+	for (unsigned i = 0; i < 4096; i++)
+		if (x[i] != y[i])
+			FAIL("program %" PRIx64 ": byte %#x of page %#" PRIx64 " is %x, not %x", p->seed, i, gpa, y[i], x[i]);
+}
+
+static void compare(struct rig *a, struct rig *b, const struct prog *p)
+{
+	const struct x86_state *x = &a->c->s, *y = &b->c->s;
+	bool has_halted = x->mp_state == X86_MP_HALTED;
+
+	for (unsigned i = 0; i < 16; i++)
+		if (x->gpr[i] != y->gpr[i])
+			FAIL("program %" PRIx64 ": register %u is %" PRIx64 ", not %" PRIx64 "; rip %" PRIx64 ", not %" PRIx64,
+			     p->seed, i, y->gpr[i], x->gpr[i], y->rip, x->rip);
+	CHECK_EQ(y->rip, x->rip);
+	/* At a fault, flags that nobody reads any more may be older ones. */
+	if (has_halted)
+		CHECK_EQ(y->rflags, x->rflags);
+	CHECK_EQ(memcmp(x->xsave, y->xsave, 416), 0);
+	compare_page(a, b, p, RIG_DATA);
+	compare_page(a, b, p, RIG_STACK);
+}
+
+TEST(random_programs_end_as_they_do_on_the_interpreter)
+{
+	static const struct rig_engine interp = { &cpu_interp, interp_step, true };
+	struct rig a, b;
+	unsigned n_halted = 0;
+
+	rig_init_on(&a, &interp, 1);
+	rig_init(&b, 1);
+	for (unsigned i = 0; i < N_PROGRAMS; i++) {
+		struct prog p;
+
+		make_prog(&p, i);
+		run_prog(&a, &p);
+		run_prog(&b, &p);
+		compare(&a, &b, &p);
+		n_halted += a.c->s.mp_state == X86_MP_HALTED;
+	}
+	CHECK(n_halted > N_PROGRAMS / 4);
+	rig_fini(&a);
+	rig_fini(&b);
+}
