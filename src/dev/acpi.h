@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* acpi.h - fixed hardware of ACPI: power management registers, power button, reset register.
+ *
+ * ACPI 6.4 section 4.8 (PM1 event, PM1 control, PM timer), 4.8.3.6 (reset register; port
+ * 0xcf9 as in Intel chipsets). The machine is always in ACPI mode: SCI_EN reads 1 and there
+ * is no SMI command port. Sleep type 5 with SLP_EN powers off; no other sleep state exists.
+ * No general-purpose events yet. All calls hold bus_lock. */
+#ifndef DEV_ACPI_H
+#define DEV_ACPI_H
+
+#include <stdint.h>
+#include "bus/bus.h"
+#include "bus/irq.h"
+#include "dev/dev_timer.h"
+#include "util/fields.h"
+
+/* Offsets in the PM block; the FADT announces them. */
+enum {
+	ACPI_PM1_EVT = 0,               /* status (2 bytes), enable (2 bytes) */
+	ACPI_PM1_CNT = 4,               /* 2 bytes */
+	ACPI_PM_TMR = 8,                /* 4 bytes, 32 bits wide */
+	ACPI_S5_TYPE = 5,               /* SLP_TYP of _S5 */
+	ACPI_RESET_VALUE = 6,           /* byte to the reset register: hard reset now */
+};
+#define ACPI_PM_TMR_HZ 3579545u
+
+struct acpi_state {
+	uint16_t pm1_sts, pm1_en, pm1_cnt;
+	uint8_t reset_reg;
+	uint8_t reserved;
+	uint64_t timer_ns;              /* guest time up to which timer carries have been noticed */
+};
+extern const struct state_desc acpi_state_desc;
+
+struct acpi_config {
+	struct irq_line sci;            /* level */
+	void (*reset_request)(void *arg);
+	void (*poweroff_request)(void *arg);    /* both: vCPU thread, bus_lock held */
+	void *arg;
+};
+
+struct acpi {
+	struct acpi_state s;
+	struct bus_region pm;           /* BOARD_PM_LEN ports */
+	struct bus_region reset;        /* 1 port; pci_root_set_reset_port() */
+	struct acpi_config cfg;
+	struct source *source;
+	struct dev_timer timer;         /* next carry of the PM timer while it is enabled */
+};
+
+void acpi_init(struct acpi *a, struct bus *bus, struct loop *loop, struct source *source,
+	       const struct acpi_config *cfg);
+void acpi_fini(struct acpi *a);
+void acpi_reset(struct acpi *a);
+void acpi_restored(struct acpi *a);             /* after s has been loaded */
+void acpi_press_power_button(struct acpi *a);   /* holds bus_lock */
+
+#endif
