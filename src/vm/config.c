@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vm/config.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include "mem/gmem.h"
+#include "net/net.h"
+#include "util/checked.h"
+#include "util/err.h"
+#include "virtio/blk.h"
+
+/* The order of enum log_level. */
+static const char *const log_levels[] = { "error", "warn", "info", "debug" };
+
+enum { IFNAME_MAX = 15, SOCKET_PATH_MAX = 107, NAME_MAX_LEN = 63 };
+
+static bool config_is(const char *a, const char *b)
+{
+	return a && !strcmp(a, b);
+}
+
+/* May TEXT be a file's name: printable ASCII without space and '/'? */
+static bool config_is_plain(const char *text)
+{
+	for (; *text; text++) {
+		if ((unsigned char)*text < 0x21 || (unsigned char)*text > 0x7e || *text == '/')
+			return false;
+	}
+	return true;
+}
+
+enum log_level config_log_level(const struct config *c)
+{
+	for (size_t i = 0; i < ARRAY_LEN(log_levels); i++) {
+		if (config_is(c->log_level, log_levels[i]))
+			return (enum log_level)i;
+	}
+	return LOG_WARN;
+}
+
+int config_parse_mac(uint8_t mac[6], const char *text, struct err *err)
+{
+	static const char digits[] = "0123456789abcdef";
+	uint8_t m[6], any = 0;
+
+	for (int i = 0; i < 17; i++) {
+		const char *d = text[i] ? strchr(digits, text[i] | 0x20) : NULL;
+
+		if (i % 3 == 2 ? text[i] != ':' : !d)
+			return err_set(err, -EINVAL, "'%s' is not an address like 52:54:00:12:34:56", text);
+		if (i % 3 == 0)
+			m[i / 3] = (uint8_t)((d - digits) << 4);
+		else if (i % 3 == 1)
+			any |= m[i / 3] |= (uint8_t)(d - digits);
+	}
+	if (text[17])
+		return err_set(err, -EINVAL, "'%s' is not an address like 52:54:00:12:34:56", text);
+	if (m[0] & 1)
+		return err_set(err, -EINVAL, "'%s' is a group address; the second digit must be even", text);
+	if (!any)
+		return err_set(err, -EINVAL, "'%s' cannot be an interface's address", text);
+	memcpy(mac, m, 6);
+	return 0;
+}
+
+void config_net_mac(const struct config *c, unsigned i, uint8_t mac[6])
+{
+	uint64_t h = 0xcbf29ce484222325u; /* FNV-1a: the same machine keeps its addresses */
+
+	if (c->nets[i].mac && config_parse_mac(mac, c->nets[i].mac, NULL) == 0)
+		return;
+	for (const char *p = c->name; *p; p++)
+		h = (h ^ (uint8_t)*p) * 0x100000001b3u;
+	h = (h ^ i) * 0x100000001b3u;
+	mac[0] = 0x02; /* locally administered */
+	for (int b = 1; b < 6; b++)
+		mac[b] = (uint8_t)(h >> (8 * b));
+}
+
+static int config_check_basics(const struct config *c, struct err *err)
+{
+	size_t name_len = strlen(c->name);
+
+	if (!name_len || name_len > NAME_MAX_LEN)
+		return err_set(err, -EINVAL, "name: must have 1 to %d characters", NAME_MAX_LEN);
+	if (!config_is_plain(c->name))
+		return err_set(err, -EINVAL, "name: '%s' has a character other than printable ASCII without '/'", c->name);
+	if (c->cpus < 1 || c->cpus > CONFIG_CPUS_MAX)
+		return err_set(err, -EINVAL, "cpus: %" PRIu64 " is not possible; a machine has 1 to %d processors",
+			       c->cpus, CONFIG_CPUS_MAX);
+	if (c->memory < CONFIG_MEMORY_MIN)
+		return err_set(err, -EINVAL, "memory: %" PRIu64 " bytes is too little; the least is %" PRIu64
+			       "M (did you forget the suffix, as in 512M?)", c->memory, (uint64_t)(CONFIG_MEMORY_MIN >> 20));
+	if (c->memory > GMEM_MAX_SIZE)
+		return err_set(err, -EINVAL, "memory: %" PRIu64 "G is too much; the most is %" PRIu64 "G",
+			       c->memory >> 30, (uint64_t)(GMEM_MAX_SIZE >> 30));
+	if (c->memory % GMEM_PAGE_SIZE)
+		return err_set(err, -EINVAL, "memory: %" PRIu64 " is not a multiple of 4096 bytes", c->memory);
+	return 0;
+}
+
+static int config_check_boot(const struct config *c, struct err *err)
+{
+	if (!c->kernel || !*c->kernel)
+		return err_set(err, -EINVAL, "kernel: none given; name a bzImage, an ELF vmlinux or a multiboot kernel with --kernel");
+	if (c->initrd && !*c->initrd)
+		return err_set(err, -EINVAL, "initrd: the path is empty; leave it out when there is none");
+	if (c->cmdline && strlen(c->cmdline) > CONFIG_CMDLINE_MAX)
+		return err_set(err, -EINVAL, "cmdline: has %zu characters; a kernel takes at most %d",
+			       strlen(c->cmdline), CONFIG_CMDLINE_MAX);
+	return 0;
+}
+
+static int config_check_disks(const struct config *c, struct err *err)
+{
+	for (unsigned i = 0; i < c->n_disks; i++) {
+		const struct config_disk *d = &c->disks[i];
+
+		if (!d->path || !*d->path)
+			return err_set(err, -EINVAL, "disks[%u].path: missing; every disk needs the path of its image", i);
+		if (d->serial && strlen(d->serial) > VIRTIO_BLK_SERIAL_MAX)
+			return err_set(err, -EINVAL, "disks[%u].serial: '%s' is longer than %d characters", i,
+				       d->serial, VIRTIO_BLK_SERIAL_MAX);
+		for (unsigned j = 0; j < i; j++) {
+			if (!strcmp(c->disks[j].path, d->path) && !(d->is_readonly && c->disks[j].is_readonly))
+				return err_set(err, -EINVAL, "disks[%u].path: '%s' is disk %u already; "
+					       "only read-only disks may share an image", i, d->path, j);
+		}
+	}
+	return 0;
+}
+
+static int config_check_net(const struct config *c, unsigned i, struct err *err)
+{
+	const struct config_net *n = &c->nets[i];
+	uint8_t mac[6], other[6];
+	int r;
+
+	if (!n->kind)
+		return err_set(err, -EINVAL, "nets[%u].kind: missing; it is 'user', 'tap' or 'none'", i);
+	if (n->hostfwd.n && strcmp(n->kind, "user"))
+		return err_set(err, -EINVAL, "nets[%u].hostfwd: only a 'user' network forwards ports, this is '%s'",
+			       i, n->kind);
+	if (n->ifname && strcmp(n->kind, "tap"))
+		return err_set(err, -EINVAL, "nets[%u].ifname: only a 'tap' network has an interface, this is '%s'",
+			       i, n->kind);
+	if (n->ifname && (!*n->ifname || strlen(n->ifname) > IFNAME_MAX))
+		return err_set(err, -EINVAL, "nets[%u].ifname: '%s' must have 1 to %d characters", i, n->ifname, IFNAME_MAX);
+	for (unsigned f = 0; f < n->hostfwd.n; f++) {
+		struct net_forward fwd;
+
+		r = net_forward_parse(&fwd, n->hostfwd.v[f], err);
+		if (r < 0)
+			return err_wrap(err, r, "nets[%u].hostfwd[%u]", i, f);
+	}
+	if (n->mac) {
+		r = config_parse_mac(mac, n->mac, err);
+		if (r < 0)
+			return err_wrap(err, r, "nets[%u].mac", i);
+	}
+	config_net_mac(c, i, mac);
+	for (unsigned j = 0; j < i; j++) {
+		config_net_mac(c, j, other);
+		if (!memcmp(mac, other, sizeof(mac)))
+			return err_set(err, -EINVAL, "nets[%u].mac: interface %u has the same address", i, j);
+	}
+	return 0;
+}
+
+static int config_check_target(unsigned i, const char *t, struct err *err)
+{
+	static const char *const words[] = { "stdio", "none", "pty" };
+	static const char *const prefixes[] = { "file:", "socket:" };
+
+	for (size_t w = 0; w < ARRAY_LEN(words); w++) {
+		if (config_is(t, words[w]))
+			return 0;
+	}
+	for (size_t p = 0; p < ARRAY_LEN(prefixes); p++) {
+		size_t n = strlen(prefixes[p]);
+
+		if (!t || strncmp(t, prefixes[p], n))
+			continue;
+		if (!t[n])
+			return err_set(err, -EINVAL, "consoles[%u].target: there is no path after '%s'", i, prefixes[p]);
+		if (p == 1 && strlen(t + n) > SOCKET_PATH_MAX)
+			return err_set(err, -EINVAL, "consoles[%u].target: the path of a socket has at most %d characters",
+				       i, SOCKET_PATH_MAX);
+		return 0;
+	}
+	return err_set(err, -EINVAL, "consoles[%u].target: '%s' is not 'stdio', 'none', 'pty', 'file:PATH' or 'socket:PATH'",
+		       i, t ? t : "");
+}
+
+static int config_check_port_name(const struct config *c, unsigned i, struct err *err)
+{
+	const char *name = c->consoles[i].name;
+
+	if (!name)
+		return 0;
+	if (!config_is(c->consoles[i].device, "virtio"))
+		return err_set(err, -EINVAL, "consoles[%u].name: only a console with device=virtio has one", i);
+	if (!*name || strlen(name) > CONFIG_PORT_NAME_MAX)
+		return err_set(err, -EINVAL, "consoles[%u].name: must have 1 to %d characters", i, CONFIG_PORT_NAME_MAX);
+	if (!config_is_plain(name))
+		return err_set(err, -EINVAL, "consoles[%u].name: '%s' has a character other than printable ASCII without '/'",
+			       i, name);
+	for (unsigned j = 0; j < i; j++) {
+		if (config_is(c->consoles[j].name, name))
+			return err_set(err, -EINVAL, "consoles[%u].name: console %u is '%s' already", i, j, name);
+	}
+	return 0;
+}
+
+/* Console I must not write where an earlier one does. */
+static int config_check_same_target(const struct config *c, unsigned i, struct err *err)
+{
+	const char *t = c->consoles[i].target;
+
+	if (config_is(t, "none") || config_is(t, "pty"))
+		return 0;
+	for (unsigned j = 0; j < i; j++) {
+		if (config_is(c->consoles[j].target, t))
+			return err_set(err, -EINVAL, "consoles[%u].target: console %u has '%s' already", i, j, t);
+	}
+	return 0;
+}
+
+static int config_check_consoles(const struct config *c, struct err *err)
+{
+	unsigned n_uarts = 0, n_ports = 0;
+	bool has_hvc = false;
+
+	for (unsigned i = 0; i < c->n_consoles; i++) {
+		bool is_uart = config_is(c->consoles[i].device, "uart");
+		int r = config_check_target(i, c->consoles[i].target, err);
+
+		if (!r)
+			r = config_check_same_target(c, i, err);
+		if (!r)
+			r = config_check_port_name(c, i, err);
+		if (r < 0)
+			return r;
+		has_hvc |= !is_uart && !c->consoles[i].name;
+		n_uarts += is_uart;
+		n_ports += !is_uart;
+		if (n_uarts > CONFIG_UARTS_MAX)
+			return err_set(err, -EINVAL, "consoles[%u].device: a machine has at most %d serial ports; "
+				       "use device=virtio for more consoles", i, CONFIG_UARTS_MAX);
+		/* Port 0 is a console even when all others have names. */
+		if (n_ports + !has_hvc > CONFIG_PORTS_MAX)
+			return err_set(err, -EINVAL, "consoles[%u].device: a machine has at most %d virtio ports, "
+				       "%d of them with names", i, CONFIG_PORTS_MAX, CONFIG_PORTS_MAX - 1);
+	}
+	return 0;
+}
+
+int config_validate(const struct config *c, struct err *err)
+{
+	int r = config_check_basics(c, err);
+
+	if (!r)
+		r = config_check_boot(c, err);
+	if (!r)
+		r = config_check_disks(c, err);
+	for (unsigned i = 0; !r && i < c->n_nets; i++)
+		r = config_check_net(c, i, err);
+	return r ? r : config_check_consoles(c, err);
+}

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* config.h - what a machine is to be: one structure, one table of options, one validator.
+ *
+ * The command line, the JSON document and later the control socket all fill `struct config`
+ * by the table in options.c, which also prints --help and the manual page. config_validate()
+ * is the only place that judges values. Main thread; the machine only reads it. */
+#ifndef VM_CONFIG_H
+#define VM_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include "util/log.h"
+
+struct err;
+
+enum {
+	CONFIG_CPUS_MAX = 64,
+	CONFIG_DISKS_MAX = 16,
+	CONFIG_NETS_MAX = 8,
+	CONFIG_FORWARDS_MAX = 16,
+	CONFIG_UARTS_MAX = 2,           /* COM1, COM2 */
+	CONFIG_PORTS_MAX = 16,          /* of the virtio console */
+	CONFIG_CONSOLES_MAX = CONFIG_UARTS_MAX + CONFIG_PORTS_MAX,
+	CONFIG_PORT_NAME_MAX = 63,
+	CONFIG_CMDLINE_MAX = 2047,      /* what Linux takes on x86 (COMMAND_LINE_SIZE) less the NUL */
+};
+#define CONFIG_MEMORY_MIN (4ull << 20)
+
+struct config_disk {
+	char *path;
+	char *format;           /* "raw" */
+	char *serial;           /* NULL: none */
+	bool is_readonly, is_direct;
+};
+
+struct config_strings {
+	char *v[CONFIG_FORWARDS_MAX];
+	unsigned n;
+};
+
+struct config_net {
+	char *kind;             /* "user", "tap", "none" */
+	char *ifname;           /* tap; NULL: the kernel chooses */
+	char *mac;              /* NULL: derived from the machine's name and the interface's number */
+	struct config_strings hostfwd;
+};
+
+struct config_console {
+	char *target;           /* "stdio", "none", "pty", "file:PATH", "socket:PATH" */
+	char *device;           /* "uart", "virtio" */
+	char *name;             /* virtio: a named port; NULL: a console */
+};
+
+struct config {
+	char *name;
+	char *engine;
+	uint64_t memory;        /* bytes */
+	uint64_t cpus;
+	char *kernel, *initrd, *cmdline;
+	struct config_disk disks[CONFIG_DISKS_MAX];
+	struct config_net nets[CONFIG_NETS_MAX];
+	struct config_console consoles[CONFIG_CONSOLES_MAX];
+	unsigned n_disks, n_nets, n_consoles;
+	bool has_rng;
+	bool is_no_reboot;      /* end instead of resetting */
+	bool wants_stats;
+	bool has_exit_port;     /* isa-debug-exit, for test kernels */
+	bool has_test_device;   /* the rest of dev/testdev.h */
+	char *log_level;
+};
+
+/* What the command line asks for besides a machine. */
+enum config_action { CONFIG_RUN, CONFIG_HELP, CONFIG_VERSION, CONFIG_LIST_ENGINES, CONFIG_CHECK, CONFIG_MAN };
+
+/* Defaults. -ENOMEM. */
+int config_init(struct config *c, struct err *err);
+void config_fini(struct config *c);             /* zeroed or half filled is fine */
+
+/* Read the command line into C (initialised) and tell what to do. */
+int config_parse_args(struct config *c, enum config_action *action, int argc, char **argv, struct err *err);
+/* Read a JSON document from PATH into C; what it does not name stays. */
+int config_load_file(struct config *c, const char *path, struct err *err);
+int config_load_text(struct config *c, const char *text, size_t len, struct err *err);
+
+/* Is this a machine that can be built? Looks at no file. The sentence names the value's path. */
+int config_validate(const struct config *c, struct err *err);
+
+void config_print_help(FILE *to);
+void config_print_man(FILE *to);
+
+/* "52:54:00:12:34:56". -EINVAL also for multicast and all-zero addresses. */
+int config_parse_mac(uint8_t mac[6], const char *text, struct err *err);
+/* The address of interface I: as configured or derived from the name (locally administered). */
+void config_net_mac(const struct config *c, unsigned i, uint8_t mac[6]);
+/* The number of a valid log level's name. */
+enum log_level config_log_level(const struct config *c);
+
+#endif

@@ -1,0 +1,477 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The parts of the board are listed once, in parts[]: building walks the list forward, release
+ * backward. Ports are in ports[]. */
+#include "vm/machine.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include "dev/acpi_tables.h"
+#include "util/checked.h"
+#include "util/err.h"
+#include "util/log.h"
+#include "virtio/blk.h"
+#include "virtio/net.h"
+#include "virtio/rng.h"
+#include "net/net.h"
+#include "blk/blk.h"
+#include "vm/machine_priv.h"
+#include "vm/map.h"
+
+/* --- memory, engine --- */
+
+static int machine_make_memory(struct machine *m, struct err *err)
+{
+	source_host_init(&m->source);
+	return gmem_new(&m->mem, m->cfg->memory, err);
+}
+
+static void machine_drop_memory(struct machine *m)
+{
+	gmem_free(m->mem);
+	m->mem = NULL;
+}
+
+static int machine_pick_engine(struct machine *m, struct err *err)
+{
+	char why[256] = "";
+	int r = cpu_engine_pick(&m->ops, m->cfg->engine, why, sizeof(why), err);
+
+	if (r < 0)
+		return r;
+	log_info("engine %s: %s", m->ops->name, why);
+	x86_cpuid_build(&m->cpuid, &(struct x86_cpuid_params){
+		.n_vcpus = (unsigned)m->cfg->cpus, .engine = m->ops->features,
+		.tsc_hz = m->source.s.tsc_hz, .phys_bits = machine_phys_bits(), .has_kvmclock = true,
+	});
+	return 0;
+}
+
+static int machine_make_bus(struct machine *m, struct err *err)
+{
+	return bus_new(&m->bus, err);
+}
+
+static void machine_drop_bus(struct machine *m)
+{
+	bus_free(m->bus);
+	m->bus = NULL;
+}
+
+static int machine_make_cpus(struct machine *m, struct err *err)
+{
+	struct cpu_config cfg = {
+		.n_vcpus = (unsigned)m->cfg->cpus, .mem = m->mem, .cpuid = &m->cpuid,
+		.host = &m->host, .source = &m->source.s,
+	};
+	machine_fill_host(m);
+	int r = m->ops->vm_new(&m->vm, &cfg, err);
+	bus_lock(m->bus);
+	machine_update_doorbells_locked(m);
+	bus_unlock(m->bus);
+	return r;
+}
+
+static void machine_drop_cpus(struct machine *m)
+{
+	if (m->vm)
+		m->ops->vm_free(m->vm);
+	m->vm = NULL;
+}
+
+/* --- interrupt controllers --- */
+
+static int machine_make_lapics(struct machine *m, struct err *err)
+{
+	if (m->ops->has_lapic)
+		return 0;
+	struct lapics_config cfg = {
+		.n_cpus = (unsigned)m->cfg->cpus, .ops = &machine_lapic_ops, .ops_arg = m,
+		.loop = m->loop, .source = &m->source.s, .bus = m->bus, .phys_bits = machine_phys_bits(),
+	};
+	int r = lapics_new(&m->lapics, &cfg, err);
+	if (!r)
+		r = kvmclock_new(&m->kvmclock, cfg.n_cpus, m->mem, &m->source.s, machine_tsc_offset, m, err);
+	if (r < 0)
+		return r;
+	return machine_map(m, BUS_MMIO, lapics_region(m->lapics), BOARD_LAPIC_BASE, BOARD_LAPIC_LEN, err);
+}
+
+static void machine_drop_lapics(struct machine *m)
+{
+	kvmclock_free(m->kvmclock);
+	lapics_free(m->lapics);
+	m->kvmclock = NULL;
+	m->lapics = NULL;
+}
+
+static int machine_make_irqs(struct machine *m, struct err *err)
+{
+	pic_init(&m->pic, m->bus, (struct irq_line){ machine_pic_output, m, 0 });
+	ioapic_init(&m->ioapic, m->bus, machine_msi_sink(m),
+		    m->ops->has_lapic && m->ops->eoi_exits ? machine_level_vectors : NULL, m);
+	m->isa = (struct isa_irq){ &m->pic, &m->ioapic };
+	return machine_map(m, BUS_MMIO, &m->ioapic.region, BOARD_IOAPIC_BASE, BOARD_IOAPIC_LEN, err);
+}
+
+/* --- platform devices --- */
+
+static int machine_make_platform(struct machine *m, struct err *err)
+{
+	struct source *src = &m->source.s;
+	struct irq_line lines[TESTDEV_LINES];
+
+	pit_init(&m->pit, m->bus, m->loop, src, isa_irq_line(&m->isa, 0));
+	rtc_init(&m->rtc, m->bus, m->loop, src, isa_irq_line(&m->isa, BOARD_GSI_RTC), m->mem->low_size,
+		 m->mem->size - m->mem->low_size);
+	i8042_init(&m->i8042, machine_request_reset, m);
+	acpi_init(&m->acpi, m->bus, m->loop, src, &(struct acpi_config){
+		.sci = isa_irq_line(&m->isa, BOARD_GSI_SCI), .reset_request = machine_request_reset,
+		.poweroff_request = machine_request_poweroff, .arg = m,
+	});
+	machine_init_uarts(m);
+	debugport_init(&m->debugport, machine_debug_write, m);
+	for (int i = 0; i < TESTDEV_LINES; i++)
+		lines[i] = isa_irq_line(&m->isa, i);
+	testdev_init(&m->testdev, lines, machine_request_exit, m);
+	m->has_platform = true;
+	return 0;
+}
+
+static void machine_drop_platform(struct machine *m)
+{
+	if (!m->has_platform)
+		return;
+	for (unsigned i = 0; i < m->n_uarts; i++)
+		uart_fini(&m->uart[i]);
+	acpi_fini(&m->acpi);
+	rtc_fini(&m->rtc);
+	pit_fini(&m->pit);
+	m->has_platform = false;
+}
+
+/* Which port belongs to which device. */
+static const struct {
+	size_t region;          /* offset of the struct bus_region in struct machine */
+	uint16_t base, len;
+} ports[] = {
+	{ offsetof(struct machine, pic.region[0]), BOARD_PIC0_PORT, BOARD_PIC_LEN },
+	{ offsetof(struct machine, pic.region[1]), BOARD_PIC1_PORT, BOARD_PIC_LEN },
+	{ offsetof(struct machine, pic.elcr_region), BOARD_ELCR_PORT, BOARD_ELCR_LEN },
+	{ offsetof(struct machine, pit.region), BOARD_PIT_PORT, BOARD_PIT_LEN },
+	{ offsetof(struct machine, pit.port61), BOARD_PORT61_PORT, BOARD_PORT61_LEN },
+	{ offsetof(struct machine, i8042.data), BOARD_I8042_DATA_PORT, BOARD_I8042_LEN },
+	{ offsetof(struct machine, i8042.command), BOARD_I8042_CMD_PORT, BOARD_I8042_LEN },
+	{ offsetof(struct machine, rtc.region), BOARD_RTC_PORT, BOARD_RTC_LEN },
+	{ offsetof(struct machine, debugport.post), BOARD_POST_PORT, BOARD_POST_LEN },
+	{ offsetof(struct machine, debugport.debug), BOARD_DEBUG_PORT, BOARD_DEBUG_LEN },
+	{ offsetof(struct machine, acpi.pm), BOARD_PM_PORT, BOARD_PM_LEN },
+};
+
+static int machine_map_test_device(struct machine *m, struct err *err)
+{
+	struct testdev *t = &m->testdev;
+
+	if (!m->cfg->has_test_device)
+		return 0;
+	int r = machine_map(m, BUS_PORT, &t->latch, BOARD_TESTDEV_LATCH_PORT, TESTDEV_LATCH_LEN, err);
+	if (!r)
+		r = machine_map(m, BUS_PORT, &t->lines, BOARD_TESTDEV_LINES_PORT, TESTDEV_LINES, err);
+	if (!r)
+		r = machine_map(m, BUS_MMIO, &t->mmio, BOARD_TESTDEV_BASE, TESTDEV_MMIO_LEN, err);
+	return r;
+}
+
+static int machine_map_ports(struct machine *m, struct err *err)
+{
+	static const uint16_t com[CONFIG_UARTS_MAX] = { BOARD_COM1_PORT, BOARD_COM2_PORT };
+	int r = 0;
+
+	for (size_t i = 0; !r && i < ARRAY_LEN(ports); i++) {
+		struct bus_region *region = (struct bus_region *)((char *)m + ports[i].region);
+
+		r = machine_map(m, BUS_PORT, region, ports[i].base, ports[i].len, err);
+	}
+	for (unsigned i = 0; !r && i < m->n_uarts; i++)
+		r = machine_map(m, BUS_PORT, &m->uart[i].region, com[i], BOARD_UART_LEN, err);
+	if (!r && m->cfg->has_exit_port)
+		r = machine_map(m, BUS_PORT, &m->testdev.region, BOARD_TESTDEV_PORT, BOARD_TESTDEV_LEN, err);
+	return r ? r : machine_map_test_device(m, err);
+}
+
+/* --- PCI and virtio --- */
+
+static int machine_make_pci(struct machine *m, struct err *err)
+{
+	uint64_t ram_end = m->mem->size > m->mem->low_size ? GMEM_HIGH_BASE + m->mem->size - m->mem->low_size
+							   : GMEM_HIGH_BASE;
+	m->pci_layout = (struct pci_layout){
+		.ecam_base = MAP_ECAM_BASE,
+		.mmio32_base = MAP_MMIO32_BASE, .mmio32_size = MAP_MMIO32_SIZE,
+		.mmio64_base = align_up(ram_end, MAP_MMIO64_ALIGN), .mmio64_size = MAP_MMIO64_SIZE,
+	};
+	if (m->pci_layout.mmio64_base + MAP_MMIO64_SIZE > 1ull << machine_phys_bits())
+		return err_set(err, -EINVAL, "memory: this processor's %u address bits have no room for %" PRIu64 "G of RAM",
+			       machine_phys_bits(), m->mem->size >> 30);
+	bus_lock(m->bus);
+	int r = pci_root_new(&m->pci, m->bus, &m->pci_layout, machine_msi_sink(m), err);
+	if (!r)
+		pci_root_set_reset_port(m->pci, &m->acpi.reset);
+	if (!r)
+		pci_root_set_moved(m->pci, machine_update_doorbells_locked, m);
+	bus_unlock(m->bus);
+	return r;
+}
+
+static void machine_drop_pci(struct machine *m)
+{
+	if (!m->pci)
+		return;
+	bus_lock(m->bus);
+	pci_root_free(m->pci);
+	bus_unlock(m->bus);
+	m->pci = NULL;
+}
+
+/* Takes D, which has been made just now, into the machine and onto the bus. */
+static int machine_plug(struct machine *m, struct virtio_dev *d, struct err *err)
+{
+	m->virtio[m->n_virtio++] = d;
+	bus_lock(m->bus);
+	int r = pci_add(m->pci, virtio_pci_dev(d), -1, err);
+	bus_unlock(m->bus);
+	return r;
+}
+
+static int machine_make_disk(struct machine *m, unsigned i, struct err *err)
+{
+	const struct config_disk *c = &m->cfg->disks[i];
+	struct blk_options o = {
+		.path = c->path, .fd = -1, .format = c->format,
+		.is_readonly = c->is_readonly, .is_direct = c->is_direct,
+	};
+	struct virtio_dev *d = NULL;
+	int r = blk_open(&m->blk[i], m->loop, &o, err);
+
+	if (!r) {
+		struct virtio_blk_config bc = { .backend = m->blk[i], .serial = c->serial };
+
+		r = virtio_blk_new(&d, &m->env, &bc, err);
+	}
+	return r < 0 ? err_wrap(err, r, "disks[%u]", i) : machine_plug(m, d, err);
+}
+
+static int machine_make_net(struct machine *m, unsigned i, struct err *err)
+{
+	const struct config_net *c = &m->cfg->nets[i];
+	struct net_forward forward[CONFIG_FORWARDS_MAX];
+	struct net_options o = { .kind = c->kind, .ifname = c->ifname, .fd = -1, .forward = forward };
+	struct virtio_net_config nc = { .backend = &o };
+	struct virtio_dev *d = NULL;
+	int r = 0;
+
+	for (; !r && o.n_forward < c->hostfwd.n; o.n_forward++)
+		r = net_forward_parse(&forward[o.n_forward], c->hostfwd.v[o.n_forward], err);
+	config_net_mac(m->cfg, i, nc.mac);
+	if (!r)
+		r = virtio_net_new(&d, &m->env, &nc, err);
+	return r < 0 ? err_wrap(err, r, "nets[%u]", i) : machine_plug(m, d, err);
+}
+
+static int machine_make_virtio(struct machine *m, struct err *err)
+{
+	struct virtio_dev *rng = NULL;
+	int r = 0;
+
+	m->env = (struct virtio_env){ .mem = m->mem, .loop = m->loop, .bus = m->bus, .source = &m->source.s };
+	for (unsigned i = 0; !r && i < m->cfg->n_disks; i++)
+		r = machine_make_disk(m, i, err);
+	for (unsigned i = 0; !r && i < m->cfg->n_nets; i++)
+		r = machine_make_net(m, i, err);
+	if (!r)
+		r = machine_new_hvc(m, err);
+	if (!r)
+		r = machine_plug(m, m->hvc, err);
+	if (!r && m->cfg->has_rng) {
+		r = virtio_rng_new(&rng, &m->env, err);
+		if (!r)
+			r = machine_plug(m, rng, err);
+	}
+	return r;
+}
+
+static void machine_drop_virtio(struct machine *m)
+{
+	for (unsigned i = 0; i < m->n_virtio; i++) {
+		bus_lock(m->bus);
+		pci_remove(virtio_pci_dev(m->virtio[i]));
+		bus_unlock(m->bus);
+	}
+	for (unsigned i = 0; i < ARRAY_LEN(m->blk); i++) {
+		blk_close(m->blk[i]);
+		m->blk[i] = NULL;
+	}
+	while (m->n_virtio)
+		virtio_free(m->virtio[--m->n_virtio]);
+	m->hvc = NULL;
+}
+
+/* --- kernel --- */
+
+static int machine_open_kernel(struct machine *m, struct err *err)
+{
+	struct boot_files f = { .kernel = m->cfg->kernel, .initrd = m->cfg->initrd, .cmdline = m->cfg->cmdline };
+
+	return boot_open(&m->boot, &f, err);
+}
+
+static void machine_drop_kernel(struct machine *m)
+{
+	boot_free(m->boot);
+	m->boot = NULL;
+}
+
+static int machine_put_acpi(struct machine *m, struct err *err)
+{
+	/* The keyboard controller is there for its reset line only. Announced, Linux waits 0.8 s for a
+	 * keyboard that does not answer. */
+	struct acpi_tables_params p = {
+		.n_cpus = (unsigned)m->cfg->cpus, .pci = m->pci_layout, .has_pci = true,
+		.has_com1 = true, .has_com2 = m->n_uarts > 1, .has_rtc = true,
+	};
+	AUTO(free) uint8_t *buf = calloc(1, MAP_ACPI_SIZE);
+
+	if (!buf)
+		return err_set(err, -ENOMEM, "out of memory");
+	long n = acpi_tables_build(buf, MAP_ACPI_SIZE, MAP_ACPI_BASE, &p, err);
+	if (n < 0)
+		return (int)n;
+	int r = gmem_write(m->mem, MAP_ACPI_BASE, buf, (size_t)n);
+	return r < 0 ? err_set(err, r, "guest memory has no room for ACPI tables") : 0;
+}
+
+int machine_load(struct machine *m, struct err *err)
+{
+	int r = machine_put_acpi(m, err);
+
+	for (unsigned i = 0; !r && i < m->cfg->cpus; i++) {
+		struct vcpu *v = m->ops->vcpu(m->vm, i);
+		struct x86_state s;
+
+		if (m->ops->set_lapic)
+			r = m->ops->set_lapic(v, NULL, err);
+		if (!r)
+			r = m->ops->get_state(v, &s, err); /* the TSC offset survives a reset */
+		if (r < 0)
+			return r;
+		x86_state_reset(&s, i == 0);
+		if (i == 0)
+			r = boot_load(m->boot, m->mem, MAP_ACPI_BASE, &s, err);
+		if (!r)
+			r = m->ops->set_state(v, &s, err);
+	}
+	return r;
+}
+
+static int machine_make_threads(struct machine *m, struct err *err)
+{
+	struct vcpus_config cfg = {
+		.n = (unsigned)m->cfg->cpus, .ops = m->ops, .vm = m->vm, .stuck = machine_cpu_stuck, .arg = m,
+	};
+	return vcpus_new(&m->vcpus, &cfg, err);
+}
+
+static void machine_drop_threads(struct machine *m)
+{
+	vcpus_free(m->vcpus);
+	m->vcpus = NULL;
+}
+
+/* --- the whole --- */
+
+static const struct {
+	int (*make)(struct machine *m, struct err *err);
+	void (*drop)(struct machine *m);        /* NULL: nothing to release; half-made is fine */
+} parts[] = {
+	{ machine_plan_lines, NULL },
+	{ machine_open_kernel, machine_drop_kernel },
+	{ machine_make_memory, machine_drop_memory },
+	{ machine_pick_engine, NULL },
+	{ machine_make_bus, machine_drop_bus },
+	{ machine_make_lapics, machine_drop_lapics },
+	{ machine_make_irqs, NULL },
+	{ machine_make_platform, machine_drop_platform },
+	{ machine_map_ports, NULL },
+	{ machine_make_pci, machine_drop_pci },
+	{ machine_make_virtio, machine_drop_virtio },
+	{ machine_open_consoles, machine_close_consoles },
+	{ machine_make_cpus, machine_drop_cpus },
+	{ machine_load, NULL },
+	{ machine_make_threads, machine_drop_threads },
+};
+
+int machine_new(struct machine **out, const struct config *cfg, struct loop *loop, struct err *err)
+{
+	AUTO(machine_free) struct machine *m = calloc(1, sizeof(*m));
+
+	if (!m)
+		return err_set(err, -ENOMEM, "out of memory");
+	m->cfg = cfg;
+	m->loop = loop;
+	loop_timer_init(loop, &m->reset_retry, machine_reset_retry);
+	for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+		int r = parts[i].make(m, err);
+
+		if (r < 0)
+			return r;
+	}
+	*out = take_ptr(&m);
+	return 0;
+}
+
+void machine_free(struct machine *m)
+{
+	if (!m)
+		return;
+	for (size_t i = ARRAY_LEN(parts); i-- > 0;) {
+		if (parts[i].drop)
+			parts[i].drop(m);
+	}
+	loop_timer_cancel(&m->reset_retry);
+	free(m);
+}
+
+void machine_print_stats(struct machine *m, FILE *to)
+{
+	double seconds = (double)source_now_ns(&m->source.s) / 1e9;
+
+	for (unsigned i = 0; i < m->cfg->cpus; i++) {
+		struct cpu_stats s = { 0 };
+
+		m->ops->stats(m->ops->vcpu(m->vm, i), &s);
+		fprintf(to, "cpu %u: %" PRIu64 " instructions (%.1f M/s), %" PRIu64 " interrupts, %" PRIu64 " exceptions, "
+			"exits: %" PRIu64 " pio %" PRIu64 " mmio %" PRIu64 " hlt; %" PRIu64 " tlb misses, %" PRIu64
+			" blocks, %" PRIu64 " code invalidations\n", i, s.insns, (double)s.insns / seconds / 1e6, s.irqs,
+			s.exceptions, s.exits_pio, s.exits_mmio, s.exits_hlt, s.tlb_misses, s.blocks_decoded,
+			s.code_invalidations);
+	}
+	for (unsigned i = 0; i < m->n_virtio; i++) {
+		struct virtio_stats s = { 0 };
+
+		virtio_get_stats(m->virtio[i], &s);
+		fprintf(to, "%s: %" PRIu64 " kicks, %" PRIu64 " chains, %" PRIu64 " interrupts, %" PRIu64 " misuses\n",
+			virtio_name(m->virtio[i]), s.kicks, s.chains, s.interrupts, s.misuse);
+	}
+	fprintf(to, "engine %s, %.1f s\n", m->ops->name, seconds);
+}
+
+static void machine_log_region(void *arg, const struct bus_region *r)
+{
+	log_debug("%s %08" PRIx64 "-%08" PRIx64 " %s", (const char *)arg, r->base, r->base + r->size - 1, r->name);
+}
+
+void machine_log_map(struct machine *m)
+{
+	bus_each(m->bus, BUS_PORT, machine_log_region, "port");
+	bus_each(m->bus, BUS_MMIO, machine_log_region, "mmio");
+}

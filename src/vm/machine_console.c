@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Serial devices of the guest and consoles of the host, joined. UART output and room for its
+ * input come from vCPU threads with bus_lock held; everything else is the loop thread's. */
+#include <string.h>
+#include "util/checked.h"
+#include "util/err.h"
+#include "util/log.h"
+#include "virtio/console.h"
+#include "vm/machine.h"
+#include "vm/machine_priv.h"
+
+_Static_assert((int)CONFIG_PORTS_MAX == (int)VIRTIO_CONSOLE_PORTS_MAX, "the validator's limit is the device's");
+_Static_assert((int)CONFIG_PORT_NAME_MAX == (int)VIRTIO_CONSOLE_NAME_MAX, "the validator's limit is the device's");
+
+/* Without any console in the configuration, stdio is on the UART. */
+static const struct config_console default_console = { .target = (char *)"stdio", .device = (char *)"uart" };
+
+static void machine_quit(void *arg)
+{
+	struct machine *m = arg;
+
+	loop_stop(m->loop, 0);
+}
+
+/* --- UARTs --- */
+
+static void machine_uart_write(void *arg, const uint8_t *buf, size_t len)
+{
+	static struct log_guest lost = LOG_GUEST("output lost: nobody reads the console");
+	struct machine_line *l = arg;
+
+	if (l->host && console_write(l->host, buf, len) < len)
+		log_guest(&lost, len);
+}
+
+static void machine_uart_rx_space(void *arg)
+{
+	struct machine_line *l = arg;
+
+	if (l->host)
+		console_kick_input(l->host);
+}
+
+static size_t machine_uart_input(void *arg, const uint8_t *buf, size_t len)
+{
+	struct machine_line *l = arg;
+	struct machine *m = l->machine;
+	struct uart *u = &m->uart[l->n];
+
+	bus_lock(m->bus);
+	size_t room = uart_can_receive(u), n = len < room ? len : room;
+	if (n)
+		uart_receive(u, buf, n);
+	bus_unlock(m->bus);
+	return n;
+}
+
+void machine_init_uarts(struct machine *m)
+{
+	static const struct {
+		const char *name;
+		int gsi;
+	} com[CONFIG_UARTS_MAX] = { { "com1", BOARD_GSI_COM1 }, { "com2", BOARD_GSI_COM2 } };
+
+	for (unsigned i = 0; i < m->n_uarts; i++) {
+		uart_init(&m->uart[i], m->bus, m->loop, &m->source.s, &(struct uart_config){
+			.name = com[i].name, .irq = isa_irq_line(&m->isa, com[i].gsi),
+			.write = machine_uart_write, .rx_space = machine_uart_rx_space, .arg = &m->com[i],
+		});
+	}
+}
+
+/* --- ports of the virtio console --- */
+
+/* A console loses what nobody reads: Linux waits for it with interrupts off. */
+static size_t machine_hvc_write(void *arg, const uint8_t *buf, size_t len)
+{
+	machine_uart_write(arg, buf, len);
+	return len;
+}
+
+static size_t machine_port_write(void *arg, const uint8_t *buf, size_t len)
+{
+	struct machine_line *l = arg;
+
+	return l->host ? console_write(l->host, buf, len) : len;
+}
+
+static void machine_port_readable(void *arg)
+{
+	struct machine_line *l = arg;
+
+	if (l->host)
+		console_kick_input(l->host);
+}
+
+static size_t machine_port_input(void *arg, const uint8_t *buf, size_t len)
+{
+	struct machine_line *l = arg;
+
+	return virtio_console_input(l->machine->hvc, l->n, buf, len);
+}
+
+static void machine_port_writable(void *arg)
+{
+	struct machine_line *l = arg;
+
+	virtio_console_writable(l->machine->hvc, l->n);
+}
+
+/* Programs in the guest see when nobody is at the host's end. A console has always somebody. */
+static void machine_port_connected(void *arg, bool is_connected)
+{
+	struct machine_line *l = arg;
+
+	if (l->cfg->name)
+		virtio_console_set_open(l->machine->hvc, l->n, is_connected);
+}
+
+int machine_new_hvc(struct machine *m, struct err *err)
+{
+	struct virtio_console_port ports[CONFIG_PORTS_MAX];
+	struct virtio_console_config cc = { .ports = ports, .n_ports = m->n_ports };
+
+	for (unsigned i = 0; i < m->n_ports; i++) {
+		const struct config_console *c = m->port[i].cfg;
+
+		ports[i] = (struct virtio_console_port){
+			.name = c ? c->name : NULL, .arg = &m->port[i], .readable = machine_port_readable,
+			.write = !c ? NULL : c->name ? machine_port_write : machine_hvc_write,
+		};
+	}
+	return virtio_console_new(&m->hvc, &m->env, &cc, err);
+}
+
+void machine_resize_terminal(struct machine *m, uint16_t cols, uint16_t rows)
+{
+	for (unsigned i = 0; i < m->n_ports; i++) {
+		const struct config_console *c = m->port[i].cfg;
+
+		if (c && !c->name && !strcmp(c->target, "stdio"))
+			virtio_console_resize(m->hvc, i, cols, rows);
+	}
+}
+
+/* --- port 0xe9: whole lines go to the log --- */
+
+void machine_debug_write(void *arg, const uint8_t *buf, size_t len)
+{
+	struct machine *m = arg;
+
+	for (size_t i = 0; i < len; i++) {
+		if (buf[i] >= 0x20 && buf[i] < 0x7f)
+			m->debug_line[m->debug_len++] = (char)buf[i];
+		if (m->debug_len && (buf[i] == '\n' || m->debug_len == sizeof(m->debug_line))) {
+			log_info("guest debug port: %.*s", (int)m->debug_len, m->debug_line);
+			m->debug_len = 0;
+		}
+	}
+}
+
+/* --- life --- */
+
+static void machine_add_line(struct machine *m, const struct config_console *c)
+{
+	if (!strcmp(c->device, "uart"))
+		m->com[m->n_uarts++].cfg = c;
+	else if (!c->name && !m->port[0].cfg)
+		m->port[0].cfg = c;
+	else
+		m->port[m->n_ports++].cfg = c;
+}
+
+static void machine_number_lines(struct machine *m, struct machine_line *lines, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		lines[i].machine = m;
+		lines[i].n = i;
+	}
+}
+
+int machine_plan_lines(struct machine *m, struct err *err)
+{
+	m->n_ports = 1;
+	for (unsigned i = 0; i < m->cfg->n_consoles; i++)
+		machine_add_line(m, &m->cfg->consoles[i]);
+	if (!m->cfg->n_consoles)
+		machine_add_line(m, &default_console);
+	if (!m->n_uarts)
+		m->n_uarts = 1; /* kernels look at COM1 whether we tell of it or not */
+	machine_number_lines(m, m->com, m->n_uarts);
+	machine_number_lines(m, m->port, m->n_ports);
+	return 0;
+}
+
+/* Open the host's ends of N lines. GUEST without its argument, which is the line. */
+static int machine_open_lines(struct machine_line *lines, unsigned n, struct console_guest guest, struct err *err)
+{
+	for (unsigned i = 0; i < n; i++) {
+		struct machine_line *l = &lines[i];
+
+		if (!l->cfg)
+			continue;
+		guest.arg = l;
+		struct console_config cfg = {
+			.target = l->cfg->target, .guest = guest, .quit = machine_quit, .quit_arg = l->machine,
+		};
+		int r = console_open(&l->host, l->machine->loop, &cfg, err);
+		if (r < 0)
+			return err_wrap(err, r, "console");
+	}
+	return 0;
+}
+
+int machine_open_consoles(struct machine *m, struct err *err)
+{
+	static const struct console_guest uart = { .input = machine_uart_input };
+	static const struct console_guest port = {
+		.input = machine_port_input, .writable = machine_port_writable, .connected = machine_port_connected,
+	};
+	int r = machine_open_lines(m->com, m->n_uarts, uart, err);
+
+	return r < 0 ? r : machine_open_lines(m->port, m->n_ports, port, err);
+}
+
+/* Do that to the host's end of each line. */
+static void machine_each_host(struct machine *m, void (*do_it)(struct console *c))
+{
+	for (unsigned i = 0; i < m->n_uarts; i++)
+		if (m->com[i].host)
+			do_it(m->com[i].host);
+	for (unsigned i = 0; i < m->n_ports; i++)
+		if (m->port[i].host)
+			do_it(m->port[i].host);
+}
+
+void machine_close_consoles(struct machine *m)
+{
+	machine_each_host(m, console_close);
+	for (unsigned i = 0; i < ARRAY_LEN(m->com); i++)
+		m->com[i].host = NULL;
+	for (unsigned i = 0; i < ARRAY_LEN(m->port); i++)
+		m->port[i].host = NULL;
+}
+
+void machine_start_consoles(struct machine *m)
+{
+	machine_each_host(m, console_kick_input);
+}

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* machine_priv.h - the machine's struct and the functions that its files share:
+ * machine.c builds, machine_run.c runs (reset, power, engine callbacks), machine_console.c
+ * connects serial devices to the host. */
+#ifndef VM_MACHINE_PRIV_H
+#define VM_MACHINE_PRIV_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include "bus/bus.h"
+#include "bus/pci.h"
+#include "cpu/cpu.h"
+#include "dev/acpi.h"
+#include "dev/board.h"
+#include "dev/debugport.h"
+#include "dev/i8042.h"
+#include "dev/ioapic.h"
+#include "dev/isa_irq.h"
+#include "dev/kvmclock.h"
+#include "dev/lapic.h"
+#include "dev/pic.h"
+#include "dev/pit.h"
+#include "dev/rtc.h"
+#include "dev/testdev.h"
+#include "dev/uart.h"
+#include "util/loop.h"
+#include "virtio/virtio.h"
+#include "vm/boot.h"
+#include "vm/config.h"
+#include "vm/console.h"
+#include "vm/vcpu.h"
+
+struct blk;
+
+enum { MACHINE_VIRTIO_MAX = CONFIG_DISKS_MAX + CONFIG_NETS_MAX + 2 };  /* and console, rng */
+
+/* Edges in docs/design/threads.md. */
+enum machine_state {
+	MACHINE_STOPPED,        /* built, no processor runs */
+	MACHINE_RUNNING,
+	MACHINE_RESETTING,      /* processors paused, devices on their way to power-on state */
+	MACHINE_ENDED,          /* loop_stop() has been called */
+	MACHINE_N_STATES
+};
+
+/* A serial line: a UART or a port of the virtio console, and the host's end. */
+struct machine_line {
+	struct machine *machine;
+	const struct config_console *cfg;       /* NULL: nobody listens */
+	struct console *host;                   /* NULL: the same, or not yet open */
+	unsigned n;                             /* which UART or port */
+};
+
+/* What the guest, or a processor that cannot go on, wants of the loop thread; bits. */
+enum machine_request {
+	MACHINE_REQ_RESET = 1, MACHINE_REQ_POWEROFF = 2, MACHINE_REQ_EXIT = 4,
+	MACHINE_REQ_CRASH = 8,          /* triple fault */
+	MACHINE_REQ_FAIL = 16,          /* the engine gave up; stuck_err says why */
+};
+
+/* A queue's doorbell that the engine rings by itself. */
+struct machine_doorbell {
+	uint64_t gpa;                   /* 0: the engine does not know it */
+	int fd;                         /* the queue's eventfd, borrowed */
+};
+
+/* Owner: the loop thread, except what says otherwise. Devices are guarded by bus_lock. */
+struct machine {
+	const struct config *cfg;
+	struct loop *loop;
+	struct source_host source;
+	enum machine_state state;
+	struct loop_timer reset_retry;
+
+	struct gmem *mem;
+	struct boot *boot;
+	const struct cpu_ops *ops;
+	struct x86_cpuid cpuid;
+	struct cpu_host host;
+	struct cpu_vm *vm;
+	struct vcpus *vcpus;
+
+	struct bus *bus;
+	struct pci_root *pci;
+	struct pci_layout pci_layout;
+	struct lapics *lapics;          /* NULL: the engine has its own */
+	struct kvmclock *kvmclock;      /* the same */
+	struct pic pic;
+	struct ioapic ioapic;
+	struct isa_irq isa;
+	bool has_platform;              /* the following have been initialised */
+	struct pit pit;
+	struct rtc rtc;
+	struct uart uart[CONFIG_UARTS_MAX];     /* COM1, COM2 */
+	unsigned n_uarts;
+	struct i8042 i8042;
+	struct acpi acpi;
+	struct debugport debugport;
+	struct testdev testdev;
+
+	struct virtio_env env;
+	struct virtio_dev *virtio[MACHINE_VIRTIO_MAX];
+	unsigned n_virtio;
+	struct virtio_dev *hvc;         /* one of them: the console */
+	struct machine_doorbell doorbell[MACHINE_VIRTIO_MAX][VIRTIO_QUEUES_MAX];
+	struct blk *blk[CONFIG_DISKS_MAX];
+
+	struct machine_line com[CONFIG_UARTS_MAX];
+	struct machine_line port[CONFIG_PORTS_MAX];     /* of hvc; port 0 is always there */
+	unsigned n_ports;
+	char debug_line[128];           /* port 0xe9, under bus_lock */
+	unsigned debug_len;
+	_Atomic unsigned requests;      /* of enum machine_request; any thread sets, the loop takes */
+	int exit_status;                /* what the test port asked for; under bus_lock until REQ_EXIT */
+	_Atomic unsigned stuck_cpu;
+	struct err stuck_err;           /* written before the call that reads it is queued */
+};
+
+/* --- machine.c --- */
+int machine_load(struct machine *m, struct err *err);
+
+/* --- machine_run.c --- */
+int machine_map(struct machine *m, enum bus_space space, struct bus_region *r, uint64_t base, uint64_t size,
+		struct err *err);
+unsigned machine_phys_bits(void);
+void machine_fill_host(struct machine *m);
+extern const struct lapic_cpu_ops machine_lapic_ops;
+uint64_t machine_tsc_offset(void *arg, unsigned cpu);
+void machine_pic_output(void *arg, int n, int level);
+struct msi_sink machine_msi_sink(struct machine *m);
+void machine_level_vectors(void *arg, const uint64_t bitmap[4]);
+/* From vCPU threads, bus_lock held. */
+void machine_request_reset(void *arg);
+void machine_request_poweroff(void *arg);
+void machine_request_exit(void *arg, int status);
+void machine_cpu_stuck(void *arg, unsigned cpu, enum cpu_exit_reason why, const struct err *err);
+void machine_reset_retry(struct loop_timer *t);
+
+/* --- machine_doorbell.c --- */
+/* Attach, move and detach what has changed; bus_lock held. */
+void machine_update_doorbells_locked(void *machine);
+
+/* --- machine_console.c --- */
+/* Which console of the configuration goes to which UART or port. First of all. */
+int machine_plan_lines(struct machine *m, struct err *err);
+void machine_init_uarts(struct machine *m);
+int machine_new_hvc(struct machine *m, struct err *err);
+int machine_open_consoles(struct machine *m, struct err *err);
+void machine_close_consoles(struct machine *m);
+void machine_start_consoles(struct machine *m);
+void machine_debug_write(void *arg, const uint8_t *buf, size_t len);
+
+#endif

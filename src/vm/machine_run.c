@@ -1,0 +1,418 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The machine in motion: what the engine asks of the board, what the board asks of the
+ * processors, reset and power-off.
+ *
+ * Requests of the guest arrive on a vCPU thread with bus_lock held; they only set a bit and
+ * queue a call to the loop thread, which pauses the processors and does the work. */
+#include "vm/machine.h"
+
+#include <assert.h>
+#include <cpuid.h>
+#include <errno.h>
+#include <string.h>
+#include "util/checked.h"
+#include "util/err.h"
+#include "util/log.h"
+#include "vm/machine_priv.h"
+
+enum { RESET_RETRY_NS = 1000 * 1000 };
+
+static struct vcpu *machine_vcpu(const struct machine *m, unsigned cpu)
+{
+	return m->ops->vcpu(m->vm, cpu);
+}
+
+int machine_map(struct machine *m, enum bus_space space, struct bus_region *r, uint64_t base, uint64_t size,
+		struct err *err)
+{
+	bus_lock(m->bus);
+	int ret = bus_add(m->bus, space, r, base, size, err);
+	bus_unlock(m->bus);
+	return ret;
+}
+
+/* The host's, as hardware engines cannot have more; at most 46, as 5-level hosts may say 52. */
+unsigned machine_phys_bits(void)
+{
+	enum { MIN = 36, MAX = 46 };
+	unsigned a = 0, b, c, d;
+
+	if (!__get_cpuid(0x80000008, &a, &b, &c, &d) || (a & 0xff) < MIN)
+		return MIN;
+	return (a & 0xff) > MAX ? MAX : a & 0xff;
+}
+
+/* --- engine -> board --- */
+
+static uint32_t host_pio_read(void *arg, unsigned cpu, uint16_t port, unsigned size)
+{
+	return (uint32_t)bus_read(((struct machine *)arg)->bus, BUS_PORT, cpu, port, size);
+}
+
+static void host_pio_write(void *arg, unsigned cpu, uint16_t port, unsigned size, uint32_t val)
+{
+	bus_write(((struct machine *)arg)->bus, BUS_PORT, cpu, port, size, val);
+}
+
+static uint64_t host_mmio_read(void *arg, unsigned cpu, gpa_t gpa, unsigned size)
+{
+	return bus_read(((struct machine *)arg)->bus, BUS_MMIO, cpu, gpa, size);
+}
+
+static void host_mmio_write(void *arg, unsigned cpu, gpa_t gpa, unsigned size, uint64_t val)
+{
+	bus_write(((struct machine *)arg)->bus, BUS_MMIO, cpu, gpa, size, val);
+}
+
+static int host_msr_read(void *arg, unsigned cpu, uint32_t msr, uint64_t *val)
+{
+	struct machine *m = arg;
+
+	if (m->lapics && lapics_has_msr(msr))
+		return lapics_msr_read(m->lapics, cpu, msr, val);
+	if (m->kvmclock && kvmclock_has_msr(msr))
+		return kvmclock_msr_read(m->kvmclock, cpu, msr, val);
+	return -1;
+}
+
+static int host_msr_write(void *arg, unsigned cpu, uint32_t msr, uint64_t val)
+{
+	struct machine *m = arg;
+
+	if (m->lapics && lapics_has_msr(msr))
+		return lapics_msr_write(m->lapics, cpu, msr, val);
+	if (m->kvmclock && kvmclock_has_msr(msr))
+		return kvmclock_msr_write(m->kvmclock, cpu, msr, val);
+	return -1;
+}
+
+static int host_intr_ack(void *arg, unsigned cpu)
+{
+	struct machine *m = arg;
+
+	return m->lapics ? lapics_intr_ack(m->lapics, cpu) : pic_ack(&m->pic);
+}
+
+static bool host_intr_pending(void *arg, unsigned cpu)
+{
+	struct machine *m = arg;
+
+	return m->lapics ? lapics_intr_pending(m->lapics, cpu) : pic_intr(&m->pic);
+}
+
+static unsigned host_cr8_read(void *arg, unsigned cpu)
+{
+	struct machine *m = arg;
+
+	return m->lapics ? lapics_cr8_read(m->lapics, cpu) : 0;
+}
+
+static void host_cr8_write(void *arg, unsigned cpu, unsigned val)
+{
+	struct machine *m = arg;
+
+	if (m->lapics)
+		lapics_cr8_write(m->lapics, cpu, val);
+}
+
+static void host_eoi(void *arg, uint8_t vector)
+{
+	ioapic_eoi(&((struct machine *)arg)->ioapic, vector);
+}
+
+/* A deadline that the guest has set is a value of its TSC, and so is its clock's base. */
+static void host_tsc_changed(void *arg, unsigned cpu)
+{
+	struct machine *m = arg;
+
+	if (m->lapics)
+		lapics_tsc_changed(m->lapics, cpu);
+	if (m->kvmclock)
+		kvmclock_tsc_changed(m->kvmclock, cpu);
+}
+
+void machine_fill_host(struct machine *m)
+{
+	m->host = (struct cpu_host){
+		.arg = m,
+		.pio_read = host_pio_read, .pio_write = host_pio_write,
+		.mmio_read = host_mmio_read, .mmio_write = host_mmio_write,
+		.msr_read = host_msr_read, .msr_write = host_msr_write,
+		.intr_ack = host_intr_ack, .intr_pending = host_intr_pending,
+		.cr8_read = host_cr8_read, .cr8_write = host_cr8_write,
+		.eoi = host_eoi, .tsc_changed = host_tsc_changed,
+	};
+}
+
+/* --- board -> processors --- */
+
+static void lapic_interrupt(void *arg, unsigned cpu)
+{
+	struct machine *m = arg;
+
+	m->ops->interrupt(machine_vcpu(m, cpu));
+}
+
+static void lapic_nmi(void *arg, unsigned cpu)
+{
+	struct machine *m = arg;
+
+	m->ops->nmi(machine_vcpu(m, cpu));
+}
+
+static void lapic_init(void *arg, unsigned cpu)
+{
+	struct machine *m = arg;
+
+	m->ops->init(machine_vcpu(m, cpu));
+}
+
+static void lapic_sipi(void *arg, unsigned cpu, uint8_t vector)
+{
+	struct machine *m = arg;
+
+	m->ops->sipi(machine_vcpu(m, cpu), vector);
+}
+
+static int lapic_pic_ack(void *arg)
+{
+	return pic_ack(&((struct machine *)arg)->pic);
+}
+
+uint64_t machine_tsc_offset(void *arg, unsigned cpu)
+{
+	struct machine *m = arg;
+
+	return m->vm ? m->ops->tsc_offset(machine_vcpu(m, cpu)) : 0;
+}
+
+const struct lapic_cpu_ops machine_lapic_ops = {
+	.interrupt = lapic_interrupt, .nmi = lapic_nmi, .init = lapic_init, .sipi = lapic_sipi,
+	.tsc_offset = machine_tsc_offset, .eoi = host_eoi, .pic_ack = lapic_pic_ack,
+};
+
+void machine_pic_output(void *arg, int n, int level)
+{
+	struct machine *m = arg;
+
+	if (m->lapics)
+		lapics_set_lint0(m->lapics, level);
+	else if (level && m->vm)
+		m->ops->interrupt(machine_vcpu(m, 0));
+}
+
+static void machine_engine_msi(void *arg, uint64_t addr, uint32_t data)
+{
+	struct machine *m = arg;
+
+	if (m->vm)
+		m->ops->msi(m->vm, addr, data);
+}
+
+struct msi_sink machine_msi_sink(struct machine *m)
+{
+	return m->lapics ? lapics_msi_sink(m->lapics) : (struct msi_sink){ machine_engine_msi, m };
+}
+
+void machine_level_vectors(void *arg, const uint64_t bitmap[4])
+{
+	struct machine *m = arg;
+
+	if (m->vm)
+		m->ops->eoi_exits(m->vm, bitmap);
+}
+
+/* --- states --- */
+
+static void machine_set_state(struct machine *m, enum machine_state to)
+{
+	static const char *const names[] = { "stopped", "running", "resetting", "ended" };
+	static const uint8_t edges[MACHINE_N_STATES] = {
+		[MACHINE_STOPPED] = 1 << MACHINE_RUNNING | 1 << MACHINE_ENDED,
+		[MACHINE_RUNNING] = 1 << MACHINE_STOPPED | 1 << MACHINE_RESETTING | 1 << MACHINE_ENDED,
+		[MACHINE_RESETTING] = 1 << MACHINE_RUNNING | 1 << MACHINE_STOPPED | 1 << MACHINE_ENDED,
+		[MACHINE_ENDED] = 1 << MACHINE_STOPPED,
+	};
+
+	assert(edges[m->state] >> to & 1);
+	log_info("machine '%s': %s -> %s", m->cfg->name, names[m->state], names[to]);
+	m->state = to;
+}
+
+static void machine_end(struct machine *m, int status)
+{
+	if (m->state == MACHINE_ENDED)
+		return;
+	vcpus_pause(m->vcpus);
+	machine_set_state(m, MACHINE_ENDED);
+	loop_stop(m->loop, status);
+}
+
+void machine_start(struct machine *m)
+{
+	machine_set_state(m, MACHINE_RUNNING);
+	machine_start_consoles(m);
+	vcpus_resume(m->vcpus);
+}
+
+void machine_stop(struct machine *m)
+{
+	vcpus_pause(m->vcpus);
+	loop_timer_cancel(&m->reset_retry);
+	if (m->state != MACHINE_STOPPED)
+		machine_set_state(m, MACHINE_STOPPED);
+}
+
+/* --- reset --- */
+
+static void machine_reset_devices_locked(struct machine *m)
+{
+	for (unsigned i = 0; i < m->n_virtio; i++)
+		pci_dev_reset(virtio_pci_dev(m->virtio[i]));
+	for (unsigned i = 0; i < m->n_uarts; i++)
+		uart_reset(&m->uart[i]);
+	acpi_reset(&m->acpi);
+	rtc_reset(&m->rtc);
+	pit_reset(&m->pit);
+	i8042_reset(&m->i8042);
+	debugport_reset(&m->debugport);
+	ioapic_reset(&m->ioapic);
+	pic_reset(&m->pic);
+}
+
+/* Disks may have requests in flight that will still write to guest memory: the kernel is
+ * loaded again only when all of them have ended. */
+static void machine_reset_step(struct machine *m)
+{
+	struct err err = ERR_INIT;
+	bool all_done = true;
+
+	for (unsigned i = 0; i < m->n_virtio; i++)
+		all_done &= virtio_reset(m->virtio[i]);
+	if (!all_done) {
+		loop_timer_set(&m->reset_retry, loop_now_ns() + RESET_RETRY_NS);
+		return;
+	}
+	bus_lock(m->bus);
+	machine_reset_devices_locked(m);
+	bus_unlock(m->bus);
+	if (m->lapics)
+		lapics_reset(m->lapics);
+	if (m->kvmclock)
+		kvmclock_reset(m->kvmclock);
+	if (machine_load(m, &err) < 0) {
+		log_error("cannot start the guest again: %s", err.msg);
+		machine_end(m, 1);
+		return;
+	}
+	machine_set_state(m, MACHINE_RUNNING);
+	vcpus_resume(m->vcpus);
+}
+
+void machine_reset_retry(struct loop_timer *t)
+{
+	machine_reset_step(container_of(t, struct machine, reset_retry));
+}
+
+static void machine_begin_reset(struct machine *m)
+{
+	vcpus_pause(m->vcpus);
+	machine_set_state(m, MACHINE_RESETTING);
+	machine_reset_step(m);
+}
+
+/* --- requests --- */
+
+static void machine_crash(struct machine *m)
+{
+	static struct log_guest again = LOG_GUEST("triple fault; it starts again, processor");
+	unsigned cpu = atomic_load_explicit(&m->stuck_cpu, memory_order_relaxed);
+
+	if (m->cfg->is_no_reboot) {
+		log_error("the guest crashed: triple fault on processor %u", cpu);
+		machine_end(m, 1);
+		return;
+	}
+	log_guest(&again, cpu);
+	machine_begin_reset(m);
+}
+
+static void machine_fail(struct machine *m)
+{
+	log_error("processor %u cannot go on: %s", atomic_load_explicit(&m->stuck_cpu, memory_order_relaxed),
+		  m->stuck_err.msg);
+	machine_end(m, 1);
+}
+
+/* On the loop thread. The processors stand still before the requests are taken: what they ask
+ * for twice is done once, and nothing that one asked for outlives the reset that follows. */
+static void machine_do_requests(void *arg)
+{
+	struct machine *m = arg;
+
+	vcpus_pause(m->vcpus);
+	unsigned req = atomic_exchange_explicit(&m->requests, 0, memory_order_acquire);
+
+	if (m->state != MACHINE_RUNNING)
+		return;
+	if (req & MACHINE_REQ_FAIL)
+		machine_fail(m);
+	else if (req & MACHINE_REQ_EXIT)
+		machine_end(m, m->exit_status);
+	else if (req & MACHINE_REQ_POWEROFF)
+		machine_end(m, 0);
+	else if (req & MACHINE_REQ_CRASH)
+		machine_crash(m);
+	else if (req & MACHINE_REQ_RESET && m->cfg->is_no_reboot)
+		machine_end(m, 0);
+	else
+		machine_begin_reset(m);
+}
+
+/* Any thread. One call is under way at most, however often a guest asks. Pairs with the
+ * exchange in machine_do_requests(). */
+static void machine_request(struct machine *m, unsigned req)
+{
+	if (atomic_fetch_or_explicit(&m->requests, req, memory_order_acq_rel))
+		return;
+	if (loop_call(m->loop, machine_do_requests, m) < 0) {
+		log_error("out of memory: the machine ends");
+		loop_stop(m->loop, 1);
+	}
+}
+
+void machine_request_reset(void *arg)
+{
+	machine_request(arg, MACHINE_REQ_RESET);
+}
+
+void machine_request_poweroff(void *arg)
+{
+	machine_request(arg, MACHINE_REQ_POWEROFF);
+}
+
+/* The first status counts: another processor may write one before this one stops. */
+void machine_request_exit(void *arg, int status)
+{
+	struct machine *m = arg;
+
+	if (atomic_load_explicit(&m->requests, memory_order_relaxed) & MACHINE_REQ_EXIT)
+		return;
+	m->exit_status = status;
+	machine_request(m, MACHINE_REQ_EXIT);
+}
+
+/* On the processor's thread. */
+void machine_cpu_stuck(void *arg, unsigned cpu, enum cpu_exit_reason why, const struct err *err)
+{
+	struct machine *m = arg;
+
+	atomic_store_explicit(&m->stuck_cpu, cpu, memory_order_relaxed);
+	if (why == CPU_EXIT_ERROR) {
+		bus_lock(m->bus);       /* two processors may fail at once */
+		if (!m->stuck_err.code)
+			m->stuck_err = *err;
+		bus_unlock(m->bus);
+	}
+	machine_request(m, why == CPU_EXIT_ERROR ? MACHINE_REQ_FAIL : MACHINE_REQ_CRASH);
+}

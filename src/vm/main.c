@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* viv-vmm: run one virtual machine. */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <termios.h>
+#include <unistd.h>
+#include "cpu/cpu.h"
+#include "util/checked.h"
+#include "util/err.h"
+#include "util/log.h"
+#include "util/loop.h"
+#include "vm/config.h"
+#include "vm/console.h"
+#include "vm/machine.h"
+
+/* The terminal as we found it: a fatal signal must give it back, whatever else is broken. */
+static struct termios terminal_before;
+static volatile sig_atomic_t terminal_is_raw;
+
+static void terminal_restore(void)
+{
+	if (terminal_is_raw)
+		tcsetattr(STDIN_FILENO, TCSAFLUSH, &terminal_before);
+	terminal_is_raw = 0;
+	log_set_raw_terminal(0);
+}
+
+static void on_fatal_signal(int signo)
+{
+	terminal_restore();
+	signal(signo, SIG_DFL);
+	raise(signo);
+}
+
+static void terminal_make_raw(void)
+{
+	static const int fatal[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGQUIT, SIGSYS };
+	struct termios t;
+
+	if (!isatty(STDIN_FILENO) || tcgetattr(STDIN_FILENO, &terminal_before) < 0)
+		return;
+	for (size_t i = 0; i < ARRAY_LEN(fatal); i++) {
+		struct sigaction sa = { .sa_handler = on_fatal_signal, .sa_flags = SA_RESETHAND }, old;
+
+		/* An engine that uses one of these itself keeps it. */
+		if (!sigaction(fatal[i], NULL, &old) && old.sa_handler == SIG_DFL)
+			sigaction(fatal[i], &sa, NULL);
+	}
+	t = terminal_before;
+	cfmakeraw(&t);
+	terminal_is_raw = 1;
+	tcsetattr(STDIN_FILENO, TCSAFLUSH, &t);
+	log_set_raw_terminal(isatty(STDERR_FILENO));
+}
+
+static bool wants_terminal(const struct config *c)
+{
+	for (unsigned i = 0; i < c->n_consoles; i++) {
+		if (!strcmp(c->consoles[i].target, "stdio"))
+			return true;
+	}
+	return !c->n_consoles;
+}
+
+static void tell_size(struct machine *m)
+{
+	struct winsize w;
+
+	if (!ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) && w.ws_col)
+		machine_resize_terminal(m, w.ws_col, w.ws_row);
+}
+
+/* ARG points to the machine, which is not there at first. */
+static void on_resize(void *arg, int signo)
+{
+	struct machine *const *m = arg;
+
+	if (*m)
+		tell_size(*m);
+}
+
+static void on_end(void *arg, int signo)
+{
+	log_info("signal %d: the machine ends", signo);
+	loop_stop(arg, 0);
+}
+
+static int list_engines(void)
+{
+	for (const struct cpu_ops *const *e = cpu_engines; *e; e++) {
+		struct err err = ERR_INIT;
+		int r = (*e)->probe(false, &err);
+
+		printf("%-8s %-12s %s\n", (*e)->name, r < 0 ? "unusable" : "works", r < 0 ? err.msg : (*e)->summary);
+	}
+	return 0;
+}
+
+/* Answer what is no run; 1: it is one (or a check). */
+static int answer(enum config_action action)
+{
+	switch (action) {
+	case CONFIG_HELP:
+		config_print_help(stdout);
+		return 0;
+	case CONFIG_MAN:
+		config_print_man(stdout);
+		return 0;
+	case CONFIG_VERSION:
+		printf("viv-vmm %s\n", VIV_VERSION);
+		return 0;
+	case CONFIG_LIST_ENGINES:
+		return list_engines();
+	case CONFIG_RUN:
+	case CONFIG_CHECK:
+		break;
+	}
+	return 1;
+}
+
+static int run(const struct config *c, enum config_action action, struct err *err)
+{
+	AUTO(loop_free) struct loop *loop = NULL;
+	AUTO(machine_free) struct machine *m = NULL;
+	int r = loop_new(&loop, err);
+
+	/* Before the machine's threads exist, so that they inherit the mask. */
+	if (!r && (loop_signal_add(loop, SIGTERM, on_end, loop) < 0 || loop_signal_add(loop, SIGINT, on_end, loop) < 0 ||
+		   loop_signal_add(loop, SIGHUP, on_end, loop) < 0 || loop_signal_add(loop, SIGWINCH, on_resize, &m) < 0))
+		r = err_set(err, -1, "cannot watch signals");
+	if (!r)
+		r = machine_new(&m, c, loop, err);
+	if (r < 0)
+		return r;
+	machine_log_map(m);
+	if (action == CONFIG_CHECK)
+		return 0;
+	tell_size(m);
+	if (wants_terminal(c))
+		terminal_make_raw();
+	machine_start(m);
+	r = loop_run(loop);
+	machine_stop(m);
+	terminal_restore();
+	if (c->wants_stats)
+		machine_print_stats(m, stderr);
+	return r < 0 ? err_set(err, r, "the event loop failed: %s", strerror(-r)) : r;
+}
+
+/* A standard descriptor that is closed would become the number of the next file opened, a disk
+ * for one, and messages would go there. */
+static void fill_standard_fds(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
+int main(int argc, char **argv)
+{
+	enum config_action action = CONFIG_RUN;
+	struct err err = ERR_INIT;
+	struct config c;
+
+	fill_standard_fds();
+	log_set_name("viv-vmm");
+	int own = console_own_output(STDERR_FILENO);
+	if (own >= 0)
+		log_set_fd(own);
+	signal(SIGPIPE, SIG_IGN);
+	int r = config_init(&c, &err);
+	if (!r)
+		r = config_parse_args(&c, &action, argc, argv, &err);
+	if (!r)
+		r = answer(action);
+	if (r > 0) {
+		log_set_level(config_log_level(&c));
+		r = config_validate(&c, &err);
+		if (!r)
+			r = run(&c, action, &err);
+	}
+	if (r < 0)
+		log_error("%s", err.msg);
+	config_fini(&c);
+	return r < 0 ? 1 : r;
+}

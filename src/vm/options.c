@@ -1,0 +1,492 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table of options, and what fills a configuration by it: defaults, command line, JSON.
+ * options_doc.c prints the same table for people. */
+#include "vm/config.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include "util/checked.h"
+#include "util/cleanup.h"
+#include "util/err.h"
+#include "util/str.h"
+#include "vm/options_priv.h"
+
+#define DISK(m) offsetof(struct config_disk, m)
+#define NET(m) offsetof(struct config_net, m)
+#define CON(m) offsetof(struct config_console, m)
+#define CFG(m) offsetof(struct config, m)
+#define LIST(m) .offset = CFG(m), .n_offset = CFG(n_##m), .elem_size = sizeof(((struct config *)0)->m[0]), \
+		.max = ARRAY_LEN(((struct config *)0)->m)
+
+static const struct option disk_options[] = {
+	{ "path", "path", OPT_STRING, DISK(path), "FILE", NULL, "image file or block device",
+	  .more = "Its size must be a multiple of 512 bytes. The file is locked: a second machine may "
+		  "use it only when both have readonly=on.",
+	  .example = "path=/srv/vm/root.img" },
+	{ "format", "format", OPT_CHOICE, DISK(format), NULL, "raw", "format of the image", .choices = "raw",
+	  .example = "path=root.img,format=raw" },
+	{ "readonly", "readonly", OPT_BOOL, DISK(is_readonly), NULL, "off", "the guest cannot write",
+	  .example = "path=data.img,readonly=on" },
+	{ "direct", "direct", OPT_BOOL, DISK(is_direct), NULL, "off", "bypass the host's page cache",
+	  .example = "path=/dev/vg0/web1,direct=on" },
+	{ "serial", "serial", OPT_STRING, DISK(serial), "TEXT", NULL, "serial number that the guest sees",
+	  .more = "At most 20 characters. Linux shows it as /sys/block/vda/serial.",
+	  .example = "path=root.img,serial=web1-root" },
+	{ .arg = NULL },
+};
+
+static const struct option net_options[] = {
+	{ "kind", "kind", OPT_CHOICE, NET(kind), NULL, NULL, "how frames reach the outside", .choices = "user tap none",
+	  .more = "user: by a passt process, which needs no privilege. tap: by a tap interface of the host. "
+		  "none: frames are swallowed.",
+	  .example = "user" },
+	{ "ifname", "ifname", OPT_STRING, NET(ifname), "NAME", NULL, "tap: the host's interface",
+	  .more = "Without it the kernel chooses a name, which takes the right to make interfaces.",
+	  .example = "tap,ifname=tap0" },
+	{ "mac", "mac", OPT_STRING, NET(mac), "MAC", NULL, "address; default: derived from the name",
+	  .example = "tap,ifname=tap0,mac=52:54:00:12:34:56" },
+	{ "hostfwd", "hostfwd", OPT_STRINGS, NET(hostfwd), "tcp:[ADDR:]HOSTPORT:PORT", NULL,
+	  "user: forward a port of the host (repeatable)",
+	  .more = "'udp:' forwards datagrams.",
+	  .example = "user,hostfwd=tcp:2222:22,hostfwd=udp:127.0.0.1:5353:53" },
+	{ .arg = NULL },
+};
+
+static const struct option console_options[] = {
+	{ "target", "target", OPT_STRING, CON(target), "stdio|none|pty|file:PATH|socket:PATH", NULL, "the host's end",
+	  .more = "stdio: the terminal or pipe that viv-vmm was started with. pty: a new pseudo-terminal, "
+		  "whose name is told on standard error. file: output only, the file is made or emptied. "
+		  "socket: a Unix socket that takes one client at a time.",
+	  .example = "socket:/run/user/1000/web1.console" },
+	{ "device", "device", OPT_CHOICE, CON(device), NULL, "uart", "the guest's end: a serial port or a virtio port",
+	  .choices = "uart virtio", .example = "stdio,device=virtio",
+	  .more = "uart: ttyS0, the second time ttyS1. virtio: hvc0, hvc1 and so on, up to 16 ports with those that "
+		  "have a name. Only a virtio console learns the size of the terminal." },
+	{ "name", "name", OPT_STRING, CON(name), "TEXT", NULL, "virtio: a named stream of bytes instead of a console",
+	  .more = "Programs in the guest find it as /dev/virtio-ports/TEXT. They see when the client of a socket "
+		  "comes and goes.",
+	  .example = "socket:/run/user/1000/web1.agent,device=virtio,name=org.example.agent" },
+	{ .arg = NULL },
+};
+
+const struct option options[] = {
+	{ "--name", "name", OPT_STRING, CFG(name), "NAME", "vm", "name of the machine",
+	  .more = "1 to 63 printable ASCII characters other than space and '/'. Messages carry it, and "
+		  "network addresses that are not given are derived from it.",
+	  .example = "--name web1" },
+	{ "--engine", "engine", OPT_CHOICE, CFG(engine), NULL, "auto",
+	  "what executes guest instructions; --list-engines tells which work here", .choices = "auto kvm bt interp",
+	  .more = "auto takes the first that works. A kvm that would only emulate guest kernels by "
+		  "instruction is passed over by auto and used when named; bt translates, interp interprets.",
+	  .example = "--engine interp" },
+	{ "--memory", "memory", OPT_SIZE, CFG(memory), "SIZE", "256M", "guest RAM",
+	  .more = "A multiple of 4 KiB, at least 4M; suffixes K, M, G and T count in powers of 1024.",
+	  .example = "--memory 2G" },
+	{ "--cpus", "cpus", OPT_UINT, CFG(cpus), "N", "1", "processors", .more = "At most 64.", .example = "--cpus 4" },
+	{ "--kernel", "kernel", OPT_STRING, CFG(kernel), "FILE", NULL,
+	  "bzImage, ELF vmlinux, PVH or multiboot kernel",
+	  .more = "Required. The kind is told by the content. It is read again when the guest resets.",
+	  .example = "--kernel /boot/vmlinuz" },
+	{ "--initrd", "initrd", OPT_STRING, CFG(initrd), "FILE", NULL, "initial RAM disk",
+	  .example = "--initrd /boot/initrd.img" },
+	{ "--cmdline", "cmdline", OPT_STRING, CFG(cmdline), "TEXT", "console=ttyS0", "kernel command line",
+	  .more = "At most 2047 characters.",
+	  .example = "--cmdline \"console=ttyS0 root=/dev/vda rw\"" },
+	{ "--disk", "disks", OPT_LIST, .metavar = "path=FILE,...", .help = "add a virtio disk (repeatable)",
+	  .more = "At most 16. The first is /dev/vda in Linux. Keys:", .sub = disk_options, LIST(disks) },
+	{ "--net", "nets", OPT_LIST, .metavar = "KIND,...", .help = "add a virtio network interface (repeatable)",
+	  .more = "At most 8. Without it the guest has no network. Keys; that of the first value may be left out:",
+	  .sub = net_options, .positional = "kind", LIST(nets) },
+	{ "--console", "consoles", OPT_LIST, .metavar = "TARGET,...",
+	  .help = "add a console (repeatable; default: stdio,device=uart)",
+	  .more = "At most one per device. Keys; that of the first value may be left out:",
+	  .sub = console_options, .positional = "target", LIST(consoles) },
+	{ "--rng", "rng", OPT_BOOL, CFG(has_rng), NULL, "on", "virtio entropy device", .example = "--rng off" },
+	{ "--no-reboot", "no_reboot", OPT_FLAG, CFG(is_no_reboot), NULL, "off",
+	  "end when the guest resets, instead of starting it again",
+	  .more = "After a triple fault the exit status is 1.", .example = "--no-reboot" },
+	{ "--exit-port", "exit_port", OPT_FLAG, CFG(has_exit_port), NULL, "off",
+	  "port 0xf4 ends the process with a status, for test kernels",
+	  .more = "Writing V gives the status (V << 1 | 1) & 255.", .example = "--exit-port" },
+	{ "--test-device", "test_device", OPT_FLAG, CFG(has_test_device), NULL, "off",
+	  "interrupt, port and memory testing device, for test kernels",
+	  .more = "Ports 0xe0 to 0xe3 and 0x2000 to 0x2017, and 64 KiB of memory at 0xff000000.",
+	  .example = "--exit-port --test-device" },
+	{ "--stats", "stats", OPT_FLAG, CFG(wants_stats), NULL, "off", "print the engine's counters at the end",
+	  .example = "--stats" },
+	{ "--log-level", "log_level", OPT_CHOICE, CFG(log_level), NULL, "warn", "what is told on standard error",
+	  .choices = "error warn info debug",
+	  .more = "info adds state changes and the choice of the engine, debug the memory map.",
+	  .example = "--log-level info" },
+	{ .arg = NULL },
+};
+
+const struct option_action option_actions[] = {
+	{ "--config", "FILE", "read options from a JSON document first; later ones win", CONFIG_RUN },
+	{ "--check", NULL, "judge the options and open all files, but start nothing", CONFIG_CHECK },
+	{ "--list-engines", NULL, "print the engines and whether they work here", CONFIG_LIST_ENGINES },
+	{ "--version", NULL, "print the version", CONFIG_VERSION },
+	{ "--help", NULL, "print this", CONFIG_HELP },
+	{ "--print-man", NULL, "print the manual page as roff", CONFIG_MAN },
+	{ .arg = NULL },
+};
+
+/* --- names --- */
+
+static void options_suggest(const char **best, unsigned *distance, const char *have, const char *name)
+{
+	unsigned d = str_distance(have, name);
+
+	if (d < *distance) {
+		*distance = d;
+		*best = name;
+	}
+}
+
+static const struct option *options_find(const struct option *table, bool by_key, const char *name)
+{
+	for (const struct option *o = table; o->arg; o++) {
+		if (!strcmp(by_key ? o->key : o->arg, name))
+			return o;
+	}
+	return NULL;
+}
+
+/* "unknown WHAT 'name'; did you mean 'other'?" */
+static int options_unknown(const struct option *table, bool by_key, const char *what, const char *name, struct err *err)
+{
+	unsigned distance = 4;
+	const char *best = NULL;
+
+	for (const struct option *o = table; o->arg; o++)
+		options_suggest(&best, &distance, name, by_key ? o->key : o->arg);
+	for (const struct option_action *a = option_actions; a->arg && table == options && !by_key; a++)
+		options_suggest(&best, &distance, name, a->arg);
+	if (best)
+		return err_set(err, -EINVAL, "unknown %s '%s'; did you mean '%s'?", what, name, best);
+	return err_set(err, -EINVAL, "unknown %s '%s'", what, name);
+}
+
+static bool options_is_choice(const char *choices, const char *text)
+{
+	size_t n = strlen(text);
+
+	for (const char *p = choices; *p; p += strcspn(p, " "), p += *p == ' ') {
+		if (strcspn(p, " ") == n && !memcmp(p, text, n))
+			return true;
+	}
+	return false;
+}
+
+/* --- values --- */
+
+static int options_set_string(char **to, const char *text, struct err *err)
+{
+	char *copy = strdup(text);
+
+	if (!copy)
+		return err_set(err, -ENOMEM, "out of memory");
+	free(*to);
+	*to = copy;
+	return 0;
+}
+
+/* Set one scalar of BASE from TEXT; strings append for OPT_STRINGS. */
+static int options_set(const struct option *o, void *base, const char *text, struct err *err)
+{
+	void *at = (char *)base + o->offset;
+	struct config_strings *list = at;
+
+	switch (o->kind) {
+	case OPT_STRING:
+		return options_set_string(at, text, err);
+	case OPT_CHOICE:
+		if (!options_is_choice(o->choices, text))
+			return err_set(err, -EINVAL, "'%s' is none of: %s", text, o->choices);
+		return options_set_string(at, text, err);
+	case OPT_SIZE:
+		return str_parse_size(at, text, err);
+	case OPT_UINT:
+		return str_parse_u64(at, text, err);
+	case OPT_BOOL:
+	case OPT_FLAG:
+		return str_parse_bool(at, text, err);
+	case OPT_STRINGS:
+		if (list->n == ARRAY_LEN(list->v))
+			return err_set(err, -E2BIG, "more than %zu", ARRAY_LEN(list->v));
+		list->v[list->n] = NULL;
+		int r = options_set_string(&list->v[list->n], text, err);
+		if (!r)
+			list->n++;
+		return r;
+	case OPT_LIST:
+		break;
+	}
+	return err_set(err, -EINVAL, "is a list");
+}
+
+static int options_set_defaults(const struct option *table, void *base, struct err *err)
+{
+	for (const struct option *o = table; o->arg; o++) {
+		int r = o->def ? options_set(o, base, o->def, err) : 0;
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static void options_release(const struct option *table, void *base)
+{
+	for (const struct option *o = table; o->arg; o++) {
+		char *at = (char *)base + o->offset;
+
+		if (o->kind == OPT_STRING || o->kind == OPT_CHOICE)
+			free(*(char **)at);
+		for (unsigned i = 0; o->kind == OPT_STRINGS && i < ((struct config_strings *)at)->n; i++)
+			free(((struct config_strings *)at)->v[i]);
+		for (unsigned i = 0; o->kind == OPT_LIST && i < *(unsigned *)((char *)base + o->n_offset); i++)
+			options_release(o->sub, at + i * o->elem_size);
+	}
+}
+
+/* A new element at the end of a list, with its defaults. Counted at once, so that it is
+ * released whatever happens next. */
+static int options_append(const struct option *o, void *base, void **out, struct err *err)
+{
+	unsigned *n = (unsigned *)((char *)base + o->n_offset);
+
+	if (*n == o->max)
+		return err_set(err, -E2BIG, "there can be at most %u", o->max);
+	void *elem = (char *)base + o->offset + *n * o->elem_size;
+	memset(elem, 0, o->elem_size);
+	++*n;
+	*out = elem;
+	return options_set_defaults(o->sub, elem, err);
+}
+
+int config_init(struct config *c, struct err *err)
+{
+	memset(c, 0, sizeof(*c));
+	return options_set_defaults(options, c, err);
+}
+
+void config_fini(struct config *c)
+{
+	options_release(options, c);
+	memset(c, 0, sizeof(*c));
+}
+
+/* --- command line --- */
+
+static int options_parse_list(const struct option *o, struct config *c, const char *text, struct err *err)
+{
+	char key[128], value[4096] = "";
+	bool has_value, is_first = true;
+	void *elem = NULL;
+	int r = options_append(o, c, &elem, err);
+
+	while (!r) {
+		r = str_next_pair(&text, key, sizeof(key), value, sizeof(value), &has_value, err);
+		if (r <= 0)
+			break;
+		const struct option *s = options_find(o->sub, false, key);
+		/* "user", "stdio", also "file:/tmp/a=b": no key has a colon. */
+		if (is_first && o->positional && (!has_value || strchr(key, ':'))) {
+			char rest[sizeof(value)];
+
+			memcpy(rest, value, sizeof(rest));
+			snprintf(value, sizeof(value), "%s%s%.3900s", key, has_value ? "=" : "", rest);
+			s = options_find(o->sub, false, o->positional);
+			has_value = true;
+		}
+		is_first = false;
+		if (!s)
+			return options_unknown(o->sub, false, "key", key, err);
+		if (!has_value && s->kind != OPT_BOOL)
+			return err_set(err, -EINVAL, "'%s' needs a value", key);
+		r = options_set(s, elem, has_value ? value : "on", err);
+		if (r < 0)
+			return err_wrap(err, r, "%s", s->key);
+	}
+	return r;
+}
+
+static int options_parse_one(struct config *c, const struct option *o, const char *value, struct err *err)
+{
+	int r = o->kind == OPT_LIST ? options_parse_list(o, c, value, err) : options_set(o, c, value, err);
+
+	return r < 0 ? err_wrap(err, r, "%s", o->arg) : 0;
+}
+
+static int options_parse_action(struct config *c, enum config_action *action, const char *name,
+				const char *value, bool *used_value, struct err *err)
+{
+	for (const struct option_action *a = option_actions; a->arg; a++) {
+		if (strcmp(a->arg, name))
+			continue;
+		*used_value = a->metavar != NULL;
+		if (a->action != CONFIG_RUN) {
+			*action = a->action;
+			return 1;
+		}
+		if (!value)
+			return err_set(err, -EINVAL, "%s needs a value: %s", name, a->metavar);
+		int r = config_load_file(c, value, err);
+		return r < 0 ? r : 1;
+	}
+	return 0;
+}
+
+int config_parse_args(struct config *c, enum config_action *action, int argc, char **argv, struct err *err)
+{
+	*action = CONFIG_RUN;
+	for (int i = 1; i < argc; i++) {
+		char name[32];
+		const char *eq = strchr(argv[i], '=');
+		size_t n = eq ? (size_t)(eq - argv[i]) : strlen(argv[i]);
+		bool used = false;
+
+		if (strncmp(argv[i], "--", 2))
+			return err_set(err, -EINVAL, "'%s' is not an option; options begin with '--' (see --help)", argv[i]);
+		if (n >= sizeof(name))
+			return err_set(err, -EINVAL, "unknown option '%s'", argv[i]);
+		memcpy(name, argv[i], n);
+		name[n] = '\0';
+		const char *value = eq ? eq + 1 : i + 1 < argc ? argv[i + 1] : NULL;
+		int r = options_parse_action(c, action, name, value, &used, err);
+		if (r < 0)
+			return r;
+		if (!r) {
+			const struct option *o = options_find(options, false, name);
+
+			if (!o)
+				return options_unknown(options, false, "option", name, err);
+			used = o->kind != OPT_FLAG;
+			if (used && !value)
+				return err_set(err, -EINVAL, "%s needs a value", name);
+			r = options_parse_one(c, o, used || eq ? value : "on", err);
+			if (r < 0)
+				return r;
+		} else if (!used && eq) {
+			return err_set(err, -EINVAL, "%s takes no value", name);
+		}
+		i += used && !eq;
+	}
+	return 0;
+}
+
+/* --- JSON --- */
+
+static int options_json_object(const struct option *table, void *base, const char *path, json_t *obj, struct err *err);
+
+static int options_json_array(const struct option *o, void *base, const char *path, json_t *v, struct err *err)
+{
+	size_t n = json_is_array(v) ? json_array_size(v) : 0;
+	char at[192];
+
+	if (!json_is_array(v))
+		return err_set(err, -EINVAL, "%s: must be an array", path);
+	for (size_t i = 0; i < n; i++) {
+		json_t *e = json_array_get(v, i);
+		void *elem = NULL;
+
+		snprintf(at, sizeof(at), "%s[%zu]", path, i);
+		if (o->kind == OPT_STRINGS) {
+			int r = json_is_string(e) ? options_set(o, base, json_string_value(e), err)
+						  : err_set(err, -EINVAL, "must be a string");
+			if (r < 0)
+				return err_wrap(err, r, "%s", at);
+			continue;
+		}
+		int r = options_append(o, base, &elem, err);
+		if (r < 0)
+			return err_wrap(err, r, "%s", path);
+		r = options_json_object(o->sub, elem, at, e, err);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int options_json_value(const struct option *o, void *base, const char *path, json_t *v, struct err *err)
+{
+	static const char *const wanted[] = {
+		[OPT_STRING] = "a string", [OPT_CHOICE] = "a string", [OPT_SIZE] = "a number of bytes or a string like \"512M\"",
+		[OPT_UINT] = "a number", [OPT_BOOL] = "true or false", [OPT_FLAG] = "true or false",
+	};
+	char number[32];
+	const char *text = NULL;
+
+	if (o->kind == OPT_LIST || o->kind == OPT_STRINGS)
+		return options_json_array(o, base, path, v, err);
+	if ((o->kind == OPT_STRING || o->kind == OPT_CHOICE || o->kind == OPT_SIZE) && json_is_string(v))
+		text = json_string_value(v);
+	if ((o->kind == OPT_UINT || o->kind == OPT_SIZE) && json_is_integer(v)) {
+		snprintf(number, sizeof(number), "%" JSON_INTEGER_FORMAT, json_integer_value(v));
+		text = number;
+	}
+	if ((o->kind == OPT_BOOL || o->kind == OPT_FLAG) && json_is_boolean(v))
+		text = json_is_true(v) ? "on" : "off";
+	if (!text)
+		return err_set(err, -EINVAL, "%s: must be %s", path, wanted[o->kind]);
+	int r = options_set(o, base, text, err);
+	return r < 0 ? err_wrap(err, r, "%s", path) : 0;
+}
+
+static int options_json_object(const struct option *table, void *base, const char *path, json_t *obj, struct err *err)
+{
+	const char *key;
+	json_t *v;
+	char at[128];
+
+	if (!json_is_object(obj))
+		return err_set(err, -EINVAL, "%s: must be an object", *path ? path : "the document");
+	json_object_foreach(obj, key, v) {
+		const struct option *o = options_find(table, true, key);
+
+		snprintf(at, sizeof(at), "%s%s%s", path, *path ? "." : "", key);
+		if (!o)
+			return err_wrap(err, options_unknown(table, true, "key", key, err), "%s", at);
+		int r = options_json_value(o, base, at, v, err);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static void options_json_decref(json_t **v)
+{
+	json_decref(*v); /* NULL is fine */
+}
+
+static int options_load_json(struct config *c, json_t *doc, const json_error_t *why, struct err *err)
+{
+	if (!doc)
+		return err_set(err, -EINVAL, "line %d, column %d: %s", why->line, why->column, why->text);
+	return options_json_object(options, c, "", doc, err);
+}
+
+int config_load_text(struct config *c, const char *text, size_t len, struct err *err)
+{
+	json_error_t why;
+	__attribute__((cleanup(options_json_decref))) json_t *doc = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why);
+
+	return options_load_json(c, doc, &why, err);
+}
+
+int config_load_file(struct config *c, const char *path, struct err *err)
+{
+	json_error_t why;
+	FILE *f = fopen(path, "re");
+
+	if (!f)
+		return err_set(err, -errno, "cannot open configuration '%s': %s", path, strerror(errno));
+	__attribute__((cleanup(options_json_decref))) json_t *doc = json_loadf(f, JSON_REJECT_DUPLICATES, &why);
+	fclose(f);
+	int r = options_load_json(c, doc, &why, err);
+	return r < 0 ? err_wrap(err, r, "configuration '%s'", path) : 0;
+}

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vm/vcpu.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include "util/log.h"
+
+enum vcpu_state {
+	VCPU_PAUSED,            /* waits for the controller */
+	VCPU_RUNNING,           /* in the engine */
+	VCPU_STUCK,             /* shut down or failed: waits, whatever the others do */
+	VCPU_ENDED,             /* the thread is about to return */
+	VCPU_N_STATES
+};
+
+/* What the controller wants of all. */
+enum vcpus_want { WANT_PAUSE, WANT_RUN, WANT_END };
+
+static const char *const state_names[] = { "paused", "running", "stuck", "ended" };
+
+/* to[]: bit set of the states that may follow. */
+static const uint8_t edges[VCPU_N_STATES] = {
+	[VCPU_PAUSED] = 1 << VCPU_RUNNING | 1 << VCPU_ENDED,
+	[VCPU_RUNNING] = 1 << VCPU_PAUSED | 1 << VCPU_STUCK | 1 << VCPU_ENDED,
+	[VCPU_STUCK] = 1 << VCPU_PAUSED | 1 << VCPU_ENDED,
+	[VCPU_ENDED] = 0,
+};
+
+struct vcpu_thread {
+	struct vcpus *all;
+	unsigned n;
+	pthread_t thread;
+	bool is_started;
+	enum vcpu_state state;          /* guarded by all->lock */
+};
+
+struct vcpus {
+	struct vcpus_config cfg;
+	pthread_mutex_t lock;           /* guards want and the states */
+	pthread_cond_t changed;         /* any of them */
+	enum vcpus_want want;
+	struct vcpu_thread t[];
+};
+
+static void vcpu_set_state_locked(struct vcpu_thread *t, enum vcpu_state to)
+{
+	if (t->state == to)
+		return;
+	assert(edges[t->state] >> to & 1);
+	log_debug("vcpu %u: %s -> %s", t->n, state_names[t->state], state_names[to]);
+	t->state = to;
+	pthread_cond_broadcast(&t->all->changed);
+}
+
+/* Wait, in state IN, until the controller wants something else than what KEEPS says. */
+static enum vcpus_want vcpu_wait_locked(struct vcpu_thread *t, enum vcpu_state in, enum vcpus_want keeps)
+{
+	vcpu_set_state_locked(t, in);
+	while (t->all->want == keeps)
+		pthread_cond_wait(&t->all->changed, &t->all->lock);
+	return t->all->want;
+}
+
+/* One stay in the engine; the lock is dropped meanwhile. */
+static void vcpu_run_locked(struct vcpu_thread *t)
+{
+	struct vcpus *all = t->all;
+	struct err err = ERR_INIT;
+
+	vcpu_set_state_locked(t, VCPU_RUNNING);
+	pthread_mutex_unlock(&all->lock);
+	enum cpu_exit_reason why = all->cfg.ops->run(all->cfg.ops->vcpu(all->cfg.vm, t->n), &err);
+	if (why != CPU_EXIT_KICK)
+		all->cfg.stuck(all->cfg.arg, t->n, why, &err);
+	pthread_mutex_lock(&all->lock);
+	if (why != CPU_EXIT_KICK)
+		vcpu_wait_locked(t, VCPU_STUCK, WANT_RUN);
+}
+
+static void *vcpu_main(void *arg)
+{
+	struct vcpu_thread *t = arg;
+	struct vcpus *all = t->all;
+	char name[16];
+
+	snprintf(name, sizeof(name), "vcpu%u", t->n);
+	pthread_setname_np(pthread_self(), name);
+	pthread_mutex_lock(&all->lock);
+	while (all->want != WANT_END) {
+		if (all->want == WANT_PAUSE)
+			vcpu_wait_locked(t, VCPU_PAUSED, WANT_PAUSE);
+		else
+			vcpu_run_locked(t);
+	}
+	vcpu_set_state_locked(t, VCPU_ENDED);
+	pthread_mutex_unlock(&all->lock);
+	return NULL;
+}
+
+int vcpus_new(struct vcpus **out, const struct vcpus_config *cfg, struct err *err)
+{
+	AUTO(vcpus_free) struct vcpus *v = calloc(1, sizeof(*v) + cfg->n * sizeof(v->t[0]));
+
+	if (!v)
+		return err_set(err, -ENOMEM, "out of memory");
+	v->cfg = *cfg;
+	pthread_mutex_init(&v->lock, NULL);
+	pthread_condattr_t attr;
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&v->changed, &attr);
+	pthread_condattr_destroy(&attr);
+	for (unsigned i = 0; i < cfg->n; i++) {
+		v->t[i] = (struct vcpu_thread){ .all = v, .n = i };
+		int r = pthread_create(&v->t[i].thread, NULL, vcpu_main, &v->t[i]);
+
+		if (r)
+			return err_set(err, -r, "cannot start the thread of processor %u: %s", i, strerror(r));
+		v->t[i].is_started = true;
+	}
+	*out = take_ptr(&v);
+	return 0;
+}
+
+static bool vcpus_any_running_locked(const struct vcpus *v)
+{
+	for (unsigned i = 0; i < v->cfg.n; i++) {
+		if (v->t[i].is_started && v->t[i].state == VCPU_RUNNING)
+			return true;
+	}
+	return false;
+}
+
+/* Make every thread leave the engine. A kick is remembered by the engine, but one that falls
+ * between two stays can be used up by the first, so it is repeated until all have left. */
+static void vcpus_leave_engine_locked(struct vcpus *v)
+{
+	enum { REPEAT_NS = 10 * 1000 * 1000, NS_PER_S = 1000000000 };
+
+	while (vcpus_any_running_locked(v)) {
+		struct timespec ts;
+
+		for (unsigned i = 0; i < v->cfg.n; i++) {
+			if (v->t[i].state == VCPU_RUNNING)
+				v->cfg.ops->kick(v->cfg.ops->vcpu(v->cfg.vm, i));
+		}
+		clock_gettime(CLOCK_MONOTONIC, &ts);
+		ts.tv_nsec += REPEAT_NS;
+		ts.tv_sec += ts.tv_nsec / NS_PER_S;
+		ts.tv_nsec %= NS_PER_S;
+		pthread_cond_timedwait(&v->changed, &v->lock, &ts);
+	}
+}
+
+static void vcpus_set_want(struct vcpus *v, enum vcpus_want want)
+{
+	pthread_mutex_lock(&v->lock);
+	v->want = want;
+	pthread_cond_broadcast(&v->changed);
+	if (want != WANT_RUN)
+		vcpus_leave_engine_locked(v);
+	/* A stuck one must have seen the pause before it could be told to run again. */
+	for (unsigned i = 0; want == WANT_PAUSE && i < v->cfg.n; i++) {
+		while (v->t[i].is_started && v->t[i].state != VCPU_PAUSED)
+			pthread_cond_wait(&v->changed, &v->lock);
+	}
+	pthread_mutex_unlock(&v->lock);
+}
+
+void vcpus_pause(struct vcpus *v)
+{
+	vcpus_set_want(v, WANT_PAUSE);
+}
+
+void vcpus_resume(struct vcpus *v)
+{
+	vcpus_set_want(v, WANT_RUN);
+}
+
+void vcpus_free(struct vcpus *v)
+{
+	if (!v)
+		return;
+	vcpus_set_want(v, WANT_END);
+	for (unsigned i = 0; i < v->cfg.n; i++) {
+		if (v->t[i].is_started)
+			pthread_join(v->t[i].thread, NULL);
+	}
+	pthread_cond_destroy(&v->changed);
+	pthread_mutex_destroy(&v->lock);
+	free(v);
+}
