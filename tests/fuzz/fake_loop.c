@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "fake_loop.h"
+
+#include "fuzz.h"
+#include "util/loop.h"
+
+enum { TIMERS_MAX = 64, CALLS_MAX = 4096, FIRES_MAX = 10000 };
+
+/* One loop is enough for a target. */
+static struct loop {
+	uint64_t now_ns;
+	struct loop_timer *timers[TIMERS_MAX];
+	unsigned n_timers, n_calls;
+	struct { void (*fn)(void *arg); void *arg; } calls[CALLS_MAX];
+} the_loop;
+
+void fake_loop_reset(void) { the_loop = (struct loop){ .now_ns = 1 }; }
+void fake_loop_advance(uint64_t ns) { the_loop.now_ns += ns; }
+uint64_t loop_now_ns(void) { return the_loop.now_ns; }
+
+int loop_new(struct loop **out, struct err *err)
+{
+	*out = &the_loop;
+	return 0;
+}
+
+void loop_free(struct loop *l)
+{
+	FUZZ_CHECK(!l->n_timers);       /* "handles must be gone" */
+}
+
+int loop_call(struct loop *l, void (*fn)(void *arg), void *arg)
+{
+	if (l->n_calls == CALLS_MAX)
+		return -12;             /* -ENOMEM, which callers must survive */
+	l->calls[l->n_calls].fn = fn;
+	l->calls[l->n_calls++].arg = arg;
+	return 0;
+}
+
+void loop_timer_init(struct loop *l, struct loop_timer *t, void (*fn)(struct loop_timer *t))
+{
+	*t = (struct loop_timer){ .fn = fn, .loop = l };
+}
+
+void loop_timer_cancel(struct loop_timer *t)
+{
+	struct loop *l = t->loop;
+	unsigned i = 0;
+
+	if (!t->deadline_ns)
+		return;
+	t->deadline_ns = 0;
+	while (i < l->n_timers && l->timers[i] != t)
+		i++;
+	FUZZ_CHECK(i < l->n_timers);
+	l->timers[i] = l->timers[--l->n_timers];
+}
+
+void loop_timer_set(struct loop_timer *t, uint64_t deadline_ns)
+{
+	struct loop *l = t->loop;
+
+	FUZZ_CHECK(deadline_ns);
+	if (!t->deadline_ns) {
+		FUZZ_CHECK(l->n_timers < TIMERS_MAX);
+		l->timers[l->n_timers++] = t;
+	}
+	t->deadline_ns = deadline_ns;
+}
+
+static struct loop_timer *loop_due(struct loop *l)
+{
+	struct loop_timer *t = NULL;
+
+	for (unsigned i = 0; i < l->n_timers; i++)
+		if (l->timers[i]->deadline_ns <= l->now_ns && (!t || l->timers[i]->deadline_ns < t->deadline_ns))
+			t = l->timers[i];
+	return t;
+}
+
+/* Everything that is due, timers that are set again included: time stands still meanwhile, so a
+ * device that wants to be called for ever is found. */
+int loop_run_once(struct loop *l, int timeout_ms)
+{
+	struct loop_timer *t;
+	unsigned fires = 0;
+
+	do {
+		for (unsigned i = 0; i < l->n_calls; i++)
+			l->calls[i].fn(l->calls[i].arg);
+		l->n_calls = 0;
+		t = loop_due(l);
+		if (t) {
+			FUZZ_CHECK(fires++ < FIRES_MAX);
+			loop_timer_cancel(t);
+			t->fn(t);
+		}
+	} while (t || l->n_calls);
+	return 0;
+}

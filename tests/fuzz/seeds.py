@@ -1,0 +1,208 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""seeds.py - write the small seeds of tests/fuzz/corpus: inputs that mean something, to start from.
+
+Each is a file corpus/TARGET/seed-NAME; the layout of an input stands at the head of its target."""
+import gzip
+import json
+import lzma
+import os
+import struct
+
+CORPUS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "corpus")
+
+
+def put(target, name, data):
+    folder = os.path.join(CORPUS, target)
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, "seed-" + name), "wb") as f:
+        f.write(data if isinstance(data, bytes) else data.encode())
+
+
+# --- configuration and other texts ---------------------------------------------------------------
+
+CONFIG = {
+    "name": "m1", "engine": "interp", "memory": "256M", "cpus": 2,
+    "kernel": "bzImage", "initrd": "initrd", "cmdline": "console=ttyS0",
+    "disks": [{"path": "a.img", "format": "raw", "serial": "S1", "readonly": True, "direct": False}],
+    "nets": [{"kind": "user", "hostfwd": ["tcp:2222:22"]}, {"kind": "tap", "ifname": "tap0",
+                                                          "mac": "52:54:00:12:34:56"}],
+    "consoles": [{"target": "stdio", "device": "uart"}, {"target": "file:x", "device": "virtio"}],
+    "rng": True,
+}
+
+
+def texts():
+    put("config_json", "full", json.dumps(CONFIG))
+    put("config_json", "small", '{"kernel": "k", "memory": 268435456}')
+    put("config_json", "unknown", '{"kernal": "k"}')
+    for i, key in enumerate(CONFIG):
+        put("config_json", f"one-{i}", json.dumps({"kernel": "k", key: CONFIG[key]}))
+    put("config_cli", "full", "\n".join([
+        "--kernel", "k", "--memory", "512M", "--cpus=2", "--disk", "path=a,format=raw,readonly=on",
+        "--net", "user,hostfwd=tcp:2222:22", "--net=tap,ifname=t0,mac=52:54:00:12:34:56",
+        "--console", "stdio,device=uart", "--rng", "off", "--no-reboot"]))
+    put("config_cli", "help", "--help")
+    put("config_cli", "wrong", "--kernle\nk")
+    for i, text in enumerate(["0x1234", "4GiB", "off", "path=a,,b,format=raw", "kernelkernal",
+                              "tcp:[::1]:2222:22", "52:54:00:12:34:56"]):
+        put("parsers", text.split(":")[0].split("=")[0] or str(i), bytes([i]) + text.encode())
+
+
+# --- kernels -------------------------------------------------------------------------------------
+
+def elf64(note=False):
+    code = b"\xf4" * 16
+    note_data = struct.pack("<III", 4, 4, 18) + b"Xen\0" + struct.pack("<I", 0x100000)
+    n = 2 if note else 1
+    body = 64 + 56 * n
+    head = b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack(
+        "<HHIQQQIHHHHHH", 2, 62, 1, 0x100000, 64, 0, 0, 64, 56, n, 0, 0, 0)
+    load = struct.pack("<IIQQQQQQ", 1, 5, body, 0x100000, 0x100000, len(code), 0x1000, 0x1000)
+    noted = struct.pack("<IIQQQQQQ", 4, 4, body + len(code), 0, 0, len(note_data), len(note_data), 4)
+    return head + load + (noted if note else b"") + code + (note_data if note else b"")
+
+
+def elf32():
+    head = b"\x7fELF\x01\x01\x01" + bytes(9) + struct.pack(
+        "<HHIIIIIHHHHHH", 2, 3, 1, 0x100000, 52, 0, 0, 52, 32, 1, 0, 0, 0)
+    load = struct.pack("<IIIIIIII", 1, 96, 0x100000, 0x100000, 32, 0x1000, 7, 4)
+    return head + load + bytes(12) + multiboot(0) + bytes(20)
+
+
+def multiboot(flags):
+    return struct.pack("<III", 0x1badb002, flags, -(0x1badb002 + flags) & 0xffffffff)
+
+
+def payload(packed, plain):
+    return packed + struct.pack("<I", len(plain))
+
+
+def bzimage(pack):
+    plain = elf64()
+    packed = payload(pack(plain), plain)
+    setup = bytearray(512 * 2)
+    setup[0x1f1] = 1                                    # setup_sects
+    setup[0x1fe:0x200] = b"\x55\xaa"
+    struct.pack_into("<HIH", setup, 0x200, 0x66eb, 0x53726448, 0x020f)
+    setup[0x211] = 1                                    # LOADED_HIGH
+    struct.pack_into("<I", setup, 0x22c, 0x7fffffff)    # initrd_addr_max
+    struct.pack_into("<IBBHI", setup, 0x230, 0x200000, 1, 21, 3, 2047)
+    struct.pack_into("<II", setup, 0x248, 0, len(packed))   # payload_offset, payload_length
+    struct.pack_into("<QI", setup, 0x258, 0x1000000, 0x200000)
+    return bytes(setup) + packed
+
+
+def kernels():
+    put("boot", "elf64", b"\0" + elf64())
+    put("boot", "pvh", b"\3" + elf64(True))
+    put("boot", "multiboot-elf", b"\2" + elf32())
+    put("boot", "multiboot-aout", b"\1" + multiboot(0x10000) + struct.pack(
+        "<IIIII", 0x100000, 0x100000, 0x100040, 0x100080, 0x100020) + bytes(32))
+    xz = lambda d: lzma.compress(d, check=lzma.CHECK_CRC32)
+    alone = lambda d: lzma.compress(d, format=lzma.FORMAT_ALONE)
+    lz4 = lambda d: b"\x02\x21\x4c\x18" + struct.pack("<I", len(d) + 3) + b"\xf0" + bytes([len(d) - 15]) + d + b""
+    for name, pack in [("gzip", lambda d: gzip.compress(d, mtime=0)), ("xz", xz), ("lzma", alone),
+                       ("lz4", lz4), ("none", lambda d: d)]:
+        put("boot", "bzimage-" + name, b"\1" + bzimage(pack))
+        put("unpack", name, payload(pack(elf64()), elf64()))
+    put("unpack", "zstd", payload(b"\x28\xb5\x2f\xfd\x20\x04\x21\0\0abcd", b"abcd"))
+    put("unpack", "lzo", payload(b"\x89LZO\0\r\n\x1a\n" + bytes(40), b"abcd"))
+
+
+# --- devices -------------------------------------------------------------------------------------
+
+def chain(queue, *buffers):
+    """One well-formed chain: (page, is_write, length, first bytes) each; see rig_chain()."""
+    out = bytes([5 | queue << 4, len(buffers) - 1, 0])
+    for page, is_write, length, data in buffers:
+        out += bytes([page | (0x80 if is_write else 0), length])
+        out += b"" if is_write else data.ljust(17, b"\0")
+    return out
+
+
+def virtio():
+    live = b"\x03" + b"\xff" * 8
+    turn, outside = b"\x49", b"\x0b"
+    header = lambda kind, sector: struct.pack("<IIQ", kind, 0, sector)
+    io = lambda kind, sector, *data: chain(0, (0, False, 16, header(kind, sector)), *data, (2, True, 1, b""))
+    put("virtio_rng", "read", live + chain(0, (1, True, 64, b"")) + turn + b"\x0d" + turn)
+    put("virtio_blk", "read", live + io(0, 1, (1, True, 255, b"")) + turn + outside + b"\0" + turn)
+    put("virtio_blk", "sector", live + io(0, 1, (0x41, True, 1, b"")) + turn + outside + b"\0" + turn)
+    put("virtio_blk", "write", live + io(1, 0, (0x41, False, 1, b"x")) + turn + outside + b"\0" + turn)
+    put("virtio_blk", "flush-id", live + io(4, 0) + io(8, 0, (1, True, 20, b"")) + turn + outside + b"\0\x0d")
+    segment = struct.pack("<QII", 0, 8, 0)
+    put("virtio_blk", "discard", live + io(11, 0, (1, False, 16, segment)) + turn + outside + b"\0" + turn)
+    put("virtio_blk", "reset", live + io(0, 0, (0x41, True, 1, b"")) + turn + b"\x0e" + outside + b"\0" + turn)
+    rx = chain(0, (1, True, 255, b""), (0x42, True, 8, b""))
+    put("virtio_net", "receive", live + rx * 3 + turn + outside + b"\x03\x40\0" + b"\xff" * 26 + turn)
+    put("virtio_net", "send", live + chain(1, (0, False, 12, b""), (1, False, 64, b"\xff" * 14)) + turn)
+    put("virtio_net", "full", live + outside + b"\0" + chain(1, (0, False, 76, b"")) * 2 + turn + outside + b"\1" + turn)
+    control = chain(2, (0, False, 3, b"\0\0\1"), (2, True, 1, b""))
+    put("virtio_net", "control", live + control + turn)
+    mac = chain(2, (0, False, 8, b"\1\1\x52\x54\0\1\2\3"), (2, True, 1, b""))
+    put("virtio_net", "mac", live + mac + turn + b"\x0d")
+    put("virtio_console", "write", live + chain(1, (0, False, 16, b"hello")) + turn)
+    put("virtio_console", "type", live + chain(0, (1, True, 64, b"")) + turn + outside + b"\0\x20" + turn)
+    ctrl = lambda port, event, value: chain(3, (0, False, 8, struct.pack("<IHH", port, event, value)))
+    ready = ctrl(0xffffffff, 0, 1) + ctrl(0, 3, 1) + ctrl(1, 3, 1) + ctrl(1, 6, 1)
+    put("virtio_console", "ports", live + chain(2, (1, True, 64, b"")) * 4 + ready + turn + turn + outside + b"\4\x50\x19")
+
+
+def devices():
+    port = lambda where, value: bytes([0, where]) + bytes([value])
+    pic = b"".join(port(i, v) for i, v in [(0, 0x11), (14, 0x20), (14, 4), (14, 1), (14, 0)])
+    put("devices", "pic", pic + b"\xbd\1" + b"\x09" + port(0, 0x20))
+    pit = b"".join(port(i, v) for i, v in [(3 + 42, 0x34), (3, 0), (3, 0x10)])
+    put("devices", "pit", pit + b"\x0c\0\0\0\x10" * 3)
+    lapic = lambda off, v: b"\x04" + struct.pack("<H", off) + b"" + struct.pack("<I", v)
+    put("devices", "lapic", lapic(0xf0, 0x1ff) + lapic(0x320, 0x20030) + lapic(0x3e0, 0xb) +
+        lapic(0x380, 1000) + b"\x0c\0\x10\0\0\x09" + lapic(0xb0, 0) + lapic(0x310, 1 << 24) + lapic(0x300, 0x4030))
+    put("devices", "ioapic", b"\x06\0\0\x12\0\0\0" + b"\x06\x10\0\x30\x80\0\0" + b"\xfd\1\x9d\1")
+    put("devices", "msr", b"\x07\0" + struct.pack("<Q", 0xfee00d00) + b"\x07\1" + struct.pack("<Q", 1000))
+    put("devices", "uart", port(10 + 14, 0x0f) + port(10 + 28, 1) + b"\x0dhello, guest 123\x2c\x0a\x0f")
+    put("devices", "rtc", port(7, 0x0b) + port(7 + 14, 0x72) + b"\x0e\0\0\0\x40" * 2)
+
+
+def buses():
+    ecam = lambda dev, off, size, value: bytes([dev << 4, size.bit_length() - 1]) + struct.pack("<H", off) + \
+        value.to_bytes(size, "little")
+    put("pci_cfg", "bars", ecam(0, 4, 2, 6) + ecam(0, 0x10, 4, 0xffffffff) + ecam(0, 0x10, 4, 0xc0040000) +
+        ecam(1, 0x14, 4, 2))
+    put("pci_cfg", "msix", ecam(1, 0x4a, 2, 0x8000) + b"\x18\2\0\0\0\0\xe0\xfe\x18\2\x0c\0\0\0\0\0\x1b\0\0\0" +
+        b"\x1e\0\0")
+    put("net_user", "frames", b"\x41\0\0\0\x04abcd" + b"\x03\x40\0" + b"\x04\x40\0" + b"\x05\x06")
+    put("net_user", "nonsense", b"\x20\xff\xff\xff\xff")
+
+
+def code():
+    for mode, text in [(2, "4889d8 0f05 c3"), (2, "660f6fc1 f30f1000 c5fc28c1"), (1, "c8100001 f3a4 9c 9d"),
+                       (0, "67660f01d0 ea00000010 cd21")]:
+        put("decode", "mode%d-%s" % (mode, text.replace(" ", "")[:6]), bytes([mode]) + bytes.fromhex(text))
+    for i in range(14):
+        put("fields", f"good-{i}", bytes([0x80 | i, 0xff, 0, 1]))
+    # mode, options, CR0, CR4, flags, 16 registers, FPU words, 24 vector halves, disturbances, patches
+    def guest(mode, text, options=0, disturb=0):
+        return (bytes([mode, options]) + struct.pack("<III", 0, 0x600, 0x202) +
+                bytes([17] * 16) + struct.pack("<HH", 0x37f, 0x1f80) + bytes(24) +
+                struct.pack("<QB", disturb, 0) + bytes.fromhex(text))
+    snippets = {
+        "move": "b81000000089c348890748ffc048c7c1040000 00f3a4 9090",
+        "sse": "660fefc0660f6f0f f30f5ac0 0fae07 0faee8",
+        "x87": "d9e8 d9eb dec9 dd1f dbe3 9b",
+        "string": "fc f3aa fd f3a5 f2ae f3a7 6c 6e",
+        "system": "0f01d0 0fa2 0f31 0f20c0 0f22c0 0f01f8 0f08 0f3033c9",
+        "far": "6a08 68000001 00 cb 9a00000100 0800 cf cd80 f4",
+        "atomic": "f00fb10f f00fc107 480fc70f f0480fba2f05 87 07",
+        "selfmod": "c605010000 0090 ebf7 90",
+        "segment": "8ed8 8ee0 0f00d8 0f00d0 0f02c1 0f03c1 0f00e0 0fb417",
+    }
+    for name, text in snippets.items():
+        for mode in (0, 1, 2, 4, 6, 8, 9, 10):
+            put("interp", f"{name}-{mode}", guest(mode, text))
+    put("interp", "traps", guest(0, snippets["move"], 8, 0x123412341234))
+    put("interp", "init", guest(0, snippets["move"], 0, 0x55))
+
+
+for make in (texts, kernels, virtio, devices, buses, code):
+    make()
