@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""vivguest - start viv-vmm and talk to the guest's console: for the demo, tests and benchmarks."""
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+VMM = os.environ.get("VIV_VMM", os.path.join(ROOT, "build", "viv-vmm"))
+GUESTS = os.path.join(ROOT, "build", "guests")
+
+
+class GuestError(Exception):
+    pass
+
+
+class Guest:
+    """A running viv-vmm whose console is this object's input and output."""
+
+    def __init__(self, *args, vmm=VMM, echo=None):
+        self.argv = [vmm, *map(str, args)]
+        self.echo = echo                # a file that gets the console as it comes, or None
+        self.seen = b""                 # all console output
+        self.errors = tempfile.TemporaryFile()
+        self.proc = subprocess.Popen(self.argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                     stderr=self.errors, start_new_session=True)
+        self.mark = 0                   # where the next expect() begins to look
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.kill()
+
+    def stderr(self):
+        self.errors.seek(0)
+        return self.errors.read().decode(errors="replace")
+
+    def text(self):
+        return self.seen.decode(errors="replace")
+
+    def _read(self, timeout):
+        """Take what has come within TIMEOUT seconds; False at end of file."""
+        ready, _, _ = select.select([self.proc.stdout], [], [], max(0, timeout))
+        if not ready:
+            return True
+        data = os.read(self.proc.stdout.fileno(), 65536)
+        self.seen += data
+        if self.echo:
+            self.echo.write(data.decode(errors="replace"))
+            self.echo.flush()
+        return bool(data)
+
+    def _trouble(self, what):
+        tail = self.text()[-3000:]
+        return GuestError(f"{what}\n--- command: {' '.join(self.argv)}\n--- console:\n{tail}\n"
+                          f"--- standard error:\n{self.stderr()[-3000:]}")
+
+    def expect(self, pattern, timeout=60):
+        """Wait until the regular expression PATTERN appears after what was matched last."""
+        deadline = time.monotonic() + timeout
+        rx = re.compile(pattern.encode())
+        while True:
+            m = rx.search(self.seen, self.mark)
+            if m:
+                self.mark = m.end()
+                return m
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise self._trouble(f"'{pattern}' did not come within {timeout} s")
+            if not self._read(min(left, 1.0)):
+                if rx.search(self.seen, self.mark):
+                    continue
+                raise self._trouble(f"viv-vmm ended before '{pattern}' came")
+
+    def send(self, text):
+        self.proc.stdin.write(text.encode())
+        self.proc.stdin.flush()
+
+    def command(self, line, timeout=60):
+        """Run one shell line at the root prompt; its output, and an error unless it exits 0."""
+        self.send(f"{line}; echo __status_$?__\n")
+        m = self.expect(r"__status_(\d+)__", timeout)
+        if m.group(1) != b"0":
+            raise self._trouble(f"'{line}' ended with status {m.group(1).decode()}")
+
+    def login(self, timeout=300):
+        self.expect(r"login: ", timeout)
+        self.send("root\n")
+        self.expect(r"root@\w+:~# ", timeout)
+        # Without echo and prompt, what comes back is only output.
+        self.send("stty -echo; PS1=; echo __re''ady__\n")
+        self.expect(r"__ready__", timeout)
+
+    def wait(self, timeout=60):
+        """Wait for the end of viv-vmm; its exit status."""
+        deadline = time.monotonic() + timeout
+        while self._read(min(1.0, deadline - time.monotonic())):
+            if time.monotonic() > deadline:
+                raise self._trouble(f"viv-vmm did not end within {timeout} s")
+        return self.proc.wait(10)
+
+    def kill(self, signo=signal.SIGKILL, drain=False):
+        """End viv-vmm at once. DRAIN: take what it had written before it died."""
+        if self.proc.poll() is None:
+            os.kill(self.proc.pid, signo)
+            self.proc.wait()
+        while drain and self._read(1.0) and self.proc.stdout.peek(1):
+            pass
+        for stream in (self.proc.stdin, self.proc.stdout):
+            try:
+                stream.close()
+            except OSError:
+                pass
+
+
+def script(name, *args):
+    subprocess.run([os.path.join(ROOT, "scripts", name), *args], check=True)
+
+
+def kernel(suite):
+    """Folder with Debian's unmodified cloud kernel of SUITE: vmlinuz, lib/modules."""
+    folder = os.path.join(GUESTS, suite)
+    os.makedirs(GUESTS, exist_ok=True)
+    script("guest-kernel", suite, folder)
+    return folder
+
+
+def initrd(suite, run=None, name="initrd"):
+    """A busybox initrd for the kernel of SUITE that runs the shell text RUN."""
+    folder = kernel(suite)
+    out = os.path.join(folder, f"{name}.gz")
+    with tempfile.NamedTemporaryFile("w", suffix=".sh", dir=folder) as f:
+        f.write("#!/bin/sh\n" + (run or ""))
+        f.flush()
+        script("guest-initrd", folder, out, f.name)
+    return out
+
+
+def debian():
+    """Folder with the installed Debian: root.img, vmlinuz, initrd.img."""
+    folder = os.path.join(GUESTS, "debian")
+    script("guest-image", folder)
+    return folder
+
+
+def copy_sparse(source, target):
+    subprocess.run(["cp", "--sparse=always", "--reflink=auto", source, target], check=True)
+    return target
+
+
+def have(program):
+    return shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/sbin") is not None

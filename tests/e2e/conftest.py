@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shared pieces of the end-to-end tests: real kernels and a real Debian under build/viv-vmm."""
+import os
+import sys
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, "scripts"))
+import vivguest  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def bookworm():
+    return vivguest.kernel("bookworm")
+
+
+@pytest.fixture(scope="session")
+def debian():
+    return vivguest.debian()
+
+
+@pytest.fixture
+def disk(debian, tmp_path):
+    """A throw-away copy of the Debian root disk."""
+    return vivguest.copy_sparse(os.path.join(debian, "root.img"), str(tmp_path / "root.img"))
