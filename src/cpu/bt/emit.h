@@ -72,6 +72,13 @@ static inline void emit_store(struct emit *e, unsigned reg, uint32_t off) { emit
 static inline void emit_load32(struct emit *e, unsigned reg, uint32_t off) { emit_gs(e, false, 0x8b, reg, off); }
 static inline void emit_store32(struct emit *e, unsigned reg, uint32_t off) { emit_gs(e, false, 0x89, reg, off); }
 
+/* dword gs:[off] = V. */
+static inline void emit_store32_imm(struct emit *e, uint32_t off, uint32_t v)
+{
+	emit_gs(e, false, 0xc7, 0, off);
+	emit32(e, v);
+}
+
 /* ALU operation on a register with an immediate. */
 static inline void emit_alu_ri(struct emit *e, bool w, unsigned alu, unsigned reg, int32_t imm)
 {

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* translate.h - a fragment in the making: what translate.c and group.c share. */
+/* translate.h - a fragment in the making: what the files of the translator share. Vcpu thread only.
+ *
+ * While emitting, the translator knows where each guest register is valid (`in_host`, `in_mem`) and
+ * where the flags are (`fl_host`, `fl_slot`). A register in neither set is nowhere: it is about to
+ * be written. */
 #ifndef CPU_BT_TRANSLATE_H
 #define CPU_BT_TRANSLATE_H
 
@@ -12,25 +16,27 @@ enum {
 	BOUNDARY_MEM = 1 << R10 | 1 << R11,
 	BOUNDARY_HOST = 0xffff & ~BOUNDARY_MEM,
 	MAX_GIVE_UP = 8,
+	/* Operands that instructions have without naming them: in the host between instructions. */
+	IMPLICIT = 1 << RAX | 1 << RCX | 1 << RDX | 1 << RBX,
 };
 
 struct tr_insn {
 	struct x86_insn x;
 	struct bt_effects fx;
 	uint64_t va;
-	const uint8_t *bytes;           /* in tr.code */
-	uint16_t live;                  /* flags that someone reads after it */
-	const struct tr_group *group;   /* its access is checked with others, or NULL */
-	int32_t off;                    /* of its access, from the start of the group */
+	const uint8_t *bytes;         /* in tr.code */
+	uint16_t live;                /* flags that someone reads after it */
+	const struct tr_group *group; /* its access is checked with others, or NULL */
+	int32_t off;                  /* of its access, from the start of the group */
 };
 
 /* Accesses relative to one register that changes by constants only, if at all: the first one checks
  * them all, and a host register keeps the host address of the lowest. */
 struct tr_group {
-	uint8_t first, last;            /* instructions */
+	uint8_t first, last; /* instructions */
 	uint8_t base, host;
 	bool is_write;
-	int32_t lo, hi;                 /* from the value of BASE before the first instruction */
+	int32_t lo, hi; /* from the value of BASE before the first instruction */
 };
 
 /* A cold path: the jumps to it, and where registers are then. */
@@ -48,24 +54,119 @@ struct tr {
 	struct emit e;
 	struct bt_page *page;
 	struct bt_frag *frag;
-	uint64_t end;                   /* va after the last instruction */
+	uint64_t end; /* va after the last instruction */
 	unsigned key, n, n_code, n_cold, n_links, n_groups;
 	uint16_t in_host, in_mem;
 	bool fl_host, fl_slot;
 	bool uses_vec;
-	unsigned now;                   /* the instruction being emitted */
-	const struct tr_group *group;   /* that it lies in, or NULL */
-	uint8_t *head_jump[2];          /* checks at the head that leave */
+	unsigned now;                 /* the instruction being emitted */
+	const struct tr_group *group; /* that it lies in, or NULL */
+	uint8_t *head_jump[2];        /* checks at the head that leave */
 	uint8_t *vec_jump;
 	uint32_t vec_back;
-	/* Not cleared at the beginning. The guest may be rewriting its code: it is copied once, and all
-	 * that follows looks at the copy. */
+	/* Not cleared at the beginning. The guest may be rewriting its code: it is copied once, and
+	 * all that follows looks at the copy. */
 	uint8_t code[BT_FRAG_MAX * X86_INSN_MAX];
 	struct tr_insn insn[BT_FRAG_MAX];
 	struct tr_group groups[BT_FRAG_MAX];
 	struct tr_cold cold[BT_FRAG_MAX];
 	struct bt_link *links[BT_FRAG_MAX + 2];
 };
+
+/* --- translate.c ---------------------------------------------------------------------------------
+ */
+
+bool tr_ends_fragment(const struct tr_insn *i);
+uint64_t tr_branch_target(const struct tr_insn *i);
+/* Flags that are live before instruction I. */
+uint16_t tr_live_before(const struct tr_insn *i);
+
+/* --- regs.c: registers
+ * ----------------------------------------------------------------------------- */
+
+/* See to it that REGS (a mask) are in the host. Flags stay. */
+void tr_need(struct tr *t, uint16_t regs);
+/* The host's REGS have new values of the guest's. */
+void tr_wrote(struct tr *t, uint16_t regs);
+/* The guest's register R goes to memory, the host's may be used. Flags stay. */
+void tr_free(struct tr *t, unsigned r);
+/* A host register to use freely, not of AVOID, which grows by it. There are enough for three beside
+ * three operands, and all of them can be a base without special encoding. IS_LOW: usable without
+ * REX; it may be one of IMPLICIT, which the caller puts back. */
+unsigned tr_scratch(struct tr *t, uint16_t *avoid, bool is_low);
+/* Registers to where they are between fragments, given where they are. Flags stay. */
+void tr_emit_boundary(struct emit *e, uint16_t in_host, uint16_t in_mem);
+void tr_boundary(struct tr *t);
+
+/* --- regs.c: flags
+ * ----------------------------------------------------------------------------------- */
+
+/* Flags into flags_ax, or from there into the host unless they are there already; TMP is free. */
+void tr_save_flags(struct tr *t, unsigned tmp);
+void tr_restore_flags(struct tr *t, unsigned tmp);
+/* The host's flags are about to be lost: save them if someone from I on reads them. */
+void tr_give_flags(struct tr *t, const struct tr_insn *i, unsigned tmp);
+/* Does I have to find the flags in the host? Because it reads them, or keeps some that live on. */
+bool tr_needs_host_flags(const struct tr_insn *i);
+void tr_restore_for(struct tr *t, const struct tr_insn *i, unsigned tmp);
+/* I has been emitted: the flags it writes are in the host. */
+void tr_flags_after(struct tr *t, const struct tr_insn *i);
+
+/* --- leave.c
+ * -------------------------------------------------------------------------------------------- */
+
+/* A new site for I, in the arena. */
+struct bt_site *tr_site(struct tr *t, const struct tr_insn *i);
+/* A cold path that takes I over with registers as they are now, and a jump to it on condition CC.
+ */
+struct tr_cold *tr_cold_new(struct tr *t, const struct tr_insn *i);
+void tr_give_up_if(struct tr *t, struct tr_cold *c, unsigned cc);
+/* After the last instruction that C stands for: where its cold path comes back. */
+void tr_resume_here(struct tr *t, struct tr_cold *c);
+/* The jump of I whose displacement is at AT goes to VA. */
+void tr_link(struct tr *t, const struct tr_insn *i, uint8_t *at, uint64_t va);
+/* After the body: what the jumps above lead to. */
+void tr_emit_cold(struct tr *t);
+void tr_emit_exits(struct tr *t);
+
+/* --- operand.c
+ * ------------------------------------------------------------------------------------------ */
+
+/* S1 = the linear address of I's memory operand. Flags may change when FS or GS is its segment. */
+void tr_address(struct tr *t, const struct tr_insn *i, unsigned s1);
+/* S1: from a linear to a host address of SIZE bytes within one page, or give up through C. Loses
+ * the flags and S2. */
+void tr_translate(struct tr *t, struct tr_cold *c, unsigned s1, unsigned s2, unsigned size,
+		  bool is_write, bool is_aligned);
+/* I's own bytes with its memory operand replaced by [BASE + OFF], a host address. */
+void tr_copy_mem(struct tr *t, const struct tr_insn *i, unsigned base, int32_t off);
+/* Registers of I that scratch must not be taken from. A destination that is only written and whose
+ * old value lies in memory can serve. */
+uint16_t tr_used(const struct tr *t, const struct tr_insn *i);
+/* Before I, the first instruction of t->group: check all its accesses. Giving up means this
+ * instruction only, and then another fragment. */
+void tr_enter_group(struct tr *t, const struct tr_insn *i);
+
+/* --- insn.c, branch.c: one instruction each
+ * -------------------------------------------------------------- */
+
+void tr_copy(struct tr *t, const struct tr_insn *i);
+void tr_lea_rip(struct tr *t, const struct tr_insn *i);
+void tr_push(struct tr *t, const struct tr_insn *i);
+/* POP and LEAVE: *reg = [from]; rsp = from + 8. */
+void tr_pop(struct tr *t, const struct tr_insn *i, unsigned reg, unsigned from);
+void tr_clear_rflag(struct tr *t, const struct tr_insn *i);
+void tr_div(struct tr *t, const struct tr_insn *i);
+void tr_idiv(struct tr *t, const struct tr_insn *i);
+void tr_call_out(struct tr *t, const struct tr_insn *i);
+void tr_jcc(struct tr *t, const struct tr_insn *i);
+void tr_call(struct tr *t, const struct tr_insn *i);
+void tr_ret(struct tr *t, const struct tr_insn *i);
+void tr_jump_indirect(struct tr *t, const struct tr_insn *i);
+
+/* --- group.c
+ * -----------------------------------------------------------------------------------------------
+ */
 
 /* One of the operands is AH, CH, DH or BH: no REX prefix may be added. */
 bool tr_has_high_byte(const struct x86_insn *x);

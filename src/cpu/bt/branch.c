@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* branch.c - jumps, calls and returns. Vcpu thread only. */
+#include "cpu/bt/translate.h"
+
+void tr_jcc(struct tr *t, const struct tr_insn *i)
+{
+	if (!t->fl_host) {
+		uint16_t avoid = 0;
+
+		tr_restore_flags(t, tr_scratch(t, &avoid, false));
+	}
+	tr_boundary(t);
+	tr_link(t, i, emit_jcc(&t->e, i->x.row->opcode & 15, NULL), tr_branch_target(i));
+}
+
+/* To the fragment at R10 through the table; flags are in the slot. */
+static void tr_indirect(struct tr *t)
+{
+	struct emit *e = &t->e;
+
+	emit_rr(e, false, 0x89, R10, R11);              /* mov r11d, r10d */
+	emit_alu_ri(e, false, EMIT_AND, R11, (1 << BT_IND_BITS) - 1);
+	emit8(e, 0x65);                                 /* jmp gs:[r11 * 8 + table] */
+	emit8(e, 0x42);
+	emit8(e, 0xff);
+	emit8(e, 0x24);
+	emit8(e, 3 << 6 | (R11 & 7) << 3 | 5);
+	emit32(e, BT_OFF(ind) + (uint32_t)sizeof(t->b->ind[0]) * t->key);
+}
+
+/* Store the return address at [S1 + OFF], a host address; RSP follows. */
+static void tr_push_return(struct tr *t, const struct tr_insn *i, unsigned s1, int32_t off, unsigned s2)
+{
+	uint64_t ret = i->va + i->x.len;
+
+	if ((uint64_t)(int32_t)ret == ret) {
+		emit_mem(&t->e, true, 0xc7, 0, s1, EMIT_NONE, 0, off);
+		emit32(&t->e, (uint32_t)ret);
+	} else {
+		emit_mov_ri(&t->e, s2, ret);
+		emit_mem(&t->e, true, 0x89, s2, s1, EMIT_NONE, 0, off);
+	}
+	emit_lea(&t->e, true, RSP, RSP, EMIT_NONE, 0, -8);
+}
+
+void tr_call(struct tr *t, const struct tr_insn *i)
+{
+	tr_boundary(t);
+	if (i->group) {
+		tr_push_return(t, i, i->group->host, i->off, i->group->host ^ R10 ^ R11);
+		tr_link(t, i, emit_jmp(&t->e, NULL), tr_branch_target(i));
+		return;
+	}
+	t->in_host = BOUNDARY_HOST;
+	tr_give_flags(t, i, R11);
+	struct tr_cold *c = tr_cold_new(t, i);
+
+	emit_lea(&t->e, true, R10, RSP, EMIT_NONE, 0, -8);
+	tr_translate(t, c, R10, R11, 8, true, false);
+	tr_push_return(t, i, R10, 0, R11);
+	tr_link(t, i, emit_jmp(&t->e, NULL), tr_branch_target(i));
+}
+
+/* What an indirect jump leaves for the case that its target is not canonical: the fault belongs to it. */
+static void tr_note_site(struct tr *t, const struct bt_site *s)
+{
+	emit_store32_imm(&t->e, BT_OFF(site), bt_arena_off(t->k, s));
+}
+
+void tr_ret(struct tr *t, const struct tr_insn *i)
+{
+	struct bt_site *s;
+
+	tr_boundary(t);
+	t->in_host = BOUNDARY_HOST;
+	if (i->group) {
+		tr_save_flags(t, i->group->host ^ R10 ^ R11);
+		s = tr_site(t, i);
+		emit_mem(&t->e, true, 0x8b, R10, i->group->host, EMIT_NONE, 0, i->off);
+	} else {
+		tr_give_flags(t, i, R11);
+		struct tr_cold *c = tr_cold_new(t, i);
+
+		s = c->site;
+		emit_mov_rr(&t->e, R10, RSP);
+		tr_translate(t, c, R10, R11, 8, false, false);
+		emit_mem(&t->e, true, 0x8b, R10, R10, EMIT_NONE, 0, 0);
+	}
+	emit_lea(&t->e, true, RSP, RSP, EMIT_NONE, 0, 8 + (i->x.n_opnds ? (int32_t)i->x.imm : 0));
+	tr_note_site(t, s);
+	tr_indirect(t);
+}
+
+/* JMP and CALL through a register or memory. The target waits in RDI's place while the stack is
+ * checked: three scratch registers are needed. */
+void tr_jump_indirect(struct tr *t, const struct tr_insn *i)
+{
+	const struct x86_opnd *o = &i->x.opnd[0];
+	bool is_call = i->fx.kind == BT_CALL_IND;
+	uint16_t avoid = i->fx.reads;
+
+	tr_need(t, i->fx.reads);
+	unsigned s1 = tr_scratch(t, &avoid, false), s2 = tr_scratch(t, &avoid, false);
+	unsigned to = o->kind == X86_O_MEM ? tr_scratch(t, &avoid, false) : o->reg;
+
+	tr_give_flags(t, i, s2);
+	struct tr_cold *c = tr_cold_new(t, i);
+
+	if (o->kind == X86_O_MEM) {
+		tr_address(t, i, s1);
+		tr_translate(t, c, s1, s2, 8, false, false);
+		emit_mem(&t->e, true, 0x8b, to, s1, EMIT_NONE, 0, 0);
+	}
+	if (is_call) {
+		emit_lea(&t->e, true, s1, RSP, EMIT_NONE, 0, -8);
+		tr_translate(t, c, s1, s2, 8, true, false);
+		tr_push_return(t, i, s1, 0, s2);
+		if (o->kind != X86_O_MEM && to == RSP)  /* the value before the push */
+			emit_lea(&t->e, true, s1, RSP, EMIT_NONE, 0, 8), to = s1;
+	}
+	/* R10 gets the target and keeps its guest value in memory; what it displaces is loaded after. */
+	if (!(t->in_mem >> R10 & 1))
+		emit_store(&t->e, R10, BT_GPR(R10)), t->in_mem |= 1 << R10;
+	if (!(t->in_mem >> R11 & 1))
+		emit_store(&t->e, R11, BT_GPR(R11)), t->in_mem |= 1 << R11;
+	if (to != R10)
+		emit_mov_rr(&t->e, R10, to);
+	tr_boundary(t);
+	tr_note_site(t, c->site);
+	tr_indirect(t);
+}

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* leave.c - the ways out of a fragment: sites, cold paths, links and their exits. Vcpu thread only. */
+#include "cpu/bt/translate.h"
+
+struct bt_site *tr_site(struct tr *t, const struct tr_insn *i)
+{
+	struct bt_site *s = bt_arena_alloc(t->k, sizeof(*s));
+
+	iop_init(&t->b->i, &s->op, &i->x);
+	s->rip = i->va;
+	s->next = i->va + i->x.len;
+	s->page = t->page->page;
+	s->uses_vec = t->uses_vec;
+	return s;
+}
+
+struct tr_cold *tr_cold_new(struct tr *t, const struct tr_insn *i)
+{
+	struct tr_cold *c = &t->cold[t->n_cold++];
+
+	*c = (struct tr_cold){ .insn = i, .in_host = t->in_host, .in_mem = t->in_mem, .site = tr_site(t, i) };
+	return c;
+}
+
+void tr_give_up_if(struct tr *t, struct tr_cold *c, unsigned cc)
+{
+	c->jump[c->n_jumps++] = emit_jcc(&t->e, cc, NULL);
+}
+
+/* After the last instruction that C stands for: where its cold path comes back. */
+void tr_resume_here(struct tr *t, struct tr_cold *c)
+{
+	/* Coming back, registers are the guest's: a group's address would be lost. */
+	if (t->group && t->now < t->group->last)
+		return;
+	c->site->resume = bt_code_off(t->k, t->e.p);
+}
+
+void tr_emit_cold(struct tr *t)
+{
+	for (unsigned n = 0; n < t->n_cold; n++) {
+		const struct tr_cold *c = &t->cold[n];
+
+		for (unsigned j = 0; j < c->n_jumps; j++)
+			emit_patch(c->jump[j], t->e.p);
+		tr_emit_boundary(&t->e, c->in_host, c->in_mem);
+		emit_store32_imm(&t->e, BT_OFF(site), bt_arena_off(t->k, c->site));
+		emit_jmp(&t->e, t->k->rw + t->k->thunk.call_slot);
+	}
+}
+
+/* A jump to VA whose displacement is at AT. Its exit is emitted later. */
+void tr_link(struct tr *t, const struct tr_insn *i, uint8_t *at, uint64_t va)
+{
+	struct bt_link *l = bt_arena_alloc(t->k, sizeof(*l));
+	uint64_t from = i->va;
+
+	l->va = va;
+	l->at = bt_code_off(t->k, at);
+	l->has_slot = t->fl_slot;
+	l->kind = (va ^ from) & ~0xfffull ? BT_LINK_PAGE : va > from ? BT_LINK_FORWARD : BT_LINK_BACKWARD;
+	t->links[t->n_links++] = l;
+}
+
+void tr_emit_exits(struct tr *t)
+{
+	for (unsigned n = 0; n < t->n_links; n++) {
+		struct bt_link *l = t->links[n];
+
+		l->exit = bt_code_off(t->k, t->e.p);
+		emit_patch(t->k->rw + l->at, t->e.p);
+		emit_store32_imm(&t->e, BT_OFF(exit_link), bt_arena_off(t->k, l));
+		emit_jmp(&t->e, t->k->rw + (l->has_slot ? t->k->thunk.exit_slot : t->k->thunk.exit_host));
+	}
+}

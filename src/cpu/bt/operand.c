@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* operand.c - memory operands: address, translation to the host's, and the rewritten instruction.
+ * Vcpu thread only. */
+#include "cpu/bt/translate.h"
+
+/* S1 = the linear address of I's memory operand. */
+void tr_address(struct tr *t, const struct tr_insn *i, unsigned s1)
+{
+	const struct x86_insn *x = &i->x;
+	bool is_64 = x->adsize == 8;
+
+	if (x->base == X86_REG_RIP) {
+		uint64_t va = i->va + x->len + (uint64_t)x->disp;
+
+		emit_mov_ri(&t->e, s1, is_64 ? va : (uint32_t)va);
+	} else {
+		emit_lea(&t->e, is_64, s1, x->base == X86_NO_REG ? EMIT_NONE : x->base,
+			 x->index == X86_NO_REG ? EMIT_NONE : x->index, x->scale, (int32_t)x->disp);
+	}
+	if (x->seg == X86_FS || x->seg == X86_GS)
+		emit_gs(&t->e, true, 0x03, s1,
+			(uint32_t)(offsetof(struct bt_cpu, i.s.seg) + x->seg * sizeof(struct x86_seg) +
+				   offsetof(struct x86_seg, base)));
+}
+
+/* S1: from a linear to a host address, or give up. S2 is free. */
+void tr_translate(struct tr *t, struct tr_cold *c, unsigned s1, unsigned s2, unsigned size, bool is_write,
+			 bool is_aligned)
+{
+	unsigned priv = t->key & BT_KEY_PRIV;
+	uint32_t table = (uint32_t)offsetof(struct bt_cpu, i.inl) +
+			 (uint32_t)(sizeof(t->b->i.inl[0]) * priv + sizeof(t->b->i.inl[0][0]) * (is_write ? ICPU_WRITE : ICPU_READ));
+	struct emit *e = &t->e;
+
+	/* rorx s2, s1, 8: S2 = (page << 4), an index of entries of 16 bytes */
+	emit8(e, 0xc4);
+	emit8(e, (s2 & 8 ? 0 : 0x80) | 0x40 | (s1 & 8 ? 0 : 0x20) | 3);
+	emit8(e, 0xfb);
+	emit8(e, 0xf0);
+	emit8(e, 0xc0 | (s2 & 7) << 3 | (s1 & 7));
+	emit8(e, 8);
+	emit_alu_ri(e, false, EMIT_AND, s2, (ICPU_TLB_SIZE - 1) << 4);
+	emit_gs_base(e, true, 0x2b, s1, s2, table + (uint32_t)offsetof(struct itlb_inline, tag));
+	if (is_aligned) {
+		emit_rex(e, false, 0, 0, s1);
+		emit8(e, 0xf7);                         /* test s1d, 15 */
+		emit8(e, 0xc0 | (s1 & 7));
+		emit32(e, 15);
+		tr_give_up_if(t, c, EMIT_NE);
+	}
+	emit_alu_ri(e, true, EMIT_CMP, s1, 4096 - (int32_t)size);
+	tr_give_up_if(t, c, EMIT_A);
+	emit_gs_base(e, true, 0x03, s1, s2, table + (uint32_t)offsetof(struct itlb_inline, host));
+}
+_Static_assert(sizeof(struct itlb_inline) == 16 && ICPU_TLB_SIZE <= 1 << 14, "the index computation");
+
+/* The instruction's own bytes with its memory operand replaced by [BASE + OFF]. */
+void tr_copy_mem(struct tr *t, const struct tr_insn *i, unsigned base, int32_t off)
+{
+	const uint8_t *p = i->bytes, *end = p + i->x.len;
+	struct emit *e = &t->e;
+	uint8_t rex = 0, opcode[3];
+	unsigned n = 0;
+
+	for (;; p++) {
+		bool is_rex = *p >= 0x40 && *p <= 0x4f;
+
+		if (is_rex)
+			rex = *p;
+		else if (*p == 0x66 || *p == 0xf2 || *p == 0xf3 || *p == 0xf0)
+			emit8(e, *p), rex = 0;
+		else if (*p == 0x67 || (*p & 0xe7) == 0x26 || *p == 0x64 || *p == 0x65)
+			rex = 0;
+		else
+			break;
+	}
+	opcode[n++] = *p++;
+	if (opcode[0] == 0x0f) {
+		opcode[n++] = *p++;
+		if (opcode[1] == 0x38 || opcode[1] == 0x3a)
+			opcode[n++] = *p++;
+	}
+	if (rex || base >= 8)
+		emit8(e, 0x40 | (rex & 0xc) | base >> 3);
+	for (unsigned j = 0; j < n; j++)
+		emit8(e, opcode[j]);
+
+	unsigned modrm = *p++, mod = modrm >> 6, rm = modrm & 7;
+	unsigned disp = mod == 1 ? 1 : mod == 2 ? 4 : 0;
+
+	if (rm == 4)
+		disp = mod == 0 && (*p++ & 7) == 5 ? 4 : mod == 0 ? 0 : (p++, disp);
+	else if (mod == 0 && rm == 5)
+		disp = 4;
+	p += disp;
+	emit_modrm_mem(e, modrm >> 3 & 7, base, EMIT_NONE, 0, off);
+	while (p < end)
+		emit8(e, *p++);
+}
+
+/* Registers of I that scratch must not be taken from. A destination that is only written and whose
+ * old value lies in memory can serve. */
+uint16_t tr_used(const struct tr *t, const struct tr_insn *i)
+{
+	return i->fx.reads | (i->fx.writes & t->in_host);
+}
+
+/* Before the first instruction of a group: check it all. Giving up means this instruction only, and
+ * then another fragment. */
+void tr_enter_group(struct tr *t, const struct tr_insn *i)
+{
+	const struct tr_group *g = t->group;
+	uint16_t avoid = (uint16_t)(i->fx.reads | 1u << g->base);
+	uint32_t span = (uint32_t)(g->hi - g->lo);
+
+	tr_need(t, (uint16_t)(1u << g->base));
+	tr_free(t, g->host);
+	unsigned s2 = tr_scratch(t, &avoid, false);
+
+	tr_give_flags(t, i, s2);
+	struct tr_cold *c = tr_cold_new(t, i);
+
+	c->site->group = t->frag;
+	c->site->base = g->base;
+	c->site->lo = g->lo;
+	c->site->span = span;
+	emit_lea(&t->e, true, g->host, g->base, EMIT_NONE, 0, g->lo);
+	tr_translate(t, c, g->host, s2, span, g->is_write, false);
+}
