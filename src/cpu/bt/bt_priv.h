@@ -27,9 +27,15 @@ enum {
 /* What a translation depends on besides its bytes and addresses. The low bits are icpu_priv(). */
 enum bt_key {
 	BT_KEY_USER = 1, BT_KEY_AC = 2, BT_KEY_PRIV = 3,
-	BT_KEY_SSE = 4,                 /* SSE instructions may run, and raise no exception */
-	BT_N_KEYS = 8,
+	/* What of floating point and vectors may run natively, because it is on and can raise no
+	 * exception. Each has all before it. */
+	BT_KEY_FP = 3 << 2,
+	BT_KEY_SSE = 1 << 2, BT_KEY_AVX = 2 << 2,
+	BT_N_KEYS = 16,
 };
+
+/* Vector registers that code counts on finding in the host's. */
+enum bt_vec { BT_VEC_NONE = 0, BT_VEC_XMM = 1, BT_VEC_YMM = 3 /* and ymm_host up */ };
 
 /* Guest code at one linear page in one physical page. */
 struct bt_page {
@@ -79,7 +85,7 @@ struct bt_site {
 	uint64_t rip, next;
 	uint64_t page;                  /* of the fragment */
 	uint32_t resume;                /* where to go on when the next instruction is NEXT; 0: leave */
-	bool uses_vec;
+	uint8_t vec;                    /* enum bt_vec, on resuming */
 	/* It checks a group of accesses: SPAN bytes from register BASE plus LO on. */
 	struct bt_frag *group;          /* the fragment, or NULL */
 	uint8_t base;
@@ -104,8 +110,9 @@ struct bt_cpu {
 	uint32_t exit_link;             /* arena offset of the link that was taken; 0: none */
 	uint32_t site;                  /* arena offset of the site calling out, or of the last indirect jump */
 	uint32_t host_mxcsr;
-	uint8_t vec_live;               /* guest XMM and MXCSR are in the host's registers */
-	uint8_t want_vec;               /* on resuming: load them */
+	uint8_t vec_live;               /* guest vector registers and MXCSR are in the host's */
+	uint8_t want_vec;               /* on resuming: load them; enum bt_vec */
+	uint8_t ymm_host, ymm_mem;      /* an upper half is not zero there, see vec.c */
 	uint8_t exit_indirect;          /* left through an empty slot of ind[] */
 	const uint8_t *ind[BT_N_KEYS][1 << BT_IND_BITS];
 	/* not seen by code */
@@ -138,6 +145,7 @@ struct bt_cache {
 	uint32_t arena_used;
 	uint32_t next_id;
 	uint64_t n_flushes;
+	bool has_avx;                   /* the host */
 	struct bt_thunks thunk;
 	struct bt_frag *frags[1 << BT_HASH_BITS];
 	struct bt_page *by_va[4096], *by_page[4096];
@@ -176,6 +184,14 @@ void bt_thunks_emit(struct bt_cache *k);
 /* From the thunks: run the instruction of b->site; where to go on, or NULL to leave. */
 const uint8_t *bt_call_out(struct bt_cpu *b);
 
+/* --- vec.c --------------------------------------------------------------------------------------------- */
+
+/* Emit: vector registers and MXCSR to memory if they are live (loses RAX); from memory (loses BASE); as
+ * want_vec says (loses RAX). Flags are lost. */
+void bt_vec_emit_save(struct emit *e, bool has_avx);
+void bt_vec_emit_load(struct emit *e, unsigned base, bool has_avx);
+void bt_vec_emit_resume(struct emit *e, bool has_avx);
+
 /* --- effects.c ---------------------------------------------------------------------------------------- */
 
 /* How an instruction is translated. */
@@ -201,5 +217,13 @@ struct bt_effects {
 };
 
 void bt_effects(struct bt_effects *fx, const struct x86_insn *x, unsigned key);
+
+/* --- vex.c --------------------------------------------------------------------------------------------- */
+
+/* For rows with a VEX prefix. */
+enum bt_kind bt_vex_kind(const struct x86_insn *x, unsigned key);
+/* Can X leave an upper half of a vector register that is not zero? Does it clear them all? */
+bool bt_vex_writes_high(const struct x86_insn *x);
+bool bt_vex_zeroes_high(const struct x86_insn *x);
 
 #endif

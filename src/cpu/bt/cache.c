@@ -77,6 +77,7 @@ int bt_cache_new(struct bt_cpu *b, struct err *err)
 		return r;
 	k->next_id = 1;
 	k->e = (struct emit){ k->rw, k->rw + BT_CODE_BYTES };
+	k->has_avx = !(b->i.missing & X86_F_BIT(AVX));
 	bt_thunks_emit(k);
 	k->code_start = k->e.p;
 	cache_clear(b);
@@ -209,14 +210,16 @@ static struct bt_page *page_get(struct bt_cpu *b, uint64_t va, uint64_t page, un
 	return p;
 }
 
-/* SSE instructions run natively when they may run at all and cannot raise #XM. */
+/* SSE and AVX instructions run natively when they may run at all and cannot raise #XM. */
 static unsigned current_key(const struct icpu *c)
 {
 	uint32_t mxcsr, masks = 0x1f80;
 	bool is_on = !(c->s.cr0 & (X86_CR0_EM | X86_CR0_TS)) && (c->s.cr4 & X86_CR4_OSFXSR);
 
 	memcpy(&mxcsr, c->s.xsave + X86_FX_MXCSR, sizeof(mxcsr));
-	return icpu_priv(c) | (is_on && (mxcsr & masks) == masks ? BT_KEY_SSE : 0);
+	if (!is_on || (mxcsr & masks) != masks)
+		return icpu_priv(c);
+	return icpu_priv(c) | (c->s.cr4 & X86_CR4_OSXSAVE && (c->s.xcr0 & 6) == 6 ? BT_KEY_AVX : BT_KEY_SSE);
 }
 
 static void check_canonical(struct icpu *c, uint64_t la)

@@ -51,7 +51,7 @@ static bool has_plain_operands(const struct x86_insn *x)
 		case X86_O_REG: case X86_O_IMM: case X86_O_IMM2: case X86_O_XMM:
 			break;
 		case X86_O_MEM:
-			if (x->op != X86_OP_LEA && (o->size == 0 || o->size > 16 || o->size == 10))
+			if (x->op != X86_OP_LEA && (o->size == 0 || o->size > 32 || o->size == 10))
 				return false;
 			break;
 		default:
@@ -65,8 +65,8 @@ static enum bt_kind kind_of(const struct x86_insn *x, unsigned key)
 {
 	bool is_mem = x->opnd[0].kind == X86_O_MEM, is_rel = x->opnd[0].kind == X86_O_REL;
 
-	if (x->row->map > 3)            /* VEX: the same operations by other bytes, and the upper halves */
-		return BT_CALL_OUT;
+	if (x->row->map >= X86_MAP_VEX_0F)
+		return has_plain_operands(x) ? bt_vex_kind(x, key) : BT_CALL_OUT;
 	switch (x->op) {
 	case X86_OP_NOP: case X86_OP_ENDBR: case X86_OP_PREFETCH:
 		return BT_NOTHING;
@@ -100,7 +100,7 @@ static enum bt_kind kind_of(const struct x86_insn *x, unsigned key)
 	if (!has_plain_operands(x))
 		return BT_CALL_OUT;
 	if (is_plain_sse(x))
-		return key & BT_KEY_SSE ? BT_COPY : BT_CALL_OUT;
+		return key & BT_KEY_FP ? BT_COPY : BT_CALL_OUT;
 	return is_copied(x) ? BT_COPY : BT_CALL_OUT;
 }
 
@@ -116,6 +116,7 @@ static uint16_t flags_killed(const struct x86_insn *x)
 		return x->opnd[1].kind == X86_O_IMM && x->imm == 1 ? all : 0;
 	case X86_OP_MUL: case X86_OP_IMUL: case X86_OP_BT: case X86_OP_BTS: case X86_OP_BTR: case X86_OP_BTC:
 	case X86_OP_BSF: case X86_OP_BSR: case X86_OP_LZCNT: case X86_OP_TZCNT:
+	case X86_OP_ANDN: case X86_OP_BEXTR: case X86_OP_BLSI: case X86_OP_BLSMSK: case X86_OP_BLSR: case X86_OP_BZHI:
 		return x->row->flags_written & X86_FLAGS_ARITH;
 	case X86_OP_ROL: case X86_OP_ROR:
 	case X86_OP_SHL: case X86_OP_SHR: case X86_OP_SAR:
@@ -142,7 +143,7 @@ static void add_operands(struct bt_effects *fx, const struct x86_insn *x)
 			continue;
 		uint16_t bit = (uint16_t)(1u << o->reg);
 
-		if (is_dst || x->op == X86_OP_XCHG || x->op == X86_OP_XADD)
+		if (is_dst || x->op == X86_OP_XCHG || x->op == X86_OP_XADD || (x->op == X86_OP_MULX && i == 1))
 			fx->writes |= bit;
 		if (!is_dst || (flags & X86_R_READS_DST) || o->size < 4 || x->op == X86_OP_CMOVCC)
 			fx->reads |= bit;

@@ -98,6 +98,13 @@ static inline void emit_alu_gs_i(struct emit *e, unsigned alu, uint32_t disp, ui
 	emit32(e, imm);
 }
 
+/* byte gs:[off] = V. Flags stay. */
+static inline void emit_set_byte(struct emit *e, uint32_t off, unsigned v)
+{
+	emit_gs(e, false, 0xc6, 0, off);
+	emit8(e, v);
+}
+
 /* The shortest way to put V into REG. Flags stay. */
 static inline void emit_mov_ri(struct emit *e, unsigned reg, uint64_t v)
 {
@@ -185,6 +192,14 @@ static inline uint8_t *emit_jmp(struct emit *e, const uint8_t *to)
 	if (to)
 		emit_patch(e->p - 4, to);
 	return e->p - 4;
+}
+
+/* Jump to what is patched in later when byte gs:[off] is 0. */
+static inline uint8_t *emit_jump_if_byte_zero(struct emit *e, uint32_t off)
+{
+	emit_gs(e, false, 0x80, EMIT_CMP, off);
+	emit8(e, 0);
+	return emit_jcc(e, EMIT_E, NULL);
 }
 
 /* jmp gs:[disp]. */

@@ -63,7 +63,7 @@ const uint8_t *bt_call_out(struct bt_cpu *b)
 			icpu_end_of_block(c);
 		return NULL;
 	}
-	b->want_vec = s->uses_vec;
+	b->want_vec = s->vec;
 	return b->cache->rx + s->resume;
 }
 

@@ -29,7 +29,7 @@ static bool group_access(const struct tr_insn *i, struct tr_access *a)
 	switch (i->fx.kind) {
 	case BT_COPY:
 		if (!i->fx.mem_size || x->base > 15 || x->index != X86_NO_REG || x->seg >= X86_FS || x->adsize != 8 ||
-		    tr_has_high_byte(x) || (i->fx.mem_size == 16 && (x->row->flags & X86_R_ALIGN16)))
+		    tr_has_high_byte(x) || (i->fx.mem_size >= 16 && (x->row->flags & X86_R_ALIGN16)))
 			return false;
 		*a = (struct tr_access){ x->base, i->fx.mem_is_write, (int32_t)x->disp, i->fx.mem_size };
 		return true;

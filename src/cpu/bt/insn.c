@@ -7,6 +7,7 @@ void tr_copy(struct tr *t, const struct tr_insn *i)
 	const struct bt_effects *fx = &i->fx;
 	uint16_t avoid;
 
+	tr_vex_before(t, i);
 	tr_need(t, fx->reads);
 	avoid = tr_used(t, i);
 	if (!fx->mem_size) {
@@ -16,6 +17,7 @@ void tr_copy(struct tr *t, const struct tr_insn *i)
 		}
 		memcpy(t->e.p, i->bytes, i->x.len);
 		t->e.p += i->x.len;
+		tr_vex_after(t, i);
 		tr_wrote(t, fx->writes);
 		tr_flags_after(t, i);
 		return;
@@ -37,12 +39,13 @@ void tr_copy(struct tr *t, const struct tr_insn *i)
 
 	tr_address(t, i, s1);
 	tr_translate(t, c, s1, s2, fx->mem_size, fx->mem_is_write,
-		     fx->mem_size == 16 && (i->x.row->flags & X86_R_ALIGN16));
+		     fx->mem_size >= 16 && (i->x.row->flags & X86_R_ALIGN16));
 	tr_restore_for(t, i, s2);
 	tr_copy_mem(t, i, s1, 0);
 	tr_wrote(t, fx->writes);
 	tr_flags_after(t, i);
 	tr_need(t, IMPLICIT);
+	t->in_mem &= (uint16_t)~IMPLICIT;       /* the next may write them without saying so */
 	tr_resume_here(t, c);
 }
 

@@ -10,7 +10,7 @@ struct bt_site *tr_site(struct tr *t, const struct tr_insn *i)
 	s->rip = i->va;
 	s->next = i->va + i->x.len;
 	s->page = t->page->page;
-	s->uses_vec = t->uses_vec;
+	s->vec = !t->uses_vec ? BT_VEC_NONE : t->is_ymm_noted ? BT_VEC_YMM : BT_VEC_XMM;
 	return s;
 }
 

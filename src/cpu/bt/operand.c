@@ -43,9 +43,9 @@ void tr_translate(struct tr *t, struct tr_cold *c, unsigned s1, unsigned s2, uns
 	emit_gs_base(e, true, 0x2b, s1, s2, table + (uint32_t)offsetof(struct itlb_inline, tag));
 	if (is_aligned) {
 		emit_rex(e, false, 0, 0, s1);
-		emit8(e, 0xf7);                         /* test s1d, 15 */
+		emit8(e, 0xf7);                         /* test s1d, size - 1 */
 		emit8(e, 0xc0 | (s1 & 7));
-		emit32(e, 15);
+		emit32(e, size - 1);
 		tr_give_up_if(t, c, EMIT_NE);
 	}
 	emit_alu_ri(e, true, EMIT_CMP, s1, 4096 - (int32_t)size);
@@ -74,13 +74,17 @@ void tr_copy_mem(struct tr *t, const struct tr_insn *i, unsigned base, int32_t o
 		else
 			break;
 	}
+	bool is_vex = i->x.row->map >= X86_MAP_VEX_0F;
+
+	if (is_vex)
+		p = tr_vex_prefix(e, p, base);
 	opcode[n++] = *p++;
-	if (opcode[0] == 0x0f) {
+	if (!is_vex && opcode[0] == 0x0f) {
 		opcode[n++] = *p++;
 		if (opcode[1] == 0x38 || opcode[1] == 0x3a)
 			opcode[n++] = *p++;
 	}
-	if (rex || base >= 8)
+	if (!is_vex && (rex || base >= 8))
 		emit8(e, 0x40 | (rex & 0xc) | base >> 3);
 	for (unsigned j = 0; j < n; j++)
 		emit8(e, opcode[j]);

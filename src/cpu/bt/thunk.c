@@ -1,77 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* thunk.c - the code between C and fragments: entering, leaving, calling out, XMM registers. It is
+/* thunk.c - the code between C and fragments: entering, leaving, calling out. It is
  * written once into the cache of each vcpu, because it knows the layout of struct bt_cpu.
  *
  * In C, all guest registers are in struct icpu: the general ones, the arithmetic flags in
  * flags_ax, and XMM. In fragments the general registers are the host's; R10 and R11 are in
  * memory whenever code leaves. XMM registers are loaded by the first fragment that wants them
- * (vec_live) and stored on the way to C. */
+ * (vec_live) and stored on the way to C (vec.c). */
 #include "cpu/bt/bt_priv.h"
 
 enum { R10 = 10, R11 = 11 };
 
-static const uint32_t xsave_off = offsetof(struct bt_cpu, i.s.xsave);
-
-/* MOVAPS between XMM registers and the guest's area; BASE holds struct bt_cpu. */
-static void thunk_xmm(struct emit *e, unsigned opcode, unsigned base)
-{
-	for (unsigned i = 0; i < 16; i++) {
-		emit_rex(e, false, i, 0, base);
-		emit8(e, 0x0f);
-		emit8(e, opcode);
-		emit_modrm_mem(e, i, base, EMIT_NONE, 0, (int32_t)(xsave_off + X86_FX_XMM + 16 * i));
-	}
-}
-
-/* STMXCSR (/3) and LDMXCSR (/2) gs:[off]. */
-static void thunk_mxcsr(struct emit *e, unsigned reg, uint32_t off)
-{
-	emit8(e, 0x65);
-	emit8(e, 0x0f);
-	emit8(e, 0xae);
-	emit8(e, reg << 3 | 4);
-	emit8(e, 0x25);
-	emit32(e, off);
-}
-
-static void thunk_set_byte(struct emit *e, uint32_t off, unsigned v)
-{
-	emit_gs(e, false, 0xc6, 0, off);
-	emit8(e, v);
-}
-
-static uint8_t *thunk_jump_if_zero(struct emit *e, uint32_t byte_off)
-{
-	emit_gs(e, false, 0x80, 7, byte_off);
-	emit8(e, 0);
-	return emit_jcc(e, EMIT_E, NULL);
-}
-
-/* Clobbers RAX. */
-static void thunk_vec_save(struct emit *e)
-{
-	uint8_t *skip = thunk_jump_if_zero(e, BT_OFF(vec_live));
-
-	emit_load(e, EMIT_RAX, BT_OFF(self));
-	thunk_xmm(e, 0x29, EMIT_RAX);
-	thunk_mxcsr(e, 3, xsave_off + X86_FX_MXCSR);
-	thunk_mxcsr(e, 2, BT_OFF(host_mxcsr));
-	thunk_set_byte(e, BT_OFF(vec_live), 0);
-	emit_patch(skip, e->p);
-}
-
-static void thunk_vec_load(struct emit *e, unsigned base)
-{
-	emit_load(e, base, BT_OFF(self));
-	thunk_xmm(e, 0x28, base);
-	thunk_mxcsr(e, 2, xsave_off + X86_FX_MXCSR);
-	thunk_set_byte(e, BT_OFF(vec_live), 1);
-}
-
 /* Registers to memory, except R10 and R11, and RSP back to C's stack. The flags go to flags_ax
  * first when they are still in the host (FROM_HOST). */
-static void thunk_save(struct emit *e, bool from_host)
+static void thunk_save(struct bt_cache *k, bool from_host)
 {
+	struct emit *e = &k->e;
+
 	emit_store(e, EMIT_RAX, BT_GPR(EMIT_RAX));
 	if (from_host) {
 		emit8(e, 0x9f);                                 /* lahf */
@@ -82,16 +26,15 @@ static void thunk_save(struct emit *e, bool from_host)
 		if (r != R10 && r != R11)
 			emit_store(e, r, BT_GPR(r));
 	emit_load(e, EMIT_RSP, BT_OFF(host_rsp));
-	thunk_vec_save(e);
+	bt_vec_emit_save(e, k->has_avx);
 }
 
 /* Everything into the host, and go to b->target. */
-static void thunk_resume(struct emit *e)
+static void thunk_resume(struct bt_cache *k)
 {
-	uint8_t *skip = thunk_jump_if_zero(e, BT_OFF(want_vec));
+	struct emit *e = &k->e;
 
-	thunk_vec_load(e, EMIT_RAX);
-	emit_patch(skip, e->p);
+	bt_vec_emit_resume(e, k->has_avx);
 	emit_load32(e, EMIT_RAX, BT_OFF(flags_ax));
 	emit8(e, 0x04); emit8(e, 0x7f);                         /* add al, 127: OF */
 	emit8(e, 0x9e);                                         /* sahf */
@@ -113,21 +56,25 @@ static void thunk_leave(struct emit *e)
 	emit8(e, 0xc3);
 }
 
-static void thunk_enter(struct emit *e)
+static void thunk_enter(struct bt_cache *k)
 {
+	struct emit *e = &k->e;
+
 	for (unsigned i = 0; i < sizeof(callee_saved); i++) {
 		emit_rex(e, false, 0, 0, callee_saved[i]);
 		emit8(e, 0x50 | (callee_saved[i] & 7));
 	}
 	emit_alu_ri(e, true, EMIT_SUB, EMIT_RSP, 8);            /* 16-byte alignment for calls */
 	emit_store(e, EMIT_RSP, BT_OFF(host_rsp));
-	thunk_resume(e);
+	thunk_resume(k);
 }
 
 /* bt_call_out() and on to where it says. */
-static void thunk_call(struct emit *e, bool from_host)
+static void thunk_call(struct bt_cache *k, bool from_host)
 {
-	thunk_save(e, from_host);
+	struct emit *e = &k->e;
+
+	thunk_save(k, from_host);
 	emit_load(e, EMIT_RDI, BT_OFF(self));
 	emit_mov_ri(e, EMIT_RAX, (uint64_t)(uintptr_t)bt_call_out);
 	emit8(e, 0xff); emit8(e, 0xd0);                         /* call rax */
@@ -135,15 +82,15 @@ static void thunk_call(struct emit *e, bool from_host)
 	uint8_t *leave = emit_jcc(e, EMIT_E, NULL);
 
 	emit_store(e, EMIT_RAX, BT_OFF(target));
-	thunk_resume(e);
+	thunk_resume(k);
 	emit_patch(leave, e->p);
 	thunk_leave(e);
 }
 
-static void thunk_exit(struct emit *e, bool from_host)
+static void thunk_exit(struct bt_cache *k, bool from_host)
 {
-	thunk_save(e, from_host);
-	thunk_leave(e);
+	thunk_save(k, from_host);
+	thunk_leave(&k->e);
 }
 
 void bt_thunks_emit(struct bt_cache *k)
@@ -152,19 +99,19 @@ void bt_thunks_emit(struct bt_cache *k)
 	struct bt_thunks *t = &k->thunk;
 
 	t->enter = (void (*)(struct bt_cpu *))(uintptr_t)(k->rx + bt_code_off(k, e->p));
-	thunk_enter(e);
+	thunk_enter(k);
 	t->call_host = bt_code_off(k, e->p);
-	thunk_call(e, true);
+	thunk_call(k, true);
 	t->call_slot = bt_code_off(k, e->p);
-	thunk_call(e, false);
+	thunk_call(k, false);
 	t->exit_host = bt_code_off(k, e->p);
-	thunk_exit(e, true);
+	thunk_exit(k, true);
 	t->miss = bt_code_off(k, e->p);
 	emit_store(e, R10, (uint32_t)offsetof(struct bt_cpu, i.s.rip));
-	thunk_set_byte(e, BT_OFF(exit_indirect), 1);
+	emit_set_byte(e, BT_OFF(exit_indirect), 1);
 	t->exit_slot = bt_code_off(k, e->p);
-	thunk_exit(e, false);
+	thunk_exit(k, false);
 	t->vec_load = bt_code_off(k, e->p);
-	thunk_vec_load(e, R11);
+	bt_vec_emit_load(e, R11, k->has_avx);
 	emit8(e, 0x41); emit8(e, 0xff); emit8(e, 0xe2);         /* jmp r10 */
 }

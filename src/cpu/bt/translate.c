@@ -53,7 +53,7 @@ static void tr_decode(struct tr *t, uint64_t va)
 			i->fx = call_out;
 		if ((i->fx.kind == BT_JMP || i->fx.kind == BT_CALL || i->fx.kind == BT_JCC) && !is_canonical(tr_branch_target(i)))
 			i->fx = call_out;
-		t->uses_vec |= i->fx.kind == BT_COPY && (i->x.row->flags & X86_R_SSE);
+		t->uses_vec |= i->fx.kind == BT_COPY && (i->x.row->flags & (X86_R_SSE | X86_R_AVX));
 		t->n++;
 		at += i->x.len;
 		if (tr_ends_fragment(i))

@@ -59,6 +59,7 @@ struct tr {
 	uint16_t in_host, in_mem;
 	bool fl_host, fl_slot;
 	bool uses_vec;
+	bool is_ymm_noted;            /* ymm_host is known to be up */
 	unsigned now;                 /* the instruction being emitted */
 	const struct tr_group *group; /* that it lies in, or NULL */
 	uint8_t *head_jump[2];        /* checks at the head that leave */
@@ -163,6 +164,15 @@ void tr_jcc(struct tr *t, const struct tr_insn *i);
 void tr_call(struct tr *t, const struct tr_insn *i);
 void tr_ret(struct tr *t, const struct tr_insn *i);
 void tr_jump_indirect(struct tr *t, const struct tr_insn *i);
+
+/* --- vex.c
+ * -------------------------------------------------------------------------------------------------- */
+
+/* Before and after I, keep ymm_host. Flags stay. */
+void tr_vex_before(struct tr *t, const struct tr_insn *i);
+void tr_vex_after(struct tr *t, const struct tr_insn *i);
+/* The VEX prefix at P for a memory operand that is BASE alone; returns what follows it. */
+const uint8_t *tr_vex_prefix(struct emit *e, const uint8_t *p, unsigned base);
 
 /* --- group.c
  * -----------------------------------------------------------------------------------------------

@@ -54,22 +54,20 @@ const struct x86_features x86_features_interp = {
 
 const struct x86_features x86_features_bt = {
 	.word = {
-		/* - FMA, AVX, F16C */
-		[X86_W_1_ECX] = B(0) | B(1) | B(9) | B(13) | B(17) | B(19) | B(20) | B(21) | B(22) | B(23) |
-				B(24) | B(25) | B(26) | B(30) | B(31),
+		[X86_W_1_ECX] = B(0) | B(1) | B(9) | B(12) | B(13) | B(17) | B(19) | B(20) | B(21) | B(22) | B(23) |
+				B(24) | B(25) | B(26) | B(28) | B(29) | B(30) | B(31),
 		[X86_W_1_EDX] = B(0) | B(2) | B(3) | B(4) | B(5) | B(6) | B(7) | B(8) | B(9) | B(11) | B(12) |
 				B(13) | B(14) | B(15) | B(16) | B(17) | B(19) | B(23) | B(24) | B(25) | B(26),
-		/* - BMI1, AVX2, BMI2 */
-		[X86_W_7_EBX] = B(0) | B(1) | B(7) | B(9) | B(10) | B(18) | B(19) | B(20) |
+		[X86_W_7_EBX] = B(0) | B(1) | B(3) | B(5) | B(7) | B(8) | B(9) | B(10) | B(18) | B(19) | B(20) |
 				B(23) | B(24) | B(29),
-		/* - VAES, VPCLMULQDQ, LA57 */
-		[X86_W_7_ECX] = B(2) | B(22),
+		/* - LA57 */
+		[X86_W_7_ECX] = B(2) | B(9) | B(10) | B(22),
 		[X86_W_7_EDX] = B(4) | B(14) | B(26) | B(27) | B(29),
 		[X86_W_D1_EAX] = B(0) | B(1) | B(2),
 		[X86_W_80000001_ECX] = B(0) | B(5) | B(8),
 		[X86_W_80000001_EDX] = B(11) | B(20) | B(26) | B(27) | B(29),
 	},
-	.xcr0 = 3,
+	.xcr0 = 7,
 };
 
 /* Left out: what the machine does not emulate (MONITOR, VMX, SMX, thermal and performance
