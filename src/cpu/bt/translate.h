@@ -82,8 +82,7 @@ uint64_t tr_branch_target(const struct tr_insn *i);
 /* Flags that are live before instruction I. */
 uint16_t tr_live_before(const struct tr_insn *i);
 
-/* --- regs.c: registers
- * ----------------------------------------------------------------------------- */
+/* --- regs.c: registers ------------------------------------------------------------------------- */
 
 /* See to it that REGS (a mask) are in the host. Flags stay. */
 void tr_need(struct tr *t, uint16_t regs);
@@ -99,8 +98,7 @@ unsigned tr_scratch(struct tr *t, uint16_t *avoid, bool is_low);
 void tr_emit_boundary(struct emit *e, uint16_t in_host, uint16_t in_mem);
 void tr_boundary(struct tr *t);
 
-/* --- regs.c: flags
- * ----------------------------------------------------------------------------------- */
+/* --- regs.c: flags ----------------------------------------------------------------------------- */
 
 /* Flags into flags_ax, or from there into the host unless they are there already; TMP is free. */
 void tr_save_flags(struct tr *t, unsigned tmp);
@@ -113,8 +111,7 @@ void tr_restore_for(struct tr *t, const struct tr_insn *i, unsigned tmp);
 /* I has been emitted: the flags it writes are in the host. */
 void tr_flags_after(struct tr *t, const struct tr_insn *i);
 
-/* --- leave.c
- * -------------------------------------------------------------------------------------------- */
+/* --- leave.c ----------------------------------------------------------------------------------- */
 
 /* A new site for I, in the arena. */
 struct bt_site *tr_site(struct tr *t, const struct tr_insn *i);
@@ -130,8 +127,7 @@ void tr_link(struct tr *t, const struct tr_insn *i, uint8_t *at, uint64_t va);
 void tr_emit_cold(struct tr *t);
 void tr_emit_exits(struct tr *t);
 
-/* --- operand.c
- * ------------------------------------------------------------------------------------------ */
+/* --- operand.c --------------------------------------------------------------------------------- */
 
 /* S1 = the linear address of I's memory operand. Flags may change when FS or GS is its segment. */
 void tr_address(struct tr *t, const struct tr_insn *i, unsigned s1);
@@ -148,8 +144,7 @@ uint16_t tr_used(const struct tr *t, const struct tr_insn *i);
  * instruction only, and then another fragment. */
 void tr_enter_group(struct tr *t, const struct tr_insn *i);
 
-/* --- insn.c, branch.c: one instruction each
- * -------------------------------------------------------------- */
+/* --- insn.c, branch.c: one instruction each ---------------------------------------------------- */
 
 void tr_copy(struct tr *t, const struct tr_insn *i);
 void tr_lea_rip(struct tr *t, const struct tr_insn *i);
@@ -165,8 +160,7 @@ void tr_call(struct tr *t, const struct tr_insn *i);
 void tr_ret(struct tr *t, const struct tr_insn *i);
 void tr_jump_indirect(struct tr *t, const struct tr_insn *i);
 
-/* --- vex.c
- * -------------------------------------------------------------------------------------------------- */
+/* --- vex.c ------------------------------------------------------------------------------------- */
 
 /* Before and after I, keep ymm_host. Flags stay. */
 void tr_vex_before(struct tr *t, const struct tr_insn *i);
@@ -174,9 +168,7 @@ void tr_vex_after(struct tr *t, const struct tr_insn *i);
 /* The VEX prefix at P for a memory operand that is BASE alone; returns what follows it. */
 const uint8_t *tr_vex_prefix(struct emit *e, const uint8_t *p, unsigned base);
 
-/* --- group.c
- * -----------------------------------------------------------------------------------------------
- */
+/* --- group.c ----------------------------------------------------------------------------------- */
 
 /* One of the operands is AH, CH, DH or BH: no REX prefix may be added. */
 bool tr_has_high_byte(const struct x86_insn *x);
