@@ -28,6 +28,13 @@ static void tr_indirect(struct tr *t)
 	emit32(e, BT_OFF(ind) + (uint32_t)sizeof(t->b->ind[0]) * t->key);
 }
 
+void tr_crossing(struct tr *t, const struct tr_insn *i)
+{
+	tr_call_out(t, i);
+	emit_load(&t->e, R10, (uint32_t)offsetof(struct bt_cpu, i.s.rip));
+	tr_indirect(t);
+}
+
 /* Store the return address at [S1 + OFF], a host address; RSP follows. */
 static void tr_push_return(struct tr *t, const struct tr_insn *i, unsigned s1, int32_t off, unsigned s2)
 {

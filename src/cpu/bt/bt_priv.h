@@ -22,6 +22,8 @@ enum {
 	BT_HASH_BITS = 16,
 	BT_FRAG_CODE_ROOM = BT_FRAG_MAX * 512,
 	BT_QUEUE = 32,
+	BT_SEEN_BITS = 16,
+	BT_PATIENCE = 2,
 };
 
 /* What a translation depends on besides its bytes and addresses. The low bits are icpu_priv(). */
@@ -79,18 +81,19 @@ struct bt_link {
 	bool has_slot;                  /* flags are in flags_ax when it is taken (else in the host) */
 };
 
-/* A place where the interpreter can take over for one instruction. */
+/* A place where the interpreter can take over for one instruction. There is one for each that accesses
+ * memory, and few are ever used: what the interpreter needs is made when it is first needed. */
 struct bt_site {
-	struct iop op;
-	uint64_t rip, next;
-	uint64_t page;                  /* of the fragment */
-	uint32_t resume;                /* where to go on when the next instruction is NEXT; 0: leave */
+	struct bt_frag *frag;           /* that it lies in */
+	struct iop *op;                 /* in the arena, or NULL */
+	uint32_t resume;                /* where to go on when the next instruction is the next; 0: leave */
+	uint16_t off;                   /* of the instruction in the fragment */
+	uint8_t len;                    /* of the instruction; 0: it goes on in the next page */
 	uint8_t vec;                    /* enum bt_vec, on resuming */
 	/* It checks a group of accesses: SPAN bytes from register BASE plus LO on. */
-	struct bt_frag *group;          /* the fragment, or NULL */
-	uint8_t base;
 	int32_t lo;
-	uint32_t span;
+	uint16_t span;                  /* 0: it does not */
+	uint8_t base;
 };
 
 struct bt_queue {
@@ -119,6 +122,9 @@ struct bt_cpu {
 	struct bt_cache *cache;
 	struct bt_queue queue;
 	struct bt_frag *split;          /* crosses pages too often: to be translated without groups */
+	struct iop spare_op;            /* of a site, when the arena has no room for it */
+	uint8_t patience;               /* how often code is interpreted before it is translated */
+	uint8_t seen[1 << BT_SEEN_BITS];        /* how often it has been, by a hash of where it is */
 	unsigned frag_max;              /* instructions per fragment: BT_FRAG_MAX, or 1 for tests */
 };
 
@@ -161,8 +167,12 @@ int bt_cache_new(struct bt_cpu *b, struct err *err);
 void bt_cache_free(struct bt_cpu *b);
 /* Zeroed; the caller has checked with bt_cache_reserve(). */
 void *bt_arena_alloc(struct bt_cache *k, size_t size);
+/* Is there room for it, whoever has reserved what? */
+static inline bool bt_arena_has(const struct bt_cache *k, size_t size) { return k->arena_used + size + 16 <= BT_ARENA_BYTES; }
 /* Make sure that one more fragment fits, by dropping all of them if need be. */
 void bt_cache_reserve(struct bt_cpu *b);
+/* What a fragment has to depend on now. */
+unsigned bt_key_now(const struct icpu *c);
 /* The fragment at RIP, translated when it is new; NULL: the interpreter must do it. Faults. */
 struct bt_frag *bt_find(struct bt_cpu *b, uint64_t rip);
 void bt_link_make(struct bt_cache *k, struct bt_link *l, struct bt_frag *to);

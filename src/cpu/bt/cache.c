@@ -211,7 +211,7 @@ static struct bt_page *page_get(struct bt_cpu *b, uint64_t va, uint64_t page, un
 }
 
 /* SSE and AVX instructions run natively when they may run at all and cannot raise #XM. */
-static unsigned current_key(const struct icpu *c)
+unsigned bt_key_now(const struct icpu *c)
 {
 	uint32_t mxcsr, masks = 0x1f80;
 	bool is_on = !(c->s.cr0 & (X86_CR0_EM | X86_CR0_TS)) && (c->s.cr4 & X86_CR4_OSFXSR);
@@ -230,11 +230,22 @@ static void check_canonical(struct icpu *c, uint64_t la)
 		icpu_gp0(c);
 }
 
+/* Most code runs once or twice, and translating it costs more than interpreting it. */
+static bool is_unfamiliar(struct bt_cpu *b, const struct bt_page *p, uint64_t rip)
+{
+	uint8_t *seen = &b->seen[hash64(p->page << GMEM_PAGE_SHIFT | (rip & 0xfff)) >> (64 - BT_SEEN_BITS)];
+
+	if (*seen >= b->patience)
+		return false;
+	++*seen;
+	return true;
+}
+
 struct bt_frag *bt_find(struct bt_cpu *b, uint64_t rip)
 {
 	struct bt_cache *k = b->cache;
 	struct icpu *c = &b->i;
-	unsigned key = current_key(c), priv = key & BT_KEY_USER ? ICPU_USER : ICPU_SUPER;
+	unsigned key = bt_key_now(c), priv = key & BT_KEY_USER ? ICPU_USER : ICPU_SUPER;
 	struct itlb_inline *n = &c->inl[priv][ICPU_EXEC][rip >> 12 & (ICPU_TLB_SIZE - 1)];
 
 	for (struct bt_frag *f = n->tag & 1 ? *frag_bucket(k, rip, (uint32_t)n->tag) : NULL; f; f = f->next_hash)
@@ -253,6 +264,8 @@ struct bt_frag *bt_find(struct bt_cpu *b, uint64_t rip)
 	for (struct bt_frag *f = *bucket; f; f = f->next_hash)
 		if (f->va == rip && f->page == p)
 			return f;
+	if (is_unfamiliar(b, p, rip))
+		return NULL;
 	struct bt_frag *f = bt_translate(b, p, rip);
 
 	if (!f)

@@ -38,28 +38,66 @@ static void note_crossing(struct bt_cpu *b, const struct bt_site *s)
 {
 	uint64_t la = b->i.s.gpr[s->base] + (uint64_t)(int64_t)s->lo;
 
-	if ((la & 0xfff) + s->span > 4096 && ++s->group->n_crossings > MAX_CROSSINGS)
-		b->split = s->group;
+	if ((la & 0xfff) + s->span > 4096 && ++s->frag->n_crossings > MAX_CROSSINGS)
+		b->split = s->frag;
+}
+
+/* The instruction of S for the interpreter, which is told where it is. */
+static const struct iop *take_over(struct bt_cpu *b, struct bt_site *s)
+{
+	struct icpu *c = &b->i;
+	struct iop *op = s->op;
+
+	c->s.rip = s->frag->va + s->off;
+	c->next_rip = c->s.rip + s->len;
+	if (op)
+		return op;
+	struct x86_insn x;
+
+	x86_decode(&x, s->frag->bytes + s->off, s->len, X86_MODE_64);
+	s->op = op = bt_arena_has(b->cache, sizeof(*op)) ? bt_arena_alloc(b->cache, sizeof(*op)) : NULL;
+	if (!op)
+		op = &b->spare_op;
+	iop_init(c, op, &x);
+	return op;
+}
+
+/* An instruction that goes on in the next page, whose bytes and place the interpreter looks up each time. */
+static const uint8_t *run_crossing(struct bt_cpu *b, const struct bt_site *s)
+{
+	struct icpu *c = &b->i;
+
+	flags_to_rflags(b);
+	c->s.rip = s->frag->va;
+	icpu_run_insn(c);
+	flags_from_rflags(b);
+	if (atomic_load_explicit(&c->req, memory_order_relaxed) || c->mode != X86_MODE_64 || bt_key_now(c) != s->frag->page->key)
+		return NULL;
+	b->want_vec = s->vec;
+	return b->cache->rx + s->resume;
 }
 
 const uint8_t *bt_call_out(struct bt_cpu *b)
 {
 	struct icpu *c = &b->i;
-	const struct bt_site *s = bt_arena_at(b->cache, b->site);
+	struct bt_site *s = bt_arena_at(b->cache, b->site);
+
+	if (!s->len)
+		return run_crossing(b, s);
+	const struct iop *op = take_over(b, s);
+	uint64_t next = c->next_rip;
 
 	flags_to_rflags(b);
-	c->s.rip = s->rip;
-	c->next_rip = s->next;
-	c->block_page[0] = s->page;
+	c->block_page[0] = s->frag->page->page;
 	c->block_page[1] = UINT64_MAX;
-	if (s->group)
+	if (s->span)
 		note_crossing(b, s);
-	s->op.fn(c, &s->op);
+	op->fn(c, op);
 	c->s.rip = c->next_rip;
 	flags_from_rflags(b);
-	if (__builtin_expect(c->next_rip != s->next || c->stop_block || !s->resume, 0)) {
+	if (__builtin_expect(c->next_rip != next || c->stop_block || !s->resume, 0)) {
 		c->stop_block = false;
-		if (s->op.x.row->flags & X86_R_END)
+		if (op->x.row->flags & X86_R_END)
 			icpu_end_of_block(c);
 		return NULL;
 	}
@@ -72,16 +110,14 @@ const uint8_t *bt_call_out(struct bt_cpu *b)
 static void bt_undo_indirect(struct bt_cpu *b)
 {
 	struct icpu *c = &b->i;
-	const struct bt_site *s = bt_arena_at(b->cache, b->site);
-	const struct x86_insn *x = &s->op.x;
+	const struct iop *op = take_over(b, bt_arena_at(b->cache, b->site));
+	const struct x86_insn *x = &op->x;
 
 	if (x->op == X86_OP_RET)
 		c->s.gpr[X86_RSP] -= 8 + (x->n_opnds ? (uint64_t)x->imm : 0);
 	else if (x->op == X86_OP_CALL)
 		c->s.gpr[X86_RSP] += 8;
-	c->s.rip = s->rip;
-	c->next_rip = s->next;
-	s->op.fn(c, &s->op);
+	op->fn(c, op);
 	c->s.rip = c->next_rip;
 }
 
@@ -155,6 +191,7 @@ static enum cpu_exit_reason bt_run(struct vcpu *v, struct err *err)
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, &before);
 	bt_of(c)->frag_max = BT_FRAG_MAX;
+	bt_of(c)->patience = BT_PATIENCE;
 	enum cpu_exit_reason r = icpu_run(c, bt_execute);
 
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -181,6 +218,7 @@ static int bt_step_with(struct icpu *c, icpu_execute_fn execute, unsigned frag_m
 	if (syscall(SYS_arch_prctl, ARCH_SET_GS, bt_of(c)) < 0)
 		return -errno;
 	bt_of(c)->frag_max = frag_max;
+	bt_of(c)->patience = 0;
 	return icpu_step(c, execute, fault);
 }
 

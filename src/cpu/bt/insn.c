@@ -207,6 +207,6 @@ void tr_call_out(struct tr *t, const struct tr_insn *i)
 	emit_jmp(&t->e, t->k->rw + (t->fl_slot ? t->k->thunk.call_slot : t->k->thunk.call_host));
 	t->in_host = t->in_mem = 0xffff;
 	t->fl_host = t->fl_slot = true;
-	if (!tr_ends_fragment(i))
+	if (t->is_crossing || !tr_ends_fragment(i))
 		s->resume = bt_code_off(t->k, t->e.p);
 }

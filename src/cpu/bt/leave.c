@@ -6,10 +6,9 @@ struct bt_site *tr_site(struct tr *t, const struct tr_insn *i)
 {
 	struct bt_site *s = bt_arena_alloc(t->k, sizeof(*s));
 
-	iop_init(&t->b->i, &s->op, &i->x);
-	s->rip = i->va;
-	s->next = i->va + i->x.len;
-	s->page = t->page->page;
+	s->frag = t->frag;
+	s->off = (uint16_t)(i->va - t->frag->va);
+	s->len = i->x.len;
 	s->vec = !t->uses_vec ? BT_VEC_NONE : t->is_ymm_noted ? BT_VEC_YMM : BT_VEC_XMM;
 	return s;
 }

@@ -124,10 +124,9 @@ void tr_enter_group(struct tr *t, const struct tr_insn *i)
 	tr_give_flags(t, i, s2);
 	struct tr_cold *c = tr_cold_new(t, i);
 
-	c->site->group = t->frag;
 	c->site->base = g->base;
 	c->site->lo = g->lo;
-	c->site->span = span;
+	c->site->span = (uint16_t)span;
 	emit_lea(&t->e, true, g->host, g->base, EMIT_NONE, 0, g->lo);
 	tr_translate(t, c, g->host, s2, span, g->is_write, false);
 }

@@ -39,11 +39,13 @@ static void tr_decode(struct tr *t, uint64_t va)
 {
 	const struct bt_effects call_out = { .kind = BT_CALL_OUT, .fl_reads = X86_FLAGS_ARITH };
 	unsigned at = 0, max = t->b->frag_max;
+	enum x86_decode_result r = X86_DECODE_OK;
 
 	while (t->n < max && at < t->n_code) {
 		struct tr_insn *i = &t->insn[t->n];
 
-		if (x86_decode(&i->x, t->code + at, t->n_code - at, X86_MODE_64) != X86_DECODE_OK)
+		r = x86_decode(&i->x, t->code + at, t->n_code - at, X86_MODE_64);
+		if (r != X86_DECODE_OK)
 			break;
 		i->group = NULL;
 		i->va = va + at;
@@ -58,6 +60,12 @@ static void tr_decode(struct tr *t, uint64_t va)
 		at += i->x.len;
 		if (tr_ends_fragment(i))
 			break;
+	}
+	if (!t->n && r == X86_DECODE_SHORT) {
+		t->insn[0] = (struct tr_insn){ .va = va, .bytes = t->code, .fx = call_out };
+		t->is_crossing = true;
+		t->n = 1;
+		at = t->n_code;
 	}
 	t->end = va + at;
 }
@@ -102,7 +110,7 @@ static void tr_one(struct tr *t, const struct tr_insn *i)
 	case BT_CALL: tr_call(t, i); break;
 	case BT_RET: tr_ret(t, i); break;
 	case BT_JMP_IND: case BT_CALL_IND: tr_jump_indirect(t, i); break;
-	default: tr_call_out(t, i); break;
+	default: t->is_crossing ? tr_crossing(t, i) : tr_call_out(t, i); break;
 	}
 }
 
@@ -205,7 +213,7 @@ struct bt_frag *bt_translate(struct bt_cpu *b, struct bt_page *page, uint64_t va
 		tr_one(&t, &t.insn[t.now]);
 	const struct tr_insn *last = &t.insn[t.n - 1];
 
-	if (!tr_ends_fragment(last)) {
+	if (!t.is_crossing && !tr_ends_fragment(last)) {
 		tr_boundary(&t);
 		tr_link(&t, last, emit_jmp(&t.e, NULL), t.end);
 	}

@@ -59,6 +59,7 @@ struct tr {
 	uint16_t in_host, in_mem;
 	bool fl_host, fl_slot;
 	bool uses_vec;
+	bool is_crossing;             /* one instruction that goes on in the next page */
 	bool is_ymm_noted;            /* ymm_host is known to be up */
 	unsigned now;                 /* the instruction being emitted */
 	const struct tr_group *group; /* that it lies in, or NULL */
@@ -159,6 +160,8 @@ void tr_jcc(struct tr *t, const struct tr_insn *i);
 void tr_call(struct tr *t, const struct tr_insn *i);
 void tr_ret(struct tr *t, const struct tr_insn *i);
 void tr_jump_indirect(struct tr *t, const struct tr_insn *i);
+/* An instruction of which only the beginning is known: the interpreter runs it, whatever it is. */
+void tr_crossing(struct tr *t, const struct tr_insn *i);
 
 /* --- vex.c ------------------------------------------------------------------------------------- */
 
