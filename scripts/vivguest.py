@@ -130,14 +130,14 @@ def kernel(suite):
     return folder
 
 
-def initrd(suite, run=None, name="initrd"):
-    """A busybox initrd for the kernel of SUITE that runs the shell text RUN."""
+def initrd(suite, run=None, name="initrd", programs=()):
+    """A busybox initrd for the kernel of SUITE that runs the shell text RUN; static PROGRAMS in /bin."""
     folder = kernel(suite)
     out = os.path.join(folder, f"{name}.gz")
     with tempfile.NamedTemporaryFile("w", suffix=".sh", dir=folder) as f:
         f.write("#!/bin/sh\n" + (run or ""))
         f.flush()
-        script("guest-initrd", folder, out, f.name)
+        script("guest-initrd", folder, out, f.name, *programs)
     return out
 
 

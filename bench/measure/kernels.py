@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""kernels - ten small programs (bench/guest) in a guest of a kernel and an initrd, and natively."""
+import os
+
+from . import speed
+from .report import Skip
+from .subject import BUILD, Options, command, finish, guest, subjects, vivguest
+
+PROGRAM = os.path.join(BUILD, "bench", "vivbench")
+USER = ("sha", "sort", "fp", "matmul", "chase", "memcpy")
+SYSTEM = ("getppid", "fault", "fork", "pipe")
+TIMEOUT_S = 300
+
+
+def bench_kernels(report):
+    names = [n for n in USER + SYSTEM if not Options.only or n in Options.only]
+    if not names:
+        raise Skip("none of the names after --only is one of " + ", ".join(USER + SYSTEM))
+    folder = vivguest.kernel("bookworm")
+    initrd = vivguest.initrd("bookworm", f"vivbench kernel {' '.join(names)}\n", "kernels", [PROGRAM])
+
+    def run(subject):
+        if subject == "native":
+            return speed.run_native([PROGRAM, "kernel", *names], TIMEOUT_S)
+        argv = command(subject, os.path.join(folder, "vmlinuz"), initrd, "console=ttyS0 quiet cryptomgr.notests",
+                       memory_mib=512)
+        with guest(argv) as g:
+            out = speed.run_guest(subject, g, names, TIMEOUT_S)
+            finish(subject, g)
+        return out
+
+    speed.measure(report, "kernels", names, SYSTEM, subjects("bt", "QEMU", "native"), run)
+
+
+MEASUREMENTS = {"kernels": bench_kernels}

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""report - rows of results, and the verdict on those that docs/promises.md promises."""
+import math
+import statistics
+
+# What is promised: row, comparison, limit. The rest is told, not judged.
+PROMISES = {
+    "mips: interp": (">=", 60),
+    "boot: interp, seconds to init": ("<=", 30),
+    "ready: kvm, CPU ms": ("<=", 10),
+    "ready: interp, CPU ms": ("<=", 10),
+    "memory: kvm, own KiB": ("<=", 8192),
+    "memory: interp, own KiB without engine caches": ("<=", 8192),
+    "idle: bt, % of one host CPU": ("<=", 1),
+    "idle: interp, % of one host CPU": ("<=", 5),
+    "speed: geomean of QEMU's time to bt's": (">=", 5),
+    "speed: the least of QEMU's time to bt's": (">=", 2),
+    "speed: user mode, geomean of bt's time to native": ("<=", 2.0),
+    "speed: system calls, faults, processes, geomean of bt's time to native": ("<=", 3.5),
+    "scaling: bt, make -j2 on 2 processors, times as fast": (">=", 1.7),
+    "clock: bt, drift in ppm": ("<=", 50),
+}
+# The same of a row's ratio to QEMU's.
+RATIOS = {
+    "boot: bt, seconds to power off": ("<=", 0.45),
+    "login: bt, seconds to the login prompt": ("<=", 0.45),
+}
+
+
+class Skip(Exception):
+    pass
+
+
+def geomean(values):
+    return math.exp(statistics.fmean(math.log(v) for v in values))
+
+
+class Report:
+    def __init__(self):
+        self.broken, self.failed = [], []
+        self.speed = []                 # rows of speed.Row: what kernels and programs have measured
+
+    def _judge(self, subject, value, promise):
+        """The verdict's text."""
+        sign, limit = promise
+        kept = value >= limit if sign == ">=" else value <= limit
+        if not kept:
+            self.broken.append(subject)
+        return f"   {'kept' if kept else 'BROKEN'}: {sign} {limit}"
+
+    def line(self, subject, values, digits=1, ratio_to=None):
+        """One row: the median of VALUES, its ratio to the median of RATIO_TO, the promise."""
+        middle = statistics.median(values)
+        text = f"{subject:48} {middle:12,.{digits}f}"
+        if len(values) > 1:
+            text += "   (" + " ".join(f"{v:,.{digits}f}" for v in values) + ")"
+        if ratio_to:
+            ratio = middle / statistics.median(ratio_to)
+            text += f"   {ratio:.2f} of QEMU's"
+            if subject in RATIOS:
+                text += self._judge(subject, ratio, RATIOS[subject])
+        if subject in PROMISES:
+            text += self._judge(subject, middle, PROMISES[subject])
+        print(text, flush=True)
+
+    def pairs(self, table, digits=1):
+        """Rows of TABLE {subject: values}; a QEMU row is the yardstick of those with its suffix."""
+        for subject, values in table.items():
+            name, _, unit = subject.partition(", ")
+            yard = table.get(f"{name.split(': ')[0]}: QEMU, {unit}")
+            self.line(subject, values, digits, yard if yard is not values else None)
+
+    def fail(self, name, why):
+        print(f"FAILED: {name}: {why}", flush=True)
+        self.failed.append(name)

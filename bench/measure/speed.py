@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""speed - what kernels and programs have in common: run timed work in a guest and natively, compare
+times and checksums, judge them.
+
+The work tells on its console "BENCH NAME begin", then "BENCH NAME NS CHECKSUM" (bench/guest/main.c).
+NS is by the clock of where it runs; a guest's is held against the host's wall clock.
+"""
+import dataclasses
+import re
+import statistics
+import subprocess
+import time
+
+from .report import geomean
+from .subject import GuestError, Options
+
+# How far a guest's clock may be from the host's between two lines: what is buffered, and who has to
+# wait for a processor, counts here. A clock that stands still or runs twice as fast does not pass.
+CLOCK_SLACK_S, CLOCK_SLACK = 0.15, 0.1
+
+
+@dataclasses.dataclass
+class Row:
+    name: str
+    system: bool                        # mostly work of the guest's kernel
+    seconds: dict                       # {subject: [per round]}
+
+    def median(self, subject):
+        values = self.seconds.get(subject)
+        return statistics.median(values) if values else None
+
+    def ratio(self, above, below):
+        a, b = self.median(above), self.median(below)
+        return a / b if a and b else None
+
+
+def results(text):
+    """{name: (seconds, checksum)} of what was printed."""
+    found = re.findall(r"BENCH (\S+) (\d+) ([0-9a-f]+)", text)
+    return {name: (int(ns) / 1e9, sum_) for name, ns, sum_ in found}
+
+
+def run_guest(subject, g, names, timeout):
+    """Take the results of NAMES, in that order, from the console."""
+    out = {}
+    for name in names:
+        g.expect(f"BENCH {name} begin", timeout)
+        begin = time.monotonic()
+        m = g.expect(rf"BENCH {name} (\d+) ([0-9a-f]+)\s", timeout)
+        host, here = time.monotonic() - begin, int(m.group(1)) / 1e9
+        if abs(host - here) > CLOCK_SLACK_S + CLOCK_SLACK * host:
+            raise GuestError(f"{subject}: '{name}' took {here:.3f} s by the guest's clock, {host:.3f} s by the host's")
+        out[name] = (here, m.group(2).decode())
+    return out
+
+
+def run_native(argv, timeout, **how):
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False, **how)
+    if done.returncode:
+        raise GuestError(f"'{' '.join(argv)}' ended with status {done.returncode}: {done.stderr[-500:]}")
+    return results(done.stdout)
+
+
+def measure(report, title, names, system, subjects, run):
+    """RUN(subject) -> {name: (seconds, checksum)}, each of SUBJECTS in each round; rows to the report."""
+    rows = [Row(n, n in system, {}) for n in names]
+    sums = {}
+    for _ in range(Options.rounds):
+        for s in subjects:
+            got = run(s)
+            for row in rows:
+                seconds, checksum = got[row.name]
+                row.seconds.setdefault(s, []).append(seconds)
+                sums.setdefault(row.name, {}).setdefault(checksum, s)
+    for name, seen in sums.items():
+        if len(seen) > 1:
+            report.fail(title, f"'{name}' computed different results: " +
+                        ", ".join(f"{s} {checksum}" for checksum, s in seen.items()))
+    table(title, rows, subjects)
+    report.speed += rows
+
+
+def _figure(value, digits):
+    return "-" if value is None else f"{value:,.{digits}f}"
+
+
+def table(title, rows, subjects):
+    """Medians in milliseconds, and their ratios to the first subject's."""
+    first, others = subjects[0], subjects[1:]
+    marks = [f"{s}/{first}" if s != "native" else f"{first}/native" for s in others]
+    print(f"{title + ': medians in ms':28}" + "".join(f"{s:>11}" for s in subjects) + "".join(f"{m:>14}" for m in marks))
+    ratios = {m: [] for m in marks}
+    for row in rows:
+        text = f"  {row.name + (' (system)' if row.system else ''):26}"
+        text += "".join(f"{_figure(row.median(s) * 1e3, 1):>11}" for s in subjects)
+        for s, m in zip(others, marks):
+            ratio = row.ratio(first, s) if s == "native" else row.ratio(s, first)
+            ratios[m].append(ratio)
+            text += f"{_figure(ratio, 2):>14}"
+        print(text)
+    if others and len(rows) > 1:
+        print(f"  {'geomean':26}" + " " * 11 * len(subjects) + "".join(f"{geomean(r):14.2f}" for r in ratios.values()))
+    print("", end="", flush=True)
+
+
+def summary(report):
+    """Over everything that kernels and programs have measured in this run: what is promised."""
+    beside = [r.ratio("QEMU", "bt") for r in report.speed if r.ratio("QEMU", "bt")]
+    if beside:
+        report.line("speed: geomean of QEMU's time to bt's", [geomean(beside)], 2)
+        report.line("speed: the least of QEMU's time to bt's", [min(beside)], 2)
+    for system, what in ((False, "user mode"), (True, "system calls, faults, processes")):
+        native = [r.ratio("bt", "native") for r in report.speed if r.system == system and r.ratio("bt", "native")]
+        if native:
+            report.line(f"speed: {what}, geomean of bt's time to native", [geomean(native)], 2)
