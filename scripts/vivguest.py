@@ -141,10 +141,11 @@ def initrd(suite, run=None, name="initrd", programs=()):
     return out
 
 
-def debian():
-    """Folder with the installed Debian: root.img, vmlinuz, initrd.img."""
-    folder = os.path.join(GUESTS, "debian")
-    script("guest-image", folder)
+def debian(name="debian", packages=(), tree=None, mib=None):
+    """Folder with an installed Debian: root.img of MIB, vmlinuz, initrd.img. With more PACKAGES and
+    the files of the folder TREE it needs a NAME of its own, and has what it holds in root/, too."""
+    folder = os.path.join(GUESTS, name)
+    script("guest-image", folder, *([",".join(packages), tree or "", str(mib or 1500)] if packages else []))
     return folder
 
 

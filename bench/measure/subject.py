@@ -50,7 +50,7 @@ def qemu_path():
         path = shutil.which("qemu-system-x86_64")
     if path:
         version = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
-        print(f"QEMU: {(version.splitlines() or ['?'])[0]}", flush=True)
+        print((version.splitlines() or ['?'])[0], flush=True)
         return path, None
     return None, f"qemu-system-x86_64 is not installed, and not to be had from backports: {why}"
 
