@@ -26,6 +26,7 @@ class Options:
     only = ()                           # of kernels and programs; () is all
     subjects = ()                       # names; () is all
     vmms = [vivguest.VMM]
+    clock_seconds = 180
 
 
 def vmm_of(name):
