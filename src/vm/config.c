@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include "cpu/x86/model.h"
 #include "mem/gmem.h"
 #include "net/net.h"
 #include "util/checked.h"
@@ -98,7 +99,8 @@ static int config_check_basics(const struct config *c, struct err *err)
 			       c->memory >> 30, (uint64_t)(GMEM_MAX_SIZE >> 30));
 	if (c->memory % GMEM_PAGE_SIZE)
 		return err_set(err, -EINVAL, "memory: %" PRIu64 " is not a multiple of 4096 bytes", c->memory);
-	return 0;
+	int r = x86_model_check(c->cpu, err);
+	return r < 0 ? err_wrap(err, r, "cpu") : 0;
 }
 
 static int config_check_boot(const struct config *c, struct err *err)

@@ -56,6 +56,7 @@ struct config_console {
 struct config {
 	char *name;
 	char *engine;
+	char *cpu;              /* CPU model and changes: cpu/x86/model.h */
 	uint64_t memory;        /* bytes */
 	uint64_t cpus;
 	char *kernel, *initrd, *cmdline;
@@ -72,7 +73,7 @@ struct config {
 };
 
 /* What the command line asks for besides a machine. */
-enum config_action { CONFIG_RUN, CONFIG_HELP, CONFIG_VERSION, CONFIG_LIST_ENGINES, CONFIG_CHECK, CONFIG_MAN };
+enum config_action { CONFIG_RUN, CONFIG_HELP, CONFIG_VERSION, CONFIG_LIST_ENGINES, CONFIG_LIST_CPUS, CONFIG_CHECK, CONFIG_MAN };
 
 /* Defaults. -ENOMEM. */
 int config_init(struct config *c, struct err *err);

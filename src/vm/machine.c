@@ -40,8 +40,11 @@ static int machine_pick_engine(struct machine *m, struct err *err)
 	if (r < 0)
 		return r;
 	log_info("engine %s: %s", m->ops->name, why);
+	r = x86_model_make(&m->model, m->cfg->cpu, m->ops->features, m->ops->name, err);
+	if (r < 0)
+		return err_wrap(err, r, "cpu");
 	x86_cpuid_build(&m->cpuid, &(struct x86_cpuid_params){
-		.n_vcpus = (unsigned)m->cfg->cpus, .engine = m->ops->features,
+		.n_vcpus = (unsigned)m->cfg->cpus, .engine = m->ops->features, .model = &m->model,
 		.tsc_hz = m->source.s.tsc_hz, .phys_bits = machine_phys_bits(), .has_kvmclock = true,
 	});
 	return 0;

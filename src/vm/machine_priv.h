@@ -10,6 +10,7 @@
 #include "bus/bus.h"
 #include "bus/pci.h"
 #include "cpu/cpu.h"
+#include "cpu/x86/model.h"
 #include "dev/acpi.h"
 #include "dev/board.h"
 #include "dev/debugport.h"
@@ -75,6 +76,7 @@ struct machine {
 	struct gmem *mem;
 	struct boot *boot;
 	const struct cpu_ops *ops;
+	struct x86_model model;         /* what the processors announce */
 	struct x86_cpuid cpuid;
 	struct cpu_host host;
 	struct cpu_vm *vm;

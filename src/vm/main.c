@@ -8,6 +8,7 @@
 #include <termios.h>
 #include <unistd.h>
 #include "cpu/cpu.h"
+#include "cpu/x86/model.h"
 #include "util/checked.h"
 #include "util/err.h"
 #include "util/log.h"
@@ -114,6 +115,9 @@ static int answer(enum config_action action)
 		return 0;
 	case CONFIG_LIST_ENGINES:
 		return list_engines();
+	case CONFIG_LIST_CPUS:
+		x86_model_list(stdout);
+		return 0;
 	case CONFIG_RUN:
 	case CONFIG_CHECK:
 		break;

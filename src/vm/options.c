@@ -82,6 +82,13 @@ const struct option options[] = {
 	  .more = "auto takes the first that works. A kvm that would only emulate guest kernels by "
 		  "instruction is passed over by auto and used when named; bt translates, interp interprets.",
 	  .example = "--engine interp" },
+	{ "--cpu", "cpu", OPT_STRING, CFG(cpu), "MODEL[,FEATURE=on|off]...", "host",
+	  "what the processors announce; --list-cpus prints models and features",
+	  .more = "host: all that the engine and this host can. base, x86-64-v1, -v2, -v3, -v4 are the same "
+		  "everywhere, so that a saved machine finds its features on another host. What the engine "
+		  "or the host lacks is refused, not left out. A feature that is off is not announced; its "
+		  "instructions may still execute.",
+	  .example = "--cpu x86-64-v3,aes=on,avx2=off" },
 	{ "--memory", "memory", OPT_SIZE, CFG(memory), "SIZE", "256M", "guest RAM",
 	  .more = "A multiple of 4 KiB, at least 4M; suffixes K, M, G and T count in powers of 1024.",
 	  .example = "--memory 2G" },
@@ -128,6 +135,7 @@ const struct option_action option_actions[] = {
 	{ "--config", "FILE", "read options from a JSON document first; later ones win", CONFIG_RUN },
 	{ "--check", NULL, "judge the options and open all files, but start nothing", CONFIG_CHECK },
 	{ "--list-engines", NULL, "print the engines and whether they work here", CONFIG_LIST_ENGINES },
+	{ "--list-cpus", NULL, "print the CPU models and the names of features", CONFIG_LIST_CPUS },
 	{ "--version", NULL, "print the version", CONFIG_VERSION },
 	{ "--help", NULL, "print this", CONFIG_HELP },
 	{ "--print-man", NULL, "print the manual page as roff", CONFIG_MAN },

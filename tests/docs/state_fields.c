@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "bus/pci.h"
+#include "cpu/x86/model.h"
 #include "cpu/x86/state.h"
 #include "dev/acpi.h"
 #include "dev/i8042.h"
@@ -27,6 +28,7 @@ static const struct {
 	const char *what;
 } sections[] = {
 	{ &x86_state_desc, "One processor, whatever engine runs it" },
+	{ &x86_model_desc, "What all processors announce" },
 	{ &lapic_state_desc, "Local APIC of one processor; engines with their own use get_lapic()" },
 	{ &kvmclock_state_desc, "Paravirtual clock of one processor" },
 	{ &ioapic_state_desc, "I/O APIC" },

@@ -93,6 +93,15 @@ static void msr_write_tsc_adjust(struct icpu *c, uint32_t msr, uint64_t v)
 	msr_move_tsc(c, v - c->s.tsc_adjust);
 }
 
+/* Ratio of the TSC to the bus clock of 100 MHz, as the maximum without turbo and the present one
+ * (PLATFORM_INFO, PERF_STATUS); in the first also as the most efficient. */
+static uint64_t msr_read_ratio(struct icpu *c, uint32_t msr)
+{
+	uint64_t ratio = c->vm->cfg.source->tsc_hz / 100000000u & 0xff;
+
+	return msr == 0xce ? ratio << 40 | ratio << 8 : ratio << 8;
+}
+
 /* --- segments, EFER, the platform's ------------------------------------------------------------- */
 
 static struct x86_seg *msr_base_seg(struct icpu *c, uint32_t msr)
@@ -168,12 +177,15 @@ static const struct msr msrs[] = {
 	HOST(0x11, 0x12),                               /* kvmclock, old numbers */
 	CONST(0x17, 0, 0),                              /* PLATFORM_ID */
 	HOST(0x1b, 0x1b),                               /* APIC_BASE */
+	CONST(0x2a, 0, ALL),                            /* EBL_CR_POWERON */
+	CONST(0x34, 0, 0),                              /* SMI_COUNT */
 	CONST(0x3a, 1, 0),                              /* FEATURE_CONTROL: locked, all off */
 	{ 0x3b, 0x3b, S(tsc_adjust), .writable = ALL, .write = msr_write_tsc_adjust, NEED(7_EBX, 1) },
 	{ 0x48, 0x48, S(spec_ctrl), .writable = SPEC_CTRL_BITS, NEED(7_EDX, 26) },
 	{ 0x49, 0x49, NO_FIELD, 0, 1, .read = msr_read_refused, NEED(7_EDX, 26) },      /* PRED_CMD: IBPB */
 	CONST(0x8b, 1ull << 32, ALL),                   /* BIOS_SIGN_ID: microcode revision 1 */
-	CONST(0xce, 0, 0),                              /* PLATFORM_INFO */
+	CONST(0xcd, 3, 0),                              /* FSB_FREQ: 100 MHz */
+	{ 0xce, 0xce, NO_FIELD, .read = msr_read_ratio, FREE },         /* PLATFORM_INFO */
 	CONST(0xfe, MTRRCAP, 0),
 	{ 0x10a, 0x10a, NO_FIELD, ARCH_CAPS, 0, NEED(7_EDX, 29) },
 	FIELD_OF(0x174, sysenter_cs),
@@ -182,6 +194,8 @@ static const struct msr msrs[] = {
 	CONST(0x179, 1 << 8, 0),                        /* MCG_CAP: MCG_CTL, no banks */
 	{ 0x17a, 0x17a, S(mcg_status), .writable = ALL, .write = msr_write_mcg_status, FREE },
 	FIELD_OF(0x17b, mcg_ctl),
+	{ 0x198, 0x198, NO_FIELD, .read = msr_read_ratio, FREE },       /* PERF_STATUS */
+	CONST(0x199, 0, ALL),                           /* PERF_CTL */
 	{ 0x1a0, 0x1a0, S(misc_enable), .writable = MISC_ENABLE_BITS, FREE },
 	CONST(0x1d9, 0, 3),                             /* DEBUGCTL: no LBR, BTF is dropped */
 	{ 0x200, 0x200 + 2 * X86_N_MTRR_VAR - 1, S(mtrr.var), .writable = ALL, .check = msr_check_mtrr_var, FREE },

@@ -3,6 +3,7 @@
 #include "cpu/kvm/kvm_priv.h"
 
 #include <stdlib.h>
+#include "cpu/x86/feature.h"
 #include "util/checked.h"
 
 enum { KVM_CPUID_MAX = 256 };
@@ -57,11 +58,30 @@ static struct kvm_cpuid2 *kvm_cpuid_alloc(void)
 	return c;
 }
 
+/* What is left of the features after the mask, for x86_features_missing(). */
+static void kvm_cpuid_left(struct x86_features *left, const struct kvm_cpuid2 *c)
+{
+	*left = (struct x86_features){ .xcr0 = 0 };
+	for (unsigned w = 0; w < X86_N_WORDS; w++) {
+		const struct x86_word_place *p = &x86_word_places[w];
+
+		for (unsigned i = 0; i < c->nent; i++) {
+			const struct kvm_cpuid_entry2 *e = &c->entries[i];
+			const uint32_t have[4] = { e->eax, e->ebx, e->ecx, e->edx };
+
+			if (e->function == p->leaf && e->index == p->subleaf)
+				left->word[w] = have[p->reg];
+		}
+	}
+}
+
 int kvm_set_cpuid(struct vcpu *v, struct err *err)
 {
 	__attribute__((cleanup(auto_free))) struct kvm_cpuid2 *supported = kvm_cpuid_alloc();
 	__attribute__((cleanup(auto_free))) struct kvm_cpuid2 *c = kvm_cpuid_alloc();
 	const struct x86_cpuid *t = v->vm->cfg.cpuid;
+	const struct x86_feature_row *lacks;
+	struct x86_features left;
 
 	if (!supported || !c)
 		return err_set(err, -ENOMEM, "out of memory");
@@ -84,6 +104,11 @@ int kvm_set_cpuid(struct vcpu *v, struct err *err)
 		kvm_cpuid_mask(e, supported);
 	}
 	c->nent = t->n;
+	kvm_cpuid_left(&left, c);
+	lacks = x86_features_missing(&left, &t->required);
+	if (lacks)
+		return err_set(err, -ENOTSUP, "the CPU model has '%s', which this host's KVM does not offer; '%s=off' leaves it out",
+			       lacks->name, lacks->name);
 	r = kvm_ioctl(v->fd, KVM_SET_CPUID2, c);
 	if (r < 0)
 		return err_set(err, r, "KVM refuses the CPU model: %s", strerror(-r));

@@ -2,22 +2,31 @@
 /* cpuid.c - the CPUID table of a machine (Intel SDM vol. 2, CPUID; AMD APM vol. 3 appendix E).
  *
  * Software engines show one synthetic processor on every host, so that a guest behaves the same
- * everywhere, but for the instructions that they leave to the host's own: GenuineIntel, family 6 and a model that no guest attaches quirks to, immune (by
- * IA32_ARCH_CAPABILITIES) to what needs mitigation. Hardware engines show the host's vendor,
- * model and feature bits, cut down. Caches and topology are ours in both cases: N cores of one
- * thread in one package, each vCPU's number being its APIC id. */
+ * everywhere, but for the instructions that they leave to the host's own: GenuineIntel, family 6
+ * and a model that no guest attaches quirks to, immune (by IA32_ARCH_CAPABILITIES) to what needs
+ * mitigation. Hardware engines show the host's vendor, because SYSENTER, SYSRET and some faults are
+ * the vendor's, and with the CPU model "host" its family, model and brand string; a named model has
+ * neutral ones. Caches and topology are ours in all cases: N cores of one thread in one package, each
+ * vCPU's number being its APIC id. */
 #include "cpu/x86/cpuid.h"
 
+#include <stdio.h>
 #include <string.h>
+#include "cpu/x86/feature.h"
+#include "cpu/x86/model.h"
 #include "cpu/x86/state.h"
 
 #define B(n) (1u << (n))
 #define EXT_BASE 0x80000000u
 
+/* Bits of leaf 1 EDX that AMD repeats in leaf 0x80000001. */
+#define AMD_REPEATED 0x0183f3ffu
+
 enum {
 	SYNTH_FAMILY = 6,
 	SYNTH_MODEL = 0xef,
 	SYNTH_STEPPING = 1,
+	SYNTH_AMD = 0x00a00f11,         /* family 25, model 1: what named models are where the vendor is AMD */
 	CRYSTAL_KHZ = 1000000,          /* clock of LAPIC timers: KVM's, 1 GHz */
 	HV_BASE = 0x40000000,
 	HV_MAX = 0x40000010,
@@ -93,13 +102,12 @@ const struct x86_features x86_features_allowed = {
 		/* + CR8 alias, SSE4A, misaligned SSE, TOPOEXT */
 		[X86_W_80000001_ECX] = B(0) | B(4) | B(5) | B(6) | B(7) | B(8) | B(22),
 		/* AMD repeats leaf 1 here; + MMXEXT, FXSR_OPT */
-		[X86_W_80000001_EDX] = 0x0183f3ff | B(11) | B(20) | B(22) | B(25) | B(26) | B(27) | B(29),
+		[X86_W_80000001_EDX] = AMD_REPEATED | B(11) | B(20) | B(22) | B(25) | B(26) | B(27) | B(29),
 	},
 	.xcr0 = 0x2e7,                  /* x87, SSE, AVX, AVX-512, PKRU */
 };
 
-/* Where each feature word is found. */
-static const struct { uint32_t leaf, subleaf; uint8_t reg; } words[X86_N_WORDS] = {
+const struct x86_word_place x86_word_places[X86_N_WORDS] = {
 	[X86_W_1_ECX] = { 1, 0, 2 },
 	[X86_W_1_EDX] = { 1, 0, 3 },
 	[X86_W_7_EBX] = { 7, 0, 1 },
@@ -149,7 +157,8 @@ enum { N_CACHES = sizeof(caches) / sizeof(caches[0]), LINE = 64 };
 struct builder {
 	struct x86_cpuid *t;
 	const struct x86_cpuid_params *p;
-	bool is_host;                   /* pass the host's identity and features through */
+	bool is_host;                   /* the vendor is the host's */
+	bool is_like_host;              /* and so are signature and brand string */
 	bool is_amd;
 	uint32_t word[X86_N_WORDS];     /* to announce */
 	uint64_t xcr0;
@@ -194,8 +203,8 @@ uint64_t x86_host_features(void)
 	for (unsigned i = 0; i < N_FEATURE_BITS; i++) {
 		unsigned w = feature_bits[i].word;
 
-		host_cpuid(words[w].leaf, words[w].subleaf, r);
-		if (r[words[w].reg] >> feature_bits[i].bit & 1 && (has_ymm || !feature_bits[i].needs_ymm))
+		host_cpuid(x86_word_places[w].leaf, x86_word_places[w].subleaf, r);
+		if (r[x86_word_places[w].reg] >> feature_bits[i].bit & 1 && (has_ymm || !feature_bits[i].needs_ymm))
 			found |= 1ull << feature_bits[i].feature;
 	}
 	return found;
@@ -213,38 +222,56 @@ static void add_sub(struct builder *b, struct x86_cpuid_leaf l)
 	add(b, l);
 }
 
-static void build_words(struct builder *b)
+static bool is_hardware(const struct x86_features *engine)
 {
-	uint32_t r[4];
+	return engine == &x86_features_allowed;
+}
 
-	for (unsigned w = 0; w < X86_N_WORDS; w++) {
-		b->word[w] = b->p->engine->word[w];
-		if (b->is_host) {
-			host_cpuid(words[w].leaf, words[w].subleaf, r);
-			b->word[w] &= r[words[w].reg];
-		}
-	}
-	uint64_t missing = b->is_host ? 0 : X86_F_BORROWED & ~x86_host_features();
+/* Features that software engines run by the host's own and that this host lacks. */
+static void features_drop_borrowed(struct x86_features *f)
+{
+	uint64_t missing = X86_F_BORROWED & ~x86_host_features();
 
 	for (unsigned i = 0; i < N_FEATURE_BITS; i++)
 		if (missing >> feature_bits[i].feature & 1)
-			b->word[feature_bits[i].word] &= ~B(feature_bits[i].bit);
+			f->word[feature_bits[i].word] &= ~B(feature_bits[i].bit);
+}
+
+void x86_features_usable(struct x86_features *out, const struct x86_features *engine)
+{
+	uint32_t r[4];
+
+	*out = *engine;
+	for (unsigned w = 0; is_hardware(engine) && w < X86_N_WORDS; w++) {
+		host_cpuid(x86_word_places[w].leaf, x86_word_places[w].subleaf, r);
+		out->word[w] &= r[x86_word_places[w].reg];
+	}
+	if (is_hardware(engine)) {
+		host_cpuid(0xd, 0, r);
+		out->xcr0 &= r[0];
+	} else {
+		features_drop_borrowed(out);
+	}
 	/* These are the machine's to offer, not the host's: the engine or we emulate them. */
-	b->word[X86_W_1_ECX] |= b->p->engine->word[X86_W_1_ECX] & (B(21) | B(24) | B(31));
+	out->word[X86_W_1_ECX] |= engine->word[X86_W_1_ECX] & (B(21) | B(24) | B(31));
+	x86_features_close(out);
+}
+
+static void build_words(struct builder *b)
+{
+	const struct x86_model *m = b->p->model;
+	struct x86_features f;
+
+	if (m)
+		f = m->features;
+	else
+		x86_features_usable(&f, b->p->engine);
+	memcpy(b->word, f.word, sizeof(b->word));
+	b->xcr0 = f.xcr0;
+	if (m)
+		b->t->required = m->required;
 	if (b->p->n_vcpus > 1)
 		b->word[X86_W_1_EDX] |= B(28);          /* HTT: the package count in leaf 1 is valid */
-
-	b->xcr0 = b->p->engine->xcr0;
-	if (b->is_host) {
-		host_cpuid(0xd, 0, r);
-		b->xcr0 &= r[0];
-	}
-	if (!(b->word[X86_W_1_ECX] & B(26)))
-		b->xcr0 = 0;
-	else if ((b->xcr0 & 0xe0) != 0xe0)
-		b->xcr0 &= ~0xe0ull;
-	if (!(b->word[X86_W_1_ECX] & B(28)))
-		b->xcr0 &= ~0xe4ull;
 }
 
 static void build_identity(struct builder *b)
@@ -253,12 +280,17 @@ static void build_identity(struct builder *b)
 	uint32_t vendor[4] = { 0, 0x756e6547, 0x6c65746e, 0x49656e69 };  /* GenuineIntel: b, c, d */
 	uint32_t r[4];
 
-	if (b->is_host) {
+	if (b->is_host)
 		host_cpuid(0, 0, vendor);
+	b->is_amd = vendor[1] == 0x68747541 || vendor[1] == 0x6f677948;  /* Auth..., Hygo... */
+	if (b->is_like_host) {
 		host_cpuid(1, 0, r);
 		sig = r[0];
+	} else if (b->is_amd) {
+		sig = SYNTH_AMD;
 	}
-	b->is_amd = vendor[1] == 0x68747541 || vendor[1] == 0x6f677948;  /* Auth..., Hygo... */
+	if (b->is_amd)          /* leaf 1 once more */
+		b->word[X86_W_80000001_EDX] |= b->word[X86_W_1_EDX] & AMD_REPEATED;
 	b->t->max_basic = b->is_amd ? 0x10 : 0x1f;
 	b->t->max_ext = b->is_amd ? 0x8000001e : 0x80000008;
 	add(b, (struct x86_cpuid_leaf){ .leaf = 0, .eax = b->t->max_basic, .ebx = vendor[1], .ecx = vendor[2], .edx = vendor[3] });
@@ -346,12 +378,15 @@ static void build_hypervisor(struct builder *b)
 
 static void build_brand(struct builder *b)
 {
+	const struct x86_model *m = b->p->model;
 	char text[48] = "Vivarium virtual processor";
 	uint32_t r[12];
 
+	if (m && !m->is_host)
+		snprintf(text, sizeof(text), "Vivarium %s processor", m->name);
 	memcpy(r, text, sizeof(r));
 	for (unsigned i = 0; i < 3; i++) {
-		if (b->is_host)
+		if (b->is_like_host)
 			host_cpuid(0x80000002 + i, 0, r + 4 * i);
 		add(b, (struct x86_cpuid_leaf){ .leaf = 0x80000002 + i, .eax = r[4 * i], .ebx = r[4 * i + 1],
 			.ecx = r[4 * i + 2], .edx = r[4 * i + 3] });
@@ -387,7 +422,9 @@ static void build_extended(struct builder *b)
 
 void x86_cpuid_build(struct x86_cpuid *t, const struct x86_cpuid_params *p)
 {
-	struct builder b = { .t = t, .p = p, .is_host = p->engine == &x86_features_allowed };
+	struct builder b = { .t = t, .p = p, .is_host = is_hardware(p->engine) };
+
+	b.is_like_host = b.is_host && (!p->model || p->model->is_host);
 
 	memset(t, 0, sizeof(*t));
 	while ((1u << b.id_bits) < p->n_vcpus)
@@ -498,12 +535,12 @@ void x86_cpuid_get(const struct x86_cpuid *t, uint32_t leaf, uint32_t subleaf, u
 
 bool x86_cpuid_has(const struct x86_cpuid *t, enum x86_cpuid_word w, unsigned bit)
 {
-	const struct x86_cpuid_leaf *l = cpuid_find(t, words[w].leaf, words[w].subleaf);
+	const struct x86_cpuid_leaf *l = cpuid_find(t, x86_word_places[w].leaf, x86_word_places[w].subleaf);
 
 	if (!l)
 		return false;
 	const uint32_t regs[4] = { l->eax, l->ebx, l->ecx, l->edx };
-	return regs[words[w].reg] >> bit & 1;
+	return regs[x86_word_places[w].reg] >> bit & 1;
 }
 
 uint64_t x86_cpuid_xcr0(const struct x86_cpuid *t)

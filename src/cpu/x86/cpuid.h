@@ -12,7 +12,7 @@
 
 #include "cpu/x86/ops.h"        /* enum x86_feature */
 
-struct err;
+struct x86_model;
 
 enum { X86_CPUID_MAX = 64 };
 
@@ -22,21 +22,25 @@ struct x86_cpuid_leaf {
 	uint32_t eax, ebx, ecx, edx;
 };
 
-struct x86_cpuid {
-	struct x86_cpuid_leaf leaf[X86_CPUID_MAX];
-	unsigned n;
-	uint32_t max_basic, max_ext;
-};
-
-/* Words of features that an engine or allow list names. */
+/* Words of features that an engine, a model or the allow list names. */
 enum x86_cpuid_word {
 	X86_W_1_ECX, X86_W_1_EDX, X86_W_7_EBX, X86_W_7_ECX, X86_W_7_EDX,
 	X86_W_D1_EAX, X86_W_80000001_ECX, X86_W_80000001_EDX, X86_N_WORDS
 };
 
+/* Where each word is found. REG: 0 to 3 for eax, ebx, ecx, edx. */
+extern const struct x86_word_place { uint32_t leaf, subleaf; uint8_t reg; } x86_word_places[X86_N_WORDS];
+
 struct x86_features {
 	uint32_t word[X86_N_WORDS];
 	uint64_t xcr0;                  /* XSAVE components that may be enabled */
+};
+
+struct x86_cpuid {
+	struct x86_cpuid_leaf leaf[X86_CPUID_MAX];
+	unsigned n;
+	uint32_t max_basic, max_ext;
+	struct x86_features required;   /* an engine that has to leave one of these out refuses instead */
 };
 
 /* What the software interpreter executes, and so announces, borrowed features if the host has them. */
@@ -56,9 +60,13 @@ extern const struct x86_features x86_features_allowed;
 /* Features that a program can use on this host. */
 uint64_t x86_host_features(void);
 
+/* What ENGINE (one of the sets above) can announce on this host. */
+void x86_features_usable(struct x86_features *out, const struct x86_features *engine);
+
 struct x86_cpuid_params {
 	unsigned n_vcpus;               /* 1..255 */
 	const struct x86_features *engine;
+	const struct x86_model *model;  /* made for ENGINE (model.h); NULL: "host" */
 	uint64_t tsc_hz;                /* for leaves 0x15, 0x16, 0x40000010 */
 	unsigned phys_bits;             /* 36..52 */
 	bool has_kvmclock;
