@@ -32,12 +32,13 @@ enum bt_key {
 	/* What of floating point and vectors may run natively, because it is on and can raise no
 	 * exception. Each has all before it. */
 	BT_KEY_FP = 3 << 2,
-	BT_KEY_SSE = 1 << 2, BT_KEY_AVX = 2 << 2,
+	BT_KEY_SSE = 1 << 2, BT_KEY_X87 = 2 << 2 /* and MMX */, BT_KEY_AVX = 3 << 2,
 	BT_N_KEYS = 16,
 };
 
-/* Vector registers that code counts on finding in the host's. */
-enum bt_vec { BT_VEC_NONE = 0, BT_VEC_XMM = 1, BT_VEC_YMM = 3 /* and ymm_host up */ };
+/* What code counts on finding in the host: vector registers, ymm_host up, x87 registers. The latter two
+ * go with the first. */
+enum bt_vec { BT_VEC_NONE = 0, BT_VEC_XMM = 1, BT_VEC_YMM = 2, BT_VEC_X87 = 4 };
 
 /* Guest code at one linear page in one physical page. */
 struct bt_page {
@@ -89,11 +90,17 @@ struct bt_site {
 	uint32_t resume;                /* where to go on when the next instruction is the next; 0: leave */
 	uint16_t off;                   /* of the instruction in the fragment */
 	uint8_t len;                    /* of the instruction; 0: it goes on in the next page */
-	uint8_t vec;                    /* enum bt_vec, on resuming */
+	uint8_t vec;                    /* enum bt_vec flags, on resuming */
 	/* It checks a group of accesses: SPAN bytes from register BASE plus LO on. */
 	int32_t lo;
 	uint16_t span;                  /* 0: it does not */
 	uint8_t base;
+};
+
+/* An x87 instruction. */
+struct bt_x87_note {
+	uint64_t fip;
+	uint16_t fop;
 };
 
 struct bt_queue {
@@ -114,8 +121,11 @@ struct bt_cpu {
 	uint32_t site;                  /* arena offset of the site calling out, or of the last indirect jump */
 	uint32_t host_mxcsr;
 	uint8_t vec_live;               /* guest vector registers and MXCSR are in the host's */
-	uint8_t want_vec;               /* on resuming: load them; enum bt_vec */
+	uint8_t want_vec;               /* on resuming: load them; enum bt_vec flags */
 	uint8_t ymm_host, ymm_mem;      /* an upper half is not zero there, see vec.c */
+	uint8_t x87_live;               /* x87 and MMX registers are in the host's; only while vec_live */
+	uint32_t x87_note;              /* arena offset of struct bt_x87_note: what FIP and FOP are to be; or 0 */
+	uint32_t control;               /* an MXCSR or FCW on its way to the host */
 	uint8_t exit_indirect;          /* left through an empty slot of ind[] */
 	const uint8_t *ind[BT_N_KEYS][1 << BT_IND_BITS];
 	/* not seen by code */
@@ -139,7 +149,7 @@ struct bt_thunks {
 	uint32_t call_host, call_slot;          /* call out for b->site */
 	uint32_t exit_host, exit_slot;
 	uint32_t miss;                          /* of an indirect jump to R10 */
-	uint32_t vec_load;                      /* load XMM, go to R10 */
+	uint32_t vec_load, x87_load;            /* load the registers, go to R10 */
 };
 
 struct bt_cache {
@@ -201,6 +211,8 @@ const uint8_t *bt_call_out(struct bt_cpu *b);
 void bt_vec_emit_save(struct emit *e, bool has_avx);
 void bt_vec_emit_load(struct emit *e, unsigned base, bool has_avx);
 void bt_vec_emit_resume(struct emit *e, bool has_avx);
+/* x87 registers, and the vector registers unless they are live; loses BASE. */
+void bt_x87_emit_load(struct emit *e, unsigned base, bool has_avx);
 
 /* --- effects.c ---------------------------------------------------------------------------------------- */
 
@@ -213,6 +225,8 @@ enum bt_kind {
 	BT_PUSH, BT_POP, BT_LEAVE,
 	BT_CLEAR_RFLAG,         /* CLI, CLD */
 	BT_DIV,
+	BT_X87,                 /* copied, with FIP, FOP and FDP to note */
+	BT_LOAD_CONTROL,        /* LDMXCSR, FLDCW */
 	BT_JCC, BT_JMP, BT_CALL, BT_RET, BT_JMP_IND, BT_CALL_IND,
 };
 
@@ -227,6 +241,13 @@ struct bt_effects {
 };
 
 void bt_effects(struct bt_effects *fx, const struct x86_insn *x, unsigned key);
+
+/* --- x87.c --------------------------------------------------------------------------------------------- */
+
+/* For rows of x87 and MMX. */
+enum bt_kind bt_x87_kind(const struct x86_insn *x, unsigned key);
+/* Back in C: what b->x87_note says of FIP and FOP goes to where it belongs. */
+void bt_x87_settle(struct bt_cpu *b);
 
 /* --- vex.c --------------------------------------------------------------------------------------------- */
 

@@ -15,7 +15,7 @@
 #include "util/err.h"
 
 enum {
-	ARENA_ROOM = BT_FRAG_MAX * (sizeof(struct bt_site) + 2 * sizeof(struct bt_link)) +
+	ARENA_ROOM = BT_FRAG_MAX * (sizeof(struct bt_site) + 2 * sizeof(struct bt_link) + sizeof(struct bt_x87_note)) +
 		     BT_FRAG_MAX * X86_INSN_MAX + 4096,
 	ARENA_FIRST = 64,               /* offset 0 stands for nothing */
 	MAX_LOSSES = 16,
@@ -210,16 +210,20 @@ static struct bt_page *page_get(struct bt_cpu *b, uint64_t va, uint64_t page, un
 	return p;
 }
 
-/* SSE and AVX instructions run natively when they may run at all and cannot raise #XM. */
+/* Floating point runs natively when it may run at all and cannot raise #XM or #MF. */
 unsigned bt_key_now(const struct icpu *c)
 {
 	uint32_t mxcsr, masks = 0x1f80;
+	uint16_t fcw;
 	bool is_on = !(c->s.cr0 & (X86_CR0_EM | X86_CR0_TS)) && (c->s.cr4 & X86_CR4_OSFXSR);
 
 	memcpy(&mxcsr, c->s.xsave + X86_FX_MXCSR, sizeof(mxcsr));
+	memcpy(&fcw, c->s.xsave + X86_FX_FCW, sizeof(fcw));
 	if (!is_on || (mxcsr & masks) != masks)
 		return icpu_priv(c);
-	return icpu_priv(c) | (c->s.cr4 & X86_CR4_OSXSAVE && (c->s.xcr0 & 6) == 6 ? BT_KEY_AVX : BT_KEY_SSE);
+	if ((fcw & 0x3f) != 0x3f)
+		return icpu_priv(c) | BT_KEY_SSE;
+	return icpu_priv(c) | (c->s.cr4 & X86_CR4_OSXSAVE && (c->s.xcr0 & 6) == 6 ? BT_KEY_AVX : BT_KEY_X87);
 }
 
 static void check_canonical(struct icpu *c, uint64_t la)

@@ -8,13 +8,11 @@ static bool is_reg_or_imm(const struct x86_opnd *o)
 	return o->kind == X86_O_REG || o->kind == X86_O_IMM;
 }
 
-/* SSE instructions run as they are, except those that touch MXCSR as a register, the x87 registers
- * or memory by RDI. */
-static bool is_plain_sse(const struct x86_insn *x)
+static enum bt_kind sse_kind(const struct x86_insn *x, unsigned key)
 {
-	if (!(x->row->flags & X86_R_SSE) || (x->row->flags & (X86_R_MMX | X86_R_X87)))
-		return false;
-	return x->op != X86_OP_LDMXCSR && x->op != X86_OP_STMXCSR && x->op != X86_OP_MASKMOVDQU;
+	if (!(key & BT_KEY_FP) || x->op == X86_OP_MASKMOVDQU)   /* memory by RDI */
+		return BT_CALL_OUT;
+	return x->op == X86_OP_LDMXCSR ? BT_LOAD_CONTROL : BT_COPY;
 }
 
 static bool is_copied(const struct x86_insn *x)
@@ -48,10 +46,10 @@ static bool has_plain_operands(const struct x86_insn *x)
 		const struct x86_opnd *o = &x->opnd[i];
 
 		switch (o->kind) {
-		case X86_O_REG: case X86_O_IMM: case X86_O_IMM2: case X86_O_XMM:
+		case X86_O_REG: case X86_O_IMM: case X86_O_IMM2: case X86_O_XMM: case X86_O_MMX: case X86_O_ST:
 			break;
 		case X86_O_MEM:
-			if (x->op != X86_OP_LEA && (o->size == 0 || o->size > 32 || o->size == 10))
+			if (x->op != X86_OP_LEA && (o->size == 0 || o->size > 32 || (o->size == 10 && !(x->row->flags & X86_R_X87))))
 				return false;
 			break;
 		default:
@@ -99,8 +97,10 @@ static enum bt_kind kind_of(const struct x86_insn *x, unsigned key)
 	}
 	if (!has_plain_operands(x))
 		return BT_CALL_OUT;
-	if (is_plain_sse(x))
-		return key & BT_KEY_FP ? BT_COPY : BT_CALL_OUT;
+	if (x->row->flags & (X86_R_X87 | X86_R_MMX))
+		return bt_x87_kind(x, key);
+	if (x->row->flags & X86_R_SSE)
+		return sse_kind(x, key);
 	return is_copied(x) ? BT_COPY : BT_CALL_OUT;
 }
 
@@ -162,7 +162,7 @@ void bt_effects(struct bt_effects *fx, const struct x86_insn *x, unsigned key)
 	case BT_CALL_OUT:
 		*fx = (struct bt_effects){ .kind = BT_CALL_OUT, .fl_reads = X86_FLAGS_ARITH };
 		break;
-	case BT_COPY:
+	case BT_COPY: case BT_X87: case BT_LOAD_CONTROL:
 		fx->fl_reads = x->row->flags_read & X86_FLAGS_ARITH;
 		fx->fl_writes = (x->row->flags_written | x->row->flags_undefined) & X86_FLAGS_ARITH;
 		fx->fl_kills = flags_killed(x);

@@ -82,6 +82,7 @@ const uint8_t *bt_call_out(struct bt_cpu *b)
 	struct icpu *c = &b->i;
 	struct bt_site *s = bt_arena_at(b->cache, b->site);
 
+	bt_x87_settle(b);
 	if (!s->len)
 		return run_crossing(b, s);
 	const struct iop *op = take_over(b, s);
@@ -136,6 +137,7 @@ static struct bt_link *bt_enter(struct bt_cpu *b, uint32_t at)
 	flags_from_rflags(b);
 	b->cache->thunk.enter(b);
 	flags_to_rflags(b);
+	bt_x87_settle(b);
 	if (b->exit_indirect && !is_canonical(b->i.s.rip))
 		bt_undo_indirect(b);
 	if (!b->exit_link)

@@ -3,8 +3,8 @@
  * Vcpu thread only. */
 #include "cpu/bt/translate.h"
 
-/* S1 = the linear address of I's memory operand. */
-void tr_address(struct tr *t, const struct tr_insn *i, unsigned s1)
+/* S1 = the offset of I's memory operand in its segment. */
+void tr_offset(struct tr *t, const struct tr_insn *i, unsigned s1)
 {
 	const struct x86_insn *x = &i->x;
 	bool is_64 = x->adsize == 8;
@@ -17,6 +17,14 @@ void tr_address(struct tr *t, const struct tr_insn *i, unsigned s1)
 		emit_lea(&t->e, is_64, s1, x->base == X86_NO_REG ? EMIT_NONE : x->base,
 			 x->index == X86_NO_REG ? EMIT_NONE : x->index, x->scale, (int32_t)x->disp);
 	}
+}
+
+/* S1 = its linear address. */
+void tr_address(struct tr *t, const struct tr_insn *i, unsigned s1)
+{
+	const struct x86_insn *x = &i->x;
+
+	tr_offset(t, i, s1);
 	if (x->seg == X86_FS || x->seg == X86_GS)
 		emit_gs(&t->e, true, 0x03, s1,
 			(uint32_t)(offsetof(struct bt_cpu, i.s.seg) + x->seg * sizeof(struct x86_seg) +

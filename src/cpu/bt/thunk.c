@@ -114,4 +114,7 @@ void bt_thunks_emit(struct bt_cache *k)
 	t->vec_load = bt_code_off(k, e->p);
 	bt_vec_emit_load(e, R11, k->has_avx);
 	emit8(e, 0x41); emit8(e, 0xff); emit8(e, 0xe2);         /* jmp r10 */
+	t->x87_load = bt_code_off(k, e->p);
+	bt_x87_emit_load(e, R11, k->has_avx);
+	emit8(e, 0x41); emit8(e, 0xff); emit8(e, 0xe2);
 }

@@ -19,6 +19,7 @@ bool tr_ends_fragment(const struct tr_insn *i)
 		return false;
 	switch (i->x.op) {
 	case X86_OP_LDMXCSR: case X86_OP_FXRSTOR: case X86_OP_XRSTOR: case X86_OP_XRSTORS:
+	case X86_OP_FLDCW: case X86_OP_FLDENV: case X86_OP_FRSTOR: case X86_OP_FNINIT: case X86_OP_FNSAVE: case X86_OP_FNSTENV:
 		return true;            /* the key may change */
 	default:
 		return i->x.row->flags & (X86_R_BRANCH | X86_R_END);
@@ -33,6 +34,17 @@ static bool is_canonical(uint64_t va)
 uint64_t tr_branch_target(const struct tr_insn *i)
 {
 	return i->va + i->x.len + (uint64_t)i->x.imm;
+}
+
+/* What I wants to find in the host. */
+static void tr_note_vec(struct tr *t, const struct tr_insn *i)
+{
+	uint32_t flags = i->x.row->flags;
+
+	if (i->fx.kind == BT_CALL_OUT || i->fx.kind == BT_NOTHING)
+		return;
+	t->uses_x87 |= (flags & (X86_R_X87 | X86_R_MMX)) != 0;
+	t->uses_vec |= t->uses_x87 || flags & (X86_R_SSE | X86_R_AVX);
 }
 
 static void tr_decode(struct tr *t, uint64_t va)
@@ -55,7 +67,7 @@ static void tr_decode(struct tr *t, uint64_t va)
 			i->fx = call_out;
 		if ((i->fx.kind == BT_JMP || i->fx.kind == BT_CALL || i->fx.kind == BT_JCC) && !is_canonical(tr_branch_target(i)))
 			i->fx = call_out;
-		t->uses_vec |= i->fx.kind == BT_COPY && (i->x.row->flags & (X86_R_SSE | X86_R_AVX));
+		tr_note_vec(t, i);
 		t->n++;
 		at += i->x.len;
 		if (tr_ends_fragment(i))
@@ -105,6 +117,8 @@ static void tr_one(struct tr *t, const struct tr_insn *i)
 	case BT_LEAVE: tr_pop(t, i, RBP, RBP); break;
 	case BT_CLEAR_RFLAG: tr_clear_rflag(t, i); break;
 	case BT_DIV: i->x.op == X86_OP_DIV ? tr_div(t, i) : tr_idiv(t, i); break;
+	case BT_X87: tr_x87(t, i); break;
+	case BT_LOAD_CONTROL: tr_load_control(t, i); break;
 	case BT_JCC: tr_jcc(t, i); break;
 	case BT_JMP: tr_boundary(t); tr_link(t, i, emit_jmp(&t->e, NULL), tr_branch_target(i)); break;
 	case BT_CALL: tr_call(t, i); break;
@@ -152,9 +166,7 @@ static void tr_head(struct tr *t)
 	t->head_jump[1] = emit_jcc(e, EMIT_NE, NULL);
 	f->body = bt_code_off(t->k, e->p);
 	if (t->uses_vec) {
-		emit_gs(e, false, 0x80, EMIT_CMP, BT_OFF(vec_live));
-		emit8(e, 0);
-		t->vec_jump = emit_jcc(e, EMIT_E, NULL);
+		t->vec_jump = emit_jump_if_byte_zero(e, t->uses_x87 ? BT_OFF(x87_live) : BT_OFF(vec_live));
 		t->vec_back = bt_code_off(t->k, e->p);
 	}
 }
@@ -176,7 +188,7 @@ static void tr_head_cold(struct tr *t)
 	emit8(e, (R10 & 7) << 3 | 5);
 	emit32(e, 0);
 	emit_patch(e->p - 4, t->k->rw + t->vec_back);
-	emit_jmp(e, t->k->rw + t->k->thunk.vec_load);
+	emit_jmp(e, t->k->rw + (t->uses_x87 ? t->k->thunk.x87_load : t->k->thunk.vec_load));
 }
 
 /* --- all of it ---------------------------------------------------------------------------------------- */

@@ -58,7 +58,7 @@ struct tr {
 	unsigned key, n, n_code, n_cold, n_links, n_groups;
 	uint16_t in_host, in_mem;
 	bool fl_host, fl_slot;
-	bool uses_vec;
+	bool uses_vec, uses_x87;      /* x87 implies vectors */
 	bool is_crossing;             /* one instruction that goes on in the next page */
 	bool is_ymm_noted;            /* ymm_host is known to be up */
 	unsigned now;                 /* the instruction being emitted */
@@ -130,7 +130,9 @@ void tr_emit_exits(struct tr *t);
 
 /* --- operand.c --------------------------------------------------------------------------------- */
 
-/* S1 = the linear address of I's memory operand. Flags may change when FS or GS is its segment. */
+/* S1 = the offset of I's memory operand in its segment. Flags stay. */
+void tr_offset(struct tr *t, const struct tr_insn *i, unsigned s1);
+/* S1 = its linear address. Flags may change when FS or GS is its segment. */
 void tr_address(struct tr *t, const struct tr_insn *i, unsigned s1);
 /* S1: from a linear to a host address of SIZE bytes within one page, or give up through C. Loses
  * the flags and S2. */
@@ -162,6 +164,11 @@ void tr_ret(struct tr *t, const struct tr_insn *i);
 void tr_jump_indirect(struct tr *t, const struct tr_insn *i);
 /* An instruction of which only the beginning is known: the interpreter runs it, whatever it is. */
 void tr_crossing(struct tr *t, const struct tr_insn *i);
+
+/* --- x87.c ------------------------------------------------------------------------------------------------ */
+
+void tr_x87(struct tr *t, const struct tr_insn *i);
+void tr_load_control(struct tr *t, const struct tr_insn *i);
 
 /* --- vex.c ------------------------------------------------------------------------------------- */
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* vex.c - instructions with a VEX prefix (SDM vol. 2 2.3). They run as they are: those on general
  * registers always, those on vectors when the key says that AVX may. The interpreter keeps gathers, which
- * have an address per element, and what names MXCSR or memory at RDI. A masked move is checked as if it
+ * have an address per element, and MASKMOVDQU. A masked move is checked as if it
  * moved everything: what the mask would have hidden is then no fault, and else the cold path knows. */
 #include "cpu/bt/translate.h"
 
@@ -10,8 +10,10 @@ enum bt_kind bt_vex_kind(const struct x86_insn *x, unsigned key)
 	if (x->row->flags & X86_R_AVX && (key & BT_KEY_FP) < BT_KEY_AVX)
 		return BT_CALL_OUT;
 	switch (x->op) {
-	case X86_OP_LDMXCSR: case X86_OP_STMXCSR: case X86_OP_MASKMOVDQU:
+	case X86_OP_MASKMOVDQU:
 		return BT_CALL_OUT;
+	case X86_OP_LDMXCSR:
+		return BT_LOAD_CONTROL;
 	default:
 		return x->vsib ? BT_CALL_OUT : BT_COPY;
 	}

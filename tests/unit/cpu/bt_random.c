@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Random programs on the translator and on the interpreter: registers, flags, YMM and memory must be
+/* Random programs on the translator and on the interpreter: registers, flags, x87, YMM and memory must be
  * the same at the end. Single instructions are compared with a real processor by tests/cpu_diff;
  * this is about what lies between them: where registers and flags are kept, jumps, calls, the cold
  * paths. A program is a loop of a few rounds, so that later rounds find warm tables. RBX points to
@@ -9,10 +9,15 @@
 #include "cpu/x86/cpuid.h"
 #include "test.h"
 
-enum { N_PROGRAMS = 1500, N_PIECES = 40, CODE_MAX = 1400 };
+enum { N_PROGRAMS = 4000, N_PIECES = 40, CODE_MAX = 1400 };
+
+/* What a program has most of. */
+enum style { STYLE_INTEGER, STYLE_VEX, STYLE_FP, STYLE_MIXED, N_STYLES };
 
 struct prog {
 	uint64_t seed;
+	enum style style;
+	uint64_t features;      /* of the host */
 	uint8_t code[CODE_MAX];
 	unsigned n;
 };
@@ -109,8 +114,9 @@ static void put_sse(struct prog *p)
 	put_modrm(p, op == 0x58 || op == 0x59 ? 0xf2 : 0x66, 0, 1, op, rnd(p, 16), rnd(p, 2));
 }
 
-/* Is X one that a program may contain? It must leave RBX, RSP and R15 alone, and be no gather. */
-static bool is_vex_fit(const struct x86_insn *x)
+/* Is X one that a program may contain? It must leave RBX, RSP and R15 alone, and load no control word from
+ * anywhere. */
+static bool is_fit(const struct x86_insn *x)
 {
 	for (unsigned i = 0; i < x->n_opnds; i++) {
 		unsigned r = x->opnd[i].kind == X86_O_REG ? x->opnd[i].reg : 0;
@@ -118,21 +124,103 @@ static bool is_vex_fit(const struct x86_insn *x)
 		if (r == X86_RBX || r == X86_RSP || r == X86_R15)
 			return false;
 	}
-	return !x->vsib && x->op != X86_OP_LDMXCSR && x->op != X86_OP_MASKMOVDQU;
+	switch (x->op) {
+	case X86_OP_LDMXCSR: case X86_OP_FLDCW: case X86_OP_FLDENV: case X86_OP_FRSTOR: case X86_OP_MASKMOVQ:
+	case X86_OP_MASKMOVDQU:
+		return false;
+	default:
+		return !x->vsib;
+	}
 }
 
-/* An instruction of ROW's: registers, [rbx + disp32] or [rsp + disp32]. */
+/* If the host has it. */
+static void put_fit(struct prog *p, const struct x86_row *row, const uint8_t *b, unsigned n)
+{
+	struct x86_insn x;
+
+	if (!(p->features >> row->feature & 1) || x86_decode(&x, b, n, X86_MODE_64) != X86_DECODE_OK || !is_fit(&x))
+		return;
+	for (unsigned i = 0; i < x.len; i++)
+		put(p, b[i]);
+}
+
+/* The modrm of ROW and what follows: registers, [rbx + disp32] or [rsp + disp32], aligned in the page or
+ * across its end, and a byte for an immediate. IS_MEM and IS_STACK say which. */
+static unsigned make_modrm(struct prog *p, const struct x86_row *row, bool is_mem, bool is_stack, uint8_t *b)
+{
+	unsigned reg = row->reg >= 0 ? (unsigned)row->reg : rnd(p, 8), n = 0;
+	int32_t disp = is_stack ? 32 * (int32_t)rnd(p, 16) :
+		       rnd(p, 20) || row->flags & X86_R_ALIGN16 ? 32 * (int32_t)rnd(p, 120) : 0xfe8 + 4 * (int32_t)rnd(p, 6);
+
+	if (row->flags & X86_R_MODRM)
+		b[n++] = (uint8_t)((is_mem ? 0x80 : 0xc0) | reg << 3 |
+				   (row->rm >= 0 ? (unsigned)row->rm : !is_mem ? rnd(p, 8) : is_stack ? 4 : 3));
+	if (is_stack)
+		b[n++] = 0x24;
+	if (is_mem)
+		memcpy(b + n, &disp, 4), n += 4;
+	b[n++] = (uint8_t)rnd(p, 256);
+	return n;
+}
+
+static bool pick_mem(struct prog *p, const struct x86_row *row)
+{
+	return row->flags & X86_R_MODRM && row->rm < 0 && !(row->flags & X86_R_REGONLY) &&
+	       (row->flags & X86_R_MEMONLY || rnd(p, 2));
+}
+
+/* Any x87, MMX or SSE instruction. */
+static void put_fp(struct prog *p)
+{
+	static const uint32_t kinds[] = { X86_R_X87, X86_R_X87, X86_R_MMX, X86_R_SSE };
+	uint32_t kind = kinds[rnd(p, 4)];
+	const struct x86_row *row;
+	uint8_t b[2 * X86_INSN_MAX];
+	unsigned n = 0;
+
+	do
+		row = &x86_rows[rnd(p, x86_first_vex_row)];
+	while (!(row->flags & kind));
+	bool is_mem = pick_mem(p, row), is_stack = is_mem && !rnd(p, 4);
+
+	if (is_mem && !rnd(p, 8))
+		b[n++] = rnd(p, 2) ? 0x64 : 0x67;
+	if (row->pfx > X86_PFX_NOREP)
+		b[n++] = row->pfx;
+	if (rnd(p, 2) || row->flags & X86_R_W1)
+		b[n++] = (uint8_t)(0x40 | (row->flags & X86_R_W1 ? 1 : row->flags & X86_R_W0 ? 0 : rnd(p, 2)) << 3 |
+				   rnd(p, 2) << 2 | (is_mem ? 0 : rnd(p, 2)));
+	if (row->map)
+		b[n++] = 0x0f;
+	if (row->map > 1)
+		b[n++] = row->map == 2 ? 0x38 : 0x3a;
+	b[n++] = row->opcode;
+	put_fit(p, row, b, n + make_modrm(p, row, is_mem, is_stack, b + n));
+}
+
+/* mov dword [rbx + 64], a control word; ldmxcsr or fldcw from there. Few unmask an exception. */
+static void put_control(struct prog *p)
+{
+	static const uint16_t mxcsr[] = { 0x1f80, 0x9fc0, 0x7f80, 0x3fbf, 0x1fa0, 0x1f80, 0x0f80 };
+	static const uint16_t fcw[] = { 0x37f, 0x27f, 0xf7f, 0x7f, 0xb7f, 0x37f, 0x35f };
+	bool is_fcw = rnd(p, 2);
+	unsigned i = rnd(p, rnd(p, 6) ? 6 : 7);
+
+	put(p, 0xc7); put(p, 0x43); put(p, 64); put32(p, is_fcw ? fcw[i] : mxcsr[i]);
+	if (is_fcw) {
+		put(p, 0xd9); put(p, 0x6b); put(p, 64);
+	} else {
+		put(p, 0x0f); put(p, 0xae); put(p, 0x53); put(p, 64);
+	}
+}
+
 static unsigned make_vex(struct prog *p, const struct x86_row *row, uint8_t *b)
 {
 	unsigned pp = row->pfx == 0x66 ? 1 : row->pfx == 0xf3 ? 2 : row->pfx == 0xf2 ? 3 : 0, n = 0;
 	unsigned l = row->flags & X86_R_L1 ? 1 : row->flags & X86_R_L0 ? 0 : rnd(p, 2);
 	unsigned w = row->flags & X86_R_W1 ? 1 : row->flags & X86_R_W0 ? 0 : rnd(p, 2);
-	unsigned vvvv = row->flags & X86_R_NDS ? rnd(p, 16) : 0, reg = row->reg >= 0 ? (unsigned)row->reg : rnd(p, 8);
-	bool is_mem = !(row->flags & X86_R_REGONLY) && (row->flags & X86_R_MEMONLY || rnd(p, 2));
-	bool is_stack = is_mem && !rnd(p, 4);
-	/* aligned, in the page; or across its end */
-	int32_t disp = is_stack ? 32 * (int32_t)rnd(p, 16) :
-		       rnd(p, 20) || row->flags & X86_R_ALIGN16 ? 32 * (int32_t)rnd(p, 120) : 0xfe8 + 4 * (int32_t)rnd(p, 6);
+	unsigned vvvv = row->flags & X86_R_NDS ? rnd(p, 16) : 0;
+	bool is_mem = pick_mem(p, row), is_stack = is_mem && !rnd(p, 4);
 
 	if (is_mem && !rnd(p, 8))
 		b[n++] = rnd(p, 2) ? 0x64 : 0x67;
@@ -145,22 +233,14 @@ static unsigned make_vex(struct prog *p, const struct x86_row *row, uint8_t *b)
 		n--;
 	}
 	b[n++] = row->opcode;
-	if (row->flags & X86_R_MODRM)
-		b[n++] = (uint8_t)((is_mem ? 0x80 : 0xc0) | reg << 3 | (!is_mem ? rnd(p, 8) : is_stack ? 4 : 3));
-	if (is_stack)
-		b[n++] = 0x24;
-	if (is_mem)
-		memcpy(b + n, &disp, 4), n += 4;
-	b[n++] = (uint8_t)rnd(p, 256);          /* an immediate, if it has one */
-	return n;
+	return n + make_modrm(p, row, is_mem, is_stack, b + n);
 }
 
-/* Any VEX instruction that the host has; often one on general registers, or what clears upper halves. */
+/* Any VEX instruction; often one on general registers, or what clears upper halves. */
 static void put_vex(struct prog *p)
 {
 	const struct x86_row *row;
-	uint8_t b[X86_INSN_MAX + 1];
-	struct x86_insn x;
+	uint8_t b[2 * X86_INSN_MAX];
 	bool is_bmi = !rnd(p, 3);
 
 	if (!rnd(p, 12)) {
@@ -170,13 +250,7 @@ static void put_vex(struct prog *p)
 	do
 		row = &x86_rows[x86_first_vex_row + rnd(p, x86_n_rows - x86_first_vex_row)];
 	while (is_bmi && row->flags & X86_R_AVX);
-	unsigned n = make_vex(p, row, b);
-
-	if (!(x86_host_features() >> row->feature & 1) || x86_decode(&x, b, n, X86_MODE_64) != X86_DECODE_OK ||
-	    !is_vex_fit(&x))
-		return;
-	for (unsigned i = 0; i < x.len; i++)
-		put(p, b[i]);
+	put_fit(p, row, b, make_vex(p, row, b));
 }
 
 static void put_stack(struct prog *p)
@@ -211,10 +285,25 @@ static void put_small(struct prog *p)
 	put(p, ops[rnd(p, sizeof(ops))]);
 }
 
+static void put_style(struct prog *p)
+{
+	unsigned style = p->style == STYLE_MIXED ? rnd(p, STYLE_MIXED) : p->style;
+
+	if (style == STYLE_VEX)
+		put_vex(p);
+	else if (rnd(p, 12))
+		put_fp(p);
+	else
+		put_control(p);
+}
+
 static void put_piece(struct prog *p)
 {
-	switch (rnd(p, 16)) {
-	case 12: case 13: case 14: case 15: put_vex(p); break;
+	if (!rnd(p, p->style == STYLE_INTEGER ? 8 : 2)) {
+		put_style(p);
+		return;
+	}
+	switch (rnd(p, 12)) {
 	case 0: put_small(p); break;
 	case 1: put_stack(p); break;
 	case 2: case 3: put_unary(p); break;
@@ -232,9 +321,9 @@ static void put_piece(struct prog *p)
 	}
 }
 
-static void make_prog(struct prog *p, uint64_t seed)
+static void make_prog(struct prog *p, uint64_t seed, uint64_t features)
 {
-	*p = (struct prog){ .seed = seed * 2654435761u + 12345 };
+	*p = (struct prog){ .seed = seed * 2654435761u + 12345, .style = seed % N_STYLES, .features = features };
 	for (unsigned i = 0; i < N_PIECES; i++)
 		put_piece(p);
 	/* dec r15; jz hlt; jmp start; hlt */
@@ -242,6 +331,25 @@ static void make_prog(struct prog *p, uint64_t seed)
 	put(p, 0x74); put(p, 5);
 	put(p, 0xe9); put32(p, (uint32_t)-(int32_t)(p->n + 4));
 	put(p, 0xf4);
+}
+
+/* x87 registers 1.5, -3.0, 6.0 and so on; the usual control words. */
+static void init_fx(uint8_t *fx)
+{
+	const uint64_t man = 0xc000000000000000;
+	const uint32_t mxcsr = 0x1f80;
+	const uint16_t fcw = 0x37f;
+
+	memset(fx, 0, X86_FX_MXCSR_MASK);
+	memcpy(fx + X86_FX_MXCSR, &mxcsr, 4);
+	memcpy(fx + X86_FX_FCW, &fcw, 2);
+	fx[X86_FX_FTW] = 0xf0;
+	for (unsigned i = 0; i < 8; i++) {
+		uint16_t exp = (uint16_t)((i & 1) << 15 | (0x3fff + i));
+
+		memcpy(fx + X86_FX_ST + 16 * i, &man, 8);
+		memcpy(fx + X86_FX_ST + 16 * i + 8, &exp, 2);
+	}
 }
 
 static void run_prog(struct rig *r, const struct prog *p)
@@ -266,9 +374,7 @@ static void run_prog(struct rig *r, const struct prog *p)
 	c->s.xsave[X86_XS_BV] |= 4;
 	c->s.cr4 |= X86_CR4_OSXSAVE;
 	c->s.xcr0 = 7;
-	uint32_t mxcsr = 0x1f80;
-
-	memcpy(c->s.xsave + X86_FX_MXCSR, &mxcsr, 4);
+	init_fx(c->s.xsave);
 	/* Halted, or a triple fault: there is no IDT. A kick is ready for the former. */
 	r->engine->ops->set_state(r->v, &c->s, NULL);
 	for (unsigned i = 0; i < 100000 && c->s.mp_state == X86_MP_RUNNABLE; i++) {
@@ -294,6 +400,18 @@ static void compare_page(struct rig *a, struct rig *b, const struct prog *p, gpa
 			FAIL("program %" PRIx64 ": byte %#x of page %#" PRIx64 " is %x, not %x", p->seed, i, gpa, y[i], x[i]);
 }
 
+/* C gets its own floating-point environment back, whatever the program was doing. */
+static void check_host_fp(void)
+{
+	uint32_t mxcsr;
+	uint16_t env[14];
+
+	__asm__ volatile("stmxcsr %0; fnstenv %1; fldenv %1" : "=m"(mxcsr), "=m"(env));
+	CHECK_EQ(mxcsr & ~0x3fu, 0x1f80);
+	CHECK_EQ(env[0], 0x37f);
+	CHECK_EQ(env[4], 0xffff);               /* all empty */
+}
+
 static void compare(struct rig *a, struct rig *b, const struct prog *p)
 {
 	const struct x86_state *x = &a->c->s, *y = &b->c->s;
@@ -317,6 +435,7 @@ TEST(random_programs_end_as_they_do_on_the_interpreter)
 {
 	static const struct rig_engine interp = { &cpu_interp, interp_step, true };
 	struct rig a, b;
+	uint64_t features = x86_host_features();
 	unsigned n_halted = 0;
 
 	rig_init_on(&a, &interp, 1);
@@ -324,9 +443,10 @@ TEST(random_programs_end_as_they_do_on_the_interpreter)
 	for (unsigned i = 0; i < N_PROGRAMS; i++) {
 		struct prog p;
 
-		make_prog(&p, i);
+		make_prog(&p, i, features);
 		run_prog(&a, &p);
 		run_prog(&b, &p);
+		check_host_fp();
 		compare(&a, &b, &p);
 		n_halted += a.c->s.mp_state == X86_MP_HALTED;
 	}
