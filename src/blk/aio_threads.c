@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* aio_threads.c - host I/O by a few threads that block, where io_uring is missing or forbidden,
- * and for the ioctls that io_uring cannot do.
+ * and for the ioctls and calculations that io_uring cannot do.
  *
  * Threads are started when jobs wait and none is idle, up to AIO_THREADS_MAX, and stay. */
-#include "blk/blk_ops.h"
+#include "blk/aio.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <unistd.h>
 #include "util/err.h"
 
 enum { AIO_THREADS_MAX = 4 };
@@ -50,6 +52,8 @@ int64_t aio_do(const struct aio_job *j)
 		r = ioctl(j->fd, BLKDISCARD, range);
 		break;
 	}
+	case AIO_CALL:
+		return j->call(j->call_arg);
 	}
 	return r < 0 ? -errno : r;
 }
@@ -153,25 +157,27 @@ static void threads_submit(struct aio *a, struct aio_job *j)
 	pthread_mutex_unlock(&a->lock);
 }
 
+/* One at a time: DONE may wait for another job, which must then not be in a list of ours. */
 static void threads_reap(struct aio *a)
 {
-	pthread_mutex_lock(&a->lock);
-	struct aio_job *j = a->finished;
+	for (;;) {
+		pthread_mutex_lock(&a->lock);
+		struct aio_job *j = a->finished;
 
-	a->finished = NULL;
-	a->finished_tail = &a->finished;
-	pthread_mutex_unlock(&a->lock);
-	while (j) {
-		struct aio_job *next = j->next;
-
+		if (j)
+			a->finished = j->next;
+		if (!a->finished)
+			a->finished_tail = &a->finished;
+		pthread_mutex_unlock(&a->lock);
+		if (!j)
+			return;
 		j->done(j, j->result);
-		j = next;
 	}
 }
 
 const struct aio_ops aio_threads = {
 	.name = "threads",
-	.can_ioctl = true,
+	.has_threads = true,
 	.open = threads_open,
 	.submit = threads_submit,
 	.reap = threads_reap,

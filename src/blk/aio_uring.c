@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* aio_uring.c - host I/O through io_uring: one ring per image, completions signalled to the
  * loop by an eventfd. What does not fit the ring waits in a list. Loop thread only. */
-#include "blk/blk_ops.h"
+#include "blk/aio.h"
 
 #include <errno.h>
 #include <liburing.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "util/checked.h"
 #include "util/err.h"
 
@@ -90,7 +92,8 @@ static void uring_prepare(struct io_uring_sqe *sqe, const struct aio_job *j)
 		io_uring_prep_fallocate(sqe, j->fd, j->mode, (off_t)j->off, (off_t)j->len);
 		break;
 	case AIO_BLKDISCARD:
-		io_uring_prep_nop(sqe);         /* not given to us: can_ioctl is false */
+	case AIO_CALL:
+		io_uring_prep_nop(sqe);         /* not given to us: has_threads is false */
 		break;
 	}
 }

@@ -37,6 +37,12 @@ void loop_fd_del(struct loop_fd *h)
 	h->loop = NULL;
 }
 
+int loop_fd_mod(struct loop_fd *h, unsigned events)
+{
+	h->events = events;
+	return 0;
+}
+
 static struct loop loop;
 
 static void turn(void)
@@ -84,6 +90,7 @@ static struct blk *open_image(const struct blk_options *o)
 
 	with.path = path;
 	with.fd = -1;
+	with.format = "raw";
 	if (blk_open(&b, &loop, &with, &err) < 0)
 		FAIL("%s", err.msg);
 	return b;
@@ -532,7 +539,8 @@ static struct blk *open_fake(struct fake_step *steps)
 
 	script = steps;
 	make_image(1 << 20);
-	CHECK_EQ(blk_open_with(&b, &loop, &(struct blk_options){ .path = path, .fd = -1 }, &fake_aio, &err), 0);
+	CHECK_EQ(blk_open_with(&b, &loop, &(struct blk_options){ .path = path, .fd = -1, .format = "raw" }, &fake_aio,
+			       &err), 0);
 	return b;
 }
 

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* core_priv.h - between the files of the core: graph.c, blk.c, ctx.c, sync.c, format.c, name.c. */
+#ifndef BLK_CORE_PRIV_H
+#define BLK_CORE_PRIV_H
+
+#include "blk/blk_ops.h"
+
+/* What the nodes of one disk share: a loop, a back end, and the event that says that it or a deferred
+ * request is ready. Loop thread. */
+struct blk_ctx {
+	struct loop *loop;              /* NULL: only waiting calls */
+	unsigned n_nodes;               /* that hold it */
+	const struct aio_ops *aio_ops;
+	struct aio *aio;
+	struct aio *threads;            /* for what AIO cannot do; opened when needed */
+	struct blk_watch event;         /* eventfd */
+	struct blk_watch *watches;      /* EVENT and those of protocols */
+	struct blk_req *deferred, **deferred_tail;      /* DONE is still owed */
+};
+
+/* A context with one holder; AIO NULL: the best that works. */
+int blk_ctx_new(struct blk_ctx **out, struct loop *loop, const struct aio_ops *aio, struct err *err);
+void blk_ctx_put(struct blk_ctx *c);
+const struct aio_ops *blk_aio_find(const char *name, struct err *err);
+/* Wait for an event of C and handle it. */
+void blk_ctx_wait(struct blk_ctx *c);
+/* blk_run() on a context. */
+int blk_ctx_run(struct blk_ctx *c, int (*fn)(void *arg), void *arg);
+
+/* A protocol node over a file that is there (o->path, or o->fd, which stays the caller's). */
+int blk_co_open_protocol(struct blk **out, struct blk_ctx *c, const struct blk_options *o, struct err *err);
+/* Over a file that is made if need be and emptied. IS_NEW: it must not be there. */
+int blk_co_make_protocol(struct blk **out, struct blk_ctx *c, const char *path, bool is_new, struct err *err);
+
+/* blk_open() into a context, from a coroutine; o->fd stays the caller's. */
+int blk_open_in(struct blk **out, struct blk_ctx *c, const struct blk_options *o, struct err *err);
+
+/* file.c: open into a node that is made; whether two protocol nodes are the same file. */
+struct blk_file_options {
+	const char *path;       /* or NULL, and FD is duplicated */
+	int fd;
+	bool is_readonly, is_direct, is_unlocked;
+	bool is_emptied;        /* made if need be; with IS_NEW it must not be there */
+	bool is_new;
+};
+int blk_file_open(struct blk *b, const struct blk_file_options *o, struct err *err);
+bool blk_file_is_same(const struct blk *a, const struct blk *b);
+
+/* Lock FD for writing or reading (lock.c). */
+int blk_lock(int fd, const char *name, bool is_readonly, struct err *err);
+
+/* Formats (format.c). */
+const struct blk_driver *blk_format_find(const char *name, struct err *err);
+const struct blk_driver *blk_probe_format(const struct blk_probe *p);
+int blk_co_probe(struct blk *file, const struct blk_driver **drv, struct err *err);
+
+/* The path of NAME, which stands in the image IMAGE (name.c); the caller frees *OUT. */
+int blk_name_resolve(char **out, const char *image, const char *name, struct err *err);
+/* Open NAME below the directory of IMAGE and nowhere else: a descriptor. */
+int blk_name_open_confined(const char *image, const char *name, bool is_readonly, struct err *err);
+
+/* OP on any node, from a coroutine; what a request that is not on the fast path does (co_io.c). */
+int blk_co_do(struct blk *b, enum blk_op op, uint64_t off, uint64_t len, struct blk_vec v, bool may_unmap);
+/* Does an exclusive range touch [OFF, OFF+LEN)? */
+bool blk_range_is_blocked(const struct blk *b, uint64_t off, uint64_t len);
+#endif

@@ -1,0 +1,516 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* file.c - the protocol of files and block devices of this host.
+ *
+ * A request becomes one job at a time: short transfers are continued, zeroes go down a ladder
+ * from the cheapest operation that the file system has to writing real ones. With O_DIRECT, a
+ * piece whose offset, length or addresses are not aligned goes through the page cache of the
+ * other descriptor: the kernel keeps both views of one file coherent. Loop thread. */
+#include "blk/core_priv.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <limits.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <linux/stat.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "util/checked.h"
+
+enum { FILE_IOV = 64, FILE_ZERO_LEN = 64 << 10, FILE_JOBS_KEPT = 64 };
+
+/* The ways to make zeroes, cheapest first. */
+enum file_zeroes { FILE_PUNCH, FILE_ZERO_RANGE, FILE_WRITE_ZEROES };
+
+static const uint8_t file_zero[FILE_ZERO_LEN] __attribute__((aligned(4096)));
+
+struct file_job {
+	struct aio_job j;
+	struct blk *b;
+	struct blk_req *r;
+	uint64_t done;                  /* bytes of the request */
+	struct blk_vec at;              /* where the next byte of memory is */
+	enum file_zeroes zeroes;
+	struct file_job *next;          /* when it is free */
+	struct iovec iov[FILE_IOV];     /* the piece in flight, unless it is the request's own vector */
+};
+
+struct file {
+	int fd;                         /* the file; locked */
+	int direct_fd;                  /* the same with O_DIRECT, or -1 */
+	unsigned direct_align;          /* of offset, length and addresses on direct_fd */
+	bool is_device;
+	int flush_error;                /* of the first fdatasync that failed: sticky */
+	struct file_job *kept;
+	unsigned n_kept;
+};
+
+static void file_done(struct aio_job *j, int64_t result);
+
+/* --- requests ------------------------------------------------------------------------------- */
+
+/* The next piece of a transfer: as much of the request's vector as fits FILE_IOV entries. */
+static uint64_t file_fill_iov(struct file_job *fj)
+{
+	uint64_t left = fj->r->len - fj->done, len = 0;
+	struct blk_vec v = fj->at;
+	int n = 0;
+
+	if (!fj->done && !v.skip && v.n <= IOV_MAX && fj->r->iov_is_exact) {
+		fj->j.iov = v.iov;
+		fj->j.n_iov = v.n;
+		return left;
+	}
+	for (; v.n > 0 && n < FILE_IOV && len < left; v.n--, v.iov++) {
+		if (v.iov->iov_len > v.skip) {
+			uint64_t piece = v.iov->iov_len - v.skip;
+
+			piece = piece < left - len ? piece : left - len;
+			fj->iov[n].iov_base = (char *)v.iov->iov_base + v.skip;
+			fj->iov[n++].iov_len = piece;
+			len += piece;
+			v.skip = 0;
+		} else {
+			v.skip -= v.iov->iov_len;
+		}
+	}
+	fj->j.n_iov = n;
+	return len;
+}
+
+static uint64_t file_fill_zeroes(struct file_job *fj)
+{
+	uint64_t left = fj->r->len - fj->done, len = 0;
+	int n = 0;
+
+	for (; n < FILE_IOV && len < left; n++) {
+		uint64_t piece = left - len < FILE_ZERO_LEN ? left - len : FILE_ZERO_LEN;
+
+		fj->iov[n] = (struct iovec){ .iov_base = (void *)(uintptr_t)file_zero, .iov_len = piece };
+		len += piece;
+	}
+	fj->j.n_iov = n;
+	return len;
+}
+
+/* Which descriptor can take the piece that was filled in. */
+static int file_fd(const struct file *f, const struct file_job *fj)
+{
+	uint64_t bits = fj->j.off | fj->j.len;
+
+	if (f->direct_fd < 0)
+		return f->fd;
+	for (int i = 0; i < fj->j.n_iov; i++)
+		bits |= (uintptr_t)fj->j.iov[i].iov_base | fj->j.iov[i].iov_len;
+	return bits & (f->direct_align - 1) ? f->fd : f->direct_fd;
+}
+
+static void file_next(struct file_job *fj)
+{
+	static const int modes[] = {
+		[FILE_PUNCH] = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		[FILE_ZERO_RANGE] = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
+	};
+	struct file *f = fj->b->priv;
+	struct aio_job *j = &fj->j;
+
+	j->done = file_done;
+	j->iov = fj->iov;
+	j->off = fj->r->at_off + fj->done;
+	j->len = fj->r->len - fj->done;
+	j->fd = f->fd;
+	switch (fj->r->op) {
+	case BLK_READ:
+	case BLK_WRITE:
+		j->op = fj->r->op == BLK_READ ? AIO_READV : AIO_WRITEV;
+		j->len = file_fill_iov(fj);
+		j->fd = file_fd(f, fj);
+		break;
+	case BLK_FLUSH:
+		j->op = AIO_FDATASYNC;
+		break;
+	case BLK_DISCARD:
+		j->op = f->is_device ? AIO_BLKDISCARD : AIO_FALLOCATE;
+		j->mode = modes[FILE_PUNCH];
+		break;
+	case BLK_ZEROES:
+		if (fj->zeroes == FILE_WRITE_ZEROES) {
+			j->op = AIO_WRITEV;
+			j->len = file_fill_zeroes(fj);
+			j->fd = file_fd(f, fj);
+		} else {
+			j->op = AIO_FALLOCATE;
+			j->mode = modes[fj->zeroes];
+		}
+		break;
+	}
+	blk_submit_job(fj->b, j);
+}
+
+static void file_end(struct file_job *fj, int result)
+{
+	struct blk *b = fj->b;
+	struct file *f = b->priv;
+	struct blk_req *r = fj->r;
+
+	if (f->n_kept < FILE_JOBS_KEPT) {
+		fj->next = f->kept;
+		f->kept = fj;
+		f->n_kept++;
+	} else {
+		free(fj);
+	}
+	if (!result && r->op == BLK_WRITE && r->at_off + r->len > b->size)
+		b->size = r->at_off + r->len;
+	blk_finish(b, r, result);
+}
+
+/* After a failed fdatasync the kernel may have dropped the dirty pages, and the next one would
+ * report success for data that is lost. So the first failure stays. */
+static void file_flushed(struct file_job *fj, int result)
+{
+	struct file *f = fj->b->priv;
+
+	if (result < 0)
+		f->flush_error = result;
+	file_end(fj, f->flush_error);
+}
+
+/* The end of the file: nothing of a format lies behind it, but a disk must not become shorter. */
+static void file_at_end(struct file_job *fj)
+{
+	if (fj->r->op == BLK_READ && fj->b->may_grow) {
+		blk_vec_zero(fj->at, fj->r->len - fj->done);
+		file_end(fj, 0);
+	} else {
+		file_end(fj, -EIO);
+	}
+}
+
+static void file_done(struct aio_job *j, int64_t result)
+{
+	struct file_job *fj = container_of(j, struct file_job, j);
+	bool is_missing = result == -EOPNOTSUPP || result == -ENOTTY || result == -EINVAL || result == -ENOSYS;
+
+	if (result == -EINTR || result == -EAGAIN) {
+		file_next(fj);
+	} else if (j->op == AIO_FDATASYNC) {
+		file_flushed(fj, (int)result);
+	} else if (fj->r->op == BLK_DISCARD) {
+		/* Advice: a host that cannot take it is no error. */
+		file_end(fj, is_missing ? 0 : (int)result);
+	} else if (j->op == AIO_FALLOCATE && is_missing) {
+		fj->zeroes++;
+		file_next(fj);
+	} else if (result < 0 || j->op == AIO_FALLOCATE) {
+		file_end(fj, (int)result);
+	} else if (result == 0) {
+		file_at_end(fj);
+	} else {
+		fj->done += (uint64_t)result;
+		if (fj->r->op != BLK_ZEROES)
+			fj->at = blk_vec_at(fj->at, (uint64_t)result);
+		if (fj->done == fj->r->len)
+			file_end(fj, 0);
+		else
+			file_next(fj);
+	}
+}
+
+/* Zeroes behind the end need only length. True: nothing is left to do. */
+static bool file_grow(struct blk *b, struct blk_req *r, int *result)
+{
+	struct file *f = b->priv;
+	uint64_t size = b->size, end = r->at_off + r->len;
+
+	*result = 0;
+	if (!b->may_grow || r->op != BLK_ZEROES || end <= size || f->is_device)
+		return false;
+	if (ftruncate(f->fd, (off_t)end) < 0) {
+		*result = -errno;
+		return true;
+	}
+	b->size = end;
+	return r->at_off >= size;
+}
+
+static void file_submit(struct blk *b, struct blk_req *r)
+{
+	struct file *f = b->priv;
+	struct file_job *fj = f->kept;
+	int result;
+
+	if (f->flush_error && r->op == BLK_FLUSH) {
+		blk_finish_later(b, r, f->flush_error);
+		return;
+	}
+	if (file_grow(b, r, &result)) {
+		blk_finish_later(b, r, result);
+		return;
+	}
+	if (fj) {
+		f->kept = fj->next;
+		f->n_kept--;
+	} else {
+		fj = malloc(sizeof(*fj));
+	}
+	if (!fj) {
+		blk_finish_later(b, r, -ENOMEM);
+		return;
+	}
+	fj->j = (struct aio_job){ 0 };
+	fj->b = b;
+	fj->r = r;
+	fj->done = 0;
+	fj->at = (struct blk_vec){ .iov = r->iov, .n = r->n_iov, .skip = r->skip };
+	fj->zeroes = r->may_unmap ? FILE_PUNCH : FILE_ZERO_RANGE;
+	file_next(fj);
+}
+
+/* --- the whole file -------------------------------------------------------------------------- */
+
+static int file_co_map(struct blk *b, uint64_t off, uint64_t len, struct blk_extent *out)
+{
+	struct file *f = b->priv;
+	off_t data = lseek(f->fd, (off_t)off, SEEK_DATA), end;
+
+	out->host = b;
+	out->host_off = off;
+	out->flags = BLK_EXT_DATA | BLK_EXT_ALLOCATED | BLK_EXT_HOST;
+	out->len = len;
+	if (f->is_device || (data < 0 && errno != ENXIO))
+		return 0;
+	if (data < 0 || (uint64_t)data > off) {
+		out->flags = BLK_EXT_ZERO | BLK_EXT_ALLOCATED | BLK_EXT_HOST;
+		end = data;
+	} else {
+		end = lseek(f->fd, (off_t)off, SEEK_HOLE);
+	}
+	/* What is smaller than a sector is data. */
+	if (end >= 0)
+		end = out->flags & BLK_EXT_DATA ? (off_t)align_up((uint64_t)end, BLK_SECTOR) :
+		      end & ~(off_t)(BLK_SECTOR - 1);
+	if (end >= 0 && (uint64_t)end <= off)
+		out->flags = BLK_EXT_DATA | BLK_EXT_ALLOCATED | BLK_EXT_HOST, out->len = BLK_SECTOR;
+	else if (end >= 0 && (uint64_t)end - off < len)
+		out->len = (uint64_t)end - off;
+	return 0;
+}
+
+struct file_fill { int fd; uint64_t from, to; };
+
+static int64_t file_fill(void *arg)
+{
+	struct file_fill *w = arg;
+
+	while (w->from < w->to) {
+		uint64_t n = w->to - w->from < FILE_ZERO_LEN ? w->to - w->from : FILE_ZERO_LEN;
+		ssize_t done = pwrite(w->fd, file_zero, n, (off_t)w->from);
+
+		if (done < 0 && errno != EINTR)
+			return -errno;
+		w->from += done > 0 ? (uint64_t)done : 0;
+	}
+	return 0;
+}
+
+static int file_preallocate(struct blk *b, uint64_t from, uint64_t to, enum blk_prealloc prealloc, struct err *err)
+{
+	struct file *f = b->priv;
+	struct file_fill fill = { f->fd, from, to };
+	int r = 0;
+
+	if (to <= from)
+		return 0;
+	if (prealloc == BLK_PREALLOC_FALLOC)
+		r = -posix_fallocate(f->fd, (off_t)from, (off_t)(to - from));
+	else if (prealloc == BLK_PREALLOC_FULL)
+		r = (int)blk_co_call(b, file_fill, &fill);
+	return r < 0 ? err_set(err, r, "cannot allocate %" PRIu64 " bytes of '%s': %s", to - from, b->name,
+			       strerror(-r)) : 0;
+}
+
+static int file_co_truncate(struct blk *b, uint64_t size, enum blk_prealloc prealloc, struct err *err)
+{
+	struct file *f = b->priv;
+	uint64_t before = b->size;
+
+	if (f->is_device)
+		return size <= b->size ? 0 :
+		       err_set(err, -ENOSPC, "block device '%s' has %" PRIu64 " bytes, %" PRIu64 " are needed",
+			       b->name, b->size, size);
+	if (size > INT64_MAX || ftruncate(f->fd, (off_t)size) < 0) {
+		int r = size > INT64_MAX ? -EFBIG : -errno;
+
+		return err_set(err, r, "cannot make '%s' %" PRIu64 " bytes long: %s", b->name, size, strerror(-r));
+	}
+	b->size = size;
+	return file_preallocate(b, before, size, prealloc, err);
+}
+
+static int file_co_info(struct blk *b, json_t *out, struct err *err)
+{
+	struct file *f = b->priv;
+	struct stat st;
+
+	if (fstat(f->fd, &st) < 0)
+		return err_set(err, -errno, "cannot examine '%s': %s", b->name, strerror(errno));
+	json_object_set_new(out, "actual-size", json_integer((json_int_t)st.st_blocks * 512));
+	json_object_set_new(out, "is-device", json_boolean(f->is_device));
+	return 0;
+}
+
+bool blk_file_is_same(const struct blk *a, const struct blk *b)
+{
+	struct stat sa, sb;
+
+	if (a->drv != &blk_file || b->drv != &blk_file)
+		return false;
+	return !fstat(((struct file *)a->priv)->fd, &sa) && !fstat(((struct file *)b->priv)->fd, &sb) &&
+	       sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino && !S_ISBLK(sa.st_mode);
+}
+
+/* --- opening -------------------------------------------------------------------------------- */
+
+static int file_open_path(struct blk *b, const struct blk_file_options *o, struct err *err)
+{
+	int flags = (o->is_readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC;
+	struct file *f = b->priv;
+
+	if (o->is_emptied)
+		flags |= O_CREAT | (o->is_new ? O_EXCL : 0);
+	f->fd = open(o->path, flags, 0666);
+	if (f->fd >= 0)
+		return 0;
+	if (o->is_emptied)
+		return err_set(err, -errno, "cannot create disk image '%s': %s", o->path, strerror(errno));
+	const char *remedy = (errno == EACCES || errno == EROFS) && !o->is_readonly ?
+			     "; open it with readonly=on or change its mode" : "";
+
+	return err_set(err, -errno, "cannot open disk image '%s': %s%s", o->path, strerror(errno), remedy);
+}
+
+static int file_take_fd(struct blk *b, const struct blk_file_options *o, struct err *err)
+{
+	struct file *f = b->priv;
+	int mode = fcntl(o->fd, F_GETFL);
+
+	if (mode < 0)
+		return err_set(err, -EBADF, "%s is not open", b->name);
+	if ((mode & O_ACCMODE) == O_WRONLY || (!o->is_readonly && (mode & O_ACCMODE) != O_RDWR))
+		return err_set(err, -EACCES, "%s is not open for %s", b->name,
+			       o->is_readonly ? "reading" : "reading and writing");
+	/* Of our own, so that nothing is taken when opening fails later on. */
+	f->fd = fcntl(o->fd, F_DUPFD_CLOEXEC, 0);
+	return f->fd < 0 ? err_set(err, -errno, "cannot duplicate %s: %s", b->name, strerror(errno)) : 0;
+}
+
+/* A second descriptor of the same file with O_DIRECT. */
+static int file_open_direct(struct blk *b, struct err *err)
+{
+	struct file *f = b->priv;
+	struct statx sx;
+	char path[32];
+	int sector;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", f->fd);
+	f->direct_fd = open(path, (b->is_readonly ? O_RDONLY : O_RDWR) | O_DIRECT | O_CLOEXEC);
+	if (f->direct_fd < 0)
+		return err_set(err, -errno, "'%s' cannot bypass the page cache: %s; open it without "
+			       "direct I/O", b->name, strerror(errno));
+	f->direct_align = 4096;
+	if (f->is_device && !ioctl(f->fd, BLKSSZGET, &sector) && is_pow2((uint64_t)sector))
+		f->direct_align = (unsigned)sector;
+#ifdef STATX_DIOALIGN
+	if (!statx(f->fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &sx) && (sx.stx_mask & STATX_DIOALIGN)) {
+		unsigned align = sx.stx_dio_offset_align > sx.stx_dio_mem_align ?
+				 sx.stx_dio_offset_align : sx.stx_dio_mem_align;
+
+		if (is_pow2(align))
+			f->direct_align = align;
+	}
+#else
+	(void)sx;
+#endif
+	return 0;
+}
+
+static int file_examine(struct blk *b, struct err *err)
+{
+	struct file *f = b->priv;
+	struct stat st;
+
+	if (fstat(f->fd, &st) < 0)
+		return err_set(err, -errno, "cannot examine '%s': %s", b->name, strerror(errno));
+	f->is_device = S_ISBLK(st.st_mode);
+	b->block_size = st.st_blksize >= BLK_SECTOR && is_pow2((uint64_t)st.st_blksize) &&
+			st.st_blksize <= 1 << 20 ? (unsigned)st.st_blksize : 4096;
+	if (f->is_device) {
+		unsigned physical = 0;
+
+		if (ioctl(f->fd, BLKGETSIZE64, &b->size) < 0)
+			return err_set(err, -errno, "cannot read the size of '%s': %s", b->name, strerror(errno));
+		if (!ioctl(f->fd, BLKPBSZGET, &physical) && physical >= BLK_SECTOR && is_pow2(physical))
+			b->block_size = physical;
+		b->can_discard = !b->is_readonly;
+		return 0;
+	}
+	if (!S_ISREG(st.st_mode))
+		return err_set(err, -EINVAL, "'%s' is neither a file nor a block device", b->name);
+	b->size = (uint64_t)st.st_size;
+	/* A hole behind the end changes nothing, but tells whether the file system makes holes. */
+	b->can_discard = !b->is_readonly &&
+			 !fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, st.st_size, BLK_SECTOR);
+	return 0;
+}
+
+int blk_file_open(struct blk *b, const struct blk_file_options *o, struct err *err)
+{
+	struct file *f = b->priv;
+
+	f->fd = f->direct_fd = -1;
+	b->is_open = true;
+	int r = o->fd >= 0 ? file_take_fd(b, o, err) : file_open_path(b, o, err);
+
+	if (!r && !o->is_unlocked)
+		r = blk_lock(f->fd, b->name, b->is_readonly, err);
+	if (!r)
+		r = file_examine(b, err);
+	if (!r && o->is_emptied)
+		r = file_co_truncate(b, 0, BLK_PREALLOC_OFF, err);
+	if (!r && o->is_direct)
+		r = file_open_direct(b, err);
+	return r;
+}
+
+static void file_co_close(struct blk *b)
+{
+	struct file *f = b->priv;
+
+	for (struct file_job *fj = f->kept, *next; fj; fj = next) {
+		next = fj->next;
+		free(fj);
+	}
+	if (f->direct_fd >= 0)
+		close(f->direct_fd);
+	if (f->fd >= 0)
+		close(f->fd);
+}
+
+const struct blk_driver blk_file = {
+	.name = "file",
+	.title = "a file or block device of this host",
+	.flags = BLK_DRIVER_PROTOCOL,
+	.priv_size = sizeof(struct file),
+	.co_close = file_co_close,
+	.co_map = file_co_map,
+	.co_truncate = file_co_truncate,
+	.co_info = file_co_info,
+	.submit = file_submit,
+};

@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* graph.c - opening and closing: nodes, their files, and the chain of backing images.
+ *
+ * The chain is opened from the top down in a loop, not by recursion: an image may name any other,
+ * itself included, and the stack is small. */
+#include "blk/core_priv.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "util/checked.h"
+#include "util/log.h"
+
+/* --- nodes ---------------------------------------------------------------------------------- */
+
+static int node_new(struct blk **out, struct blk_ctx *c, const struct blk_driver *drv, const char *name,
+		    const struct blk_options *o, struct err *err)
+{
+	struct blk *b = calloc(1, sizeof(*b));
+
+	if (b) {
+		b->name = strdup(name);
+		b->priv = calloc(1, drv->priv_size ? drv->priv_size : 1);
+	}
+	if (!b || !b->name || !b->priv) {
+		if (b)
+			free(b->name);
+		free(b);
+		return err_set(err, -ENOMEM, "out of memory");
+	}
+	b->drv = drv;
+	b->ctx = c;
+	c->n_nodes++;
+	b->is_readonly = o->is_readonly;
+	b->is_repairing = o->is_repairing;
+	*out = b;
+	return 0;
+}
+
+/* A node that has let go of what is below it. */
+static void node_free(struct blk *b)
+{
+	blk_ctx_put(b->ctx);
+	free(b->backing_name);
+	free(b->backing_format);
+	free(b->extra);
+	free(b->priv);
+	free(b->name);
+	free(b);
+}
+
+/* From the top down: an image writes back before its files go. The chain below is a loop, as above. */
+void blk_co_close(struct blk *b)
+{
+	while (b) {
+		struct blk *next = b->backing;
+
+		assert(!b->in_flight);
+		if (b->is_open && !b->is_readonly && b->drv->co_flush) {
+			int r = blk_co_flush(b);
+
+			if (r < 0)
+				log_error("disk '%s': cannot write back on closing: %s", b->name, strerror(-r));
+		}
+		if (b->drv->co_close)
+			b->drv->co_close(b);
+		blk_co_close(b->file);
+		blk_co_close(b->data);
+		for (unsigned i = 0; i < b->n_extra; i++)
+			blk_co_close(b->extra[i]);
+		node_free(b);
+		b = next;
+	}
+}
+
+static int protocol_open(struct blk **out, struct blk_ctx *c, const struct blk_file_options *fo, struct err *err)
+{
+	struct blk_options o = { .is_readonly = fo->is_readonly };
+	char fd_name[32];
+	struct blk *b = NULL;
+
+	snprintf(fd_name, sizeof(fd_name), "file descriptor %d", fo->fd);
+	int r = node_new(&b, c, &blk_file, fo->path ? fo->path : fd_name, &o, err);
+
+	if (r < 0)
+		return r;
+	r = blk_file_open(b, fo, err);
+	if (r < 0) {
+		blk_co_close(b);
+		return r;
+	}
+	b->may_grow = true;
+	*out = b;
+	return 0;
+}
+
+int blk_co_open_protocol(struct blk **out, struct blk_ctx *c, const struct blk_options *o, struct err *err)
+{
+	struct blk_file_options fo = {
+		.path = o->path, .fd = o->path ? -1 : o->fd, .is_readonly = o->is_readonly,
+		.is_direct = o->is_direct, .is_unlocked = o->is_unlocked && o->is_readonly,
+	};
+
+	return protocol_open(out, c, &fo, err);
+}
+
+int blk_co_make_protocol(struct blk **out, struct blk_ctx *c, const char *path, bool is_new, struct err *err)
+{
+	struct blk_file_options fo = { .path = path, .fd = -1, .is_emptied = true, .is_new = is_new };
+
+	return protocol_open(out, c, &fo, err);
+}
+
+/* --- one image ------------------------------------------------------------------------------ */
+
+static int image_check(struct blk *b, const struct blk_options *o, struct err *err)
+{
+	if (b->drv->flags & BLK_DRIVER_READONLY && !o->is_readonly)
+		return err_set(err, -EROFS, "%s images can only be read: open '%s' with readonly=on, or convert it",
+			       b->drv->name, b->name);
+	return 0;
+}
+
+static int image_co_open_format(struct blk *b, const struct blk_options *o, struct err *err)
+{
+	AUTO(blk_opts_fini) struct blk_opts defaults = { 0 };
+	const struct blk_opts *opts = o->opts;
+	int r = 0;
+
+	if (!opts) {
+		r = blk_opts_init(&defaults, b->drv->open_opts, err);
+		opts = &defaults;
+	}
+	if (!r)
+		r = image_check(b, o, err);
+	if (r < 0)
+		return r;
+	b->block_size = b->file->block_size;
+	b->can_discard = b->file->can_discard;
+	b->opening = o;
+	r = b->drv->co_open(b, opts, err);
+	b->opening = NULL;
+	b->is_open = !r;
+	return r < 0 ? r : 0;
+}
+
+/* One image without what is behind it. Takes FILE, on success or not. */
+static int image_co_open(struct blk **out, struct blk *file, const struct blk_options *o, struct err *err)
+{
+	const struct blk_driver *drv = NULL;
+	struct blk *b = NULL;
+	int r = 0;
+
+	if (o->format)
+		drv = blk_format_find(o->format, err);
+	else
+		r = blk_co_probe(file, &drv, err);
+	if (!drv || r < 0 || (r = node_new(&b, file->ctx, drv, file->name, o, err)) < 0) {
+		blk_co_close(file);
+		return r < 0 ? r : -EINVAL;
+	}
+	b->is_probed = !o->format;
+	b->file = file;
+	r = image_co_open_format(b, o, err);
+	if (r < 0)
+		blk_co_close(b);
+	else
+		*out = b;
+	return r;
+}
+
+static int child_co_open(struct blk *b, const struct blk_options *like, const char *name, const char *format,
+			 struct blk **out, struct err *err)
+{
+	struct blk_options o = {
+		.fd = -1, .format = format, .is_readonly = like->is_readonly, .is_direct = like->is_direct,
+		.is_unlocked = like->is_unlocked, .is_confined = like->is_confined,
+	};
+	AUTO(free) char *path = NULL;
+	struct blk *file = NULL;
+	int r = blk_name_resolve(&path, b->name, name, err);
+
+	if (!r && o.is_confined) {
+		o.fd = blk_name_open_confined(b->name, name, o.is_readonly, err);
+		r = o.fd < 0 ? o.fd : 0;
+	} else if (!r) {
+		o.path = path;
+	}
+	if (!r) {
+		r = blk_co_open_protocol(&file, b->ctx, &o, err);
+		if (o.fd >= 0)
+			close(o.fd);
+	}
+	if (r < 0)
+		return r;
+	if (o.fd >= 0) {                /* sentences name the file, not the descriptor */
+		free(file->name);
+		file->name = take_ptr(&path);
+	}
+	if (!format) {
+		*out = file;
+		return 0;
+	}
+	return image_co_open(out, file, &o, err);
+}
+
+int blk_co_open_file(struct blk *b, const char *name, const char *format, struct blk **out, struct err *err)
+{
+	return child_co_open(b, b->opening, name, format, out, err);
+}
+
+int blk_co_open_extra(struct blk *b, const char *name, const char *format, struct blk **out, struct err *err)
+{
+	struct blk **more = reallocarray(b->extra, b->n_extra + 1, sizeof(*more));
+
+	if (!more)
+		return err_set(err, -ENOMEM, "out of memory");
+	b->extra = more;
+	int r = child_co_open(b, b->opening, name, format, &b->extra[b->n_extra], err);
+
+	if (r < 0)
+		return r;
+	*out = b->extra[b->n_extra++];
+	return 0;
+}
+
+/* --- the chain ------------------------------------------------------------------------------ */
+
+/* B, just opened as the backing of something, is none of those from TOP to its overlay. */
+static int chain_check_loop(const struct blk *top, const struct blk *b, struct err *err)
+{
+	for (const struct blk *n = top; n && n != b; n = n->backing)
+		if (blk_file_is_same(n->file, b->file))
+			return err_set(err, -ELOOP, "'%s' is behind itself: its chain of backing images comes back to it",
+				       b->name);
+	return 0;
+}
+
+/* What the backing image of B is to be: name and format; the format NULL: by content. */
+static int chain_co_open_next(struct blk *top, struct blk *b, const struct blk_options *o, struct err *err)
+{
+	bool is_first = b == top;
+	struct blk_options like = *o;
+	const char *name = is_first && o->backing ? o->backing : b->backing_name;
+	const char *format = is_first && o->backing_format ? o->backing_format : b->backing_format;
+	const struct blk_driver *drv = NULL;
+	struct blk *file = NULL, *next = NULL;
+
+	like.is_readonly = !(is_first && o->is_backing_writable);
+	int r = child_co_open(b, &like, name, NULL, &file, err);
+
+	if (r < 0)
+		return err_wrap(err, r, "backing image of '%s'", b->name);
+	like.format = format;
+	like.opts = NULL;
+	like.is_repairing = false;
+	if (!format) {
+		r = blk_co_probe(file, &drv, err);
+		if (!r && drv == &blk_raw && !like.is_readonly)
+			like.format = "raw";    /* nothing a guest writes goes there unseen */
+	}
+	if (r < 0)
+		blk_co_close(file);
+	else
+		r = image_co_open(&next, file, &like, err);
+	if (r < 0)
+		return err_wrap(err, r, "backing image of '%s'", b->name);
+	b->backing = next;
+	return chain_check_loop(top, next, err);
+}
+
+static int chain_co_open(struct blk *top, const struct blk_options *o, struct err *err)
+{
+	unsigned depth = 1;
+
+	if (o->has_no_backing)
+		return 0;
+	for (struct blk *b = top; b->backing_name || (b == top && o->backing); b = b->backing) {
+		if (++depth > BLK_DEPTH_MAX)
+			return err_set(err, -ELOOP, "'%s' has more than %d images behind it; merge some", top->name,
+				       BLK_DEPTH_MAX - 1);
+		int r = chain_co_open_next(top, b, o, err);
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* --- from outside ----------------------------------------------------------------------------- */
+
+int blk_open_in(struct blk **out, struct blk_ctx *c, const struct blk_options *o, struct err *err)
+{
+	struct blk *file = NULL, *b = NULL;
+
+	if (o->format && !blk_format_find(o->format, err))
+		return -EINVAL;
+	int r = blk_co_open_protocol(&file, c, o, err);
+
+	if (r < 0)
+		return r;
+	r = image_co_open(&b, file, o, err);
+	if (!r)
+		r = chain_co_open(b, o, err);
+	if (r < 0)
+		blk_co_close(b);
+	else
+		*out = b;
+	return r;
+}
+
+struct graph_open {
+	struct blk_ctx *ctx;
+	const struct blk_options *o;
+	struct blk *b;
+	struct err *err;
+};
+
+static int graph_co_open(void *arg)
+{
+	struct graph_open *g = arg;
+
+	return blk_open_in(&g->b, g->ctx, g->o, g->err);
+}
+
+int blk_open_with(struct blk **out, struct loop *loop, const struct blk_options *o,
+		  const struct aio_ops *aio, struct err *err)
+{
+	struct graph_open g = { .o = o, .err = err };
+	int r = blk_ctx_new(&g.ctx, loop, aio, err);
+
+	if (r < 0)
+		return r;
+	r = blk_ctx_run(g.ctx, graph_co_open, &g);
+	blk_ctx_put(g.ctx);
+	if (r < 0)
+		return r;
+	if (!o->path)
+		close(o->fd);           /* taken: the node has a duplicate */
+	*out = g.b;
+	return 0;
+}
+
+int blk_open(struct blk **out, struct loop *loop, const struct blk_options *o, struct err *err)
+{
+	const struct aio_ops *aio = o->aio ? blk_aio_find(o->aio, err) : NULL;
+
+	return o->aio && !aio ? -EINVAL : blk_open_with(out, loop, o, aio, err);
+}
+
+static int graph_close(void *arg)
+{
+	blk_co_close(arg);
+	return 0;
+}
+
+void blk_close(struct blk *b)
+{
+	if (!b)
+		return;
+	while (b->in_flight)
+		blk_ctx_wait(b->ctx);
+	if (blk_ctx_run(b->ctx, graph_close, b) < 0)
+		log_error("disk '%s': no memory to close it", b->name);
+}

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* lock.c - one writer or many readers of an image, across processes. */
+#include "blk/core_priv.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Does descriptor FD of process PID hold a lock on the file of ST? */
+static bool blk_fd_holds_lock(const char *pid, const char *fd, const struct stat *st)
+{
+	char path[64], line[256];
+	bool has = false;
+	struct stat other;
+
+	snprintf(path, sizeof(path), "/proc/%.16s/fd/%.16s", pid, fd);
+	if (stat(path, &other) < 0 || other.st_dev != st->st_dev || other.st_ino != st->st_ino)
+		return false;
+	snprintf(path, sizeof(path), "/proc/%.16s/fdinfo/%.16s", pid, fd);
+	FILE *f = fopen(path, "re");
+
+	while (f && !has && fgets(line, sizeof(line), f))
+		has = !strncmp(line, "lock:", 5);
+	if (f)
+		fclose(f);
+	return has;
+}
+
+/* The process that holds a lock on ST's file, 0 when it cannot be seen. The kernel does not
+ * name the owner of an OFD lock, so look through the descriptors that we may see. */
+static int blk_lock_owner(const struct stat *st)
+{
+	DIR *proc = opendir("/proc");
+	int owner = 0;
+
+	for (struct dirent *p; proc && !owner && (p = readdir(proc));) {
+		char path[64];
+
+		if (p->d_name[0] < '1' || p->d_name[0] > '9')
+			continue;
+		snprintf(path, sizeof(path), "/proc/%.16s/fd", p->d_name);
+		DIR *fds = opendir(path);
+
+		for (struct dirent *d; fds && !owner && (d = readdir(fds));)
+			if (d->d_name[0] != '.' && blk_fd_holds_lock(p->d_name, d->d_name, st))
+				owner = (int)strtol(p->d_name, NULL, 10);
+		if (fds)
+			closedir(fds);
+	}
+	if (proc)
+		closedir(proc);
+	return owner;
+}
+
+int blk_lock(int fd, const char *name, bool is_readonly, struct err *err)
+{
+	struct flock fl = { .l_type = is_readonly ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET };
+	struct stat st;
+	char who[32] = "";
+
+	if (!fcntl(fd, F_OFD_SETLK, &fl))
+		return 0;
+	if (errno != EAGAIN && errno != EACCES)
+		return err_set(err, -errno, "cannot lock '%s': %s", name, strerror(errno));
+	int owner = fstat(fd, &st) < 0 ? 0 : blk_lock_owner(&st);
+
+	if (owner == getpid())
+		return err_set(err, -EBUSY, "'%s' is open twice in this virtual machine; give each disk "
+			       "its own image", name);
+	if (owner)
+		snprintf(who, sizeof(who), " (pid %d)", owner);
+	return err_set(err, -EBUSY, "'%s' is in use by another process%s; stop it, or use a copy", name, who);
+}
