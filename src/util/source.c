@@ -125,12 +125,14 @@ void source_host_init(struct source_host *h)
 			.wall_ns = source_host_wall,
 			.tsc = source_host_tsc,
 			.random = source_host_random,
+			.tsc_base = &h->start_tsc,
 		},
 		.start_ns = source_clock_ns(CLOCK_MONOTONIC),
 		.start_tsc = __rdtsc(),
 	};
 	if (!source_has_invariant_tsc()) {
 		h->s.tsc = source_host_now;
+		h->s.tsc_base = NULL;
 		h->s.tsc_hz = NS_PER_S;
 		return;
 	}

@@ -20,6 +20,9 @@ struct source {
 	/* Fill BUF with LEN random bytes. */
 	void (*random)(struct source *s, void *buf, size_t len);
 	uint64_t tsc_hz;        /* frequency of tsc() */
+	/* tsc() is RDTSC on this processor minus what this points to, which stays as it is from
+	 * the start: for engines that make code of it. NULL: it is something else. */
+	const uint64_t *tsc_base;
 };
 
 static inline uint64_t source_now_ns(struct source *s) { return s->now_ns(s); }

@@ -13,8 +13,7 @@ void tr_jcc(struct tr *t, const struct tr_insn *i)
 	tr_link(t, i, emit_jcc(&t->e, i->x.row->opcode & 15, NULL), tr_branch_target(i));
 }
 
-/* To the fragment at R10 through the table; flags are in the slot. */
-static void tr_indirect(struct tr *t)
+void tr_indirect(struct tr *t, unsigned key)
 {
 	struct emit *e = &t->e;
 
@@ -25,7 +24,7 @@ static void tr_indirect(struct tr *t)
 	emit8(e, 0xff);
 	emit8(e, 0x24);
 	emit8(e, 3 << 6 | (R11 & 7) << 3 | 5);
-	emit32(e, BT_OFF(ind) + (uint32_t)sizeof(t->b->ind[0]) * t->key);
+	emit32(e, BT_OFF(ind) + (uint32_t)sizeof(t->b->ind[0]) * key);
 }
 
 void tr_crossing(struct tr *t, const struct tr_insn *i)
@@ -95,7 +94,7 @@ void tr_ret(struct tr *t, const struct tr_insn *i)
 	}
 	emit_lea(&t->e, true, RSP, RSP, EMIT_NONE, 0, 8 + (i->x.n_opnds ? (int32_t)i->x.imm : 0));
 	tr_note_site(t, s);
-	tr_indirect(t);
+	tr_indirect(t, t->key);
 }
 
 /* JMP and CALL through a register or memory. The target waits in RDI's place while the stack is
@@ -134,5 +133,5 @@ void tr_jump_indirect(struct tr *t, const struct tr_insn *i)
 		emit_mov_rr(&t->e, R10, to);
 	tr_boundary(t);
 	tr_note_site(t, c->site);
-	tr_indirect(t);
+	tr_indirect(t, t->key);
 }

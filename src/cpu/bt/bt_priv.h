@@ -227,7 +227,11 @@ enum bt_kind {
 	BT_DIV,
 	BT_X87,                 /* copied, with FIP, FOP and FDP to note */
 	BT_LOAD_CONTROL,        /* LDMXCSR, FLDCW */
-	BT_JCC, BT_JMP, BT_CALL, BT_RET, BT_JMP_IND, BT_CALL_IND,
+	BT_SYSTEM,              /* system.c */
+	BT_JCC,
+	/* These end a fragment. */
+	BT_JMP, BT_CALL, BT_RET, BT_JMP_IND, BT_CALL_IND,
+	BT_SYSTEM_END,          /* ring.c */
 };
 
 /* Registers are bit masks. Flags are EFLAGS bits. */
@@ -256,5 +260,14 @@ enum bt_kind bt_vex_kind(const struct x86_insn *x, unsigned key);
 /* Can X leave an upper half of a vector register that is not zero? Does it clear them all? */
 bool bt_vex_writes_high(const struct x86_insn *x);
 bool bt_vex_zeroes_high(const struct x86_insn *x);
+
+/* --- system.c ---------------------------------------------------------------------------------------- */
+
+/* BT_SYSTEM, BT_SYSTEM_END, BT_NOTHING, or BT_CALL_OUT for what is none of system.c's. */
+enum bt_kind bt_system_kind(const struct x86_insn *x, unsigned key);
+/* Add what X reads and writes without naming it; FX has its kind. */
+void bt_system_effects(struct bt_effects *fx, const struct x86_insn *x);
+/* False: the machine does not announce it, or cannot be asked by code. */
+bool bt_system_is_offered(const struct bt_cpu *b, const struct x86_insn *x);
 
 #endif

@@ -249,7 +249,7 @@ struct bt_frag *bt_find(struct bt_cpu *b, uint64_t rip)
 {
 	struct bt_cache *k = b->cache;
 	struct icpu *c = &b->i;
-	unsigned key = bt_key_now(c), priv = key & BT_KEY_USER ? ICPU_USER : ICPU_SUPER;
+	unsigned key = bt_key_now(c), priv = key & BT_KEY_PRIV;
 	struct itlb_inline *n = &c->inl[priv][ICPU_EXEC][rip >> 12 & (ICPU_TLB_SIZE - 1)];
 
 	for (struct bt_frag *f = n->tag & 1 ? *frag_bucket(k, rip, (uint32_t)n->tag) : NULL; f; f = f->next_hash)

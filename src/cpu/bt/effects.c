@@ -63,6 +63,10 @@ static enum bt_kind kind_of(const struct x86_insn *x, unsigned key)
 {
 	bool is_mem = x->opnd[0].kind == X86_O_MEM, is_rel = x->opnd[0].kind == X86_O_REL;
 
+	enum bt_kind system = bt_system_kind(x, key);
+
+	if (system != BT_CALL_OUT)
+		return system;
 	if (x->row->map >= X86_MAP_VEX_0F)
 		return has_plain_operands(x) ? bt_vex_kind(x, key) : BT_CALL_OUT;
 	switch (x->op) {
@@ -74,7 +78,7 @@ static enum bt_kind kind_of(const struct x86_insn *x, unsigned key)
 	case X86_OP_PUSH:
 		return x->opsize == 8 && (is_mem || is_reg_or_imm(&x->opnd[0])) ? BT_PUSH : BT_CALL_OUT;
 	case X86_OP_POP:
-		return x->opsize == 8 && x->opnd[0].kind == X86_O_REG && x->opnd[0].reg != X86_RSP ? BT_POP : BT_CALL_OUT;
+		return x->opsize == 8 && x->opnd[0].kind == X86_O_REG ? BT_POP : BT_CALL_OUT;
 	case X86_OP_LEAVE:
 		return x->opsize == 8 ? BT_LEAVE : BT_CALL_OUT;
 	case X86_OP_CLI:
@@ -166,6 +170,9 @@ void bt_effects(struct bt_effects *fx, const struct x86_insn *x, unsigned key)
 		fx->fl_reads = x->row->flags_read & X86_FLAGS_ARITH;
 		fx->fl_writes = (x->row->flags_written | x->row->flags_undefined) & X86_FLAGS_ARITH;
 		fx->fl_kills = flags_killed(x);
+		break;
+	case BT_SYSTEM: case BT_SYSTEM_END:
+		bt_system_effects(fx, x);
 		break;
 	case BT_DIV:                                    /* some it changes, some it keeps */
 		fx->fl_writes = X86_FLAGS_ARITH;

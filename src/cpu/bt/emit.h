@@ -20,7 +20,10 @@ enum { EMIT_RAX, EMIT_RCX, EMIT_RDX, EMIT_RBX, EMIT_RSP, EMIT_RBP, EMIT_RSI, EMI
 enum { EMIT_AE = 3, EMIT_E = 4, EMIT_NE = 5, EMIT_BE = 6, EMIT_A = 7 };
 
 /* Bytes 81 /n and the like: add, or, and, sub, cmp. */
-enum { EMIT_ADD = 0, EMIT_OR = 1, EMIT_AND = 4, EMIT_SUB = 5, EMIT_CMP = 7 };
+enum { EMIT_ADD = 0, EMIT_OR = 1, EMIT_AND = 4, EMIT_SUB = 5, EMIT_XOR = 6, EMIT_CMP = 7 };
+
+/* Bytes c1 /n. */
+enum { EMIT_SHL = 4, EMIT_SHR = 5, EMIT_SAR = 7 };
 
 static inline void emit8(struct emit *e, unsigned v) { *e->p++ = (uint8_t)v; }
 static inline void emit32(struct emit *e, uint32_t v) { memcpy(e->p, &v, 4); e->p += 4; }
@@ -40,6 +43,36 @@ static inline void emit_rr(struct emit *e, bool w, unsigned op, unsigned reg, un
 	emit_rex(e, w, reg, 0, rm);
 	emit8(e, op);
 	emit8(e, 0xc0 | (reg & 7) << 3 | (rm & 7));
+}
+
+/* ALU operation on registers: DST op= SRC. */
+static inline void emit_alu_rr(struct emit *e, bool w, unsigned alu, unsigned dst, unsigned src)
+{
+	emit_rr(e, w, alu << 3 | 1, src, dst);
+}
+
+static inline void emit_shift_ri(struct emit *e, bool w, unsigned shift, unsigned reg, unsigned by)
+{
+	emit_rr(e, w, 0xc1, shift, reg);
+	emit8(e, by);
+}
+
+/* test reg, imm. */
+static inline void emit_test_ri(struct emit *e, bool w, unsigned reg, uint32_t imm)
+{
+	emit_rr(e, w, 0xf7, 0, reg);
+	emit32(e, imm);
+}
+
+/* rorx dst, src, by: a rotation of 64 bits that leaves the flags alone. */
+static inline void emit_rorx(struct emit *e, unsigned dst, unsigned src, unsigned by)
+{
+	emit8(e, 0xc4);
+	emit8(e, (dst & 8 ? 0 : 0x80) | 0x40 | (src & 8 ? 0 : 0x20) | 3);
+	emit8(e, 0xfb);
+	emit8(e, 0xf0);
+	emit8(e, 0xc0 | (dst & 7) << 3 | (src & 7));
+	emit8(e, by);
 }
 
 static inline void emit_mov_rr(struct emit *e, unsigned dst, unsigned src) { emit_rr(e, true, 0x89, src, dst); }
@@ -71,6 +104,47 @@ static inline void emit_load(struct emit *e, unsigned reg, uint32_t off) { emit_
 static inline void emit_store(struct emit *e, unsigned reg, uint32_t off) { emit_gs(e, true, 0x89, reg, off); }
 static inline void emit_load32(struct emit *e, unsigned reg, uint32_t off) { emit_gs(e, false, 0x8b, reg, off); }
 static inline void emit_store32(struct emit *e, unsigned reg, uint32_t off) { emit_gs(e, false, 0x89, reg, off); }
+
+/* 0F OP reg, gs:[disp]. */
+static inline void emit_gs_0f(struct emit *e, unsigned op, unsigned reg, uint32_t disp)
+{
+	emit8(e, 0x65);
+	emit_rex(e, false, reg, 0, 0);
+	emit8(e, 0x0f);
+	emit8(e, op);
+	emit8(e, (reg & 7) << 3 | 4);
+	emit8(e, 0x25);
+	emit32(e, disp);
+}
+
+/* Zero-extended from memory, and the low half stored. */
+static inline void emit_load8(struct emit *e, unsigned reg, uint32_t off) { emit_gs_0f(e, 0xb6, reg, off); }
+static inline void emit_load16(struct emit *e, unsigned reg, uint32_t off) { emit_gs_0f(e, 0xb7, reg, off); }
+static inline void emit_store16(struct emit *e, unsigned reg, uint32_t off)
+{
+	emit8(e, 0x66);
+	emit_gs(e, false, 0x89, reg, off);
+}
+
+/* byte gs:[off] = V, and compare with it. */
+static inline void emit_store8_imm(struct emit *e, uint32_t off, unsigned v)
+{
+	emit_gs(e, false, 0xc6, 0, off);
+	emit8(e, v);
+}
+
+static inline void emit_cmp8_imm(struct emit *e, uint32_t off, unsigned v)
+{
+	emit_gs(e, false, 0x80, EMIT_CMP, off);
+	emit8(e, v);
+}
+
+/* test dword gs:[off], imm. */
+static inline void emit_test_gs_i(struct emit *e, uint32_t off, uint32_t imm)
+{
+	emit_gs(e, false, 0xf7, 0, off);
+	emit32(e, imm);
+}
 
 /* dword gs:[off] = V. */
 static inline void emit_store32_imm(struct emit *e, uint32_t off, uint32_t v)

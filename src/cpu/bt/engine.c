@@ -114,6 +114,8 @@ static void bt_undo_indirect(struct bt_cpu *b)
 	const struct iop *op = take_over(b, bt_arena_at(b->cache, b->site));
 	const struct x86_insn *x = &op->x;
 
+	if (x->op == X86_OP_SYSCALL || x->op == X86_OP_SYSRET)
+		return;         /* they do not look at it: the fault is the target's */
 	if (x->op == X86_OP_RET)
 		c->s.gpr[X86_RSP] -= 8 + (x->n_opnds ? (uint64_t)x->imm : 0);
 	else if (x->op == X86_OP_CALL)

@@ -43,6 +43,9 @@ static bool group_access(const struct tr_insn *i, struct tr_access *a)
 	case BT_RET:
 		*a = (struct tr_access){ RSP, false, 0, 8 };
 		return true;
+	case BT_SYSTEM:
+		*a = (struct tr_access){ RSP, x->op == X86_OP_PUSHF, x->op == X86_OP_PUSHF ? -8 : 0, 8 };
+		return x->op == X86_OP_PUSHF || x->op == X86_OP_POPF;
 	default:
 		return false;
 	}
@@ -70,9 +73,9 @@ static bool group_step(const struct tr_insn *i, unsigned base, int32_t *by)
 	int32_t imm = (int32_t)x->imm;
 
 	*by = 0;
-	if (base == RSP && i->fx.kind == BT_PUSH)
+	if (base == RSP && (i->fx.kind == BT_PUSH || x->op == X86_OP_PUSHF))
 		*by = -8;
-	else if (base == RSP && i->fx.kind == BT_POP)
+	else if (base == RSP && ((i->fx.kind == BT_POP && x->opnd[0].reg != RSP) || x->op == X86_OP_POPF))
 		*by = 8;
 	else if (!((i->fx.writes | implicit_writes(i)) >> base & 1))
 		*by = 0;

@@ -40,13 +40,8 @@ void tr_translate(struct tr *t, struct tr_cold *c, unsigned s1, unsigned s2, uns
 			 (uint32_t)(sizeof(t->b->i.inl[0]) * priv + sizeof(t->b->i.inl[0][0]) * (is_write ? ICPU_WRITE : ICPU_READ));
 	struct emit *e = &t->e;
 
-	/* rorx s2, s1, 8: S2 = (page << 4), an index of entries of 16 bytes */
-	emit8(e, 0xc4);
-	emit8(e, (s2 & 8 ? 0 : 0x80) | 0x40 | (s1 & 8 ? 0 : 0x20) | 3);
-	emit8(e, 0xfb);
-	emit8(e, 0xf0);
-	emit8(e, 0xc0 | (s2 & 7) << 3 | (s1 & 7));
-	emit8(e, 8);
+	/* S2 = (page << 4), an index of entries of 16 bytes */
+	emit_rorx(e, s2, s1, 8);
 	emit_alu_ri(e, false, EMIT_AND, s2, (ICPU_TLB_SIZE - 1) << 4);
 	emit_gs_base(e, true, 0x2b, s1, s2, table + (uint32_t)offsetof(struct itlb_inline, tag));
 	if (is_aligned) {

@@ -63,7 +63,8 @@ static void tr_decode(struct tr *t, uint64_t va)
 		i->va = va + at;
 		i->bytes = t->code + at;
 		bt_effects(&i->fx, &i->x, t->key);
-		if (t->b->i.missing >> i->x.row->feature & 1)           /* the host would not know it either */
+		if (t->b->i.missing >> i->x.row->feature & 1 ||         /* the host would not know it either */
+		    !bt_system_is_offered(t->b, &i->x))
 			i->fx = call_out;
 		if ((i->fx.kind == BT_JMP || i->fx.kind == BT_CALL || i->fx.kind == BT_JCC) && !is_canonical(tr_branch_target(i)))
 			i->fx = call_out;
@@ -73,6 +74,9 @@ static void tr_decode(struct tr *t, uint64_t va)
 		if (tr_ends_fragment(i))
 			break;
 	}
+	/* Interrupts are looked for between fragments, and not after STI. */
+	if (t->n && t->insn[t->n - 1].x.op == X86_OP_STI)
+		t->insn[t->n - 1].fx = call_out;
 	if (!t->n && r == X86_DECODE_SHORT) {
 		t->insn[0] = (struct tr_insn){ .va = va, .bytes = t->code, .fx = call_out };
 		t->is_crossing = true;
@@ -119,6 +123,8 @@ static void tr_one(struct tr *t, const struct tr_insn *i)
 	case BT_DIV: i->x.op == X86_OP_DIV ? tr_div(t, i) : tr_idiv(t, i); break;
 	case BT_X87: tr_x87(t, i); break;
 	case BT_LOAD_CONTROL: tr_load_control(t, i); break;
+	case BT_SYSTEM: tr_system(t, i); break;
+	case BT_SYSTEM_END: tr_system_end(t, i); break;
 	case BT_JCC: tr_jcc(t, i); break;
 	case BT_JMP: tr_boundary(t); tr_link(t, i, emit_jmp(&t->e, NULL), tr_branch_target(i)); break;
 	case BT_CALL: tr_call(t, i); break;
@@ -134,7 +140,7 @@ static void tr_head(struct tr *t)
 {
 	struct bt_frag *f = t->frag;
 	struct emit *e = &t->e;
-	unsigned priv = t->key & BT_KEY_USER ? ICPU_USER : ICPU_SUPER, slot = f->va >> 12 & (ICPU_TLB_SIZE - 1);
+	unsigned priv = t->key & BT_KEY_PRIV, slot = f->va >> 12 & (ICPU_TLB_SIZE - 1);
 	uint32_t tag = (uint32_t)offsetof(struct bt_cpu, i.inl) +
 		       (uint32_t)(((priv * ICPU_N_ACCESS + ICPU_EXEC) * ICPU_TLB_SIZE + slot) * sizeof(struct itlb_inline));
 

@@ -5,8 +5,6 @@
 
 #include <sched.h>
 
-enum { PAUSES_PER_YIELD = 16 };
-
 static void iop_flag(struct icpu *c, const struct iop *op)
 {
 	switch (op->x.op) {
@@ -29,7 +27,7 @@ static void iop_nop(struct icpu *c, const struct iop *op)
 static void iop_pause(struct icpu *c, const struct iop *op)
 {
 	(void)op;
-	if (++c->pauses % PAUSES_PER_YIELD == 0)
+	if (++c->pauses % ICPU_PAUSES_PER_YIELD == 0)
 		sched_yield();
 }
 

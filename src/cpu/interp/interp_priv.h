@@ -116,7 +116,7 @@ struct iblock_jump {
 	struct iblock *b;
 };
 
-enum { ICPU_JUMPS = 1 << 12 };
+enum { ICPU_JUMPS = 1 << 12, ICPU_PAUSES_PER_YIELD = 16 };
 
 struct icpu {
 	struct x86_state s;
@@ -164,7 +164,7 @@ struct icpu {
 	uint8_t watch_hits;             /* data breakpoints (DR6 bits) that this instruction met */
 	bool is_traced;                 /* a single-step trap is due after this instruction */
 	uint64_t dr_seen[5];            /* DR0..DR3, DR7 that is_*watched were computed from */
-	unsigned pauses;
+	unsigned pauses;                /* executed; a power of two of them gives the host processor away */
 	struct iblock_jump jump[ICPU_JUMPS];
 	struct itlb_inline inl[ICPU_N_PRIV][ICPU_N_ACCESS][ICPU_TLB_SIZE];
 };

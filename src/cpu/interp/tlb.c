@@ -250,10 +250,15 @@ static struct itlb_inline *tlb_inline(struct icpu *c, const struct itlb_entry *e
 
 static void tlb_inline_drop(struct icpu *c, const struct itlb_entry *e)
 {
-	uint64_t slot = (uint64_t)(e - &c->tlb[0][0][0]) & (ICPU_TLB_SIZE - 1);
+	uint64_t n = (uint64_t)(e - &c->tlb[0][0][0]), slot = n % ICPU_TLB_SIZE;
+	unsigned acc = n / ICPU_TLB_SIZE % ICPU_N_ACCESS, priv = (unsigned)(n / ICPU_TLB_SIZE / ICPU_N_ACCESS);
 
-	if (c->has_inline)
-		tlb_inline(c, e)->tag = (slot ^ 1) << 12;
+	if (!c->has_inline)
+		return;
+	tlb_inline(c, e)->tag = (slot ^ 1) << 12;
+	/* For execution there is one TLB entry whatever EFLAGS.AC, but two numbers of code. */
+	if (acc == ICPU_EXEC && priv < ICPU_SUPER_AC)
+		c->inl[priv | ICPU_SUPER_AC][ICPU_EXEC][slot].tag = (slot ^ 1) << 12;
 }
 
 static void tlb_drop(struct icpu *c, struct itlb_entry *e)
