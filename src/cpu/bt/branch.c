@@ -31,7 +31,7 @@ void tr_crossing(struct tr *t, const struct tr_insn *i)
 {
 	tr_call_out(t, i);
 	emit_load(&t->e, R10, (uint32_t)offsetof(struct bt_cpu, i.s.rip));
-	tr_indirect(t);
+	tr_indirect(t, t->key);
 }
 
 /* Store the return address at [S1 + OFF], a host address; RSP follows. */

@@ -228,6 +228,7 @@ enum bt_kind {
 	BT_X87,                 /* copied, with FIP, FOP and FDP to note */
 	BT_LOAD_CONTROL,        /* LDMXCSR, FLDCW */
 	BT_SYSTEM,              /* system.c */
+	BT_STRING, BT_BIT_STRING,       /* string.c */
 	BT_JCC,
 	/* These end a fragment. */
 	BT_JMP, BT_CALL, BT_RET, BT_JMP_IND, BT_CALL_IND,
@@ -269,5 +270,11 @@ enum bt_kind bt_system_kind(const struct x86_insn *x, unsigned key);
 void bt_system_effects(struct bt_effects *fx, const struct x86_insn *x);
 /* False: the machine does not announce it, or cannot be asked by code. */
 bool bt_system_is_offered(const struct bt_cpu *b, const struct x86_insn *x);
+
+/* --- string.c ---------------------------------------------------------------------------------------- */
+
+/* BT_STRING, BT_BIT_STRING or BT_CALL_OUT; what a BT_STRING reads and writes. */
+enum bt_kind bt_string_kind(const struct x86_insn *x);
+void bt_string_effects(struct bt_effects *fx, const struct x86_insn *x);
 
 #endif

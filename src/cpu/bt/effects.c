@@ -62,11 +62,12 @@ static bool has_plain_operands(const struct x86_insn *x)
 static enum bt_kind kind_of(const struct x86_insn *x, unsigned key)
 {
 	bool is_mem = x->opnd[0].kind == X86_O_MEM, is_rel = x->opnd[0].kind == X86_O_REL;
+	enum bt_kind special = bt_system_kind(x, key);
 
-	enum bt_kind system = bt_system_kind(x, key);
-
-	if (system != BT_CALL_OUT)
-		return system;
+	if (special == BT_CALL_OUT)
+		special = bt_string_kind(x);
+	if (special != BT_CALL_OUT)
+		return special;
 	if (x->row->map >= X86_MAP_VEX_0F)
 		return has_plain_operands(x) ? bt_vex_kind(x, key) : BT_CALL_OUT;
 	switch (x->op) {
@@ -166,13 +167,16 @@ void bt_effects(struct bt_effects *fx, const struct x86_insn *x, unsigned key)
 	case BT_CALL_OUT:
 		*fx = (struct bt_effects){ .kind = BT_CALL_OUT, .fl_reads = X86_FLAGS_ARITH };
 		break;
-	case BT_COPY: case BT_X87: case BT_LOAD_CONTROL:
+	case BT_COPY: case BT_X87: case BT_LOAD_CONTROL: case BT_BIT_STRING:
 		fx->fl_reads = x->row->flags_read & X86_FLAGS_ARITH;
 		fx->fl_writes = (x->row->flags_written | x->row->flags_undefined) & X86_FLAGS_ARITH;
 		fx->fl_kills = flags_killed(x);
 		break;
 	case BT_SYSTEM: case BT_SYSTEM_END:
 		bt_system_effects(fx, x);
+		break;
+	case BT_STRING:
+		bt_string_effects(fx, x);
 		break;
 	case BT_DIV:                                    /* some it changes, some it keeps */
 		fx->fl_writes = X86_FLAGS_ARITH;

@@ -126,13 +126,7 @@ static inline void emit_store16(struct emit *e, unsigned reg, uint32_t off)
 	emit_gs(e, false, 0x89, reg, off);
 }
 
-/* byte gs:[off] = V, and compare with it. */
-static inline void emit_store8_imm(struct emit *e, uint32_t off, unsigned v)
-{
-	emit_gs(e, false, 0xc6, 0, off);
-	emit8(e, v);
-}
-
+/* cmp byte gs:[off], V. */
 static inline void emit_cmp8_imm(struct emit *e, uint32_t off, unsigned v)
 {
 	emit_gs(e, false, 0x80, EMIT_CMP, off);

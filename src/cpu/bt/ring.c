@@ -44,7 +44,7 @@ static struct tr_cold *ring_begin(struct tr *t, const struct tr_insn *i)
 
 static void ring_go(struct tr *t, const struct tr_cold *c, unsigned cpl)
 {
-	emit_store8_imm(&t->e, BT_OFF(i.cpl), cpl);
+	emit_set_byte(&t->e, BT_OFF(i.cpl), cpl);
 	emit_store32_imm(&t->e, BT_OFF(site), bt_arena_off(t->k, c->site));
 	tr_indirect(t, cpl ? t->key | BT_KEY_USER : t->key & ~(unsigned)BT_KEY_USER);
 }

@@ -21,7 +21,7 @@ enum bt_kind bt_system_kind(const struct x86_insn *x, unsigned key)
 	case X86_OP_RDFSBASE: case X86_OP_RDGSBASE: case X86_OP_WRFSBASE: case X86_OP_WRGSBASE:
 		return BT_SYSTEM;
 	case X86_OP_MOV:
-		return o[1].kind == X86_O_SREG && o[0].kind == X86_O_REG && o[0].size >= 4 ? BT_SYSTEM : BT_CALL_OUT;
+		return o[1].kind == X86_O_SREG && o[0].kind == X86_O_REG ? BT_SYSTEM : BT_CALL_OUT;
 	case X86_OP_MOV_CR:
 		if (is_user)
 			return BT_CALL_OUT;
@@ -294,10 +294,17 @@ static void system_move(struct tr *t, const struct tr_insn *i)
 	const struct x86_opnd *o = i->x.opnd;
 
 	tr_need(t, i->fx.reads);
-	if (o[1].kind == X86_O_SREG)
-		emit_load16(&t->e, o[0].reg, BT_OFF(i.s.seg) + (uint32_t)sizeof(struct x86_seg) * o[1].reg +
-			    (uint32_t)offsetof(struct x86_seg, sel));
-	else if (o[1].kind == X86_O_CREG)
+	if (o[1].kind == X86_O_SREG) {
+		uint32_t sel = BT_OFF(i.s.seg) + (uint32_t)sizeof(struct x86_seg) * o[1].reg +
+			       (uint32_t)offsetof(struct x86_seg, sel);
+
+		if (o[0].size == 2) {                   /* the upper half stays */
+			emit8(&t->e, 0x66);
+			emit_gs(&t->e, false, 0x8b, o[0].reg, sel);
+		} else {
+			emit_load16(&t->e, o[0].reg, sel);
+		}
+	} else if (o[1].kind == X86_O_CREG)
 		emit_load(&t->e, o[0].reg, cr[o[1].reg]);
 	else
 		emit_store(&t->e, o[1].reg, BT_OFF(i.s.cr2));

@@ -124,6 +124,8 @@ static void tr_one(struct tr *t, const struct tr_insn *i)
 	case BT_X87: tr_x87(t, i); break;
 	case BT_LOAD_CONTROL: tr_load_control(t, i); break;
 	case BT_SYSTEM: tr_system(t, i); break;
+	case BT_STRING: tr_string(t, i); break;
+	case BT_BIT_STRING: tr_bit_string(t, i); break;
 	case BT_SYSTEM_END: tr_system_end(t, i); break;
 	case BT_JCC: tr_jcc(t, i); break;
 	case BT_JMP: tr_boundary(t); tr_link(t, i, emit_jmp(&t->e, NULL), tr_branch_target(i)); break;

@@ -177,6 +177,11 @@ void tr_system_end(struct tr *t, const struct tr_insn *i);
 void tr_x87(struct tr *t, const struct tr_insn *i);
 void tr_load_control(struct tr *t, const struct tr_insn *i);
 
+/* --- string.c ---------------------------------------------------------------------------------- */
+
+void tr_string(struct tr *t, const struct tr_insn *i);
+void tr_bit_string(struct tr *t, const struct tr_insn *i);
+
 /* --- vex.c ------------------------------------------------------------------------------------- */
 
 /* Before and after I, keep ymm_host. Flags stay. */

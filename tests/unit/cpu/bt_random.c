@@ -9,7 +9,7 @@
 #include "cpu/x86/cpuid.h"
 #include "test.h"
 
-enum { N_PROGRAMS = 4000, N_PIECES = 40, CODE_MAX = 1400 };
+enum { N_PROGRAMS = 4000, N_PIECES = 40, CODE_MAX = 2000 };
 
 /* What a program has most of. */
 enum style { STYLE_INTEGER, STYLE_VEX, STYLE_FP, STYLE_MIXED, N_STYLES };
@@ -278,6 +278,108 @@ static void put_stack(struct prog *p)
 	}
 }
 
+/* lea reg, [rbx + disp]. */
+static void put_pointer(struct prog *p, unsigned reg)
+{
+	put(p, 0x48); put(p, 0x8d); put(p, 0x83 | reg << 3);
+	put32(p, rnd(p, 12) ? rnd(p, 0xe00) : 0xfc0 + rnd(p, 64));
+}
+
+/* A string instruction of any size, repeated or not, short or beyond the page, seldom downwards. */
+static void put_string(struct prog *p)
+{
+	static const uint8_t ops[] = { 0xa4, 0xa5, 0xa6, 0xa7, 0xaa, 0xab, 0xac, 0xad, 0xae, 0xaf };
+	bool is_down = !rnd(p, 8);
+	unsigned rep = rnd(p, 3), size = rnd(p, 4);
+
+	put_pointer(p, 6);
+	put_pointer(p, 7);
+	put(p, 0xb9);                   /* mov ecx, imm32 */
+	put32(p, rnd(p, 10) ? rnd(p, 24) : rnd(p, 2000));
+	if (is_down)
+		put(p, 0xfd);
+	if (!rnd(p, 8))
+		put(p, 0x3e);
+	if (size == 0)
+		put(p, 0x66);
+	if (rep)
+		put(p, 0xf1 + rep);
+	if (size == 1)
+		put(p, 0x48);
+	put(p, ops[rnd(p, sizeof(ops))]);
+	if (is_down)
+		put(p, 0xfc);
+}
+
+/* and r, 0x3fff; sometimes neg r; bt, bts, btr or btc [rbx + disp], r. */
+static void put_bit_string(struct prog *p)
+{
+	unsigned r = any_reg(p), op = rnd(p, 4), size = rnd(p, 3);
+
+	put(p, 0x40 | r >> 3); put(p, 0x81); put(p, 0xe0 | (r & 7)); put32(p, 0x3fff);
+	if (!rnd(p, 4)) {
+		put(p, 0x48 | r >> 3); put(p, 0xf7); put(p, 0xd8 | (r & 7));
+	}
+	if (op && !rnd(p, 3))
+		put(p, 0xf0);
+	if (!size)
+		put(p, 0x66);
+	put(p, 0x40 | (size == 2) << 3 | (r & 8) >> 1);
+	put(p, 0x0f); put(p, 0xa3 + 8 * op);
+	put(p, 0x83 | (r & 7) << 3);
+	put32(p, 0x800 + rnd(p, 64));
+}
+
+static void put_system(struct prog *p)
+{
+	unsigned r = any_reg(p);
+
+	switch (rnd(p, 12)) {
+	case 0: put(p, 0xfb); break;                            /* sti */
+	case 1: put(p, 0xfa); break;                            /* cli */
+	case 2: put(p, 0x9c); put_integer(p); put(p, 0x9d); break;      /* pushf; ...; popf */
+	case 3: put(p, 0x68); put32(p, rnd(p, 4) ? (rnd(p, 0x1000) & 0x8d5) | 2 : rnd(p, 0x10000) & ~0x100u);
+		put(p, 0x9d); put(p, 0xfc);                     /* push imm; popf; cld; pushf; pop r */
+		put(p, 0x9c); put(p, 0x40 | r >> 3); put(p, 0x58 | (r & 7));
+		break;
+	case 4: put(p, 0x0f); put(p, 0x01); put(p, 0xf8); break;        /* swapgs */
+	case 5: case 6: {                                       /* mov r, sreg */
+		unsigned size = rnd(p, 3);
+
+		if (!size)
+			put(p, 0x66);
+		put(p, 0x40 | (size == 2) << 3 | r >> 3); put(p, 0x8c); put(p, 0xc0 | rnd(p, 6) << 3 | (r & 7));
+		break;
+	}
+	case 7: {                                               /* mov r, cr; mov cr2, r */
+		static const uint8_t cr[] = { 0, 2, 3, 4 };
+
+		put(p, 0x40 | r >> 3); put(p, 0x0f);
+		bool is_write = !rnd(p, 3);
+
+		put(p, is_write ? 0x22 : 0x20);
+		put(p, 0xc0 | (is_write ? 2u : cr[rnd(p, 4)]) << 3 | (r & 7));
+		break;
+	}
+	case 8: case 9: {                                       /* rdfsbase, rdgsbase, wrgsbase; rdpid */
+		unsigned op = rnd(p, 4);
+
+		put(p, 0xf3); put(p, 0x40 | rnd(p, 2) << 3 | r >> 3); put(p, 0x0f);
+		put(p, op == 3 ? 0xc7 : 0xae);
+		put(p, (op == 3 ? 0xf8 : op == 2 ? 0xd8 : 0xc0 + 8 * op) | (r & 7));
+		break;
+	}
+	case 10: put(p, 0xf3); put(p, 0x90); break;             /* pause */
+	default:                                                /* lea r, [rsp - 16]; push r; pop rsp; push r; pop r */
+		put(p, 0x48 | (r & 8) >> 1); put(p, 0x8d); put(p, 0x44 | (r & 7) << 3); put(p, 0x24); put(p, 0xf0);
+		put(p, 0x40 | r >> 3); put(p, 0x50 | (r & 7));
+		put(p, 0x5c);
+		put(p, 0x40 | r >> 3); put(p, 0x50 | (r & 7));
+		put(p, 0x40 | r >> 3); put(p, 0x58 | (r & 7));
+		break;
+	}
+}
+
 static void put_small(struct prog *p)
 {
 	static const uint8_t ops[] = { 0xf5, 0xf8, 0xf9, 0x9f, 0x9e, 0xfc, 0x98, 0x99, 0x90 };
@@ -303,7 +405,10 @@ static void put_piece(struct prog *p)
 		put_style(p);
 		return;
 	}
-	switch (rnd(p, 12)) {
+	switch (rnd(p, 15)) {
+	case 12: put_string(p); break;
+	case 13: put_bit_string(p); break;
+	case 14: put_system(p); break;
 	case 0: put_small(p); break;
 	case 1: put_stack(p); break;
 	case 2: case 3: put_unary(p); break;
@@ -363,6 +468,11 @@ static void run_prog(struct rig *r, const struct prog *p)
 	c->s.gpr[X86_RSP] = RIG_STACK + 0x800;
 	c->s.gpr[X86_R15] = 3;
 	c->s.rflags = X86_FLAGS_FIXED;
+	c->s.cr2 = 0;
+	c->s.cr4 |= X86_CR4_FSGSBASE;
+	c->s.seg[X86_GS].base = p->seed;
+	c->s.kernel_gs_base = 0x1234;
+	c->s.tsc_aux = 0x56789abcdefull;
 	c->s.mp_state = X86_MP_RUNNABLE;
 	uint8_t *data = gmem_ptr(r->mem, RIG_DATA, 4096);
 
@@ -377,6 +487,7 @@ static void run_prog(struct rig *r, const struct prog *p)
 	init_fx(c->s.xsave);
 	/* Halted, or a triple fault: there is no IDT. A kick is ready for the former. */
 	r->engine->ops->set_state(r->v, &c->s, NULL);
+	c->intr_maybe = false;          /* nobody asks for interrupts here: IF may rise without a look */
 	for (unsigned i = 0; i < 100000 && c->s.mp_state == X86_MP_RUNNABLE; i++) {
 		struct icpu_event ev;
 
@@ -425,6 +536,9 @@ static void compare(struct rig *a, struct rig *b, const struct prog *p)
 	/* At a fault, flags that nobody reads any more may be older ones. */
 	if (has_halted)
 		CHECK_EQ(y->rflags, x->rflags);
+	CHECK_EQ(y->cr2, x->cr2);
+	CHECK_EQ(y->seg[X86_GS].base, x->seg[X86_GS].base);
+	CHECK_EQ(y->kernel_gs_base, x->kernel_gs_base);
 	CHECK_EQ(memcmp(x->xsave, y->xsave, 416), 0);
 	CHECK_EQ(memcmp(x->xsave + X86_XS_AVX, y->xsave + X86_XS_AVX, 256), 0);
 	compare_page(a, b, p, RIG_DATA);
