@@ -17,6 +17,7 @@ void tr_indirect(struct tr *t, unsigned key)
 {
 	struct emit *e = &t->e;
 
+	bt_indirect_need(t->b, key);
 	emit_rr(e, false, 0x89, R10, R11);              /* mov r11d, r10d */
 	emit_alu_ri(e, false, EMIT_AND, R11, (1 << BT_IND_BITS) - 1);
 	emit8(e, 0x65);                                 /* jmp gs:[r11 * 8 + table] */
@@ -37,16 +38,16 @@ void tr_crossing(struct tr *t, const struct tr_insn *i)
 /* Store the return address at [S1 + OFF], a host address; RSP follows. */
 static void tr_push_return(struct tr *t, const struct tr_insn *i, unsigned s1, int32_t off, unsigned s2)
 {
-	uint64_t ret = i->va + i->x.len;
+	uint64_t ret = tr_next(t, i);
 
-	if ((uint64_t)(int32_t)ret == ret) {
-		emit_mem(&t->e, true, 0xc7, 0, s1, EMIT_NONE, 0, off);
+	if (t->word == 4 || (uint64_t)(int32_t)ret == ret) {
+		emit_mem(&t->e, t->word == 8, 0xc7, 0, s1, EMIT_NONE, 0, off);
 		emit32(&t->e, (uint32_t)ret);
 	} else {
 		emit_mov_ri(&t->e, s2, ret);
 		emit_mem(&t->e, true, 0x89, s2, s1, EMIT_NONE, 0, off);
 	}
-	emit_lea(&t->e, true, RSP, RSP, EMIT_NONE, 0, -8);
+	tr_move_sp(t, RSP, -(int32_t)t->word);
 }
 
 void tr_call(struct tr *t, const struct tr_insn *i)
@@ -61,8 +62,8 @@ void tr_call(struct tr *t, const struct tr_insn *i)
 	tr_give_flags(t, i, R11);
 	struct tr_cold *c = tr_cold_new(t, i);
 
-	emit_lea(&t->e, true, R10, RSP, EMIT_NONE, 0, -8);
-	tr_translate(t, c, R10, R11, 8, true, false);
+	emit_lea(&t->e, t->word == 8, R10, RSP, EMIT_NONE, 0, -(int32_t)t->word);
+	tr_translate(t, c, R10, R11, t->word, true, false);
 	tr_push_return(t, i, R10, 0, R11);
 	tr_link(t, i, emit_jmp(&t->e, NULL), tr_branch_target(i));
 }
@@ -82,17 +83,17 @@ void tr_ret(struct tr *t, const struct tr_insn *i)
 	if (i->group) {
 		tr_save_flags(t, i->group->host ^ R10 ^ R11);
 		s = tr_site(t, i);
-		emit_mem(&t->e, true, 0x8b, R10, i->group->host, EMIT_NONE, 0, i->off);
+		emit_mem(&t->e, t->word == 8, 0x8b, R10, i->group->host, EMIT_NONE, 0, i->off);
 	} else {
 		tr_give_flags(t, i, R11);
 		struct tr_cold *c = tr_cold_new(t, i);
 
 		s = c->site;
 		emit_mov_rr(&t->e, R10, RSP);
-		tr_translate(t, c, R10, R11, 8, false, false);
-		emit_mem(&t->e, true, 0x8b, R10, R10, EMIT_NONE, 0, 0);
+		tr_translate(t, c, R10, R11, t->word, false, false);
+		emit_mem(&t->e, t->word == 8, 0x8b, R10, R10, EMIT_NONE, 0, 0);
 	}
-	emit_lea(&t->e, true, RSP, RSP, EMIT_NONE, 0, 8 + (i->x.n_opnds ? (int32_t)i->x.imm : 0));
+	tr_move_sp(t, RSP, (int32_t)t->word + (i->x.n_opnds ? (int32_t)i->x.imm : 0));
 	tr_note_site(t, s);
 	tr_indirect(t, t->key);
 }
@@ -114,15 +115,15 @@ void tr_jump_indirect(struct tr *t, const struct tr_insn *i)
 
 	if (o->kind == X86_O_MEM) {
 		tr_address(t, i, s1);
-		tr_translate(t, c, s1, s2, 8, false, false);
-		emit_mem(&t->e, true, 0x8b, to, s1, EMIT_NONE, 0, 0);
+		tr_translate(t, c, s1, s2, t->word, false, false);
+		emit_mem(&t->e, t->word == 8, 0x8b, to, s1, EMIT_NONE, 0, 0);
 	}
 	if (is_call) {
-		emit_lea(&t->e, true, s1, RSP, EMIT_NONE, 0, -8);
-		tr_translate(t, c, s1, s2, 8, true, false);
+		emit_lea(&t->e, t->word == 8, s1, RSP, EMIT_NONE, 0, -(int32_t)t->word);
+		tr_translate(t, c, s1, s2, t->word, true, false);
 		tr_push_return(t, i, s1, 0, s2);
 		if (o->kind != X86_O_MEM && to == RSP)  /* the value before the push */
-			emit_lea(&t->e, true, s1, RSP, EMIT_NONE, 0, 8), to = s1;
+			emit_lea(&t->e, t->word == 8, s1, RSP, EMIT_NONE, 0, (int32_t)t->word), to = s1;
 	}
 	/* R10 gets the target and keeps its guest value in memory; what it displaces is loaded after. */
 	if (!(t->in_mem >> R10 & 1))

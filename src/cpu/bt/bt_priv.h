@@ -33,7 +33,11 @@ enum bt_key {
 	 * exception. Each has all before it. */
 	BT_KEY_FP = 3 << 2,
 	BT_KEY_SSE = 1 << 2, BT_KEY_X87 = 2 << 2 /* and MMX */, BT_KEY_AVX = 3 << 2,
-	BT_N_KEYS = 16,
+	/* 32-bit code, with CS, SS, DS and ES flat: base 0, the whole 4 GiB. FS or GS may be used too, whatever
+	 * its base. */
+	BT_KEY_32 = 1 << 4, BT_KEY_FS = 1 << 5, BT_KEY_GS = 1 << 6,
+	BT_N_KEYS = 1 << 7,
+	BT_NO_KEY = BT_N_KEYS,          /* what runs now cannot be translated */
 };
 
 /* What code counts on finding in the host: vector registers, ymm_host up, x87 registers. The latter two
@@ -127,10 +131,11 @@ struct bt_cpu {
 	uint32_t x87_note;              /* arena offset of struct bt_x87_note: what FIP and FOP are to be; or 0 */
 	uint32_t control;               /* an MXCSR or FCW on its way to the host */
 	uint8_t exit_indirect;          /* left through an empty slot of ind[] */
-	const uint8_t *ind[BT_N_KEYS][1 << BT_IND_BITS];
+	const uint8_t *ind[BT_N_KEYS][1 << BT_IND_BITS];        /* filled in for those that are used */
 	/* not seen by code */
 	struct bt_cache *cache;
 	struct bt_queue queue;
+	bool ind_used[BT_N_KEYS];
 	struct bt_frag *split;          /* crosses pages too often: to be translated without groups */
 	struct iop spare_op;            /* of a site, when the arena has no room for it */
 	uint8_t patience;               /* how often code is interpreted before it is translated */
@@ -181,11 +186,11 @@ void *bt_arena_alloc(struct bt_cache *k, size_t size);
 static inline bool bt_arena_has(const struct bt_cache *k, size_t size) { return k->arena_used + size + 16 <= BT_ARENA_BYTES; }
 /* Make sure that one more fragment fits, by dropping all of them if need be. */
 void bt_cache_reserve(struct bt_cpu *b);
-/* What a fragment has to depend on now. */
-unsigned bt_key_now(const struct icpu *c);
 /* The fragment at RIP, translated when it is new; NULL: the interpreter must do it. Faults. */
 struct bt_frag *bt_find(struct bt_cpu *b, uint64_t rip);
 void bt_link_make(struct bt_cache *k, struct bt_link *l, struct bt_frag *to);
+/* Code will jump through the table of KEY. */
+void bt_indirect_need(struct bt_cpu *b, unsigned key);
 void bt_indirect_set(struct bt_cpu *b, const struct bt_frag *f);
 /* Drop B->split and see to it that what takes its place has no groups. */
 void bt_split(struct bt_cpu *b);
@@ -194,6 +199,11 @@ void bt_code_changed(struct bt_cpu *b);
 /* struct gmem's notice of a store to a page with code, struct cpu_vm's of a new one. */
 void bt_code_written(void *vm, uint64_t page);
 void bt_page_flagged(struct icpu *c, uint64_t page);
+
+/* --- key.c ------------------------------------------------------------------------------------------------ */
+
+/* What a fragment has to depend on now, or BT_NO_KEY. */
+unsigned bt_key_now(const struct icpu *c);
 
 /* --- translate.c, thunk.c ------------------------------------------------------------------------ */
 

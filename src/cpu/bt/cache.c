@@ -47,17 +47,13 @@ static int cache_map(struct bt_cache *k, struct err *err)
 static void cache_clear(struct bt_cpu *b)
 {
 	struct bt_cache *k = b->cache;
-	const uint8_t *miss = k->rx + k->thunk.miss;
-
 	memset(k->frags, 0, sizeof(k->frags));
 	memset(k->by_va, 0, sizeof(k->by_va));
 	memset(k->by_page, 0, sizeof(k->by_page));
 	b->split = NULL;
 	k->arena_used = ARENA_FIRST;
 	k->e.p = k->code_start;
-	for (unsigned key = 0; key < BT_N_KEYS; key++)
-		for (unsigned i = 0; i < 1 << BT_IND_BITS; i++)
-			b->ind[key][i] = miss;
+	memset(b->ind_used, 0, sizeof(b->ind_used));
 	for (unsigned p = 0; p < ICPU_N_PRIV; p++)
 		for (unsigned i = 0; i < ICPU_TLB_SIZE; i++)
 			b->i.inl[p][ICPU_EXEC][i].tag = 0;
@@ -151,6 +147,17 @@ void bt_indirect_set(struct bt_cpu *b, const struct bt_frag *f)
 	b->ind[f->page->key][ind_index(f->va)] = b->cache->rx + f->ientry;
 }
 
+void bt_indirect_need(struct bt_cpu *b, unsigned key)
+{
+	const uint8_t *miss = b->cache->rx + b->cache->thunk.miss;
+
+	if (b->ind_used[key])
+		return;
+	for (unsigned i = 0; i < 1 << BT_IND_BITS; i++)
+		b->ind[key][i] = miss;
+	b->ind_used[key] = true;
+}
+
 static struct bt_frag **frag_bucket(struct bt_cache *k, uint64_t va, uint32_t id)
 {
 	return &k->frags[hash64(va ^ (uint64_t)id << 40) >> (64 - BT_HASH_BITS)];
@@ -210,22 +217,6 @@ static struct bt_page *page_get(struct bt_cpu *b, uint64_t va, uint64_t page, un
 	return p;
 }
 
-/* Floating point runs natively when it may run at all and cannot raise #XM or #MF. */
-unsigned bt_key_now(const struct icpu *c)
-{
-	uint32_t mxcsr, masks = 0x1f80;
-	uint16_t fcw;
-	bool is_on = !(c->s.cr0 & (X86_CR0_EM | X86_CR0_TS)) && (c->s.cr4 & X86_CR4_OSFXSR);
-
-	memcpy(&mxcsr, c->s.xsave + X86_FX_MXCSR, sizeof(mxcsr));
-	memcpy(&fcw, c->s.xsave + X86_FX_FCW, sizeof(fcw));
-	if (!is_on || (mxcsr & masks) != masks)
-		return icpu_priv(c);
-	if ((fcw & 0x3f) != 0x3f)
-		return icpu_priv(c) | BT_KEY_SSE;
-	return icpu_priv(c) | (c->s.cr4 & X86_CR4_OSXSAVE && (c->s.xcr0 & 6) == 6 ? BT_KEY_AVX : BT_KEY_X87);
-}
-
 static void check_canonical(struct icpu *c, uint64_t la)
 {
 	unsigned unused = c->s.cr4 & X86_CR4_LA57 ? 7 : 16;
@@ -252,10 +243,13 @@ struct bt_frag *bt_find(struct bt_cpu *b, uint64_t rip)
 	unsigned key = bt_key_now(c), priv = key & BT_KEY_PRIV;
 	struct itlb_inline *n = &c->inl[priv][ICPU_EXEC][rip >> 12 & (ICPU_TLB_SIZE - 1)];
 
+	if (key == BT_NO_KEY)
+		return NULL;
 	for (struct bt_frag *f = n->tag & 1 ? *frag_bucket(k, rip, (uint32_t)n->tag) : NULL; f; f = f->next_hash)
 		if (f->va == rip && f->page->id == n->tag && f->page->key == key)
 			return f;
-	check_canonical(c, rip);
+	if (!(key & BT_KEY_32))
+		check_canonical(c, rip);
 	const struct itlb_entry *e = icpu_exec_page(c, rip);
 
 	if (!e->host)

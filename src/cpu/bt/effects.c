@@ -39,6 +39,31 @@ static bool is_copied(const struct x86_insn *x)
 	}
 }
 
+/* Is X, of 32-bit code, like one of 64-bit code with other widths? */
+static bool is_plain_32(const struct x86_insn *x, unsigned key)
+{
+	bool has_mem = false;
+
+	for (unsigned i = 0; i < x->n_opnds; i++)
+		has_mem |= x->opnd[i].kind == X86_O_MEM || x->opnd[i].kind == X86_O_MOFFS;
+	if (!has_mem)
+		return true;
+	return x->adsize == 4 && (x->seg != X86_FS || key & BT_KEY_FS) && (x->seg != X86_GS || key & BT_KEY_GS);
+}
+
+/* Kinds that take their widths from the key. */
+static bool is_kind_of_32(enum bt_kind kind)
+{
+	switch (kind) {
+	case BT_COPY: case BT_NOTHING: case BT_LEA_RIP: case BT_PUSH: case BT_POP: case BT_LEAVE: case BT_CLEAR_RFLAG:
+	case BT_DIV: case BT_X87: case BT_LOAD_CONTROL:
+	case BT_JCC: case BT_JMP: case BT_CALL: case BT_RET: case BT_JMP_IND: case BT_CALL_IND:
+		return true;
+	default:
+		return false;
+	}
+}
+
 /* All operands are of kinds that a copied instruction can have. */
 static bool has_plain_operands(const struct x86_insn *x)
 {
@@ -48,7 +73,7 @@ static bool has_plain_operands(const struct x86_insn *x)
 		switch (o->kind) {
 		case X86_O_REG: case X86_O_IMM: case X86_O_IMM2: case X86_O_XMM: case X86_O_MMX: case X86_O_ST:
 			break;
-		case X86_O_MEM:
+		case X86_O_MEM: case X86_O_MOFFS:
 			if (x->op != X86_OP_LEA && (o->size == 0 || o->size > 32 || (o->size == 10 && !(x->row->flags & X86_R_X87))))
 				return false;
 			break;
@@ -63,6 +88,7 @@ static enum bt_kind kind_of(const struct x86_insn *x, unsigned key)
 {
 	bool is_mem = x->opnd[0].kind == X86_O_MEM, is_rel = x->opnd[0].kind == X86_O_REL;
 	enum bt_kind special = bt_system_kind(x, key);
+	unsigned word = key & BT_KEY_32 ? 4 : 8;
 
 	if (special == BT_CALL_OUT)
 		special = bt_string_kind(x);
@@ -74,14 +100,15 @@ static enum bt_kind kind_of(const struct x86_insn *x, unsigned key)
 	case X86_OP_NOP: case X86_OP_ENDBR: case X86_OP_PREFETCH:
 		return BT_NOTHING;
 	case X86_OP_LEA:
-		return x->base == X86_REG_RIP && x->opnd[0].size == 8 && x->adsize == 8 ? BT_LEA_RIP :
-		       x->base == X86_REG_RIP ? BT_CALL_OUT : BT_COPY;
+		if (x->base != X86_REG_RIP && (word == 8 || x->base != X86_NO_REG || x->index != X86_NO_REG))
+			return BT_COPY;
+		return x->opnd[0].size == word && x->adsize == word ? BT_LEA_RIP : BT_CALL_OUT;
 	case X86_OP_PUSH:
-		return x->opsize == 8 && (is_mem || is_reg_or_imm(&x->opnd[0])) ? BT_PUSH : BT_CALL_OUT;
+		return x->opsize == word && (is_mem || is_reg_or_imm(&x->opnd[0])) ? BT_PUSH : BT_CALL_OUT;
 	case X86_OP_POP:
-		return x->opsize == 8 && x->opnd[0].kind == X86_O_REG ? BT_POP : BT_CALL_OUT;
+		return x->opsize == word && x->opnd[0].kind == X86_O_REG ? BT_POP : BT_CALL_OUT;
 	case X86_OP_LEAVE:
-		return x->opsize == 8 ? BT_LEAVE : BT_CALL_OUT;
+		return x->opsize == word ? BT_LEAVE : BT_CALL_OUT;
 	case X86_OP_CLI:
 		return key & BT_KEY_USER ? BT_CALL_OUT : BT_CLEAR_RFLAG;
 	case X86_OP_CLD:
@@ -90,13 +117,13 @@ static enum bt_kind kind_of(const struct x86_insn *x, unsigned key)
 	case X86_OP_IDIV:
 		return x->opnd[0].size >= 4 ? BT_DIV : BT_CALL_OUT;
 	case X86_OP_JCC:
-		return BT_JCC;
+		return x->opsize == word ? BT_JCC : BT_CALL_OUT;
 	case X86_OP_JMP:
-		return is_rel ? BT_JMP : BT_JMP_IND;
+		return x->opsize != word ? BT_CALL_OUT : is_rel ? BT_JMP : BT_JMP_IND;
 	case X86_OP_CALL:
-		return is_rel ? BT_CALL : BT_CALL_IND;
+		return x->opsize != word ? BT_CALL_OUT : is_rel ? BT_CALL : BT_CALL_IND;
 	case X86_OP_RET:
-		return BT_RET;
+		return x->opsize == word ? BT_RET : BT_CALL_OUT;
 	default:
 		break;
 	}
@@ -140,7 +167,7 @@ static void add_operands(struct bt_effects *fx, const struct x86_insn *x)
 		uint32_t flags = x->row->flags;
 		bool is_dst = i == 0 && !(flags & X86_R_NO_WRITE);
 
-		if (o->kind == X86_O_MEM && x->op != X86_OP_LEA) {
+		if ((o->kind == X86_O_MEM || o->kind == X86_O_MOFFS) && x->op != X86_OP_LEA) {
 			fx->mem_size = o->size;
 			fx->mem_is_write = is_dst;
 		}
@@ -162,6 +189,8 @@ static void add_operands(struct bt_effects *fx, const struct x86_insn *x)
 void bt_effects(struct bt_effects *fx, const struct x86_insn *x, unsigned key)
 {
 	*fx = (struct bt_effects){ .kind = (uint8_t)kind_of(x, key) };
+	if (key & BT_KEY_32 && (!is_plain_32(x, key) || !is_kind_of_32(fx->kind)))
+		fx->kind = BT_CALL_OUT;
 	add_operands(fx, x);
 	switch (fx->kind) {
 	case BT_CALL_OUT:

@@ -54,7 +54,7 @@ static const struct iop *take_over(struct bt_cpu *b, struct bt_site *s)
 		return op;
 	struct x86_insn x;
 
-	x86_decode(&x, s->frag->bytes + s->off, s->len, X86_MODE_64);
+	x86_decode(&x, s->frag->bytes + s->off, s->len, s->frag->page->key & BT_KEY_32 ? X86_MODE_32 : X86_MODE_64);
 	s->op = op = bt_arena_has(b->cache, sizeof(*op)) ? bt_arena_alloc(b->cache, sizeof(*op)) : NULL;
 	if (!op)
 		op = &b->spare_op;
@@ -71,7 +71,7 @@ static const uint8_t *run_crossing(struct bt_cpu *b, const struct bt_site *s)
 	c->s.rip = s->frag->va;
 	icpu_run_insn(c);
 	flags_from_rflags(b);
-	if (atomic_load_explicit(&c->req, memory_order_relaxed) || c->mode != X86_MODE_64 || bt_key_now(c) != s->frag->page->key)
+	if (atomic_load_explicit(&c->req, memory_order_relaxed) || bt_key_now(c) != s->frag->page->key)
 		return NULL;
 	b->want_vec = s->vec;
 	return b->cache->rx + s->resume;
@@ -166,7 +166,7 @@ static void bt_execute(struct icpu *c)
 			bt_code_changed(b);
 		bool is_indirect = b->exit_indirect;
 		uint64_t n_flushes = b->cache->n_flushes;
-		struct bt_frag *f = c->mode == X86_MODE_64 ? bt_find(b, c->s.rip) : NULL;
+		struct bt_frag *f = bt_find(b, c->s.rip);
 
 		if (!f) {
 			icpu_run_block(c);
@@ -210,7 +210,7 @@ static void bt_execute_one(struct icpu *c)
 	if (c->code_maybe || atomic_load(&c->req) & ICPU_REQ_CODE)
 		bt_code_changed(b);
 	c->block = NULL;
-	f = c->mode == X86_MODE_64 ? bt_find(b, c->s.rip) : NULL;
+	f = bt_find(b, c->s.rip);
 	if (f)
 		bt_enter(b, f->body);
 	else

@@ -22,26 +22,26 @@ struct tr_access {
 };
 
 /* Can I's access be one of a group? */
-static bool group_access(const struct tr_insn *i, struct tr_access *a)
+static bool group_access(const struct tr *t, const struct tr_insn *i, struct tr_access *a)
 {
 	const struct x86_insn *x = &i->x;
 
 	switch (i->fx.kind) {
 	case BT_COPY:
-		if (!i->fx.mem_size || x->base > 15 || x->index != X86_NO_REG || x->seg >= X86_FS || x->adsize != 8 ||
+		if (!i->fx.mem_size || x->base > 15 || x->index != X86_NO_REG || x->seg >= X86_FS || x->adsize != t->word ||
 		    tr_has_high_byte(x) || (i->fx.mem_size >= 16 && (x->row->flags & X86_R_ALIGN16)))
 			return false;
 		*a = (struct tr_access){ x->base, i->fx.mem_is_write, (int32_t)x->disp, i->fx.mem_size };
 		return true;
 	case BT_PUSH:
-		*a = (struct tr_access){ RSP, true, -8, 8 };
+		*a = (struct tr_access){ RSP, true, -(int32_t)t->word, (uint8_t)t->word };
 		return x->opnd[0].kind != X86_O_MEM;
 	case BT_CALL:
-		*a = (struct tr_access){ RSP, true, -8, 8 };
+		*a = (struct tr_access){ RSP, true, -(int32_t)t->word, (uint8_t)t->word };
 		return true;
 	case BT_POP:
 	case BT_RET:
-		*a = (struct tr_access){ RSP, false, 0, 8 };
+		*a = (struct tr_access){ RSP, false, 0, (uint8_t)t->word };
 		return true;
 	case BT_SYSTEM:
 		*a = (struct tr_access){ RSP, x->op == X86_OP_PUSHF, x->op == X86_OP_PUSHF ? -8 : 0, 8 };
@@ -66,17 +66,17 @@ static uint16_t implicit_writes(const struct tr_insn *i)
 }
 
 /* By what I changes BASE; false: not by a constant. */
-static bool group_step(const struct tr_insn *i, unsigned base, int32_t *by)
+static bool group_step(const struct tr *t, const struct tr_insn *i, unsigned base, int32_t *by)
 {
 	const struct x86_insn *x = &i->x;
-	bool is_const = x->opnd[0].kind == X86_O_REG && x->opnd[0].size == 8 && x->opnd[1].kind == X86_O_IMM;
+	bool is_const = x->opnd[0].kind == X86_O_REG && x->opnd[0].size == t->word && x->opnd[1].kind == X86_O_IMM;
 	int32_t imm = (int32_t)x->imm;
 
 	*by = 0;
 	if (base == RSP && (i->fx.kind == BT_PUSH || x->op == X86_OP_PUSHF))
-		*by = -8;
+		*by = -(int32_t)t->word;
 	else if (base == RSP && ((i->fx.kind == BT_POP && x->opnd[0].reg != RSP) || x->op == X86_OP_POPF))
-		*by = 8;
+		*by = (int32_t)t->word;
 	else if (!((i->fx.writes | implicit_writes(i)) >> base & 1))
 		*by = 0;
 	else if ((x->op == X86_OP_ADD || x->op == X86_OP_SUB) && is_const && imm > -0x10000 && imm < 0x10000)
@@ -96,7 +96,7 @@ static bool group_make(struct tr *t, unsigned first, struct tr_group *g)
 	uint16_t used = 0, used_till_last = 0;
 	uint8_t member[BT_FRAG_MAX];
 
-	group_access(&t->insn[first], &a);
+	group_access(t, &t->insn[first], &a);
 	*g = (struct tr_group){ .first = (uint8_t)first, .base = a.base, .is_write = a.is_write,
 				.lo = a.disp, .hi = a.disp + a.size };
 	for (unsigned n = first; n < t->n; n++) {
@@ -105,7 +105,7 @@ static bool group_make(struct tr *t, unsigned first, struct tr_group *g)
 		if (i->fx.kind == BT_CALL_OUT)
 			break;
 		used |= i->fx.reads | i->fx.writes;
-		if (group_access(i, &a) && a.base == g->base && (g->is_write || !a.is_write)) {
+		if (group_access(t, i, &a) && a.base == g->base && (g->is_write || !a.is_write)) {
 			int64_t from = (int64_t)at + a.disp, to = from + a.size;
 			int64_t lo = from < g->lo ? from : g->lo, hi = to > g->hi ? to : g->hi;
 
@@ -118,7 +118,7 @@ static bool group_make(struct tr *t, unsigned first, struct tr_group *g)
 				used_till_last = used;
 			}
 		}
-		if (!group_step(i, g->base, &by) || at + by > 0x100000 || at + by < -0x100000)
+		if (!group_step(t, i, g->base, &by) || at + by > 0x100000 || at + by < -0x100000)
 			break;
 		at += by;
 	}
@@ -139,6 +139,6 @@ void tr_make_groups(struct tr *t)
 	if (t->page->split >> (t->insn[0].va >> 6 & 63) & 1)
 		return;
 	for (unsigned n = 0; n < t->n; n++)
-		if (group_access(&t->insn[n], &a) && group_make(t, n, &t->groups[t->n_groups]))
+		if (group_access(t, &t->insn[n], &a) && group_make(t, n, &t->groups[t->n_groups]))
 			n = t->groups[t->n_groups++].last;
 }

@@ -2,6 +2,21 @@
 /* insn.c - the translation of instructions that do not transfer control. Vcpu thread only. */
 #include "cpu/bt/translate.h"
 
+/* Without an operand in memory. INC and DEC of 32-bit code have opcodes that are REX prefixes here. */
+static void tr_copy_reg(struct tr *t, const struct tr_insn *i)
+{
+	const struct x86_row *row = i->x.row;
+
+	if (!row->map && row->opcode >= 0x40 && row->opcode < 0x50) {
+		if (i->x.opsize == 2)
+			emit8(&t->e, 0x66);
+		emit_rr(&t->e, false, 0xff, i->x.op == X86_OP_DEC, i->x.opnd[0].reg);
+		return;
+	}
+	memcpy(t->e.p, i->bytes, i->x.len);
+	t->e.p += i->x.len;
+}
+
 void tr_copy(struct tr *t, const struct tr_insn *i)
 {
 	const struct bt_effects *fx = &i->fx;
@@ -15,8 +30,7 @@ void tr_copy(struct tr *t, const struct tr_insn *i)
 			avoid |= fx->writes;
 			tr_restore_flags(t, tr_scratch(t, &avoid, false));
 		}
-		memcpy(t->e.p, i->bytes, i->x.len);
-		t->e.p += i->x.len;
+		tr_copy_reg(t, i);
 		tr_vex_after(t, i);
 		tr_wrote(t, fx->writes);
 		tr_flags_after(t, i);
@@ -51,20 +65,27 @@ void tr_copy(struct tr *t, const struct tr_insn *i)
 
 void tr_lea_rip(struct tr *t, const struct tr_insn *i)
 {
-	emit_mov_ri(&t->e, i->x.opnd[0].reg, i->va + i->x.len + (uint64_t)i->x.disp);
+	uint64_t va = (uint64_t)i->x.disp + (i->x.base == X86_REG_RIP ? i->va + i->x.len : 0);
+
+	emit_mov_ri(&t->e, i->x.opnd[0].reg, t->key & BT_KEY_32 ? (uint32_t)va : va);
 	tr_wrote(t, i->fx.writes);
+}
+
+void tr_move_sp(struct tr *t, unsigned from, int32_t by)
+{
+	emit_lea(&t->e, t->word == 8, RSP, from, EMIT_NONE, 0, by);
 }
 
 /* The end of a PUSH: VAL or the immediate to [HOST + OFF]. */
 static void tr_store_pushed(struct tr *t, const struct tr_insn *i, unsigned val, unsigned host, int32_t off)
 {
 	if (i->x.opnd[0].kind == X86_O_IMM) {
-		emit_mem(&t->e, true, 0xc7, 0, host, EMIT_NONE, 0, off);
+		emit_mem(&t->e, t->word == 8, 0xc7, 0, host, EMIT_NONE, 0, off);
 		emit32(&t->e, (uint32_t)i->x.imm);
 	} else {
-		emit_mem(&t->e, true, 0x89, val, host, EMIT_NONE, 0, off);
+		emit_mem(&t->e, t->word == 8, 0x89, val, host, EMIT_NONE, 0, off);
 	}
-	emit_lea(&t->e, true, RSP, RSP, EMIT_NONE, 0, -8);
+	tr_move_sp(t, RSP, -(int32_t)t->word);
 	tr_wrote(t, 1 << RSP);
 }
 
@@ -86,11 +107,11 @@ void tr_push(struct tr *t, const struct tr_insn *i)
 
 	if (o->kind == X86_O_MEM) {
 		tr_address(t, i, s1);
-		tr_translate(t, c, s1, s2, 8, false, false);
-		emit_mem(&t->e, true, 0x8b, val, s1, EMIT_NONE, 0, 0);
+		tr_translate(t, c, s1, s2, t->word, false, false);
+		emit_mem(&t->e, t->word == 8, 0x8b, val, s1, EMIT_NONE, 0, 0);
 	}
-	emit_lea(&t->e, true, s1, RSP, EMIT_NONE, 0, -8);
-	tr_translate(t, c, s1, s2, 8, true, false);
+	emit_lea(&t->e, t->word == 8, s1, RSP, EMIT_NONE, 0, -(int32_t)t->word);
+	tr_translate(t, c, s1, s2, t->word, true, false);
 	tr_store_pushed(t, i, val, s1, 0);
 	tr_resume_here(t, c);
 }
@@ -101,8 +122,8 @@ void tr_pop(struct tr *t, const struct tr_insn *i, unsigned reg, unsigned from)
 	uint16_t avoid = (uint16_t)(1u << reg) & t->in_host;
 
 	if (i->group) {
-		emit_lea(&t->e, true, RSP, RSP, EMIT_NONE, 0, 8);
-		emit_mem(&t->e, true, 0x8b, reg, i->group->host, EMIT_NONE, 0, i->off);
+		tr_move_sp(t, RSP, (int32_t)t->word);
+		emit_mem(&t->e, t->word == 8, 0x8b, reg, i->group->host, EMIT_NONE, 0, i->off);
 		tr_wrote(t, (uint16_t)(1u << reg | 1u << RSP));
 		return;
 	}
@@ -112,9 +133,9 @@ void tr_pop(struct tr *t, const struct tr_insn *i, unsigned reg, unsigned from)
 	struct tr_cold *c = tr_cold_new(t, i);
 
 	emit_mov_rr(&t->e, s1, from);
-	tr_translate(t, c, s1, s2, 8, false, false);
-	emit_lea(&t->e, true, RSP, from, EMIT_NONE, 0, 8);
-	emit_mem(&t->e, true, 0x8b, reg, s1, EMIT_NONE, 0, 0);
+	tr_translate(t, c, s1, s2, t->word, false, false);
+	tr_move_sp(t, from, (int32_t)t->word);
+	emit_mem(&t->e, t->word == 8, 0x8b, reg, s1, EMIT_NONE, 0, 0);
 	tr_wrote(t, (uint16_t)(1u << reg | 1u << RSP));
 	tr_resume_here(t, c);
 }

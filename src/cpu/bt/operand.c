@@ -9,7 +9,9 @@ void tr_offset(struct tr *t, const struct tr_insn *i, unsigned s1)
 	const struct x86_insn *x = &i->x;
 	bool is_64 = x->adsize == 8;
 
-	if (x->base == X86_REG_RIP) {
+	if (x->opnd[0].kind == X86_O_MOFFS || x->opnd[1].kind == X86_O_MOFFS) {
+		emit_mov_ri(&t->e, s1, (uint64_t)x->disp);
+	} else if (x->base == X86_REG_RIP) {
 		uint64_t va = i->va + x->len + (uint64_t)x->disp;
 
 		emit_mov_ri(&t->e, s1, is_64 ? va : (uint32_t)va);
@@ -26,7 +28,7 @@ void tr_address(struct tr *t, const struct tr_insn *i, unsigned s1)
 
 	tr_offset(t, i, s1);
 	if (x->seg == X86_FS || x->seg == X86_GS)
-		emit_gs(&t->e, true, 0x03, s1,
+		emit_gs(&t->e, t->word == 8, 0x03, s1,
 			(uint32_t)(offsetof(struct bt_cpu, i.s.seg) + x->seg * sizeof(struct x86_seg) +
 				   offsetof(struct x86_seg, base)));
 }
@@ -87,8 +89,16 @@ void tr_copy_mem(struct tr *t, const struct tr_insn *i, unsigned base, int32_t o
 		if (opcode[1] == 0x38 || opcode[1] == 0x3a)
 			opcode[n++] = *p++;
 	}
+	bool is_moffs = i->x.opnd[0].kind == X86_O_MOFFS || i->x.opnd[1].kind == X86_O_MOFFS;
+
 	if (!is_vex && (rex || base >= 8))
-		emit8(e, 0x40 | (rex & 0xc) | base >> 3);
+		emit8(e, 0x40 | (rex & (is_moffs ? 8 : 0xc)) | base >> 3);
+	if (is_moffs) {
+		/* A0 to A3 have no other form; 8A, 8B, 88, 89 do the same */
+		emit8(e, 0x88 | ((opcode[0] & 2) ^ 2) | (opcode[0] & 1));
+		emit_modrm_mem(e, RAX, base, EMIT_NONE, 0, off);
+		return;
+	}
 	for (unsigned j = 0; j < n; j++)
 		emit8(e, opcode[j]);
 
@@ -130,6 +140,6 @@ void tr_enter_group(struct tr *t, const struct tr_insn *i)
 	c->site->base = g->base;
 	c->site->lo = g->lo;
 	c->site->span = (uint16_t)span;
-	emit_lea(&t->e, true, g->host, g->base, EMIT_NONE, 0, g->lo);
+	emit_lea(&t->e, t->word == 8, g->host, g->base, EMIT_NONE, 0, g->lo);
 	tr_translate(t, c, g->host, s2, span, g->is_write, false);
 }

@@ -33,7 +33,16 @@ static bool is_canonical(uint64_t va)
 
 uint64_t tr_branch_target(const struct tr_insn *i)
 {
-	return i->va + i->x.len + (uint64_t)i->x.imm;
+	uint64_t to = i->va + i->x.len + (uint64_t)i->x.imm;
+
+	return i->x.opsize == 4 ? (uint32_t)to : to;
+}
+
+uint64_t tr_next(const struct tr *t, const struct tr_insn *i)
+{
+	uint64_t next = i->va + i->x.len;
+
+	return t->key & BT_KEY_32 ? (uint32_t)next : next;
 }
 
 /* What I wants to find in the host. */
@@ -56,7 +65,7 @@ static void tr_decode(struct tr *t, uint64_t va)
 	while (t->n < max && at < t->n_code) {
 		struct tr_insn *i = &t->insn[t->n];
 
-		r = x86_decode(&i->x, t->code + at, t->n_code - at, X86_MODE_64);
+		r = x86_decode(&i->x, t->code + at, t->n_code - at, t->key & BT_KEY_32 ? X86_MODE_32 : X86_MODE_64);
 		if (r != X86_DECODE_OK)
 			break;
 		i->group = NULL;
@@ -65,6 +74,8 @@ static void tr_decode(struct tr *t, uint64_t va)
 		bt_effects(&i->fx, &i->x, t->key);
 		if (t->b->i.missing >> i->x.row->feature & 1 ||         /* the host would not know it either */
 		    !bt_system_is_offered(t->b, &i->x))
+			i->fx = call_out;
+		if (t->key & BT_KEY_32 && i->x.row->map >= X86_MAP_VEX_0F && !tr_vex_is_same_32(&i->x, i->bytes))
 			i->fx = call_out;
 		if ((i->fx.kind == BT_JMP || i->fx.kind == BT_CALL || i->fx.kind == BT_JCC) && !is_canonical(tr_branch_target(i)))
 			i->fx = call_out;
@@ -211,6 +222,7 @@ struct bt_frag *bt_translate(struct bt_cpu *b, struct bt_page *page, uint64_t va
 	t.k = b->cache;
 	t.page = page;
 	t.key = page->key;
+	t.word = t.key & BT_KEY_32 ? 4 : 8;
 	icpu_watch_code(&b->i, page->page);
 	t.n_code = 4096 - (va & 0xfff) < sizeof(t.code) ? 4096 - (va & 0xfff) : sizeof(t.code);
 	memcpy(t.code, bytes + (va & 0xfff), t.n_code);
@@ -235,7 +247,7 @@ struct bt_frag *bt_translate(struct bt_cpu *b, struct bt_page *page, uint64_t va
 
 	if (!t.is_crossing && !tr_ends_fragment(last)) {
 		tr_boundary(&t);
-		tr_link(&t, last, emit_jmp(&t.e, NULL), t.end);
+		tr_link(&t, last, emit_jmp(&t.e, NULL), tr_next(&t, last));
 	}
 	tr_emit_cold(&t);
 	tr_emit_exits(&t);

@@ -54,6 +54,7 @@ struct tr {
 	struct emit e;
 	struct bt_page *page;
 	struct bt_frag *frag;
+	unsigned word;                /* bytes that PUSH pushes: 8, or 4 in 32-bit code */
 	uint64_t end; /* va after the last instruction */
 	unsigned key, n, n_code, n_cold, n_links, n_groups;
 	uint16_t in_host, in_mem;
@@ -79,7 +80,9 @@ struct tr {
  */
 
 bool tr_ends_fragment(const struct tr_insn *i);
+/* Where I jumps to, and what follows it. */
 uint64_t tr_branch_target(const struct tr_insn *i);
+uint64_t tr_next(const struct tr *t, const struct tr_insn *i);
 /* Flags that are live before instruction I. */
 uint16_t tr_live_before(const struct tr_insn *i);
 
@@ -150,6 +153,8 @@ void tr_enter_group(struct tr *t, const struct tr_insn *i);
 /* --- insn.c, branch.c: one instruction each ---------------------------------------------------- */
 
 void tr_copy(struct tr *t, const struct tr_insn *i);
+/* RSP = FROM + BY, in the width of the stack pointer. */
+void tr_move_sp(struct tr *t, unsigned from, int32_t by);
 void tr_lea_rip(struct tr *t, const struct tr_insn *i);
 void tr_push(struct tr *t, const struct tr_insn *i);
 /* POP and LEAVE: *reg = [from]; rsp = from + 8. */
@@ -187,6 +192,9 @@ void tr_bit_string(struct tr *t, const struct tr_insn *i);
 /* Before and after I, keep ymm_host. Flags stay. */
 void tr_vex_before(struct tr *t, const struct tr_insn *i);
 void tr_vex_after(struct tr *t, const struct tr_insn *i);
+/* Does X, of 32-bit code, whose bytes are at P, mean the same in 64-bit code? There, W and the highest bits
+ * of registers are not ignored. */
+bool tr_vex_is_same_32(const struct x86_insn *x, const uint8_t *p);
 /* The VEX prefix at P for a memory operand that is BASE alone; returns what follows it. */
 const uint8_t *tr_vex_prefix(struct emit *e, const uint8_t *p, unsigned base);
 
