@@ -46,6 +46,15 @@ struct cpu_host {
 	/* The guest has moved its TSC: tsc_offset() is another one. Software engines only;
 	 * NULL: nobody cares. */
 	void (*tsc_changed)(void *arg, unsigned cpu);
+	/* The processor's thread leaves the guest to sleep, and is about to execute (again); true: the
+	 * guest wants its TLB flushed before. Software engines only; NULL: nobody cares. */
+	void (*idle)(void *arg, unsigned cpu);
+	bool (*busy)(void *arg, unsigned cpu);
+	/* An INIT has reset the processor. NULL: nobody cares. */
+	void (*was_reset)(void *arg, unsigned cpu);
+	/* VMCALL or VMMCALL at CPL 0: number and arguments; what RAX gets. Software engines only; NULL: none
+	 * is known. */
+	int64_t (*hypercall)(void *arg, unsigned cpu, uint64_t nr, const uint64_t a[4]);
 };
 
 struct cpu_config {
@@ -86,6 +95,8 @@ struct cpu_ops {
 	void (*nmi)(struct vcpu *v);
 	void (*init)(struct vcpu *v);           /* INIT IPI */
 	void (*sipi)(struct vcpu *v, uint8_t vector);
+	/* The processor leaves HLT without an interrupt, this one or the next. Software engines only. */
+	void (*unhalt)(struct vcpu *v);
 	void (*msi)(struct cpu_vm *vm, uint64_t addr, uint32_t data);   /* has_lapic only */
 	int (*get_state)(struct vcpu *v, struct x86_state *s, struct err *err);
 	int (*set_state)(struct vcpu *v, const struct x86_state *s, struct err *err);

@@ -16,6 +16,7 @@ enum {
 	MSR_APIC_BASE = 0x1b,
 	MSR_TSC_DEADLINE = 0x6e0,
 	MSR_X2APIC = 0x800, MSR_X2APIC_LEN = 0x100,
+	MSR_PV_EOI = 0x4b564d04,
 };
 
 /* Register numbers: page offset / 16, and MSR - 0x800. */
@@ -81,6 +82,8 @@ static const struct field lapic_fields[] = {
 	FIELD(struct lapic_state, timer_start_ns, 1),
 	FIELD(struct lapic_state, tsc_deadline, 1),
 	FIELD(struct lapic_state, timer_done, 1),
+	FIELD(struct lapic_state, pv_eoi_offered, 2),
+	FIELD(struct lapic_state, pv_eoi_msr, 2),
 };
 
 /* Vectors below 16 cannot be pending, and bits that no register has cannot be set. */
@@ -99,7 +102,7 @@ static int lapic_state_check(void *state, struct err *err)
 }
 
 const struct state_desc lapic_state_desc = {
-	.name = "lapic", .version = 1, .size = sizeof(struct lapic_state),
+	.name = "lapic", .version = 2, .size = sizeof(struct lapic_state),
 	.n_fields = ARRAY_LEN(lapic_fields), .fields = lapic_fields, .check = lapic_state_check,
 };
 
@@ -159,6 +162,9 @@ void lapic_update_locked(struct lapic *a)
 	if (v >= 0 && (v & 0xf0) <= (lapic_ppr_locked(a) & 0xf0))
 		v = -1;
 	if (v >= 0 && v != atomic_load_explicit(&a->deliverable, memory_order_relaxed))
+		a->must_kick = true;
+	/* What is in service may be over without our knowing; the processor has to look. */
+	if (a->s.pv_eoi_offered && lapic_highest(a->s.irr) >= 0)
 		a->must_kick = true;
 	if (extint && !atomic_load_explicit(&a->takes_extint, memory_order_relaxed) && atomic_load(&a->l->lint0))
 		a->must_kick = true;
@@ -328,12 +334,29 @@ static void lapic_reg_write_locked(struct lapic *a, unsigned reg, uint32_t val)
 	lapic_update_locked(a);
 }
 
+/* Learn of an end of interrupt by memory. Before the processor's own accesses. */
+static void lapic_collect_locked(struct lapic *a)
+{
+	if (!a->s.pv_eoi_offered)
+		return;
+	if (lapic_pv_collect_locked(a))
+		lapic_bit_set(a->s.isr, (unsigned)lapic_highest(a->s.isr), false);
+	lapic_update_locked(a);
+}
+
+/* Lock for an access by the processor itself. */
+static void lapic_lock_own(struct lapic *a)
+{
+	lapic_lock(a);
+	lapic_collect_locked(a);
+}
+
 /* End of interrupt: the most important one in service (SDM vol. 3 11.8.5). */
 static void lapic_eoi(struct lapic *a)
 {
 	const struct lapics *l = a->l;
 
-	lapic_lock(a);
+	lapic_lock_own(a);
 	int v = lapic_highest(a->s.isr);
 	bool is_level = v >= 0 && lapic_bit(a->s.tmr, (unsigned)v);
 
@@ -369,7 +392,7 @@ static uint64_t lapic_read_at(struct lapics *l, uint64_t page, unsigned cpu, uin
 		return UINT64_MAX;
 	struct lapic *a = &l->cpu[cpu];
 
-	lapic_lock(a);
+	lapic_lock_own(a);
 	if (!lapic_has_page(a, page))
 		val = UINT64_MAX;
 	else if (off % 16 < 4 && lapic_reg_find((unsigned)off / 16, false, R))
@@ -389,7 +412,7 @@ static void lapic_write_at(struct lapics *l, uint64_t page, unsigned cpu, uint64
 	struct lapic *a = &l->cpu[cpu];
 	const struct lapic_reg *r = lapic_reg_find(reg, false, W);
 
-	lapic_lock(a);
+	lapic_lock_own(a);
 	bool is_mine = lapic_has_page(a, page);
 	uint64_t icr_high = a->s.icr & 0xffffffff00000000;
 
@@ -462,7 +485,7 @@ static int lapic_x2_read(struct lapic *a, unsigned reg, uint64_t *val)
 {
 	int rc = -1;
 
-	lapic_lock(a);
+	lapic_lock_own(a);
 	if (lapic_is_x2(a) && lapic_reg_find(reg, true, R)) {
 		*val = reg == REG_ICR ? a->s.icr : lapic_reg_read_locked(a, reg);
 		rc = 0;
@@ -488,7 +511,7 @@ static int lapic_x2_write(struct lapic *a, unsigned reg, uint64_t val)
 {
 	const struct lapic_reg *r = lapic_reg_find(reg, true, W);
 
-	lapic_lock(a);
+	lapic_lock_own(a);
 	bool ok = lapic_is_x2(a) && r && !(val & ~lapic_x2_allowed(r, reg));
 
 	if (ok && reg != REG_EOI && reg != REG_ICR && reg != REG_SELF_IPI)
@@ -512,7 +535,7 @@ static int lapic_base_set(struct lapic *a, uint64_t val)
 	uint64_t mode = val & (BASE_ENABLED | BASE_X2APIC);
 	int rc = -1;
 
-	lapic_lock(a);
+	lapic_lock_own(a);
 	bool was_on = lapic_is_on(a), was_x2 = lapic_is_x2(a);
 
 	if ((was_x2 && mode == BASE_ENABLED) || (!was_on && (mode & BASE_X2APIC)))
@@ -551,7 +574,7 @@ static int lapic_base_write(struct lapic *a, uint64_t val)
 
 bool lapics_has_msr(uint32_t msr)
 {
-	return msr == MSR_APIC_BASE || msr == MSR_TSC_DEADLINE || msr - MSR_X2APIC < MSR_X2APIC_LEN;
+	return msr == MSR_APIC_BASE || msr == MSR_TSC_DEADLINE || msr - MSR_X2APIC < MSR_X2APIC_LEN || msr == MSR_PV_EOI;
 }
 
 int lapics_msr_read(struct lapics *l, unsigned cpu, uint32_t msr, uint64_t *val)
@@ -560,10 +583,10 @@ int lapics_msr_read(struct lapics *l, unsigned cpu, uint32_t msr, uint64_t *val)
 		return -1;
 	struct lapic *a = &l->cpu[cpu];
 
-	if (msr >= MSR_X2APIC)
+	if (msr - MSR_X2APIC < MSR_X2APIC_LEN)
 		return lapic_x2_read(a, msr - MSR_X2APIC, val);
-	lapic_lock(a);
-	*val = msr == MSR_APIC_BASE ? a->s.apic_base : a->s.tsc_deadline;
+	lapic_lock_own(a);
+	*val = msr == MSR_APIC_BASE ? a->s.apic_base : msr == MSR_PV_EOI ? a->s.pv_eoi_msr : a->s.tsc_deadline;
 	lapic_unlock(a);
 	return 0;
 }
@@ -576,12 +599,17 @@ int lapics_msr_write(struct lapics *l, unsigned cpu, uint32_t msr, uint64_t val)
 
 	if (msr == MSR_APIC_BASE)
 		return lapic_base_write(a, val);
-	if (msr >= MSR_X2APIC)
+	if (msr - MSR_X2APIC < MSR_X2APIC_LEN)
 		return lapic_x2_write(a, msr - MSR_X2APIC, val);
-	lapic_lock(a);
-	lapic_timer_set_deadline_locked(a, val);
+	int rc = 0;
+
+	lapic_lock_own(a);
+	if (msr == MSR_PV_EOI)
+		rc = lapic_pv_write_locked(a, val);
+	else
+		lapic_timer_set_deadline_locked(a, val);
 	lapic_unlock(a);
-	return 0;
+	return rc;
 }
 
 /* ---- the engine's questions ---- */
@@ -597,12 +625,16 @@ int lapics_intr_ack(struct lapics *l, unsigned cpu)
 {
 	struct lapic *a = &l->cpu[cpu];
 
-	lapic_lock(a);
+	lapic_lock_own(a);
 	int v = atomic_load(&a->deliverable);
 
 	if (v >= 0) {
+		bool is_alone = lapic_highest(a->s.isr) < 0;
+
 		lapic_bit_set(a->s.irr, (unsigned)v, false);
 		lapic_bit_set(a->s.isr, (unsigned)v, true);
+		if (is_alone && lapic_highest(a->s.irr) < 0 && !lapic_bit(a->s.tmr, (unsigned)v))
+			lapic_pv_offer_locked(a);
 		lapic_update_locked(a);
 	}
 	lapic_unlock(a);
@@ -615,7 +647,7 @@ unsigned lapics_cr8_read(struct lapics *l, unsigned cpu)
 {
 	struct lapic *a = &l->cpu[cpu];
 
-	lapic_lock(a);
+	lapic_lock_own(a);
 	unsigned class = a->s.tpr >> 4;
 
 	lapic_unlock(a);
@@ -626,7 +658,7 @@ void lapics_cr8_write(struct lapics *l, unsigned cpu, unsigned val)
 {
 	struct lapic *a = &l->cpu[cpu];
 
-	lapic_lock(a);
+	lapic_lock_own(a);
 	a->s.tpr = (val & 0xf) << 4;
 	lapic_update_locked(a);
 	lapic_unlock(a);
@@ -667,6 +699,7 @@ int lapics_new(struct lapics **out, const struct lapics_config *cfg, struct err 
 	l->source = cfg->source;
 	l->bus = cfg->bus;
 	l->phys_bits = cfg->phys_bits;
+	l->mem = cfg->mem;
 	l->region = (struct bus_region){ .name = "lapic", .dev = l, .read = lapic_page_read,
 					 .write = lapic_page_write, .flags = BUS_UNLOCKED };
 	l->moved = (struct bus_region){ .name = "lapic-moved", .dev = l, .read = lapic_moved_read,
@@ -705,7 +738,7 @@ void lapics_state_get(struct lapics *l, unsigned cpu, struct lapic_state *out)
 {
 	struct lapic *a = &l->cpu[cpu];
 
-	lapic_lock(a);
+	lapic_lock_own(a);
 	*out = a->s;
 	lapic_unlock(a);
 }

@@ -20,6 +20,7 @@
 #include <stdint.h>
 #include "bus/bus.h"
 #include "bus/irq.h"
+#include "mem/gmem.h"
 #include "util/fields.h"
 #include "util/loop.h"
 #include "util/source.h"
@@ -47,7 +48,9 @@ struct lapic_state {
 	uint64_t timer_start_ns;        /* guest time at which the current period began; 0 count: unused */
 	uint64_t tsc_deadline;          /* 0: disarmed */
 	uint8_t timer_done;             /* one-shot count has run out */
-	uint8_t reserved[7];
+	uint8_t pv_eoi_offered;         /* the guest may end the interrupt in service by its memory */
+	uint8_t reserved[6];
+	uint64_t pv_eoi_msr;            /* MSR 0x4b564d04: address | 1: enabled */
 };
 extern const struct state_desc lapic_state_desc;
 
@@ -73,6 +76,7 @@ struct lapics_config {
 	struct source *source;
 	struct bus *bus;                /* for a page that the guest moves; NULL: it cannot be moved */
 	unsigned phys_bits;             /* the guest's; 0 without bus */
+	struct gmem *mem;               /* for PV EOI; NULL: there is none */
 };
 
 int lapics_new(struct lapics **out, const struct lapics_config *cfg, struct err *err);
@@ -83,7 +87,11 @@ void lapics_reset(struct lapics *l);            /* power-on state of all; vCPUs 
 /* The xAPIC page: BUS_UNLOCKED, 4 KiB; the machine maps it at its usual address. */
 struct bus_region *lapics_region(struct lapics *l);
 
-/* APIC base, TSC deadline, x2APIC. */
+/* How many of the processors FIRST + bits of MASK exist; they get the message LOW, an ICR's lower half
+ * of fixed or NMI delivery. Any thread. */
+unsigned lapics_send_mask(struct lapics *l, const uint64_t mask[2], uint32_t first, uint32_t low);
+
+/* APIC base, TSC deadline, x2APIC, PV EOI. */
 bool lapics_has_msr(uint32_t msr);
 int lapics_msr_read(struct lapics *l, unsigned cpu, uint32_t msr, uint64_t *val);       /* -1: #GP */
 int lapics_msr_write(struct lapics *l, unsigned cpu, uint32_t msr, uint64_t val);       /* -1: #GP */

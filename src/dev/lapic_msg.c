@@ -150,6 +150,24 @@ void lapic_send_ipi(struct lapic *from, uint64_t icr, bool is_x2)
 	lapics_deliver(from->l, &m, shorthand == SHORT_OTHERS ? from : NULL);
 }
 
+unsigned lapics_send_mask(struct lapics *l, const uint64_t mask[2], uint32_t first, uint32_t low)
+{
+	struct lapic_msg m = { .vector = (uint8_t)low, .mode = low >> 8 & 7 };
+	unsigned n = 0;
+
+	if (m.mode != MODE_NMI && (m.mode != MODE_FIXED || m.vector < 16))
+		return 0;
+	for (unsigned i = 0; i < 128; i++) {
+		uint64_t id = (uint64_t)first + i;
+
+		if (!(mask[i / 64] >> (i % 64) & 1) || id >= l->n_cpus)
+			continue;
+		lapic_deliver(&l->cpu[id], &m);
+		n++;
+	}
+	return n;
+}
+
 static void lapics_msi(void *arg, uint64_t addr, uint32_t data)
 {
 	struct lapics *l = arg;

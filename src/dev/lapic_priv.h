@@ -21,6 +21,8 @@ enum {
 	BASE_X2APIC = 1 << 10,
 	BASE_ENABLED = 1 << 11,
 
+	LAPIC_PV_EOI_ENABLED = 1,
+
 	ESR_SEND_ILLEGAL = 1 << 5,
 	ESR_RECEIVE_ILLEGAL = 1 << 6,
 	ESR_ILLEGAL_REGISTER = 1 << 7,
@@ -50,6 +52,7 @@ struct lapics {
 	struct source *source;
 	struct bus *bus;                /* NULL: pages cannot be moved */
 	unsigned phys_bits;
+	struct gmem *mem;               /* NULL: no PV EOI */
 	struct bus_region region;       /* the page at its usual address */
 	struct bus_region moved;        /* at moved_at: of processors that have moved theirs */
 	_Atomic uint64_t moved_at;      /* 0: not mapped; written under bus_lock */
@@ -80,6 +83,12 @@ void lapic_init_state_locked(struct lapic *a);
 
 /* lapic_msg.c */
 void lapic_send_ipi(struct lapic *from, uint64_t icr, bool is_x2);     /* no lock held */
+
+/* lapic_pv.c: on the processor's own thread */
+/* Look what the guest did with an offer, which is over with that. True: it has ended the interrupt. */
+bool lapic_pv_collect_locked(struct lapic *a);
+void lapic_pv_offer_locked(struct lapic *a);
+int lapic_pv_write_locked(struct lapic *a, uint64_t val);      /* -1: #GP */
 
 /* lapic_timer.c */
 void lapic_timer_init(struct lapic *a, struct loop *loop);

@@ -101,6 +101,11 @@ static uint64_t source_host_tsc(struct source *s)
 	return __rdtsc() - container_of(s, struct source_host, s)->start_tsc;
 }
 
+static uint64_t source_host_thread(struct source *s)
+{
+	return source_clock_ns(CLOCK_THREAD_CPUTIME_ID);
+}
+
 static void source_host_random(struct source *s, void *buf, size_t len)
 {
 	uint8_t *p = buf;
@@ -125,6 +130,7 @@ void source_host_init(struct source_host *h)
 			.wall_ns = source_host_wall,
 			.tsc = source_host_tsc,
 			.random = source_host_random,
+			.thread_ns = source_host_thread,
 			.tsc_base = &h->start_tsc,
 		},
 		.start_ns = source_clock_ns(CLOCK_MONOTONIC),

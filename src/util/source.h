@@ -19,6 +19,8 @@ struct source {
 	uint64_t (*tsc)(struct source *s);
 	/* Fill BUF with LEN random bytes. */
 	void (*random)(struct source *s, void *buf, size_t len);
+	/* Nanoseconds that the calling thread has had a processor. NULL: as if it always had. */
+	uint64_t (*thread_ns)(struct source *s);
 	uint64_t tsc_hz;        /* frequency of tsc() */
 	/* tsc() is RDTSC on this processor minus what this points to, which stays as it is from
 	 * the start: for engines that make code of it. NULL: it is something else. */
@@ -28,6 +30,7 @@ struct source {
 static inline uint64_t source_now_ns(struct source *s) { return s->now_ns(s); }
 static inline uint64_t source_wall_ns(struct source *s) { return s->wall_ns(s); }
 static inline uint64_t source_tsc(struct source *s) { return s->tsc(s); }
+static inline uint64_t source_thread_ns(struct source *s) { return s->thread_ns ? s->thread_ns(s) : s->now_ns(s); }
 static inline void source_random(struct source *s, void *buf, size_t len) { s->random(s, buf, len); }
 
 /* The real thing: CLOCK_MONOTONIC, CLOCK_REALTIME, RDTSC, getrandom(). */

@@ -46,6 +46,7 @@ static int machine_pick_engine(struct machine *m, struct err *err)
 	x86_cpuid_build(&m->cpuid, &(struct x86_cpuid_params){
 		.n_vcpus = (unsigned)m->cfg->cpus, .engine = m->ops->features, .model = &m->model,
 		.tsc_hz = m->source.s.tsc_hz, .phys_bits = machine_phys_bits(), .has_kvmclock = true,
+		.has_pv = !m->ops->has_lapic,
 	});
 	return 0;
 }
@@ -91,10 +92,13 @@ static int machine_make_lapics(struct machine *m, struct err *err)
 	struct lapics_config cfg = {
 		.n_cpus = (unsigned)m->cfg->cpus, .ops = &machine_lapic_ops, .ops_arg = m,
 		.loop = m->loop, .source = &m->source.s, .bus = m->bus, .phys_bits = machine_phys_bits(),
+		.mem = m->mem,
 	};
 	int r = lapics_new(&m->lapics, &cfg, err);
 	if (!r)
 		r = kvmclock_new(&m->kvmclock, cfg.n_cpus, m->mem, &m->source.s, machine_tsc_offset, m, err);
+	if (!r)
+		r = pv_new(&m->pv, cfg.n_cpus, m->mem, &m->source.s, &machine_pv_ops, m, err);
 	if (r < 0)
 		return r;
 	return machine_map(m, BUS_MMIO, lapics_region(m->lapics), BOARD_LAPIC_BASE, BOARD_LAPIC_LEN, err);
@@ -102,7 +106,9 @@ static int machine_make_lapics(struct machine *m, struct err *err)
 
 static void machine_drop_lapics(struct machine *m)
 {
+	pv_free(m->pv);
 	kvmclock_free(m->kvmclock);
+	m->pv = NULL;
 	lapics_free(m->lapics);
 	m->kvmclock = NULL;
 	m->lapics = NULL;

@@ -21,6 +21,7 @@
 #include "dev/lapic.h"
 #include "dev/pic.h"
 #include "dev/pit.h"
+#include "dev/pv.h"
 #include "dev/rtc.h"
 #include "dev/testdev.h"
 #include "dev/uart.h"
@@ -87,6 +88,7 @@ struct machine {
 	struct pci_layout pci_layout;
 	struct lapics *lapics;          /* NULL: the engine has its own */
 	struct kvmclock *kvmclock;      /* the same */
+	struct pv *pv;                  /* the same */
 	struct pic pic;
 	struct ioapic ioapic;
 	struct isa_irq isa;
@@ -127,6 +129,7 @@ int machine_map(struct machine *m, enum bus_space space, struct bus_region *r, u
 unsigned machine_phys_bits(void);
 void machine_fill_host(struct machine *m);
 extern const struct lapic_cpu_ops machine_lapic_ops;
+extern const struct pv_ops machine_pv_ops;
 uint64_t machine_tsc_offset(void *arg, unsigned cpu);
 void machine_pic_output(void *arg, int n, int level);
 struct msi_sink machine_msi_sink(struct machine *m);

@@ -72,6 +72,8 @@ static int host_msr_read(void *arg, unsigned cpu, uint32_t msr, uint64_t *val)
 		return lapics_msr_read(m->lapics, cpu, msr, val);
 	if (m->kvmclock && kvmclock_has_msr(msr))
 		return kvmclock_msr_read(m->kvmclock, cpu, msr, val);
+	if (m->pv && pv_has_msr(msr))
+		return pv_msr_read(m->pv, cpu, msr, val);
 	return -1;
 }
 
@@ -83,6 +85,8 @@ static int host_msr_write(void *arg, unsigned cpu, uint32_t msr, uint64_t val)
 		return lapics_msr_write(m->lapics, cpu, msr, val);
 	if (m->kvmclock && kvmclock_has_msr(msr))
 		return kvmclock_msr_write(m->kvmclock, cpu, msr, val);
+	if (m->pv && pv_has_msr(msr))
+		return pv_msr_write(m->pv, cpu, msr, val);
 	return -1;
 }
 
@@ -90,6 +94,8 @@ static int host_intr_ack(void *arg, unsigned cpu)
 {
 	struct machine *m = arg;
 
+	if (m->pv)
+		pv_tick(m->pv, cpu);
 	return m->lapics ? lapics_intr_ack(m->lapics, cpu) : pic_ack(&m->pic);
 }
 
@@ -131,6 +137,34 @@ static void host_tsc_changed(void *arg, unsigned cpu)
 		kvmclock_tsc_changed(m->kvmclock, cpu);
 }
 
+static void host_idle(void *arg, unsigned cpu)
+{
+	struct machine *m = arg;
+
+	if (m->pv)
+		pv_idle(m->pv, cpu);
+}
+
+static bool host_busy(void *arg, unsigned cpu)
+{
+	struct machine *m = arg;
+
+	return m->pv && pv_busy(m->pv, cpu);
+}
+
+static void host_was_reset(void *arg, unsigned cpu)
+{
+	struct machine *m = arg;
+
+	if (m->pv)
+		pv_cpu_reset(m->pv, cpu);
+}
+
+static int64_t host_hypercall(void *arg, unsigned cpu, uint64_t nr, const uint64_t a[4])
+{
+	return pv_hypercall(((struct machine *)arg)->pv, cpu, nr, a);
+}
+
 void machine_fill_host(struct machine *m)
 {
 	m->host = (struct cpu_host){
@@ -141,6 +175,8 @@ void machine_fill_host(struct machine *m)
 		.intr_ack = host_intr_ack, .intr_pending = host_intr_pending,
 		.cr8_read = host_cr8_read, .cr8_write = host_cr8_write,
 		.eoi = host_eoi, .tsc_changed = host_tsc_changed,
+		.idle = host_idle, .busy = host_busy, .was_reset = host_was_reset,
+		.hypercall = m->pv ? host_hypercall : NULL,
 	};
 }
 
@@ -190,6 +226,20 @@ const struct lapic_cpu_ops machine_lapic_ops = {
 	.interrupt = lapic_interrupt, .nmi = lapic_nmi, .init = lapic_init, .sipi = lapic_sipi,
 	.tsc_offset = machine_tsc_offset, .eoi = host_eoi, .pic_ack = lapic_pic_ack,
 };
+
+static unsigned pv_send_ipi(void *arg, const uint64_t mask[2], uint32_t first, uint32_t low)
+{
+	return lapics_send_mask(((struct machine *)arg)->lapics, mask, first, low);
+}
+
+static void pv_kick(void *arg, uint32_t apic_id)
+{
+	struct machine *m = arg;
+
+	m->ops->unhalt(machine_vcpu(m, apic_id));
+}
+
+const struct pv_ops machine_pv_ops = { .send_ipi = pv_send_ipi, .kick = pv_kick };
 
 void machine_pic_output(void *arg, int n, int level)
 {
@@ -300,6 +350,8 @@ static void machine_reset_step(struct machine *m)
 		lapics_reset(m->lapics);
 	if (m->kvmclock)
 		kvmclock_reset(m->kvmclock);
+	if (m->pv)
+		pv_reset(m->pv);
 	if (machine_load(m, &err) < 0) {
 		log_error("cannot start the guest again: %s", err.msg);
 		machine_end(m, 1);

@@ -13,6 +13,7 @@
 #include "dev/lapic.h"
 #include "dev/pic.h"
 #include "dev/pit.h"
+#include "dev/pv.h"
 #include "dev/rtc.h"
 #include "dev/uart.h"
 #include "util/checked.h"
@@ -31,6 +32,7 @@ static const struct {
 	{ &x86_model_desc, "What all processors announce" },
 	{ &lapic_state_desc, "Local APIC of one processor; engines with their own use get_lapic()" },
 	{ &kvmclock_state_desc, "Paravirtual clock of one processor" },
+	{ &pv_state_desc, "Steal time of one processor" },
 	{ &ioapic_state_desc, "I/O APIC" },
 	{ &pic_state_desc, "Both 8259A" },
 	{ &pit_state_desc, "8254 and port 0x61" },

@@ -18,6 +18,7 @@
 #include "cpu/interp/interp.h"
 #include "cpu/kvm/kvm.h"
 #include "dev/lapic.h"
+#include "dev/pv.h"
 #include "test.h"
 #include "util/checked.h"
 #include "util/err.h"
@@ -30,6 +31,7 @@ struct rig {
 	struct gmem *mem;
 	struct cpu_vm *vm;
 	struct lapics *lapics;          /* NULL: the engine has its own */
+	struct pv *pv;                  /* the same */
 	struct loop *loop;
 	struct loop_timer timer;        /* the guest's time is up */
 	struct source_host source;
@@ -98,6 +100,8 @@ static int rig_msr_read(void *arg, unsigned cpu, uint32_t msr, uint64_t *val)
 {
 	struct rig *g = arg;
 
+	if (g->pv && pv_has_msr(msr))
+		return pv_msr_read(g->pv, cpu, msr, val);
 	return g->lapics && lapics_has_msr(msr) ? lapics_msr_read(g->lapics, cpu, msr, val) : -1;
 }
 
@@ -105,6 +109,8 @@ static int rig_msr_write(void *arg, unsigned cpu, uint32_t msr, uint64_t val)
 {
 	struct rig *g = arg;
 
+	if (g->pv && pv_has_msr(msr))
+		return pv_msr_write(g->pv, cpu, msr, val);
 	return g->lapics && lapics_has_msr(msr) ? lapics_msr_write(g->lapics, cpu, msr, val) : -1;
 }
 
@@ -151,6 +157,43 @@ static void rig_sipi(void *arg, unsigned cpu, uint8_t vector) { cpu_interp.sipi(
 static const struct lapic_cpu_ops rig_lapic_ops = {
 	.interrupt = rig_interrupt, .nmi = rig_nmi, .init = rig_init, .sipi = rig_sipi, .eoi = rig_eoi,
 };
+
+static void rig_idle(void *arg, unsigned cpu)
+{
+	struct rig *g = arg;
+
+	if (g->pv)
+		pv_idle(g->pv, cpu);
+}
+
+static bool rig_busy(void *arg, unsigned cpu)
+{
+	struct rig *g = arg;
+
+	return g->pv && pv_busy(g->pv, cpu);
+}
+
+static void rig_was_reset(void *arg, unsigned cpu)
+{
+	struct rig *g = arg;
+
+	if (g->pv)
+		pv_cpu_reset(g->pv, cpu);
+}
+
+static int64_t rig_hypercall(void *arg, unsigned cpu, uint64_t nr, const uint64_t a[4])
+{
+	return pv_hypercall(((struct rig *)arg)->pv, cpu, nr, a);
+}
+
+static unsigned rig_send_ipi(void *arg, const uint64_t mask[2], uint32_t first, uint32_t low)
+{
+	return lapics_send_mask(((struct rig *)arg)->lapics, mask, first, low);
+}
+
+static void rig_unhalt(void *arg, uint32_t apic_id) { cpu_interp.unhalt(rig_cpu(arg, apic_id)); }
+
+static const struct pv_ops rig_pv_ops = { .send_ipi = rig_send_ipi, .kick = rig_unhalt };
 
 /* --- running ----------------------------------------------------------------------------- */
 
@@ -226,8 +269,10 @@ static void rig_init_board(struct rig *g, const struct cpu_host *host)
 		FAIL("%s", err.msg);
 	cfg.mem = g->mem;
 	struct lapics_config lc = { .n_cpus = g->n_cpus, .ops = &rig_lapic_ops, .ops_arg = g, .loop = g->loop,
-				    .source = &g->source.s };
+				    .source = &g->source.s, .mem = g->mem };
 	if (!g->ops->has_lapic && lapics_new(&g->lapics, &lc, &err) < 0)
+		FAIL("%s", err.msg);
+	if (!g->ops->has_lapic && pv_new(&g->pv, g->n_cpus, g->mem, &g->source.s, &rig_pv_ops, g, &err) < 0)
 		FAIL("%s", err.msg);
 	if (g->ops->vm_new(&g->vm, &cfg, &err) < 0)
 		FAIL("%s", err.msg);
@@ -263,8 +308,11 @@ static void run_guest(const struct cpu_ops *ops, const char *name, unsigned n_cp
 	char text[1024];
 	struct err err = ERR_INIT;
 	const struct cpu_host host = {
-		g, rig_pio_read, rig_pio_write, rig_mmio_read, rig_mmio_write, rig_msr_read, rig_msr_write,
-		rig_intr_ack, rig_intr_pending, rig_cr8_read, rig_cr8_write, rig_eoi, NULL,
+		.arg = g, .pio_read = rig_pio_read, .pio_write = rig_pio_write, .mmio_read = rig_mmio_read,
+		.mmio_write = rig_mmio_write, .msr_read = rig_msr_read, .msr_write = rig_msr_write,
+		.intr_ack = rig_intr_ack, .intr_pending = rig_intr_pending, .cr8_read = rig_cr8_read,
+		.cr8_write = rig_cr8_write, .eoi = rig_eoi, .idle = rig_idle, .busy = rig_busy,
+		.was_reset = rig_was_reset, .hypercall = rig_hypercall,
 	};
 
 	g->ops = ops;
@@ -290,6 +338,7 @@ static void run_guest(const struct cpu_ops *ops, const char *name, unsigned n_cp
 
 	snprintf(text, sizeof(text), "%.400s%s'%.160s'", g->verdict[0] ? g->verdict : "said", ": ", g->out);
 	ops->vm_free(g->vm);
+	pv_free(g->pv);
 	lapics_free(g->lapics);
 	gmem_free(g->mem);
 	loop_free(g->loop);
@@ -300,9 +349,11 @@ static void run_guest(const struct cpu_ops *ops, const char *name, unsigned n_cp
 	FAIL("guest '%s' on '%s' %s, not '%s'", name, ops->name, text, expected);
 }
 
-#define GUEST(name, n_cpus, expected)                                                           \
+#define GUEST_IN_SOFTWARE(name, n_cpus, expected)                                               \
 	TEST(name##_on_interp) { run_guest(&cpu_interp, #name, n_cpus, expected); }             \
-	TEST(name##_on_bt) { run_guest(&cpu_bt, #name, n_cpus, expected); }                     \
+	TEST(name##_on_bt) { run_guest(&cpu_bt, #name, n_cpus, expected); }
+#define GUEST(name, n_cpus, expected)                                                           \
+	GUEST_IN_SOFTWARE(name, n_cpus, expected)                                               \
 	TEST(name##_on_kvm) { run_guest(&cpu_kvm, #name, n_cpus, expected); }
 
 GUEST(real, 1, "1 201 /d!u64636261 fr1234 ")
@@ -318,4 +369,5 @@ GUEST(task, 1, "77 40 4000 33 0 8b 89 1000 58 8 ")
 GUEST(fpu, 1, "3000037f c0 12345678 40490fdb 12345678 7 0 7 0 6 0 6 0 41 d 0 ")
 GUEST(vm86, 1, "cafe 100 100 20200 200 77dc 0 cafe 200 ")
 GUEST(x2apic, 1, "900 0 1 0 30 1 3 d 0 ")
+GUEST_IN_SOFTWARE(pv, 2, "1 0 0 2 1 2 d 0 d 0 fffffc18 0 1 3 1 ")
 GUEST(avx, 1, "6 0 6 0 7 0 64 32 12c 12c 6400 3200 12c00 12c00 4 0 2 e 2 e 0 1 2 2 0 d 0 ")

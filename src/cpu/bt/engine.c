@@ -307,6 +307,7 @@ static void bt_interrupt(struct vcpu *v) { cpu_interp.interrupt(v); }
 static void bt_nmi(struct vcpu *v) { cpu_interp.nmi(v); }
 static void bt_init(struct vcpu *v) { cpu_interp.init(v); }
 static void bt_sipi(struct vcpu *v, uint8_t vector) { cpu_interp.sipi(v, vector); }
+static void bt_unhalt(struct vcpu *v) { cpu_interp.unhalt(v); }
 static void bt_stats(struct vcpu *v, struct cpu_stats *out) { cpu_interp.stats(v, out); out->insns = 0; }
 
 static uint64_t bt_tsc_offset(struct vcpu *v) { return cpu_interp.tsc_offset(v); }
@@ -335,6 +336,7 @@ const struct cpu_ops cpu_bt = {
 	.nmi = bt_nmi,
 	.init = bt_init,
 	.sipi = bt_sipi,
+	.unhalt = bt_unhalt,
 	.get_state = bt_get_state,
 	.set_state = bt_set_state,
 	.stats = bt_stats,

@@ -3,6 +3,7 @@
 #include "cpu/interp/interp.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include "cpu/interp/core.h"
@@ -94,6 +95,13 @@ static void interp_vm_free(struct cpu_vm *vm)
 	free(vm);
 }
 
+static unsigned engine_host_cpus(void)
+{
+	cpu_set_t set;
+
+	return sched_getaffinity(0, sizeof(set), &set) < 0 ? 1 : (unsigned)CPU_COUNT(&set);
+}
+
 int icpu_vm_new(struct cpu_vm **out, const struct cpu_config *cfg, size_t cpu_size, struct err *err)
 {
 	struct cpu_vm *vm = calloc(1, sizeof(*vm));
@@ -103,6 +111,7 @@ int icpu_vm_new(struct cpu_vm **out, const struct cpu_config *cfg, size_t cpu_si
 	vm->cfg = *cfg;
 	vm->n = cfg->n_vcpus;
 	vm->cpu_size = cpu_size;
+	vm->n_host_cpus = engine_host_cpus();
 	pthread_mutex_init(&vm->split_lock, NULL);
 	vm->cpu = calloc(vm->n, sizeof(vm->cpu[0]));
 	for (unsigned i = 0; vm->cpu && i < vm->n; i++) {
@@ -148,6 +157,8 @@ static void interp_nmi(struct vcpu *v)
 
 static void interp_init(struct vcpu *v) { icpu_request(icpu_of(v), ICPU_REQ_INIT); }
 
+static void interp_unhalt(struct vcpu *v) { icpu_request(icpu_of(v), ICPU_REQ_UNHALT); }
+
 static void interp_sipi(struct vcpu *v, uint8_t vector)
 {
 	atomic_store(&icpu_of(v)->sipi_vector, vector);
@@ -161,6 +172,8 @@ static int interp_get_state(struct vcpu *v, struct x86_state *s, struct err *err
 	(void)err;
 	*s = c->s;
 	put_le64(s->xsave + X86_XS_BV, (get_le64(s->xsave + X86_XS_BV) & ~7ull) | icpu_xinuse(c));
+	if (s->mp_state == X86_MP_HALTED && (c->is_unhalted || (atomic_load(&c->req) & ICPU_REQ_UNHALT)))
+		s->mp_state = X86_MP_RUNNABLE;
 	s->nmi_pending |= (atomic_load(&c->req) & ICPU_REQ_NMI) != 0;
 	if (atomic_load(&c->req) & ICPU_REQ_SIPI)
 		s->sipi_vector = atomic_load(&c->sipi_vector);
@@ -177,12 +190,13 @@ static int interp_set_state(struct vcpu *v, const struct x86_state *s, struct er
 	if (!(get_le64(c->s.xsave + X86_XS_BV) & 4))    /* AVX: in its initial state */
 		memset(c->s.xsave + X86_XS_AVX, 0, 256);
 	c->intr_maybe = true;
+	c->is_unhalted = false;
 	c->watch_hits = 0;
 	c->is_traced = false;
 	icpu_mode_changed(c);
 	icpu_debug_changed(c);
 	icpu_tlb_flush(c, false);
-	atomic_fetch_and(&c->req, ~(uint32_t)ICPU_REQ_NMI);
+	atomic_fetch_and(&c->req, ~(uint32_t)(ICPU_REQ_NMI | ICPU_REQ_UNHALT));
 	icpu_request(c, ICPU_REQ_RECHECK);
 	return 0;
 }
@@ -211,6 +225,7 @@ const struct cpu_ops cpu_interp = {
 	.nmi = interp_nmi,
 	.init = interp_init,
 	.sipi = interp_sipi,
+	.unhalt = interp_unhalt,
 	.get_state = interp_get_state,
 	.set_state = interp_set_state,
 	.stats = interp_stats,

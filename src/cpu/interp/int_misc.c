@@ -23,12 +23,17 @@ static void iop_nop(struct icpu *c, const struct iop *op)
 	(void)op;
 }
 
-/* A spinning vcpu may keep the one it waits for from running when the host has fewer processors. */
+/* A spinning processor may keep the one it waits for from running when the host has fewer processors. */
 static void iop_pause(struct icpu *c, const struct iop *op)
 {
 	(void)op;
-	if (++c->pauses % ICPU_PAUSES_PER_YIELD == 0)
-		sched_yield();
+	bool is_crowded = atomic_load_explicit(&c->vm->n_awake, memory_order_relaxed) > c->vm->n_host_cpus;
+
+	/* Translated code counts by itself and comes here at each multiple. */
+	if (++c->pauses < (is_crowded ? ICPU_PAUSES_PER_YIELD : ICPU_PAUSES_WITH_ROOM))
+		return;
+	c->pauses = 0;
+	sched_yield();
 }
 
 iop_fn interp_bind_misc(const struct x86_insn *x)

@@ -69,6 +69,7 @@ enum icpu_req {
 	ICPU_REQ_INIT = 8,
 	ICPU_REQ_SIPI = 16,
 	ICPU_REQ_RECHECK = 32,  /* own thread: IF, shadow, TF, or a mode changed: look before going on */
+	ICPU_REQ_UNHALT = 256,  /* the next HLT, or this one, ends at once */
 	ICPU_REQ_CODE = 128,    /* translated code, or what it may write, has changed (engine `bt`) */
 };
 
@@ -116,7 +117,11 @@ struct iblock_jump {
 	struct iblock *b;
 };
 
-enum { ICPU_JUMPS = 1 << 12, ICPU_PAUSES_PER_YIELD = 16 };
+enum { ICPU_JUMPS = 1 << 12 };
+
+/* How many PAUSEs give the host's processor away when more vCPUs are awake than it has, a power of two;
+ * and when there is room for all. */
+enum { ICPU_PAUSES_PER_YIELD = 16, ICPU_PAUSES_WITH_ROOM = 512 };
 
 struct icpu {
 	struct x86_state s;
@@ -158,13 +163,14 @@ struct icpu {
 	_Atomic uint8_t sipi_vector;    /* goes with ICPU_REQ_SIPI */
 	bool code_maybe;                /* ICPU_REQ_CODE came: engine `bt` has to look */
 	bool has_inline;                /* keep inl[] */
+	bool is_unhalted;               /* ICPU_REQ_UNHALT came and there was no HLT since */
 	bool intr_maybe;                /* ICPU_REQ_INTR came and intr_ack() has not said -1 since */
 	bool is_watching;               /* DR7 enables a data breakpoint */
 	bool is_code_watched;           /* DR7 enables an instruction breakpoint */
 	uint8_t watch_hits;             /* data breakpoints (DR6 bits) that this instruction met */
 	bool is_traced;                 /* a single-step trap is due after this instruction */
 	uint64_t dr_seen[5];            /* DR0..DR3, DR7 that is_*watched were computed from */
-	unsigned pauses;                /* executed; a power of two of them gives the host processor away */
+	unsigned pauses;                /* executed since the host processor was given away */
 	struct iblock_jump jump[ICPU_JUMPS];
 	struct itlb_inline inl[ICPU_N_PRIV][ICPU_N_ACCESS][ICPU_TLB_SIZE];
 };
@@ -174,6 +180,8 @@ struct cpu_vm {                         /* of this engine */
 	unsigned n;
 	struct icpu **cpu;
 	size_t cpu_size;                /* bytes of each; more than struct icpu in engine `bt` */
+	_Atomic unsigned n_awake;       /* processors that are executing, not parked or stopped */
+	unsigned n_host_cpus;           /* that this process may use */
 	pthread_mutex_t split_lock;     /* LOCKed accesses that cross a page or a cache line */
 	/* Called when PAGE begins to hold decoded code, before its bytes are read; or NULL. */
 	void (*page_flagged)(struct icpu *c, uint64_t page);

@@ -64,14 +64,31 @@ void icpu_halt(struct icpu *c)
 	atomic_fetch_or(&c->req, ICPU_REQ_RECHECK);
 }
 
+/* The thread stops executing, or begins again, with everything that others may have asked for meanwhile. */
+static void run_leave(struct icpu *c)
+{
+	atomic_fetch_sub_explicit(&c->vm->n_awake, 1, memory_order_relaxed);
+	if (c->host->idle)
+		c->host->idle(c->host->arg, c->index);
+}
+
+static void run_enter(struct icpu *c)
+{
+	atomic_fetch_add_explicit(&c->vm->n_awake, 1, memory_order_relaxed);
+	if (c->host->busy && c->host->busy(c->host->arg, c->index))
+		icpu_tlb_flush(c, false);
+}
+
 static void run_park(struct icpu *c)
 {
+	run_leave(c);
 	pthread_mutex_lock(&c->park_lock);
 	atomic_store(&c->is_parked, true);
 	while (!atomic_load(&c->req))
 		pthread_cond_wait(&c->park, &c->park_lock);
 	atomic_store(&c->is_parked, false);
 	pthread_mutex_unlock(&c->park_lock);
+	run_enter(c);
 }
 
 /* --- delivering ------------------------------------------------------------------------------ */
@@ -280,7 +297,9 @@ static void run_one(struct icpu *c)
 static void run_init(struct icpu *c)
 {
 	x86_state_init(&c->s, c->index == 0);
-	c->intr_maybe = false;
+	c->intr_maybe = c->is_unhalted = false;
+	if (c->host->was_reset)
+		c->host->was_reset(c->host->arg, c->index);
 	icpu_mode_changed(c);
 	icpu_debug_changed(c);
 	icpu_tlb_flush(c, false);
@@ -349,6 +368,10 @@ static enum run_next run_events(struct icpu *c, enum cpu_exit_reason *reason)
 
 		c->intr_maybe |= (req & ICPU_REQ_INTR) != 0;
 		c->code_maybe |= (req & ICPU_REQ_CODE) != 0;
+		if (req & ICPU_REQ_UNHALT) {
+			atomic_fetch_and(&c->req, ~(uint32_t)ICPU_REQ_UNHALT);
+			c->is_unhalted = true;
+		}
 		if (req & ICPU_REQ_KICK) {
 			atomic_fetch_and(&c->req, ~(uint32_t)ICPU_REQ_KICK);
 			atomic_fetch_or(&c->req, ICPU_REQ_RECHECK);
@@ -389,6 +412,11 @@ static enum run_next run_events(struct icpu *c, enum cpu_exit_reason *reason)
 			if (c->s.int_shadow) {  /* STI; HLT: the shadow ends with HLT */
 				c->s.int_shadow = 0;
 				atomic_fetch_or(&c->req, ICPU_REQ_RECHECK);
+				continue;
+			}
+			if (c->is_unhalted) {
+				c->is_unhalted = false;
+				c->s.mp_state = X86_MP_RUNNABLE;
 				continue;
 			}
 			run_idle(c, req);
@@ -444,11 +472,16 @@ enum cpu_exit_reason interp_run(struct vcpu *v, struct err *err)
 	struct icpu *c = (struct icpu *)v;
 
 	(void)err;
+	enum cpu_exit_reason reason;
+
 	c->rep_budget = REP_CHUNK;
+	run_enter(c);
 	/* Faults land here. The handler's own faults do too, so this is a loop of its own. */
 	if (sigsetjmp(c->landing, 0))
 		run_fault(c);
-	return run_blocks(c);
+	reason = run_blocks(c);
+	run_leave(c);
+	return reason;
 }
 
 enum cpu_exit_reason icpu_run(struct icpu *c, icpu_execute_fn execute)
@@ -456,10 +489,15 @@ enum cpu_exit_reason icpu_run(struct icpu *c, icpu_execute_fn execute)
 	/* Across the landing, only what is read back from memory is sure to be right. */
 	icpu_execute_fn volatile fn = execute;
 
+	enum cpu_exit_reason reason;
+
 	c->rep_budget = REP_CHUNK;
+	run_enter(c);
 	if (sigsetjmp(c->landing, 0))
 		run_fault(c);
-	return run_loop(c, fn);
+	reason = run_loop(c, fn);
+	run_leave(c);
+	return reason;
 }
 
 void icpu_end_of_block(struct icpu *c)

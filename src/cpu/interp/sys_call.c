@@ -124,12 +124,17 @@ void sys_op_rdgsbase(struct icpu *c, const struct iop *op) { call_read_base(c, o
 void sys_op_wrfsbase(struct icpu *c, const struct iop *op) { call_write_base(c, op, X86_FS); }
 void sys_op_wrgsbase(struct icpu *c, const struct iop *op) { call_write_base(c, op, X86_GS); }
 
-/* A KVM hypercall (Linux Documentation/virt/kvm/x86/hypercalls.rst). None is announced in leaf
- * 0x40000001, so none is known. */
+/* A KVM hypercall (Linux Documentation/virt/kvm/x86/hypercalls.rst), by either vendor's instruction. */
 void sys_op_vmcall(struct icpu *c, const struct iop *op)
 {
 	enum { KVM_EPERM = 1, KVM_ENOSYS = 1000 };
+	static const uint8_t from[] = { X86_RBX, X86_RCX, X86_RDX, X86_RSI };
+	uint64_t mask = c->mode == X86_MODE_64 ? ~0ull : 0xffffffff, a[4];
 	int64_t ret = c->cpl ? -KVM_EPERM : -KVM_ENOSYS;
 
+	for (unsigned i = 0; i < 4; i++)
+		a[i] = c->s.gpr[from[i]] & mask;
+	if (!c->cpl && c->host->hypercall)
+		ret = c->host->hypercall(c->host->arg, c->index, c->s.gpr[X86_RAX] & mask, a);
 	icpu_reg_set(c, X86_RAX, c->mode == X86_MODE_64 ? 8 : 4, false, (uint64_t)ret);
 }

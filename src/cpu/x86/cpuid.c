@@ -365,11 +365,16 @@ static void build_clock(struct builder *b)
 
 static void build_hypervisor(struct builder *b)
 {
-	enum { CLOCKSOURCE = B(0), NOP_IO_DELAY = B(1), CLOCKSOURCE2 = B(3), CLOCKSOURCE_STABLE = B(24) };
+	enum {
+		CLOCKSOURCE = B(0), NOP_IO_DELAY = B(1), CLOCKSOURCE2 = B(3), STEAL_TIME = B(5), PV_EOI = B(6),
+		PV_UNHALT = B(7), PV_TLB_FLUSH = B(9), PV_SEND_IPI = B(11), PV_SCHED_YIELD = B(13), CLOCKSOURCE_STABLE = B(24),
+	};
 	uint32_t features = NOP_IO_DELAY;
 
 	if (b->p->has_kvmclock)
 		features |= CLOCKSOURCE | CLOCKSOURCE2 | CLOCKSOURCE_STABLE;
+	if (b->p->has_pv)
+		features |= STEAL_TIME | PV_EOI | PV_UNHALT | PV_TLB_FLUSH | PV_SEND_IPI | PV_SCHED_YIELD;
 	add(b, (struct x86_cpuid_leaf){ .leaf = HV_BASE, .eax = HV_MAX,
 		.ebx = 0x4b4d564b, .ecx = 0x564b4d56, .edx = 0x4d });           /* KVMKVMKVM */
 	add(b, (struct x86_cpuid_leaf){ .leaf = HV_BASE + 1, .eax = features });

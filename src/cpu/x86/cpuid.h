@@ -70,6 +70,7 @@ struct x86_cpuid_params {
 	uint64_t tsc_hz;                /* for leaves 0x15, 0x16, 0x40000010 */
 	unsigned phys_bits;             /* 36..52 */
 	bool has_kvmclock;
+	bool has_pv;                    /* steal time, PV EOI and the hypercalls of dev/pv.h */
 };
 
 void x86_cpuid_build(struct x86_cpuid *t, const struct x86_cpuid_params *p);
