@@ -104,7 +104,9 @@ static void run_deliver(struct icpu *c, const struct icpu_event *ev)
 	c->in_delivery = false;
 	c->s.rip = c->next_rip;
 	c->s.int_shadow = 0;
-	atomic_fetch_or(&c->req, ICPU_REQ_RECHECK);
+	/* Long mode's gates raise neither IF nor TF. */
+	if (!c->is_long || c->intr_maybe || c->s.nmi_pending || c->s.mp_state != X86_MP_RUNNABLE)
+		atomic_fetch_or(&c->req, ICPU_REQ_RECHECK);
 }
 
 /* Contributory exceptions (SDM vol. 3 table 6-4). */
@@ -429,6 +431,9 @@ static enum run_next run_events(struct icpu *c, enum cpu_exit_reason *reason)
 		c->s.nmi_pending = 1;
 		atomic_fetch_and(&c->req, ~(uint32_t)(ICPU_REQ_NMI | ICPU_REQ_NMI_AGAIN));
 	}
+	/* RF concerns instruction breakpoints alone; it goes with the instruction that comes now. */
+	if (!c->is_code_watched)
+		c->s.rflags &= ~(uint64_t)X86_RF;
 	if (!c->s.int_shadow && !(c->s.rflags & (X86_TF | X86_RF)) && !c->is_watching && !c->is_code_watched)
 		return RUN_BLOCK;
 	atomic_fetch_or(&c->req, ICPU_REQ_RECHECK);

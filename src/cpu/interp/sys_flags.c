@@ -10,7 +10,10 @@ void icpu_set_flags(struct icpu *c, uint64_t v, uint64_t mask)
 	uint64_t old = c->s.rflags;
 
 	c->s.rflags = (old & ~mask) | (v & mask & 0x3f7fd5) | X86_FLAGS_FIXED;
-	if (~old & c->s.rflags & (X86_IF | X86_TF | X86_RF))
+	uint64_t up = ~old & c->s.rflags;
+
+	/* IF lets in what has come already; what comes later makes itself heard. */
+	if ((up & (X86_TF | X86_RF)) || ((up & X86_IF) && c->intr_maybe))
 		sys_recheck(c);
 }
 
@@ -60,7 +63,8 @@ void sys_op_sti(struct icpu *c, const struct iop *op)
 	if (c->s.rflags & X86_IF)
 		return;
 	c->s.int_shadow = SHADOW_STI;
-	icpu_set_flags(c, X86_IF, X86_IF);
+	c->s.rflags |= X86_IF;
+	sys_recheck(c);
 }
 
 void sys_op_clc(struct icpu *c, const struct iop *op) { c->s.rflags &= ~(uint64_t)X86_CF; }

@@ -520,11 +520,24 @@ static void span_get(struct icpu *c, struct span *s, uint64_t la, unsigned len, 
 		watch_access(c, la, len, acc == ICPU_WRITE);
 }
 
+/* For those who come here with descriptors, stacks and tables, which mostly lie where they did. */
+static struct itlb_entry *span_hit(struct icpu *c, uint64_t la, unsigned len, enum icpu_access acc, bool super)
+{
+	struct itlb_entry *e = icpu_tlb_slot(c, super ? ICPU_SUPER : icpu_priv(c), acc, la);
+
+	return ((la & ~0xfffull) | ITLB_FAST) == e->tag && (la & 0xfff) + len <= GMEM_PAGE_SIZE ? e : NULL;
+}
+
 void icpu_read_slow(struct icpu *c, uint64_t la, void *buf, unsigned len, bool super)
 {
+	const struct itlb_entry *e = span_hit(c, la, len, ICPU_READ, super);
 	uint8_t *p = buf;
 	struct span s;
 
+	if (e) {
+		ram_copy(p, e->host + (la & 0xfff), len);
+		return;
+	}
 	span_get(c, &s, la, len, ICPU_READ, super);
 	for (unsigned i = 0; i < 2 && s.len[i]; p += s.len[i++]) {
 		if (s.host[i])
@@ -536,9 +549,15 @@ void icpu_read_slow(struct icpu *c, uint64_t la, void *buf, unsigned len, bool s
 
 void icpu_write_slow(struct icpu *c, uint64_t la, const void *buf, unsigned len, bool super)
 {
+	const struct itlb_entry *e = span_hit(c, la, len, ICPU_WRITE, super);
 	const uint8_t *p = buf;
 	struct span s;
 
+	if (e) {
+		ram_copy(e->host + (la & 0xfff), p, len);
+		icpu_stored(c, e->host + (la & 0xfff), len);
+		return;
+	}
 	span_get(c, &s, la, len, ICPU_WRITE, super);
 	for (unsigned i = 0; i < 2 && s.len[i]; p += s.len[i++]) {
 		if (s.host[i]) {
