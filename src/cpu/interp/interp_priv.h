@@ -100,7 +100,7 @@ enum itlb_attr {
  * translations made with it are kept apart. */
 enum { ICPU_SUPER, ICPU_USER, ICPU_SUPER_AC, ICPU_USER_AC, ICPU_N_PRIV };
 
-enum { ICPU_LARGE_BITS = 1 << 12 };
+enum { ICPU_LARGE_BITS = 1 << 12, ICPU_WRITABLE_BITS = 1 << 16 };
 
 /* What translated code looks at instead of an itlb_entry; there is one beside each, made and dropped
  * with it. READ, WRITE: the linear page address and its host address, present only when neither
@@ -145,6 +145,8 @@ struct icpu {
 	uint16_t tlb_list[ICPU_N_PRIV * ICPU_N_ACCESS * ICPU_TLB_SIZE]; /* slots with ITLB_LISTED */
 	unsigned tlb_listed;
 	uint64_t large_seen[ICPU_LARGE_BITS / 64];      /* hashed: large pages that entries come from */
+	/* Pages of RAM by number modulo the size: inl[] may have an entry to write to one of them. */
+	uint64_t writable_seen[ICPU_WRITABLE_BITS / 64];
 	uint64_t missing;               /* enum x86_feature by bit: the host cannot execute them */
 	uint64_t rsvd_phys;             /* bits 51..MAXPHYADDR: reserved in paging structures */
 	sigjmp_buf landing;             /* the one non-local exit: back to run.c */

@@ -267,15 +267,27 @@ static void tlb_drop(struct icpu *c, struct itlb_entry *e)
 	tlb_inline_drop(c, e);
 }
 
+/* The word of writable_seen[] for PAGE, and the bit in it. */
+static uint64_t *tlb_writable(struct icpu *c, uint64_t page, uint64_t *bit)
+{
+	*bit = 1ull << page % 64;
+	return &c->writable_seen[page / 64 % (ICPU_WRITABLE_BITS / 64)];
+}
+
 /* E is new. Stores are seen by nobody, so the page must have no flag, now and for as long as the
  * entry stays: who raises one calls icpu_inline_recheck(). */
 static void tlb_inline_set(struct icpu *c, const struct itlb_entry *e, enum icpu_access acc)
 {
+	uint64_t bit;
+
 	tlb_inline_drop(c, e);
 	if (!c->has_inline || acc == ICPU_EXEC || (e->tag & ITLB_SLOW) != ITLB_FAST)
 		return;
-	if (acc == ICPU_WRITE && (atomic_load(e->flags) || atomic_load(&c->mem->is_logging)))
-		return;
+	if (acc == ICPU_WRITE) {
+		if (atomic_load(e->flags) || atomic_load(&c->mem->is_logging))
+			return;
+		*tlb_writable(c, (uint64_t)(e->host - c->mem->host) >> GMEM_PAGE_SHIFT, &bit) |= bit;
+	}
 	*tlb_inline(c, e) = (struct itlb_inline){ e->tag & ~0xfffull, e->host };
 }
 
@@ -288,23 +300,39 @@ void icpu_inline_init(struct icpu *c)
 		tlb_inline_drop(c, &all[i]);
 }
 
+/* N is an entry to write. It goes when its page wants to hear of stores by now; true: it stays. */
+static bool tlb_inline_recheck(struct icpu *c, struct itlb_inline *n, unsigned slot)
+{
+	uint64_t page = (uint64_t)(n->host - c->mem->host) >> GMEM_PAGE_SHIFT;
+
+	if (!atomic_load(&c->mem->page_flags[page]) && !atomic_load(&c->mem->is_logging))
+		return true;
+	n->tag = (uint64_t)(slot ^ 1) << 12;
+	gmem_note_write(c->mem, page);
+	return false;
+}
+
 void icpu_inline_recheck(struct icpu *c, uint64_t page)
 {
 	const uint8_t *host = page == UINT64_MAX ? NULL : c->mem->host + (page << GMEM_PAGE_SHIFT);
+	uint64_t bit = 0, *seen = host ? tlb_writable(c, page, &bit) : NULL;
+	bool is_kept = false;           /* an entry, maybe of another page, still needs the bit */
 
+	if (seen && !(*seen & bit))
+		return;
 	for (unsigned i = 0; i < ICPU_N_PRIV * ICPU_TLB_SIZE; i++) {
 		unsigned slot = i % ICPU_TLB_SIZE;
 		struct itlb_inline *n = &c->inl[i / ICPU_TLB_SIZE][ICPU_WRITE][slot];
 
-		if ((host && n->host != host) || (n->tag >> 12) % ICPU_TLB_SIZE != slot)
+		if ((n->tag >> 12) % ICPU_TLB_SIZE != slot)
 			continue;
-		uint64_t at = (uint64_t)(n->host - c->mem->host) >> GMEM_PAGE_SHIFT;
-
-		if (!atomic_load(&c->mem->page_flags[at]) && !atomic_load(&c->mem->is_logging))
-			continue;
-		n->tag = (uint64_t)(slot ^ 1) << 12;
-		gmem_note_write(c->mem, at);
+		if (!host || n->host == host)
+			is_kept |= tlb_inline_recheck(c, n, slot);
+		else if (!((uint64_t)(n->host - host) >> GMEM_PAGE_SHIFT & (ICPU_WRITABLE_BITS - 1)))
+			is_kept = true;
 	}
+	if (seen && !is_kept)
+		*seen &= ~bit;
 }
 
 static struct itlb_entry *tlb_fill(struct icpu *c, uint64_t la, enum icpu_access acc, unsigned priv)
@@ -359,6 +387,7 @@ void icpu_tlb_flush(struct icpu *c, bool keep_global)
 	if (!keep_global) {
 		memset(c->tlb, 0, sizeof(c->tlb));
 		memset(c->large_seen, 0, sizeof(c->large_seen));
+		memset(c->writable_seen, 0, sizeof(c->writable_seen));
 		c->tlb_listed = 0;
 		if (c->has_inline)
 			icpu_inline_init(c);
