@@ -47,14 +47,15 @@ void tr_translate(struct tr *t, struct tr_cold *c, unsigned s1, unsigned s2, uns
 	emit_alu_ri(e, false, EMIT_AND, s2, (ICPU_TLB_SIZE - 1) << 4);
 	emit_gs_base(e, true, 0x2b, s1, s2, table + (uint32_t)offsetof(struct itlb_inline, tag));
 	if (is_aligned) {
-		emit_rex(e, false, 0, 0, s1);
-		emit8(e, 0xf7);                         /* test s1d, size - 1 */
+		emit_rex(e, true, 0, 0, s1);            /* test s1, ~(4096 - size): another page, or not aligned */
+		emit8(e, 0xf7);
 		emit8(e, 0xc0 | (s1 & 7));
-		emit32(e, size - 1);
+		emit32(e, ~(4096 - size));
 		tr_give_up_if(t, c, EMIT_NE);
+	} else {
+		emit_alu_ri(e, true, EMIT_CMP, s1, 4096 - (int32_t)size);
+		tr_give_up_if(t, c, EMIT_A);
 	}
-	emit_alu_ri(e, true, EMIT_CMP, s1, 4096 - (int32_t)size);
-	tr_give_up_if(t, c, EMIT_A);
 	emit_gs_base(e, true, 0x03, s1, s2, table + (uint32_t)offsetof(struct itlb_inline, host));
 }
 _Static_assert(sizeof(struct itlb_inline) == 16 && ICPU_TLB_SIZE <= 1 << 14, "the index computation");
