@@ -12,6 +12,8 @@ enum bt_kind bt_vex_kind(const struct x86_insn *x, unsigned key)
 	switch (x->op) {
 	case X86_OP_MASKMOVDQU:
 		return BT_CALL_OUT;
+	case X86_OP_ZEROUPPER: case X86_OP_ZEROALL:     /* 32-bit code leaves registers 8 to 15 alone */
+		return key & BT_KEY_32 ? BT_CALL_OUT : BT_COPY;
 	case X86_OP_LDMXCSR:
 		return BT_LOAD_CONTROL;
 	default:
@@ -45,7 +47,7 @@ void tr_vex_after(struct tr *t, const struct tr_insn *i)
 	t->is_ymm_noted = false;
 }
 
-/* VEX.R, X, B and vvvv are inverted. Two bytes do for the first map without W, X and B. */
+/* The bits that 32-bit code ignores, and 64-bit code does not, are as if they were not there. */
 bool tr_vex_is_same_32(const struct x86_insn *x, const uint8_t *p)
 {
 	const uint8_t *last = p + x->len - 1;
@@ -62,6 +64,7 @@ bool tr_vex_is_same_32(const struct x86_insn *x, const uint8_t *p)
 	return p[1] & 0x20 && p[2] & 0x40 && !(has_reg && p[2] & 0x80);
 }
 
+/* VEX.R, X, B and vvvv are inverted. Two bytes do for the first map without W, X and B. */
 const uint8_t *tr_vex_prefix(struct emit *e, const uint8_t *p, unsigned base)
 {
 	bool is_short = *p == 0xc5;

@@ -4,6 +4,7 @@
  * tests/cpu_diff. */
 #include "cpu/bt/bt.h"
 #include "cpu/interp_rig.h"
+#include "cpu/x86/cpuid.h"
 #include "test.h"
 
 enum { N_PROGRAMS = 3000, N_PIECES = 40, CODE_MAX = 1500, GS_BASE = RIG_DATA + 0x400 };
@@ -285,5 +286,35 @@ TEST(a_segment_that_is_not_flat_any_more_is_noticed)
 	CHECK(bt_run_to_fault(r.v, &ev));
 	CHECK_EQ(ev.vector, X86_EXC_GP);
 	CHECK_EQ(r.c->s.rip, RIG_CODE + 7);
+	rig_fini(&r);
+}
+
+TEST(vzeroall_in_32_bit_code_leaves_the_registers_that_it_cannot_see)
+{
+	static const uint8_t code[] = { 0xc5, 0xfc, 0x77, 0xf4 };       /* vzeroall; hlt */
+	const uint16_t fcw = 0x37f;             /* AVX is native only then */
+	const uint8_t *xmm, *high;
+	struct icpu_event ev;
+	struct rig r;
+
+	rig_init(&r, 1);
+	if (!(x86_host_features() >> X86_F_AVX & 1))
+		SKIP("this processor has no AVX");
+	xmm = r.c->s.xsave + X86_FX_XMM;
+	high = r.c->s.xsave + X86_XS_AVX;
+	rig_code(&r, RIG_CODE, code, sizeof(code));
+	r.c->s.seg[X86_CS].attr = 0xc09b;
+	r.c->s.cr4 |= X86_CR4_OSXSAVE;
+	r.c->s.xcr0 = 7;
+	r.c->s.xsave[X86_XS_BV] |= 4;
+	memcpy(r.c->s.xsave + X86_FX_FCW, &fcw, sizeof(fcw));
+	memset(r.c->s.xsave + X86_FX_XMM, 0x41, 256);
+	memset(r.c->s.xsave + X86_XS_AVX, 0x42, 256);
+	r.engine->ops->set_state(r.v, &r.c->s, NULL);
+	CHECK_EQ(bt_run_to_fault(r.v, &ev), 0);
+	for (unsigned i = 0; i < 256; i++) {
+		CHECK_EQ(xmm[i], i < 128 ? 0 : 0x41);
+		CHECK_EQ(high[i], i < 128 ? 0 : 0x42);
+	}
 	rig_fini(&r);
 }
