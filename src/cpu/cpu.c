@@ -5,11 +5,12 @@
 #include <stdio.h>
 #include <string.h>
 #include "cpu/bt/bt.h"
+#include "cpu/bt/lockstep.h"
 #include "cpu/interp/interp.h"
 #include "cpu/kvm/kvm.h"
 #include "util/err.h"
 
-const struct cpu_ops *const cpu_engines[] = { &cpu_kvm, &cpu_bt, &cpu_interp, NULL };
+const struct cpu_ops *const cpu_engines[] = { &cpu_kvm, &cpu_bt, &cpu_interp, &cpu_lockstep, NULL };
 
 static int engine_by_name(const struct cpu_ops **out, const char *name, char *why, unsigned why_len, struct err *err)
 {

@@ -207,3 +207,17 @@ void gmem_log_stop(struct gmem *m)
 	for (uint64_t p = 0; p < gmem_pages(m); p++)
 		atomic_fetch_and(&m->page_flags[p], (uint8_t)~GMEM_PAGE_CLEAN);
 }
+
+bool gmem_log_is_empty(const struct gmem *m)
+{
+	for (uint64_t w = 0; w < gmem_log_words(m); w++)
+		if (atomic_load_explicit(&m->dirty[w], memory_order_relaxed))
+			return false;
+	return true;
+}
+
+void gmem_watch(struct gmem *m)
+{
+	for (uint64_t p = 0; p < gmem_pages(m); p++)
+		atomic_fetch_or(&m->page_flags[p], GMEM_PAGE_WATCHED);
+}

@@ -39,6 +39,7 @@ enum gmem_page_flag {
 	GMEM_PAGE_CODE = 1,     /* an engine holds decoded instructions of this page; goes down by
 				 * itself at every GMEM_CODE_PATIENCEth store (page_gen) */
 	GMEM_PAGE_CLEAN = 2,    /* the dirty log is on and this page has not been written since */
+	GMEM_PAGE_WATCHED = 4,  /* stays up: an engine wants to see each of its stores (gmem_watch()) */
 };
 
 struct gmem {
@@ -111,5 +112,10 @@ void gmem_flag_set(struct gmem *m, uint64_t page, enum gmem_page_flag flag);
 int gmem_log_start(struct gmem *m, struct err *err);
 void gmem_log_fetch(struct gmem *m, uint64_t *bitmap);
 void gmem_log_stop(struct gmem *m);
+/* Has nothing been written since the last fetch, for now? While logging. */
+bool gmem_log_is_empty(const struct gmem *m);
+
+/* Raise GMEM_PAGE_WATCHED on all pages, before anything runs in M. */
+void gmem_watch(struct gmem *m);
 
 #endif

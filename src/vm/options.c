@@ -78,9 +78,11 @@ const struct option options[] = {
 		  "network addresses that are not given are derived from it.",
 	  .example = "--name web1" },
 	{ "--engine", "engine", OPT_CHOICE, CFG(engine), NULL, "auto",
-	  "what executes guest instructions; --list-engines tells which work here", .choices = "auto kvm bt interp",
+	  "what executes guest instructions; --list-engines tells which work here", .choices = "auto kvm bt interp lockstep",
 	  .more = "auto takes the first that works. A kvm that would only emulate guest kernels by "
-		  "instruction is passed over by auto and used when named; bt translates, interp interprets.",
+		  "instruction is passed over by auto and used when named; bt translates, interp interprets. "
+		  "lockstep is for tests: bt, with interp repeating every instruction; the first difference ends the "
+		  "machine with status 1. One processor, three times the memory.",
 	  .example = "--engine interp" },
 	{ "--cpu", "cpu", OPT_STRING, CFG(cpu), "MODEL[,FEATURE=on|off]...", "host",
 	  "what the processors announce; --list-cpus prints models and features",

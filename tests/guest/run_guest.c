@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 #include "cpu/bt/bt.h"
+#include "cpu/bt/lockstep.h"
 #include "cpu/interp/interp.h"
 #include "cpu/kvm/kvm.h"
 #include "dev/lapic.h"
@@ -355,19 +356,23 @@ static void run_guest(const struct cpu_ops *ops, const char *name, unsigned n_cp
 #define GUEST(name, n_cpus, expected)                                                           \
 	GUEST_IN_SOFTWARE(name, n_cpus, expected)                                               \
 	TEST(name##_on_kvm) { run_guest(&cpu_kvm, #name, n_cpus, expected); }
+/* With one processor: also compared instruction by instruction. */
+#define GUEST_1(name, expected)                                                                 \
+	GUEST(name, 1, expected)                                                                \
+	TEST(name##_on_lockstep) { run_guest(&cpu_lockstep, #name, 1, expected); }
 
-GUEST(real, 1, "1 201 /d!u64636261 fr1234 ")
-GUEST(protected, 1, "d 58 d 1000 d 8 b 58 c 58 d 0 6 0 d 18a 20 0 3 0 "
+GUEST_1(real, "1 201 /d!u64636261 fr1234 ")
+GUEST_1(protected, "d 58 d 1000 d 8 b 58 c 58 d 0 6 0 d 18a 20 0 3 0 "
 		    "d 0 d 102 21 0 d 10 d 0 beef 8 6ffc d 0 d 112 ")
-GUEST(paging, 1, "e 0 100000 e 2 21 e 3 23 63 e 11 e 9 61 e 2 101000 11111111 abcd a7 d 0 "
+GUEST_1(paging, "e 0 100000 e 2 21 e 3 23 63 e 11 e 9 61 e 2 101000 11111111 abcd a7 d 0 "
 		 "e 5 e 7 e 4 e 15 ")
-GUEST(long, 1, "67d8 8000 0 400 3b 20 1111 0 400 33 20 0 1 0 1 0 1 0 1 0 e")
-GUEST(smc, 1, "ABCab11223344 55555544 55556644 ")
+GUEST_1(long, "67d8 8000 0 400 3b 20 1111 0 400 33 20 0 1 0 1 0 1 0 1 0 e")
+GUEST_1(smc, "ABCab11223344 55555544 55556644 ")
 GUEST(apic, 2, "tpshTaw")
-GUEST(debug, 1, "affff0ff1 ffff0ff2 1 ffff4ff0 ffff4ff0 ffff4ff0 ffff4ff0 e")
-GUEST(task, 1, "77 40 4000 33 0 8b 89 1000 58 8 ")
-GUEST(fpu, 1, "3000037f c0 12345678 40490fdb 12345678 7 0 7 0 6 0 6 0 41 d 0 ")
-GUEST(vm86, 1, "cafe 100 100 20200 200 77dc 0 cafe 200 ")
-GUEST(x2apic, 1, "900 0 1 0 30 1 3 d 0 ")
+GUEST_1(debug, "affff0ff1 ffff0ff2 1 ffff4ff0 ffff4ff0 ffff4ff0 ffff4ff0 e")
+GUEST_1(task, "77 40 4000 33 0 8b 89 1000 58 8 ")
+GUEST_1(fpu, "3000037f c0 12345678 40490fdb 12345678 7 0 7 0 6 0 6 0 41 d 0 ")
+GUEST_1(vm86, "cafe 100 100 20200 200 77dc 0 cafe 200 ")
+GUEST_1(x2apic, "900 0 1 0 30 1 3 d 0 ")
 GUEST_IN_SOFTWARE(pv, 2, "1 0 0 2 1 2 d 0 d 0 fffffc18 0 1 3 1 ")
-GUEST(avx, 1, "6 0 6 0 7 0 64 32 12c 12c 6400 3200 12c00 12c00 4 0 2 e 2 e 0 1 2 2 0 d 0 ")
+GUEST_1(avx, "6 0 6 0 7 0 64 32 12c 12c 6400 3200 12c00 12c00 4 0 2 e 2 e 0 1 2 2 0 d 0 ")

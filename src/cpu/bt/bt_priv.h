@@ -10,6 +10,7 @@
 #ifndef CPU_BT_BT_PRIV_H
 #define CPU_BT_BT_PRIV_H
 
+#include <signal.h>
 #include <stddef.h>
 #include "cpu/bt/emit.h"
 #include "cpu/interp/core.h"
@@ -69,6 +70,7 @@ struct bt_frag {
 	uint32_t ientry, xentry, lentry, entry, body;
 	uint16_t n_bytes;
 	bool needs_flags;               /* flags are live at its start */
+	uint16_t live_flags;            /* which */
 	uint8_t n_crossings;            /* of a page boundary by a group of accesses */
 	uint8_t bytes[];                /* the code it was made from */
 };
@@ -95,6 +97,7 @@ struct bt_site {
 	uint16_t off;                   /* of the instruction in the fragment */
 	uint8_t len;                    /* of the instruction; 0: it goes on in the next page */
 	uint8_t vec;                    /* enum bt_vec flags, on resuming */
+	int8_t behind;                  /* instructions of the fragment before it, less those in n_insns by then */
 	/* It checks a group of accesses: SPAN bytes from register BASE plus LO on. */
 	int32_t lo;
 	uint16_t span;                  /* 0: it does not */
@@ -131,6 +134,8 @@ struct bt_cpu {
 	uint32_t x87_note;              /* arena offset of struct bt_x87_note: what FIP and FOP are to be; or 0 */
 	uint32_t control;               /* an MXCSR or FCW on its way to the host */
 	uint8_t exit_indirect;          /* left through an empty slot of ind[] */
+	int32_t fuel;                   /* is_checked: polls until code leaves; below 0: it has left */
+	uint64_t n_insns;               /* is_counting: instructions completed by code; exact in C */
 	const uint8_t *ind[BT_N_KEYS][1 << BT_IND_BITS];        /* filled in for those that are used */
 	/* not seen by code */
 	struct bt_cache *cache;
@@ -141,9 +146,14 @@ struct bt_cpu {
 	uint8_t patience;               /* how often code is interpreted before it is translated */
 	uint8_t seen[1 << BT_SEEN_BITS];        /* how often it has been, by a hash of where it is */
 	unsigned frag_max;              /* instructions per fragment: BT_FRAG_MAX, or 1 for tests */
+	bool is_checked;                /* by engine `lockstep`: polls use up fuel, the outside is the interpreter's */
+	bool is_counting;               /* keep n_insns. Both are set before the first translation */
 };
 
 static inline struct bt_cpu *bt_of(struct icpu *c) { return (struct bt_cpu *)c; }
+
+/* Instructions completed since creation, in code and by the interpreter. While counting. */
+static inline uint64_t bt_insns(const struct bt_cpu *b) { return b->n_insns + b->i.stats.insns; }
 
 #define BT_OFF(field) ((uint32_t)offsetof(struct bt_cpu, field))
 #define BT_GPR(r) ((uint32_t)(offsetof(struct bt_cpu, i.s.gpr) + 8u * (r)))
@@ -199,6 +209,21 @@ void bt_code_changed(struct bt_cpu *b);
 /* struct gmem's notice of a store to a page with code, struct cpu_vm's of a new one. */
 void bt_code_written(void *vm, uint64_t page);
 void bt_page_flagged(struct icpu *c, uint64_t page);
+
+/* A fragment at VA for the present privilege, in whatever page; NULL: none. No side effect. */
+const struct bt_frag *bt_frag_at(const struct bt_cpu *b, uint64_t va);
+/* Drop all fragments. Not while code runs. */
+void bt_cache_clear(struct bt_cpu *b);
+
+/* --- engine.c ------------------------------------------------------------------------------------ */
+
+/* Before this thread runs code of B: no signal may come from here on, and GS belongs to it. *BEFORE is for
+ * bt_end(). */
+int bt_begin(struct bt_cpu *b, sigset_t *before, struct err *err);
+void bt_end(const sigset_t *before);
+/* As icpu_execute_fn: until `req`; one fragment. */
+void bt_execute(struct icpu *c);
+void bt_execute_one(struct icpu *c);
 
 /* --- key.c ------------------------------------------------------------------------------------------------ */
 

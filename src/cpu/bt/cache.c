@@ -44,7 +44,7 @@ static int cache_map(struct bt_cache *k, struct err *err)
 	return 0;
 }
 
-static void cache_clear(struct bt_cpu *b)
+void bt_cache_clear(struct bt_cpu *b)
 {
 	struct bt_cache *k = b->cache;
 	memset(k->frags, 0, sizeof(k->frags));
@@ -76,7 +76,7 @@ int bt_cache_new(struct bt_cpu *b, struct err *err)
 	k->has_avx = !(b->i.missing & X86_F_BIT(AVX));
 	bt_thunks_emit(k);
 	k->code_start = k->e.p;
-	cache_clear(b);
+	bt_cache_clear(b);
 	return 0;
 }
 
@@ -111,7 +111,7 @@ void bt_cache_reserve(struct bt_cpu *b)
 
 	if (k->e.p + BT_FRAG_CODE_ROOM <= k->e.end && k->arena_used + ARENA_ROOM <= BT_ARENA_BYTES)
 		return;
-	cache_clear(b);
+	bt_cache_clear(b);
 	k->n_flushes++;
 }
 
@@ -236,6 +236,17 @@ static bool is_unfamiliar(struct bt_cpu *b, const struct bt_page *p, uint64_t ri
 	return true;
 }
 
+const struct bt_frag *bt_frag_at(const struct bt_cpu *b, uint64_t va)
+{
+	unsigned key = bt_key_now(&b->i);
+
+	for (const struct bt_page *p = b->cache->by_va[hash64(va & ~0xfffull) >> 52]; p; p = p->next_va)
+		for (const struct bt_frag *f = p->va == (va & ~0xfffull) && p->key == key ? p->frags : NULL; f; f = f->next_page)
+			if (f->va == va)
+				return f;
+	return NULL;
+}
+
 struct bt_frag *bt_find(struct bt_cpu *b, uint64_t rip)
 {
 	struct bt_cache *k = b->cache;
@@ -354,7 +365,7 @@ void bt_code_changed(struct bt_cpu *b)
 	q->is_full = false;
 	pthread_mutex_unlock(&q->lock);
 	if (now.is_full) {
-		cache_clear(b);
+		bt_cache_clear(b);
 		k->n_flushes++;
 		icpu_inline_recheck(&b->i, UINT64_MAX);
 		return;

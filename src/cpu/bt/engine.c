@@ -93,15 +93,18 @@ const uint8_t *bt_call_out(struct bt_cpu *b)
 	c->block_page[1] = UINT64_MAX;
 	if (s->span)
 		note_crossing(b, s);
+	b->n_insns += (uint64_t)(int64_t)s->behind;
 	op->fn(c, op);
 	c->s.rip = c->next_rip;
 	flags_from_rflags(b);
 	if (__builtin_expect(c->next_rip != next || c->stop_block || !s->resume, 0)) {
 		c->stop_block = false;
+		b->n_insns++;
 		if (op->x.row->flags & X86_R_END)
 			icpu_end_of_block(c);
 		return NULL;
 	}
+	b->n_insns -= (uint64_t)(int64_t)s->behind;
 	b->want_vec = s->vec;
 	return b->cache->rx + s->resume;
 }
@@ -111,11 +114,13 @@ const uint8_t *bt_call_out(struct bt_cpu *b)
 static void bt_undo_indirect(struct bt_cpu *b)
 {
 	struct icpu *c = &b->i;
-	const struct iop *op = take_over(b, bt_arena_at(b->cache, b->site));
+	struct bt_site *s = bt_arena_at(b->cache, b->site);
+	const struct iop *op = take_over(b, s);
 	const struct x86_insn *x = &op->x;
 
 	if (x->op == X86_OP_SYSCALL || x->op == X86_OP_SYSRET)
 		return;         /* they do not look at it: the fault is the target's */
+	b->n_insns += (uint64_t)(int64_t)s->behind;
 	if (x->op == X86_OP_RET)
 		c->s.gpr[X86_RSP] -= 8 + (x->n_opnds ? (uint64_t)x->imm : 0);
 	else if (x->op == X86_OP_CALL)
@@ -152,7 +157,7 @@ static struct bt_link *bt_enter(struct bt_cpu *b, uint32_t at)
 
 /* --- executing --------------------------------------------------------------------------------- */
 
-static void bt_execute(struct icpu *c)
+void bt_execute(struct icpu *c)
 {
 	struct bt_cpu *b = bt_of(c);
 	struct bt_link *link = NULL;
@@ -177,32 +182,44 @@ static void bt_execute(struct icpu *c)
 		else if (is_indirect)
 			bt_indirect_set(b, f);
 		link = bt_enter(b, f->lentry);
-	} while (!atomic_load_explicit(&c->req, memory_order_relaxed));
+	} while (!atomic_load_explicit(&c->req, memory_order_relaxed) && b->fuel >= 0);
 }
 
-/* Code runs on the guest's stack pointer, so no signal may come; and GS belongs to it. */
+/* Code runs on the guest's stack pointer. */
+int bt_begin(struct bt_cpu *b, sigset_t *before, struct err *err)
+{
+	sigset_t all;
+
+	if (syscall(SYS_arch_prctl, ARCH_SET_GS, b) < 0)
+		return err_set(err, -errno, "cannot set the GS base: %s", strerror(errno));
+	/* The dirty log is switched while processors are stopped. */
+	icpu_inline_recheck(&b->i, UINT64_MAX);
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, before);
+	b->frag_max = BT_FRAG_MAX;
+	b->patience = BT_PATIENCE;
+	return 0;
+}
+
+void bt_end(const sigset_t *before)
+{
+	pthread_sigmask(SIG_SETMASK, before, NULL);
+}
+
 static enum cpu_exit_reason bt_run(struct vcpu *v, struct err *err)
 {
 	struct icpu *c = (struct icpu *)v;
-	sigset_t all, before;
+	sigset_t before;
 
-	if (syscall(SYS_arch_prctl, ARCH_SET_GS, bt_of(c)) < 0) {
-		err_set(err, -errno, "cannot set the GS base: %s", strerror(errno));
+	if (bt_begin(bt_of(c), &before, err) < 0)
 		return CPU_EXIT_ERROR;
-	}
-	/* The dirty log is switched while processors are stopped. */
-	icpu_inline_recheck(c, UINT64_MAX);
-	sigfillset(&all);
-	pthread_sigmask(SIG_BLOCK, &all, &before);
-	bt_of(c)->frag_max = BT_FRAG_MAX;
-	bt_of(c)->patience = BT_PATIENCE;
 	enum cpu_exit_reason r = icpu_run(c, bt_execute);
 
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	bt_end(&before);
 	return r;
 }
 
-static void bt_execute_one(struct icpu *c)
+void bt_execute_one(struct icpu *c)
 {
 	struct bt_cpu *b = bt_of(c);
 	struct bt_frag *f;

@@ -9,6 +9,8 @@ struct bt_site *tr_site(struct tr *t, const struct tr_insn *i)
 	s->frag = t->frag;
 	s->off = (uint16_t)(i->va - t->frag->va);
 	s->len = i->x.len;
+	if (t->b->is_counting)
+		s->behind = (int8_t)((int)t->now - (int)t->counted);
 	if (t->uses_vec)
 		s->vec = BT_VEC_XMM | (t->is_ymm_noted ? BT_VEC_YMM : 0) | (t->uses_x87 ? BT_VEC_X87 : 0);
 	return s;

@@ -115,8 +115,25 @@ static void tr_liveness(struct tr *t)
 
 /* --- all instructions ------------------------------------------------------------------------- */
 
+/* Instructions up to I, the present one, and itself are counted. Before they leave, and flags stay. */
+static void tr_count(struct tr *t, const struct tr_insn *i)
+{
+	uint16_t avoid = i->fx.reads;
+	unsigned n = t->now + 1 - t->counted, s;
+
+	if (!t->b->is_counting || t->is_crossing || !n)
+		return;
+	s = tr_scratch(t, &avoid, false);
+	emit_load(&t->e, s, BT_OFF(n_insns));
+	emit_lea(&t->e, true, s, s, EMIT_NONE, 0, (int32_t)n);
+	emit_store(&t->e, s, BT_OFF(n_insns));
+	t->counted += n;
+}
+
 static void tr_one(struct tr *t, const struct tr_insn *i)
 {
+	if (i->fx.kind >= BT_JCC)
+		tr_count(t, i);
 	if (i->group && i->group->first == t->now) {
 		t->group = i->group;
 		tr_enter_group(t, i);
@@ -183,6 +200,10 @@ static void tr_head(struct tr *t)
 	f->entry = bt_code_off(t->k, e->p);
 	emit_alu_gs_i(e, EMIT_CMP, (uint32_t)offsetof(struct bt_cpu, i.req), 0);
 	t->head_jump[1] = emit_jcc(e, EMIT_NE, NULL);
+	if (t->b->is_checked) {
+		emit_alu_gs_i(e, EMIT_SUB, BT_OFF(fuel), 1);
+		t->head_jump[2] = emit_jcc(e, EMIT_S, NULL);
+	}
 	f->body = bt_code_off(t->k, e->p);
 	if (t->uses_vec) {
 		t->vec_jump = emit_jump_if_byte_zero(e, t->uses_x87 ? BT_OFF(x87_live) : BT_OFF(vec_live));
@@ -197,6 +218,8 @@ static void tr_head_cold(struct tr *t)
 
 	emit_patch(t->head_jump[0], e->p);
 	emit_patch(t->head_jump[1], e->p);
+	if (t->head_jump[2])
+		emit_patch(t->head_jump[2], e->p);
 	emit_store_imm(e, (uint32_t)offsetof(struct bt_cpu, i.s.rip), t->frag->va, R11);
 	emit_jmp(e, t->k->rw + t->k->thunk.exit_slot);
 	if (!t->uses_vec)
@@ -238,7 +261,8 @@ struct bt_frag *bt_translate(struct bt_cpu *b, struct bt_page *page, uint64_t va
 	f->va = va;
 	f->page = page;
 	f->n_bytes = (uint16_t)(t.end - va);
-	f->needs_flags = tr_live_before(&t.insn[0]);
+	f->live_flags = tr_live_before(&t.insn[0]);
+	f->needs_flags = f->live_flags;
 	memcpy(f->bytes, t.code, f->n_bytes);
 	tr_head(&t);
 	for (t.now = 0; t.now < t.n; t.now++)
@@ -246,6 +270,8 @@ struct bt_frag *bt_translate(struct bt_cpu *b, struct bt_page *page, uint64_t va
 	const struct tr_insn *last = &t.insn[t.n - 1];
 
 	if (!t.is_crossing && !tr_ends_fragment(last)) {
+		t.now = t.n - 1;
+		tr_count(&t, last);
 		tr_boundary(&t);
 		tr_link(&t, last, emit_jmp(&t.e, NULL), tr_next(&t, last));
 	}

@@ -63,8 +63,9 @@ struct tr {
 	bool is_crossing;             /* one instruction that goes on in the next page */
 	bool is_ymm_noted;            /* ymm_host is known to be up */
 	unsigned now;                 /* the instruction being emitted */
+	unsigned counted;             /* is_counting: instructions that n_insns has */
 	const struct tr_group *group; /* that it lies in, or NULL */
-	uint8_t *head_jump[2];        /* checks at the head that leave */
+	uint8_t *head_jump[3];        /* checks at the head that leave */
 	uint8_t *vec_jump;
 	uint32_t vec_back;
 	/* Not cleared at the beginning. The guest may be rewriting its code: it is copied once, and

@@ -23,6 +23,8 @@ int icpu_step(struct icpu *c, icpu_execute_fn execute, struct icpu_event *fault)
 void icpu_run_block(struct icpu *c);
 /* One instruction. */
 void icpu_run_insn(struct icpu *c);
+/* One block, but at most N (not 0) instructions. */
+void icpu_run_some(struct icpu *c, uint64_t n);
 /* After an instruction with X86_R_END that did not run in a block. */
 void icpu_end_of_block(struct icpu *c);
 

@@ -12,7 +12,7 @@
  *	           flags only after everything that can fault has been done. Memory that was
  *	           written before the fault stays written, as on hardware.
  *
- * Restartable REP strings set c->next_rip = c->s.rip after a bounded chunk to let interrupts in.
+ * Restartable REP strings call icpu_not_retired() after a bounded chunk to let interrupts in.
  *
  * Flags are kept in s.rflags at all times: arithmetic runs the host's own instruction and takes
  * the host's flags (alu.h), so even the undefined ones are those of a real CPU.
@@ -187,11 +187,22 @@ struct cpu_vm {                         /* of this engine */
 	pthread_mutex_t split_lock;     /* LOCKed accesses that cross a page or a cache line */
 	/* Called when PAGE begins to hold decoded code, before its bytes are read; or NULL. */
 	void (*page_flagged)(struct icpu *c, uint64_t page);
+	/* For engine `lockstep`, or NULL: after each store to watched memory (gmem_watch()), LEN bytes at OFF
+	 * of it; after accessed or dirty bits were set in the page-table entry at OFF. */
+	void (*stored)(struct icpu *c, uint64_t off, uint32_t len);
+	void (*marked)(struct icpu *c, uint64_t off);
 };
 
 enum cpu_exit_reason interp_run(struct vcpu *v, struct err *err);
 
 /* --- run.c ----------------------------------------------------------------------------- */
+
+/* A REP instruction has more to do: come back to it, and do not count it yet. */
+static inline void icpu_not_retired(struct icpu *c)
+{
+	c->next_rip = c->s.rip;
+	c->stats.insns--;
+}
 
 /* Leave the handler and deliver an exception (fault: restart at s.rip). Never return. */
 _Noreturn void icpu_raise(struct icpu *c, unsigned vector);                    /* no error code */

@@ -531,6 +531,13 @@ void icpu_run_insn(struct icpu *c)
 	run_block(c, run_find(c), 1);
 }
 
+void icpu_run_some(struct icpu *c, uint64_t n)
+{
+	const struct iblock *b = run_find(c);
+
+	run_block(c, b, n < b->n ? (unsigned)n : b->n);
+}
+
 int interp_step(struct vcpu *v, struct icpu_event *fault)
 {
 	return icpu_step((struct icpu *)v, icpu_run_insn, fault);

@@ -215,7 +215,7 @@ static void iop_string_rep(struct icpu *c, const struct iop *op)
 		if (c->stop_block)      /* it overwrites itself, or a breakpoint was met */
 			break;
 	}
-	c->next_rip = c->s.rip;
+	icpu_not_retired(c);
 }
 
 iop_fn interp_bind_string(const struct x86_insn *x)

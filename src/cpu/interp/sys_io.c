@@ -87,7 +87,7 @@ static void io_string(struct icpu *c, const struct iop *op, bool is_in)
 	}
 	for (uint64_t n = 0; c->s.gpr[X86_RCX] & mask; n++) {
 		if (n && n >= c->rep_budget) {
-			c->next_rip = c->s.rip;
+			icpu_not_retired(c);
 			return;
 		}
 		io_string_step(c, op, is_in, size);

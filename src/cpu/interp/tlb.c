@@ -157,6 +157,15 @@ static void walk_tables(struct icpu *c, struct walk *w, uint64_t la)
 		w->attr &= ~(unsigned)ITLB_GLOBAL;
 }
 
+static void walk_marked(struct icpu *c, const uint8_t *entry, unsigned len)
+{
+	uint64_t off = (uint64_t)(entry - c->mem->host);
+
+	gmem_wrote(c->mem, off, len);
+	if (c->vm->marked)
+		c->vm->marked(c, off);
+}
+
 /* Set accessed bits on the way and the dirty bit at the leaf. False: an entry has changed. */
 static bool walk_mark(struct icpu *c, struct walk *w, bool is_write)
 {
@@ -170,13 +179,13 @@ static bool walk_mark(struct icpu *c, struct walk *w, bool is_write)
 		if (s->p64) {
 			if (!atomic_compare_exchange_strong(s->p64, &s->val, want))
 				return false;
-			gmem_wrote(c->mem, (uint64_t)((uint8_t *)s->p64 - c->mem->host), 8);
+			walk_marked(c, (uint8_t *)s->p64, 8);
 		} else if (s->p32) {
 			uint32_t old = (uint32_t)s->val;
 
 			if (!atomic_compare_exchange_strong(s->p32, &old, (uint32_t)want))
 				return false;
-			gmem_wrote(c->mem, (uint64_t)((uint8_t *)s->p32 - c->mem->host), 4);
+			walk_marked(c, (uint8_t *)s->p32, 4);
 		}
 	}
 	return true;
@@ -630,6 +639,8 @@ void icpu_stored_flagged(struct icpu *c, const uint8_t *host, unsigned len)
 	uint64_t page = (uint64_t)(host - c->mem->host) >> GMEM_PAGE_SHIFT;
 
 	gmem_note_write(c->mem, page);
+	if (c->vm->stored)
+		c->vm->stored(c, (uint64_t)(host - c->mem->host), len);
 	if (page == c->block_page[0] || page == c->block_page[1])
 		c->stop_block = true;
 	c->stats.code_invalidations += (atomic_load_explicit(&c->mem->page_flags[page], memory_order_relaxed) &
