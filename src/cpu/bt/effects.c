@@ -44,6 +44,8 @@ static bool is_plain_32(const struct x86_insn *x, unsigned key)
 {
 	bool has_mem = false;
 
+	if (x->row->map == 0 && x->row->opcode == 0x82)         /* 80 by another name, which 64-bit code does not know */
+		return false;
 	for (unsigned i = 0; i < x->n_opnds; i++)
 		has_mem |= x->opnd[i].kind == X86_O_MEM || x->opnd[i].kind == X86_O_MOFFS;
 	if (!has_mem)

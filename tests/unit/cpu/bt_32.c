@@ -81,7 +81,8 @@ static void put_integer(struct prog *p)
 
 static void put_short(struct prog *p)
 {
-	switch (rnd(p, 8)) {
+	switch (rnd(p, 9)) {
+	case 7: put(p, 0x82); put(p, 0xc0 | rnd(p, 8) << 3 | any_reg(p)); put(p, rnd(p, 256)); break;      /* as 80 */
 	case 0: case 1:                                         /* INC, DEC: REX prefixes elsewhere */
 		if (!rnd(p, 4))
 			put(p, 0x66);
