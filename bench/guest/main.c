@@ -5,14 +5,16 @@
  *     vivbench time NAME COMMAND...    run a command
  *     vivbench clock                   for each line read, print the clock
  *
- * What was timed is told as "BENCH NAME begin", then "BENCH NAME NS CHECKSUM"; a command has no
- * checksum of its own, its exit status stands there. */
+ * What was timed is told as "BENCH NAME begin", then "BENCH NAME NS CHECKSUM CPU_NS"; a command has no
+ * checksum of its own, its exit status stands there. CPU_NS is user and system time of the process and
+ * of the children it waited for. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -49,19 +51,37 @@ static uint64_t now(clockid_t clock)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+static uint64_t cpu_time(int who)
+{
+	struct rusage r;
+
+	kernel_check(getrusage(who, &r) == 0, "getrusage");
+	return 1000 * ((uint64_t)(r.ru_utime.tv_sec + r.ru_stime.tv_sec) * 1000000u +
+		       (uint64_t)(r.ru_utime.tv_usec + r.ru_stime.tv_usec));
+}
+
+struct stamp {
+	uint64_t wall, cpu;             /* ns */
+};
+
+static struct stamp stamp(void)
+{
+	return (struct stamp){ now(CLOCK_MONOTONIC), cpu_time(RUSAGE_SELF) + cpu_time(RUSAGE_CHILDREN) };
+}
+
 /* The console is drained before the clock starts: output of a serial port is slow. */
-static uint64_t begin(const char *name)
+static struct stamp begin(const char *name)
 {
 	printf("BENCH %s begin\n", name);
 	fflush(stdout);
-	return now(CLOCK_MONOTONIC);
+	return stamp();
 }
 
-static void end(const char *name, uint64_t start, uint64_t sum)
+static void end(const char *name, struct stamp start, uint64_t sum)
 {
-	uint64_t ns = now(CLOCK_MONOTONIC) - start;
+	struct stamp s = stamp();
 
-	printf("BENCH %s %" PRIu64 " %016" PRIx64 "\n", name, ns, sum);
+	printf("BENCH %s %" PRIu64 " %016" PRIx64 " %" PRIu64 "\n", name, s.wall - start.wall, sum, s.cpu - start.cpu);
 	fflush(stdout);
 }
 
@@ -79,7 +99,7 @@ static int run_kernel(const struct kernel *k)
 	pid_t child = fork();
 
 	if (child == 0) {
-		uint64_t start = begin(k->name);
+		struct stamp start = begin(k->name);
 
 		end(k->name, start, k->run());
 		_exit(0);
@@ -104,7 +124,7 @@ static int run_kernels(char **names)
 
 static int run_command(const char *name, char **argv)
 {
-	uint64_t start = begin(name);
+	struct stamp start = begin(name);
 	pid_t child = fork();
 
 	if (child == 0) {

@@ -21,13 +21,13 @@ def bench_kernels(report):
 
     def run(subject):
         if subject == "native":
-            return speed.run_native([PROGRAM, "kernel", *names], TIMEOUT_S)
+            return speed.results(speed.run_native([PROGRAM, "kernel", *names], TIMEOUT_S))
         argv = command(subject, os.path.join(folder, "vmlinuz"), initrd, "console=ttyS0 quiet cryptomgr.notests",
                        memory_mib=512)
         with guest(argv) as g:
-            out = speed.run_guest(subject, g, names, TIMEOUT_S)
+            shares = speed.run_guest(subject, g, names, TIMEOUT_S)
             finish(subject, g)
-        return out
+            return speed.results(g.text(), shares)
 
     speed.measure(report, "kernels", names, SYSTEM, subjects("bt", "QEMU", "native"), run)
 

@@ -52,7 +52,7 @@ class Report:
     def line(self, subject, values, digits=1, ratio_to=None):
         """One row: the median of VALUES, its ratio to the median of RATIO_TO, the promise."""
         middle = statistics.median(values)
-        text = f"{subject:48} {middle:12,.{digits}f}"
+        text = f"{subject:70} {middle:12,.{digits}f}"
         if len(values) > 1:
             text += "   (" + " ".join(f"{v:,.{digits}f}" for v in values) + ")"
         if ratio_to:

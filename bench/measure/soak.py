@@ -78,7 +78,7 @@ def run(engine, item, cpus, seconds, limit):
         f"soak {item} {seconds}"
     argv = command(engine, kernel, initrd, cmdline, [os.path.join(folder, "root.img,readonly")], cpus, MEMORY_MIB)
     trouble = []
-    with guest(argv) as g:
+    with open(log_path(item, f"{engine}-{cpus}"), "w") as log, guest(argv, log) as g:
         try:
             g.expect(f"SOAK {item} begin", 180)
             g.expect(f"SOAK {item} end", limit)
@@ -88,8 +88,7 @@ def run(engine, item, cpus, seconds, limit):
             trouble.append(str(why)[:300].splitlines()[0])
             trouble += ["last on the console: " + line for line in g.text().splitlines()[-8:]]
         text = g.text()
-        with open(log_path(item, f"{engine}-{cpus}"), "w") as f:
-            f.write(text + "\n--- standard error\n" + g.stderr())
+        log.write("\n--- standard error\n" + g.stderr())
     trouble += picked("FAIL", text)
     trouble += re.findall(r"^\[ *[\d.]+\] .*(?:lockup|stall|BUG:|Oops|hung|panic|general protection).*?$", text, re.M | re.I)
     if item not in STRESS:

@@ -2,8 +2,11 @@
 """speed - what kernels and programs have in common: run timed work in a guest and natively, compare
 times and checksums, judge them.
 
-The work tells on its console "BENCH NAME begin", then "BENCH NAME NS CHECKSUM" (bench/guest/main.c).
+The work tells on its console "BENCH NAME begin", then "BENCH NAME NS CHECKSUM CPU_NS" (bench/guest/main.c).
 NS is by the clock of where it runs; a guest's is held against the host's wall clock.
+
+With --cpu-time the figures are the time that the work had a processor: of a guest, that of the monitor's
+process as the host accounts for it. That is what can be compared on a host with other work.
 """
 import dataclasses
 import re
@@ -11,6 +14,7 @@ import statistics
 import subprocess
 import time
 
+from .instrument import cpu_ns
 from .report import geomean
 from .subject import GuestError, Options
 
@@ -34,31 +38,39 @@ class Row:
         return a / b if a and b else None
 
 
-def results(text):
-    """{name: (seconds, checksum)} of what was printed."""
-    found = re.findall(r"BENCH (\S+) (\d+) ([0-9a-f]+)", text)
-    return {name: (int(ns) / 1e9, sum_) for name, ns, sum_ in found}
-
-
-def run_guest(subject, g, names, timeout, slack_s=CLOCK_SLACK_S):
-    """Take the results of NAMES, in that order, from the console."""
+def results(text, cpu_time=None):
+    """{name: (seconds, checksum)} of what was printed. CPU_TIME {name: share}: of the wall time so much
+    was the processor's, by the host's account; None: the program's own account counts."""
     out = {}
-    for name in names:
-        g.expect(f"BENCH {name} begin", timeout)
-        begin = time.monotonic()
-        m = g.expect(rf"BENCH {name} (\d+) ([0-9a-f]+)\s", timeout)
-        host, here = time.monotonic() - begin, int(m.group(1)) / 1e9
-        if abs(host - here) > slack_s + CLOCK_SLACK * host:
-            raise GuestError(f"{subject}: '{name}' took {here:.3f} s by the guest's clock, {host:.3f} s by the host's")
-        out[name] = (here, m.group(2).decode())
+    for name, ns, checksum, cpu_ns in re.findall(r"BENCH (\S+) (\d+) ([0-9a-f]+)(?: (\d+))?", text):
+        seconds = int(ns) / 1e9
+        if Options.cpu_time and cpu_ns:
+            seconds *= cpu_time[name] if cpu_time else int(cpu_ns) / int(ns)
+        out[name] = seconds, checksum
     return out
 
 
+def run_guest(subject, g, names, timeout, slack_s=CLOCK_SLACK_S):
+    """Wait on the console for the results of NAMES, in that order: {name: share}, the share of its time
+    that the monitor's process, all its threads, had a processor."""
+    shares = {}
+    for name in names:
+        g.expect(f"BENCH {name} begin", timeout)
+        begin, cpu = time.monotonic(), cpu_ns(g.proc.pid)
+        m = g.expect(rf"BENCH {name} (\d+) [0-9a-f]+ \d+\s", timeout)
+        host, here = time.monotonic() - begin, int(m.group(1)) / 1e9
+        shares[name] = (cpu_ns(g.proc.pid) - cpu) / 1e9 / host
+        if abs(host - here) > slack_s + CLOCK_SLACK * host:
+            raise GuestError(f"{subject}: '{name}' took {here:.3f} s by the guest's clock, {host:.3f} s by the host's")
+    return shares
+
+
 def run_native(argv, timeout, **how):
+    """What a program printed that is run here; it must end with status 0."""
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False, **how)
     if done.returncode:
         raise GuestError(f"'{' '.join(argv)}' ended with status {done.returncode}: {done.stderr[-500:]}")
-    return results(done.stdout)
+    return done.stdout
 
 
 def measure(report, title, names, system, subjects, run):
@@ -88,7 +100,8 @@ def table(title, rows, subjects):
     """Medians in milliseconds, and their ratios to the first subject's."""
     first, others = subjects[0], subjects[1:]
     marks = [f"{s}/{first}" if s != "native" else f"{first}/native" for s in others]
-    print(f"{title + ': medians in ms':28}" + "".join(f"{s:>11}" for s in subjects) + "".join(f"{m:>14}" for m in marks))
+    unit = "CPU ms" if Options.cpu_time else "ms"
+    print(f"{title + ': medians in ' + unit:28}" + "".join(f"{s:>11}" for s in subjects) + "".join(f"{m:>14}" for m in marks))
     ratios = {m: [] for m in marks}
     for row in rows:
         text = f"  {row.name + (' (system)' if row.system else ''):26}"

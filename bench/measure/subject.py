@@ -27,6 +27,7 @@ class Options:
     subjects = ()                       # names; () is all
     vmms = [vivguest.VMM]
     clock_seconds = 180
+    cpu_time = False
 
 
 def vmm_of(name):
@@ -114,8 +115,9 @@ def command(name, kernel, initrd=None, cmdline=None, disks=(), cpus=1, memory_mi
     return argv + (["--net", "none"] if nic else [])
 
 
-def guest(argv):
-    return Guest(*argv[1:], vmm=argv[0])
+def guest(argv, echo=None):
+    """Start it; ECHO is a file that gets the console as it comes."""
+    return Guest(*argv[1:], vmm=argv[0], echo=echo)
 
 
 def finish(name, g, timeout=120):

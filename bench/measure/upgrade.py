@@ -4,7 +4,7 @@ then a boot of what came of it."""
 import os
 
 from . import soak
-from .subject import BUILD, ROOT, WORK, GuestError, command, guest, vivguest
+from .subject import BUILD, WORK, GuestError, command, guest, vivguest
 
 REPOSITORY = os.path.join(BUILD, "bench", "repository.img")
 
@@ -36,9 +36,9 @@ def check(g):
     g.command("dmesg | grep -Ei 'lockup|stall|BUG:|Oops|hung' && exit 1; true", 60)
 
 
-def start(engine, cpus, kernel, initrd, disk, folder):
+def start(engine, cpus, kernel, initrd, disk, folder, log):
     return guest(command(engine, kernel, initrd, "console=ttyS0 root=/dev/vda rw",
-                         [disk, repository(folder) + ",readonly"], cpus, soak.MEMORY_MIB))
+                         [disk, repository(folder) + ",readonly"], cpus, soak.MEMORY_MIB), log)
 
 
 def boot_files(disk, target):
@@ -52,21 +52,17 @@ def run(engine, item, cpus, seconds, limit):
     folder = soak.image()
     disk = vivguest.copy_sparse(os.path.join(folder, "root.img"), os.path.join(WORK, "upgrade.img"))
     kernels = tuple(os.path.join(folder, f) for f in ("vmlinuz", "initrd.img"))
-    text = ""
+    path = soak.log_path(item, f"{engine}-{cpus}")
     try:
         for step in (lambda g: session(g, limit), lambda g: (g.login(600), check(g))):
-            with start(engine, cpus, *kernels, disk, folder) as g:
-                try:
-                    step(g)
-                    g.send("systemctl poweroff\n")
-                    g.wait(300)
-                finally:
-                    text += g.text() + "\n--- standard error\n" + g.stderr() + "\n"
+            with open(path, "a") as log, start(engine, cpus, *kernels, disk, folder, log) as g:
+                step(g)
+                g.send("systemctl poweroff\n")
+                g.wait(300)
+                log.write("\n--- standard error\n" + g.stderr())
             kernels = boot_files(disk, WORK)
     except GuestError as why:
-        return [str(why)[:300].splitlines()[0], *("console: " + line for line in text.splitlines()[-12:])]
+        return [str(why)[:300].splitlines()[0], *("console: " + line for line in str(why).splitlines()[-25:])]
     finally:
         os.unlink(disk)
-        with open(soak.log_path(item, f"{engine}-{cpus}"), "w") as f:
-            f.write(text)
     return []
