@@ -92,16 +92,27 @@ struct bt_link {
  * memory, and few are ever used: what the interpreter needs is made when it is first needed. */
 struct bt_site {
 	struct bt_frag *frag;           /* that it lies in */
-	struct iop *op;                 /* in the arena, or NULL */
+	uint32_t op;                    /* struct iop in the arena; 0: none yet */
+	uint32_t retry;                 /* where the instruction begins: its check is worth another try */
 	uint32_t resume;                /* where to go on when the next instruction is the next; 0: leave */
-	uint16_t off;                   /* of the instruction in the fragment */
-	uint8_t len;                    /* of the instruction; 0: it goes on in the next page */
-	uint8_t vec;                    /* enum bt_vec flags, on resuming */
-	int8_t behind;                  /* instructions of the fragment before it, less those in n_insns by then */
 	/* It checks a group of accesses: SPAN bytes from register BASE plus LO on. */
 	int32_t lo;
 	uint16_t span;                  /* 0: it does not */
-	uint8_t base;
+	uint16_t off;                   /* of the instruction in the fragment */
+	uint8_t base : 4;
+	uint8_t miss : 4;               /* enum bt_miss: of its only check */
+	uint8_t len;                    /* of the instruction; 0: it goes on in the next page */
+	uint8_t vec;                    /* enum bt_vec flags, on resuming */
+	int8_t behind;                  /* instructions of the fragment before it, less those in n_insns by then */
+};
+_Static_assert(sizeof(struct bt_site) == 32, "there are many");
+
+/* What a check leaves behind that has found no entry: how far the address is beyond the tag of the
+ * entry in one register, where that is in the table in the other. */
+enum bt_miss {
+	BT_MISS_KNOWN = 1,              /* they are R10 and R11; else nothing is known */
+	BT_MISS_R11 = 2,                /* the address is in R11 */
+	BT_MISS_WRITE = 4,
 };
 
 /* An x87 instruction. */
@@ -127,6 +138,7 @@ struct bt_cpu {
 	uint32_t exit_link;             /* arena offset of the link that was taken; 0: none */
 	uint32_t site;                  /* arena offset of the site calling out, or of the last indirect jump */
 	uint32_t host_mxcsr;
+	uint64_t scratch[2];            /* R10 and R11 as a check has left them */
 	uint8_t vec_live;               /* guest vector registers and MXCSR are in the host's */
 	uint8_t want_vec;               /* on resuming: load them; enum bt_vec flags */
 	uint8_t ymm_host, ymm_mem;      /* an upper half is not zero there, see vec.c */
@@ -162,6 +174,7 @@ static inline uint64_t bt_insns(const struct bt_cpu *b) { return b->n_insns + b-
 struct bt_thunks {
 	void (*enter)(struct bt_cpu *b);        /* go to b->target; back when code leaves */
 	uint32_t call_host, call_slot;          /* call out for b->site */
+	uint32_t cold;                          /* the same after a check, which may be worth another try */
 	uint32_t exit_host, exit_slot;
 	uint32_t miss;                          /* of an indirect jump to R10 */
 	uint32_t vec_load, x87_load;            /* load the registers, go to R10 */
@@ -238,6 +251,9 @@ void bt_thunks_emit(struct bt_cache *k);
 
 /* From the thunks: run the instruction of b->site; where to go on, or NULL to leave. */
 const uint8_t *bt_call_out(struct bt_cpu *b);
+/* The check of b->site has failed: when a new entry in the table is all it takes, make it and return
+ * where to try again; else NULL. Uses general registers alone. */
+const uint8_t *bt_refill(struct bt_cpu *b);
 
 /* --- vec.c --------------------------------------------------------------------------------------------- */
 

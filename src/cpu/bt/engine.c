@@ -46,7 +46,7 @@ static void note_crossing(struct bt_cpu *b, const struct bt_site *s)
 static const struct iop *take_over(struct bt_cpu *b, struct bt_site *s)
 {
 	struct icpu *c = &b->i;
-	struct iop *op = s->op;
+	struct iop *op = s->op ? bt_arena_at(b->cache, s->op) : NULL;
 
 	c->s.rip = s->frag->va + s->off;
 	c->next_rip = c->s.rip + s->len;
@@ -55,9 +55,12 @@ static const struct iop *take_over(struct bt_cpu *b, struct bt_site *s)
 	struct x86_insn x;
 
 	x86_decode(&x, s->frag->bytes + s->off, s->len, s->frag->page->key & BT_KEY_32 ? X86_MODE_32 : X86_MODE_64);
-	s->op = op = bt_arena_has(b->cache, sizeof(*op)) ? bt_arena_alloc(b->cache, sizeof(*op)) : NULL;
-	if (!op)
+	if (bt_arena_has(b->cache, sizeof(*op))) {
+		op = bt_arena_alloc(b->cache, sizeof(*op));
+		s->op = bt_arena_off(b->cache, op);
+	} else {
 		op = &b->spare_op;
+	}
 	iop_init(c, op, &x);
 	return op;
 }

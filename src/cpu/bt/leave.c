@@ -21,6 +21,7 @@ struct tr_cold *tr_cold_new(struct tr *t, const struct tr_insn *i)
 	struct tr_cold *c = &t->cold[t->n_cold++];
 
 	*c = (struct tr_cold){ .insn = i, .in_host = t->in_host, .in_mem = t->in_mem, .site = tr_site(t, i) };
+	c->site->retry = bt_code_off(t->k, t->e.p);
 	return c;
 }
 
@@ -47,7 +48,7 @@ void tr_emit_cold(struct tr *t)
 			emit_patch(c->jump[j], t->e.p);
 		tr_emit_boundary(&t->e, c->in_host, c->in_mem);
 		emit_store32_imm(&t->e, BT_OFF(site), bt_arena_off(t->k, c->site));
-		emit_jmp(&t->e, t->k->rw + t->k->thunk.call_slot);
+		emit_jmp(&t->e, t->k->rw + t->k->thunk.cold);
 	}
 }
 

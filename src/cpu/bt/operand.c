@@ -33,6 +33,14 @@ void tr_address(struct tr *t, const struct tr_insn *i, unsigned s1)
 				   offsetof(struct x86_seg, base)));
 }
 
+/* Another check of C with these registers. Two in one table could push each other out for ever. */
+static void note_check(struct tr_cold *c, unsigned s1, unsigned s2, bool is_write)
+{
+	bool is_known = c->n_checks++ == 0 && ((s1 == R10 && s2 == R11) || (s1 == R11 && s2 == R10));
+
+	c->site->miss = is_known ? BT_MISS_KNOWN | (s1 == R11 ? BT_MISS_R11 : 0) | (is_write ? BT_MISS_WRITE : 0) : 0;
+}
+
 /* S1: from a linear to a host address, or give up. S2 is free. */
 void tr_translate(struct tr *t, struct tr_cold *c, unsigned s1, unsigned s2, unsigned size, bool is_write,
 			 bool is_aligned)
@@ -42,6 +50,7 @@ void tr_translate(struct tr *t, struct tr_cold *c, unsigned s1, unsigned s2, uns
 			 (uint32_t)(sizeof(t->b->i.inl[0]) * priv + sizeof(t->b->i.inl[0][0]) * (is_write ? ICPU_WRITE : ICPU_READ));
 	struct emit *e = &t->e;
 
+	note_check(c, s1, s2, is_write);
 	/* S2 = (page << 4), an index of entries of 16 bytes */
 	emit_rorx(e, s2, s1, 8);
 	emit_alu_ri(e, false, EMIT_AND, s2, (ICPU_TLB_SIZE - 1) << 4);

@@ -69,22 +69,51 @@ static void thunk_enter(struct bt_cache *k)
 	thunk_resume(k);
 }
 
-/* bt_call_out() and on to where it says. */
-static void thunk_call(struct bt_cache *k, bool from_host)
+/* FN(b); returns a jump for when it returns NULL. */
+static uint8_t *thunk_ask(struct emit *e, const uint8_t *(*fn)(struct bt_cpu *b))
 {
-	struct emit *e = &k->e;
-
-	thunk_save(k, from_host);
 	emit_load(e, EMIT_RDI, BT_OFF(self));
-	emit_mov_ri(e, EMIT_RAX, (uint64_t)(uintptr_t)bt_call_out);
+	emit_mov_ri(e, EMIT_RAX, (uint64_t)(uintptr_t)fn);
 	emit8(e, 0xff); emit8(e, 0xd0);                         /* call rax */
 	emit_rr(e, true, 0x85, EMIT_RAX, EMIT_RAX);             /* test */
-	uint8_t *leave = emit_jcc(e, EMIT_E, NULL);
+	return emit_jcc(e, EMIT_E, NULL);
+}
+
+/* bt_call_out() and on to where it says; registers have been saved. */
+static void thunk_call(struct bt_cache *k)
+{
+	struct emit *e = &k->e;
+	uint8_t *leave = thunk_ask(e, bt_call_out);
 
 	emit_store(e, EMIT_RAX, BT_OFF(target));
 	thunk_resume(k);
 	emit_patch(leave, e->p);
 	thunk_leave(e);
+}
+
+/* First bt_refill(), for which only what C functions may use of the general registers is saved. When it
+ * can do something, R10 and R11 are the scratch registers of the check: nobody misses them. */
+static void thunk_cold(struct bt_cache *k)
+{
+	static const uint8_t used[] = { EMIT_RAX, EMIT_RCX, EMIT_RDX, EMIT_RSI, EMIT_RDI, 8, 9, EMIT_RSP };
+	struct emit *e = &k->e;
+
+	for (unsigned i = 0; i < sizeof(used); i++)
+		emit_store(e, used[i], BT_GPR(used[i]));
+	emit_store(e, R10, BT_OFF(scratch[0]));
+	emit_store(e, R11, BT_OFF(scratch[1]));
+	emit_load(e, EMIT_RSP, BT_OFF(host_rsp));
+	uint8_t *no = thunk_ask(e, bt_refill);
+
+	emit_store(e, EMIT_RAX, BT_OFF(target));
+	for (unsigned i = 0; i < sizeof(used); i++)
+		emit_load(e, used[i], BT_GPR(used[i]));
+	emit_jmp_gs(e, BT_OFF(target));
+	emit_patch(no, e->p);
+	for (unsigned i = 0; i < sizeof(callee_saved); i++)
+		emit_store(e, callee_saved[i], BT_GPR(callee_saved[i]));
+	bt_vec_emit_save(e, k->has_avx);
+	thunk_call(k);
 }
 
 static void thunk_exit(struct bt_cache *k, bool from_host)
@@ -101,9 +130,13 @@ void bt_thunks_emit(struct bt_cache *k)
 	t->enter = (void (*)(struct bt_cpu *))(uintptr_t)(k->rx + bt_code_off(k, e->p));
 	thunk_enter(k);
 	t->call_host = bt_code_off(k, e->p);
-	thunk_call(k, true);
+	thunk_save(k, true);
+	thunk_call(k);
 	t->call_slot = bt_code_off(k, e->p);
-	thunk_call(k, false);
+	thunk_save(k, false);
+	thunk_call(k);
+	t->cold = bt_code_off(k, e->p);
+	thunk_cold(k);
 	t->exit_host = bt_code_off(k, e->p);
 	thunk_exit(k, true);
 	t->miss = bt_code_off(k, e->p);

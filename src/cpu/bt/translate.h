@@ -42,7 +42,7 @@ struct tr_group {
 /* A cold path: the jumps to it, and where registers are then. */
 struct tr_cold {
 	uint8_t *jump[MAX_GIVE_UP];
-	unsigned n_jumps;
+	unsigned n_jumps, n_checks;
 	uint16_t in_host, in_mem;
 	const struct tr_insn *insn;
 	struct bt_site *site;

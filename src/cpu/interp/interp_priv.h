@@ -240,6 +240,11 @@ void icpu_atomic_done(struct icpu *c, uint64_t la, unsigned len);
 /* Translate for execution; returns the entry (valid until the next TLB operation) or faults. */
 const struct itlb_entry *icpu_exec_page(struct icpu *c, uint64_t la);
 
+/* Make the entry of inl[] for LA, unless it is there, or its making takes more than reading the guest's
+ * tables: a fault, accessed and dirty bits, pages that it is not for. True: it is there now. For
+ * translated code: uses general registers alone and calls nobody outside of tlb.c. */
+bool icpu_tlb_refill(struct icpu *c, uint64_t la, enum icpu_access acc, unsigned priv);
+
 /* Walk without side effects (no A/D, no fault). False when not mapped. For debuggers. */
 bool icpu_translate(struct icpu *c, uint64_t la, gpa_t *gpa);
 

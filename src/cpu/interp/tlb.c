@@ -144,7 +144,13 @@ static void walk_tables32(struct icpu *c, struct walk *w, uint64_t la)
 
 static void walk_tables(struct icpu *c, struct walk *w, uint64_t la)
 {
-	*w = (struct walk){ .perm = PTE_W | PTE_U, .has_ad = true };
+	/* Field by field: icpu_tlb_refill() may call nobody, not even memset(). */
+	w->n = 0;
+	w->page = 0;
+	w->perm = PTE_W | PTE_U;
+	w->attr = 0;
+	w->is_mapped = w->is_rsvd = false;
+	w->has_ad = true;
 	if (!(c->s.cr0 & X86_CR0_PG)) {
 		w->has_ad = false;
 		walk_set_leaf(w, la, la & ~0xfffull, 12, 0);
@@ -187,6 +193,18 @@ static bool walk_mark(struct icpu *c, struct walk *w, bool is_write)
 				return false;
 			walk_marked(c, (uint8_t *)s->p32, 4);
 		}
+	}
+	return true;
+}
+
+/* Are they set already? */
+static bool walk_is_marked(const struct walk *w, bool is_write)
+{
+	for (unsigned i = w->has_ad ? 0 : 1; i < w->n; i++) {
+		uint64_t set = PTE_A | (is_write && i == w->n - 1 ? PTE_D : 0);
+
+		if ((w->step[i].val & set) != set)
+			return false;
 	}
 	return true;
 }
@@ -344,9 +362,36 @@ void icpu_inline_recheck(struct icpu *c, uint64_t page)
 		*seen &= ~bit;
 }
 
-static struct itlb_entry *tlb_fill(struct icpu *c, uint64_t la, enum icpu_access acc, unsigned priv)
+/* The entry for what the walk W from LA has found. */
+static struct itlb_entry *tlb_install(struct icpu *c, uint64_t la, enum icpu_access acc, unsigned priv, struct walk *w)
 {
 	struct itlb_entry *e = icpu_tlb_slot(c, priv, acc, la);
+	uint64_t off = gmem_offset(c->mem, w->page, GMEM_PAGE_SIZE);
+	bool is_ram = off != UINT64_MAX;
+	bool is_slow = !is_ram || tlb_is_watched(c, la) ||
+		       (priv == ICPU_USER_AC && (c->s.cr0 & X86_CR0_AM));
+
+	if (!(e->gpa & ITLB_LISTED) && !(w->attr & ITLB_GLOBAL)) {
+		w->attr |= ITLB_LISTED;
+		c->tlb_list[c->tlb_listed++] = (uint16_t)(e - &c->tlb[0][0][0]);
+	}
+	if (w->attr & (ITLB_2M | ITLB_1G)) {
+		unsigned bit = tlb_large_bit(la, w->attr & ITLB_1G);
+
+		c->large_seen[bit / 64] |= 1ull << (bit % 64);
+	}
+	*e = (struct itlb_entry){
+		.tag = (la & ~0xfffull) | (is_slow ? ITLB_SLOW : ITLB_FAST),
+		.host = is_ram ? c->mem->host + off : NULL,
+		.flags = is_ram ? &c->mem->page_flags[off >> GMEM_PAGE_SHIFT] : NULL,
+		.gpa = w->page | w->attr | (e->gpa & ITLB_LISTED),
+	};
+	tlb_inline_set(c, e, acc);
+	return e;
+}
+
+static struct itlb_entry *tlb_fill(struct icpu *c, uint64_t la, enum icpu_access acc, unsigned priv)
+{
 	struct walk w;
 
 	c->stats.tlb_misses++;
@@ -355,29 +400,35 @@ static struct itlb_entry *tlb_fill(struct icpu *c, uint64_t la, enum icpu_access
 		if (!w.is_mapped || !walk_permits(c, &w, acc, priv))
 			icpu_page_fault(c, la, walk_error(c, &w, acc, priv));
 	} while (!walk_mark(c, &w, acc == ICPU_WRITE));
+	return tlb_install(c, la, acc, priv, &w);
+}
 
-	uint64_t off = gmem_offset(c->mem, w.page, GMEM_PAGE_SIZE);
-	bool is_ram = off != UINT64_MAX;
-	bool is_slow = !is_ram || tlb_is_watched(c, la) ||
-		       (priv == ICPU_USER_AC && (c->s.cr0 & X86_CR0_AM));
+static bool tlb_is_canonical(const struct icpu *c, uint64_t la)
+{
+	unsigned shift = c->s.cr4 & X86_CR4_LA57 ? 7 : 16;
 
-	if (!(e->gpa & ITLB_LISTED) && !(w.attr & ITLB_GLOBAL)) {
-		w.attr |= ITLB_LISTED;
-		c->tlb_list[c->tlb_listed++] = (uint16_t)(e - &c->tlb[0][0][0]);
+	return (uint64_t)((int64_t)(la << shift) >> shift) == la;
+}
+
+bool icpu_tlb_refill(struct icpu *c, uint64_t la, enum icpu_access acc, unsigned priv)
+{
+	struct itlb_entry *e = icpu_tlb_slot(c, priv, acc, la);
+	const struct itlb_inline *n = tlb_inline(c, e);
+	uint64_t page = la & ~0xfffull;
+	struct walk w;
+
+	if (n->tag == page || e->tag == (page | ITLB_SLOW) || !tlb_is_canonical(c, la))
+		return false;
+	if (e->tag == (page | ITLB_FAST)) {     /* its page may have no flag any more */
+		tlb_inline_set(c, e, acc);
+		return n->tag == page;
 	}
-	if (w.attr & (ITLB_2M | ITLB_1G)) {
-		unsigned bit = tlb_large_bit(la, w.attr & ITLB_1G);
-
-		c->large_seen[bit / 64] |= 1ull << (bit % 64);
-	}
-	*e = (struct itlb_entry){
-		.tag = (la & ~0xfffull) | (is_slow ? ITLB_SLOW : ITLB_FAST),
-		.host = is_ram ? c->mem->host + off : NULL,
-		.flags = is_ram ? &c->mem->page_flags[off >> GMEM_PAGE_SHIFT] : NULL,
-		.gpa = w.page | w.attr | (e->gpa & ITLB_LISTED),
-	};
-	tlb_inline_set(c, e, acc);
-	return e;
+	walk_tables(c, &w, la);
+	if (!w.is_mapped || !walk_permits(c, &w, acc, priv) || !walk_is_marked(&w, acc == ICPU_WRITE))
+		return false;
+	c->stats.tlb_misses++;
+	tlb_install(c, la, acc, priv, &w);
+	return n->tag == page;
 }
 
 /* The translation of LA's page. Faults. Valid until the next fill of the same slot. */

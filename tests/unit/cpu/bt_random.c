@@ -334,7 +334,19 @@ static void put_system(struct prog *p)
 {
 	unsigned r = any_reg(p);
 
-	switch (rnd(p, 12)) {
+	switch (rnd(p, 14)) {
+	case 12:                                                /* mov r, cr3; mov cr3, r */
+		put(p, 0x40 | r >> 3); put(p, 0x0f); put(p, 0x20); put(p, 0xd8 | (r & 7));
+		put(p, 0x40 | r >> 3); put(p, 0x0f); put(p, 0x22); put(p, 0xd8 | (r & 7));
+		break;
+	case 13:                                                /* invlpg [rbx] or [rsp] */
+		put(p, 0x0f); put(p, 0x01);
+		if (rnd(p, 2)) {
+			put(p, 0x3b);
+		} else {
+			put(p, 0x3c); put(p, 0x24);
+		}
+		break;
 	case 0: put(p, 0xfb); break;                            /* sti */
 	case 1: put(p, 0xfa); break;                            /* cli */
 	case 2: put(p, 0x9c); put_integer(p); put(p, 0x9d); break;      /* pushf; ...; popf */

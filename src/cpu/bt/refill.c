@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* refill.c - a memory access has found no entry in the table: the quick way to make one. Vcpu thread only.
+ *
+ * This file is compiled for general registers alone, as icpu_tlb_refill() is: the guest's vector and
+ * x87 registers stay in the host's meanwhile. */
+#include "cpu/bt/bt_priv.h"
+
+const uint8_t *bt_refill(struct bt_cpu *b)
+{
+	const struct bt_site *s = bt_arena_at(b->cache, b->site);
+	bool is_r11 = s->miss & BT_MISS_R11;
+	unsigned priv = s->frag->page->key & BT_KEY_PRIV;
+	enum icpu_access acc = s->miss & BT_MISS_WRITE ? ICPU_WRITE : ICPU_READ;
+	uint64_t beyond = b->scratch[is_r11], slot = b->scratch[!is_r11] / sizeof(struct itlb_inline);
+
+	if (!(s->miss & BT_MISS_KNOWN) || slot >= ICPU_TLB_SIZE)
+		return NULL;
+	/* Something else than the check may have failed, after it; then these are any two numbers. */
+	uint64_t la = beyond + b->i.inl[priv][acc][slot].tag;
+
+	if ((la >> GMEM_PAGE_SHIFT) % ICPU_TLB_SIZE != slot || !icpu_tlb_refill(&b->i, la, acc, priv))
+		return NULL;
+	return b->cache->rx + s->retry;
+}
