@@ -69,11 +69,8 @@ void bt_system_effects(struct bt_effects *fx, const struct x86_insn *x)
 		fx->reads |= 1 << RSP;
 		fx->writes |= 1 << RSP;
 		break;
-	case X86_OP_RDTSCP:
-		fx->writes |= 1 << RCX;
-		/* fall through */
-	case X86_OP_RDTSC:
-		fx->writes |= 1 << RAX | 1 << RDX;
+	case X86_OP_RDTSC: case X86_OP_RDTSCP:
+		fx->writes |= 1 << RAX | 1 << RDX | (x->op == X86_OP_RDTSCP ? 1 << RCX : 0);
 		break;
 	default:
 		if (fx->kind == BT_SYSTEM_END)
