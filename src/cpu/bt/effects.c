@@ -50,7 +50,8 @@ static bool is_plain_32(const struct x86_insn *x, unsigned key)
 		has_mem |= x->opnd[i].kind == X86_O_MEM || x->opnd[i].kind == X86_O_MOFFS;
 	if (!has_mem)
 		return true;
-	return x->adsize == 4 && (x->seg != X86_FS || key & BT_KEY_FS) && (x->seg != X86_GS || key & BT_KEY_GS);
+	/* CS cannot be written, and perhaps not read. */
+	return x->adsize == 4 && x->seg != X86_CS && (x->seg != X86_FS || key & BT_KEY_FS) && (x->seg != X86_GS || key & BT_KEY_GS);
 }
 
 /* Kinds that take their widths from the key. */

@@ -290,6 +290,26 @@ TEST(a_segment_that_is_not_flat_any_more_is_noticed)
 	rig_fini(&r);
 }
 
+TEST(a_store_through_cs_faults)
+{
+	static const uint8_t code[] = {
+		0xa3, 0x00, 0x00, 0x02, 0x00,           /* mov [RIG_DATA], eax: the page may be written */
+		0x2e, 0xa3, 0x00, 0x00, 0x02, 0x00,     /* mov cs:[RIG_DATA], eax */
+		0xf4,
+	};
+	struct icpu_event ev;
+	struct rig r;
+
+	rig_init(&r, 1);
+	rig_code(&r, RIG_CODE, code, sizeof(code));
+	r.c->s.seg[X86_CS].attr = 0xc09b;
+	r.engine->ops->set_state(r.v, &r.c->s, NULL);
+	CHECK(bt_run_to_fault(r.v, &ev));
+	CHECK_EQ(ev.vector, X86_EXC_GP);
+	CHECK_EQ(r.c->s.rip, RIG_CODE + 5);
+	rig_fini(&r);
+}
+
 TEST(vzeroall_in_32_bit_code_leaves_the_registers_that_it_cannot_see)
 {
 	static const uint8_t code[] = { 0xc5, 0xfc, 0x77, 0xf4 };       /* vzeroall; hlt */
