@@ -51,17 +51,15 @@ void tr_vex_after(struct tr *t, const struct tr_insn *i)
 bool tr_vex_is_same_32(const struct x86_insn *x, const uint8_t *p)
 {
 	const uint8_t *last = p + x->len - 1;
-	bool has_reg = false;
 
 	while (*p != 0xc4 && *p != 0xc5)
 		p++;
-	for (unsigned i = 0; i < x->n_opnds; i++)
-		has_reg |= x->opnd[i].kind == X86_O_REG;
 	if (x->n_opnds == 4 && x->opnd[3].kind == X86_O_XMM && *last & 0x80)
 		return false;
 	if (*p == 0xc5)
 		return p[1] & 0x40;
-	return p[1] & 0x20 && p[2] & 0x40 && !(has_reg && p[2] & 0x80);
+	/* VEX.W would widen general operands, memory too, unless the row demands it. */
+	return p[1] & 0x20 && p[2] & 0x40 && (!(p[2] & 0x80) || x->row->flags & X86_R_W1);
 }
 
 /* VEX.R, X, B and vvvv are inverted. Two bytes do for the first map without W, X and B. */

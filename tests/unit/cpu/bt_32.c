@@ -310,6 +310,33 @@ TEST(a_store_through_cs_faults)
 	rig_fini(&r);
 }
 
+TEST(vmovd_of_32_bit_code_stores_4_bytes_whatever_vex_w_says)
+{
+	/* vmovd [RIG_DATA], xmm1, twice: the second finds the page in the table */
+	static const uint8_t code[] = {
+		0xc4, 0xe1, 0xf9, 0x7e, 0x0d, 0x00, 0x00, 0x02, 0x00,
+		0xc4, 0xe1, 0xf9, 0x7e, 0x0d, 0x00, 0x00, 0x02, 0x00,
+		0xf4,
+	};
+	const uint16_t fcw = 0x37f;
+	struct icpu_event ev;
+	struct rig r;
+
+	rig_init(&r, 1);
+	if (!(x86_host_features() >> X86_F_AVX & 1))
+		SKIP("this processor has no AVX");
+	rig_code(&r, RIG_CODE, code, sizeof(code));
+	r.c->s.seg[X86_CS].attr = 0xc09b;
+	r.c->s.cr4 |= X86_CR4_OSXSAVE;
+	r.c->s.xcr0 = 7;
+	memcpy(r.c->s.xsave + X86_FX_FCW, &fcw, sizeof(fcw));
+	memset(r.c->s.xsave + X86_FX_XMM, 0x41, 256);
+	r.engine->ops->set_state(r.v, &r.c->s, NULL);
+	CHECK_EQ(bt_run_to_fault(r.v, &ev), 0);
+	CHECK_EQ(*(uint64_t *)gmem_ptr(r.mem, RIG_DATA, 8), 0x41414141);
+	rig_fini(&r);
+}
+
 TEST(vzeroall_in_32_bit_code_leaves_the_registers_that_it_cannot_see)
 {
 	static const uint8_t code[] = { 0xc5, 0xfc, 0x77, 0xf4 };       /* vzeroall; hlt */
