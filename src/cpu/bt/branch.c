@@ -18,8 +18,10 @@ void tr_indirect(struct tr *t, unsigned key)
 	struct emit *e = &t->e;
 
 	bt_indirect_need(t->b, key);
-	emit_rr(e, false, 0x89, R10, R11);              /* mov r11d, r10d */
-	emit_alu_ri(e, false, EMIT_AND, R11, (1 << BT_IND_BITS) - 1);
+	emit8(e, 0x45);                                 /* movzx r11d, r10w */
+	emit8(e, 0x0f);
+	emit8(e, 0xb7);
+	emit8(e, 0xc0 | (R11 & 7) << 3 | (R10 & 7));
 	emit8(e, 0x65);                                 /* jmp gs:[r11 * 8 + table] */
 	emit8(e, 0x42);
 	emit8(e, 0xff);
@@ -27,6 +29,7 @@ void tr_indirect(struct tr *t, unsigned key)
 	emit8(e, 3 << 6 | (R11 & 7) << 3 | 5);
 	emit32(e, BT_OFF(ind) + (uint32_t)sizeof(t->b->ind[0]) * key);
 }
+_Static_assert(BT_IND_BITS == 16, "the index computation");
 
 void tr_crossing(struct tr *t, const struct tr_insn *i)
 {
@@ -53,12 +56,15 @@ static void tr_push_return(struct tr *t, const struct tr_insn *i, unsigned s1, i
 void tr_call(struct tr *t, const struct tr_insn *i)
 {
 	tr_boundary(t);
+	t->in_host = BOUNDARY_HOST;
 	if (i->group) {
-		tr_push_return(t, i, i->group->host, i->off, i->group->host ^ R10 ^ R11);
+		uint16_t avoid = BOUNDARY_HOST;
+		unsigned host = tr_group_host(t, i, &avoid);
+
+		tr_push_return(t, i, host, i->off, host ^ R10 ^ R11);
 		tr_link(t, i, emit_jmp(&t->e, NULL), tr_branch_target(i));
 		return;
 	}
-	t->in_host = BOUNDARY_HOST;
 	tr_give_flags(t, i, R11);
 	struct tr_cold *c = tr_cold_new(t, i);
 
@@ -81,9 +87,12 @@ void tr_ret(struct tr *t, const struct tr_insn *i)
 	tr_boundary(t);
 	t->in_host = BOUNDARY_HOST;
 	if (i->group) {
-		tr_save_flags(t, i->group->host ^ R10 ^ R11);
+		uint16_t avoid = BOUNDARY_HOST;
+		unsigned host = tr_group_host(t, i, &avoid);
+
+		tr_save_flags(t, host ^ R10 ^ R11);
 		s = tr_site(t, i);
-		emit_mem(&t->e, t->word == 8, 0x8b, R10, i->group->host, EMIT_NONE, 0, i->off);
+		emit_mem(&t->e, t->word == 8, 0x8b, R10, host, EMIT_NONE, 0, i->off);
 	} else {
 		tr_give_flags(t, i, R11);
 		struct tr_cold *c = tr_cold_new(t, i);
@@ -107,21 +116,28 @@ void tr_jump_indirect(struct tr *t, const struct tr_insn *i)
 	uint16_t avoid = i->fx.reads;
 
 	tr_need(t, i->fx.reads);
+	unsigned host = i->group ? tr_group_host(t, i, &avoid) : EMIT_NONE;
 	unsigned s1 = tr_scratch(t, &avoid, false), s2 = tr_scratch(t, &avoid, false);
 	unsigned to = o->kind == X86_O_MEM ? tr_scratch(t, &avoid, false) : o->reg;
 
 	tr_give_flags(t, i, s2);
 	struct tr_cold *c = tr_cold_new(t, i);
 
-	if (o->kind == X86_O_MEM) {
+	if (o->kind == X86_O_MEM && i->group) {
+		emit_mem(&t->e, t->word == 8, 0x8b, to, host, EMIT_NONE, 0, i->off);
+	} else if (o->kind == X86_O_MEM) {
 		tr_address(t, i, s1);
 		tr_translate(t, c, s1, s2, t->word, false, false);
 		emit_mem(&t->e, t->word == 8, 0x8b, to, s1, EMIT_NONE, 0, 0);
 	}
-	if (is_call) {
+	if (is_call && i->group && o->kind != X86_O_MEM) {
+		tr_push_return(t, i, host, i->off, s2);
+	} else if (is_call) {
 		emit_lea(&t->e, t->word == 8, s1, RSP, EMIT_NONE, 0, -(int32_t)t->word);
 		tr_translate(t, c, s1, s2, t->word, true, false);
 		tr_push_return(t, i, s1, 0, s2);
+	}
+	if (is_call) {
 		if (o->kind != X86_O_MEM && to == RSP)  /* the value before the push */
 			emit_lea(&t->e, t->word == 8, s1, RSP, EMIT_NONE, 0, (int32_t)t->word), to = s1;
 	}

@@ -17,7 +17,7 @@
 
 enum {
 	BT_FRAG_MAX = 40,               /* guest instructions */
-	BT_IND_BITS = 14,
+	BT_IND_BITS = 16,
 	BT_CODE_BYTES = 32 << 20,
 	BT_ARENA_BYTES = 28 << 20,
 	BT_HASH_BITS = 16,
@@ -53,7 +53,9 @@ struct bt_page {
 	struct bt_page *next_va, *next_page;    /* in the hash chains */
 	struct bt_frag *frags;
 	uint32_t gen;                   /* of the physical page, not newer than any of frags */
-	uint64_t split;                 /* fragments that start in this 64th of the page check each access */
+	/* Fragments that start in this 64th of the page check each access; or do not check for writing what
+	 * they read first. */
+	uint64_t split, shy;
 };
 
 /* Entries are offsets in the code cache; emitted one after the other:
@@ -71,7 +73,8 @@ struct bt_frag {
 	uint16_t n_bytes;
 	bool needs_flags;               /* flags are live at its start */
 	uint16_t live_flags;            /* which */
-	uint8_t n_crossings;            /* of a page boundary by a group of accesses */
+	uint8_t n_failures;             /* of its groups' checks since FAILING_SINCE, by the host's TSC */
+	uint64_t failing_since;
 	uint8_t bytes[];                /* the code it was made from */
 };
 
@@ -95,17 +98,20 @@ struct bt_site {
 	uint32_t op;                    /* struct iop in the arena; 0: none yet */
 	uint32_t retry;                 /* where the instruction begins: its check is worth another try */
 	uint32_t resume;                /* where to go on when the next instruction is the next; 0: leave */
-	/* It checks a group of accesses: SPAN bytes from register BASE plus LO on. */
-	int32_t lo;
-	uint16_t span;                  /* 0: it does not */
 	uint16_t off;                   /* of the instruction in the fragment */
-	uint8_t base : 4;
-	uint8_t miss : 4;               /* enum bt_miss: of its only check */
 	uint8_t len;                    /* of the instruction; 0: it goes on in the next page */
 	uint8_t vec;                    /* enum bt_vec flags, on resuming */
 	int8_t behind;                  /* instructions of the fragment before it, less those in n_insns by then */
+	uint8_t miss;                   /* enum bt_miss: of its only check */
+	/* It checks a group of accesses: SPAN bytes, of which the instruction's own begin at MINE, from
+	 * register BASE plus INDEX << SCALE plus LO on. It resumes by checking them once more. */
+	uint8_t base, index, scale;     /* X86_NO_REG: none */
+	bool is_abs : 1;                /* LO is counted from the fragment's page */
+	bool is_write : 1, wants_write : 1;     /* the instruction; the group */
+	uint16_t mine, span;            /* span 0: it does not */
+	int32_t lo;
 };
-_Static_assert(sizeof(struct bt_site) == 32, "there are many");
+_Static_assert(sizeof(struct bt_site) == 40, "there are many");
 
 /* What a check leaves behind that has found no entry: how far the address is beyond the tag of the
  * entry in one register, where that is in the table in the other. */
@@ -146,6 +152,7 @@ struct bt_cpu {
 	uint32_t x87_note;              /* arena offset of struct bt_x87_note: what FIP and FOP are to be; or 0 */
 	uint32_t control;               /* an MXCSR or FCW on its way to the host */
 	uint8_t exit_indirect;          /* left through an empty slot of ind[] */
+	uint64_t group[BT_FRAG_MAX];    /* host addresses, while a fragment runs */
 	int32_t fuel;                   /* is_checked: polls until code leaves; below 0: it has left */
 	uint64_t n_insns;               /* is_counting: instructions completed by code; exact in C */
 	const uint8_t *ind[BT_N_KEYS][1 << BT_IND_BITS];        /* filled in for those that are used */
@@ -153,7 +160,8 @@ struct bt_cpu {
 	struct bt_cache *cache;
 	struct bt_queue queue;
 	bool ind_used[BT_N_KEYS];
-	struct bt_frag *split;          /* crosses pages too often: to be translated without groups */
+	struct bt_frag *split;          /* groups do not pay: to be translated with less of them */
+	bool is_shy;                    /* its groups may stay, but not what makes them check for writing */
 	struct iop spare_op;            /* of a site, when the arena has no room for it */
 	uint8_t patience;               /* how often code is interpreted before it is translated */
 	uint8_t seen[1 << BT_SEEN_BITS];        /* how often it has been, by a hash of where it is */

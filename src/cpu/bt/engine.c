@@ -30,16 +30,47 @@ static void flags_from_rflags(struct bt_cpu *b)
 	b->flags_ax = (uint32_t)((rf & 0xff) << 8 | (rf >> 11 & 1));
 }
 
-enum { MAX_CROSSINGS = 8 };
+enum { MAX_FAILURES = 8, FAILURE_CYCLES = 20000 };
 
-/* The site checks a group of accesses. A miss in the table is nothing; lying across two pages costs
- * again and again. */
-static void note_crossing(struct bt_cpu *b, const struct bt_site *s)
+/* A check of a group of S has failed for good: it lies in two pages, or (IS_SHY) may be read but not
+ * written. That costs some thousand cycles, which must not happen too often. */
+static void note_failure(struct bt_cpu *b, const struct bt_site *s, bool is_shy)
 {
-	uint64_t la = b->i.s.gpr[s->base] + (uint64_t)(int64_t)s->lo;
+	struct bt_frag *f = s->frag;
+	uint64_t now = __builtin_ia32_rdtsc();
 
-	if ((la & 0xfff) + s->span > 4096 && ++s->frag->n_crossings > MAX_CROSSINGS)
-		b->split = s->frag;
+	if (!f->n_failures++) {
+		f->failing_since = now;
+	} else if (f->n_failures > MAX_FAILURES) {
+		f->n_failures = 0;
+		if (now - f->failing_since < MAX_FAILURES * FAILURE_CYCLES) {
+			b->split = f;
+			b->is_shy = is_shy;
+		}
+	}
+}
+
+/* S has checked a group of accesses and failed. Can it go on now that the page has been looked up? Faults
+ * as the instruction's own access would. */
+static bool group_is_ready(struct bt_cpu *b, const struct bt_site *s)
+{
+	struct icpu *c = &b->i;
+	uint64_t index = s->index < 16 ? c->s.gpr[s->index] << s->scale : 0;
+	uint64_t base = s->is_abs ? s->frag->page->va : s->base < 16 ? c->s.gpr[s->base] : 0;
+	uint64_t la = base + index + (uint64_t)(int64_t)s->lo;
+
+	if (s->frag->page->key & BT_KEY_32)
+		la = (uint32_t)la;
+	if ((la & 0xfff) + s->span > 4096) {
+		note_failure(b, s, false);
+		return false;
+	}
+	icpu_touch(c, la + s->mine, s->is_write ? ICPU_WRITE : ICPU_READ, s->wants_write);
+	if (icpu_inline_has(c, la, s->wants_write ? ICPU_WRITE : ICPU_READ))
+		return true;
+	if (s->wants_write && !s->is_write && icpu_inline_has(c, la, ICPU_READ))
+		note_failure(b, s, true);
+	return false;
 }
 
 /* The instruction of S for the interpreter, which is told where it is. */
@@ -48,7 +79,6 @@ static const struct iop *take_over(struct bt_cpu *b, struct bt_site *s)
 	struct icpu *c = &b->i;
 	struct iop *op = s->op ? bt_arena_at(b->cache, s->op) : NULL;
 
-	c->s.rip = s->frag->va + s->off;
 	c->next_rip = c->s.rip + s->len;
 	if (op)
 		return op;
@@ -88,19 +118,23 @@ const uint8_t *bt_call_out(struct bt_cpu *b)
 	bt_x87_settle(b);
 	if (!s->len)
 		return run_crossing(b, s);
+	flags_to_rflags(b);
+	c->s.rip = s->frag->va + s->off;
+	b->want_vec = s->vec;
+	b->n_insns += (uint64_t)(int64_t)s->behind;
+	if (s->span && group_is_ready(b, s)) {
+		b->n_insns -= (uint64_t)(int64_t)s->behind;
+		return b->cache->rx + s->resume;
+	}
 	const struct iop *op = take_over(b, s);
 	uint64_t next = c->next_rip;
 
-	flags_to_rflags(b);
 	c->block_page[0] = s->frag->page->page;
 	c->block_page[1] = UINT64_MAX;
-	if (s->span)
-		note_crossing(b, s);
-	b->n_insns += (uint64_t)(int64_t)s->behind;
 	op->fn(c, op);
 	c->s.rip = c->next_rip;
 	flags_from_rflags(b);
-	if (__builtin_expect(c->next_rip != next || c->stop_block || !s->resume, 0)) {
+	if (__builtin_expect(c->next_rip != next || c->stop_block || s->span || !s->resume, 0)) {
 		c->stop_block = false;
 		b->n_insns++;
 		if (op->x.row->flags & X86_R_END)
@@ -108,7 +142,6 @@ const uint8_t *bt_call_out(struct bt_cpu *b)
 		return NULL;
 	}
 	b->n_insns -= (uint64_t)(int64_t)s->behind;
-	b->want_vec = s->vec;
 	return b->cache->rx + s->resume;
 }
 
@@ -118,6 +151,8 @@ static void bt_undo_indirect(struct bt_cpu *b)
 {
 	struct icpu *c = &b->i;
 	struct bt_site *s = bt_arena_at(b->cache, b->site);
+
+	c->s.rip = s->frag->va + s->off;
 	const struct iop *op = take_over(b, s);
 	const struct x86_insn *x = &op->x;
 

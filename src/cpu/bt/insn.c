@@ -37,11 +37,13 @@ void tr_copy(struct tr *t, const struct tr_insn *i)
 		return;
 	}
 	if (i->group) {
+		unsigned host = tr_group_host(t, i, &avoid);
+
 		if (tr_needs_host_flags(i) && !t->fl_host) {
 			avoid |= fx->writes;
 			tr_restore_flags(t, tr_scratch(t, &avoid, false));
 		}
-		tr_copy_mem(t, i, i->group->host, i->off);
+		tr_copy_mem(t, i, host, i->off);
 		tr_wrote(t, fx->writes);
 		tr_flags_after(t, i);
 		return;
@@ -96,7 +98,7 @@ void tr_push(struct tr *t, const struct tr_insn *i)
 
 	tr_need(t, i->fx.reads);
 	if (i->group) {
-		tr_store_pushed(t, i, o->reg, i->group->host, i->off);
+		tr_store_pushed(t, i, o->reg, tr_group_host(t, i, &avoid), i->off);
 		return;
 	}
 	unsigned s1 = tr_scratch(t, &avoid, false), s2 = tr_scratch(t, &avoid, false);
@@ -122,8 +124,10 @@ void tr_pop(struct tr *t, const struct tr_insn *i, unsigned reg, unsigned from)
 	uint16_t avoid = (uint16_t)(1u << reg) & t->in_host;
 
 	if (i->group) {
-		tr_move_sp(t, RSP, (int32_t)t->word);
-		emit_mem(&t->e, t->word == 8, 0x8b, reg, i->group->host, EMIT_NONE, 0, i->off);
+		unsigned host = tr_group_host(t, i, &avoid);
+
+		tr_move_sp(t, from, (int32_t)t->word);
+		emit_mem(&t->e, t->word == 8, 0x8b, reg, host, EMIT_NONE, 0, i->off);
 		tr_wrote(t, (uint16_t)(1u << reg | 1u << RSP));
 		return;
 	}
@@ -227,6 +231,7 @@ void tr_call_out(struct tr *t, const struct tr_insn *i)
 	emit_store32_imm(&t->e, BT_OFF(site), bt_arena_off(t->k, s));
 	emit_jmp(&t->e, t->k->rw + (t->fl_slot ? t->k->thunk.call_slot : t->k->thunk.call_host));
 	t->in_host = t->in_mem = 0xffff;
+	memset(t->holds, 0, sizeof(t->holds));
 	t->fl_host = t->fl_slot = true;
 	if (t->is_crossing || !tr_ends_fragment(i))
 		s->resume = bt_code_off(t->k, t->e.p);

@@ -22,6 +22,7 @@ struct tr_cold *tr_cold_new(struct tr *t, const struct tr_insn *i)
 
 	*c = (struct tr_cold){ .insn = i, .in_host = t->in_host, .in_mem = t->in_mem, .site = tr_site(t, i) };
 	c->site->retry = bt_code_off(t->k, t->e.p);
+	memcpy(c->held, t->holds, sizeof(c->held));
 	return c;
 }
 
@@ -33,10 +34,23 @@ void tr_give_up_if(struct tr *t, struct tr_cold *c, unsigned cc)
 /* After the last instruction that C stands for: where its cold path comes back. */
 void tr_resume_here(struct tr *t, struct tr_cold *c)
 {
-	/* Coming back, registers are the guest's: a group's address would be lost. */
-	if (t->group && t->now < t->group->last)
-		return;
-	c->site->resume = bt_code_off(t->k, t->e.p);
+	c->back = bt_code_off(t->k, t->e.p);
+	memcpy(c->holds, t->holds, sizeof(c->holds));
+}
+
+/* Coming back to AT, all registers are the guest's: put back the addresses of groups, as HOLDS has them, that
+ * instructions from FROM on use. Returns where to go. */
+static uint32_t tr_emit_back(struct tr *t, const uint8_t *holds, long from, uint32_t at)
+{
+	uint8_t *start = t->e.p;
+
+	for (unsigned r = 0; r < N_SCRATCH; r++)
+		if (holds[r] && t->groups[holds[r] - 1].last >= from)
+			emit_load(&t->e, r, BT_OFF(group) + 8u * (holds[r] - 1u));
+	if (t->e.p == start)
+		return at;
+	emit_jmp(&t->e, t->k->rw + at);
+	return bt_code_off(t->k, start);
 }
 
 void tr_emit_cold(struct tr *t)
@@ -44,11 +58,18 @@ void tr_emit_cold(struct tr *t)
 	for (unsigned n = 0; n < t->n_cold; n++) {
 		const struct tr_cold *c = &t->cold[n];
 
+		if (!c->n_jumps)
+			continue;
+
 		for (unsigned j = 0; j < c->n_jumps; j++)
 			emit_patch(c->jump[j], t->e.p);
 		tr_emit_boundary(&t->e, c->in_host, c->in_mem);
 		emit_store32_imm(&t->e, BT_OFF(site), bt_arena_off(t->k, c->site));
 		emit_jmp(&t->e, t->k->rw + t->k->thunk.cold);
+		if (c->back)
+			c->site->resume = tr_emit_back(t, c->holds, c->insn - t->insn + 1, c->back);
+		if (c->site->miss)
+			c->site->retry = tr_emit_back(t, c->held, c->insn - t->insn, c->site->retry);
 	}
 }
 

@@ -132,24 +132,74 @@ uint16_t tr_used(const struct tr *t, const struct tr_insn *i)
 	return i->fx.reads | (i->fx.writes & t->in_host);
 }
 
-/* Before the first instruction of a group: check it all. Giving up means this instruction only, and
- * then another fragment. */
-void tr_enter_group(struct tr *t, const struct tr_insn *i)
+/* S1 = the host's address of PAGE, a linear one, or give up. Loses the flags. */
+static void tr_translate_page(struct tr *t, struct tr_cold *c, unsigned s1, uint64_t page, bool is_write)
 {
-	const struct tr_group *g = t->group;
-	uint16_t avoid = (uint16_t)(i->fx.reads | 1u << g->base);
-	uint32_t span = (uint32_t)(g->hi - g->lo);
+	unsigned priv = t->key & BT_KEY_PRIV, slot = page >> 12 & (ICPU_TLB_SIZE - 1);
+	uint32_t at = (uint32_t)offsetof(struct bt_cpu, i.inl) +
+		      (uint32_t)(((priv * ICPU_N_ACCESS + (is_write ? ICPU_WRITE : ICPU_READ)) * ICPU_TLB_SIZE + slot) *
+				 sizeof(struct itlb_inline));
 
-	tr_need(t, (uint16_t)(1u << g->base));
-	tr_free(t, g->host);
-	unsigned s2 = tr_scratch(t, &avoid, false);
+	if ((uint64_t)(int32_t)page == page) {
+		emit_gs(&t->e, true, 0x81, EMIT_CMP, at + (uint32_t)offsetof(struct itlb_inline, tag));
+		emit32(&t->e, (uint32_t)page);
+	} else {
+		emit_mov_ri(&t->e, s1, page);
+		emit_gs(&t->e, true, 0x3b, s1, at + (uint32_t)offsetof(struct itlb_inline, tag));
+	}
+	tr_give_up_if(t, c, EMIT_NE);
+	emit_load(&t->e, s1, at + (uint32_t)offsetof(struct itlb_inline, host));
+}
+
+/* The first instruction of a group. */
+static unsigned group_enter(struct tr *t, const struct tr_insn *i, uint16_t *avoid)
+{
+	const struct tr_group *g = i->group;
+	struct tr_access a;
+
+	tr_access_of(t, i, &a);
+	tr_need(t, (uint16_t)((a.base < 16 ? 1u << a.base : 0) | (a.index < 16 ? 1u << a.index : 0)));
+	unsigned s1 = tr_scratch(t, avoid, false), s2 = tr_scratch(t, avoid, false);
 
 	tr_give_flags(t, i, s2);
 	struct tr_cold *c = tr_cold_new(t, i);
 
-	c->site->base = g->base;
-	c->site->lo = g->lo;
-	c->site->span = (uint16_t)span;
-	emit_lea(&t->e, t->word == 8, g->host, g->base, EMIT_NONE, 0, g->lo);
-	tr_translate(t, c, g->host, s2, span, g->is_write, false);
+	c->site->is_abs = g->is_abs;
+	c->site->base = a.base;
+	c->site->index = g->is_abs ? X86_NO_REG : a.index;
+	c->site->scale = a.scale;
+	c->site->is_write = a.is_write;
+	c->site->wants_write = g->is_write;
+	c->site->mine = (uint16_t)i->off;
+	c->site->span = g->is_abs ? 1 : g->span;
+	c->site->lo = (int32_t)(g->is_abs ? (int64_t)(g->page - t->page->va) : a.disp - i->off);
+	tr_resume_here(t, c);
+	if (g->is_abs) {
+		tr_translate_page(t, c, s1, g->page, g->is_write);
+	} else {
+		emit_lea(&t->e, t->word == 8, s1, a.base == X86_NO_REG ? EMIT_NONE : a.base, a.index == X86_NO_REG ? EMIT_NONE : a.index,
+			 a.scale, (int32_t)(a.disp - i->off));
+		tr_translate(t, c, s1, s2, g->span, g->is_write, false);
+	}
+	if (g->n > 1)
+		emit_store(&t->e, s1, BT_OFF(group) + 8u * (uint32_t)(g - t->groups));
+	return s1;
+}
+
+unsigned tr_group_host(struct tr *t, const struct tr_insn *i, uint16_t *avoid)
+{
+	uint8_t name = (uint8_t)(i->group - t->groups + 1);
+	unsigned r = 0;
+
+	while (r < N_SCRATCH && t->holds[r] != name)
+		r++;
+	if (i->group->first == t->now) {
+		r = group_enter(t, i, avoid);
+	} else if (r == N_SCRATCH) {
+		r = tr_scratch(t, avoid, false);
+		emit_load(&t->e, r, BT_OFF(group) + 8u * (name - 1u));
+	}
+	t->holds[r] = name;
+	*avoid |= (uint16_t)(1u << r);
+	return r;
 }

@@ -10,6 +10,7 @@ void tr_need(struct tr *t, uint16_t regs)
 		if ((regs & ~t->in_host) >> r & 1) {
 			emit_load(&t->e, r, BT_GPR(r));
 			t->in_host |= (uint16_t)(1u << r);
+			t->holds[r] = 0;
 		}
 }
 
@@ -17,6 +18,9 @@ void tr_wrote(struct tr *t, uint16_t regs)
 {
 	t->in_host |= regs;
 	t->in_mem &= (uint16_t)~regs;
+	for (unsigned r = 0; r < 16; r++)
+		if (regs >> r & 1)
+			t->holds[r] = 0;
 }
 
 /* The guest's register R goes to memory, the host's may be used. */
@@ -27,6 +31,17 @@ void tr_free(struct tr *t, unsigned r)
 		t->in_mem |= (uint16_t)(1u << r);
 	}
 	t->in_host &= (uint16_t)~(1u << r);
+	t->holds[r] = 0;
+}
+
+/* What taking R as scratch costs. */
+static unsigned scratch_cost(const struct tr *t, unsigned r)
+{
+	bool is_home = BOUNDARY_HOST >> r & 1;          /* it has to be loaded again before long */
+
+	if (t->in_host >> r & 1)
+		return (t->in_mem >> r & 1 ? 1 : 3) + (is_home ? 2 : 0);
+	return t->holds[r] && t->groups[t->holds[r] - 1].last > t->now ? 2 : 0;
 }
 
 /* A host register to use freely, not of AVOID, which grows by it. There are enough for three beside
@@ -37,15 +52,12 @@ unsigned tr_scratch(struct tr *t, uint16_t *avoid, bool is_low)
 	static const uint8_t order[] = { R11, R10, R9, R8, R15, R14, RDI, RSI, RBX, RDX, RCX };
 	unsigned from = is_low ? 6 : 0, to = is_low ? 11 : 8, best = EMIT_NONE;
 
-	if (t->group)
-		*avoid |= (uint16_t)(1u << t->group->host);
-
 	for (unsigned i = from; i < to; i++) {
 		unsigned r = order[i];
 
 		if (*avoid >> r & 1)
 			continue;
-		if (best == EMIT_NONE || (t->in_host >> best & 1 && !(t->in_host >> r & 1)))
+		if (best == EMIT_NONE || scratch_cost(t, r) < scratch_cost(t, best))
 			best = r;
 	}
 	tr_free(t, best);
@@ -67,6 +79,9 @@ void tr_emit_boundary(struct emit *e, uint16_t in_host, uint16_t in_mem)
 void tr_boundary(struct tr *t)
 {
 	tr_emit_boundary(&t->e, t->in_host, t->in_mem);
+	for (unsigned r = 0; r < 16; r++)
+		if (BOUNDARY_HOST >> r & 1)
+			t->holds[r] = 0;
 	t->in_host |= BOUNDARY_HOST;
 	t->in_mem |= BOUNDARY_MEM;
 }

@@ -134,7 +134,7 @@ static void system_pushf(struct tr *t, const struct tr_insn *i)
 	uint16_t avoid = 1 << RSP;
 
 	tr_need(t, 1 << RSP);
-	unsigned s1 = i->group ? i->group->host : tr_scratch(t, &avoid, false);
+	unsigned s1 = i->group ? tr_group_host(t, i, &avoid) : tr_scratch(t, &avoid, false);
 	unsigned s2 = tr_scratch(t, &avoid, false), s3 = tr_scratch(t, &avoid, false);
 	struct tr_cold *c = NULL;
 
@@ -161,13 +161,14 @@ static void system_popf(struct tr *t, const struct tr_insn *i)
 	uint16_t avoid = 1 << RSP;
 
 	tr_need(t, 1 << RSP);
+	unsigned host = i->group ? tr_group_host(t, i, &avoid) : EMIT_NONE;
 	unsigned s1 = tr_scratch(t, &avoid, false), s2 = tr_scratch(t, &avoid, false);
 
 	tr_give_flags(t, i, s2);
 	struct tr_cold *c = tr_cold_new(t, i);
 
 	if (i->group) {
-		emit_mem(e, true, 0x8b, s1, i->group->host, EMIT_NONE, 0, i->off);
+		emit_mem(e, true, 0x8b, s1, host, EMIT_NONE, 0, i->off);
 	} else {
 		emit_mov_rr(e, s1, RSP);
 		tr_translate(t, c, s1, s2, 8, false, false);

@@ -134,12 +134,6 @@ static void tr_one(struct tr *t, const struct tr_insn *i)
 {
 	if (i->fx.kind >= BT_JCC)
 		tr_count(t, i);
-	if (i->group && i->group->first == t->now) {
-		t->group = i->group;
-		tr_enter_group(t, i);
-	} else if (t->group && t->now > t->group->last) {
-		t->group = NULL;
-	}
 	switch (i->fx.kind) {
 	case BT_COPY: tr_copy(t, i); break;
 	case BT_NOTHING: break;

@@ -15,6 +15,7 @@ enum {
 	/* Between fragments these are in memory and the others in the host. */
 	BOUNDARY_MEM = 1 << R10 | 1 << R11,
 	BOUNDARY_HOST = 0xffff & ~BOUNDARY_MEM,
+	N_SCRATCH = 16,
 	MAX_GIVE_UP = 8,
 	/* Operands that instructions have without naming them: in the host between instructions. */
 	IMPLICIT = 1 << RAX | 1 << RCX | 1 << RDX | 1 << RBX,
@@ -27,16 +28,26 @@ struct tr_insn {
 	const uint8_t *bytes;         /* in tr.code */
 	uint16_t live;                /* flags that someone reads after it */
 	const struct tr_group *group; /* its access is checked with others, or NULL */
-	int32_t off;                  /* of its access, from the start of the group */
+	int32_t off;                  /* of its access, from the start of the group or page */
 };
 
-/* Accesses relative to one register that changes by constants only, if at all: the first one checks
- * them all, and a host register keeps the host address of the lowest. */
+/* What an instruction does to memory: SIZE bytes at BASE + INDEX << SCALE + DISP. */
+struct tr_access {
+	uint8_t base, index, scale; /* registers before the instruction; X86_NO_REG: none */
+	uint8_t size;
+	bool is_write;
+	int64_t disp;
+};
+
+/* Accesses to addresses that differ by constants: the first one checks them all and keeps the host
+ * address of the lowest in bt_cpu.group[]. Or accesses to one page at addresses that are known now. */
 struct tr_group {
 	uint8_t first, last; /* instructions */
-	uint8_t base, host;
-	bool is_write;
-	int32_t lo, hi; /* from the value of BASE before the first instruction */
+	uint8_t n;
+	bool is_write; /* one of them */
+	bool is_abs;
+	uint16_t span; /* in bytes; not of the latter kind */
+	uint64_t page; /* of the latter kind */
 };
 
 /* A cold path: the jumps to it, and where registers are then. */
@@ -46,6 +57,9 @@ struct tr_cold {
 	uint16_t in_host, in_mem;
 	const struct tr_insn *insn;
 	struct bt_site *site;
+	uint32_t back;           /* where its site resumes after loading HOLDS; 0: not here */
+	uint8_t held[N_SCRATCH];      /* before the check, and after the instruction: as tr.holds */
+	uint8_t holds[N_SCRATCH];
 };
 
 struct tr {
@@ -64,7 +78,9 @@ struct tr {
 	bool is_ymm_noted;            /* ymm_host is known to be up */
 	unsigned now;                 /* the instruction being emitted */
 	unsigned counted;             /* is_counting: instructions that n_insns has */
-	const struct tr_group *group; /* that it lies in, or NULL */
+	bool may_group, may_promote;  /* check accesses together; for writing what is read first */
+	/* Groups, plus 1, whose host addresses are in registers that hold nothing of the guest's; 0: none. */
+	uint8_t holds[N_SCRATCH];
 	uint8_t *head_jump[3];        /* checks at the head that leave */
 	uint8_t *vec_jump;
 	uint32_t vec_back;
@@ -73,7 +89,7 @@ struct tr {
 	uint8_t code[BT_FRAG_MAX * X86_INSN_MAX];
 	struct tr_insn insn[BT_FRAG_MAX];
 	struct tr_group groups[BT_FRAG_MAX];
-	struct tr_cold cold[BT_FRAG_MAX];
+	struct tr_cold cold[BT_FRAG_MAX + 2];
 	struct bt_link *links[BT_FRAG_MAX + 2];
 };
 
@@ -147,9 +163,9 @@ void tr_copy_mem(struct tr *t, const struct tr_insn *i, unsigned base, int32_t o
 /* Registers of I that scratch must not be taken from. A destination that is only written and whose
  * old value lies in memory can serve. */
 uint16_t tr_used(const struct tr *t, const struct tr_insn *i);
-/* Before I, the first instruction of t->group: check all its accesses. Giving up means this
- * instruction only, and then another fragment. */
-void tr_enter_group(struct tr *t, const struct tr_insn *i);
+/* The register that holds the host address of I's group, i->off before that of its access. If I is the
+ * group's first this checks all its accesses and loses the flags. AVOID grows by the register. */
+unsigned tr_group_host(struct tr *t, const struct tr_insn *i, uint16_t *avoid);
 
 /* --- insn.c, branch.c: one instruction each ---------------------------------------------------- */
 
@@ -203,6 +219,8 @@ const uint8_t *tr_vex_prefix(struct emit *e, const uint8_t *p, unsigned base);
 
 /* One of the operands is AH, CH, DH or BH: no REX prefix may be added. */
 bool tr_has_high_byte(const struct x86_insn *x);
+/* The access of I that can be in a group; false: none. */
+bool tr_access_of(const struct tr *t, const struct tr_insn *i, struct tr_access *a);
 /* Find the groups (after decoding). */
 void tr_make_groups(struct tr *t);
 

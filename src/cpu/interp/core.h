@@ -39,6 +39,11 @@ void iop_init(const struct icpu *c, struct iop *op, const struct x86_insn *x);
 
 /* Keep c->inl[] from now on; all entries absent. */
 void icpu_inline_init(struct icpu *c);
+/* See to it that c->inl[] has the page of LA for ACC, if it may; faults as that access would.
+ * AND_WRITE: for writing too, if that changes nothing in the tables. */
+void icpu_touch(struct icpu *c, uint64_t la, enum icpu_access acc, bool and_write);
+/* Does c->inl[] have the page of LA for ACC? */
+bool icpu_inline_has(const struct icpu *c, uint64_t la, enum icpu_access acc);
 /* A flag of PAGE (of the memfd; UINT64_MAX: of any) has been raised: drop the entry by which it could
  * be written unseen. If there was one, it may have been: note that it was written. */
 void icpu_inline_recheck(struct icpu *c, uint64_t page);

@@ -75,7 +75,7 @@ enum icpu_req {
 
 enum icpu_access { ICPU_READ, ICPU_WRITE, ICPU_EXEC, ICPU_N_ACCESS };
 
-enum { ICPU_TLB_BITS = 12, ICPU_TLB_SIZE = 1 << ICPU_TLB_BITS };
+enum { ICPU_TLB_BITS = 14, ICPU_TLB_SIZE = 1 << ICPU_TLB_BITS };
 
 /* A translation of one 4 KiB page for one kind of access at one privilege. */
 struct itlb_entry {
@@ -142,7 +142,7 @@ struct icpu {
 	bool stop_block;                /* own code was overwritten: leave the block after this insn */
 	uint64_t zero;                  /* always 0: the absent base, index or segment of an address */
 	struct itlb_entry tlb[ICPU_N_PRIV][ICPU_N_ACCESS][ICPU_TLB_SIZE];
-	uint16_t tlb_list[ICPU_N_PRIV * ICPU_N_ACCESS * ICPU_TLB_SIZE]; /* slots with ITLB_LISTED */
+	uint32_t tlb_list[ICPU_N_PRIV * ICPU_N_ACCESS * ICPU_TLB_SIZE]; /* slots with ITLB_LISTED */
 	unsigned tlb_listed;
 	uint64_t large_seen[ICPU_LARGE_BITS / 64];      /* hashed: large pages that entries come from */
 	/* Pages of RAM by number modulo the size: inl[] may have an entry to write to one of them. */

@@ -373,7 +373,7 @@ static struct itlb_entry *tlb_install(struct icpu *c, uint64_t la, enum icpu_acc
 
 	if (!(e->gpa & ITLB_LISTED) && !(w->attr & ITLB_GLOBAL)) {
 		w->attr |= ITLB_LISTED;
-		c->tlb_list[c->tlb_listed++] = (uint16_t)(e - &c->tlb[0][0][0]);
+		c->tlb_list[c->tlb_listed++] = (uint32_t)(e - &c->tlb[0][0][0]);
 	}
 	if (w->attr & (ITLB_2M | ITLB_1G)) {
 		unsigned bit = tlb_large_bit(la, w->attr & ITLB_1G);
@@ -437,6 +437,29 @@ static struct itlb_entry *tlb_get(struct icpu *c, uint64_t la, enum icpu_access 
 	struct itlb_entry *e = icpu_tlb_slot(c, priv, acc, la);
 
 	return (e->tag | ITLB_SLOW) == ((la & ~0xfffull) | ITLB_SLOW) && e->tag ? e : tlb_fill(c, la, acc, priv);
+}
+
+bool icpu_inline_has(const struct icpu *c, uint64_t la, enum icpu_access acc)
+{
+	const struct itlb_entry *e = icpu_tlb_slot((struct icpu *)c, icpu_priv(c), acc, la);
+	const struct itlb_inline *n = (const struct itlb_inline *)c->inl + (e - &c->tlb[0][0][0]);
+
+	return n->tag == (la & ~0xfffull);
+}
+
+void icpu_touch(struct icpu *c, uint64_t la, enum icpu_access acc, bool and_write)
+{
+	unsigned priv = icpu_priv(c);
+	struct walk w;
+
+	tlb_get(c, la, acc, priv);
+	if (!and_write || acc == ICPU_WRITE || icpu_inline_has(c, la, ICPU_WRITE))
+		return;
+	walk_tables(c, &w, la);
+	uint64_t leaf = w.n ? w.step[w.n - 1].val : 0;
+
+	if (w.is_mapped && (leaf & PTE_A) && (leaf & PTE_D) && walk_permits(c, &w, ICPU_WRITE, priv))
+		tlb_install(c, la, ICPU_WRITE, priv, &w);
 }
 
 void icpu_tlb_flush(struct icpu *c, bool keep_global)
