@@ -92,7 +92,8 @@ enum itlb_tag {
 
 enum itlb_attr {
 	ITLB_GLOBAL = 1,
-	ITLB_LISTED = 2,        /* the slot is in tlb_list[] */
+	ITLB_LISTED = 2,        /* the slot is in tlb_list[0] */
+	ITLB_LISTED_GLOBAL = 16,        /* in tlb_list[1] */
 	ITLB_2M = 4, ITLB_1G = 8,       /* cut out of a large page (4 MiB counts as two of 2 MiB) */
 };
 
@@ -142,8 +143,9 @@ struct icpu {
 	bool stop_block;                /* own code was overwritten: leave the block after this insn */
 	uint64_t zero;                  /* always 0: the absent base, index or segment of an address */
 	struct itlb_entry tlb[ICPU_N_PRIV][ICPU_N_ACCESS][ICPU_TLB_SIZE];
-	uint32_t tlb_list[ICPU_N_PRIV * ICPU_N_ACCESS * ICPU_TLB_SIZE]; /* slots with ITLB_LISTED */
-	unsigned tlb_listed;
+	/* Slots that have held an entry since the last flush of such: not global, global. */
+	uint32_t tlb_list[2][ICPU_N_PRIV * ICPU_N_ACCESS * ICPU_TLB_SIZE];
+	unsigned tlb_listed[2];
 	uint64_t large_seen[ICPU_LARGE_BITS / 64];      /* hashed: large pages that entries come from */
 	/* Pages of RAM by number modulo the size: inl[] may have an entry to write to one of them. */
 	uint64_t writable_seen[ICPU_WRITABLE_BITS / 64];

@@ -371,9 +371,11 @@ static struct itlb_entry *tlb_install(struct icpu *c, uint64_t la, enum icpu_acc
 	bool is_slow = !is_ram || tlb_is_watched(c, la) ||
 		       (priv == ICPU_USER_AC && (c->s.cr0 & X86_CR0_AM));
 
-	if (!(e->gpa & ITLB_LISTED) && !(w->attr & ITLB_GLOBAL)) {
-		w->attr |= ITLB_LISTED;
-		c->tlb_list[c->tlb_listed++] = (uint32_t)(e - &c->tlb[0][0][0]);
+	unsigned is_global = w->attr & ITLB_GLOBAL ? 1 : 0, listed = is_global ? ITLB_LISTED_GLOBAL : ITLB_LISTED;
+
+	if (!(e->gpa & listed)) {
+		w->attr |= listed;
+		c->tlb_list[is_global][c->tlb_listed[is_global]++] = (uint32_t)(e - &c->tlb[0][0][0]);
 	}
 	if (w->attr & (ITLB_2M | ITLB_1G)) {
 		unsigned bit = tlb_large_bit(la, w->attr & ITLB_1G);
@@ -384,7 +386,7 @@ static struct itlb_entry *tlb_install(struct icpu *c, uint64_t la, enum icpu_acc
 		.tag = (la & ~0xfffull) | (is_slow ? ITLB_SLOW : ITLB_FAST),
 		.host = is_ram ? c->mem->host + off : NULL,
 		.flags = is_ram ? &c->mem->page_flags[off >> GMEM_PAGE_SHIFT] : NULL,
-		.gpa = w->page | w->attr | (e->gpa & ITLB_LISTED),
+		.gpa = w->page | w->attr | (e->gpa & (ITLB_LISTED | ITLB_LISTED_GLOBAL)),
 	};
 	tlb_inline_set(c, e, acc);
 	return e;
@@ -467,23 +469,25 @@ void icpu_tlb_flush(struct icpu *c, bool keep_global)
 	struct itlb_entry *all = &c->tlb[0][0][0];
 
 	c->code_epoch++;
-	if (!keep_global) {
-		memset(c->tlb, 0, sizeof(c->tlb));
-		memset(c->large_seen, 0, sizeof(c->large_seen));
-		memset(c->writable_seen, 0, sizeof(c->writable_seen));
-		c->tlb_listed = 0;
-		if (c->has_inline)
-			icpu_inline_init(c);
-		return;
-	}
-	for (unsigned i = 0; i < c->tlb_listed; i++) {
-		struct itlb_entry *e = &all[c->tlb_list[i]];
+	for (unsigned i = 0; i < c->tlb_listed[0]; i++) {
+		struct itlb_entry *e = &all[c->tlb_list[0][i]];
 
 		if (!(e->gpa & ITLB_GLOBAL))
 			tlb_drop(c, e);
 		e->gpa &= ~(uint64_t)ITLB_LISTED;
 	}
-	c->tlb_listed = 0;
+	c->tlb_listed[0] = 0;
+	if (keep_global)
+		return;
+	for (unsigned i = 0; i < c->tlb_listed[1]; i++) {
+		struct itlb_entry *e = &all[c->tlb_list[1][i]];
+
+		tlb_drop(c, e);
+		e->gpa = 0;
+	}
+	c->tlb_listed[1] = 0;
+	memset(c->large_seen, 0, sizeof(c->large_seen));
+	memset(c->writable_seen, 0, sizeof(c->writable_seen));
 }
 
 /* Entries of 4 KiB that were cut out of the large page around LA go with it (4.10.4.1). */
