@@ -3,7 +3,6 @@
 
 #include <cpuid.h>
 #include <errno.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/random.h>
 #include <time.h>
@@ -13,6 +12,7 @@
 enum {
 	CALIBRATE_NS = 10 * 1000 * 1000,
 	CALIBRATE_TRIES = 5,
+	SAME_CLOCK = 2000,              /* frequencies that differ by less than 1/2000 are one */
 };
 #define NS_PER_S 1000000000ull
 
@@ -88,7 +88,9 @@ static bool source_has_invariant_tsc(void)
 
 static uint64_t source_host_now(struct source *s)
 {
-	return source_clock_ns(CLOCK_MONOTONIC) - container_of(s, struct source_host, s)->start_ns;
+	const struct source_host *h = container_of(s, struct source_host, s);
+
+	return h->is_stopped ? h->base_ns : h->base_ns + (source_clock_ns(CLOCK_MONOTONIC) - h->start_ns);
 }
 
 static uint64_t source_host_wall(struct source *s)
@@ -96,9 +98,22 @@ static uint64_t source_host_wall(struct source *s)
 	return source_clock_ns(CLOCK_REALTIME);
 }
 
+static uint64_t source_host_count(const struct source_host *h)
+{
+	return h->has_tsc ? __rdtsc() : source_clock_ns(CLOCK_MONOTONIC);
+}
+
 static uint64_t source_host_tsc(struct source *s)
 {
-	return __rdtsc() - container_of(s, struct source_host, s)->start_tsc;
+	const struct source_host *h = container_of(s, struct source_host, s);
+
+	if (h->is_stopped)
+		return h->base_tsc;
+	uint64_t passed = source_host_count(h) - h->start_tsc;
+
+	if (h->is_scaled)
+		passed = (uint64_t)((unsigned __int128)passed * h->s.tsc_hz / h->host_hz);
+	return h->base_tsc + passed;
 }
 
 static uint64_t source_host_thread(struct source *s)
@@ -122,6 +137,17 @@ static void source_host_random(struct source *s, void *buf, size_t len)
 	}
 }
 
+/* From now on, time passes from BASE. */
+static void source_host_rebase(struct source_host *h, uint64_t ns, uint64_t tsc)
+{
+	h->base_ns = ns;
+	h->base_tsc = tsc;
+	h->start_ns = source_clock_ns(CLOCK_MONOTONIC);
+	h->start_tsc = source_host_count(h);
+	h->tsc_add = h->base_tsc - h->start_tsc;
+	h->s.tsc_add = h->has_tsc && !h->is_scaled ? &h->tsc_add : NULL;
+}
+
 void source_host_init(struct source_host *h)
 {
 	*h = (struct source_host){
@@ -131,18 +157,39 @@ void source_host_init(struct source_host *h)
 			.tsc = source_host_tsc,
 			.random = source_host_random,
 			.thread_ns = source_host_thread,
-			.tsc_base = &h->start_tsc,
 		},
-		.start_ns = source_clock_ns(CLOCK_MONOTONIC),
-		.start_tsc = __rdtsc(),
+		.has_tsc = source_has_invariant_tsc(),
 	};
-	if (!source_has_invariant_tsc()) {
-		h->s.tsc = source_host_now;
-		h->s.tsc_base = NULL;
-		h->s.tsc_hz = NS_PER_S;
+	h->host_hz = !h->has_tsc ? NS_PER_S : source_cpuid_hz();
+	if (!h->host_hz)
+		h->host_hz = source_measure_hz();
+	h->s.tsc_hz = h->host_hz;
+	source_host_rebase(h, 0, 0);
+}
+
+void source_host_stop(struct source_host *h)
+{
+	uint64_t ns = source_host_now(&h->s), tsc = source_host_tsc(&h->s);
+
+	h->base_ns = ns;
+	h->base_tsc = tsc;
+	h->is_stopped = true;
+}
+
+void source_host_go(struct source_host *h)
+{
+	if (!h->is_stopped)
 		return;
-	}
-	h->s.tsc_hz = source_cpuid_hz();
-	if (!h->s.tsc_hz)
-		h->s.tsc_hz = source_measure_hz();
+	source_host_rebase(h, h->base_ns, h->base_tsc);
+	h->is_stopped = false;
+}
+
+void source_host_set(struct source_host *h, uint64_t now_ns, uint64_t tsc, uint64_t tsc_hz)
+{
+	uint64_t off = tsc_hz > h->host_hz ? tsc_hz - h->host_hz : h->host_hz - tsc_hz;
+
+	/* Within what measuring and calibration leave open it is the same clock: no division per reading. */
+	h->is_scaled = off > h->host_hz / SAME_CLOCK;
+	h->s.tsc_hz = tsc_hz;
+	source_host_rebase(h, now_ns, tsc);
 }

@@ -7,6 +7,7 @@
 #ifndef UTIL_SOURCE_H
 #define UTIL_SOURCE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,9 +23,9 @@ struct source {
 	/* Nanoseconds that the calling thread has had a processor. NULL: as if it always had. */
 	uint64_t (*thread_ns)(struct source *s);
 	uint64_t tsc_hz;        /* frequency of tsc() */
-	/* tsc() is RDTSC on this processor minus what this points to, which stays as it is from
-	 * the start: for engines that make code of it. NULL: it is something else. */
-	const uint64_t *tsc_base;
+	/* tsc() is RDTSC on this processor plus what this points to, which changes only while no
+	 * processor runs: for engines that make code of it. NULL: it is something else. */
+	const uint64_t *tsc_add;
 };
 
 static inline uint64_t source_now_ns(struct source *s) { return s->now_ns(s); }
@@ -33,16 +34,29 @@ static inline uint64_t source_tsc(struct source *s) { return s->tsc(s); }
 static inline uint64_t source_thread_ns(struct source *s) { return s->thread_ns ? s->thread_ns(s) : s->now_ns(s); }
 static inline void source_random(struct source *s, void *buf, size_t len) { s->random(s, buf, len); }
 
-/* The real thing: CLOCK_MONOTONIC, CLOCK_REALTIME, RDTSC, getrandom(). */
+/* The real thing: CLOCK_MONOTONIC, CLOCK_REALTIME, RDTSC, getrandom(). What stops and sets it runs on
+ * one thread while nobody else asks for the time. */
 struct source_host {
 	struct source s;
-	uint64_t start_ns;      /* CLOCK_MONOTONIC at init */
-	uint64_t start_tsc;     /* RDTSC at init */
+	uint64_t base_ns, base_tsc;     /* guest's values at the moment that follows */
+	uint64_t start_ns;              /* CLOCK_MONOTONIC */
+	uint64_t start_tsc;             /* RDTSC */
+	uint64_t tsc_add;               /* base_tsc - start_tsc */
+	uint64_t host_hz;               /* of RDTSC */
+	bool is_scaled;                 /* the guest's TSC has another frequency than the host's */
+	bool has_tsc;                   /* else tsc() comes from CLOCK_MONOTONIC */
+	bool is_stopped;                /* now_ns() and tsc() stay at the base */
 };
 
 /* Measures the TSC frequency (from CPUID leaf 0x15/0x16 or KVM's leaf 0x40000010 when
  * present, else from a few milliseconds of counting). Without an invariant TSC, tsc() is
  * derived from CLOCK_MONOTONIC at 1 GHz. */
 void source_host_init(struct source_host *h);
+/* Guest time and TSC stand still, and go on from there. Twice is once. */
+void source_host_stop(struct source_host *h);
+void source_host_go(struct source_host *h);
+/* Guest time and TSC continue from NOW_NS and TSC; TSC_HZ is what the guest believes. A host that
+ * counts at another speed (by more than what measuring may be wrong) is scaled. TSC_HZ not 0. */
+void source_host_set(struct source_host *h, uint64_t now_ns, uint64_t tsc, uint64_t tsc_hz);
 
 #endif

@@ -10,12 +10,13 @@
 #include "net/net.h"
 #include "util/checked.h"
 #include "util/err.h"
+#include "util/unixsock.h"
 #include "virtio/blk.h"
 
 /* The order of enum log_level. */
 static const char *const log_levels[] = { "error", "warn", "info", "debug" };
 
-enum { IFNAME_MAX = 15, SOCKET_PATH_MAX = 107, NAME_MAX_LEN = 63 };
+enum { IFNAME_MAX = 15, SOCKET_PATH_MAX = UNIXSOCK_PATH_MAX, NAME_MAX_LEN = 63 };
 
 static bool config_is(const char *a, const char *b)
 {
@@ -259,9 +260,21 @@ static int config_check_consoles(const struct config *c, struct err *err)
 	return 0;
 }
 
+static int config_check_control(const struct config *c, struct err *err)
+{
+	if (c->control && (!*c->control || strlen(c->control) > UNIXSOCK_PATH_MAX))
+		return err_set(err, -EINVAL, "control: the path of a socket has 1 to %d characters", UNIXSOCK_PATH_MAX);
+	if (c->starts_paused && !c->control)
+		return err_set(err, -EINVAL, "paused: nobody could resume the machine without a control socket (--control)");
+	return 0;
+}
+
 int config_validate(const struct config *c, struct err *err)
 {
 	int r = config_check_basics(c, err);
+
+	if (!r)
+		r = config_check_control(c, err);
 
 	if (!r)
 		r = config_check_boot(c, err);

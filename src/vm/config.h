@@ -70,10 +70,13 @@ struct config {
 	bool has_exit_port;     /* isa-debug-exit, for test kernels */
 	bool has_test_device;   /* the rest of dev/testdev.h */
 	char *log_level;
+	char *control;          /* path of the control socket; NULL: none */
+	bool starts_paused;
 };
 
 /* What the command line asks for besides a machine. */
-enum config_action { CONFIG_RUN, CONFIG_HELP, CONFIG_VERSION, CONFIG_LIST_ENGINES, CONFIG_LIST_CPUS, CONFIG_CHECK, CONFIG_MAN };
+enum config_action { CONFIG_RUN, CONFIG_HELP, CONFIG_VERSION, CONFIG_LIST_ENGINES, CONFIG_LIST_CPUS, CONFIG_CHECK, CONFIG_MAN,
+		     CONFIG_API };
 
 /* Defaults. -ENOMEM. */
 int config_init(struct config *c, struct err *err);

@@ -9,12 +9,11 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include "util/checked.h"
 #include "util/err.h"
 #include "util/log.h"
 #include "util/loop.h"
+#include "util/unixsock.h"
 
 enum {
 	OUT_MAX = 1 << 20,
@@ -36,6 +35,7 @@ struct console {
 	int pty_slave_fd;               /* kept open, or the master reports a hang-up all the time */
 	struct loop_fd in, out, listener;
 	bool can_watch_in, can_watch_out; /* false: a file, always ready */
+	bool is_fresh_file;             /* opened, neither emptied nor written yet */
 	bool in_eof;
 
 	uint8_t in_buf[IN_MAX];
@@ -263,6 +263,17 @@ static void console_in_ready(struct loop_fd *h, unsigned events)
 		(void)loop_fd_mod(h, 0);
 }
 
+void console_start(struct console *c, bool keeps_file)
+{
+	/* A pipe or a device that was named as a file has no length: fine. */
+	if (c->is_fresh_file && keeps_file)
+		(void)lseek(c->out_fd, 0, SEEK_END);
+	else if (c->is_fresh_file && ftruncate(c->out_fd, 0) < 0)
+		log_debug("console: cannot empty the file: %s", strerror(errno));
+	c->is_fresh_file = false;
+	console_kick_input(c);
+}
+
 static void console_input_call(void *arg)
 {
 	struct console *c = arg;
@@ -339,8 +350,9 @@ static int console_open_stdio(struct console *c, struct err *err)
 
 static int console_open_file(struct console *c, const char *path, struct err *err)
 {
-	c->out_fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0666);
+	c->out_fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY, 0666);
 	c->owns_fds = true;
+	c->is_fresh_file = true;
 	if (c->out_fd < 0)
 		return err_set(err, -errno, "cannot open console file '%s': %s", path, strerror(errno));
 	return console_watch(c, err);
@@ -377,32 +389,11 @@ static void console_accept(struct loop_fd *h, unsigned events)
 		console_tell_connected(c, true);
 }
 
-/* Does a process listen at SA? */
-static bool console_is_taken(const struct sockaddr_un *sa)
-{
-	AUTO_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-	/* EAGAIN: its queue is full */
-	return fd >= 0 && (connect(fd, (const struct sockaddr *)sa, sizeof(*sa)) == 0 || errno == EAGAIN);
-}
-
 static int console_open_socket(struct console *c, const char *path, struct err *err)
 {
-	struct sockaddr_un sa = { .sun_family = AF_UNIX };
-	struct stat st;
-
-	if (strlen(path) >= sizeof(sa.sun_path))
-		return err_set(err, -ENAMETOOLONG, "cannot listen on '%s': the path is too long", path);
-	strcpy(sa.sun_path, path);
-	if (!lstat(path, &st) && S_ISSOCK(st.st_mode)) {
-		if (console_is_taken(&sa))
-			return err_set(err, -EADDRINUSE, "cannot listen on '%s': another process does; "
-				       "end it or name another path", path);
-		unlink(path);   /* an earlier machine has left it behind */
-	}
-	c->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (c->listen_fd < 0 || bind(c->listen_fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 || listen(c->listen_fd, 1) < 0)
-		return err_set(err, -errno, "cannot listen on '%s': %s", path, strerror(errno));
+	c->listen_fd = unixsock_listen(path, 0, 1, err);
+	if (c->listen_fd < 0)
+		return c->listen_fd;
 	c->socket_path = strdup(path);
 	c->owns_fds = true;
 	int r = loop_fd_add(c->loop, &c->listener, c->listen_fd, LOOP_IN, console_accept);

@@ -38,6 +38,10 @@ int console_open(struct console **out, struct loop *loop, const struct console_c
 void console_close(struct console *c);          /* writes what is left if it can; NULL is fine */
 DEFINE_AUTO(struct console *, console_close)
 
+/* The machine starts or goes on. The first time, a file is emptied, or written on at its end with
+ * KEEPS_FILE: opening alone loses nothing. */
+void console_start(struct console *c, bool keeps_file);
+
 /* Returns how much was taken: all, unless the buffer of 1 MiB is full. */
 size_t console_write(struct console *c, const uint8_t *buf, size_t len);
 /* The guest can take input again. Any thread. */

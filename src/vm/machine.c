@@ -419,7 +419,8 @@ static const struct {
 	{ machine_make_threads, machine_drop_threads },
 };
 
-int machine_new(struct machine **out, const struct config *cfg, struct loop *loop, struct err *err)
+int machine_new(struct machine **out, const struct config *cfg, struct loop *loop, struct restore *restore,
+		struct err *err)
 {
 	AUTO(machine_free) struct machine *m = calloc(1, sizeof(*m));
 
@@ -427,6 +428,7 @@ int machine_new(struct machine **out, const struct config *cfg, struct loop *loo
 		return err_set(err, -ENOMEM, "out of memory");
 	m->cfg = cfg;
 	m->loop = loop;
+	m->restore = restore;
 	loop_timer_init(loop, &m->reset_retry, machine_reset_retry);
 	for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
 		int r = parts[i].make(m, err);

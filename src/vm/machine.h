@@ -6,6 +6,7 @@
 #ifndef VM_MACHINE_H
 #define VM_MACHINE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include "util/cleanup.h"
@@ -14,16 +15,54 @@ struct config;
 struct err;
 struct loop;
 struct machine;
+struct restore;
+
+/* Edges in docs/design/threads.md. */
+enum machine_state {
+	MACHINE_STOPPED,        /* built, no processor runs */
+	MACHINE_RUNNING,
+	MACHINE_PAUSED,         /* somebody holds it: processors, devices and guest time stand still */
+	MACHINE_RESETTING,      /* processors paused, devices on their way to power-on state */
+	MACHINE_ENDED,          /* loop_stop() has been called */
+	MACHINE_N_STATES
+};
+const char *machine_state_name(enum machine_state s);
+
+/* What happened; docs/api/control.md has the words. DETAIL: a reason, or NULL. */
+enum machine_event {
+	MACHINE_EV_STARTED, MACHINE_EV_STOPPED, MACHINE_EV_PAUSED, MACHINE_EV_RESUMED, MACHINE_EV_RESET,
+	MACHINE_EV_CRASHED, MACHINE_N_EVENTS
+};
+typedef void (*machine_event_fn)(void *arg, enum machine_event event, const char *detail);
 
 /* Build a machine from a valid configuration (borrowed for its life): open all files, make
- * all devices, load the kernel. Nothing runs yet. */
-int machine_new(struct machine **out, const struct config *cfg, struct loop *loop, struct err *err);
+ * all devices, load the kernel, or with RESTORE (else NULL; borrowed for its life) what a machine
+ * was when it was saved. Nothing runs yet. */
+int machine_new(struct machine **out, const struct config *cfg, struct loop *loop, struct restore *restore,
+		struct err *err);
 void machine_free(struct machine *m);           /* stops it first; NULL is fine */
 DEFINE_AUTO(struct machine *, machine_free)
 
 void machine_start(struct machine *m);
 /* No processor runs on return. */
 void machine_stop(struct machine *m);
+/* End now, as after a power failure, with status 0. REASON goes to the observer. */
+void machine_quit(struct machine *m, const char *reason);
+enum machine_state machine_get_state(const struct machine *m);
+/* FN hears of what happens. */
+void machine_set_observer(struct machine *m, machine_event_fn fn, void *arg);
+
+/* Who wants the machine to stand still. It runs when nobody does. */
+enum machine_hold { MACHINE_HOLD_USER = 1, MACHINE_HOLD_SAVE = 2 };
+/* No processor runs on return, unless the machine is resetting: then it will pause instead of going
+ * on. Requests in flight go on until machine_is_at_rest(). */
+void machine_hold(struct machine *m, enum machine_hold why);
+void machine_release(struct machine *m, enum machine_hold why);
+/* Paused with nothing in flight: memory and state stand still. */
+bool machine_is_at_rest(struct machine *m);
+
+void machine_request_reset(void *machine);      /* any thread */
+void machine_press_power_button(struct machine *m);
 
 /* The terminal behind a virtio console has a new size. */
 void machine_resize_terminal(struct machine *m, uint16_t cols, uint16_t rows);

@@ -15,11 +15,9 @@ _Static_assert((int)CONFIG_PORT_NAME_MAX == (int)VIRTIO_CONSOLE_NAME_MAX, "the v
 /* Without any console in the configuration, stdio is on the UART. */
 static const struct config_console default_console = { .target = (char *)"stdio", .device = (char *)"uart" };
 
-static void machine_quit(void *arg)
+static void machine_user_quits(void *arg)
 {
-	struct machine *m = arg;
-
-	loop_stop(m->loop, 0);
+	machine_quit(arg, "quit");
 }
 
 /* --- UARTs --- */
@@ -203,7 +201,7 @@ static int machine_open_lines(struct machine_line *lines, unsigned n, struct con
 			continue;
 		guest.arg = l;
 		struct console_config cfg = {
-			.target = l->cfg->target, .guest = guest, .quit = machine_quit, .quit_arg = l->machine,
+			.target = l->cfg->target, .guest = guest, .quit = machine_user_quits, .quit_arg = l->machine,
 		};
 		int r = console_open(&l->host, l->machine->loop, &cfg, err);
 		if (r < 0)
@@ -243,7 +241,17 @@ void machine_close_consoles(struct machine *m)
 		m->port[i].host = NULL;
 }
 
+static void machine_start_host(struct console *c)
+{
+	console_start(c, false);
+}
+
+static void machine_continue_host(struct console *c)
+{
+	console_start(c, true);
+}
+
 void machine_start_consoles(struct machine *m)
 {
-	machine_each_host(m, console_kick_input);
+	machine_each_host(m, m->restore ? machine_continue_host : machine_start_host);
 }

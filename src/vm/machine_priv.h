@@ -30,20 +30,12 @@
 #include "vm/boot.h"
 #include "vm/config.h"
 #include "vm/console.h"
+#include "vm/machine.h"
 #include "vm/vcpu.h"
 
 struct blk;
 
 enum { MACHINE_VIRTIO_MAX = CONFIG_DISKS_MAX + CONFIG_NETS_MAX + 2 };  /* and console, rng */
-
-/* Edges in docs/design/threads.md. */
-enum machine_state {
-	MACHINE_STOPPED,        /* built, no processor runs */
-	MACHINE_RUNNING,
-	MACHINE_RESETTING,      /* processors paused, devices on their way to power-on state */
-	MACHINE_ENDED,          /* loop_stop() has been called */
-	MACHINE_N_STATES
-};
 
 /* A serial line: a UART or a port of the virtio console, and the host's end. */
 struct machine_line {
@@ -72,7 +64,12 @@ struct machine {
 	struct loop *loop;
 	struct source_host source;
 	enum machine_state state;
+	unsigned holds;                 /* of enum machine_hold: who keeps it paused */
+	bool is_still;                  /* devices take no requests, guest time does not pass */
 	struct loop_timer reset_retry;
+	machine_event_fn observer;      /* NULL: nobody */
+	void *observer_arg;
+	struct restore *restore;        /* the saved machine that this one continues; NULL: it boots. Borrowed */
 
 	struct gmem *mem;
 	struct boot *boot;
@@ -135,7 +132,6 @@ void machine_pic_output(void *arg, int n, int level);
 struct msi_sink machine_msi_sink(struct machine *m);
 void machine_level_vectors(void *arg, const uint64_t bitmap[4]);
 /* From vCPU threads, bus_lock held. */
-void machine_request_reset(void *arg);
 void machine_request_poweroff(void *arg);
 void machine_request_exit(void *arg, int status);
 void machine_cpu_stuck(void *arg, unsigned cpu, enum cpu_exit_reason why, const struct err *err);

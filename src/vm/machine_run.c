@@ -274,35 +274,97 @@ void machine_level_vectors(void *arg, const uint64_t bitmap[4])
 
 /* --- states --- */
 
+static const char *const state_names[MACHINE_N_STATES] = { "stopped", "running", "paused", "resetting", "ended" };
+
+enum machine_state machine_get_state(const struct machine *m)
+{
+	return m->state;
+}
+
+const char *machine_state_name(enum machine_state s)
+{
+	return state_names[s];
+}
+
 static void machine_set_state(struct machine *m, enum machine_state to)
 {
-	static const char *const names[] = { "stopped", "running", "resetting", "ended" };
 	static const uint8_t edges[MACHINE_N_STATES] = {
-		[MACHINE_STOPPED] = 1 << MACHINE_RUNNING | 1 << MACHINE_ENDED,
-		[MACHINE_RUNNING] = 1 << MACHINE_STOPPED | 1 << MACHINE_RESETTING | 1 << MACHINE_ENDED,
-		[MACHINE_RESETTING] = 1 << MACHINE_RUNNING | 1 << MACHINE_STOPPED | 1 << MACHINE_ENDED,
+		[MACHINE_STOPPED] = 1 << MACHINE_RUNNING | 1 << MACHINE_PAUSED | 1 << MACHINE_ENDED,
+		[MACHINE_RUNNING] = 1 << MACHINE_STOPPED | 1 << MACHINE_PAUSED | 1 << MACHINE_RESETTING | 1 << MACHINE_ENDED,
+		[MACHINE_PAUSED] = 1 << MACHINE_STOPPED | 1 << MACHINE_RUNNING | 1 << MACHINE_RESETTING | 1 << MACHINE_ENDED,
+		[MACHINE_RESETTING] = 1 << MACHINE_RUNNING | 1 << MACHINE_PAUSED | 1 << MACHINE_STOPPED | 1 << MACHINE_ENDED,
 		[MACHINE_ENDED] = 1 << MACHINE_STOPPED,
 	};
 
 	assert(edges[m->state] >> to & 1);
-	log_info("machine '%s': %s -> %s", m->cfg->name, names[m->state], names[to]);
+	log_info("machine '%s': %s -> %s", m->cfg->name, state_names[m->state], state_names[to]);
 	m->state = to;
 }
 
-static void machine_end(struct machine *m, int status)
+void machine_set_observer(struct machine *m, machine_event_fn fn, void *arg)
+{
+	m->observer = fn;
+	m->observer_arg = arg;
+}
+
+static void machine_tell(struct machine *m, enum machine_event event, const char *detail)
+{
+	if (m->observer)
+		m->observer(m->observer_arg, event, detail);
+}
+
+static void machine_end(struct machine *m, int status, const char *reason)
 {
 	if (m->state == MACHINE_ENDED)
 		return;
 	vcpus_pause(m->vcpus);
 	machine_set_state(m, MACHINE_ENDED);
+	machine_tell(m, MACHINE_EV_STOPPED, reason);
 	loop_stop(m->loop, status);
+}
+
+void machine_quit(struct machine *m, const char *reason)
+{
+	machine_end(m, 0, reason);
+}
+
+/* The processors do not run: neither shall devices take requests, nor guest time pass. An engine
+ * with its own local APICs counts on by the host's clocks. */
+static void machine_stand_still(struct machine *m)
+{
+	if (m->is_still)
+		return;
+	m->is_still = true;
+	for (unsigned i = 0; i < m->n_virtio; i++)
+		virtio_pause(m->virtio[i]);
+	if (m->lapics)
+		source_host_stop(&m->source);
+}
+
+static void machine_go_on(struct machine *m)
+{
+	source_host_go(&m->source);
+	for (unsigned i = 0; m->is_still && i < m->n_virtio; i++)
+		virtio_resume(m->virtio[i]);
+	m->is_still = false;
+	vcpus_resume(m->vcpus);
+}
+
+/* The processors do not run: go on, unless somebody holds the machine. */
+static void machine_settle(struct machine *m)
+{
+	if (m->holds)
+		machine_stand_still(m);
+	machine_set_state(m, m->holds ? MACHINE_PAUSED : MACHINE_RUNNING);
+	if (!m->holds)
+		machine_go_on(m);
 }
 
 void machine_start(struct machine *m)
 {
-	machine_set_state(m, MACHINE_RUNNING);
 	machine_start_consoles(m);
-	vcpus_resume(m->vcpus);
+	machine_settle(m);
+	machine_tell(m, MACHINE_EV_STARTED, NULL);
 }
 
 void machine_stop(struct machine *m)
@@ -311,6 +373,39 @@ void machine_stop(struct machine *m)
 	loop_timer_cancel(&m->reset_retry);
 	if (m->state != MACHINE_STOPPED)
 		machine_set_state(m, MACHINE_STOPPED);
+}
+
+void machine_hold(struct machine *m, enum machine_hold why)
+{
+	m->holds |= why;
+	if (m->state != MACHINE_RUNNING)
+		return;
+	vcpus_pause(m->vcpus);
+	machine_stand_still(m);
+	machine_set_state(m, MACHINE_PAUSED);
+	machine_tell(m, MACHINE_EV_PAUSED, NULL);
+}
+
+void machine_release(struct machine *m, enum machine_hold why)
+{
+	bool was_held = m->holds;
+
+	m->holds &= ~(unsigned)why;
+	if (!was_held || m->holds || m->state != MACHINE_PAUSED)
+		return;
+	machine_settle(m);
+	machine_tell(m, MACHINE_EV_RESUMED, NULL);
+}
+
+bool machine_is_at_rest(struct machine *m)
+{
+	if (m->state != MACHINE_PAUSED || atomic_load_explicit(&m->requests, memory_order_acquire))
+		return false;
+	for (unsigned i = 0; i < m->n_virtio; i++) {
+		if (virtio_in_flight(m->virtio[i]))
+			return false;
+	}
+	return true;
 }
 
 /* --- reset --- */
@@ -354,11 +449,10 @@ static void machine_reset_step(struct machine *m)
 		pv_reset(m->pv);
 	if (machine_load(m, &err) < 0) {
 		log_error("cannot start the guest again: %s", err.msg);
-		machine_end(m, 1);
+		machine_end(m, 1, "error");
 		return;
 	}
-	machine_set_state(m, MACHINE_RUNNING);
-	vcpus_resume(m->vcpus);
+	machine_settle(m);
 }
 
 void machine_reset_retry(struct loop_timer *t)
@@ -370,6 +464,7 @@ static void machine_begin_reset(struct machine *m)
 {
 	vcpus_pause(m->vcpus);
 	machine_set_state(m, MACHINE_RESETTING);
+	machine_tell(m, MACHINE_EV_RESET, NULL);
 	machine_reset_step(m);
 }
 
@@ -380,9 +475,10 @@ static void machine_crash(struct machine *m)
 	static struct log_guest again = LOG_GUEST("triple fault; it starts again, processor");
 	unsigned cpu = atomic_load_explicit(&m->stuck_cpu, memory_order_relaxed);
 
+	machine_tell(m, MACHINE_EV_CRASHED, "triple fault");
 	if (m->cfg->is_no_reboot) {
 		log_error("the guest crashed: triple fault on processor %u", cpu);
-		machine_end(m, 1);
+		machine_end(m, 1, "crash");
 		return;
 	}
 	log_guest(&again, cpu);
@@ -393,7 +489,8 @@ static void machine_fail(struct machine *m)
 {
 	log_error("processor %u cannot go on: %s", atomic_load_explicit(&m->stuck_cpu, memory_order_relaxed),
 		  m->stuck_err.msg);
-	machine_end(m, 1);
+	machine_tell(m, MACHINE_EV_CRASHED, m->stuck_err.msg);
+	machine_end(m, 1, "error");
 }
 
 /* On the loop thread. The processors stand still before the requests are taken: what they ask
@@ -405,20 +502,27 @@ static void machine_do_requests(void *arg)
 	vcpus_pause(m->vcpus);
 	unsigned req = atomic_exchange_explicit(&m->requests, 0, memory_order_acquire);
 
-	if (m->state != MACHINE_RUNNING)
+	if (m->state != MACHINE_RUNNING && m->state != MACHINE_PAUSED)
 		return;
 	if (req & MACHINE_REQ_FAIL)
 		machine_fail(m);
 	else if (req & MACHINE_REQ_EXIT)
-		machine_end(m, m->exit_status);
+		machine_end(m, m->exit_status, "exit port");
 	else if (req & MACHINE_REQ_POWEROFF)
-		machine_end(m, 0);
+		machine_end(m, 0, "power off");
 	else if (req & MACHINE_REQ_CRASH)
 		machine_crash(m);
 	else if (req & MACHINE_REQ_RESET && m->cfg->is_no_reboot)
-		machine_end(m, 0);
+		machine_end(m, 0, "reset");
 	else
 		machine_begin_reset(m);
+}
+
+void machine_press_power_button(struct machine *m)
+{
+	bus_lock(m->bus);
+	acpi_press_power_button(&m->acpi);
+	bus_unlock(m->bus);
 }
 
 /* Any thread. One call is under way at most, however often a guest asks. Pairs with the

@@ -15,6 +15,7 @@
 #include "util/loop.h"
 #include "vm/config.h"
 #include "vm/console.h"
+#include "vm/control.h"
 #include "vm/machine.h"
 
 /* The terminal as we found it: a fatal signal must give it back, whatever else is broken. */
@@ -74,19 +75,28 @@ static void tell_size(struct machine *m)
 		machine_resize_terminal(m, w.ws_col, w.ws_row);
 }
 
-/* ARG points to the machine, which is not there at first. */
-static void on_resize(void *arg, int signo)
-{
-	struct machine *const *m = arg;
-
-	if (*m)
-		tell_size(*m);
-}
+/* What signals reach. */
+struct running {
+	struct loop *loop;
+	struct machine *m;              /* NULL at first */
+};
 
 static void on_end(void *arg, int signo)
 {
+	struct running *r = arg;
+
 	log_info("signal %d: the machine ends", signo);
-	loop_stop(arg, 0);
+	if (r->m)
+		machine_quit(r->m, "signal");
+	loop_stop(r->loop, 0);
+}
+
+static void on_resize(void *arg, int signo)
+{
+	struct running *r = arg;
+
+	if (r->m)
+		tell_size(r->m);
 }
 
 static int list_engines(void)
@@ -110,6 +120,9 @@ static int answer(enum config_action action)
 	case CONFIG_MAN:
 		config_print_man(stdout);
 		return 0;
+	case CONFIG_API:
+		control_print_doc(stdout);
+		return 0;
 	case CONFIG_VERSION:
 		printf("viv-vmm %s\n", VIV_VERSION);
 		return 0;
@@ -125,33 +138,60 @@ static int answer(enum config_action action)
 	return 1;
 }
 
+static int watch_signals(struct running *r, struct err *err)
+{
+	static const int ends[] = { SIGTERM, SIGINT, SIGHUP };
+	int rc = loop_signal_add(r->loop, SIGWINCH, on_resize, r);
+
+	for (size_t i = 0; !rc && i < ARRAY_LEN(ends); i++)
+		rc = loop_signal_add(r->loop, ends[i], on_end, r);
+	return rc < 0 ? err_set(err, rc, "cannot watch signals: %s", strerror(-rc)) : 0;
+}
+
+static int open_control(struct control **out, const struct config *c, const struct running *r, struct err *err)
+{
+	struct control_config cc = { .path = c->control, .loop = r->loop, .machine = r->m, .cfg = c };
+
+	return c->control ? control_open(out, &cc, err) : 0;
+}
+
+static int run_machine(const struct config *c, const struct running *now, struct err *err)
+{
+	tell_size(now->m);
+	if (wants_terminal(c))
+		terminal_make_raw();
+	if (c->starts_paused)
+		machine_hold(now->m, MACHINE_HOLD_USER);
+	machine_start(now->m);
+	int r = loop_run(now->loop);
+	machine_stop(now->m);
+	terminal_restore();
+	if (c->wants_stats)
+		machine_print_stats(now->m, stderr);
+	return r < 0 ? err_set(err, r, "the event loop failed: %s", strerror(-r)) : r;
+}
+
 static int run(const struct config *c, enum config_action action, struct err *err)
 {
 	AUTO(loop_free) struct loop *loop = NULL;
 	AUTO(machine_free) struct machine *m = NULL;
+	AUTO(control_close) struct control *control = NULL;
+	struct running now = { 0 };
 	int r = loop_new(&loop, err);
 
-	/* Before the machine's threads exist, so that they inherit the mask. */
-	if (!r && (loop_signal_add(loop, SIGTERM, on_end, loop) < 0 || loop_signal_add(loop, SIGINT, on_end, loop) < 0 ||
-		   loop_signal_add(loop, SIGHUP, on_end, loop) < 0 || loop_signal_add(loop, SIGWINCH, on_resize, &m) < 0))
-		r = err_set(err, -1, "cannot watch signals");
+	now.loop = loop;
 	if (!r)
-		r = machine_new(&m, c, loop, err);
+		r = watch_signals(&now, err);   /* before the machine's threads exist, so that they inherit the mask */
+	if (!r)
+		r = machine_new(&m, c, loop, NULL, err);
 	if (r < 0)
 		return r;
+	now.m = m;
 	machine_log_map(m);
 	if (action == CONFIG_CHECK)
 		return 0;
-	tell_size(m);
-	if (wants_terminal(c))
-		terminal_make_raw();
-	machine_start(m);
-	r = loop_run(loop);
-	machine_stop(m);
-	terminal_restore();
-	if (c->wants_stats)
-		machine_print_stats(m, stderr);
-	return r < 0 ? err_set(err, r, "the event loop failed: %s", strerror(-r)) : r;
+	r = open_control(&control, c, &now, err);
+	return r < 0 ? r : run_machine(c, &now, err);
 }
 
 /* A standard descriptor that is closed would become the number of the next file opened, a disk
@@ -174,6 +214,8 @@ int main(int argc, char **argv)
 	struct config c;
 
 	fill_standard_fds();
+	if (argc > 1 && !strcmp(argv[1], "ctl"))
+		return ctl_main(argc - 1, argv + 1);
 	log_set_name("viv-vmm");
 	int own = console_own_output(STDERR_FILENO);
 	if (own >= 0)

@@ -124,6 +124,12 @@ const struct option options[] = {
 	  "interrupt, port and memory testing device, for test kernels",
 	  .more = "Ports 0xe0 to 0xe3 and 0x2000 to 0x2017, and 64 KiB of memory at 0xff000000.",
 	  .example = "--exit-port --test-device" },
+	{ "--control", "control", OPT_STRING, CFG(control), "PATH", NULL, "listen on a Unix socket for requests",
+	  .more = "'viv-vmm ctl PATH REQUEST' sends one: info, pause, resume, powerdown and others; 'viv-vmm ctl --help' "
+		  "has the list. Only this user and root are served.",
+	  .example = "--control /run/user/1000/web1.sock" },
+	{ "--paused", "paused", OPT_FLAG, CFG(starts_paused), NULL, "off", "build the machine but run nothing until 'resume'",
+	  .example = "--control web1.sock --paused" },
 	{ "--stats", "stats", OPT_FLAG, CFG(wants_stats), NULL, "off", "print the engine's counters at the end",
 	  .example = "--stats" },
 	{ "--log-level", "log_level", OPT_CHOICE, CFG(log_level), NULL, "warn", "what is told on standard error",
@@ -140,6 +146,7 @@ const struct option_action option_actions[] = {
 	{ "--list-cpus", NULL, "print the CPU models and the names of features", CONFIG_LIST_CPUS },
 	{ "--version", NULL, "print the version", CONFIG_VERSION },
 	{ "--help", NULL, "print this", CONFIG_HELP },
+	{ "--print-api", NULL, "print the page about the control socket as Markdown", CONFIG_API },
 	{ "--print-man", NULL, "print the manual page as roff", CONFIG_MAN },
 	{ .arg = NULL },
 };

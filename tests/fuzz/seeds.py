@@ -51,6 +51,15 @@ def texts():
 
 # --- kernels -------------------------------------------------------------------------------------
 
+def requests():
+    def message(text):
+        return struct.pack("<I", len(text)) + text.encode()
+    put("control", "info", message('{"request":"info","id":1}'))
+    put("control", "two", message('{"request":"pause"}') + message('{"request":"events","params":{"on":false}}'))
+    put("control", "descriptor", b"\xff\xff" + message('{"request":"save"}'))
+    put("control", "wrong", message('{"request":"inf","id":null}') + message("[]") + b"\xff\xff\xff\xff")
+
+
 def elf64(note=False):
     code = b"\xf4" * 16
     note_data = struct.pack("<III", 4, 4, 18) + b"Xen\0" + struct.pack("<I", 0x100000)
@@ -204,5 +213,5 @@ def code():
     put("interp", "init", guest(0, snippets["move"], 0, 0x55))
 
 
-for make in (texts, kernels, virtio, devices, buses, code):
+for make in (texts, requests, kernels, virtio, devices, buses, code):
     make()

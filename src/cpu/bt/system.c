@@ -50,7 +50,7 @@ bool bt_system_is_offered(const struct bt_cpu *b, const struct x86_insn *x)
 	case X86_OP_STAC: case X86_OP_CLAC:
 		return x86_cpuid_has(cfg->cpuid, X86_W_7_EBX, 20);
 	case X86_OP_RDTSC: case X86_OP_RDTSCP:
-		return cfg->source->tsc_base;
+		return cfg->source->tsc_add;
 	default:
 		return true;
 	}
@@ -213,7 +213,8 @@ static void system_rdtsc(struct tr *t, const struct tr_insn *i)
 	emit_lea(e, true, RAX, RAX, RDX, 0, 0);
 	emit_load(e, RDX, BT_OFF(i.s.tsc_offset));
 	emit_lea(e, true, RAX, RAX, RDX, 0, 0);
-	emit_mov_ri(e, RDX, 0 - *t->b->i.vm->cfg.source->tsc_base);
+	emit_mov_ri(e, RDX, (uintptr_t)t->b->i.vm->cfg.source->tsc_add);
+	emit8(e, 0x48); emit8(e, 0x8b); emit8(e, 0x12);         /* mov (%rdx), %rdx: a pause moves it */
 	emit_lea(e, true, RAX, RAX, RDX, 0, 0);
 	emit_rorx(e, RDX, RAX, 32);
 	emit_rr(e, false, 0x89, RDX, RDX);

@@ -29,3 +29,38 @@ TEST(random_bytes_differ)
 	source_random(&h.s, b, sizeof(b));
 	CHECK(memcmp(a, b, 16) && memcmp(a + 584, b + 584, 16));
 }
+
+TEST(time_stands_still_while_stopped_and_goes_on_without_a_gap)
+{
+	struct source_host h;
+
+	source_host_init(&h);
+	usleep(2000);
+	source_host_stop(&h);
+	uint64_t ns = source_now_ns(&h.s), tsc = source_tsc(&h.s);
+	CHECK(ns >= 2000000);
+	usleep(2000);
+	CHECK(source_now_ns(&h.s) == ns && source_tsc(&h.s) == tsc);
+	source_host_stop(&h);
+	CHECK(source_now_ns(&h.s) == ns);
+	source_host_go(&h);
+	CHECK(source_now_ns(&h.s) - ns < 1000000000 && source_tsc(&h.s) - tsc < h.s.tsc_hz);
+	usleep(2000);
+	CHECK(source_now_ns(&h.s) - ns >= 2000000 && source_tsc(&h.s) > tsc);
+}
+
+TEST(time_continues_from_what_is_set_at_the_speed_that_is_set)
+{
+	struct source_host h;
+
+	source_host_init(&h);
+	uint64_t hz = h.s.tsc_hz;
+	source_host_set(&h, 5000000000, 1000, hz + hz / 10000);
+	CHECK(!h.is_scaled);
+	source_host_set(&h, 5000000000, 1000, 2 * hz);
+	uint64_t ns = source_now_ns(&h.s), tsc = source_tsc(&h.s);
+	CHECK(ns >= 5000000000 && ns < 6000000000 && tsc >= 1000);
+	usleep(50000);
+	double passed = (double)(source_tsc(&h.s) - tsc) * 1e9 / (double)(source_now_ns(&h.s) - ns);
+	CHECK(passed > 1.95 * (double)hz && passed < 2.05 * (double)hz);
+}

@@ -290,3 +290,37 @@ TEST(a_file_gets_the_output_and_all_of_it_at_the_end)
 	unlink(name);
 	loop_free(loop);
 }
+
+static void file_is(const char *path, const char *text)
+{
+	char got[64] = "";
+	FILE *f = fopen(path, "r");
+
+	CHECK(f);
+	CHECK_EQ(fread(got, 1, sizeof(got) - 1, f), strlen(text));
+	fclose(f);
+	CHECK_STR(got, text);
+}
+
+TEST(a_file_is_emptied_when_the_machine_starts_and_not_when_it_is_opened)
+{
+	char path[] = "/tmp/viv-test-XXXXXX", target[64];
+	int fd = mkstemp(path);
+
+	CHECK_EQ(write(fd, "before", 6), 6);
+	snprintf(target, sizeof(target), "file:%s", path);
+	console_close(open_console(target));
+	file_is(path, "before");
+	struct console *c = open_console(target);
+	console_start(c, true);
+	say(c, "+more");
+	console_close(c);
+	file_is(path, "before+more");
+	c = open_console(target);
+	console_start(c, false);
+	say(c, "new");
+	console_start(c, false);        /* goes on after a pause */
+	console_close(c);
+	file_is(path, "new");
+	unlink(path);
+}

@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Connections: who may come, what waits for whom, which request goes to which handler. */
+#include "vm/control.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include "util/checked.h"
+#include "util/frames.h"
+#include "util/log.h"
+#include "util/loop.h"
+#include "util/unixsock.h"
+#include "vm/control_priv.h"
+
+enum {
+	CLIENTS_MAX = 16,
+	BACKLOG = 16,
+	OUT_SOFT = 64 << 10,            /* beyond this, a client's next requests wait until it has read */
+};
+
+struct control_client {
+	struct control *control;
+	struct loop_fd h;
+	struct frames frames;
+	pid_t pid;                      /* 0: not known */
+	bool wants_events;
+	bool is_dead;                   /* closed; the memory goes when nothing can look at it any more */
+};
+
+struct control {
+	struct control_config cfg;
+	uid_t owner;
+	struct loop_fd listener;
+	int listen_fd;
+	char *path;
+	struct control_client *client[CLIENTS_MAX];     /* NULL: free */
+	struct control_call *calls;                     /* under way */
+	bool reap_queued;
+};
+
+static void control_client_ready(struct loop_fd *h, unsigned events);
+
+struct machine *control_machine(const struct control *c)
+{
+	return c->cfg.machine;
+}
+
+const struct config *control_get_config(const struct control *c)
+{
+	return c->cfg.cfg;
+}
+
+void control_set_events(struct control_client *client, bool on)
+{
+	client->wants_events = on;
+}
+
+/* --- the end of a client --- */
+
+static void control_client_free(struct control_client *cl)
+{
+	frames_fini(&cl->frames);
+	free(cl);
+}
+
+static void control_reap(void *arg)
+{
+	struct control *c = arg;
+
+	c->reap_queued = false;
+	for (unsigned i = 0; i < CLIENTS_MAX; i++) {
+		if (!c->client[i] || !c->client[i]->is_dead)
+			continue;
+		control_client_free(c->client[i]);
+		c->client[i] = NULL;
+	}
+}
+
+static void control_drop(struct control_client *cl)
+{
+	struct control *c = cl->control;
+	int fd = cl->frames.fd;
+
+	if (cl->is_dead)
+		return;
+	cl->is_dead = true;
+	loop_fd_del(&cl->h);
+	close(fd);
+	for (struct control_call *call = c->calls; call; call = call->next) {
+		if (call->client == cl)
+			call->client = NULL;
+	}
+	if (!c->reap_queued)
+		c->reap_queued = !loop_call(c->cfg.loop, control_reap, c);
+}
+
+static void control_drop_why(struct control_client *cl, const char *why)
+{
+	log_warn("control socket: the client with process number %d is dropped: %s", (int)cl->pid, why);
+	control_drop(cl);
+}
+
+/* --- to a client --- */
+
+static void control_flush(struct control_client *cl)
+{
+	int r = frames_flush(&cl->frames);
+
+	if (r < 0)
+		control_drop(cl);
+	else
+		(void)loop_fd_mod(&cl->h, r ? LOOP_IN : cl->frames.out_len > OUT_SOFT ? LOOP_OUT : LOOP_IN | LOOP_OUT);
+}
+
+/* DOC is taken; NULL: out of memory. */
+static void control_send(struct control_client *cl, json_t *doc)
+{
+	AUTO(free) char *text = doc ? json_dumps(doc, JSON_COMPACT) : NULL;
+
+	json_decref(doc);
+	if (cl->is_dead)
+		return;
+	if (!text) {
+		control_drop_why(cl, "out of memory");
+		return;
+	}
+	int r = frames_queue(&cl->frames, text, strlen(text));
+	if (r == -ENOBUFS)
+		control_drop_why(cl, "it does not read what it is sent");
+	else if (r < 0)
+		control_drop_why(cl, "out of memory");
+	else
+		control_flush(cl);
+}
+
+static json_t *control_error(const struct err *err)
+{
+	const char *code = strerrorname_np(-err->code);
+
+	return json_pack("{s:s, s:s}", "code", code ? code : "EIO", "message", err->msg);
+}
+
+/* RESULT and ID are taken. */
+static void control_reply(struct control_client *cl, json_t *id, json_t *result, const struct err *err)
+{
+	json_t *doc = err ? json_pack("{s:o}", "error", control_error(err))
+			  : json_pack("{s:o}", "result", result ? result : json_object());
+
+	if (err)
+		json_decref(result);
+	if (doc && id)
+		json_object_set_new(doc, "id", id);
+	else
+		json_decref(id);
+	control_send(cl, doc);
+}
+
+static void control_tell(void *arg, enum machine_event event, const char *detail)
+{
+	struct control *c = arg;
+
+	for (unsigned i = 0; i < CLIENTS_MAX; i++) {
+		struct control_client *cl = c->client[i];
+
+		if (!cl || cl->is_dead || !cl->wants_events)
+			continue;
+		json_t *doc = json_pack("{s:s, s:I}", "event", control_events[event].name, "time_ns",
+					(json_int_t)loop_now_ns());
+		if (doc && detail)
+			json_object_set_new(doc, "reason", json_string(detail));
+		control_send(cl, doc);
+	}
+}
+
+/* --- requests --- */
+
+static void control_call_free(struct control_call *call)
+{
+	for (unsigned i = 0; i < CONTROL_FDS_MAX; i++)
+		auto_fd(&call->fd[i]);
+	json_decref(call->id);
+	json_decref(call->params);
+	json_decref(call->result);
+	free(call);
+}
+
+static void control_answer(struct control_call *call, const struct err *err)
+{
+	if (call->client)
+		control_reply(call->client, take_ptr(&call->id), take_ptr(&call->result), err);
+	control_call_free(call);
+}
+
+void control_finish(struct control_call *call, json_t *result, const struct err *err)
+{
+	struct control_call **at = &call->control->calls;
+
+	while (*at != call)
+		at = &(*at)->next;
+	*at = call->next;
+	call->result = result;
+	control_answer(call, err);
+}
+
+static void control_run(struct control_call *call)
+{
+	struct err err = ERR_INIT;
+	struct control *c = call->control;
+
+	call->next = c->calls;
+	c->calls = call;
+	int r = call->request->run(call, &err);
+	if (r <= 0)
+		control_finish(call, take_ptr(&call->result), r < 0 ? &err : NULL);
+}
+
+/* FDS are taken. */
+static void control_handle(struct control_client *cl, const uint8_t *msg, size_t len, int *fds, unsigned n_fds)
+{
+	AUTO(json_decref) json_t *doc = json_loadb((const char *)msg, len, JSON_REJECT_DUPLICATES, NULL);
+	struct control *c = cl->control;
+	struct control_call *call = calloc(1, sizeof(*call));
+	struct err err = ERR_INIT;
+	int r = 0;
+
+	if (!call)
+		r = err_set(&err, -ENOMEM, "out of memory");
+	if (!r) {
+		*call = (struct control_call){ .control = c, .client = cl, .fd = { -1 } };
+		r = control_check(doc, machine_get_state(c->cfg.machine), n_fds, &call->request, &call->params, &err);
+	}
+	for (unsigned i = 0; i < n_fds; i++) {
+		if (!r && i < CONTROL_FDS_MAX)
+			call->fd[i] = fds[i];
+		else
+			close(fds[i]);
+	}
+	json_t *id = json_object_get(doc, "id");
+	if (r < 0) {
+		control_reply(cl, json_incref(id), NULL, &err);
+		free(call);
+		return;
+	}
+	call->id = json_incref(id);
+	control_run(call);
+}
+
+/* All requests that have come, as long as the client reads the answers. */
+static void control_pump(struct control_client *cl)
+{
+	int fds[FRAMES_FDS_MAX], r = 1;
+	const uint8_t *msg;
+	unsigned n_fds;
+	size_t len;
+
+	while (r > 0 && !cl->is_dead && cl->frames.out_len <= OUT_SOFT) {
+		r = frames_next(&cl->frames, &msg, &len, fds, &n_fds);
+		if (r > 0)
+			control_handle(cl, msg, len, fds, n_fds);
+	}
+	if (r < 0 && !cl->is_dead)
+		control_drop_why(cl, "a request is longer than 64 KiB");
+}
+
+static void control_client_ready(struct loop_fd *h, unsigned events)
+{
+	struct control_client *cl = container_of(h, struct control_client, h);
+
+	if (events & LOOP_OUT) {
+		control_flush(cl);
+		control_pump(cl);       /* what waited for room */
+	}
+	if (cl->is_dead || !(events & (LOOP_IN | LOOP_HUP)))
+		return;
+	int r = frames_read(&cl->frames);
+
+	if (r == -EMFILE)
+		control_drop_why(cl, "it sent too many descriptors");
+	else if (r < 0)
+		control_drop(cl);
+	else
+		control_pump(cl);
+}
+
+/* --- clients --- */
+
+static int control_check_peer(const struct control *c, int fd, pid_t *pid, struct err *err)
+{
+	struct ucred peer = { 0 };
+	socklen_t len = sizeof(peer);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
+		return err_set(err, -errno, "cannot tell whose the client is: %s", strerror(errno));
+	if (peer.uid != c->owner && peer.uid)
+		return err_set(err, -EPERM, "user %u may not control a machine of user %u", peer.uid, c->owner);
+	*pid = peer.pid;
+	return 0;
+}
+
+int control_add_client(struct control *c, int fd, struct err *err)
+{
+	AUTO_FD int owned = fd;
+	unsigned i = 0;
+	pid_t pid = 0;
+	int r = control_check_peer(c, fd, &pid, err);
+
+	if (r < 0)
+		return r;
+	while (i < CLIENTS_MAX && c->client[i])
+		i++;
+	if (i == CLIENTS_MAX)
+		return err_set(err, -EAGAIN, "there are %d clients already", CLIENTS_MAX);
+	AUTO(free) struct control_client *cl = calloc(1, sizeof(*cl));
+	if (!cl)
+		return err_set(err, -ENOMEM, "out of memory");
+	cl->control = c;
+	cl->pid = pid;
+	r = frames_init(&cl->frames, fd, CONTROL_REQUEST_MAX, CONTROL_REPLY_MAX);
+	if (!r)
+		r = loop_fd_add(c->cfg.loop, &cl->h, fd, LOOP_IN, control_client_ready);
+	if (r < 0) {
+		frames_fini(&cl->frames);
+		return err_set(err, r, "cannot watch a client: %s", strerror(-r));
+	}
+	take_fd(&owned);
+	c->client[i] = take_ptr(&cl);
+	return 0;
+}
+
+static void control_accept(struct loop_fd *h, unsigned events)
+{
+	struct control *c = container_of(h, struct control, listener);
+	int fd = accept4(c->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct err err = ERR_INIT;
+
+	if (fd >= 0 && control_add_client(c, fd, &err) < 0)
+		log_warn("control socket: a client is turned away: %s", err.msg);
+}
+
+int control_open(struct control **out, const struct control_config *cfg, struct err *err)
+{
+	AUTO(control_close) struct control *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return err_set(err, -ENOMEM, "out of memory");
+	c->cfg = *cfg;
+	c->owner = geteuid();
+	c->listen_fd = -1;
+	c->path = cfg->path ? strdup(cfg->path) : NULL;
+	c->cfg.path = NULL;     /* was borrowed for the call */
+	if (c->path) {
+		c->listen_fd = unixsock_listen(c->path, 0600, BACKLOG, err);
+		if (c->listen_fd < 0) {
+			free(take_ptr(&c->path));       /* not ours to unlink */
+			return err_wrap(err, c->listen_fd, "control");
+		}
+		int r = loop_fd_add(cfg->loop, &c->listener, c->listen_fd, LOOP_IN, control_accept);
+		if (r < 0)
+			return err_set(err, r, "cannot watch the control socket: %s", strerror(-r));
+	}
+	machine_set_observer(cfg->machine, control_tell, c);
+	*out = take_ptr(&c);
+	return 0;
+}
+
+void control_close(struct control *c)
+{
+	if (!c)
+		return;
+	machine_set_observer(c->cfg.machine, NULL, NULL);
+	for (struct control_call *call = c->calls, *next; call; call = next) {
+		next = call->next;
+		control_call_free(call);
+	}
+	loop_fd_del(&c->listener);
+	auto_fd(&c->listen_fd);
+	if (c->path)
+		unlink(c->path);
+	for (unsigned i = 0; i < CLIENTS_MAX; i++) {
+		struct control_client *cl = c->client[i];
+
+		if (!cl)
+			continue;
+		if (!cl->is_dead) {
+			loop_fd_del(&cl->h);
+			close(cl->frames.fd);
+		}
+		control_client_free(cl);
+	}
+	free(c->path);
+	free(c);
+}

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table of requests for people and programs: docs/api/control.md, `viv-vmm ctl --help`, "describe". */
+#include "vm/control_priv.h"
+
+static const char *const kind_names[] = {
+	[CONTROL_STRING] = "string", [CONTROL_CHOICE] = "string", [CONTROL_UINT] = "number",
+	[CONTROL_SIZE] = "number of bytes, or string", [CONTROL_BOOL] = "boolean", [CONTROL_NEW_FILE] = "descriptor",
+};
+
+/* --- ctl --help --- */
+
+static void control_print_synopsis(FILE *to, const struct control_request *r)
+{
+	fprintf(to, "%s", r->name);
+	for (const struct control_param *p = r->params; p && p->name; p++)
+		fprintf(to, p->is_required ? " %s" : " [%s]", p->metavar);
+}
+
+void control_print_usage(FILE *to)
+{
+	fprintf(to, "usage: viv-vmm ctl SOCKET REQUEST [VALUE | KEY=VALUE]... [--json]\n\n"
+		"Control the machine that listens on SOCKET (viv-vmm --control SOCKET).\n\n");
+	for (const struct control_request *r = control_requests; r->name; r++)
+		fprintf(to, "  %-12s %s\n", r->name, r->help);
+	fprintf(to, "\n  --json       print the machine's answer as it is\n"
+		"  --help       after a REQUEST: what it takes\n\n"
+		"Exit status: 0 done; 1 the machine refused; 2 not understood here; 3 the machine cannot be reached.\n");
+}
+
+void control_print_request(FILE *to, const struct control_request *r)
+{
+	fprintf(to, "usage: viv-vmm ctl SOCKET ");
+	control_print_synopsis(to, r);
+	fprintf(to, "\n\n%s.\n", r->help);
+	if (r->more)
+		fprintf(to, "%s\n", r->more);
+	for (const struct control_param *p = r->params; p && p->name; p++)
+		fprintf(to, "%s  %-12s %s (%s)\n", p == r->params ? "\n" : "", p->name, p->help, p->metavar);
+}
+
+/* --- docs/api/control.md --- */
+
+static const char doc_head[] =
+	"# The control socket\n"
+	"\n"
+	"Printed by `viv-vmm --print-api`; `tests/run docs` fails when this page is old.\n"
+	"\n"
+	"    viv-vmm --kernel vmlinuz --control /run/user/1000/web1.sock ...\n"
+	"    viv-vmm ctl /run/user/1000/web1.sock info\n"
+	"\n"
+	"`viv-vmm --control PATH` listens on a Unix stream socket with permissions 0600. Only the user that runs the\n"
+	"machine and root are served; at most 16 clients at a time. It never listens on a network.\n"
+	"\n"
+	"## Bytes\n"
+	"\n"
+	"A message is a length, 4 bytes little-endian, and that many bytes of JSON in UTF-8: one object. A request has at\n"
+	"most 64 KiB. Descriptors (`SCM_RIGHTS`) travel with the first bytes of the request that they belong to.\n"
+	"\n"
+	"| from | message |\n"
+	"|---|---|\n"
+	"| client | `{\"request\": \"NAME\", \"params\": {...}, \"id\": 7}`; `params` and `id` (number or string) may be left out |\n"
+	"| machine | `{\"result\": {...}, \"id\": 7}`; `id` is the request's |\n"
+	"| machine | `{\"error\": {\"code\": \"EBUSY\", \"message\": \"...\"}, \"id\": 7}`: nothing has been done. `code` is the name of "
+	"an errno, `message` a sentence for people |\n"
+	"| machine | `{\"event\": \"paused\", \"time_ns\": 123}`, to clients that asked for `events`; `time_ns` is CLOCK_MONOTONIC, "
+	"some have a `reason` |\n"
+	"\n"
+	"- Requests on one connection begin in their order. One that takes long is answered when it is done; others overtake it.\n"
+	"- Unknown keys, parameters and requests are refused, and so are keys that stand twice.\n"
+	"- A client that does not read is dropped when 1 MiB waits for it, one that sends a longer request at once. The\n"
+	"  machine never waits for a client.\n"
+	"- New requests, parameters, keys of results and events may be added: ignore what you do not know. What is here stays, or\n"
+	"  `protocol` in `info` changes.\n"
+	"\n"
+	"For people there is `viv-vmm ctl SOCKET REQUEST [VALUE | KEY=VALUE]... [--json]`. It ends with 0 when the request was done,\n"
+	"1 when the machine refused, 2 when it did not understand its arguments, 3 when the machine cannot be reached or\n"
+	"has gone.\n"
+	"\n"
+	"## Requests\n";
+
+static void control_print_states(FILE *to, unsigned states)
+{
+	const char *sep = "";
+
+	for (unsigned s = 0; s < MACHINE_N_STATES; s++) {
+		if (!(states >> s & 1))
+			continue;
+		fprintf(to, "%s%s", sep, machine_state_name((enum machine_state)s));
+		sep = ", ";
+	}
+}
+
+static void control_print_row(FILE *to, const struct control_request *r)
+{
+	fprintf(to, "\n### %s\n\n%c%s. ", r->name, r->help[0] - 'a' + 'A', r->help + 1);
+	if (r->more)
+		fprintf(to, "%s ", r->more);
+	fprintf(to, "Allowed while: ");
+	control_print_states(to, r->states);
+	fprintf(to, ".\n");
+	if (r->params)
+		fprintf(to, "\n| parameter | type | |\n|---|---|---|\n");
+	for (const struct control_param *p = r->params; p && p->name; p++) {
+		fprintf(to, "| `%s`%s | %s | %s", p->name, p->is_required ? "" : " (optional)", kind_names[p->kind], p->help);
+		if (p->choices)
+			fprintf(to, "; one of: %s", p->choices);
+		fprintf(to, " |\n");
+	}
+	if (r->result)
+		fprintf(to, "\nResult: %s.\n", r->result);
+}
+
+void control_print_doc(FILE *to)
+{
+	fputs(doc_head, to);
+	for (const struct control_request *r = control_requests; r->name; r++)
+		control_print_row(to, r);
+	fprintf(to, "\n## Events\n\n| event | |\n|---|---|\n");
+	for (unsigned i = 0; i < MACHINE_N_EVENTS; i++)
+		fprintf(to, "| `%s` | %s |\n", control_events[i].name, control_events[i].help);
+}
+
+/* --- describe --- */
+
+static json_t *control_describe_params(const struct control_request *r)
+{
+	json_t *list = json_array();
+
+	for (const struct control_param *p = r->params; p && p->name; p++)
+		json_array_append_new(list, json_pack("{s:s, s:s, s:b, s:s, s:s*}", "name", p->name,
+						      "type", kind_names[p->kind], "required", p->is_required,
+						      "help", p->help, "choices", p->choices));
+	return list;
+}
+
+json_t *control_describe(void)
+{
+	json_t *list = json_array();
+
+	for (const struct control_request *r = control_requests; r->name; r++) {
+		json_t *states = json_array();
+
+		for (unsigned s = 0; s < MACHINE_N_STATES; s++) {
+			if (r->states >> s & 1)
+				json_array_append_new(states, json_string(machine_state_name((enum machine_state)s)));
+		}
+		json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:o}", "name", r->name, "help", r->help,
+						      "params", control_describe_params(r), "states", states));
+	}
+	return list;
+}

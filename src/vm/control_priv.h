@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* control_priv.h - the rows of the table of requests, for control.c (connections), control_check.c
+ * (parameters), control_requests.c (the table), control_doc.c (documentation) and ctl.c (the client). */
+#ifndef VM_CONTROL_PRIV_H
+#define VM_CONTROL_PRIV_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include "util/cleanup.h"
+#include "util/err.h"
+#include "vm/control.h"
+
+enum {
+	CONTROL_PROTOCOL = 1,           /* version; a client may rely on what docs/api/control.md says of it */
+	CONTROL_REQUEST_MAX = 64 << 10, /* bytes of one request */
+	CONTROL_REPLY_MAX = 1 << 20,    /* bytes that may wait for one client */
+	CONTROL_FDS_MAX = 1,            /* descriptors of one request */
+};
+
+DEFINE_AUTO(json_t *, json_decref)
+
+enum control_kind {
+	CONTROL_STRING,
+	CONTROL_CHOICE,         /* a string, one of CHOICES */
+	CONTROL_UINT,
+	CONTROL_SIZE,           /* bytes, or a string like "256M" */
+	CONTROL_BOOL,
+	CONTROL_NEW_FILE,       /* a descriptor beside the request; the client makes the file and renames it in the end */
+};
+
+struct control_param {
+	const char *name;       /* NULL ends the list */
+	enum control_kind kind;
+	bool is_required;
+	const char *metavar;    /* for people */
+	const char *help;
+	const char *choices;    /* space-separated */
+};
+
+struct control_call;
+
+struct control_request {
+	const char *name;       /* NULL ends the table */
+	const char *help;       /* one line */
+	const char *more;       /* sentences for the documentation; NULL: nothing to say */
+	const char *result;     /* what the reply's "result" has; NULL: an empty object */
+	const struct control_param *params;     /* NULL: none */
+	unsigned states;        /* bits of enum machine_state in which it is allowed */
+	/* 0: answered, with call->result if it has one (taken); 1: control_finish() will come; -errno. */
+	int (*run)(struct control_call *call, struct err *err);
+};
+extern const struct control_request control_requests[];
+
+/* Name and meaning of an event, by enum machine_event. */
+struct control_event {
+	const char *name, *help;
+};
+extern const struct control_event control_events[MACHINE_N_EVENTS];
+
+/* A request that is being worked on. */
+struct control_call {
+	struct control *control;
+	struct control_client *client;  /* NULL: gone meanwhile */
+	const struct control_request *request;
+	json_t *id;                     /* the client's; NULL: none */
+	json_t *params;                 /* an object that the table allows, owned */
+	int fd[CONTROL_FDS_MAX];        /* its descriptors, owned; -1: taken or none */
+	json_t *result;
+	struct control_call *next;      /* among those under way */
+};
+
+/* --- control.c --- */
+struct machine *control_machine(const struct control *c);
+const struct config *control_get_config(const struct control *c);
+void control_set_events(struct control_client *client, bool on);
+/* Answer a call whose handler returned 1, and free it. RESULT (NULL: empty object) is taken; or, with ERR not
+ * NULL, it failed. */
+void control_finish(struct control_call *call, json_t *result, const struct err *err);
+
+/* --- control_check.c --- */
+/* NULL: there is none, and ERR says so. */
+const struct control_request *control_find(const char *name, struct err *err);
+/* Is DOC, of what a client sent, a request that may run in STATE with N_FDS descriptors? On success *REQUEST,
+ * and *PARAMS as a new reference. */
+int control_check(json_t *doc, enum machine_state state, unsigned n_fds, const struct control_request **request,
+		  json_t **params, struct err *err);
+unsigned control_n_fds(const struct control_request *r);
+/* TEXT, as typed, as a JSON value of P's kind. */
+int control_parse_param(json_t **out, const struct control_param *p, const char *text, struct err *err);
+/* Values of parameters that control_check() has seen; DEF when it is not there. */
+bool control_get_bool(const json_t *params, const char *name, bool def);
+const char *control_get_string(const json_t *params, const char *name, const char *def);
+
+/* --- control_doc.c --- */
+void control_print_usage(FILE *to);
+void control_print_request(FILE *to, const struct control_request *r);
+/* The table as a JSON array, for the request "describe". */
+json_t *control_describe(void);
+
+#endif

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table of requests and their handlers. A handler runs on the loop thread and must not wait. */
+#include <errno.h>
+#include "blk/blk.h"
+#include "vm/control_priv.h"
+#include "vm/machine_priv.h"
+
+const struct control_event control_events[MACHINE_N_EVENTS] = {
+	[MACHINE_EV_STARTED] = { "started", "the machine runs, or is built and paused" },
+	[MACHINE_EV_STOPPED] = { "stopped", "the end; `reason`: `power off`, `reset` (with --no-reboot), `crash`, `error`, "
+				 "`exit port`, `quit`, `signal`, or `saved`" },
+	[MACHINE_EV_PAUSED] = { "paused", "processors, devices and guest time stand still" },
+	[MACHINE_EV_RESUMED] = { "resumed", "they go on" },
+	[MACHINE_EV_RESET] = { "reset", "the machine starts again from its kernel" },
+	[MACHINE_EV_CRASHED] = { "crashed", "a processor cannot go on; `reason` says why. `reset` or `stopped` follows" },
+};
+
+enum {
+	S_RUNNING = 1 << MACHINE_RUNNING, S_PAUSED = 1 << MACHINE_PAUSED,
+	S_ALIVE = S_RUNNING | S_PAUSED | 1 << MACHINE_RESETTING,
+	S_ANY = (1 << MACHINE_N_STATES) - 1,
+};
+
+static struct machine *call_machine(const struct control_call *call)
+{
+	return control_machine(call->control);
+}
+
+/* --- what it is, what it has done --- */
+
+static json_t *info_disks(const struct config *cfg, const struct machine *m)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < cfg->n_disks; i++)
+		json_array_append_new(list, json_pack("{s:s, s:s, s:I, s:b}", "path", cfg->disks[i].path,
+						      "format", cfg->disks[i].format, "size", (json_int_t)blk_size(m->blk[i]),
+						      "readonly", cfg->disks[i].is_readonly));
+	return list;
+}
+
+static json_t *info_nets(const struct config *cfg)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < cfg->n_nets; i++) {
+		uint8_t mac[6];
+		char text[18];
+
+		config_net_mac(cfg, i, mac);
+		snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+		json_array_append_new(list, json_pack("{s:s, s:s}", "kind", cfg->nets[i].kind, "mac", text));
+	}
+	return list;
+}
+
+static json_t *info_consoles(const struct config *cfg)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < cfg->n_consoles; i++)
+		json_array_append_new(list, json_pack("{s:s, s:s, s:s*}", "target", cfg->consoles[i].target,
+						      "device", cfg->consoles[i].device, "name", cfg->consoles[i].name));
+	return list;
+}
+
+static int request_info(struct control_call *call, struct err *err)
+{
+	const struct config *cfg = control_get_config(call->control);
+	struct machine *m = call_machine(call);
+
+	call->result = json_pack("{s:s, s:s, s:i, s:s, s:i, s:s, s:I, s:I, s:I, s:o, s:o, s:o}",
+		"name", cfg->name, "version", VIV_VERSION, "protocol", CONTROL_PROTOCOL,
+		"state", machine_state_name(m->state), "pid", (int)getpid(), "engine", m->ops->name,
+		"cpus", (json_int_t)cfg->cpus, "memory", (json_int_t)cfg->memory,
+		"guest_time_ns", (json_int_t)source_now_ns(&m->source.s),
+		"disks", info_disks(cfg, m), "nets", info_nets(cfg), "consoles", info_consoles(cfg));
+	return call->result ? 0 : err_set(err, -ENOMEM, "out of memory");
+}
+
+static json_t *stats_cpus(struct machine *m)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < m->cfg->cpus; i++) {
+		struct cpu_stats s = { 0 };
+
+		m->ops->stats(m->ops->vcpu(m->vm, i), &s);
+		json_array_append_new(list, json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+			"instructions", (json_int_t)s.insns, "interrupts", (json_int_t)s.irqs,
+			"exceptions", (json_int_t)s.exceptions, "exits_pio", (json_int_t)s.exits_pio,
+			"exits_mmio", (json_int_t)s.exits_mmio, "exits_hlt", (json_int_t)s.exits_hlt,
+			"tlb_misses", (json_int_t)s.tlb_misses, "blocks", (json_int_t)s.blocks_decoded,
+			"code_invalidations", (json_int_t)s.code_invalidations));
+	}
+	return list;
+}
+
+static json_t *stats_devices(struct machine *m)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < m->n_virtio; i++) {
+		struct virtio_stats s = { 0 };
+
+		virtio_get_stats(m->virtio[i], &s);
+		json_array_append_new(list, json_pack("{s:s, s:I, s:I, s:I, s:I, s:I}",
+			"device", virtio_name(m->virtio[i]), "kicks", (json_int_t)s.kicks, "chains", (json_int_t)s.chains,
+			"interrupts", (json_int_t)s.interrupts, "misuses", (json_int_t)s.misuse,
+			"in_flight", (json_int_t)virtio_in_flight(m->virtio[i])));
+	}
+	return list;
+}
+
+static int request_stats(struct control_call *call, struct err *err)
+{
+	struct machine *m = call_machine(call);
+
+	call->result = json_pack("{s:o, s:o, s:I}", "cpus", stats_cpus(m), "devices", stats_devices(m),
+				 "guest_time_ns", (json_int_t)source_now_ns(&m->source.s));
+	return call->result ? 0 : err_set(err, -ENOMEM, "out of memory");
+}
+
+static int request_describe(struct control_call *call, struct err *err)
+{
+	call->result = json_pack("{s:i, s:o}", "protocol", CONTROL_PROTOCOL, "requests", control_describe());
+	return call->result ? 0 : err_set(err, -ENOMEM, "out of memory");
+}
+
+static int request_events(struct control_call *call, struct err *err)
+{
+	control_set_events(call->client, control_get_bool(call->params, "on", true));
+	return 0;
+}
+
+/* --- power --- */
+
+static int request_pause(struct control_call *call, struct err *err)
+{
+	machine_hold(call_machine(call), MACHINE_HOLD_USER);
+	return 0;
+}
+
+static int request_resume(struct control_call *call, struct err *err)
+{
+	machine_release(call_machine(call), MACHINE_HOLD_USER);
+	return 0;
+}
+
+static int request_powerdown(struct control_call *call, struct err *err)
+{
+	machine_press_power_button(call_machine(call));
+	return 0;
+}
+
+static int request_reset(struct control_call *call, struct err *err)
+{
+	machine_request_reset(call_machine(call));
+	return 0;
+}
+
+static int request_quit(struct control_call *call, struct err *err)
+{
+	machine_quit(call_machine(call), "quit");
+	return 0;
+}
+
+/* --- the table --- */
+
+static const struct control_param events_params[] = {
+	{ "on", CONTROL_BOOL, false, "on|off", "send events to this client; on unless given", NULL },
+	{ .name = NULL },
+};
+
+const struct control_request control_requests[] = {
+	{ "info", "what this machine is", NULL,
+	  "`name`, `version` (of Vivarium), `protocol`, `state` (`stopped`, `running`, `paused`, `resetting` or `ended`), "
+	  "`pid`, `engine`, `cpus`, `memory` (bytes), `guest_time_ns` (since power on, pauses not counted), "
+	  "`disks`, `nets`, `consoles`", NULL, S_ANY, request_info },
+	{ "stats", "counters of processors and devices", "All count from the start of the process.",
+	  "`cpus`, `devices` (arrays of objects), `guest_time_ns`", NULL, S_ANY, request_stats },
+	{ "events", "send events on this connection",
+	  "Events that happened before are not sent again. The client stays connected until either side closes.",
+	  NULL, events_params, S_ANY, request_events },
+	{ "pause", "stop processors, devices and guest time",
+	  "The reply comes when no processor runs. A machine that is resetting pauses when it is done. Twice is once.",
+	  NULL, NULL, S_ALIVE, request_pause },
+	{ "resume", "go on after `pause`", "The guest sees no time pass in between, but for its wall clock.",
+	  NULL, NULL, S_ALIVE, request_resume },
+	{ "powerdown", "press the power button",
+	  "What follows is up to the guest. While paused, it sees the button when it goes on.",
+	  NULL, NULL, S_ALIVE, request_powerdown },
+	{ "reset", "reset, as the button on a PC does",
+	  "The guest is not asked. With `--no-reboot` the process ends instead.",
+	  NULL, NULL, S_ALIVE, request_reset },
+	{ "quit", "end the process at once", "As pulling the plug: the guest is not asked.",
+	  NULL, NULL, S_ANY, request_quit },
+	{ "describe", "this list, for programs", NULL,
+	  "`protocol`, `requests`: an array with `name`, `help`, `params` and `states` of each", NULL, S_ANY,
+	  request_describe },
+	{ .name = NULL },
+};

@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ctl.c - `viv-vmm ctl`: one request to the control socket of a machine, for people and scripts.
+ *
+ * Values are typed by the table of requests, in its order or as KEY=VALUE. A file that a request writes
+ * is made here, under another name until the machine says that it is whole, and handed over as a descriptor:
+ * so the machine needs no right to make files. */
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include "util/frames.h"
+#include "util/unixsock.h"
+#include "vm/control_priv.h"
+
+enum { EXIT_DONE = 0, EXIT_REFUSED = 1, EXIT_USAGE = 2, EXIT_LOST = 3, FILE_MODE = 0600 };
+
+struct ctl {
+	const struct control_request *request;
+	json_t *params;
+	bool is_json;
+	int fd[CONTROL_FDS_MAX];        /* new files */
+	unsigned n_fds;
+	char *path, *tmp_path;          /* of the new file; NULL: none */
+	int sock;
+};
+
+static int ctl_fail(int status, const struct err *err)
+{
+	fprintf(stderr, "viv-vmm ctl: %s\n", err->msg);
+	return status;
+}
+
+/* --- arguments --- */
+
+static int ctl_open_new(struct ctl *c, const char *path, struct err *err)
+{
+	if (asprintf(&c->tmp_path, "%s.tmp", path) < 0 || !(c->path = strdup(path)))
+		return err_set(err, -ENOMEM, "out of memory");
+	int fd = open(c->tmp_path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, FILE_MODE);
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return err_set(err, -errno, "cannot make '%s': %s", c->tmp_path, strerror(errno));
+	c->fd[c->n_fds++] = fd;
+	return S_ISREG(st.st_mode) ? 0 : err_set(err, -EINVAL, "'%s' is not a regular file", c->tmp_path);
+}
+
+static int ctl_take(struct ctl *c, const struct control_param *p, const char *text, struct err *err)
+{
+	json_t *v = NULL;
+
+	if (p->kind == CONTROL_NEW_FILE)
+		return ctl_open_new(c, text, err);
+	int r = control_parse_param(&v, p, text, err);
+	if (!r && json_object_set_new(c->params, p->name, v) < 0)
+		r = err_set(err, -ENOMEM, "out of memory");
+	return r;
+}
+
+/* "--stop" and "stop" are the switch on, "mode=raw" and "--mode=raw" name a parameter. */
+static const struct control_param *ctl_named(const struct ctl *c, const char *arg, const char **value)
+{
+	const char *name = strncmp(arg, "--", 2) ? arg : arg + 2;
+	size_t n = strcspn(name, "=");
+
+	for (const struct control_param *p = c->request->params; p && p->name; p++) {
+		if (strlen(p->name) != n || memcmp(p->name, name, n) || (!name[n] && p->kind != CONTROL_BOOL))
+			continue;
+		*value = name[n] ? name + n + 1 : "on";
+		return p;
+	}
+	return NULL;
+}
+
+static bool ctl_has(const struct ctl *c, const struct control_param *p)
+{
+	return p->kind == CONTROL_NEW_FILE ? c->path != NULL : json_object_get(c->params, p->name) != NULL;
+}
+
+static int ctl_parse_one(struct ctl *c, const char *arg, struct err *err)
+{
+	const char *value = arg;
+	const struct control_param *p = ctl_named(c, arg, &value);
+
+	if (!p && !strncmp(arg, "--", 2))
+		return err_set(err, -EINVAL, "'%s' has no parameter '%s'", c->request->name, arg + 2);
+	for (const struct control_param *q = c->request->params; !p && q && q->name; q++) {
+		if (!ctl_has(c, q))
+			p = q;
+	}
+	if (!p)
+		return err_set(err, -EINVAL, "'%s' does not take '%s'", c->request->name, arg);
+	if (ctl_has(c, p))
+		return err_set(err, -EINVAL, "'%s' is given twice", p->name);
+	return ctl_take(c, p, value, err);
+}
+
+/* The request's name has been found; its values follow. 0; 1: help was wanted. */
+static int ctl_parse(struct ctl *c, int argc, char **argv, struct err *err)
+{
+	for (int i = 0; i < argc; i++) {
+		if (!strcmp(argv[i], "--help"))
+			return 1;
+		if (!strcmp(argv[i], "--json")) {
+			c->is_json = true;
+			continue;
+		}
+		int r = ctl_parse_one(c, argv[i], err);
+		if (r < 0)
+			return r;
+	}
+	for (const struct control_param *p = c->request->params; p && p->name; p++) {
+		if (p->is_required && !ctl_has(c, p))
+			return err_set(err, -EINVAL, "'%s' needs %s: %s", c->request->name, p->metavar, p->help);
+	}
+	return 0;
+}
+
+/* --- results --- */
+
+static void ctl_print_value(const char *name, const json_t *v, int depth);
+
+static void ctl_print_members(json_t *v, int depth)
+{
+	const char *key;
+	json_t *e;
+	size_t i;
+
+	if (json_is_object(v)) {
+		json_object_foreach(v, key, e)
+			ctl_print_value(key, e, depth);
+	} else {
+		json_array_foreach(v, i, e) {
+			char number[24];
+
+			snprintf(number, sizeof(number), "%zu", i);
+			ctl_print_value(number, e, depth);
+		}
+	}
+}
+
+static void ctl_print_value(const char *name, const json_t *v, int depth)
+{
+	printf("%*s%s:", 2 * depth, "", name);
+	if (json_is_object(v) || json_is_array(v)) {
+		printf("%s\n", json_object_size(v) || json_array_size(v) ? "" : " none");
+		ctl_print_members((json_t *)v, depth + 1);
+		return;
+	}
+	AUTO(free) char *text = json_is_string(v) ? strdup(json_string_value(v)) : json_dumps(v, JSON_ENCODE_ANY);
+	printf(" %s\n", text ? text : "?");
+}
+
+static void ctl_print(const struct ctl *c, json_t *v, const char *text)
+{
+	if (c->is_json)
+		printf("%s\n", text);
+	else
+		ctl_print_members(v, 0);
+	fflush(stdout);
+}
+
+/* --- files --- */
+
+static void ctl_drop_file(struct ctl *c)
+{
+	if (c->tmp_path && c->n_fds)
+		unlink(c->tmp_path);
+}
+
+/* The machine has written the file and made it durable; its name must be too. */
+static int ctl_keep_file(struct ctl *c, struct err *err)
+{
+	if (!c->path)
+		return 0;
+	if (rename(c->tmp_path, c->path) < 0)
+		return err_set(err, -errno, "cannot rename '%s' to '%s': %s", c->tmp_path, c->path, strerror(errno));
+	AUTO(free) char *copy = strdup(c->path);
+	AUTO_FD int dir = copy ? open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+
+	if (dir < 0 || fsync(dir) < 0)
+		return err_set(err, -errno, "'%s' is there, but may not outlive a power failure: %s", c->path, strerror(errno));
+	return 0;
+}
+
+/* --- talk --- */
+
+static int ctl_send(struct ctl *c, struct err *err)
+{
+	AUTO(json_decref) json_t *doc = json_pack("{s:s, s:O, s:i}", "request", c->request->name, "params", c->params, "id", 1);
+	AUTO(free) char *text = doc ? json_dumps(doc, JSON_COMPACT) : NULL;
+
+	if (!text)
+		return err_set(err, -ENOMEM, "out of memory");
+	int r = frames_send(c->sock, text, strlen(text), c->fd, c->n_fds);
+	return r < 0 ? err_set(err, r, "cannot send the request: %s", strerror(-r)) : 0;
+}
+
+/* The next message. 1; 0: the machine has closed the connection. */
+static int ctl_receive(struct ctl *c, char **text, json_t **doc, struct err *err)
+{
+	size_t len;
+	int r = frames_receive(c->sock, CONTROL_REPLY_MAX, text, &len);
+
+	if (r < 0)
+		return err_set(err, r, "the connection to the machine broke: %s", strerror(-r));
+	if (!r)
+		return 0;
+	*doc = json_loadb(*text, len, JSON_REJECT_DUPLICATES, NULL);
+	return json_is_object(*doc) ? 1 : err_set(err, -EPROTO, "the machine's answer is not understood");
+}
+
+/* After "events": print until the machine closes. */
+static int ctl_follow(struct ctl *c, struct err *err)
+{
+	for (;;) {
+		AUTO(free) char *text = NULL;
+		AUTO(json_decref) json_t *doc = NULL;
+		int r = ctl_receive(c, &text, &doc, err);
+
+		if (r <= 0)
+			return r < 0 ? ctl_fail(EXIT_LOST, err) : EXIT_DONE;
+		if (c->is_json)
+			printf("%s\n", text);
+		else
+			printf("%s%s%s\n", json_string_value(json_object_get(doc, "event")), json_object_get(doc, "reason") ? ": " : "",
+			       json_object_get(doc, "reason") ? json_string_value(json_object_get(doc, "reason")) : "");
+		fflush(stdout);
+	}
+}
+
+static int ctl_refused(struct ctl *c, json_t *error, const char *text)
+{
+	const char *message = json_string_value(json_object_get(error, "message"));
+
+	if (c->is_json)
+		printf("%s\n", text);
+	fprintf(stderr, "viv-vmm ctl: %s\n", message ? message : "the machine refused and gave no reason");
+	return EXIT_REFUSED;
+}
+
+static int ctl_talk(struct ctl *c, struct err *err)
+{
+	AUTO(free) char *text = NULL;
+	AUTO(json_decref) json_t *doc = NULL;
+	int r = ctl_send(c, err);
+
+	if (!r)
+		r = ctl_receive(c, &text, &doc, err);
+	if (!r)
+		r = err_set(err, -EPIPE, "the machine has closed the connection without an answer");
+	if (r < 0)
+		return ctl_fail(EXIT_LOST, err);
+	if (json_object_get(doc, "error"))
+		return ctl_refused(c, json_object_get(doc, "error"), text);
+	if (ctl_keep_file(c, err) < 0)
+		return ctl_fail(EXIT_REFUSED, err);
+	if (!strcmp(c->request->name, "events"))
+		return ctl_follow(c, err);
+	ctl_print(c, json_object_get(doc, "result"), text);
+	return EXIT_DONE;
+}
+
+static int ctl_run(struct ctl *c, const char *path, int argc, char **argv)
+{
+	struct err err = ERR_INIT;
+	int r = ctl_parse(c, argc, argv, &err);
+
+	if (r > 0) {
+		control_print_request(stdout, c->request);
+		return EXIT_DONE;
+	}
+	if (r < 0)
+		return ctl_fail(EXIT_USAGE, &err);
+	c->sock = unixsock_connect(path, &err);
+	return c->sock < 0 ? ctl_fail(EXIT_LOST, &err) : ctl_talk(c, &err);
+}
+
+int ctl_main(int argc, char **argv)
+{
+	struct ctl c = { .fd = { -1 }, .sock = -1, .params = json_object() };
+	struct err err = ERR_INIT;
+
+	if (argc == 2 && !strcmp(argv[1], "--help")) {
+		control_print_usage(stdout);
+		return EXIT_DONE;
+	}
+	if (argc < 3) {
+		control_print_usage(stderr);
+		return EXIT_USAGE;
+	}
+	c.request = control_find(argv[2], &err);
+	if (!c.request)
+		return ctl_fail(EXIT_USAGE, &err);
+	int status = ctl_run(&c, argv[1], argc - 3, argv + 3);
+	if (status)
+		ctl_drop_file(&c);
+	for (unsigned i = 0; i < c.n_fds; i++)
+		close(c.fd[i]);
+	auto_fd(&c.sock);
+	json_decref(c.params);
+	free(c.path);
+	free(c.tmp_path);
+	return status;
+}
