@@ -611,6 +611,29 @@ int pci_dev_restored(struct pci_dev *d, struct err *err)
 
 /* ---- the root ---- */
 
+#define CONFIG_ADDRESS_BITS 0x80fffffcu
+
+static const struct field pci_root_fields[] = { FIELD(struct pci_root_state, config_address, 1) };
+const struct state_desc pci_root_state_desc = {
+	.name = "pci root", .version = 1, .size = sizeof(struct pci_root_state),
+	.n_fields = ARRAY_LEN(pci_root_fields), .fields = pci_root_fields,
+};
+
+void pci_root_get_state(const struct pci_root *r, struct pci_root_state *out)
+{
+	out->config_address = r->config_address;
+}
+
+void pci_root_set_state(struct pci_root *r, const struct pci_root_state *in)
+{
+	r->config_address = in->config_address & CONFIG_ADDRESS_BITS;
+}
+
+struct pci_dev *pci_root_bridge(struct pci_root *r)
+{
+	return &r->bridge;
+}
+
 /* The bridge's identity is that of a generic PCIe host bridge with no registers of its own.
  * An Intel chipset's numbers would make firmware and kernels look for that chipset's
  * registers (memory windows, ECAM base, SMRAM), which this board does not have. */

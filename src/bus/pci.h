@@ -87,9 +87,14 @@ DEFINE_AUTO(struct pci_root *, pci_root_free)
  * register: byte accesses to it go to REGION (borrowed, 1 byte; never mapped itself). */
 void pci_root_set_reset_port(struct pci_root *r, struct bus_region *region);
 
-/* Port 0xcf9, which lies inside the configuration block, belongs to the chipset's reset
- * register: byte accesses to it go to REGION (borrowed, 1 byte; never mapped itself). */
-void pci_root_set_reset_port(struct pci_root *r, struct bus_region *region);
+/* What the guest can see of the root itself, and the host bridge, a function like others. */
+struct pci_root_state {
+	uint32_t config_address;        /* port 0xcf8 */
+};
+extern const struct state_desc pci_root_state_desc;
+void pci_root_get_state(const struct pci_root *r, struct pci_root_state *out);
+void pci_root_set_state(struct pci_root *r, const struct pci_root_state *in);
+struct pci_dev *pci_root_bridge(struct pci_root *r);
 
 /* FN is called, under bus_lock, whenever BARs may have moved, appeared or gone. */
 void pci_root_set_moved(struct pci_root *r, void (*fn)(void *arg), void *arg);

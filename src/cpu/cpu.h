@@ -82,7 +82,9 @@ struct cpu_ops {
 	const char *name;       /* "interp" */
 	const char *summary;    /* one line for --help */
 	bool has_lapic;         /* brings its own LAPIC: the machine must not emulate one */
-	const struct x86_features *features;    /* what it can execute at most */
+	const struct x86_features *features;    /* what it announces at most */
+	/* What it can execute for a saved machine that announces more. NULL: the same. */
+	const struct x86_features *executes;
 	/* Can this host run it? 0, or -errno with the reason. EXPLICIT: the user asked for this
 	 * engine by name, so a slow one is accepted. */
 	int (*probe)(bool is_explicit, struct err *err);

@@ -57,6 +57,16 @@ const struct state_desc kvmclock_state_desc = {
 	.n_fields = ARRAY_LEN(kvmclock_fields), .fields = kvmclock_fields,
 };
 
+static const struct field kvmclock_base_fields[] = {
+	FIELD(struct kvmclock_base, tsc, 1),
+	FIELD(struct kvmclock_base, ns, 1),
+	FIELD(struct kvmclock_base, wall_version, 1),
+};
+const struct state_desc kvmclock_base_desc = {
+	.name = "kvmclock base", .version = 1, .size = sizeof(struct kvmclock_base),
+	.n_fields = ARRAY_LEN(kvmclock_base_fields), .fields = kvmclock_base_fields,
+};
+
 /* Shift the frequency into (1 GHz, 2 GHz], so that the factor uses all of its 32 bits. */
 static void kvmclock_set_scale(struct kvmclock *k, uint64_t hz)
 {
@@ -166,9 +176,21 @@ void kvmclock_tsc_changed(struct kvmclock *k, unsigned cpu)
 		kvmclock_write_system(k, cpu, FLAG_TSC_STABLE);
 }
 
+/* The clock as guests compute it, at TSC. */
+static uint64_t kvmclock_at(const struct kvmclock *k, uint64_t tsc)
+{
+	uint64_t passed = tsc - k->base_tsc;
+
+	passed = k->shift < 0 ? passed >> -k->shift : passed << k->shift;
+	return k->base_ns + (uint64_t)((unsigned __int128)passed * k->mul >> 32);
+}
+
 void kvmclock_resync(struct kvmclock *k, bool was_stopped)
 {
-	kvmclock_take_pair(k);
+	uint64_t tsc = source_tsc(k->source);
+
+	k->base_ns = kvmclock_at(k, tsc);
+	k->base_tsc = tsc;
 	for (unsigned i = 0; i < k->n_cpus; i++)
 		kvmclock_write_system(k, i, FLAG_TSC_STABLE | (was_stopped ? FLAG_GUEST_STOPPED : 0));
 }
@@ -217,4 +239,16 @@ void kvmclock_state_set(struct kvmclock *k, unsigned cpu, const struct kvmclock_
 {
 	k->cpu[cpu] = *in;
 	k->cpu[cpu].version &= ~1u;
+}
+
+void kvmclock_base_get(struct kvmclock *k, struct kvmclock_base *out)
+{
+	*out = (struct kvmclock_base){ .tsc = k->base_tsc, .ns = k->base_ns, .wall_version = k->wall_version };
+}
+
+void kvmclock_base_set(struct kvmclock *k, const struct kvmclock_base *in)
+{
+	k->base_tsc = in->tsc;
+	k->base_ns = in->ns;
+	k->wall_version = in->wall_version & ~1u;
 }

@@ -28,6 +28,14 @@ struct kvmclock_state {
 };
 extern const struct state_desc kvmclock_state_desc;
 
+/* What all processors share: the clock's time NS belongs to the TSC (without a processor's offset). */
+struct kvmclock_base {
+	uint64_t tsc, ns;
+	uint32_t wall_version;          /* even */
+	uint32_t reserved;
+};
+extern const struct state_desc kvmclock_base_desc;
+
 /* TSC_OFFSET(arg, cpu): guest TSC - source_tsc(); NULL: 0. */
 int kvmclock_new(struct kvmclock **out, unsigned n_cpus, struct gmem *mem, struct source *source,
 		 uint64_t (*tsc_offset)(void *arg, unsigned cpu), void *arg, struct err *err);
@@ -42,11 +50,13 @@ int kvmclock_msr_write(struct kvmclock *k, unsigned cpu, uint32_t msr, uint64_t 
 /* The offset of CPU's TSC has changed: its structure is written again, so that the clock does
  * not jump. On that vCPU's thread. */
 void kvmclock_tsc_changed(struct kvmclock *k, unsigned cpu);
-/* After a pause or a restore, vCPUs stopped: take a new pair and rewrite every structure.
- * WAS_STOPPED tells guests that watchdogs should not bark. */
+/* After a restore, vCPUs stopped: rewrite every structure with a new pair of the same clock, which
+ * neither jumps nor goes back. WAS_STOPPED tells guests that watchdogs should not bark. */
 void kvmclock_resync(struct kvmclock *k, bool was_stopped);
 
 void kvmclock_state_get(struct kvmclock *k, unsigned cpu, struct kvmclock_state *out);
 void kvmclock_state_set(struct kvmclock *k, unsigned cpu, const struct kvmclock_state *in);
+void kvmclock_base_get(struct kvmclock *k, struct kvmclock_base *out);
+void kvmclock_base_set(struct kvmclock *k, const struct kvmclock_base *in);
 
 #endif

@@ -2,6 +2,7 @@
 #include "mem/gmem.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <linux/membarrier.h>
 #include <string.h>
@@ -52,7 +53,24 @@ static int gmem_map_ram(struct gmem *m, struct err *err)
 	return 0;
 }
 
-int gmem_new(struct gmem **out, uint64_t size, struct err *err)
+static int gmem_map_file(struct gmem *m, int fd, uint64_t off, struct err *err)
+{
+	m->base_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	m->base_off = off;
+	m->pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC); /* -1: all pages count as touched */
+	if (m->base_fd < 0)
+		return err_set(err, -errno, "cannot duplicate a descriptor: %s", strerror(errno));
+	void *p = mmap(NULL, m->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, m->base_fd, (off_t)off);
+
+	if (p == MAP_FAILED)
+		return err_set(err, -ENOMEM, "cannot map %" PRIu64 " MiB of saved guest memory: %s",
+			       m->size >> 20, strerror(errno));
+	m->host = p;
+	return 0;
+}
+
+/* FD -1: new memory. */
+static int gmem_make(struct gmem **out, uint64_t size, int fd, uint64_t off, struct err *err)
 {
 	if (size < GMEM_MIN_SIZE || size > GMEM_MAX_SIZE || size % GMEM_PAGE_SIZE)
 		return err_set(err, -EINVAL, "guest memory of %" PRIu64 " bytes is not a multiple of 4 KiB "
@@ -61,12 +79,12 @@ int gmem_new(struct gmem **out, uint64_t size, struct err *err)
 
 	if (!m)
 		return err_set(err, -ENOMEM, "out of memory");
-	m->fd = -1;
+	m->fd = m->base_fd = m->pagemap_fd = -1;
 	m->size = size;
 	m->low_size = size < GMEM_LOW_MAX ? size : GMEM_LOW_MAX;
 	if (syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) < 0)
 		return err_set(err, -errno, "the host kernel refuses membarrier(): %s", strerror(errno));
-	int r = gmem_map_ram(m, err);
+	int r = fd < 0 ? gmem_map_ram(m, err) : gmem_map_file(m, fd, off, err);
 
 	if (r < 0)
 		return r;
@@ -76,6 +94,16 @@ int gmem_new(struct gmem **out, uint64_t size, struct err *err)
 		return err_set(err, -ENOMEM, "out of memory for the page table of guest memory");
 	*out = take_ptr(&m);
 	return 0;
+}
+
+int gmem_new(struct gmem **out, uint64_t size, struct err *err)
+{
+	return gmem_make(out, size, -1, 0, err);
+}
+
+int gmem_new_mapped(struct gmem **out, uint64_t size, int fd, uint64_t off, struct err *err)
+{
+	return gmem_make(out, size, fd, off, err);
 }
 
 void gmem_free(struct gmem *m)
@@ -90,9 +118,74 @@ void gmem_free(struct gmem *m)
 		munmap((void *)m->page_gen, gmem_pages(m) * sizeof(m->page_gen[0]));
 	if (m->dirty)
 		munmap((void *)m->dirty, gmem_log_words(m) * 8);
-	if (m->fd >= 0)
-		close(m->fd);
+	auto_fd(&m->fd);
+	auto_fd(&m->base_fd);
+	auto_fd(&m->pagemap_fd);
 	free(m);
+}
+
+/* --- what is not zero --- */
+
+/* The first data of FD at or after offset AT, below LIMIT: *START, *END. A file system that cannot tell
+ * says that all is data. False: none. */
+static bool gmem_file_data(int fd, uint64_t at, uint64_t limit, uint64_t *start, uint64_t *end)
+{
+	off_t data = at < limit ? lseek(fd, (off_t)at, SEEK_DATA) : -1;
+
+	if (data < 0 && (at >= limit || errno == ENXIO))
+		return false;
+	off_t hole = data < 0 ? -1 : lseek(fd, data, SEEK_HOLE);
+	*start = data < 0 ? at : (uint64_t)data;
+	*end = hole < 0 || (uint64_t)hole > limit ? limit : (uint64_t)hole;
+	return *start < limit;
+}
+
+/* The first page at or after FROM, below LIMIT, that this process has touched; LIMIT: none. */
+static uint64_t gmem_next_touched(const struct gmem *m, uint64_t from, uint64_t limit)
+{
+	enum { BATCH = 512 };
+	static const uint64_t present_or_swapped = 3ull << 62;  /* Linux Documentation/admin-guide/mm/pagemap.rst */
+	uint64_t map[BATCH], page = (uintptr_t)m->host >> GMEM_PAGE_SHIFT;
+
+	while (from < limit) {
+		uint64_t left = (limit - from) >> GMEM_PAGE_SHIFT, n = left < BATCH ? left : BATCH;
+		off_t at = (off_t)((page + (from >> GMEM_PAGE_SHIFT)) * sizeof(map[0]));
+
+		if (m->pagemap_fd < 0 || pread(m->pagemap_fd, map, n * sizeof(map[0]), at) != (ssize_t)(n * sizeof(map[0])))
+			return from;
+		for (uint64_t i = 0; i < n; i++) {
+			if (map[i] & present_or_swapped)
+				return from + (i << GMEM_PAGE_SHIFT);
+		}
+		from += n << GMEM_PAGE_SHIFT;
+	}
+	return limit;
+}
+
+bool gmem_next_data(const struct gmem *m, uint64_t from, uint64_t *start, uint64_t *end)
+{
+	int fd = m->fd >= 0 ? m->fd : m->base_fd;
+	uint64_t limit = m->base_off + m->size, s = limit, e = limit;
+	bool found = gmem_file_data(fd, m->base_off + from, limit, &s, &e);
+
+	s = (s - m->base_off) & ~(uint64_t)(GMEM_PAGE_SIZE - 1);
+	e = (e - m->base_off + GMEM_PAGE_SIZE - 1) & ~(uint64_t)(GMEM_PAGE_SIZE - 1);
+	if (s < from)
+		s = from;
+	if (m->fd < 0) {
+		uint64_t touched = gmem_next_touched(m, from, s);
+
+		if (touched < s) {
+			s = touched;
+			e = touched + GMEM_PAGE_SIZE;
+			found = true;
+		}
+	}
+	if (!found || s >= m->size)
+		return false;
+	*start = s;
+	*end = e;
+	return true;
 }
 
 int gmem_read(const struct gmem *m, gpa_t gpa, void *buf, size_t len)

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* gmem.h - the guest's physical memory, and the only way from a guest address to bytes.
  *
- * All RAM is one memfd, mapped once: guest RAM below the PCI hole first, the rest at 4 GiB.
+ * All RAM is one memfd, mapped once: guest RAM below the PCI hole first, the rest at 4 GiB. The RAM of
+ * a restored machine may be a private mapping of the saved file instead, so that it need not be read
+ * before the guest runs; then no other process can share it.
  * Any thread may translate and copy at any time; the guest is running and may rewrite every
  * byte under the reader. Copy once, validate the copy, use the copy.
  *
@@ -46,7 +48,9 @@ struct gmem {
 	uint8_t *host;                  /* start of the mapping of all RAM */
 	uint64_t size;                  /* bytes of RAM; multiple of GMEM_PAGE_SIZE */
 	uint64_t low_size;              /* bytes of it at guest address 0 */
-	int fd;                         /* the memfd */
+	int fd;                         /* the memfd; -1: RAM is a private mapping of a file */
+	int base_fd, pagemap_fd;        /* of such: the file, /proc/self/pagemap; else -1 */
+	uint64_t base_off;              /* where RAM begins in the file */
 	_Atomic uint8_t *page_flags;    /* one per RAM page, index = offset in the memfd >> 12 */
 	_Atomic uint32_t *page_gen;     /* bumped whenever a GMEM_PAGE_CODE page is written */
 	_Atomic bool is_logging;        /* the dirty log is on */
@@ -59,6 +63,9 @@ struct gmem {
 /* Create SIZE bytes of zeroed guest RAM. -EINVAL for a size that is zero, not a multiple of
  * 4 KiB or out of bounds; -ENOMEM when the host refuses. */
 int gmem_new(struct gmem **out, uint64_t size, struct err *err);
+/* RAM whose contents are SIZE bytes at OFF (multiple of 4 KiB) of the file FD (borrowed), read when they
+ * are touched; holes are zeroes. What is written stays here. The file must neither shrink nor change. */
+int gmem_new_mapped(struct gmem **out, uint64_t size, int fd, uint64_t off, struct err *err);
 void gmem_free(struct gmem *m);         /* NULL is fine */
 DEFINE_AUTO(struct gmem *, gmem_free)
 
@@ -96,6 +103,10 @@ static inline void *gmem_ptr(const struct gmem *m, gpa_t gpa, uint64_t len)
 int gmem_read(const struct gmem *m, gpa_t gpa, void *buf, size_t len) __attribute__((warn_unused_result));
 int gmem_write(struct gmem *m, gpa_t gpa, const void *buf, size_t len) __attribute__((warn_unused_result));
 int gmem_fill(struct gmem *m, gpa_t gpa, uint8_t byte, uint64_t len) __attribute__((warn_unused_result));
+
+/* The first range at or after offset FROM that may hold something else than zeroes: true, and [*START, *END),
+ * multiples of 4 KiB. False: there is none. Nothing is touched by asking. No guest runs. */
+bool gmem_next_data(const struct gmem *m, uint64_t from, uint64_t *start, uint64_t *end);
 
 /* After a store to [off, off+len) of the memfd by any means: tell the engines and the log. */
 void gmem_wrote(struct gmem *m, uint64_t off, uint64_t len);

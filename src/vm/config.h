@@ -14,6 +14,7 @@
 #include "util/log.h"
 
 struct err;
+struct state_file;
 
 enum {
 	CONFIG_CPUS_MAX = 64,
@@ -72,6 +73,9 @@ struct config {
 	char *log_level;
 	char *control;          /* path of the control socket; NULL: none */
 	bool starts_paused;
+	bool takes_changed_disks;       /* restore although a disk is not what it was */
+	struct state_file *saved;       /* the machine to continue, owned; NULL: boot */
+	unsigned saved_lists;           /* private: lists (by place in the table) that are still the saved machine's */
 };
 
 /* What the command line asks for besides a machine. */
@@ -86,6 +90,12 @@ void config_fini(struct config *c);             /* zeroed or half filled is fine
 int config_parse_args(struct config *c, enum config_action *action, int argc, char **argv, struct err *err);
 /* Read a JSON document from PATH into C; what it does not name stays. */
 int config_load_file(struct config *c, const char *path, struct err *err);
+/* Read the configuration of the machine that has been saved to PATH ("fd:N": an open descriptor); lists
+ * that are given afterwards replace the saved ones. C owns the open file then. */
+int config_load_saved(struct config *c, const char *path, struct err *err);
+/* What the machine is, without what belongs to this process, as config_load_text() reads it. To be freed; NULL:
+ * out of memory. */
+char *config_to_json(const struct config *c);
 int config_load_text(struct config *c, const char *text, size_t len, struct err *err);
 
 /* Is this a machine that can be built? Looks at no file. The sentence names the value's path. */

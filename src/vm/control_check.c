@@ -78,13 +78,12 @@ static int control_check_value(const struct control_param *p, const json_t *v, s
 			return err_set(err, -EINVAL, "%s: '%.64s' is none of: %s", p->name, json_string_value(v), p->choices);
 		break;
 	case CONTROL_SIZE:
-		if (json_is_string(v)) {
+	case CONTROL_UINT:
+		if (p->kind == CONTROL_SIZE && json_is_string(v)) {
 			int r = str_parse_size(&n, json_string_value(v), err);
 
 			return r < 0 ? err_wrap(err, r, "%s", p->name) : 0;
 		}
-		/* fall through */
-	case CONTROL_UINT:
 		ok = json_is_integer(v) && json_integer_value(v) >= 0;
 		break;
 	case CONTROL_BOOL:

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The table of requests and their handlers. A handler runs on the loop thread and must not wait. */
 #include <errno.h>
+#include <string.h>
 #include "blk/blk.h"
 #include "vm/control_priv.h"
 #include "vm/machine_priv.h"
+#include "vm/save.h"
 
 const struct control_event control_events[MACHINE_N_EVENTS] = {
 	[MACHINE_EV_STARTED] = { "started", "the machine runs, or is built and paused" },
@@ -165,7 +167,41 @@ static int request_quit(struct control_call *call, struct err *err)
 	return 0;
 }
 
+/* --- saving --- */
+
+static void save_done(void *arg, const struct save_result *result, const struct err *err)
+{
+	json_t *doc = err ? NULL : json_pack("{s:I, s:I, s:I}", "memory", (json_int_t)result->memory, "file",
+					     (json_int_t)result->file, "pause_ns", (json_int_t)result->pause_ns);
+
+	control_finish(arg, doc, err);
+}
+
+static int request_save(struct control_call *call, struct err *err)
+{
+	bool is_raw = !strcmp(control_get_string(call->params, "packing", "raw"), "raw");
+	struct save_options o = {
+		.fd = call->fd[0], .packing = is_raw ? STATE_RAW : STATE_ZSTD,
+		.ends_machine = control_get_bool(call->params, "stop", false), .done = save_done, .arg = call,
+	};
+	int r = save_start(call_machine(call), &o, err);
+
+	if (r < 0)
+		return r;
+	call->fd[0] = -1;
+	return 1;
+}
+
 /* --- the table --- */
+
+static const struct control_param save_params[] = {
+	{ "file", CONTROL_NEW_FILE, true, "FILE", "an empty regular file, open for reading and writing", NULL },
+	{ "stop", CONTROL_BOOL, false, "--stop", "end the machine when it is saved; else it goes on", NULL },
+	{ "packing", CONTROL_CHOICE, false, "packing=raw|zstd",
+	  "raw: guest memory can be mapped, so that a restored machine runs at once; zstd: smaller, and read in full before "
+	  "it runs", "raw zstd" },
+	{ .name = NULL },
+};
 
 static const struct control_param events_params[] = {
 	{ "on", CONTROL_BOOL, false, "on|off", "send events to this client; on unless given", NULL },
@@ -193,6 +229,12 @@ const struct control_request control_requests[] = {
 	{ "reset", "reset, as the button on a PC does",
 	  "The guest is not asked. With `--no-reboot` the process ends instead.",
 	  NULL, NULL, S_ALIVE, request_reset },
+	{ "save", "write the machine to a file, from which --restore continues it",
+	  "The machine is paused until its disks have answered what it asked of them and its memory is in the file, then goes "
+	  "on; the reply comes when the file is durable. `viv-vmm ctl` writes FILE.tmp and renames it when the save has succeeded. A disk that "
+	  "the guest writes afterwards does not fit to the saved machine any more.",
+	  "`memory` (bytes of guest memory that are not zero), `file` (bytes written), `pause_ns`", save_params,
+	  S_RUNNING | S_PAUSED, request_save },
 	{ "quit", "end the process at once", "As pulling the plug: the guest is not asked.",
 	  NULL, NULL, S_ANY, request_quit },
 	{ "describe", "this list, for programs", NULL,

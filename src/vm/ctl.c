@@ -36,15 +36,19 @@ static int ctl_fail(int status, const struct err *err)
 
 static int ctl_open_new(struct ctl *c, const char *path, struct err *err)
 {
-	if (asprintf(&c->tmp_path, "%s.tmp", path) < 0 || !(c->path = strdup(path)))
-		return err_set(err, -ENOMEM, "out of memory");
-	int fd = open(c->tmp_path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, FILE_MODE);
 	struct stat st;
 
-	if (fd < 0 || fstat(fd, &st) < 0)
+	/* The new file takes the place of an old one, but not of a device or a folder. */
+	if (!stat(path, &st) && !S_ISREG(st.st_mode))
+		return err_set(err, -EINVAL, "'%s' is there and is not a regular file", path);
+	if (asprintf(&c->tmp_path, "%s.tmp", path) < 0 || !(c->path = strdup(path)))
+		return err_set(err, -ENOMEM, "out of memory");
+	unlink(c->tmp_path);    /* of a save that was cut short */
+	int fd = open(c->tmp_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, FILE_MODE);
+	if (fd < 0)
 		return err_set(err, -errno, "cannot make '%s': %s", c->tmp_path, strerror(errno));
 	c->fd[c->n_fds++] = fd;
-	return S_ISREG(st.st_mode) ? 0 : err_set(err, -EINVAL, "'%s' is not a regular file", c->tmp_path);
+	return 0;
 }
 
 static int ctl_take(struct ctl *c, const struct control_param *p, const char *text, struct err *err)

@@ -17,13 +17,18 @@
 #include "blk/blk.h"
 #include "vm/machine_priv.h"
 #include "vm/map.h"
+#include "vm/save.h"
+#include "vm/state_file.h"
 
 /* --- memory, engine --- */
 
 static int machine_make_memory(struct machine *m, struct err *err)
 {
 	source_host_init(&m->source);
-	return gmem_new(&m->mem, m->cfg->memory, err);
+	if (!m->cfg->saved)
+		return gmem_new(&m->mem, m->cfg->memory, err);
+	int r = machine_load_clock(m, m->cfg->saved, err);
+	return r ? r : state_file_memory(m->cfg->saved, &m->mem, err);
 }
 
 static void machine_drop_memory(struct machine *m)
@@ -40,6 +45,8 @@ static int machine_pick_engine(struct machine *m, struct err *err)
 	if (r < 0)
 		return r;
 	log_info("engine %s: %s", m->ops->name, why);
+	if (m->cfg->saved)
+		return machine_load_cpuid(m, m->cfg->saved, err);
 	r = x86_model_make(&m->model, m->cfg->cpu, m->ops->features, m->ops->name, err);
 	if (r < 0)
 		return err_wrap(err, r, "cpu");
@@ -331,7 +338,15 @@ static int machine_open_kernel(struct machine *m, struct err *err)
 {
 	struct boot_files f = { .kernel = m->cfg->kernel, .initrd = m->cfg->initrd, .cmdline = m->cfg->cmdline };
 
-	return boot_open(&m->boot, &f, err);
+	struct err why = ERR_INIT;
+	int r = boot_open(&m->boot, &f, m->cfg->saved ? &why : err);
+
+	if (r < 0 && m->cfg->saved) {
+		/* It has booted long ago. A reset will say the same again. */
+		log_warn("%s: the machine goes on, but cannot start again", why.msg);
+		return 0;
+	}
+	return r;
 }
 
 static void machine_drop_kernel(struct machine *m)
@@ -361,6 +376,8 @@ static int machine_put_acpi(struct machine *m, struct err *err)
 
 int machine_load(struct machine *m, struct err *err)
 {
+	if (!m->boot)
+		return err_set(err, -ENOENT, "the kernel '%s' could not be opened when the machine was restored", m->cfg->kernel);
 	int r = machine_put_acpi(m, err);
 
 	for (unsigned i = 0; !r && i < m->cfg->cpus; i++) {
@@ -380,6 +397,14 @@ int machine_load(struct machine *m, struct err *err)
 			r = m->ops->set_state(v, &s, err);
 	}
 	return r;
+}
+
+static int machine_load_or_restore(struct machine *m, struct err *err)
+{
+	if (!m->cfg->saved)
+		return machine_load(m, err);
+	int r = machine_load_state(m, m->cfg->saved, err);
+	return r < 0 ? err_wrap(err, r, "cannot take over the saved machine") : r;
 }
 
 static int machine_make_threads(struct machine *m, struct err *err)
@@ -415,12 +440,11 @@ static const struct {
 	{ machine_make_virtio, machine_drop_virtio },
 	{ machine_open_consoles, machine_close_consoles },
 	{ machine_make_cpus, machine_drop_cpus },
-	{ machine_load, NULL },
+	{ machine_load_or_restore, NULL },
 	{ machine_make_threads, machine_drop_threads },
 };
 
-int machine_new(struct machine **out, const struct config *cfg, struct loop *loop, struct restore *restore,
-		struct err *err)
+int machine_new(struct machine **out, const struct config *cfg, struct loop *loop, struct err *err)
 {
 	AUTO(machine_free) struct machine *m = calloc(1, sizeof(*m));
 
@@ -428,7 +452,6 @@ int machine_new(struct machine **out, const struct config *cfg, struct loop *loo
 		return err_set(err, -ENOMEM, "out of memory");
 	m->cfg = cfg;
 	m->loop = loop;
-	m->restore = restore;
 	loop_timer_init(loop, &m->reset_retry, machine_reset_retry);
 	for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
 		int r = parts[i].make(m, err);
@@ -444,6 +467,7 @@ void machine_free(struct machine *m)
 {
 	if (!m)
 		return;
+	save_abandon(m->save);
 	for (size_t i = ARRAY_LEN(parts); i-- > 0;) {
 		if (parts[i].drop)
 			parts[i].drop(m);

@@ -15,7 +15,6 @@ struct config;
 struct err;
 struct loop;
 struct machine;
-struct restore;
 
 /* Edges in docs/design/threads.md. */
 enum machine_state {
@@ -36,10 +35,8 @@ enum machine_event {
 typedef void (*machine_event_fn)(void *arg, enum machine_event event, const char *detail);
 
 /* Build a machine from a valid configuration (borrowed for its life): open all files, make
- * all devices, load the kernel, or with RESTORE (else NULL; borrowed for its life) what a machine
- * was when it was saved. Nothing runs yet. */
-int machine_new(struct machine **out, const struct config *cfg, struct loop *loop, struct restore *restore,
-		struct err *err);
+ * all devices, load the kernel, or take over what a saved machine was (cfg->saved). Nothing runs yet. */
+int machine_new(struct machine **out, const struct config *cfg, struct loop *loop, struct err *err);
 void machine_free(struct machine *m);           /* stops it first; NULL is fine */
 DEFINE_AUTO(struct machine *, machine_free)
 

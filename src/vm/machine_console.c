@@ -253,5 +253,5 @@ static void machine_continue_host(struct console *c)
 
 void machine_start_consoles(struct machine *m)
 {
-	machine_each_host(m, m->restore ? machine_continue_host : machine_start_host);
+	machine_each_host(m, m->cfg->saved ? machine_continue_host : machine_start_host);
 }

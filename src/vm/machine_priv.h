@@ -69,7 +69,8 @@ struct machine {
 	struct loop_timer reset_retry;
 	machine_event_fn observer;      /* NULL: nobody */
 	void *observer_arg;
-	struct restore *restore;        /* the saved machine that this one continues; NULL: it boots. Borrowed */
+	struct save *save;              /* under way; NULL: none */
+	bool is_frozen;                 /* memory is being written out: even a reset has to wait */
 
 	struct gmem *mem;
 	struct boot *boot;
@@ -120,7 +121,23 @@ struct machine {
 /* --- machine.c --- */
 int machine_load(struct machine *m, struct err *err);
 
+/* --- machine_state.c --- */
+struct state_file;
+struct state_sections;
+extern const struct state_desc machine_state_desc, machine_disk_desc;
+/* -ENOTSUP: the engine keeps state that nobody reads. */
+int machine_can_save(const struct machine *m, struct err *err);
+/* At rest: all but guest memory. */
+int machine_save_state(struct machine *m, struct state_sections *s, struct err *err);
+/* While the machine is built, in this order: time, processor's features, the rest. */
+int machine_load_clock(struct machine *m, struct state_file *f, struct err *err);
+int machine_load_cpuid(struct machine *m, struct state_file *f, struct err *err);
+int machine_load_state(struct machine *m, struct state_file *f, struct err *err);
+
 /* --- machine_run.c --- */
+/* Between these, memory and state stand as they are whatever the guest had asked for. At rest. */
+void machine_freeze(struct machine *m);
+void machine_thaw(struct machine *m);
 int machine_map(struct machine *m, enum bus_space space, struct bus_region *r, uint64_t base, uint64_t size,
 		struct err *err);
 unsigned machine_phys_bits(void);

@@ -499,6 +499,8 @@ static void machine_do_requests(void *arg)
 {
 	struct machine *m = arg;
 
+	if (m->is_frozen)
+		return; /* machine_thaw() calls again */
 	vcpus_pause(m->vcpus);
 	unsigned req = atomic_exchange_explicit(&m->requests, 0, memory_order_acquire);
 
@@ -516,6 +518,18 @@ static void machine_do_requests(void *arg)
 		machine_end(m, 0, "reset");
 	else
 		machine_begin_reset(m);
+}
+
+void machine_freeze(struct machine *m)
+{
+	m->is_frozen = true;
+}
+
+void machine_thaw(struct machine *m)
+{
+	m->is_frozen = false;
+	if (atomic_load_explicit(&m->requests, memory_order_acquire))
+		machine_do_requests(m);
 }
 
 void machine_press_power_button(struct machine *m)

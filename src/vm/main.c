@@ -17,6 +17,7 @@
 #include "vm/console.h"
 #include "vm/control.h"
 #include "vm/machine.h"
+#include "vm/state_file.h"
 
 /* The terminal as we found it: a fatal signal must give it back, whatever else is broken. */
 static struct termios terminal_before;
@@ -183,13 +184,13 @@ static int run(const struct config *c, enum config_action action, struct err *er
 	if (!r)
 		r = watch_signals(&now, err);   /* before the machine's threads exist, so that they inherit the mask */
 	if (!r)
-		r = machine_new(&m, c, loop, NULL, err);
+		r = machine_new(&m, c, loop, err);
 	if (r < 0)
 		return r;
 	now.m = m;
 	machine_log_map(m);
 	if (action == CONFIG_CHECK)
-		return 0;
+		return c->saved ? state_file_verify(c->saved, err) : 0;
 	r = open_control(&control, c, &now, err);
 	return r < 0 ? r : run_machine(c, &now, err);
 }

@@ -4,6 +4,7 @@
 #include "vm/config.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 #include "util/err.h"
 #include "util/str.h"
 #include "vm/options_priv.h"
+#include "vm/state_file.h"
 
 #define DISK(m) offsetof(struct config_disk, m)
 #define NET(m) offsetof(struct config_net, m)
@@ -22,7 +24,7 @@
 		.max = ARRAY_LEN(((struct config *)0)->m)
 
 static const struct option disk_options[] = {
-	{ "path", "path", OPT_STRING, DISK(path), "FILE", NULL, "image file or block device",
+	{ "path", "path", OPT_STRING, DISK(path), "FILE", NULL, "image file or block device", .is_path = true,
 	  .more = "Its size must be a multiple of 512 bytes. The file is locked: a second machine may "
 		  "use it only when both have readonly=on.",
 	  .example = "path=/srv/vm/root.img" },
@@ -79,6 +81,7 @@ const struct option options[] = {
 	  .example = "--name web1" },
 	{ "--engine", "engine", OPT_CHOICE, CFG(engine), NULL, "auto",
 	  "what executes guest instructions; --list-engines tells which work here", .choices = "auto kvm bt interp lockstep",
+	  .is_host = true,
 	  .more = "auto takes the first that works. A kvm that would only emulate guest kernels by "
 		  "instruction is passed over by auto and used when named; bt translates, interp interprets. "
 		  "lockstep is for tests: bt, with interp repeating every instruction; the first difference ends the "
@@ -98,9 +101,9 @@ const struct option options[] = {
 	{ "--kernel", "kernel", OPT_STRING, CFG(kernel), "FILE", NULL,
 	  "bzImage, ELF vmlinux, PVH or multiboot kernel",
 	  .more = "Required. The kind is told by the content. It is read again when the guest resets.",
-	  .example = "--kernel /boot/vmlinuz" },
+	  .is_path = true, .example = "--kernel /boot/vmlinuz" },
 	{ "--initrd", "initrd", OPT_STRING, CFG(initrd), "FILE", NULL, "initial RAM disk",
-	  .example = "--initrd /boot/initrd.img" },
+	  .is_path = true, .example = "--initrd /boot/initrd.img" },
 	{ "--cmdline", "cmdline", OPT_STRING, CFG(cmdline), "TEXT", "console=ttyS0", "kernel command line",
 	  .more = "At most 2047 characters.",
 	  .example = "--cmdline \"console=ttyS0 root=/dev/vda rw\"" },
@@ -127,20 +130,26 @@ const struct option options[] = {
 	{ "--control", "control", OPT_STRING, CFG(control), "PATH", NULL, "listen on a Unix socket for requests",
 	  .more = "'viv-vmm ctl PATH REQUEST' sends one: info, pause, resume, powerdown and others; 'viv-vmm ctl --help' "
 		  "has the list. Only this user and root are served.",
-	  .example = "--control /run/user/1000/web1.sock" },
+	  .is_host = true, .example = "--control /run/user/1000/web1.sock" },
 	{ "--paused", "paused", OPT_FLAG, CFG(starts_paused), NULL, "off", "build the machine but run nothing until 'resume'",
-	  .example = "--control web1.sock --paused" },
+	  .is_host = true, .example = "--control web1.sock --paused" },
+	{ "--changed-disks", "changed_disks", OPT_FLAG, CFG(takes_changed_disks), NULL, "off",
+	  "with --restore: accept disks that have been written since the save",
+	  .more = "What the guest remembers of its disks is then wrong: unless their contents of then have been brought "
+		  "back, for instance from a copy, it destroys its file systems.",
+	  .is_host = true, .example = "--changed-disks" },
 	{ "--stats", "stats", OPT_FLAG, CFG(wants_stats), NULL, "off", "print the engine's counters at the end",
-	  .example = "--stats" },
+	  .is_host = true, .example = "--stats" },
 	{ "--log-level", "log_level", OPT_CHOICE, CFG(log_level), NULL, "warn", "what is told on standard error",
 	  .choices = "error warn info debug",
 	  .more = "info adds state changes and the choice of the engine, debug the memory map.",
-	  .example = "--log-level info" },
+	  .is_host = true, .example = "--log-level info" },
 	{ .arg = NULL },
 };
 
 const struct option_action option_actions[] = {
 	{ "--config", "FILE", "read options from a JSON document first; later ones win", CONFIG_RUN },
+	{ "--restore", "FILE", "continue the machine saved in FILE; lists that follow replace its own", CONFIG_RUN },
 	{ "--check", NULL, "judge the options and open all files, but start nothing", CONFIG_CHECK },
 	{ "--list-engines", NULL, "print the engines and whether they work here", CONFIG_LIST_ENGINES },
 	{ "--list-cpus", NULL, "print the CPU models and the names of features", CONFIG_LIST_CPUS },
@@ -270,11 +279,25 @@ static void options_release(const struct option *table, void *base)
 	}
 }
 
+/* The list is the saved machine's so far: a new one begins. */
+static void options_drop_saved(const struct option *o, struct config *c)
+{
+	unsigned bit = 1u << (o - options), *n = (unsigned *)((char *)c + o->n_offset);
+
+	if (!(c->saved_lists & bit))
+		return;
+	c->saved_lists &= ~bit;
+	while (*n)
+		options_release(o->sub, (char *)c + o->offset + --*n * o->elem_size);
+}
+
 /* A new element at the end of a list, with its defaults. Counted at once, so that it is
  * released whatever happens next. */
-static int options_append(const struct option *o, void *base, void **out, struct err *err)
+static int options_append(const struct option *o, struct config *base, void **out, struct err *err)
 {
 	unsigned *n = (unsigned *)((char *)base + o->n_offset);
+
+	options_drop_saved(o, base);
 
 	if (*n == o->max)
 		return err_set(err, -E2BIG, "there can be at most %u", o->max);
@@ -294,6 +317,7 @@ int config_init(struct config *c, struct err *err)
 void config_fini(struct config *c)
 {
 	options_release(options, c);
+	state_file_close(c->saved);
 	memset(c, 0, sizeof(*c));
 }
 
@@ -352,7 +376,7 @@ static int options_parse_action(struct config *c, enum config_action *action, co
 		}
 		if (!value)
 			return err_set(err, -EINVAL, "%s needs a value: %s", name, a->metavar);
-		int r = config_load_file(c, value, err);
+		int r = strcmp(name, "--restore") ? config_load_file(c, value, err) : config_load_saved(c, value, err);
 		return r < 0 ? r : 1;
 	}
 	return 0;
@@ -506,4 +530,114 @@ int config_load_file(struct config *c, const char *path, struct err *err)
 	fclose(f);
 	int r = options_load_json(c, doc, &why, err);
 	return r < 0 ? err_wrap(err, r, "configuration '%s'", path) : 0;
+}
+
+/* --- saved machines --- */
+
+static int options_open_saved(const char *path, struct err *err)
+{
+	uint64_t n = 0;
+	int r = strncmp(path, "fd:", 3) ? -1 : str_parse_u64(&n, path + 3, err);
+
+	if (!strncmp(path, "fd:", 3) && r < 0)
+		return err_wrap(err, r, "--restore");
+	int fd = r < 0 ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
+		       : fcntl(n > INT32_MAX ? -1 : (int)n, F_DUPFD_CLOEXEC, 0);
+	return fd < 0 ? err_set(err, -errno, "cannot open saved machine '%s': %s", path, strerror(errno)) : fd;
+}
+
+int config_load_saved(struct config *c, const char *path, struct err *err)
+{
+	size_t len;
+
+	if (c->saved)
+		return err_set(err, -EINVAL, "--restore is given twice");
+	int fd = options_open_saved(path, err);
+	int r = fd < 0 ? fd : state_file_open(&c->saved, fd, path, err);
+	if (r < 0)
+		return r;
+	const uint8_t *text = state_file_get(c->saved, "config", &len);
+	if (!text)
+		return err_set(err, -EPROTO, "'%s' does not say what machine it is", path);
+	for (const struct option *o = options; o->arg; o++) {
+		if (o->kind == OPT_LIST && *(unsigned *)((char *)c + o->n_offset))
+			return err_set(err, -EINVAL, "%s stands before --restore; what is to replace a list of the saved machine "
+				       "comes after it", o->arg);
+	}
+	r = config_load_text(c, (const char *)text, len, err);
+	if (r < 0)
+		return err_wrap(err, r, "configuration in '%s'", path);
+	for (const struct option *o = options; o->arg; o++) {
+		if (o->kind == OPT_LIST)
+			c->saved_lists |= 1u << (o - options);
+	}
+	return 0;
+}
+
+static json_t *options_path_to_json(const char *path)
+{
+	AUTO(free) char *cwd = *path == '/' ? NULL : getcwd(NULL, 0);
+
+	return cwd ? json_sprintf("%s/%s", cwd, path) : json_string(path);
+}
+
+static json_t *options_to_json(const struct option *table, const void *base);
+
+static json_t *options_list_to_json(const struct option *o, const void *base)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < *(const unsigned *)((const char *)base + o->n_offset); i++)
+		json_array_append_new(list, options_to_json(o->sub, (const char *)base + o->offset + i * o->elem_size));
+	return list;
+}
+
+/* NULL: it has no value. */
+static json_t *options_value_to_json(const struct option *o, const void *base)
+{
+	const void *at = (const char *)base + o->offset;
+	const struct config_strings *strings = at;
+	const char *text;
+	json_t *list;
+
+	switch (o->kind) {
+	case OPT_STRING:
+	case OPT_CHOICE:
+		text = *(char *const *)at;
+		return !text ? NULL : o->is_path ? options_path_to_json(text) : json_string(text);
+	case OPT_SIZE:
+	case OPT_UINT:
+		return json_integer((json_int_t)*(const uint64_t *)at);
+	case OPT_BOOL:
+	case OPT_FLAG:
+		return json_boolean(*(const bool *)at);
+	case OPT_STRINGS:
+		list = json_array();
+		for (unsigned i = 0; i < strings->n; i++)
+			json_array_append_new(list, json_string(strings->v[i]));
+		return list;
+	case OPT_LIST:
+		return options_list_to_json(o, base);
+	}
+	return NULL;
+}
+
+static json_t *options_to_json(const struct option *table, const void *base)
+{
+	json_t *doc = json_object();
+
+	for (const struct option *o = table; o->arg; o++) {
+		json_t *v = o->is_host ? NULL : options_value_to_json(o, base);
+
+		if (v)
+			json_object_set_new(doc, o->key, v);
+	}
+	return doc;
+}
+
+char *config_to_json(const struct config *c)
+{
+	__attribute__((cleanup(options_json_decref))) json_t *doc = options_to_json(options, c);
+
+	return doc ? json_dumps(doc, JSON_COMPACT) : NULL;
 }

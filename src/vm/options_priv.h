@@ -27,6 +27,8 @@ struct option {
 	const char *def;        /* default as text; NULL: none */
 	const char *help;       /* what it is, on one line */
 	const char *choices;    /* OPT_CHOICE */
+	bool is_host;           /* of this process, not of the machine: a saved machine has it not */
+	bool is_path;           /* of a file: a saved machine has it absolute */
 	/* Manual page only; NULL: nothing to say. */
 	const char *more;       /* sentences */
 	const char *example;    /* as typed; in a sub-table without the option's name */

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "bus/pci.h"
+#include "cpu/x86/cpuid.h"
 #include "cpu/x86/model.h"
 #include "cpu/x86/state.h"
 #include "dev/acpi.h"
@@ -21,6 +22,7 @@
 #include "virtio/console.h"
 #include "virtio/device.h"
 #include "virtio/net.h"
+#include "vm/machine_priv.h"
 
 enum { SUBS_MAX = 8 };
 
@@ -28,11 +30,14 @@ static const struct {
 	const struct state_desc *desc;
 	const char *what;
 } sections[] = {
+	{ &machine_state_desc, "The machine as a whole" },
+	{ &x86_cpuid_desc, "What CPUID tells the guest" },
 	{ &x86_state_desc, "One processor, whatever engine runs it" },
 	{ &x86_model_desc, "What all processors announce" },
 	{ &lapic_state_desc, "Local APIC of one processor; engines with their own use get_lapic()" },
 	{ &kvmclock_state_desc, "Paravirtual clock of one processor" },
 	{ &pv_state_desc, "Steal time of one processor" },
+	{ &kvmclock_base_desc, "What the paravirtual clocks share" },
 	{ &ioapic_state_desc, "I/O APIC" },
 	{ &pic_state_desc, "Both 8259A" },
 	{ &pit_state_desc, "8254 and port 0x61" },
@@ -40,10 +45,12 @@ static const struct {
 	{ &uart_state_desc, "16550A" },
 	{ &i8042_state_desc, "Keyboard controller" },
 	{ &acpi_state_desc, "ACPI fixed hardware" },
+	{ &pci_root_state_desc, "The root bus" },
 	{ &pci_state_desc, "One PCI function: configuration space, MSI-X" },
 	{ &virtio_state_desc, "What all virtio devices have; blk and rng have no more" },
 	{ &virtio_net_state_desc, "Receive filter and offloads" },
 	{ &virtio_console_state_desc, "Ports" },
+	{ &machine_disk_desc, "The image behind a disk" },
 };
 
 static const char *const kinds[] = {

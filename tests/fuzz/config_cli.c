@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The command line. Input: arguments, each ended by a newline. --config is left out, because it
- * opens what it names; its text has a target of its own. */
+/* The command line. Input: arguments, each ended by a newline. --config and --restore are left
+ * out, because they open what they name; what is in it has targets of its own. */
 #include "fuzz.h"
 #include "util/err.h"
 #include "vm/config.h"
@@ -18,7 +18,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 
 	argv[argc++] = strdup("viv-vmm");
 	for (char *a = strtok_r(text, "\n", &save); a && argc <= ARGS_MAX; a = strtok_r(NULL, "\n", &save))
-		if (strncmp(a, "--config", 8))
+		if (strncmp(a, "--config", 8) && strncmp(a, "--restore", 9))
 			argv[argc++] = strdup(a);       /* of its own: reading past it is seen */
 	argv[argc] = NULL;
 	FUZZ_CHECK(config_init(&c, NULL) == 0);

@@ -60,6 +60,13 @@ def requests():
     put("control", "wrong", message('{"request":"inf","id":null}') + message("[]") + b"\xff\xff\xff\xff")
 
 
+def saved_states():
+    put("saved_state", "good", b"\x02")
+    put("saved_state", "other", b"\x02" + struct.pack("<HB", 60, 1))
+    put("saved_state", "short", b"\x01VIVSTATE\x01\0\0\0" + b"\0" * 60)
+    put("saved_state", "tag", b"\x02" + struct.pack("<HBHB", 120, 1, 300, 255))
+
+
 def elf64(note=False):
     code = b"\xf4" * 16
     note_data = struct.pack("<III", 4, 4, 18) + b"Xen\0" + struct.pack("<I", 0x100000)
@@ -213,5 +220,5 @@ def code():
     put("interp", "init", guest(0, snippets["move"], 0, 0x55))
 
 
-for make in (texts, requests, kernels, virtio, devices, buses, code):
+for make in (texts, requests, saved_states, kernels, virtio, devices, buses, code):
     make()

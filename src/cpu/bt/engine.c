@@ -381,6 +381,7 @@ const struct cpu_ops cpu_bt = {
 	.name = "bt",
 	.summary = "binary translator in software: needs no VT-x or AMD-V",
 	.features = &x86_features_bt,
+	.executes = &x86_features_interp,
 	.probe = bt_probe,
 	.vm_new = bt_vm_new,
 	.vm_free = bt_vm_free,

@@ -168,15 +168,19 @@ static void interp_sipi(struct vcpu *v, uint8_t vector)
 static int interp_get_state(struct vcpu *v, struct x86_state *s, struct err *err)
 {
 	struct icpu *c = icpu_of(v);
+	uint32_t req = atomic_load(&c->req);
 
 	(void)err;
 	*s = c->s;
+	/* What has come and was not looked at yet, in the order of the run loop. */
+	if (req & ICPU_REQ_INIT)
+		x86_state_init(s, c->index == 0);
+	if (req & ICPU_REQ_SIPI && s->mp_state == X86_MP_WAIT_SIPI)
+		x86_state_sipi(s, atomic_load(&c->sipi_vector));
 	put_le64(s->xsave + X86_XS_BV, (get_le64(s->xsave + X86_XS_BV) & ~7ull) | icpu_xinuse(c));
-	if (s->mp_state == X86_MP_HALTED && (c->is_unhalted || (atomic_load(&c->req) & ICPU_REQ_UNHALT)))
+	if (s->mp_state == X86_MP_HALTED && (c->is_unhalted || (req & ICPU_REQ_UNHALT)))
 		s->mp_state = X86_MP_RUNNABLE;
-	s->nmi_pending |= (atomic_load(&c->req) & ICPU_REQ_NMI) != 0;
-	if (atomic_load(&c->req) & ICPU_REQ_SIPI)
-		s->sipi_vector = atomic_load(&c->sipi_vector);
+	s->nmi_pending |= (req & ICPU_REQ_NMI) != 0;
 	return 0;
 }
 

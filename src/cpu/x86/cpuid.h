@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "cpu/x86/ops.h"        /* enum x86_feature */
+#include "util/fields.h"
 
 struct x86_model;
 
@@ -82,6 +83,22 @@ void x86_cpuid_get(const struct x86_cpuid *t, uint32_t leaf, uint32_t subleaf, u
 
 /* True when the feature bit BIT of WORD is announced. */
 bool x86_cpuid_has(const struct x86_cpuid *t, enum x86_cpuid_word w, unsigned bit);
+
+/* --- saved machines (cpuid_saved.c) --- */
+struct x86_cpuid_saved_leaf {
+	uint32_t leaf, subleaf;
+	uint32_t reg[4];                /* eax, ebx, ecx, edx */
+	uint8_t has_subleaf;
+};
+struct x86_cpuid_saved {
+	uint32_t n, max_basic, max_ext;
+	struct x86_cpuid_saved_leaf leaf[X86_CPUID_MAX];
+};
+extern const struct state_desc x86_cpuid_desc;
+void x86_cpuid_save(struct x86_cpuid_saved *out, const struct x86_cpuid *t);
+void x86_cpuid_load(struct x86_cpuid *out, const struct x86_cpuid_saved *s);   /* S has been checked by its table */
+/* -ENOTSUP, with the list of features that T announces and CAN lacks. */
+int x86_cpuid_check(const struct x86_cpuid *t, const struct x86_features *can, struct err *err);
 
 /* Bits that XCR0 may have (leaf 0xd). */
 uint64_t x86_cpuid_xcr0(const struct x86_cpuid *t);

@@ -320,6 +320,29 @@ TEST(sipi_starts_a_waiting_processor_in_real_mode)
 	rig_fini(&r);
 }
 
+TEST(an_init_and_a_sipi_that_were_not_looked_at_yet_are_in_the_state)
+{
+	struct x86_state s;
+	struct rig r;
+
+	rig_init(&r, 2);
+	struct vcpu *ap = cpu_interp.vcpu(r.vm, 1);
+	x86_state_reset(&s, 0);
+	cpu_interp.set_state(ap, &s, NULL);
+	cpu_interp.sipi(ap, 0x12);
+	cpu_interp.get_state(ap, &s, NULL);
+	CHECK_EQ(s.mp_state, X86_MP_RUNNABLE);
+	CHECK_EQ(s.seg[X86_CS].base, 0x12000);
+	cpu_interp.get_state(r.v, &s, NULL);
+	s.gpr[X86_RAX] = 5;
+	cpu_interp.set_state(r.v, &s, NULL);
+	cpu_interp.init(r.v);
+	cpu_interp.get_state(r.v, &s, NULL);
+	CHECK_EQ(s.gpr[X86_RAX], 0);
+	CHECK_EQ(s.rip, 0xfff0);
+	rig_fini(&r);
+}
+
 TEST(avx_state_enters_and_leaves_by_its_xstate_bit)
 {
 	struct x86_state s;

@@ -88,3 +88,27 @@ TEST(addresses_that_are_not_ram_are_ignored)
 	kvmclock_free(k);
 	gmem_free(mem);
 }
+
+TEST(a_clock_that_was_saved_goes_on_where_it_was)
+{
+	struct kvmclock_base base;
+	struct kvmclock_state s;
+	struct kvmclock *other;
+
+	setup();
+	kvmclock_msr_write(k, 0, 0x12, 0x2000 | 1);
+	fake.now_ns += 777777777;
+	uint64_t before = guest_ns(0x2000, fake.now_ns * 2);
+	kvmclock_base_get(k, &base);
+	kvmclock_state_get(k, 0, &s);
+	/* Guest time has drifted away from the TSC: what the guest computes is what counts. */
+	fake.now_ns -= 1000;
+	CHECK_EQ(kvmclock_new(&other, 2, mem, &fake.source, offset_of, NULL, NULL), 0);
+	fake.now_ns += 1000;
+	kvmclock_base_set(other, &base);
+	kvmclock_state_set(other, 0, &s);
+	kvmclock_resync(other, true);
+	uint64_t after = guest_ns(0x2000, fake.now_ns * 2);
+	CHECK(after + 2 >= before && after <= before + 2);
+	kvmclock_free(other);
+}

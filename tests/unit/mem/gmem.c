@@ -158,3 +158,41 @@ TEST(copying_what_the_log_names_never_loses_a_store)
 	CHECK_MEM(copy, m->host + 0x5000, sizeof(copy));
 	CHECK_EQ(get_le64(copy + 8 * (N_WRITES % 512)), N_WRITES);
 }
+
+/* Ranges that may hold data, as "start-end " in pages. */
+static void data_is(const struct gmem *m, const char *want)
+{
+	char got[256] = "";
+	uint64_t at = 0, start, end;
+
+	while (gmem_next_data(m, at, &start, &end)) {
+		CHECK(start >= at && end > start && end <= m->size && !(start % GMEM_PAGE_SIZE) && !(end % GMEM_PAGE_SIZE));
+		/* the host may give more than was asked for at once, and neighbours in one piece or in two */
+		for (uint64_t p = start; p < end; p += GMEM_PAGE_SIZE) {
+			if (m->host[p])
+				snprintf(got + strlen(got), sizeof(got) - strlen(got), "%u ", (unsigned)(p / GMEM_PAGE_SIZE));
+		}
+		at = end;
+	}
+	CHECK_STR(got, want);
+}
+
+TEST(data_is_found_in_new_memory_and_in_memory_that_is_mapped)
+{
+	AUTO(gmem_free) struct gmem *m = ram(8 << 20), *mapped = NULL;
+
+	data_is(m, "");
+	m->host[3 * GMEM_PAGE_SIZE] = 1;
+	m->host[2047 * GMEM_PAGE_SIZE] = 1;
+	data_is(m, "3 2047 ");
+	/* From the second page on; page 3 becomes 2. */
+	CHECK_EQ(gmem_new_mapped(&mapped, 4 << 20, m->fd, GMEM_PAGE_SIZE, NULL), 0);
+	CHECK_EQ(mapped->fd, -1);
+	data_is(mapped, "2 ");
+	mapped->host[1000 * GMEM_PAGE_SIZE] = 1;
+	mapped->host[1023 * GMEM_PAGE_SIZE] = 1;
+	data_is(mapped, "2 1000 1023 ");
+	mapped->host[2 * GMEM_PAGE_SIZE] = 0;
+	data_is(mapped, "1000 1023 ");
+	data_is(m, "3 2047 ");          /* what is written stays private */
+}

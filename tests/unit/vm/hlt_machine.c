@@ -62,7 +62,7 @@ void hlt_machine_build(struct hlt_machine *h)
 {
 	struct err e = ERR_INIT;
 
-	if (config_validate(&h->cfg, &e) < 0 || loop_new(&h->loop, &e) < 0 || machine_new(&h->m, &h->cfg, h->loop, NULL, &e) < 0)
+	if (config_validate(&h->cfg, &e) < 0 || loop_new(&h->loop, &e) < 0 || machine_new(&h->m, &h->cfg, h->loop, &e) < 0)
 		FAIL("no machine: %s", e.msg);
 }
 

@@ -1,0 +1,409 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A machine's state as sections of a file, both ways: platform devices by one table, then local APICs,
+ * clocks, processors and virtio devices. Guest memory is the file's own business. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include "blk/blk.h"
+#include "util/checked.h"
+#include "util/err.h"
+#include "vm/machine_priv.h"
+#include "vm/state_file.h"
+
+enum { TAG_LEN = 64 };
+
+/* --- the machine itself --- */
+
+struct machine_saved {
+	uint64_t memory;
+	uint32_t cpus;
+	uint32_t virtio;                /* devices */
+	uint64_t now_ns, tsc, tsc_hz;   /* guest time and TSC at the moment of saving */
+};
+
+static const struct field machine_fields[] = {
+	FIELD(struct machine_saved, memory, 1),
+	FIELD(struct machine_saved, cpus, 1),
+	FIELD(struct machine_saved, virtio, 1),
+	FIELD(struct machine_saved, now_ns, 1),
+	FIELD(struct machine_saved, tsc, 1),
+	FIELD(struct machine_saved, tsc_hz, 1),
+};
+
+#define TSC_HZ_MIN 1000000u
+#define TSC_HZ_MAX 100000000000u
+
+static int machine_saved_check(void *state, struct err *err)
+{
+	const struct machine_saved *s = state;
+
+	if (s->tsc_hz < TSC_HZ_MIN || s->tsc_hz > TSC_HZ_MAX || s->now_ns > INT64_MAX)
+		return err_set(err, -EPROTO, "a clock of %" PRIu64 " Hz at %" PRIu64 " ns is impossible", s->tsc_hz, s->now_ns);
+	return 0;
+}
+
+const struct state_desc machine_state_desc = {
+	.name = "machine", .version = 1, .size = sizeof(struct machine_saved),
+	.n_fields = ARRAY_LEN(machine_fields), .fields = machine_fields, .check = machine_saved_check,
+};
+
+/* --- platform devices: bus_lock guards them --- */
+
+#define DEVICE(field, tag, desc) { tag, &desc, offsetof(struct machine, field.s), restored_##field }
+
+static void restored_pic(struct machine *m) { pic_restored(&m->pic); }
+static void restored_ioapic(struct machine *m) { ioapic_restored(&m->ioapic); }
+static void restored_pit(struct machine *m) { pit_restored(&m->pit); }
+static void restored_rtc(struct machine *m) { rtc_restored(&m->rtc); }
+static void restored_acpi(struct machine *m) { acpi_restored(&m->acpi); }
+
+/* States are loaded first, all of them; then RESTORED in this order: when a device raises its line, the
+ * interrupt controllers know it as raised already and make no new interrupt of it. */
+static const struct {
+	const char *tag;
+	const struct state_desc *desc;
+	size_t offset;                  /* of the state in struct machine */
+	void (*restored)(struct machine *m);    /* NULL: nothing to do */
+} devices[] = {
+	DEVICE(ioapic, "ioapic", ioapic_state_desc),
+	DEVICE(pic, "pic", pic_state_desc),
+	DEVICE(pit, "pit", pit_state_desc),
+	DEVICE(rtc, "rtc", rtc_state_desc),
+	DEVICE(acpi, "acpi", acpi_state_desc),
+	{ "i8042", &i8042_state_desc, offsetof(struct machine, i8042.s), NULL },
+};
+
+static const char *const com_tags[CONFIG_UARTS_MAX] = { "com1", "com2" };
+
+static void save_platform(struct machine *m, struct state_sections *s)
+{
+	bus_lock(m->bus);
+	for (size_t i = 0; i < ARRAY_LEN(devices); i++)
+		state_sections_add_fields(s, devices[i].tag, devices[i].desc, (const char *)m + devices[i].offset);
+	for (unsigned i = 0; i < m->n_uarts; i++)
+		state_sections_add_fields(s, com_tags[i], &uart_state_desc, &m->uart[i].s);
+	struct pci_root_state root;
+	pci_root_get_state(m->pci, &root);
+	state_sections_add_fields(s, "pci", &pci_root_state_desc, &root);
+	state_sections_add_fields(s, "pci/bridge", &pci_state_desc, &pci_root_bridge(m->pci)->s);
+	bus_unlock(m->bus);
+}
+
+static int load_pci_locked(struct machine *m, struct state_file *f, struct err *err)
+{
+	struct pci_dev *bridge = pci_root_bridge(m->pci);
+	struct pci_root_state root = { 0 };
+	int r = state_file_load(f, "pci", &pci_root_state_desc, &root, err);
+
+	if (!r)
+		r = state_file_load(f, "pci/bridge", &pci_state_desc, &bridge->s, err);
+	if (r < 0)
+		return r;
+	pci_root_set_state(m->pci, &root);
+	return pci_dev_restored(bridge, err);
+}
+
+static int load_platform_locked(struct machine *m, struct state_file *f, struct err *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; !r && i < ARRAY_LEN(devices); i++)
+		r = state_file_load(f, devices[i].tag, devices[i].desc, (char *)m + devices[i].offset, err);
+	for (unsigned i = 0; !r && i < m->n_uarts; i++)
+		r = state_file_load(f, com_tags[i], &uart_state_desc, &m->uart[i].s, err);
+	for (size_t i = 0; !r && i < ARRAY_LEN(devices); i++) {
+		if (devices[i].restored)
+			devices[i].restored(m);
+	}
+	for (unsigned i = 0; !r && i < m->n_uarts; i++)
+		uart_restored(&m->uart[i]);
+	return r ? r : load_pci_locked(m, f, err);
+}
+
+static int load_platform(struct machine *m, struct state_file *f, struct err *err)
+{
+	bus_lock(m->bus);
+	int r = load_platform_locked(m, f, err);
+	bus_unlock(m->bus);
+	return r;
+}
+
+/* --- processors and what is theirs --- */
+
+static const char *cpu_tag(char *buf, const char *what, unsigned n)
+{
+	snprintf(buf, TAG_LEN, "%s/%u", what, n);
+	return buf;
+}
+
+static int save_cpus(struct machine *m, struct state_sections *s, struct err *err)
+{
+	struct x86_cpuid_saved cpuid;
+	struct kvmclock_base base;
+	char tag[TAG_LEN];
+
+	x86_cpuid_save(&cpuid, &m->cpuid);
+	state_sections_add_fields(s, "cpuid", &x86_cpuid_desc, &cpuid);
+	kvmclock_base_get(m->kvmclock, &base);
+	state_sections_add_fields(s, "kvmclock", &kvmclock_base_desc, &base);
+	for (unsigned i = 0; i < m->cfg->cpus; i++) {
+		struct kvmclock_state clock;
+		struct lapic_state lapic;
+		struct pv_state pv;
+		struct x86_state cpu;
+		int r = m->ops->get_state(m->ops->vcpu(m->vm, i), &cpu, err);
+
+		if (r < 0)
+			return err_wrap(err, r, "processor %u", i);
+		lapics_state_get(m->lapics, i, &lapic);
+		kvmclock_state_get(m->kvmclock, i, &clock);
+		pv_state_get(m->pv, i, &pv);
+		state_sections_add_fields(s, cpu_tag(tag, "cpu", i), &x86_state_desc, &cpu);
+		state_sections_add_fields(s, cpu_tag(tag, "lapic", i), &lapic_state_desc, &lapic);
+		state_sections_add_fields(s, cpu_tag(tag, "kvmclock", i), &kvmclock_state_desc, &clock);
+		state_sections_add_fields(s, cpu_tag(tag, "pv", i), &pv_state_desc, &pv);
+	}
+	return 0;
+}
+
+static int load_cpu(struct machine *m, struct state_file *f, unsigned i, struct err *err)
+{
+	struct vcpu *v = m->ops->vcpu(m->vm, i);
+	struct kvmclock_state clock = { 0 };
+	struct lapic_state lapic = { 0 };
+	struct pv_state pv = { 0 };
+	struct x86_state cpu;
+	char tag[TAG_LEN];
+	int r = m->ops->get_state(v, &cpu, err);
+
+	if (!r)
+		r = state_file_load(f, cpu_tag(tag, "cpu", i), &x86_state_desc, &cpu, err);
+	if (!r && cpu.xcr0 & ~(x86_cpuid_xcr0(&m->cpuid) | 1))
+		r = err_set(err, -EPROTO, "processor %u has state enabled that its CPUID does not know", i);
+	if (!r)
+		r = state_file_load(f, cpu_tag(tag, "lapic", i), &lapic_state_desc, &lapic, err);
+	if (!r)
+		r = state_file_load(f, cpu_tag(tag, "kvmclock", i), &kvmclock_state_desc, &clock, err);
+	if (!r)
+		r = state_file_load(f, cpu_tag(tag, "pv", i), &pv_state_desc, &pv, err);
+	if (!r && lapic.id != i)
+		r = err_set(err, -EPROTO, "the local APIC of processor %u has the number %u", i, lapic.id);
+	if (!r)
+		r = m->ops->set_state(v, &cpu, err);
+	if (r < 0)
+		return r;
+	lapics_state_set(m->lapics, i, &lapic);
+	kvmclock_state_set(m->kvmclock, i, &clock);
+	pv_state_set(m->pv, i, &pv);
+	return 0;
+}
+
+static int load_cpus(struct machine *m, struct state_file *f, struct err *err)
+{
+	struct kvmclock_base base = { 0 };
+	int r = state_file_load(f, "kvmclock", &kvmclock_base_desc, &base, err);
+
+	if (!r)
+		kvmclock_base_set(m->kvmclock, &base);
+	for (unsigned i = 0; !r && i < m->cfg->cpus; i++)
+		r = load_cpu(m, f, i, err);
+	if (!r)
+		kvmclock_resync(m->kvmclock, true);
+	return r;
+}
+
+/* --- virtio --- */
+
+/* "virtio/0/virtio-blk/pci": place, kind of device, kind of state. */
+static const char *virtio_tag(char *buf, struct machine *m, unsigned i, const struct virtio_section *s)
+{
+	snprintf(buf, TAG_LEN, "virtio/%u/%s/%s", i, virtio_name(m->virtio[i]), s->desc->name);
+	return buf;
+}
+
+static void save_virtio(struct machine *m, struct state_sections *s)
+{
+	struct virtio_section part[VIRTIO_SECTIONS_MAX];
+	char tag[TAG_LEN];
+
+	for (unsigned i = 0; i < m->n_virtio; i++) {
+		unsigned n = virtio_sections(m->virtio[i], part);
+
+		for (unsigned k = 0; k < n; k++)
+			state_sections_add_fields(s, virtio_tag(tag, m, i, &part[k]), part[k].desc, part[k].state);
+	}
+}
+
+static int load_virtio_one(struct machine *m, struct state_file *f, unsigned i, struct err *err)
+{
+	struct virtio_section part[VIRTIO_SECTIONS_MAX];
+	unsigned n = virtio_sections(m->virtio[i], part);
+	char tag[TAG_LEN];
+	int r = 0;
+
+	for (unsigned k = 0; !r && k < n; k++)
+		r = state_file_load(f, virtio_tag(tag, m, i, &part[k]), part[k].desc, part[k].state, err);
+	if (r < 0)
+		return r;
+	bus_lock(m->bus);
+	r = pci_dev_restored(virtio_pci_dev(m->virtio[i]), err);
+	bus_unlock(m->bus);
+	return r ? r : virtio_restored(m->virtio[i], err);
+}
+
+static int load_virtio(struct machine *m, struct state_file *f, struct err *err)
+{
+	int r = 0;
+
+	for (unsigned i = 0; !r && i < m->n_virtio; i++)
+		r = load_virtio_one(m, f, i, err);
+	return r;
+}
+
+/* --- disks: they stay where they are, but must be what they were --- */
+
+struct disk_saved {
+	uint64_t size;
+	uint64_t mtime_ns;              /* of a file; 0: a block device */
+};
+
+static const struct field disk_fields[] = {
+	FIELD(struct disk_saved, size, 1),
+	FIELD(struct disk_saved, mtime_ns, 1),
+};
+const struct state_desc machine_disk_desc = {
+	.name = "disk", .version = 1, .size = sizeof(struct disk_saved),
+	.n_fields = ARRAY_LEN(disk_fields), .fields = disk_fields,
+};
+
+static int disk_look(struct disk_saved *out, const struct machine *m, unsigned i, struct err *err)
+{
+	struct stat st;
+
+	if (stat(m->cfg->disks[i].path, &st) < 0)
+		return err_set(err, -errno, "cannot look at disk '%s': %s", m->cfg->disks[i].path, strerror(errno));
+	*out = (struct disk_saved){ .size = blk_size(m->blk[i]) };
+	if (S_ISREG(st.st_mode))
+		out->mtime_ns = (uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec;
+	return 0;
+}
+
+static int save_disks(struct machine *m, struct state_sections *s, struct err *err)
+{
+	char tag[TAG_LEN];
+
+	for (unsigned i = 0; i < m->cfg->n_disks; i++) {
+		struct disk_saved d;
+		int r = disk_look(&d, m, i, err);
+
+		if (r < 0)
+			return r;
+		state_sections_add_fields(s, cpu_tag(tag, "disk", i), &machine_disk_desc, &d);
+	}
+	return 0;
+}
+
+static int load_disks(struct machine *m, struct state_file *f, struct err *err)
+{
+	char tag[TAG_LEN];
+
+	for (unsigned i = 0; i < m->cfg->n_disks; i++) {
+		const char *path = m->cfg->disks[i].path;
+		struct disk_saved d = { 0 }, now;
+		int r = state_file_load(f, cpu_tag(tag, "disk", i), &machine_disk_desc, &d, err);
+
+		if (!r)
+			r = disk_look(&now, m, i, err);
+		if (r < 0)
+			return r;
+		if (d.size != now.size)
+			return err_set(err, -EINVAL, "disk '%s' has %" PRIu64 " bytes, and had %" PRIu64 " when the machine was saved",
+				       path, now.size, d.size);
+		if (d.mtime_ns && now.mtime_ns != d.mtime_ns && !m->cfg->takes_changed_disks)
+			return err_set(err, -ESTALE, "disk '%s' has changed since the machine was saved; the guest would destroy "
+				       "what is on it. Bring back its contents of then, or insist with --changed-disks", path);
+	}
+	return 0;
+}
+
+/* --- the whole --- */
+
+int machine_can_save(const struct machine *m, struct err *err)
+{
+	if (!m->lapics || !m->kvmclock || !m->pv)
+		return err_set(err, -ENOTSUP, "engine '%s' keeps interrupt controllers in the host's kernel, whose state is not "
+			       "saved yet; start the machine with the engine bt or interp", m->ops->name);
+	return 0;
+}
+
+int machine_save_state(struct machine *m, struct state_sections *s, struct err *err)
+{
+	struct machine_saved saved = {
+		.memory = m->cfg->memory, .cpus = (uint32_t)m->cfg->cpus, .virtio = m->n_virtio,
+		.now_ns = source_now_ns(&m->source.s), .tsc = source_tsc(&m->source.s), .tsc_hz = m->source.s.tsc_hz,
+	};
+	AUTO(free) char *config = config_to_json(m->cfg);
+	if (!config)
+		return err_set(err, -ENOMEM, "out of memory");
+	state_sections_add(s, "config", config, strlen(config));
+	state_sections_add_fields(s, "machine", &machine_state_desc, &saved);
+	save_platform(m, s);
+	save_virtio(m, s);
+	int r = save_cpus(m, s, err);
+	return r ? r : save_disks(m, s, err);
+}
+
+int machine_load_clock(struct machine *m, struct state_file *f, struct err *err)
+{
+	struct machine_saved s = { 0 };
+	int r = state_file_load(f, "machine", &machine_state_desc, &s, err);
+
+	if (r < 0)
+		return r;
+	if (s.memory != m->cfg->memory || state_file_ram(f) != m->cfg->memory)
+		return err_set(err, -EINVAL, "memory: the saved machine has %" PRIu64 " MiB, not %" PRIu64, s.memory >> 20,
+			       m->cfg->memory >> 20);
+	if (s.cpus != m->cfg->cpus)
+		return err_set(err, -EINVAL, "cpus: the saved machine has %u, not %" PRIu64, s.cpus, m->cfg->cpus);
+	source_host_set(&m->source, s.now_ns, s.tsc, s.tsc_hz);
+	source_host_stop(&m->source);
+	return 0;
+}
+
+int machine_load_cpuid(struct machine *m, struct state_file *f, struct err *err)
+{
+	struct x86_cpuid_saved saved = { 0 };
+	struct x86_features can;
+	int r = !m->ops->has_lapic ? 0 :
+		err_set(err, -ENOTSUP, "engine '%s' cannot take over a saved machine yet; choose bt or interp", m->ops->name);
+
+	if (!r)
+		r = state_file_load(f, "cpuid", &x86_cpuid_desc, &saved, err);
+	if (r < 0)
+		return r;
+	x86_features_usable(&can, m->ops->executes ? m->ops->executes : m->ops->features);
+	x86_cpuid_load(&m->cpuid, &saved);
+	return x86_cpuid_check(&m->cpuid, &can, err);
+}
+
+int machine_load_state(struct machine *m, struct state_file *f, struct err *err)
+{
+	struct machine_saved s = { 0 };
+	size_t len;
+	int r = state_file_load(f, "machine", &machine_state_desc, &s, err);
+
+	(void)state_file_get(f, "config", &len);        /* read when the options were */
+	if (!r && s.virtio != m->n_virtio)
+		r = err_set(err, -EINVAL, "the saved machine has %u virtio devices, this one %u", s.virtio, m->n_virtio);
+	if (!r)
+		r = load_disks(m, f, err);
+	if (!r)
+		r = load_platform(m, f, err);
+	if (!r)
+		r = load_cpus(m, f, err);
+	if (!r)
+		r = load_virtio(m, f, err);
+	return r ? r : state_file_all_used(f, err);
+}

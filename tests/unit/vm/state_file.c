@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "test.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include "mem/gmem.h"
+#include "util/crc32c.h"
+#include "util/endian.h"
+#include "util/err.h"
+#include "vm/state_file.h"
+#include "vm/state_format.h"
+
+enum { RAM = 4 << 20 };
+
+struct saved {
+	struct gmem *mem;
+	int fd;
+	uint64_t len;
+};
+
+static int new_file(void)
+{
+	int fd = memfd_create("state", 0);
+
+	CHECK(fd >= 0);
+	return fd;
+}
+
+static struct state_file *open_file(int fd, struct err *e)
+{
+	struct state_file *f = NULL;
+
+	return state_file_open(&f, dup(fd), "it", e) < 0 ? NULL : f;
+}
+
+/* A machine with two sections and some memory. */
+static void save(struct saved *s, enum state_packing packing)
+{
+	struct state_sections sections = { .buf = NULL };
+	struct state_progress progress = { .done = 0 };
+	struct err e = ERR_INIT;
+
+	CHECK_EQ(gmem_new(&s->mem, RAM, &e), 0);
+	memset(s->mem->host, 1, 5000);
+	memset(s->mem->host + (1 << 20) - 4096, 2, 200000);
+	s->mem->host[RAM - 1] = 3;
+	state_sections_add(&sections, "one", "hello", 5);
+	state_sections_add(&sections, "empty", NULL, 0);
+	s->fd = new_file();
+	CHECK_EQ(state_write(s->fd, s->mem, packing, &sections, &progress, &e), 0);
+	state_sections_fini(&sections);
+	s->len = (uint64_t)lseek(s->fd, 0, SEEK_END);
+}
+
+static void check_sections(struct state_file *f)
+{
+	struct err e = ERR_INIT;
+	size_t len;
+
+	CHECK_EQ(state_file_all_used(f, &e), -EPROTO);
+	CHECK_HAS(e.msg, "'one'");
+	const uint8_t *p = state_file_get(f, "one", &len);
+	CHECK(len == 5 && !memcmp(p, "hello", 5));
+	CHECK(state_file_get(f, "empty", &len) && len == 0);
+	CHECK(!state_file_get(f, "on", &len) && !state_file_get(f, "ones", &len));
+	CHECK_EQ(state_file_all_used(f, NULL), 0);
+}
+
+TEST(what_is_written_comes_back_in_both_packings)
+{
+	for (int packing = STATE_RAW; packing <= STATE_ZSTD; packing++) {
+		struct err e = ERR_INIT;
+		struct gmem *mem = NULL;
+		struct saved s;
+
+		save(&s, (enum state_packing)packing);
+		struct state_file *f = open_file(s.fd, &e);
+		if (!f)
+			FAIL("%s", e.msg);
+		CHECK_EQ(state_file_ram(f), RAM);
+		check_sections(f);
+		CHECK_EQ(state_file_verify(f, &e), 0);
+		CHECK_EQ(state_file_memory(f, &mem, &e), 0);
+		state_file_close(f);    /* mapped memory stays */
+		close(s.fd);
+		CHECK_MEM(mem->host, s.mem->host, RAM);
+		mem->host[7] = 9;
+		CHECK_EQ(s.mem->host[7], 1);
+		gmem_free(mem);
+		gmem_free(s.mem);
+	}
+}
+
+TEST(restored_memory_that_is_saved_again_is_all_there)
+{
+	struct state_sections none = { .buf = NULL };
+	struct state_progress progress = { .done = 0 };
+	struct err e = ERR_INIT;
+	struct gmem *mem = NULL, *third = NULL;
+	struct saved s;
+
+	save(&s, STATE_RAW);
+	struct state_file *f = open_file(s.fd, &e);
+	CHECK_EQ(state_file_memory(f, &mem, &e), 0);
+	state_file_close(f);
+	mem->host[3 << 20] = 7;                         /* in a hole of the first file */
+	memset(mem->host, 0, 4096);                     /* no more data */
+	int fd = new_file();
+	CHECK_EQ(state_write(fd, mem, STATE_RAW, &none, &progress, &e), 0);
+	state_sections_fini(&none);
+	f = open_file(fd, &e);
+	CHECK_EQ(state_file_memory(f, &third, &e), 0);
+	CHECK_MEM(third->host, mem->host, RAM);
+	CHECK(progress.memory < RAM / 4);
+	state_file_close(f);
+	gmem_free(third);
+	gmem_free(mem);
+	gmem_free(s.mem);
+}
+
+TEST(a_file_that_is_cut_is_refused_wherever_it_is_cut)
+{
+	struct saved s;
+
+	save(&s, STATE_ZSTD);
+	for (uint64_t len = s.len - 1; len < s.len; len -= len > 5000 ? 97 : len > 200 ? 31 : 1) {
+		struct err e = ERR_INIT;
+
+		CHECK_EQ(ftruncate(s.fd, (off_t)len), 0);
+		CHECK(!open_file(s.fd, &e));
+		CHECK_HAS(e.msg, "'it' is not a whole saved machine");
+	}
+	gmem_free(s.mem);
+}
+
+TEST(a_flipped_bit_is_told_wherever_it_is)
+{
+	struct saved s;
+
+	save(&s, STATE_ZSTD);
+	uint8_t *p = mmap(NULL, s.len, PROT_READ | PROT_WRITE, MAP_SHARED, s.fd, 0);
+	uint64_t sections_off = get_le64(p + 48);
+	CHECK(p != MAP_FAILED);
+	for (uint64_t at = 0; at < s.len; at += at == sizeof(struct state_header) ? STATE_MEMORY_OFF - at : 1) {
+		struct err e = ERR_INIT;
+
+		/* the four bytes of the end that mean nothing */
+		if (at >= s.len - 4 || at == sizeof(struct state_header))
+			continue;
+		p[at] ^= (uint8_t)(1 << at % 8);
+		struct state_file *f = open_file(s.fd, &e);
+		/* zstd has bits that mean nothing; then the contents are what they were. */
+		bool is_intact = f && state_file_verify(f, &e) == 0;
+
+		CHECK(!is_intact || (at >= STATE_MEMORY_OFF && at < sections_off));
+		if (!is_intact)
+			CHECK_HAS(e.msg, "'it'");
+		state_file_close(f);
+		p[at] ^= (uint8_t)(1 << at % 8);
+	}
+	gmem_free(s.mem);
+}
+
+/* Change a field of the header and make its checksums right again. */
+static int refused_header(struct saved *s, unsigned off, uint64_t val, unsigned size, const char *says)
+{
+	struct state_header h, bad;
+	struct state_end end;
+	struct err e = ERR_INIT;
+	uint8_t bytes[8];
+
+	CHECK_EQ(pread(s->fd, &h, sizeof(h), 0), sizeof(h));
+	CHECK_EQ(pread(s->fd, &end, sizeof(end), (off_t)(s->len - sizeof(end))), sizeof(end));
+	bad = h;
+	put_le64(bytes, val);
+	memcpy((uint8_t *)&bad + off, bytes, size);
+	bad.crc = le32_of(0);
+	bad.crc = le32_of(crc32c(0, &bad, sizeof(bad)));
+	end.header_crc = bad.crc;
+	CHECK_EQ(pwrite(s->fd, &bad, sizeof(bad), 0), sizeof(bad));
+	CHECK_EQ(pwrite(s->fd, &end, sizeof(end), (off_t)(s->len - sizeof(end))), sizeof(end));
+	struct state_file *f = open_file(s->fd, &e);
+	CHECK_EQ(pwrite(s->fd, &h, sizeof(h), 0), sizeof(h));
+	if (f || !strstr(e.msg, says))
+		FAIL("offset %u value %" PRIx64 ": %s", off, val, f ? "accepted" : e.msg);
+	return 0;
+}
+
+TEST(headers_that_lie_are_refused)
+{
+	static const struct { unsigned off, size; uint64_t val; const char *says; } lies[] = {
+		{ 8, 4, 2, "format version 2" },
+		{ 16, 8, 1, "length is not the one" },
+		{ 24, 8, 64, "impossible" },
+		{ 24, 8, UINT64_MAX - 4095, "impossible" },
+		{ 32, 8, UINT64_MAX - 4096, "impossible" },
+		{ 32, 8, 4096, "impossible" },
+		{ 40, 8, 0, "impossible" },
+		{ 40, 8, 1ull << 50, "impossible" },
+		{ 40, 8, (2 << 20) + 1, "impossible" },
+		{ 48, 8, UINT64_MAX, "impossible" },
+		{ 56, 4, UINT32_MAX, "impossible" },
+		{ 60, 4, 7, "unknown way" },
+		{ 60, 4, STATE_ZSTD, "" },
+	};
+	struct saved s;
+
+	save(&s, STATE_RAW);
+	for (size_t i = 0; i < sizeof(lies) / sizeof(lies[0]) - 1; i++)
+		refused_header(&s, lies[i].off, lies[i].val, lies[i].size, lies[i].says);
+	gmem_free(s.mem);
+}
+
+TEST(saving_stops_when_it_is_cancelled)
+{
+	struct state_sections none = { .buf = NULL };
+	struct state_progress progress = { .is_cancelled = true };
+	struct err e = ERR_INIT;
+	struct saved s;
+
+	save(&s, STATE_RAW);
+	CHECK_EQ(state_write(new_file(), s.mem, STATE_RAW, &none, &progress, &e), -ECANCELED);
+	gmem_free(s.mem);
+}
+
+TEST(checksums_are_the_published_ones)
+{
+	uint8_t zeroes[32] = { 0 };
+
+	CHECK_EQ(crc32c(0, "123456789", 9), 0xe3069283);
+	CHECK_EQ(crc32c(0, zeroes, 32), 0x8a9136aa);    /* RFC 3720 B.4 */
+	CHECK_EQ(crc32c(crc32c(0, "1234", 4), "56789", 5), 0xe3069283);
+}
