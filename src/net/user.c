@@ -282,7 +282,14 @@ static void user_retry(struct loop_timer *t)
 	struct user *u = container_of(t, struct user, retry);
 	struct err err = ERR_INIT;
 
-	if (user_start(u, &err) < 0) {
+	int r = user_start(u, &err);
+
+	if (r == -EPERM) {
+		log_error("network backend passt cannot be started again in a jail: the interface stays down until the machine "
+			  "is started anew; with '--jail off' it would come back");
+		return;
+	}
+	if (r < 0) {
 		user_down(u, err.msg);
 		return;
 	}

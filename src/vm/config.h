@@ -73,6 +73,7 @@ struct config {
 	char *log_level;
 	char *control;          /* path of the control socket; NULL: none */
 	bool starts_paused;
+	bool has_jail;
 	bool takes_changed_disks;       /* restore although a disk is not what it was */
 	struct state_file *saved;       /* the machine to continue, owned; NULL: boot */
 	unsigned saved_lists;           /* private: lists (by place in the table) that are still the saved machine's */

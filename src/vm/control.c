@@ -29,6 +29,7 @@ struct control_client {
 
 struct control {
 	struct control_config cfg;
+	struct machine *machine;        /* NULL: not there yet */
 	uid_t owner;
 	struct loop_fd listener;
 	int listen_fd;
@@ -42,7 +43,7 @@ static void control_client_ready(struct loop_fd *h, unsigned events);
 
 struct machine *control_machine(const struct control *c)
 {
-	return c->cfg.machine;
+	return c->machine;
 }
 
 const struct config *control_get_config(const struct control *c)
@@ -227,7 +228,7 @@ static void control_handle(struct control_client *cl, const uint8_t *msg, size_t
 		r = err_set(&err, -ENOMEM, "out of memory");
 	if (!r) {
 		*call = (struct control_call){ .control = c, .client = cl, .fd = { -1 } };
-		r = control_check(doc, machine_get_state(c->cfg.machine), n_fds, &call->request, &call->params, &err);
+		r = control_check(doc, machine_get_state(c->machine), n_fds, &call->request, &call->params, &err);
 	}
 	for (unsigned i = 0; i < n_fds; i++) {
 		if (!r && i < CONTROL_FDS_MAX)
@@ -354,12 +355,19 @@ int control_open(struct control **out, const struct control_config *cfg, struct 
 			free(take_ptr(&c->path));       /* not ours to unlink */
 			return err_wrap(err, c->listen_fd, "control");
 		}
-		int r = loop_fd_add(cfg->loop, &c->listener, c->listen_fd, LOOP_IN, control_accept);
-		if (r < 0)
-			return err_set(err, r, "cannot watch the control socket: %s", strerror(-r));
 	}
-	machine_set_observer(cfg->machine, control_tell, c);
 	*out = take_ptr(&c);
+	return 0;
+}
+
+int control_serve(struct control *c, struct machine *m, struct err *err)
+{
+	int r = c->listen_fd < 0 ? 0 : loop_fd_add(c->cfg.loop, &c->listener, c->listen_fd, LOOP_IN, control_accept);
+
+	if (r < 0)
+		return err_set(err, r, "cannot watch the control socket: %s", strerror(-r));
+	c->machine = m;
+	machine_set_observer(m, control_tell, c);
 	return 0;
 }
 
@@ -367,7 +375,8 @@ void control_close(struct control *c)
 {
 	if (!c)
 		return;
-	machine_set_observer(c->cfg.machine, NULL, NULL);
+	if (c->machine)
+		machine_set_observer(c->machine, NULL, NULL);
 	for (struct control_call *call = c->calls, *next; call; call = next) {
 		next = call->next;
 		control_call_free(call);
@@ -375,7 +384,7 @@ void control_close(struct control *c)
 	loop_fd_del(&c->listener);
 	auto_fd(&c->listen_fd);
 	if (c->path)
-		unlink(c->path);
+		(void)unlink(c->path);  /* in a jail it stays; the next machine takes its place */
 	for (unsigned i = 0; i < CLIENTS_MAX; i++) {
 		struct control_client *cl = c->client[i];
 

@@ -19,13 +19,15 @@ struct err;
 struct loop;
 
 struct control_config {
-	const char *path;               /* of the socket, made with mode 0600 */
+	const char *path;               /* of the socket, made with mode 0600; NULL: none */
 	struct loop *loop;
-	struct machine *machine;        /* borrowed; its observer from now on is the control socket */
 	const struct config *cfg;       /* borrowed */
 };
 
+/* Make the socket. Who connects has to wait. */
 int control_open(struct control **out, const struct control_config *cfg, struct err *err);
+/* Serve clients from now on. M is borrowed; its observer is the control socket. */
+int control_serve(struct control *c, struct machine *m, struct err *err);
 /* Sends what clients take at once, unlinks the socket. Before the machine goes. NULL is fine. */
 void control_close(struct control *c);
 DEFINE_AUTO(struct control *, control_close)

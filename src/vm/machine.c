@@ -4,6 +4,7 @@
 #include "vm/machine.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
 #include "dev/acpi_tables.h"
@@ -15,6 +16,7 @@
 #include "virtio/rng.h"
 #include "net/net.h"
 #include "blk/blk.h"
+#include "vm/jail.h"
 #include "vm/machine_priv.h"
 #include "vm/map.h"
 #include "vm/save.h"
@@ -269,6 +271,9 @@ static int machine_make_disk(struct machine *m, unsigned i, struct err *err)
 	struct virtio_dev *d = NULL;
 	int r = blk_open(&m->blk[i], m->loop, &o, err);
 
+	/* To tell later whether it has been written; a jail does not let us find it again. */
+	m->disk_fd[i] = r < 0 ? -1 : open(c->path, O_PATH | O_CLOEXEC);
+
 	if (!r) {
 		struct virtio_blk_config bc = { .backend = m->blk[i], .serial = c->serial };
 
@@ -326,6 +331,9 @@ static void machine_drop_virtio(struct machine *m)
 	for (unsigned i = 0; i < ARRAY_LEN(m->blk); i++) {
 		blk_close(m->blk[i]);
 		m->blk[i] = NULL;
+		if (m->disk_fd[i] > 0)
+			close(m->disk_fd[i]);
+		m->disk_fd[i] = 0;
 	}
 	while (m->n_virtio)
 		virtio_free(m->virtio[--m->n_virtio]);
@@ -407,10 +415,19 @@ static int machine_load_or_restore(struct machine *m, struct err *err)
 	return r < 0 ? err_wrap(err, r, "cannot take over the saved machine") : r;
 }
 
+static int machine_make_jail(struct machine *m, struct err *err)
+{
+	if (m->cfg->has_jail)
+		return jail_enter(err);
+	log_warn("the jail is off: a guest that takes over this process has all rights of user %u", geteuid());
+	return 0;
+}
+
 static int machine_make_threads(struct machine *m, struct err *err)
 {
 	struct vcpus_config cfg = {
 		.n = (unsigned)m->cfg->cpus, .ops = m->ops, .vm = m->vm, .stuck = machine_cpu_stuck, .arg = m,
+		.begin = m->cfg->has_jail ? jail_filter_vcpu : NULL,
 	};
 	return vcpus_new(&m->vcpus, &cfg, err);
 }
@@ -441,6 +458,7 @@ static const struct {
 	{ machine_open_consoles, machine_close_consoles },
 	{ machine_make_cpus, machine_drop_cpus },
 	{ machine_load_or_restore, NULL },
+	{ machine_make_jail, NULL },    /* everything is open; threads inherit it */
 	{ machine_make_threads, machine_drop_threads },
 };
 

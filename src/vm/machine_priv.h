@@ -106,6 +106,7 @@ struct machine {
 	struct virtio_dev *hvc;         /* one of them: the console */
 	struct machine_doorbell doorbell[MACHINE_VIRTIO_MAX][VIRTIO_QUEUES_MAX];
 	struct blk *blk[CONFIG_DISKS_MAX];
+	int disk_fd[CONFIG_DISKS_MAX];  /* O_PATH, of the same file; 0 or less: none */
 
 	struct machine_line com[CONFIG_UARTS_MAX];
 	struct machine_line port[CONFIG_PORTS_MAX];     /* of hvc; port 0 is always there */

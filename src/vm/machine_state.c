@@ -282,7 +282,7 @@ static int disk_look(struct disk_saved *out, const struct machine *m, unsigned i
 {
 	struct stat st;
 
-	if (stat(m->cfg->disks[i].path, &st) < 0)
+	if (fstat(m->disk_fd[i], &st) < 0)
 		return err_set(err, -errno, "cannot look at disk '%s': %s", m->cfg->disks[i].path, strerror(errno));
 	*out = (struct disk_saved){ .size = blk_size(m->blk[i]) };
 	if (S_ISREG(st.st_mode))

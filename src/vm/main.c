@@ -16,6 +16,7 @@
 #include "vm/config.h"
 #include "vm/console.h"
 #include "vm/control.h"
+#include "vm/jail.h"
 #include "vm/machine.h"
 #include "vm/state_file.h"
 
@@ -149,18 +150,16 @@ static int watch_signals(struct running *r, struct err *err)
 	return rc < 0 ? err_set(err, rc, "cannot watch signals: %s", strerror(-rc)) : 0;
 }
 
-static int open_control(struct control **out, const struct config *c, const struct running *r, struct err *err)
-{
-	struct control_config cc = { .path = c->control, .loop = r->loop, .machine = r->m, .cfg = c };
-
-	return c->control ? control_open(out, &cc, err) : 0;
-}
-
 static int run_machine(const struct config *c, const struct running *now, struct err *err)
 {
 	tell_size(now->m);
 	if (wants_terminal(c))
 		terminal_make_raw();
+	int rc = c->has_jail ? jail_filter(err) : 0;
+	if (rc < 0) {
+		terminal_restore();
+		return rc;
+	}
 	if (c->starts_paused)
 		machine_hold(now->m, MACHINE_HOLD_USER);
 	machine_start(now->m);
@@ -183,6 +182,8 @@ static int run(const struct config *c, enum config_action action, struct err *er
 	now.loop = loop;
 	if (!r)
 		r = watch_signals(&now, err);   /* before the machine's threads exist, so that they inherit the mask */
+	if (!r && c->control && action == CONFIG_RUN)
+		r = control_open(&control, &(struct control_config){ .path = c->control, .loop = loop, .cfg = c }, err);
 	if (!r)
 		r = machine_new(&m, c, loop, err);
 	if (r < 0)
@@ -191,7 +192,8 @@ static int run(const struct config *c, enum config_action action, struct err *er
 	machine_log_map(m);
 	if (action == CONFIG_CHECK)
 		return c->saved ? state_file_verify(c->saved, err) : 0;
-	r = open_control(&control, c, &now, err);
+	if (control)
+		r = control_serve(control, m, err);
 	return r < 0 ? r : run_machine(c, &now, err);
 }
 
@@ -208,6 +210,16 @@ static void fill_standard_fds(void)
 		close(fd);
 }
 
+/* What the parent has left open is nobody's business here, unless an argument names a descriptor. */
+static void close_inherited_fds(int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++) {
+		if (strstr(argv[i], "fd:"))
+			return;
+	}
+	(void)close_range(STDERR_FILENO + 1, ~0u, 0);
+}
+
 int main(int argc, char **argv)
 {
 	enum config_action action = CONFIG_RUN;
@@ -217,6 +229,7 @@ int main(int argc, char **argv)
 	fill_standard_fds();
 	if (argc > 1 && !strcmp(argv[1], "ctl"))
 		return ctl_main(argc - 1, argv + 1);
+	close_inherited_fds(argc, argv);
 	log_set_name("viv-vmm");
 	int own = console_own_output(STDERR_FILENO);
 	if (own >= 0)

@@ -138,6 +138,11 @@ const struct option options[] = {
 	  .more = "What the guest remembers of its disks is then wrong: unless their contents of then have been brought "
 		  "back, for instance from a copy, it destroys its file systems.",
 	  .is_host = true, .example = "--changed-disks" },
+	{ "--jail", "jail", OPT_BOOL, CFG(has_jail), NULL, "on", "give up all rights that a running machine does not need",
+	  .more = "A guest that takes over this process finds no file, no network and no program that it could open, connect "
+		  "to or start. Run by root, it is the user 'nobody' in namespaces of its own. A passt process that dies is "
+		  "not started again. Off: it has all rights of the user.",
+	  .is_host = true, .example = "--jail off" },
 	{ "--stats", "stats", OPT_FLAG, CFG(wants_stats), NULL, "off", "print the engine's counters at the end",
 	  .is_host = true, .example = "--stats" },
 	{ "--log-level", "log_level", OPT_CHOICE, CFG(log_level), NULL, "warn", "what is told on standard error",

@@ -36,6 +36,7 @@ struct vcpu_thread {
 	unsigned n;
 	pthread_t thread;
 	bool is_started;
+	bool has_begun;                 /* its own */
 	enum vcpu_state state;          /* guarded by all->lock */
 };
 
@@ -74,7 +75,11 @@ static void vcpu_run_locked(struct vcpu_thread *t)
 
 	vcpu_set_state_locked(t, VCPU_RUNNING);
 	pthread_mutex_unlock(&all->lock);
-	enum cpu_exit_reason why = all->cfg.ops->run(all->cfg.ops->vcpu(all->cfg.vm, t->n), &err);
+	enum cpu_exit_reason why = CPU_EXIT_ERROR;
+	if (t->has_begun || !all->cfg.begin || all->cfg.begin(&err) == 0) {
+		t->has_begun = true;
+		why = all->cfg.ops->run(all->cfg.ops->vcpu(all->cfg.vm, t->n), &err);
+	}
 	if (why != CPU_EXIT_KICK)
 		all->cfg.stuck(all->cfg.arg, t->n, why, &err);
 	pthread_mutex_lock(&all->lock);

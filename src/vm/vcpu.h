@@ -16,6 +16,8 @@ struct vcpus_config {
 	unsigned n;
 	const struct cpu_ops *ops;
 	struct cpu_vm *vm;              /* borrowed */
+	/* On each thread before it runs for the first time; what fails is CPU_EXIT_ERROR. NULL: nothing to do. */
+	int (*begin)(struct err *err);
 	/* Processor CPU cannot go on: CPU_EXIT_SHUTDOWN, or CPU_EXIT_ERROR with its sentence. On
 	 * the vcpu's thread, which then waits for vcpus_resume() or the end. */
 	void (*stuck)(void *arg, unsigned cpu, enum cpu_exit_reason why, const struct err *err);

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import time
 
@@ -40,12 +41,15 @@ def ctl(sock, *args, status=0, timeout=120):
     return json.loads(done.stdout)["result"] if "--json" in args else done.stdout + done.stderr
 
 
-def wait_for(guest, path, timeout=30):
-    """The machine listens: it has been built."""
+def wait_for(guest, path, timeout=60):
+    """The machine serves its control socket."""
     end = time.monotonic() + timeout
-    while not os.path.exists(path):
+    while True:
         assert guest.proc.poll() is None, guest.stderr()
-        assert time.monotonic() < end, f"{path} does not appear"
+        assert time.monotonic() < end, f"nobody listens on {path}"
+        with socket.socket(socket.AF_UNIX) as s:
+            if s.connect_ex(path) == 0:
+                return
         time.sleep(0.002)
 
 

@@ -24,8 +24,9 @@ static void rig_init(struct rig *r)
 
 	hlt_machine_init(&r->h);
 	hlt_machine_build(&r->h);
-	struct control_config cc = { .loop = r->h.loop, .machine = r->h.m, .cfg = &r->h.cfg };
+	struct control_config cc = { .loop = r->h.loop, .cfg = &r->h.cfg };
 	CHECK_EQ(control_open(&r->control, &cc, &e), 0);
+	CHECK_EQ(control_serve(r->control, r->h.m, &e), 0);
 	machine_start(r->h.m);
 }
 

@@ -9,8 +9,11 @@
 #include "util/log.h"
 #include "util/loop.h"
 
-/* incq 0x200000(%rip-less); jmp back: 48 ff 04 25 imm32, eb f6 */
-static const uint8_t code[] = { 0x48, 0xff, 0x04, 0x25, 0x00, 0x00, 0x20, 0x00, 0xeb, 0xf6 };
+static const uint8_t code[] = {
+	0x48, 0xff, 0x04, 0x25, 0x00, 0x00, 0x20, 0x00,         /* incq 0x200000 */
+	0xe6, 0xe9,                                             /* out %al, $0xe9 */
+	0xeb, 0xf4,                                             /* jmp to the first */
+};
 
 enum { LOAD = 0x100000, AT = 0x1000 };
 
@@ -51,7 +54,7 @@ void hlt_machine_init(struct hlt_machine *h)
 	snprintf(path, sizeof(path), "%s/kernel", h->dir);
 	write_kernel(path);
 	CHECK_EQ(config_init(&h->cfg, &e), 0);
-	static const char *const defaults = "{ \"memory\": \"16M\", \"engine\": \"interp\","
+	static const char *const defaults = "{ \"memory\": \"16M\", \"engine\": \"interp\", \"jail\": false,"
 					    "  \"consoles\": [ { \"target\": \"none\" } ] }";
 	CHECK_EQ(config_load_text(&h->cfg, defaults, strlen(defaults), &e), 0);
 	h->cfg.kernel = strdup(path);

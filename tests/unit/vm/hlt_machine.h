@@ -15,7 +15,7 @@ struct hlt_machine {
 	struct machine *m;
 };
 
-/* A kernel that adds 1 to RAM at HLT_COUNTER for ever. */
+/* A kernel that adds 1 to RAM at HLT_COUNTER and writes to the debug port, for ever. */
 #define HLT_COUNTER 0x200000u
 
 /* Make the kernel and the configuration: 16 MiB, one processor. Change cfg, then build. */

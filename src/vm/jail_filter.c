@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The system-call filters: one table, a row per call with who may make it and with which arguments. */
+#include <errno.h>
+#include <sched.h>
+#include <seccomp.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <termios.h>
+#include <unistd.h>
+#include "util/checked.h"
+#include "util/err.h"
+#include "vm/jail.h"
+
+/* Who makes the call: ALL, also processors' threads; or only the loop, I/O and saving threads. */
+enum { ALL = 1, NOT_VCPU = 0 };
+
+#define NO_ARG { 0, SCMP_CMP_EQ, 0, 0 }
+#define ARG_IS(n, value) { n, SCMP_CMP_EQ, value, 0 }
+#define ARG_WITHOUT(n, bits) { n, SCMP_CMP_MASKED_EQ, bits, 0 }
+#define ARG_WITH(n, bits) { n, SCMP_CMP_MASKED_EQ, bits, bits }
+
+/* A call may have several rows: any of them lets it through. */
+static const struct jail_row {
+	int nr;
+	int who;
+	bool has_arg;
+	struct scmp_arg_cmp arg;
+} rows[] = {
+	/* memory: nothing new may be executed */
+	{ SCMP_SYS(mmap), ALL, true, ARG_WITHOUT(2, PROT_EXEC) },
+	{ SCMP_SYS(mprotect), ALL, true, ARG_WITHOUT(2, PROT_EXEC) },
+	{ SCMP_SYS(munmap), ALL, false, NO_ARG },
+	{ SCMP_SYS(mremap), ALL, false, NO_ARG },
+	{ SCMP_SYS(madvise), ALL, false, NO_ARG },
+	{ SCMP_SYS(brk), ALL, false, NO_ARG },
+	{ SCMP_SYS(membarrier), ALL, false, NO_ARG },
+	/* threads, time, signals */
+	{ SCMP_SYS(futex), ALL, false, NO_ARG },
+	{ SCMP_SYS(sched_yield), ALL, false, NO_ARG },
+	{ SCMP_SYS(sched_getaffinity), ALL, false, NO_ARG },
+	{ SCMP_SYS(clock_gettime), ALL, false, NO_ARG },
+	{ SCMP_SYS(clock_nanosleep), ALL, false, NO_ARG },
+	{ SCMP_SYS(nanosleep), ALL, false, NO_ARG },
+	{ SCMP_SYS(gettimeofday), ALL, false, NO_ARG },
+	{ SCMP_SYS(getpid), ALL, false, NO_ARG },
+	{ SCMP_SYS(gettid), ALL, false, NO_ARG },
+	{ SCMP_SYS(rt_sigaction), ALL, false, NO_ARG },
+	{ SCMP_SYS(rt_sigprocmask), ALL, false, NO_ARG },
+	{ SCMP_SYS(rt_sigreturn), ALL, false, NO_ARG },
+	{ SCMP_SYS(sigaltstack), ALL, false, NO_ARG },
+	{ SCMP_SYS(restart_syscall), ALL, false, NO_ARG },
+	{ SCMP_SYS(set_robust_list), ALL, false, NO_ARG },
+	{ SCMP_SYS(rseq), ALL, false, NO_ARG },
+	{ SCMP_SYS(arch_prctl), ALL, false, NO_ARG },
+	{ SCMP_SYS(prctl), ALL, true, ARG_IS(0, PR_SET_NAME) },
+	{ SCMP_SYS(getrandom), ALL, false, NO_ARG },
+	{ SCMP_SYS(exit), ALL, false, NO_ARG },
+	{ SCMP_SYS(exit_group), ALL, false, NO_ARG },
+	{ SCMP_SYS(clone), NOT_VCPU, true, ARG_WITH(0, CLONE_THREAD | CLONE_VM) },      /* saving, disk I/O */
+	{ SCMP_SYS(wait4), NOT_VCPU, false, NO_ARG },
+	{ SCMP_SYS(seccomp), NOT_VCPU, false, NO_ARG },         /* only ever takes away: jail_filter_vcpu() */
+	/* descriptors that are open */
+	{ SCMP_SYS(read), ALL, false, NO_ARG },
+	{ SCMP_SYS(write), ALL, false, NO_ARG },
+	{ SCMP_SYS(writev), ALL, false, NO_ARG },
+	{ SCMP_SYS(poll), ALL, false, NO_ARG },
+	{ SCMP_SYS(ppoll), ALL, false, NO_ARG },
+	{ SCMP_SYS(close), NOT_VCPU, false, NO_ARG },
+	{ SCMP_SYS(readv), NOT_VCPU, false, NO_ARG },
+	{ SCMP_SYS(pread64), NOT_VCPU, false, NO_ARG },
+	{ SCMP_SYS(pwrite64), NOT_VCPU, false, NO_ARG },
+	{ SCMP_SYS(preadv), NOT_VCPU, false, NO_ARG },
+	{ SCMP_SYS(pwritev), NOT_VCPU, false, NO_ARG },
+	{ SCMP_SYS(preadv2), NOT_VCPU, false, NO_ARG },
+	{ SCMP_SYS(pwritev2), NOT_VCPU, false, NO_ARG },
+	{ SCMP_SYS(lseek), NOT_VCPU, false, NO_ARG },
+	{ SCMP_SYS(fstat), NOT_VCPU, false, NO_ARG },
+	{ SCMP_SYS(newfstatat), NOT_VCPU, true, ARG_WITH(3, 0x1000 /* AT_EMPTY_PATH: fstat() of newer libraries */) },
+	{ SCMP_SYS(fsync), NOT_VCPU, false, NO_ARG },
+	{ SCMP_SYS(fdatasync), NOT_VCPU, false, NO_ARG },
+	{ SCMP_SYS(fallocate), NOT_VCPU, false, NO_ARG },
+	{ SCMP_SYS(ftruncate), NOT_VCPU, false, NO_ARG },
+	{ SCMP_SYS(fcntl), NOT_VCPU, false, NO_ARG },
+	{ SCMP_SYS(dup), NOT_VCPU, false, NO_ARG },
+	{ SCMP_SYS(getcwd), NOT_VCPU, false, NO_ARG },
+	{ SCMP_SYS(epoll_wait), NOT_VCPU, false, NO_ARG },
+	{ SCMP_SYS(epoll_pwait), NOT_VCPU, false, NO_ARG },
+	{ SCMP_SYS(epoll_ctl), NOT_VCPU, false, NO_ARG },
+	{ SCMP_SYS(timerfd_settime), NOT_VCPU, false, NO_ARG },
+	{ SCMP_SYS(io_uring_enter), NOT_VCPU, false, NO_ARG },
+	{ SCMP_SYS(eventfd2), NOT_VCPU, false, NO_ARG },
+	/* sockets that are open: clients of consoles and of the control socket, passt */
+	{ SCMP_SYS(accept4), NOT_VCPU, false, NO_ARG },
+	{ SCMP_SYS(recvmsg), NOT_VCPU, false, NO_ARG },
+	{ SCMP_SYS(sendmsg), NOT_VCPU, false, NO_ARG },
+	{ SCMP_SYS(recvfrom), NOT_VCPU, true, ARG_IS(4, 0) },
+	{ SCMP_SYS(sendto), NOT_VCPU, true, ARG_IS(4, 0) },     /* without an address */
+	{ SCMP_SYS(getsockopt), NOT_VCPU, false, NO_ARG },
+	{ SCMP_SYS(shutdown), NOT_VCPU, false, NO_ARG },
+	/* terminals; offloads of a tap; the kernel's own engine */
+	{ SCMP_SYS(ioctl), NOT_VCPU, true, ARG_IS(1, TCGETS) },
+	{ SCMP_SYS(ioctl), NOT_VCPU, true, ARG_IS(1, TCSETS) },
+	{ SCMP_SYS(ioctl), NOT_VCPU, true, ARG_IS(1, TCSETSF) },
+	{ SCMP_SYS(ioctl), NOT_VCPU, true, ARG_IS(1, TIOCGWINSZ) },
+	{ SCMP_SYS(ioctl), NOT_VCPU, true, ARG_IS(1, 0x400454d0u /* TUNSETOFFLOAD */) },
+	{ SCMP_SYS(ioctl), ALL, true, { 1, SCMP_CMP_MASKED_EQ, 0xff00, 0xae00 /* KVMIO */ } },
+};
+
+static int jail_add_rows(scmp_filter_ctx f, bool is_vcpu)
+{
+	int r = 0;
+
+	for (size_t i = 0; !r && i < ARRAY_LEN(rows); i++) {
+		if (!is_vcpu || rows[i].who == ALL)
+			r = seccomp_rule_add_array(f, SCMP_ACT_ALLOW, rows[i].nr, rows[i].has_arg, &rows[i].arg);
+	}
+	/* To this process only: aborting, and kicking a processor out of the kernel. */
+	if (!r)
+		r = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
+	/* Its flags lie in memory, where no filter can look: the library takes clone() instead. */
+	if (!r)
+		r = seccomp_rule_add(f, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
+	return r;
+}
+
+static int jail_load(bool is_vcpu, struct err *err)
+{
+	scmp_filter_ctx f = seccomp_init(SCMP_ACT_ERRNO(EPERM));
+	int r = f ? jail_add_rows(f, is_vcpu) : -ENOMEM;
+
+	if (!r && !is_vcpu)
+		r = seccomp_attr_set(f, SCMP_FLTATR_CTL_TSYNC, 1);
+	if (!r)
+		r = seccomp_attr_set(f, SCMP_FLTATR_CTL_NNP, 0);        /* jail_enter() has done that */
+	if (!r)
+		r = seccomp_attr_set(f, SCMP_FLTATR_CTL_OPTIMIZE, 2);   /* a binary tree: a few comparisons per call */
+	if (!r)
+		r = seccomp_load(f);
+	seccomp_release(f);
+	return r < 0 ? err_set(err, r, "jail: the system-call filter is refused: %s; '--jail off' does without a jail",
+			       strerror(-r)) : 0;
+}
+
+int jail_filter(struct err *err)
+{
+	return jail_load(false, err);
+}
+
+int jail_filter_vcpu(struct err *err)
+{
+	return jail_load(true, err);
+}
