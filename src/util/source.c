@@ -11,6 +11,7 @@
 
 enum {
 	CALIBRATE_NS = 10 * 1000 * 1000,
+	COMPARE_NS = 1000 * 1000,       /* enough to tell whether two frequencies are one */
 	CALIBRATE_TRIES = 5,
 	SAME_CLOCK = 2000,              /* frequencies that differ by less than 1/2000 are one */
 };
@@ -43,15 +44,15 @@ static void source_sample(uint64_t *tsc, uint64_t *ns)
 	}
 }
 
-static uint64_t source_measure_hz(void)
+static uint64_t source_measure_hz(uint64_t for_ns)
 {
 	uint64_t tsc0 = 0, ns0 = 0, tsc1 = 0, ns1 = 0;
 
 	source_sample(&tsc0, &ns0);
 	do {
-		nanosleep(&(struct timespec){ .tv_nsec = CALIBRATE_NS }, NULL);
+		nanosleep(&(struct timespec){ .tv_nsec = (long)for_ns }, NULL);
 		source_sample(&tsc1, &ns1);
-	} while (ns1 - ns0 < CALIBRATE_NS);
+	} while (ns1 - ns0 < for_ns);
 	return (uint64_t)((unsigned __int128)(tsc1 - tsc0) * NS_PER_S / (ns1 - ns0));
 }
 
@@ -148,7 +149,22 @@ static void source_host_rebase(struct source_host *h, uint64_t ns, uint64_t tsc)
 	h->s.tsc_add = h->has_tsc && !h->is_scaled ? &h->tsc_add : NULL;
 }
 
-void source_host_init(struct source_host *h)
+/* Within what measuring and calibration leave open? */
+static bool source_is_same_hz(uint64_t a, uint64_t b)
+{
+	return (a > b ? a - b : b - a) <= a / SAME_CLOCK;
+}
+
+static uint64_t source_find_hz(bool has_tsc, uint64_t expected_hz)
+{
+	uint64_t hz = has_tsc ? source_cpuid_hz() : NS_PER_S;
+
+	if (!hz && expected_hz && source_is_same_hz(expected_hz, source_measure_hz(COMPARE_NS)))
+		hz = expected_hz;
+	return hz ? hz : source_measure_hz(CALIBRATE_NS);
+}
+
+void source_host_init(struct source_host *h, uint64_t expected_hz)
 {
 	*h = (struct source_host){
 		.s = {
@@ -160,9 +176,7 @@ void source_host_init(struct source_host *h)
 		},
 		.has_tsc = source_has_invariant_tsc(),
 	};
-	h->host_hz = !h->has_tsc ? NS_PER_S : source_cpuid_hz();
-	if (!h->host_hz)
-		h->host_hz = source_measure_hz();
+	h->host_hz = source_find_hz(h->has_tsc, expected_hz);
 	h->s.tsc_hz = h->host_hz;
 	source_host_rebase(h, 0, 0);
 }
@@ -186,10 +200,7 @@ void source_host_go(struct source_host *h)
 
 void source_host_set(struct source_host *h, uint64_t now_ns, uint64_t tsc, uint64_t tsc_hz)
 {
-	uint64_t off = tsc_hz > h->host_hz ? tsc_hz - h->host_hz : h->host_hz - tsc_hz;
-
-	/* Within what measuring and calibration leave open it is the same clock: no division per reading. */
-	h->is_scaled = off > h->host_hz / SAME_CLOCK;
+	h->is_scaled = !source_is_same_hz(h->host_hz, tsc_hz);  /* the same clock costs no division per reading */
 	h->s.tsc_hz = tsc_hz;
 	source_host_rebase(h, now_ns, tsc);
 }

@@ -50,8 +50,9 @@ struct source_host {
 
 /* Measures the TSC frequency (from CPUID leaf 0x15/0x16 or KVM's leaf 0x40000010 when
  * present, else from a few milliseconds of counting). Without an invariant TSC, tsc() is
- * derived from CLOCK_MONOTONIC at 1 GHz. */
-void source_host_init(struct source_host *h);
+ * derived from CLOCK_MONOTONIC at 1 GHz. EXPECTED_HZ (0: none): a shorter count is enough when it
+ * agrees with that. */
+void source_host_init(struct source_host *h, uint64_t expected_hz);
 /* Guest time and TSC stand still, and go on from there. Twice is once. */
 void source_host_stop(struct source_host *h);
 void source_host_go(struct source_host *h);

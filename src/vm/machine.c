@@ -26,9 +26,10 @@
 
 static int machine_make_memory(struct machine *m, struct err *err)
 {
-	source_host_init(&m->source);
-	if (!m->cfg->saved)
+	if (!m->cfg->saved) {
+		source_host_init(&m->source, 0);
 		return gmem_new(&m->mem, m->cfg->memory, err);
+	}
 	int r = machine_load_clock(m, m->cfg->saved, err);
 	return r ? r : state_file_memory(m->cfg->saved, &m->mem, err);
 }

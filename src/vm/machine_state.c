@@ -367,6 +367,7 @@ int machine_load_clock(struct machine *m, struct state_file *f, struct err *err)
 			       m->cfg->memory >> 20);
 	if (s.cpus != m->cfg->cpus)
 		return err_set(err, -EINVAL, "cpus: the saved machine has %u, not %" PRIu64, s.cpus, m->cfg->cpus);
+	source_host_init(&m->source, s.tsc_hz);
 	source_host_set(&m->source, s.now_ns, s.tsc, s.tsc_hz);
 	source_host_stop(&m->source);
 	return 0;

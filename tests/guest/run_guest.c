@@ -263,7 +263,7 @@ static void rig_init_board(struct rig *g, const struct cpu_host *host)
 	struct err err = ERR_INIT;
 	struct cpu_config cfg = { g->n_cpus, g->mem, &g->cpuid, host, &g->source.s };
 
-	source_host_init(&g->source);
+	source_host_init(&g->source, 0);
 	x86_cpuid_build(&g->cpuid, &(struct x86_cpuid_params){
 		.n_vcpus = g->n_cpus, .engine = g->ops->features, .tsc_hz = g->source.s.tsc_hz, .phys_bits = 40 });
 	if (loop_new(&g->loop, &err) < 0 || gmem_new(&g->mem, MEM_SIZE, &err) < 0)

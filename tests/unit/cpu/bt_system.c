@@ -37,7 +37,7 @@ static void scene_set(struct rig *r, const struct scene *sc)
 	const struct x86_cpuid_params p = { .n_vcpus = 1, .engine = &x86_features_bt, .tsc_hz = 1000000000, .phys_bits = 40 };
 	struct x86_state *s = &r->c->s;
 
-	source_host_init(&r->source);
+	source_host_init(&r->source, 0);
 	x86_cpuid_build(&r->cpuid, &p);
 	rig_code(r, USER_CODE, sc->user, sc->n_user);
 	rig_code(r, KERNEL_CODE, sc->kernel, sc->n_kernel);

@@ -113,7 +113,7 @@ static void board_init(unsigned n_vcpus)
 	if (access("/dev/kvm", R_OK | W_OK) < 0)
 		SKIP("there is no usable /dev/kvm");
 	atomic_store(&board.vector, -1);
-	source_host_init(&board.source);
+	source_host_init(&board.source, 0);
 	x86_cpuid_build(&cpuid, &(struct x86_cpuid_params){
 		.n_vcpus = n_vcpus, .engine = &x86_features_allowed, .tsc_hz = board.source.s.tsc_hz,
 		.phys_bits = 40, .has_kvmclock = true });

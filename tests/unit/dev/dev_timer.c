@@ -21,7 +21,7 @@ static void on_fire(void *arg)
 
 static void setup(void)
 {
-	source_host_init(&host);
+	source_host_init(&host, 0);
 	CHECK_EQ(loop_new(&loop, NULL), 0);
 	CHECK_EQ(bus_new(&bus, NULL), 0);
 	dev_timer_init(&t, loop, &host.s, bus, on_fire, NULL);
