@@ -22,6 +22,7 @@ void control_print_usage(FILE *to)
 		"Control the machine that listens on SOCKET (viv-vmm --control SOCKET).\n\n");
 	for (const struct control_request *r = control_requests; r->name; r++)
 		fprintf(to, "  %-12s %s\n", r->name, r->help);
+	fprintf(to, "  %-12s %s\n", "fork", "start copies of the machine: fork [-n N] [-- OPTION...]");
 	fprintf(to, "\n  --json       print the machine's answer as it is\n"
 		"  --help       after a REQUEST: what it takes\n\n"
 		"Exit status: 0 done; 1 the machine refused; 2 not understood here; 3 the machine cannot be reached.\n");
@@ -78,6 +79,22 @@ static const char doc_head[] =
 	"\n"
 	"## Requests\n";
 
+static const char doc_fork[] =
+	"\n## Fork\n"
+	"\n"
+	"    viv-vmm ctl SOCKET fork -n 50 -- --console file:/tmp/copy{}.log\n"
+	"\n"
+	"starts running copies of a machine, which goes on itself. `ctl` saves it to a sealed memory file and starts a `viv-vmm\n"
+	"--restore` on that for each copy: guest memory is shared until a copy writes it. Copy I is called NAME-I and listens on\n"
+	"SOCKET-I; its process number and socket are printed when it runs, what it has to say goes to SOCKET-I.log. Options after `--` are for the copies, with `{}` for the\n"
+	"number; without a `--console` among them, consoles lead nowhere.\n"
+	"\n"
+	"- Only machines without disks, or with readonly ones, can be forked: two that write one disk destroy it.\n"
+	"- A copy keeps the network addresses that the guest knows: copies belong into networks of their own, as `user` gives each.\n"
+	"- Copies begin with the same state of the guest's random number generator, and nothing tells the guest that it was copied. What\n"
+	"  they generate before they have gathered new randomness (the virtio entropy device has it) may be the same: make no keys\n"
+	"  in a copy before.\n";
+
 static void control_print_states(FILE *to, unsigned states)
 {
 	const char *sep = "";
@@ -118,6 +135,7 @@ void control_print_doc(FILE *to)
 	fprintf(to, "\n## Events\n\n| event | |\n|---|---|\n");
 	for (unsigned i = 0; i < MACHINE_N_EVENTS; i++)
 		fprintf(to, "| `%s` | %s |\n", control_events[i].name, control_events[i].help);
+	fputs(doc_fork, to);
 }
 
 /* --- describe --- */

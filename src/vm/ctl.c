@@ -12,9 +12,9 @@
 #include <sys/stat.h>
 #include "util/frames.h"
 #include "util/unixsock.h"
-#include "vm/control_priv.h"
+#include "vm/ctl_priv.h"
 
-enum { EXIT_DONE = 0, EXIT_REFUSED = 1, EXIT_USAGE = 2, EXIT_LOST = 3, FILE_MODE = 0600 };
+enum { FILE_MODE = 0600 };
 
 struct ctl {
 	const struct control_request *request;
@@ -34,19 +34,42 @@ static int ctl_fail(int status, const struct err *err)
 
 /* --- arguments --- */
 
+/* Open PATH.tmp and lock it: another one like us may be writing it, or have been cut short. What it was when
+ * it was opened may be called PATH by now; then -EAGAIN. */
+static int ctl_lock_tmp(const struct ctl *c, struct err *err)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	AUTO_FD int fd = open(c->tmp_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, FILE_MODE);
+	struct stat ours, named;
+
+	if (fd < 0 || fstat(fd, &ours) < 0)
+		return err_set(err, -errno, "cannot make '%s': %s", c->tmp_path, strerror(errno));
+	if (!S_ISREG(ours.st_mode))
+		return err_set(err, -EINVAL, "'%s' is there and is not a regular file", c->tmp_path);
+	if (fcntl(fd, F_OFD_SETLK, &lock) < 0)
+		return err_set(err, -EBUSY, "'%s' is being written by somebody else", c->tmp_path);
+	if (stat(c->tmp_path, &named) < 0 || named.st_ino != ours.st_ino || named.st_dev != ours.st_dev)
+		return err_set(err, -EAGAIN, "'%s' is being written by somebody else", c->tmp_path);
+	if (ftruncate(fd, 0) < 0)
+		return err_set(err, -errno, "cannot empty '%s': %s", c->tmp_path, strerror(errno));
+	return take_fd(&fd);
+}
+
 static int ctl_open_new(struct ctl *c, const char *path, struct err *err)
 {
+	enum { TRIES = 3 };
 	struct stat st;
+	int fd = -EAGAIN;
 
 	/* The new file takes the place of an old one, but not of a device or a folder. */
 	if (!stat(path, &st) && !S_ISREG(st.st_mode))
 		return err_set(err, -EINVAL, "'%s' is there and is not a regular file", path);
 	if (asprintf(&c->tmp_path, "%s.tmp", path) < 0 || !(c->path = strdup(path)))
 		return err_set(err, -ENOMEM, "out of memory");
-	unlink(c->tmp_path);    /* of a save that was cut short */
-	int fd = open(c->tmp_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, FILE_MODE);
+	for (int i = 0; i < TRIES && fd == -EAGAIN; i++)
+		fd = ctl_lock_tmp(c, err);
 	if (fd < 0)
-		return err_set(err, -errno, "cannot make '%s': %s", c->tmp_path, strerror(errno));
+		return fd;
 	c->fd[c->n_fds++] = fd;
 	return 0;
 }
@@ -225,7 +248,7 @@ static int ctl_follow(struct ctl *c, struct err *err)
 		int r = ctl_receive(c, &text, &doc, err);
 
 		if (r <= 0)
-			return r < 0 ? ctl_fail(EXIT_LOST, err) : EXIT_DONE;
+			return r < 0 ? ctl_fail(CTL_LOST, err) : CTL_DONE;
 		if (c->is_json)
 			printf("%s\n", text);
 		else
@@ -242,7 +265,7 @@ static int ctl_refused(struct ctl *c, json_t *error, const char *text)
 	if (c->is_json)
 		printf("%s\n", text);
 	fprintf(stderr, "viv-vmm ctl: %s\n", message ? message : "the machine refused and gave no reason");
-	return EXIT_REFUSED;
+	return CTL_REFUSED;
 }
 
 static int ctl_talk(struct ctl *c, struct err *err)
@@ -256,15 +279,38 @@ static int ctl_talk(struct ctl *c, struct err *err)
 	if (!r)
 		r = err_set(err, -EPIPE, "the machine has closed the connection without an answer");
 	if (r < 0)
-		return ctl_fail(EXIT_LOST, err);
+		return ctl_fail(CTL_LOST, err);
 	if (json_object_get(doc, "error"))
 		return ctl_refused(c, json_object_get(doc, "error"), text);
 	if (ctl_keep_file(c, err) < 0)
-		return ctl_fail(EXIT_REFUSED, err);
+		return ctl_fail(CTL_REFUSED, err);
 	if (!strcmp(c->request->name, "events"))
 		return ctl_follow(c, err);
 	ctl_print(c, json_object_get(doc, "result"), text);
-	return EXIT_DONE;
+	return CTL_DONE;
+}
+
+int ctl_ask(const char *path, const char *name, int fd, json_t **result, struct err *err)
+{
+	struct ctl c = { .request = control_find(name, err), .fd = { fd }, .n_fds = fd >= 0, .params = json_object() };
+	AUTO(json_decref) json_t *doc = NULL;
+	AUTO(free) char *text = NULL;
+	AUTO_FD int sock = unixsock_connect(path, err);
+	int r = sock < 0 ? sock : 0;
+
+	c.sock = sock;
+	if (!r)
+		r = ctl_send(&c, err);
+	if (!r)
+		r = ctl_receive(&c, &text, &doc, err);
+	json_decref(c.params);
+	if (r <= 0)
+		return r < 0 ? r : err_set(err, -EPIPE, "the machine has closed the connection without an answer");
+	json_t *error = json_object_get(doc, "error");
+	if (error)
+		return err_set(err, -EIO, "%s", json_string_value(json_object_get(error, "message")));
+	*result = json_incref(json_object_get(doc, "result"));
+	return 0;
 }
 
 static int ctl_run(struct ctl *c, const char *path, int argc, char **argv)
@@ -274,12 +320,12 @@ static int ctl_run(struct ctl *c, const char *path, int argc, char **argv)
 
 	if (r > 0) {
 		control_print_request(stdout, c->request);
-		return EXIT_DONE;
+		return CTL_DONE;
 	}
 	if (r < 0)
-		return ctl_fail(EXIT_USAGE, &err);
+		return ctl_fail(CTL_USAGE, &err);
 	c->sock = unixsock_connect(path, &err);
-	return c->sock < 0 ? ctl_fail(EXIT_LOST, &err) : ctl_talk(c, &err);
+	return c->sock < 0 ? ctl_fail(CTL_LOST, &err) : ctl_talk(c, &err);
 }
 
 int ctl_main(int argc, char **argv)
@@ -289,15 +335,21 @@ int ctl_main(int argc, char **argv)
 
 	if (argc == 2 && !strcmp(argv[1], "--help")) {
 		control_print_usage(stdout);
-		return EXIT_DONE;
+		return CTL_DONE;
 	}
 	if (argc < 3) {
 		control_print_usage(stderr);
-		return EXIT_USAGE;
+		return CTL_USAGE;
+	}
+	if (!strcmp(argv[2], "fork")) {
+		int r = ctl_fork(argv[1], argc - 3, argv + 3, &err);
+
+		json_decref(c.params);
+		return r ? ctl_fail(r, &err) : r;
 	}
 	c.request = control_find(argv[2], &err);
 	if (!c.request)
-		return ctl_fail(EXIT_USAGE, &err);
+		return ctl_fail(CTL_USAGE, &err);
 	int status = ctl_run(&c, argv[1], argc - 3, argv + 3);
 	if (status)
 		ctl_drop_file(&c);

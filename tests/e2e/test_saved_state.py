@@ -199,3 +199,30 @@ def test_a_saved_machine_can_be_saved_again_after_it_was_continued(saved, tmp_pa
         text = ctl(sock, "info")
         assert re.search(r"state: running", text)
         ctl(sock, "quit")
+
+
+def test_a_machine_is_forked_into_copies_that_run_and_it_goes_on(bookworm, tmp_path):
+    sock, disk = str(tmp_path / "s"), tmp_path / "d.img"
+    disk.write_bytes(b"\0" * (1 << 20))
+    options = ["--kernel", os.path.join(bookworm, "vmlinuz"), "--cmdline", "console=ttyS0 rootwait root=/dev/vdz",
+               "--memory", "256M", "--console", "stdio", "--engine", "bt", "--control", sock, "--name", "seed"]
+    with Guest(*options, "--disk", f"path={disk}") as guest:
+        guest.expect("Linux version", 60)
+        assert "is writable" in ctl(sock, "fork", status=1)
+        ctl(sock, "quit")
+    with Guest(*options, "--disk", f"path={disk},readonly=on") as guest:
+        guest.expect("Waiting for root device", 60)
+        copies = [line.split() for line in ctl(sock, "fork", "-n", 5).splitlines()]
+        assert len(copies) == 5
+        try:
+            for i, (pid, copy) in enumerate(copies):
+                info = ctl(copy, "info", "--json")
+                assert info["name"] == f"seed-{i + 1}" and info["pid"] == int(pid) and info["state"] == "running"
+            time.sleep(1)
+            for _, copy in copies:
+                assert ctl(copy, "stats", "--json")["cpus"][0]["interrupts"] > 0
+            assert ctl(sock, "info", "--json")["state"] == "running"
+        finally:
+            for _, copy in copies:
+                ctl(copy, "quit")
+        ctl(sock, "quit")
