@@ -384,7 +384,7 @@ void control_close(struct control *c)
 	loop_fd_del(&c->listener);
 	auto_fd(&c->listen_fd);
 	if (c->path)
-		(void)unlink(c->path);  /* in a jail it stays; the next machine takes its place */
+		(void)unlink(c->path);  /* in a jail the janitor does it */
 	for (unsigned i = 0; i < CLIENTS_MAX; i++) {
 		struct control_client *cl = c->client[i];
 

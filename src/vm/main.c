@@ -17,6 +17,7 @@
 #include "vm/console.h"
 #include "vm/control.h"
 #include "vm/jail.h"
+#include "vm/janitor.h"
 #include "vm/machine.h"
 #include "vm/state_file.h"
 
@@ -171,7 +172,7 @@ static int run_machine(const struct config *c, const struct running *now, struct
 	return r < 0 ? err_set(err, r, "the event loop failed: %s", strerror(-r)) : r;
 }
 
-static int run(const struct config *c, enum config_action action, struct err *err)
+static int build_and_run(const struct config *c, enum config_action action, struct janitor *janitor, struct err *err)
 {
 	AUTO(loop_free) struct loop *loop = NULL;
 	AUTO(machine_free) struct machine *m = NULL;
@@ -192,9 +193,21 @@ static int run(const struct config *c, enum config_action action, struct err *er
 	machine_log_map(m);
 	if (action == CONFIG_CHECK)
 		return c->saved ? state_file_verify(c->saved, err) : 0;
+	janitor_note(janitor);
 	if (control)
 		r = control_serve(control, m, err);
 	return r < 0 ? r : run_machine(c, &now, err);
+}
+
+static int run(const struct config *c, enum config_action action, struct err *err)
+{
+	struct janitor janitor = { -1 };
+	int r = action == CONFIG_RUN && c->has_jail ? janitor_start(&janitor, c, err) : 0;
+
+	if (!r)
+		r = build_and_run(c, action, &janitor, err);
+	janitor_finish(&janitor);
+	return r;
 }
 
 /* A standard descriptor that is closed would become the number of the next file opened, a disk

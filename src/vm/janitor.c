@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vm/janitor.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "util/err.h"
+#include "vm/config.h"
+
+enum { PATHS_MAX = CONFIG_CONSOLES_MAX + 1, FINISH_MS = 1000, JANITOR_FD = 0 };
+
+struct janitor_paths {
+	const char *path[PATHS_MAX];
+	struct stat st[PATHS_MAX];      /* what was there when all of them were ours; st_ino 0: nothing */
+	unsigned n;
+};
+
+static void janitor_collect(struct janitor_paths *p, const struct config *cfg)
+{
+	static const char prefix[] = "socket:";
+
+	if (cfg->control)
+		p->path[p->n++] = cfg->control;
+	for (unsigned i = 0; i < cfg->n_consoles; i++) {
+		if (!strncmp(cfg->consoles[i].target, prefix, strlen(prefix)))
+			p->path[p->n++] = cfg->consoles[i].target + strlen(prefix);
+	}
+}
+
+/* --- the other process --- */
+
+static void janitor_look(struct janitor_paths *p)
+{
+	for (unsigned i = 0; i < p->n; i++) {
+		if (lstat(p->path[i], &p->st[i]) < 0 || !S_ISSOCK(p->st[i].st_mode))
+			p->st[i].st_ino = 0;
+	}
+}
+
+/* Another machine may have taken a place by now. */
+static void janitor_remove(const struct janitor_paths *p)
+{
+	for (unsigned i = 0; i < p->n; i++) {
+		struct stat now;
+
+		if (p->st[i].st_ino && !lstat(p->path[i], &now) && now.st_ino == p->st[i].st_ino && now.st_dev == p->st[i].st_dev)
+			unlink(p->path[i]);
+	}
+}
+
+__attribute__((noreturn)) static void janitor_main(int fd, struct janitor_paths *p)
+{
+	sigset_t all;
+	char byte;
+	ssize_t n;
+
+	sigfillset(&all);       /* the terminal's signals are for the machine */
+	sigprocmask(SIG_BLOCK, &all, NULL);
+	prctl(PR_SET_NAME, "viv-janitor", 0, 0, 0);
+	dup2(fd, JANITOR_FD);
+	(void)close_range(JANITOR_FD + 1, ~0u, 0);
+	do {
+		n = read(JANITOR_FD, &byte, 1);
+		if (n == 1)
+			janitor_look(p);
+	} while (n > 0 || (n < 0 && errno == EINTR));
+	janitor_remove(p);
+	_exit(0);
+}
+
+/* --- this one --- */
+
+int janitor_start(struct janitor *j, const struct config *cfg, struct err *err)
+{
+	struct janitor_paths p = { .n = 0 };
+	int sv[2];
+
+	j->fd = -1;
+	janitor_collect(&p, cfg);
+	if (!p.n)
+		return 0;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0)
+		return err_set(err, -errno, "cannot make a pair of sockets: %s", strerror(errno));
+	pid_t pid = fork();
+	if (!pid)
+		janitor_main(sv[1], &p);
+	int r = pid < 0 ? -errno : 0;
+	close(sv[1]);
+	j->fd = sv[0];
+	return r < 0 ? err_set(err, r, "cannot start the process that removes sockets: %s", strerror(-r)) : 0;
+}
+
+void janitor_note(struct janitor *j)
+{
+	if (j->fd >= 0)
+		(void)send(j->fd, "", 1, MSG_NOSIGNAL);
+}
+
+void janitor_finish(struct janitor *j)
+{
+	struct pollfd p = { .fd = j->fd, .events = POLLIN };
+
+	if (j->fd < 0)
+		return;
+	shutdown(j->fd, SHUT_WR);
+	(void)poll(&p, 1, FINISH_MS);   /* until it has gone */
+	close(j->fd);
+	j->fd = -1;
+}

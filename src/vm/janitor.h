@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* janitor.h - a process that removes our sockets from the file system when this one ends.
+ *
+ * In its jail a machine can remove nothing, and killed it never could. So a process of the same user is started
+ * before anything else, which holds nothing but the end of a socket pair and waits for it to close. All it ever
+ * takes from us is one byte. Main thread. */
+#ifndef VM_JANITOR_H
+#define VM_JANITOR_H
+
+struct config;
+struct err;
+
+struct janitor {
+	int fd;                 /* -1: none is needed */
+};
+
+/* Before there are threads. None is started when CFG makes no socket. */
+int janitor_start(struct janitor *j, const struct config *cfg, struct err *err);
+/* All sockets of the configuration are there, and ours. */
+void janitor_note(struct janitor *j);
+/* They are removed on return (unless the janitor has been killed). Not started is fine. */
+void janitor_finish(struct janitor *j);
+
+#endif
