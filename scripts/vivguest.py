@@ -141,11 +141,11 @@ def initrd(suite, run=None, name="initrd", programs=()):
     return out
 
 
-def debian(name="debian", packages=(), tree=None, mib=None):
-    """Folder with an installed Debian: root.img of MIB, vmlinuz, initrd.img. With more PACKAGES and
-    the files of the folder TREE it needs a NAME of its own, and has what it holds in root/, too."""
+def debian(name="debian", packages=(), mib=1500):
+    """Folder with an installed Debian: root.img of MIB, vmlinuz, initrd.img. With more PACKAGES it needs
+    a NAME of its own, and has what it holds in root/, too."""
     folder = os.path.join(GUESTS, name)
-    script("guest-image", folder, *([",".join(packages), tree or "", str(mib or 1500)] if packages else []))
+    script("guest-image", folder, *([",".join(packages), str(mib)] if packages else []))
     return folder
 
 

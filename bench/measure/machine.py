@@ -36,7 +36,7 @@ def bench_mips(report):
 def bench_loop(report):
     """The same loop as a guest, everywhere: million instructions per CPU second, start excluded."""
     loop, nothing = tiny("loop", LOOP), tiny("off", POWER_OFF)
-    engines = subjects("interp", "QEMU")
+    engines = subjects("bt", "interp", "QEMU")
     table = {f"loop: {e}, M instructions per CPU second": [] for e in engines}
     for _ in range(Options.rounds):
         for e in engines:

@@ -4,11 +4,10 @@ the same packages, from the folder that the guest's disk was made of."""
 import os
 import random
 import re
-import shutil
 
-from . import speed
+from . import speed, tools
 from .report import Skip
-from .subject import BUILD, ROOT, WORK, GuestError, Options, command, finish, guest, subjects, vivguest
+from .subject import BUILD, ROOT, GuestError, Options, finish, subjects, vivguest
 
 NAMES = ("gzip", "python", "gcc", "openssl", "sqlite")
 PACKAGES = ("gzip", "python3", "gcc", "libc6-dev", "make", "openssl", "sqlite3")
@@ -39,46 +38,13 @@ def mixed_sql():
             yield f"SELECT count(*) FROM account WHERE town LIKE 'town{t % 10}%' AND balance > 50000;"
 
 
-def tree():
-    """The files that the guest has beside Debian's, as a folder."""
-    source = os.path.join(BUILD, "bench", "src", "zlib")
-    vivguest.script("guest-source", "zlib", source)
-    top = os.path.join(WORK, "tree")
-    shutil.rmtree(top, ignore_errors=True)
-    share, programs, sbin = (os.path.join(top, "usr", "local", d) for d in ("share/bench", "bin", "sbin"))
-    for folder in (share, programs, sbin):
-        os.makedirs(folder)
+def prepare():
+    """(folder of the Debian with the programs, disk of our tools)"""
     here = os.path.join(ROOT, "bench", "guest")
-    shutil.copy(os.path.join(BUILD, "bench", "vivbench"), programs)
-    shutil.copy(os.path.join(here, "programs"), os.path.join(programs, "bench-programs"))
-    shutil.copy(os.path.join(here, "init"), os.path.join(sbin, "bench-init"))
-    shutil.copy(os.path.join(here, "pure.py"), share)
-    shutil.copytree(source, os.path.join(share, "zlib"))
-    with open(os.path.join(share, "mix.sql"), "w") as f:
-        f.write("\n".join(mixed_sql()) + "\n")
-    return top
-
-
-def image():
-    """Folder of the guest with the programs: root.img, vmlinuz, initrd.img, root/."""
-    return vivguest.debian("programs", PACKAGES, tree(), 2000)
-
-
-def native(folder, names):
-    """Run the programs in the unpacked root, with a tmpfs of their own and this machine's devices."""
-    inside = 'mount -t tmpfs tmpfs "$1/tmp" && mount --rbind /dev "$1/dev" && mount --rbind /proc "$1/proc" && ' \
-        'root=$1 && shift && exec chroot "$root" /usr/local/bin/bench-programs "$@"'
-    unshare = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
-    env = {"PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-    return speed.run_native([*unshare, "sh", "-c", inside, "sh", os.path.join(folder, "root"), *names], TIMEOUT_S, env=env)
-
-
-def start(subject, folder, names, cpus=1):
-    """A guest that runs the programs and powers off."""
-    kernel, initrd = (os.path.join(folder, f) for f in ("vmlinuz", "initrd.img"))
-    cmdline = "console=ttyS0 quiet cryptomgr.notests root=/dev/vda ro init=/usr/local/sbin/bench-init -- bench-programs "
-    return guest(command(subject, kernel, initrd, cmdline + " ".join(names),
-                         [os.path.join(folder, "root.img,readonly")], cpus, 1024))
+    files = {"bin/vivbench": os.path.join(BUILD, "bench", "vivbench"), "bin/programs": os.path.join(here, "programs"),
+             "pure.py": os.path.join(here, "pure.py"), "zlib": tools.source("zlib"),
+             "mix.sql": "\n".join(mixed_sql()) + "\n"}
+    return vivguest.debian("programs", PACKAGES, 2000), tools.disk("programs", files)
 
 
 def judged(subject, got):
@@ -98,22 +64,28 @@ def judged(subject, got):
     return out
 
 
-def run(subject, folder, names, cpus=1):
-    """Run the programs once: {name: (seconds, checksum)}."""
+def console(subject, where, names, cpus=1):
+    """Run the programs once, WHERE being what prepare() has made: what they print, and shares of
+    processor time as speed.run_guest() returns them."""
+    argv = ["programs", *names]
     if subject == "native":
-        return judged(subject, speed.results(native(folder, names)))
-    with start(subject, folder, names, cpus) as g:
+        return speed.run_native(tools.native(*where, argv), TIMEOUT_S), None
+    with tools.start(subject, *where, argv, cpus) as g:
         shares = speed.run_guest(subject, g, names, TIMEOUT_S)
         finish(subject, g)
-        return judged(subject, speed.results(g.text(), shares))
+        return g.text(), shares
 
 
 def bench_programs(report):
     names = [n for n in NAMES if not Options.only or n in Options.only]
     if not names:
         raise Skip("none of the names after --only is one of " + ", ".join(NAMES))
-    folder = image()
-    speed.measure(report, "programs", names, (), subjects("bt", "QEMU", "native"), lambda s: run(s, folder, names))
+    where = prepare()
+
+    def run(subject):
+        return judged(subject, speed.results(*console(subject, where, names)))
+
+    speed.measure(report, "programs", names, (), subjects("bt", "QEMU", "native"), run)
 
 
 MEASUREMENTS = {"programs": bench_programs}

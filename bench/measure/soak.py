@@ -2,10 +2,10 @@
 """soak - items of bench/soak (bench/guest/soak) in a guest, beside a native run of the same files."""
 import os
 import re
-import shutil
 import subprocess
 
-from .subject import BUILD, ROOT, WORK, GuestError, command, guest, vivguest
+from . import tools
+from .subject import BUILD, ROOT, GuestError, vivguest
 
 STRESS = ("cpu", "vm", "order", "syscall")
 PROJECTS = {"zlib": "zlib", "gzip": "gzip", "xz": "xz-utils"}
@@ -15,27 +15,16 @@ LOGS = os.path.join(BUILD, "bench", "soak")
 MEMORY_MIB = 2048
 
 
-def tree():
-    """The files that the guest has beside Debian's, as a folder."""
-    top = os.path.join(WORK, "soak-tree")
-    shutil.rmtree(top, ignore_errors=True)
-    share, programs, sbin = (os.path.join(top, "usr", "local", d) for d in ("share/soak", "bin", "sbin"))
-    for folder in (share, programs, sbin):
-        os.makedirs(folder)
-    here = os.path.join(ROOT, "bench", "guest")
-    shutil.copy(os.path.join(here, "init"), os.path.join(sbin, "bench-init"))
-    shutil.copy(os.path.join(here, "soak", "soak"), programs)
-    for script in ("jit.js", "jit.lua"):
-        shutil.copy(os.path.join(here, "soak", script), share)
-    for name, package in PROJECTS.items():
-        source = os.path.join(BUILD, "bench", "src", package)
-        vivguest.script("guest-source", package, source)
-        shutil.copytree(source, os.path.join(share, name), symlinks=True)
-    return top
+def debian():
+    return vivguest.debian("soak", PACKAGES, 3000)
 
 
-def image():
-    return vivguest.debian("soak", PACKAGES, tree(), 3000)
+def prepare():
+    """(folder of the Debian with the packages, disk of our tools)"""
+    here = os.path.join(ROOT, "bench", "guest", "soak")
+    files = {"bin/soak": os.path.join(here, "run"), **{f: os.path.join(here, f) for f in ("jit.js", "jit.lua")},
+             **{name: tools.source(package) for name, package in PROJECTS.items()}}
+    return debian(), tools.disk("soak", files)
 
 
 def log_path(item, where):
@@ -43,19 +32,11 @@ def log_path(item, where):
     return os.path.join(LOGS, f"{item}-{where}.log")
 
 
-def native(folder, item, seconds, limit):
-    """What the item puts out in the unpacked root. Made once: the files are the same until the image is."""
-    path = log_path(item, "native")
-    if os.path.exists(path) and os.path.getmtime(path) > os.path.getmtime(os.path.join(folder, "stamp")):
-        with open(path, errors="replace") as f:
-            return f.read()
-    inside = 'mount -t tmpfs tmpfs "$1/tmp" && mount --rbind /dev "$1/dev" && mount --rbind /proc "$1/proc" && ' \
-        'exec chroot "$1" /usr/local/bin/soak "$2" "$3"'
-    unshare = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
-    done = subprocess.run([*unshare, "sh", "-c", inside, "sh", os.path.join(folder, "root"), item, str(seconds)],
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          env={"PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, timeout=limit, check=False)
-    with open(path, "w") as f:
+def native(where, item, seconds, limit):
+    """What the item puts out here."""
+    done = subprocess.run(tools.native(*where, ["soak", item, seconds]), stdin=subprocess.DEVNULL, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=limit, check=False)
+    with open(log_path(item, "native"), "w") as f:
         f.write(done.stdout)
     return done.stdout
 
@@ -72,13 +53,10 @@ def differences(here, there):
 
 def run(engine, item, cpus, seconds, limit):
     """Soak one item in one guest: lines about what is wrong."""
-    folder = image()
-    kernel, initrd = (os.path.join(folder, f) for f in ("vmlinuz", "initrd.img"))
-    cmdline = "console=ttyS0 cryptomgr.notests root=/dev/vda ro init=/usr/local/sbin/bench-init -- " \
-        f"soak {item} {seconds}"
-    argv = command(engine, kernel, initrd, cmdline, [os.path.join(folder, "root.img,readonly")], cpus, MEMORY_MIB)
+    where = prepare()
     trouble = []
-    with open(log_path(item, f"{engine}-{cpus}"), "w") as log, guest(argv, log) as g:
+    with open(log_path(item, f"{engine}-{cpus}"), "w") as log, \
+            tools.start(engine, *where, ["soak", item, seconds], cpus, MEMORY_MIB, log) as g:
         try:
             g.expect(f"SOAK {item} begin", 180)
             g.expect(f"SOAK {item} end", limit)
@@ -92,5 +70,5 @@ def run(engine, item, cpus, seconds, limit):
     trouble += picked("FAIL", text)
     trouble += re.findall(r"^\[ *[\d.]+\] .*(?:lockup|stall|BUG:|Oops|hung|panic|general protection).*?$", text, re.M | re.I)
     if item not in STRESS:
-        trouble += differences(picked("RESULT", text), picked("RESULT", native(folder, item, seconds, limit)))
+        trouble += differences(picked("RESULT", text), picked("RESULT", native(where, item, seconds, limit)))
     return trouble

@@ -38,14 +38,16 @@ class Row:
         return a / b if a and b else None
 
 
-def results(text, cpu_time=None):
-    """{name: (seconds, checksum)} of what was printed. CPU_TIME {name: share}: of the wall time so much
-    was the processor's, by the host's account; None: the program's own account counts."""
+def results(text, shares=None, cpu_time=None):
+    """{name: (seconds, checksum)} of what was printed. With CPU_TIME, else as the command line says, the
+    seconds are processor time: by the host's account, SHARES {name: part of the wall time}, or by the
+    program's own where there are no SHARES."""
+    cpu_time = Options.cpu_time if cpu_time is None else cpu_time
     out = {}
-    for name, ns, checksum, cpu_ns in re.findall(r"BENCH (\S+) (\d+) ([0-9a-f]+)(?: (\d+))?", text):
+    for name, ns, checksum, own_ns in re.findall(r"BENCH (\S+) (\d+) ([0-9a-f]+)(?: (\d+))?", text):
         seconds = int(ns) / 1e9
-        if Options.cpu_time and cpu_ns:
-            seconds *= cpu_time[name] if cpu_time else int(cpu_ns) / int(ns)
+        if cpu_time and own_ns:
+            seconds *= shares[name] if shares else int(own_ns) / int(ns)
         out[name] = seconds, checksum
     return out
 
@@ -116,13 +118,16 @@ def table(title, rows, subjects):
     print("", end="", flush=True)
 
 
-def summary(report):
-    """Over everything that kernels and programs have measured in this run: what is promised."""
-    beside = [r.ratio("QEMU", "bt") for r in report.speed if r.ratio("QEMU", "bt")]
+def summary(report, complete):
+    """Over everything that kernels and programs have measured in this run: what is promised, which is
+    judged when all of them were measured, COMPLETE being how many these are."""
+    rows = report.speed
+    part = "" if len(rows) == complete else f", of {len(rows)}"
+    beside = [r.ratio("QEMU", "bt") for r in rows if r.ratio("QEMU", "bt")]
     if beside:
-        report.line("speed: geomean of QEMU's time to bt's", [geomean(beside)], 2)
-        report.line("speed: the least of QEMU's time to bt's", [min(beside)], 2)
+        report.line(f"speed: geomean of QEMU's time to bt's{part}", [geomean(beside)], 2)
+        report.line(f"speed: the least of QEMU's time to bt's{part}", [min(beside)], 2)
     for system, what in ((False, "user mode"), (True, "system calls, faults, processes")):
-        native = [r.ratio("bt", "native") for r in report.speed if r.system == system and r.ratio("bt", "native")]
+        native = [r.ratio("bt", "native") for r in rows if r.system == system and r.ratio("bt", "native")]
         if native:
-            report.line(f"speed: {what}, geomean of bt's time to native", [geomean(native)], 2)
+            report.line(f"speed: {what}, geomean of bt's time to native{part}", [geomean(native)], 2)

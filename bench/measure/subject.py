@@ -4,12 +4,15 @@
 A subject's name is an engine's (kvm, bt, interp), "QEMU" or "native". Given several viv-vmm, the
 engines of the second are bt2, interp2 and so on.
 """
+import atexit
 import functools
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "scripts"))
@@ -17,7 +20,19 @@ import vivguest  # noqa: E402
 from vivguest import Guest, GuestError  # noqa: E402
 
 BUILD = os.path.join(ROOT, "build")
-WORK = os.path.join(BUILD, "bench", "work")
+
+
+def work_folder():
+    """A folder of this run's own, removed at its end: several may run side by side. An end by SIGTERM
+    is an orderly one, too, and takes the guests along."""
+    os.makedirs(os.path.join(BUILD, "bench"), exist_ok=True)
+    folder = tempfile.mkdtemp(prefix="work.", dir=os.path.join(BUILD, "bench"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    return folder
+
+
+WORK = work_folder()
 
 
 class Options:

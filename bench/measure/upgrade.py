@@ -49,7 +49,7 @@ def boot_files(disk, target):
 
 
 def run(engine, item, cpus, seconds, limit):
-    folder = soak.image()
+    folder = soak.debian()
     disk = vivguest.copy_sparse(os.path.join(folder, "root.img"), os.path.join(WORK, "upgrade.img"))
     kernels = tuple(os.path.join(folder, f) for f in ("vmlinuz", "initrd.img"))
     path = soak.log_path(item, f"{engine}-{cpus}")
