@@ -36,7 +36,7 @@ static const struct lapic_reg {
 	uint8_t first, count, flags;
 	uint32_t writable;
 } lapic_regs[] = {
-	{ REG_ID,          1, R,                  0 },
+	{ REG_ID,          1, R | W | X2_RO,      0xff000000 },
 	{ REG_VERSION,     1, R,                  0 },
 	{ REG_TPR,         1, R | W,              0xff },
 	{ REG_APR,         1, R | XAPIC_ONLY,     0 },
@@ -305,6 +305,10 @@ static void lapic_reg_write_locked(struct lapic *a, unsigned reg, uint32_t val)
 	if (reg >= REG_LVT && reg < REG_LVT_END)
 		lapic_lvt_write_locked(a, reg - REG_LVT, val);
 	switch (reg) {
+	case REG_ID:
+		s->id = val >> 24;
+		atomic_store(&a->l->has_own_ids, true);
+		break;
 	case REG_TPR:
 		s->tpr = val;
 		break;
@@ -544,6 +548,7 @@ static int lapic_base_set(struct lapic *a, uint64_t val)
 	if (was_on && !mode)
 		lapic_init_state_locked(a);
 	if (!was_x2 && lapic_is_x2(a)) {
+		a->s.id = a->cpu;
 		a->s.ldr = lapic_x2_ldr(a->s.id);
 		a->s.icr &= 0xffffffff;
 	}
@@ -668,6 +673,7 @@ void lapics_cr8_write(struct lapics *l, unsigned cpu, unsigned val)
 
 void lapics_reset(struct lapics *l)
 {
+	atomic_store(&l->has_own_ids, false);
 	for (unsigned i = 0; i < l->n_cpus; i++) {
 		struct lapic *a = &l->cpu[i];
 
@@ -753,7 +759,9 @@ void lapics_state_set(struct lapics *l, unsigned cpu, const struct lapic_state *
 
 	lapic_lock(a);
 	a->s = *in;
-	a->s.id = cpu;
+	a->s.id = lapic_is_x2(a) ? cpu : in->id & 0xff;
+	if (a->s.id != cpu)
+		atomic_store(&l->has_own_ids, true);
 	if (!is_placed)
 		a->s.apic_base = LAPIC_BASE_ADDR | (in->apic_base & 0xfff);
 	lapic_timer_arm_locked(a);

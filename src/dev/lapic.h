@@ -11,8 +11,7 @@
  * held. Lock order: bus_lock, then an APIC's mutex.
  *
  * Left out on purpose: pages at more than one other address at a time (the second such write
- * of APIC base gives #GP), SMI, focus processor checking, CMCI, EOI-broadcast suppression,
- * writable xAPIC IDs. */
+ * of APIC base gives #GP), SMI, focus processor checking, CMCI, EOI-broadcast suppression. */
 #ifndef DEV_LAPIC_H
 #define DEV_LAPIC_H
 
@@ -37,7 +36,7 @@ enum lapic_lvt { LAPIC_LVT_TIMER, LAPIC_LVT_THERMAL, LAPIC_LVT_PERF, LAPIC_LVT_L
 /* What the guest can see of one APIC. */
 struct lapic_state {
 	uint64_t apic_base;             /* MSR 0x1b */
-	uint32_t id;                    /* APIC ID = number of the processor */
+	uint32_t id;                    /* APIC ID: number of the processor, or what it wrote */
 	uint32_t tpr, ldr, dfr, svr;
 	uint32_t esr, esr_pending;      /* as last latched by a write; collected since */
 	uint64_t icr;

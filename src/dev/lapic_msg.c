@@ -41,10 +41,8 @@ static bool lapic_match(struct lapic *a, const struct lapic_msg *m)
 
 	if (m->is_broadcast)
 		return true;
-	if (!m->is_logical)
-		return a->cpu == m->dest;
 	lapic_lock(a);
-	hit = lapic_is_on(a) && lapic_match_logical_locked(a, m->dest);
+	hit = m->is_logical ? lapic_is_on(a) && lapic_match_logical_locked(a, m->dest) : a->s.id == m->dest;
 	lapic_unlock(a);
 	return hit;
 }
@@ -108,7 +106,8 @@ static void lapics_deliver_lowest(struct lapics *l, const struct lapic_msg *m)
 /* SKIP: this one is left out; NULL: nobody is. */
 static void lapics_deliver(struct lapics *l, const struct lapic_msg *m, const struct lapic *skip)
 {
-	if (!m->is_broadcast && !m->is_logical) {
+	/* Usually an APIC has its number; a guest may give several the same one. */
+	if (!m->is_broadcast && !m->is_logical && !atomic_load_explicit(&l->has_own_ids, memory_order_relaxed)) {
 		if (m->dest < l->n_cpus)
 			lapic_deliver(&l->cpu[m->dest], m);
 		return;

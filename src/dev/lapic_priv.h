@@ -57,6 +57,7 @@ struct lapics {
 	struct bus_region moved;        /* at moved_at: of processors that have moved theirs */
 	_Atomic uint64_t moved_at;      /* 0: not mapped; written under bus_lock */
 	_Atomic bool lint0;             /* level of the PIC's output */
+	_Atomic bool has_own_ids;       /* a guest has written an ID: they have to be compared */
 	_Atomic unsigned next_lowest;   /* where the search for the lowest priority begins */
 	struct lapic cpu[];
 };

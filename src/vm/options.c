@@ -91,8 +91,8 @@ const struct option options[] = {
 	  "what the processors announce; --list-cpus prints models and features",
 	  .more = "host: all that the engine and this host can. base, x86-64-v1, -v2, -v3, -v4 are the same "
 		  "everywhere, so that a saved machine finds its features on another host. What the engine "
-		  "or the host lacks is refused, not left out. A feature that is off is not announced; its "
-		  "instructions may still execute.",
+		  "or the host lacks is refused, not left out. With an engine in software, vendor=intel or vendor=amd "
+		  "tells what the processors call themselves.",
 	  .example = "--cpu x86-64-v3,aes=on,avx2=off" },
 	{ "--memory", "memory", OPT_SIZE, CFG(memory), "SIZE", "256M", "guest RAM",
 	  .more = "A multiple of 4 KiB, at least 4M; suffixes K, M, G and T count in powers of 1024.",

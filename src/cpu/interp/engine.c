@@ -69,7 +69,7 @@ static struct icpu *icpu_new(struct cpu_vm *vm, unsigned index)
 	c->mem = vm->cfg.mem;
 	c->code_epoch = 1;
 	c->rsvd_phys = engine_rsvd_phys(vm->cfg.cpuid);
-	c->missing = X86_F_BORROWED & ~x86_host_features();
+	c->missing = (X86_F_BORROWED & ~x86_host_features()) | (vm->cfg.cpuid ? x86_cpuid_lacks(vm->cfg.cpuid) : 0);
 	c->block_page[0] = c->block_page[1] = UINT64_MAX;
 	pthread_mutex_init(&c->park_lock, NULL);
 	pthread_cond_init(&c->park, NULL);

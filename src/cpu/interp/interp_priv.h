@@ -149,7 +149,7 @@ struct icpu {
 	uint64_t large_seen[ICPU_LARGE_BITS / 64];      /* hashed: large pages that entries come from */
 	/* Pages of RAM by number modulo the size: inl[] may have an entry to write to one of them. */
 	uint64_t writable_seen[ICPU_WRITABLE_BITS / 64];
-	uint64_t missing;               /* enum x86_feature by bit: the host cannot execute them */
+	uint64_t missing;               /* enum x86_feature by bit: the host cannot execute, or CPUID does not announce them */
 	uint64_t rsvd_phys;             /* bits 51..MAXPHYADDR: reserved in paging structures */
 	sigjmp_buf landing;             /* the one non-local exit: back to run.c */
 	struct cpu_stats stats;

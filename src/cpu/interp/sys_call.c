@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sys_call.c - SYSCALL, SYSENTER and their returns, FS/GS base, hypercalls (SDM vol. 2; vol. 3
- * 5.8.7). As on Intel: SYSCALL and SYSRET exist in 64-bit mode only. */
+ * 5.8.7; AMD APM vol. 3, SYSCALL). As on Intel, SYSCALL and SYSRET exist in 64-bit mode only, unless the
+ * processor calls itself AMD's: then in compatibility mode as well. AMD's legacy form is left out. */
 #include "cpu/interp/sys_priv.h"
 
 /* What these instructions put into CS and SS without reading a descriptor: flat, accessed. */
@@ -16,7 +17,9 @@ static void call_set_flat(struct icpu *c, enum x86_sreg seg, uint16_t sel, uint3
 
 static void call_need_syscall(struct icpu *c)
 {
-	if (c->mode != X86_MODE_64 || !(c->s.efer & X86_EFER_SCE))
+	bool is_known = c->mode == X86_MODE_64 || (c->is_long && x86_cpuid_is_amd(c->vm->cfg.cpuid));
+
+	if (!is_known || !(c->s.efer & X86_EFER_SCE))
 		icpu_raise(c, X86_EXC_UD);
 }
 
@@ -32,7 +35,7 @@ void sys_op_syscall(struct icpu *c, const struct iop *op)
 	call_set_flat(c, X86_CS, sel, FLAT_CS64, 0);
 	call_set_flat(c, X86_SS, sel + 8, FLAT_SS, 0);
 	icpu_set_flags(c, 0, c->s.fmask | X86_RF);
-	c->next_rip = c->s.lstar;
+	c->next_rip = c->mode == X86_MODE_64 ? c->s.lstar : c->s.cstar;
 	c->is_traced = c->s.rflags & X86_TF;
 	icpu_mode_changed(c);
 }

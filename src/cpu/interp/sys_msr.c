@@ -217,6 +217,7 @@ static const struct msr msrs[] = {
 	CHECKED(0xc0000102, kernel_gs_base, msr_check_canonical),
 	{ 0xc0000103, 0xc0000103, S(tsc_aux), .writable = 0xffffffff, NEED(80000001_EDX, 27) },
 	/* What Linux reads, and partly sets, on a processor that calls itself AMD's. */
+	{ 0xc0010000, 0xc0010007, NO_FIELD, 0, ALL, FREE },             /* performance counters that never count */
 	CONST(0xc0010010, 0, ALL),                      /* SYSCFG */
 	CONST(0xc0010015, 0, ALL),                      /* HWCR */
 	CONST(0xc001001f, 0, ALL),                      /* NB_CFG */

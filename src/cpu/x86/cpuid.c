@@ -134,6 +134,8 @@ static const struct { uint8_t feature, word, bit; bool needs_ymm; } feature_bits
 	{ X86_F_SHA, X86_W_7_EBX, 29, false }, { X86_F_VAES, X86_W_7_ECX, 9, true },
 	{ X86_F_VPCLMUL, X86_W_7_ECX, 10, true }, { X86_F_XSAVEOPT, X86_W_D1_EAX, 0, false },
 	{ X86_F_XSAVEC, X86_W_D1_EAX, 1, false }, { X86_F_LZCNT, X86_W_80000001_ECX, 5, false },
+	{ X86_F_INVPCID, X86_W_7_EBX, 10, false }, { X86_F_SMAP, X86_W_7_EBX, 20, false },
+	{ X86_F_RDPID, X86_W_7_ECX, 22, false }, { X86_F_RDTSCP, X86_W_80000001_EDX, 27, false },
 };
 enum { N_FEATURE_BITS = sizeof(feature_bits) / sizeof(feature_bits[0]) };
 _Static_assert(X86_N_FEATURES <= 64, "sets of features are uint64_t");
@@ -210,6 +212,20 @@ uint64_t x86_host_features(void)
 	return found;
 }
 
+uint64_t x86_cpuid_lacks(const struct x86_cpuid *t)
+{
+	uint64_t lacks = 0;
+
+	for (unsigned i = 0; i < N_FEATURE_BITS; i++) {
+		unsigned feature = feature_bits[i].feature;
+
+		/* On the host it counts that the system has turned XSAVE on, in a guest that it may. */
+		if (!x86_cpuid_has(t, feature_bits[i].word, feature == X86_F_XSAVE ? 26 : feature_bits[i].bit))
+			lacks |= 1ull << feature;
+	}
+	return lacks;
+}
+
 static void add(struct builder *b, struct x86_cpuid_leaf l)
 {
 	if (b->t->n < X86_CPUID_MAX)
@@ -221,6 +237,8 @@ static void add_sub(struct builder *b, struct x86_cpuid_leaf l)
 	l.has_subleaf = true;
 	add(b, l);
 }
+
+enum { VENDOR_AUTH = 0x68747541, VENDOR_HYGO = 0x6f677948 };     /* EBX of leaf 0 */
 
 static bool is_hardware(const struct x86_features *engine)
 {
@@ -282,7 +300,9 @@ static void build_identity(struct builder *b)
 
 	if (b->is_host)
 		host_cpuid(0, 0, vendor);
-	b->is_amd = vendor[1] == 0x68747541 || vendor[1] == 0x6f677948;  /* Auth..., Hygo... */
+	else if (b->p->model && b->p->model->is_amd)
+		memcpy(vendor, "\0\0\0\0AuthcAMDenti", sizeof(vendor));
+	b->is_amd = vendor[1] == VENDOR_AUTH || vendor[1] == VENDOR_HYGO;
 	if (b->is_like_host) {
 		host_cpuid(1, 0, r);
 		sig = r[0];

@@ -84,6 +84,15 @@ void x86_cpuid_get(const struct x86_cpuid *t, uint32_t leaf, uint32_t subleaf, u
 /* True when the feature bit BIT of WORD is announced. */
 bool x86_cpuid_has(const struct x86_cpuid *t, enum x86_cpuid_word w, unsigned bit);
 
+/* Features of instructions (bits by enum x86_feature) that are not announced, of those that CPUID tells. */
+uint64_t x86_cpuid_lacks(const struct x86_cpuid *t);
+
+/* The processor calls itself AMD's. */
+static inline bool x86_cpuid_is_amd(const struct x86_cpuid *t)
+{
+	return t->max_ext == 0x8000001e;
+}
+
 /* --- saved machines (cpuid_saved.c) --- */
 struct x86_cpuid_saved_leaf {
 	uint32_t leaf, subleaf;

@@ -40,6 +40,7 @@ static const struct field model_fields[] = {
 	FIELD_SUB(struct x86_model, features, 1, &features_desc),
 	FIELD_SUB(struct x86_model, required, 1, &features_desc),
 	FIELD(struct x86_model, is_host, 1),
+	FIELD(struct x86_model, is_amd, 1),
 };
 
 static int model_check_state(void *state, struct err *err)
@@ -49,6 +50,7 @@ static int model_check_state(void *state, struct err *err)
 	if (!memchr(m->name, 0, sizeof(m->name)))
 		return err_set(err, -EPROTO, "the saved CPU model's name has no end");
 	m->is_host = m->is_host != 0;
+	m->is_amd = m->is_amd != 0;
 	return 0;
 }
 
@@ -120,12 +122,29 @@ static void model_features(struct x86_features *f, const struct model_row *row)
 struct model_spec {
 	const struct model_row *row;
 	struct x86_features on, off;
+	const char *vendor;             /* NULL: the engine's choice */
 };
+
+static int model_parse_vendor(struct model_spec *s, const char *value, struct err *err)
+{
+	static const char *const names[] = { "intel", "amd" };
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		if (!strcmp(value, names[i])) {
+			s->vendor = names[i];
+			return 0;
+		}
+	}
+	return err_set(err, -EINVAL, "vendor: '%s' is none of: intel amd", value);
+}
 
 static int model_parse_change(struct model_spec *s, const char *key, const char *value, bool has_value, struct err *err)
 {
 	const struct x86_feature_row *r = x86_feature_find(key);
 	bool is_on = true;
+
+	if (!strcmp(key, "vendor"))
+		return model_parse_vendor(s, has_value ? value : "", err);
 	int ret = has_value ? str_parse_bool(&is_on, value, err) : 0;
 
 	if (!r)
@@ -235,6 +254,9 @@ int x86_model_make(struct x86_model *out, const char *spec, const struct x86_fea
 		return r;
 	snprintf(m.name, sizeof(m.name), "%s", s.row->name);
 	m.is_host = s.row == models;
+	if (s.vendor && engine == &x86_features_allowed)
+		return err_set(err, -ENOTSUP, "engine '%s' shows the vendor of this host's processor; leave 'vendor' out", engine_name);
+	m.is_amd = s.vendor && !strcmp(s.vendor, "amd");
 	x86_features_usable(&usable, engine);
 	if (!m.is_host)
 		model_features(&m.required, s.row);
@@ -285,6 +307,7 @@ void x86_model_list(FILE *to)
 		fprintf(to, "%-12s %s%s%s%s%s\n", m->name, m->summary, m->base || *m->adds ? ": " : "", m->base ? m->base : "",
 			m->base ? " " : "", m->adds);
 	}
+	fprintf(to, "\nvendor=intel, vendor=amd: what the processors of an engine in software call themselves\n");
 	fprintf(to, "\nfeatures (NAME=on, NAME=off):\n");
 	for (const struct x86_feature_row *r = x86_feature_rows; r->name; r++) {
 		if (r->is_fixed)

@@ -20,12 +20,13 @@ struct x86_model {
 	struct x86_features features;   /* what is announced; HTT follows from the number of processors */
 	struct x86_features required;   /* of them, what was asked for by name: never left out silently */
 	uint8_t is_host;                /* named "host": the brand string is a neutral one, or the processor's */
-	uint8_t reserved[7];
+	uint8_t is_amd;                 /* engines in software: calls itself AMD's, SYSCALL in compatibility mode */
+	uint8_t reserved[6];
 };
 extern const struct state_desc x86_model_desc;
 
-/* SPEC is a model's name and changes, "x86-64-v3,aes=off,smep=on" ("smep" alone: on). Judges names and
- * syntax, not whether an engine can do it. -EINVAL with a sentence. */
+/* SPEC is a model's name and changes, "x86-64-v3,aes=off,smep=on" ("smep" alone: on), and "vendor=intel" or
+ * "vendor=amd". Judges names and syntax, not whether an engine can do it. -EINVAL with a sentence. */
 int x86_model_check(const char *spec, struct err *err);
 
 /* Make the model SPEC for ENGINE (its ops' features) called ENGINE_NAME. -EINVAL as above; -ENOTSUP when the

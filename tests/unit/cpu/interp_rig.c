@@ -102,6 +102,8 @@ void rig_init_on(struct rig *r, const struct rig_engine *engine, unsigned n_vcpu
 	if (gmem_new(&r->mem, RIG_RAM, &err) < 0)
 		FAIL("%s", err.msg);
 	rig_tables(r);
+	x86_cpuid_build(&r->cpuid, &(struct x86_cpuid_params){
+		.n_vcpus = n_vcpus, .engine = &x86_features_interp, .tsc_hz = 1000000000, .phys_bits = 46 });
 	struct cpu_config cfg = { .n_vcpus = n_vcpus, .mem = r->mem, .cpuid = &r->cpuid, .host = &r->host,
 				  .source = &r->source.s };
 

@@ -182,3 +182,58 @@ TEST(cpuid_announces_the_model_and_names_it)
 	CHECK_STR(brand, "Vivarium x86-64-v2 processor");
 	CHECK_MEM(&t.required, &m.required, sizeof(m.required));
 }
+
+TEST(what_is_not_announced_is_listed_for_the_engine_to_refuse)
+{
+	struct x86_features engine = engine_without(NULL);
+	struct x86_cpuid t;
+	struct x86_model m;
+
+	CHECK_EQ(x86_model_make(&m, "host,rdtscp=off,invpcid=off,xsave=off", &engine, "test", NULL), 0);
+	x86_cpuid_build(&t, &(struct x86_cpuid_params){
+		.n_vcpus = 1, .engine = &engine, .model = &m, .tsc_hz = 2000000000, .phys_bits = 40 });
+	uint64_t lacks = x86_cpuid_lacks(&t);
+
+	CHECK(lacks & X86_F_BIT(RDTSCP) && lacks & X86_F_BIT(INVPCID) && lacks & X86_F_BIT(XSAVE));
+	CHECK(lacks & X86_F_BIT(AVX2));                 /* it went with XSAVE */
+	CHECK(!(lacks & (X86_F_BIT(RDPID) | X86_F_BIT(SSE3) | X86_F_BIT(CX16))));
+}
+
+TEST(an_amd_processor_has_amds_leaves_and_ids_that_agree)
+{
+	struct x86_features engine = engine_without(NULL);
+	struct err err = ERR_INIT;
+	struct x86_cpuid t;
+	struct x86_model m;
+	uint32_t r[4];
+
+	CHECK_EQ(x86_model_make(&m, "base,vendor=amd", &engine, "test", NULL), 0);
+	x86_cpuid_build(&t, &(struct x86_cpuid_params){
+		.n_vcpus = 6, .engine = &engine, .model = &m, .tsc_hz = 2000000000, .phys_bits = 40 });
+	CHECK(x86_cpuid_is_amd(&t));
+	x86_cpuid_get(&t, 0, 0, 0, 0, 0, r);
+	CHECK_MEM((char *)&r[1], "Auth", 4);
+	CHECK_MEM((char *)&r[3], "enti", 4);
+	CHECK_MEM((char *)&r[2], "cAMD", 4);
+	x86_cpuid_get(&t, 0x80000001, 0, 0, 0, 0, r);
+	CHECK_EQ(r[3] & 0x0183f3ff, m.features.word[X86_W_1_EDX] & 0x0183f3ff);
+	for (uint32_t id = 0; id < 6; id++) {
+		x86_cpuid_get(&t, 0x8000001e, 0, id, 0, 0, r);
+		CHECK_EQ(r[0], id);
+		CHECK_EQ(r[1] & 0xff, id);
+		x86_cpuid_get(&t, 0xb, 1, id, 0, 0, r);
+		CHECK_EQ(r[3], id);
+	}
+	x86_cpuid_get(&t, 0x80000008, 0, 0, 0, 0, r);
+	CHECK_EQ(r[2], 3u << 12 | 5);                   /* three bits of APIC id, six processors */
+	for (uint32_t i = 0; i < 4; i++) {
+		x86_cpuid_get(&t, 0x8000001d, i, 0, 0, 0, r);
+		CHECK(r[0] & 0x1f);
+		CHECK_EQ(r[0] >> 14 & 0xfff, i == 3 ? 7 : 0);
+	}
+	x86_cpuid_get(&t, 0x8000001d, 4, 0, 0, 0, r);
+	CHECK_EQ(r[0] & 0x1f, 0);
+	must_refuse("base,vendor=via", &engine, -EINVAL, "vendor: 'via' is none of: intel amd");
+	CHECK_EQ(x86_model_make(&m, "host,vendor=amd", &x86_features_allowed, "kvm", &err), -ENOTSUP);
+	CHECK_HAS(err.msg, "engine 'kvm' shows the vendor");
+}

@@ -456,3 +456,17 @@ TEST(processors_that_interrupt_each_other_do_not_deadlock_or_lose_the_last)
 		CHECK_EQ(lapics_intr_ack(l, i), 0x41);
 	}
 }
+
+TEST(processors_that_give_themselves_one_id_both_get_its_interrupts)
+{
+	setup(3);
+	wr(0, ID, 5u << 24);
+	wr(2, ID, 5u << 24);
+	CHECK_EQ(rd(2, ID), 5u << 24);
+	msi(0xfee00000 | 5 << 12, 0x40);
+	CHECK_EQ(lapics_intr_ack(l, 0), 0x40);
+	CHECK_EQ(lapics_intr_ack(l, 1), -1);
+	CHECK_EQ(lapics_intr_ack(l, 2), 0x40);
+	lapics_reset(l);
+	CHECK_EQ(rd(2, ID), 2u << 24);
+}
