@@ -273,9 +273,30 @@ static int boot_refuse(struct boot_image image, struct err *err)
 	return err_set(err, -EINVAL, "is no kernel: neither a Linux bzImage, nor an ELF file, nor multiboot");
 }
 
+static int boot_dispatch(const struct boot_job *j, struct err *err);
+
+/* A kernel in a gzip file, as Xen's is: it ends with its size, like the payload of a bzImage. One level. */
+static int boot_packed(const struct boot_job *j, struct err *err)
+{
+	AUTO(free) uint8_t *data = NULL;
+	struct boot_job inner = *j;
+	int r = unpack_payload(&data, &inner.image.len, j->image.data, j->image.len, KERNEL_FILE_MAX, err);
+
+	if (r < 0)
+		return r;
+	inner.image.data = data;
+	if (unpack_format(data, inner.image.len) && !boot_is_elf(inner.image))
+		return boot_refuse(inner.image, err);
+	return boot_dispatch(&inner, err);
+}
+
 static int boot_dispatch(const struct boot_job *j, struct err *err)
 {
 	struct boot_elf e = { 0 };
+	const char *packed = unpack_format(j->image.data, j->image.len);
+
+	if (packed && !strcmp(packed, "gzip"))
+		return boot_packed(j, err);
 
 	if (boot_is_bzimage(j->image))
 		return boot_linux_bzimage(j, err);

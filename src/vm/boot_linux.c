@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Linux: Documentation/arch/x86/boot.rst. The bzImage's setup code and decompressor are not
  * run: its payload is unpacked here and the vmlinux inside entered at startup_64 with the
- * state that the 64-bit boot protocol asks for. */
+ * state that the 64-bit boot protocol asks for. What follows the protocol without being Linux
+ * (memtest86+) has no payload: its protected-mode part is entered as it is. */
 #include "vm/boot_priv.h"
 
 #include <errno.h>
@@ -58,6 +59,7 @@ struct setup {
 	uint64_t pref_address, init_size;
 	uint32_t initrd_max, cmdline_size;
 	size_t header_end;
+	uint64_t image_at;              /* in the file: what comes after the setup code */
 };
 
 bool boot_is_bzimage(struct boot_image image)
@@ -84,13 +86,15 @@ static int linux_setup(struct setup *s, struct boot_image image, struct err *err
 	s->header_end = HDR_MAGIC + (size_t)d[HDR_JUMP + 1];
 	if (s->header_end < HDR_END_MIN || s->header_end > HDR_END_MAX)
 		return err_set(err, -EINVAL, "has a damaged setup header: it ends at 0x%zx", s->header_end);
-	if (whole > image.len)
+	s->payload_len = get_le32(d + HDR_PAYLOAD_LENGTH);
+	/* The unit is 16 bytes; memtest86+ does not fill the last one. */
+	if (whole > image.len + (s->payload_len ? 0 : 15))
 		return err_set(err, -EINVAL, "is cut short: it has %zu of %" PRIu64 " bytes", image.len, whole);
 	s->payload = (uint64_t)(sects + 1) * 512 + get_le32(d + HDR_PAYLOAD_OFFSET);
-	s->payload_len = get_le32(d + HDR_PAYLOAD_LENGTH);
-	if (!s->payload_len)
-		return err_set(err, -EINVAL, "has no payload: its setup header says so");
-	if (!range_fits(s->payload, s->payload_len, image.len))
+	s->image_at = (uint64_t)(sects + 1) * 512;
+	if (s->image_at >= image.len)
+		return err_set(err, -EINVAL, "has nothing after its setup code");
+	if (s->payload_len && !range_fits(s->payload, s->payload_len, image.len))
 		return err_set(err, -EINVAL, "has a damaged setup header: its payload of %" PRIu64 " bytes ends beyond the file", s->payload_len);
 	s->pref_address = get_le64(d + HDR_PREF_ADDRESS);
 	s->init_size = get_le32(d + HDR_INIT_SIZE);
@@ -137,6 +141,23 @@ static int linux_finish(const struct boot_job *j, uint8_t zp[ZERO_PAGE_LEN], con
 	return r < 0 ? r : boot_enter_long(j, entry, BOOT_ZERO_PAGE, err);
 }
 
+/* A bzImage without a payload: entered 0x200 bytes behind its beginning, in 64-bit mode. */
+static int linux_plain(const struct boot_job *j, const struct setup *s, uint64_t end, struct err *err)
+{
+	enum { ENTRY_64 = 0x200 };
+	uint8_t zp[ZERO_PAGE_LEN] = { 0 };
+	uint64_t len = j->image.len - s->image_at;
+
+	if (!boot_is_kernel_place(s->pref_address, len, false) || len > s->init_size)
+		return err_set(err, -EINVAL, "has a damaged setup header: %" PRIu64 " bytes do not belong at 0x%" PRIx64, len,
+			       s->pref_address);
+	int r = boot_put(j, s->pref_address, j->image.data + s->image_at, len, err);
+	if (r < 0)
+		return r;
+	memcpy(zp + HDR_START, j->image.data + HDR_START, s->header_end - HDR_START);
+	return linux_finish(j, zp, s, end, s->pref_address + ENTRY_64, err);
+}
+
 int boot_linux_bzimage(const struct boot_job *j, struct err *err)
 {
 	uint8_t zp[ZERO_PAGE_LEN] = { 0 };
@@ -154,6 +175,8 @@ int boot_linux_bzimage(const struct boot_job *j, struct err *err)
 		return err_set(err, -ENOSPC, "needs memory from 0x%" PRIx64 " to 0x%" PRIx64 ", but the guest has only %"
 			       PRIu64 " MiB; give it more with --memory", s.pref_address, s.pref_address + s.init_size,
 			       j->mem->size >> 20);
+	if (!s.payload_len)
+		return linux_plain(j, &s, end, err);
 	r = unpack_payload(&vmlinux, &inner.len, j->image.data + s.payload, s.payload_len, j->mem->size, err);
 	if (r < 0)
 		return r;

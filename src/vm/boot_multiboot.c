@@ -110,6 +110,19 @@ static void mb_fill_map(uint8_t *p, const struct boot_range *map, unsigned n)
 	}
 }
 
+/* Two words of the BIOS data area, which such kernels (Xen) trust more than the loader: the segment of the
+ * extended data area, and the KiB of memory below it. */
+static int mb_put_bios_data(const struct boot_job *j, struct err *err)
+{
+	enum { EBDA_SEGMENT = 0x40e, BASE_MEMORY = 0x413 };
+	uint8_t ebda[2], base[2];
+
+	put_le16(ebda, BOOT_LOW_RAM_END >> 4);
+	put_le16(base, BOOT_LOW_RAM_END >> 10);
+	int r = boot_put(j, EBDA_SEGMENT, ebda, sizeof(ebda), err);
+	return r < 0 ? r : boot_put(j, BASE_MEMORY, base, sizeof(base), err);
+}
+
 int boot_multiboot(const struct boot_job *j, struct err *err)
 {
 	uint8_t info[MB_PAGE_LEN] = { 0 };
@@ -120,6 +133,8 @@ int boot_multiboot(const struct boot_job *j, struct err *err)
 	uint64_t end = 0;
 	int r = mb_load(j, &entry, &end, err);
 
+	if (!r)
+		r = mb_put_bios_data(j, err);
 	if (!r)
 		r = boot_put_cmdline(j, 4095, err);
 	if (!r)

@@ -256,7 +256,7 @@ TEST(opcodes_mean_what_the_mode_says)
 		{ M64, "06", NULL }, { M64, "27", NULL }, { M64, "60", NULL }, { M64, "9a", NULL },
 		{ M64, "d4 0a", NULL }, { M64, "ce", NULL }, { M64, "82 c0 01", NULL },
 		{ M32, "82 c0 01", "add al, 0x1" },
-		{ M32, "0f 05", NULL }, { M64, "0f 05", "syscall" },
+		{ M32, "0f 05", "syscall" }, { M64, "0f 05", "syscall" },
 		{ M32, "0f 01 f8", NULL }, { M64, "0f 01 f8", "swapgs" },
 		{ M32, "f3 0f ae c0", NULL }, { M64, "f3 48 0f ae d8", "wrgsbase rax" },
 		{ M32, "60", "pusha" }, { M16, "61", "popa" },

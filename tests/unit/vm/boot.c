@@ -184,7 +184,6 @@ TEST(damaged_fields_of_a_bzimage_are_refused)
 		{ 0x238, 4, 4, "command line of at most 4" },
 		{ 0x248, 4, 0xffffffff, "damaged setup header" },
 		{ 0x248, 4, 3, "no compression format" },
-		{ 0x24c, 4, 0, "no payload" },
 		{ 0x24c, 4, 0xffffffff, "damaged setup header" },
 		{ 0x24c, 4, 3, "compression" },
 		{ 0x24c, 4, 40, NULL },
@@ -357,7 +356,7 @@ TEST(what_is_no_kernel_is_called_by_its_name)
 	refused(file, sizeof(file), "RISC-V");
 	memset(file, 0, sizeof(file));
 	memcpy(file, "\x1f\x8b", 2);
-	refused(file, sizeof(file), "packed with gzip; unpack it first");
+	refused(file, sizeof(file), "its gzip payload is damaged or cut short");
 	for (size_t i = 0; i < sizeof(file); i++)
 		file[i] = (uint8_t)(i * 2654435761u >> 13);
 	refused(file, sizeof(file), "is no kernel");
@@ -497,4 +496,31 @@ TEST(damaged_multiboot_headers_are_refused)
 	make_multiboot(f, 0x10000);
 	put_le32(f + 24, 0xffffffff);
 	refused(f, sizeof(f), "needs memory");
+}
+
+TEST(a_bzimage_without_payload_is_entered_as_it_is)
+{
+	enum { CODE_LEN = 0x300 - 8 };          /* the last unit of 16 bytes is not whole */
+	size_t len;
+	struct err e;
+
+	make_elf();
+	uint8_t *img = make_bzimage(elf, sizeof(elf), &len);
+	size_t start = (size_t)(img[0x1f1] + 1) * 512;
+
+	CHECK(len >= start + CODE_LEN);
+	memset(img + start, 0x5a, CODE_LEN);
+	put_le32(img + 0x1f4, (CODE_LEN + 15) / 16);
+	put_le32(img + 0x24c, 0);
+	CHECK_EQ(load(img, start + CODE_LEN, &e), 0);
+	uint64_t at = get_le64(img + 0x258);
+	uint8_t got[CODE_LEN];
+
+	CHECK_EQ(gmem_read(mem, at, got, sizeof(got)), 0);
+	CHECK_MEM(got, img + start, sizeof(got));
+	CHECK_EQ(state.rip, at + 0x200);
+	CHECK_EQ(state.gpr[X86_RSI], 0x7000);
+	CHECK(load(img, start, &e) < 0);
+	CHECK_HAS(e.msg, "nothing after its setup start");
+	free(img);
 }
