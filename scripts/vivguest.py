@@ -141,6 +141,14 @@ def initrd(suite, run=None, name="initrd", programs=()):
     return out
 
 
+def package(name):
+    """Folder with the unpacked files of Debian's package NAME."""
+    folder = os.path.join(GUESTS, "packages", name)
+    os.makedirs(os.path.dirname(folder), exist_ok=True)
+    script("guest-package", name, folder)
+    return folder
+
+
 def debian(name="debian", packages=(), mib=1500):
     """Folder with an installed Debian: root.img of MIB, vmlinuz, initrd.img. With more PACKAGES it needs
     a NAME of its own, and has what it holds in root/, too."""

@@ -20,6 +20,8 @@ enum {
 	BOARD_TESTDEV_LATCH_PORT = 0xe0, BOARD_TESTDEV_LINES_PORT = 0x2000,
 	BOARD_COM1_PORT = 0x3f8, BOARD_COM2_PORT = 0x2f8, BOARD_UART_LEN = 8,
 	BOARD_PM_PORT = 0x600, BOARD_PM_LEN = 16,       /* event block, control, timer: see acpi.h */
+	BOARD_FIRMWARE_DEBUG_PORT = 0x402, BOARD_FIRMWARE_DEBUG_LEN = 1,
+	BOARD_FWCFG_PORT = 0x510, BOARD_FWCFG_DMA_PORT = 0x514,
 	BOARD_PCI_CFG_PORT = 0xcf8, BOARD_PCI_CFG_LEN = 8,
 	BOARD_RESET_PORT = 0xcf9,                       /* inside the PCI block; bytes only */
 };

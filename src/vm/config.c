@@ -106,7 +106,13 @@ static int config_check_basics(const struct config *c, struct err *err)
 
 static int config_check_boot(const struct config *c, struct err *err)
 {
-	if (!c->kernel || !*c->kernel)
+	if (c->firmware && !*c->firmware)
+		return err_set(err, -EINVAL, "firmware: the path is empty");
+	if (c->firmware && (c->kernel || c->initrd))
+		return err_set(err, -EINVAL, "firmware: it finds what to start by itself; leave --kernel and --initrd out");
+	if (c->firmware_log && !c->firmware)
+		return err_set(err, -EINVAL, "firmware_log: there is no firmware to write one; name it with --firmware");
+	if (!c->firmware && (!c->kernel || !*c->kernel))
 		return err_set(err, -EINVAL, "kernel: none given; name a bzImage, an ELF vmlinux or a multiboot kernel with --kernel");
 	if (c->initrd && !*c->initrd)
 		return err_set(err, -EINVAL, "initrd: the path is empty; leave it out when there is none");

@@ -61,6 +61,8 @@ struct config {
 	uint64_t memory;        /* bytes */
 	uint64_t cpus;
 	char *kernel, *initrd, *cmdline;
+	char *firmware;         /* instead of a kernel: a ROM image */
+	char *firmware_log;     /* what it writes to its debug port; NULL: dropped */
 	struct config_disk disks[CONFIG_DISKS_MAX];
 	struct config_net nets[CONFIG_NETS_MAX];
 	struct config_console consoles[CONFIG_CONSOLES_MAX];

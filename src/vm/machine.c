@@ -345,6 +345,8 @@ static void machine_drop_virtio(struct machine *m)
 
 static int machine_open_kernel(struct machine *m, struct err *err)
 {
+	if (m->cfg->firmware)
+		return firmware_open(&m->firmware, m->cfg->firmware, m->cfg->firmware_log, err);
 	struct boot_files f = { .kernel = m->cfg->kernel, .initrd = m->cfg->initrd, .cmdline = m->cfg->cmdline };
 
 	struct err why = ERR_INIT;
@@ -361,17 +363,48 @@ static int machine_open_kernel(struct machine *m, struct err *err)
 static void machine_drop_kernel(struct machine *m)
 {
 	boot_free(m->boot);
+	firmware_free(m->firmware);
 	m->boot = NULL;
+	m->firmware = NULL;
+}
+
+static struct acpi_tables_params machine_acpi_params(const struct machine *m)
+{
+	/* The keyboard controller is there for its reset line only. Announced, Linux waits 0.8 s for a
+	 * keyboard that does not answer. */
+	return (struct acpi_tables_params){
+		.n_cpus = (unsigned)m->cfg->cpus, .pci = m->pci_layout, .has_pci = true,
+		.has_com1 = true, .has_com2 = m->n_uarts > 1, .has_rtc = true,
+	};
+}
+
+/* What firmware reads by ports, and its ROM. Test kernels read the first part, too. */
+static int machine_make_firmware(struct machine *m, struct err *err)
+{
+	struct acpi_tables_params acpi = machine_acpi_params(m);
+	int r = 0;
+
+	fwcfg_init(&m->fwcfg, m->mem);
+	fwcfg_add_number(&m->fwcfg, FWCFG_RAM_SIZE, m->mem->low_size, 8);
+	fwcfg_add_number(&m->fwcfg, FWCFG_NB_CPUS, m->cfg->cpus, 2);
+	fwcfg_add_number(&m->fwcfg, FWCFG_MAX_CPUS, m->cfg->cpus, 2);
+	if (m->firmware || m->cfg->has_test_device)
+		r = machine_map(m, BUS_PORT, &m->fwcfg.ports, BOARD_FWCFG_PORT, FWCFG_PORTS, err);
+	if (!r && (m->firmware || m->cfg->has_test_device))
+		r = machine_map(m, BUS_PORT, &m->fwcfg.dma, BOARD_FWCFG_DMA_PORT, FWCFG_DMA_PORTS, err);
+	if (r || !m->firmware)
+		return r;
+	r = machine_map(m, BUS_PORT, firmware_debug_port(m->firmware), BOARD_FIRMWARE_DEBUG_PORT,
+			BOARD_FIRMWARE_DEBUG_LEN, err);
+	if (!r)
+		r = machine_map(m, BUS_MMIO, firmware_rom(m->firmware), firmware_rom_base(m->firmware),
+				GMEM_HIGH_BASE - firmware_rom_base(m->firmware), err);
+	return r ? r : firmware_describe(m->firmware, &m->fwcfg, m->mem, &acpi, err);
 }
 
 static int machine_put_acpi(struct machine *m, struct err *err)
 {
-	/* The keyboard controller is there for its reset line only. Announced, Linux waits 0.8 s for a
-	 * keyboard that does not answer. */
-	struct acpi_tables_params p = {
-		.n_cpus = (unsigned)m->cfg->cpus, .pci = m->pci_layout, .has_pci = true,
-		.has_com1 = true, .has_com2 = m->n_uarts > 1, .has_rtc = true,
-	};
+	struct acpi_tables_params p = machine_acpi_params(m);
 	AUTO(free) uint8_t *buf = calloc(1, MAP_ACPI_SIZE);
 
 	if (!buf)
@@ -385,9 +418,9 @@ static int machine_put_acpi(struct machine *m, struct err *err)
 
 int machine_load(struct machine *m, struct err *err)
 {
-	if (!m->boot)
+	if (!m->boot && !m->firmware)
 		return err_set(err, -ENOENT, "the kernel '%s' could not be opened when the machine was restored", m->cfg->kernel);
-	int r = machine_put_acpi(m, err);
+	int r = m->firmware ? firmware_load(m->firmware, m->mem, err) : machine_put_acpi(m, err);
 
 	for (unsigned i = 0; !r && i < m->cfg->cpus; i++) {
 		struct vcpu *v = m->ops->vcpu(m->vm, i);
@@ -400,7 +433,7 @@ int machine_load(struct machine *m, struct err *err)
 		if (r < 0)
 			return r;
 		x86_state_reset(&s, i == 0);
-		if (i == 0)
+		if (i == 0 && m->boot)
 			r = boot_load(m->boot, m->mem, MAP_ACPI_BASE, &s, err);
 		if (!r)
 			r = m->ops->set_state(v, &s, err);
@@ -455,6 +488,7 @@ static const struct {
 	{ machine_make_platform, machine_drop_platform },
 	{ machine_map_ports, NULL },
 	{ machine_make_pci, machine_drop_pci },
+	{ machine_make_firmware, NULL },
 	{ machine_make_virtio, machine_drop_virtio },
 	{ machine_open_consoles, machine_close_consoles },
 	{ machine_make_cpus, machine_drop_cpus },

@@ -14,6 +14,7 @@
 #include "dev/acpi.h"
 #include "dev/board.h"
 #include "dev/debugport.h"
+#include "dev/fwcfg.h"
 #include "dev/i8042.h"
 #include "dev/ioapic.h"
 #include "dev/isa_irq.h"
@@ -30,6 +31,7 @@
 #include "vm/boot.h"
 #include "vm/config.h"
 #include "vm/console.h"
+#include "vm/firmware.h"
 #include "vm/machine.h"
 #include "vm/vcpu.h"
 
@@ -73,7 +75,8 @@ struct machine {
 	bool is_frozen;                 /* memory is being written out: even a reset has to wait */
 
 	struct gmem *mem;
-	struct boot *boot;
+	struct boot *boot;              /* NULL: firmware starts */
+	struct firmware *firmware;      /* NULL: a kernel does */
 	const struct cpu_ops *ops;
 	struct x86_model model;         /* what the processors announce */
 	struct x86_cpuid cpuid;
@@ -99,6 +102,7 @@ struct machine {
 	struct acpi acpi;
 	struct debugport debugport;
 	struct testdev testdev;
+	struct fwcfg fwcfg;             /* mapped with firmware or the test device only */
 
 	struct virtio_env env;
 	struct virtio_dev *virtio[MACHINE_VIRTIO_MAX];

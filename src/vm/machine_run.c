@@ -421,6 +421,7 @@ static void machine_reset_devices_locked(struct machine *m)
 	pit_reset(&m->pit);
 	i8042_reset(&m->i8042);
 	debugport_reset(&m->debugport);
+	fwcfg_reset(&m->fwcfg);
 	ioapic_reset(&m->ioapic);
 	pic_reset(&m->pic);
 }

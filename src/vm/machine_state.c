@@ -75,6 +75,12 @@ static const struct {
 	{ "i8042", &i8042_state_desc, offsetof(struct machine, i8042.s), NULL },
 };
 
+/* The firmware configuration device is there for firmware and test kernels only. */
+static bool has_fwcfg(const struct machine *m)
+{
+	return m->firmware || m->cfg->has_test_device;
+}
+
 static const char *const com_tags[CONFIG_UARTS_MAX] = { "com1", "com2" };
 
 static void save_platform(struct machine *m, struct state_sections *s)
@@ -84,6 +90,8 @@ static void save_platform(struct machine *m, struct state_sections *s)
 		state_sections_add_fields(s, devices[i].tag, devices[i].desc, (const char *)m + devices[i].offset);
 	for (unsigned i = 0; i < m->n_uarts; i++)
 		state_sections_add_fields(s, com_tags[i], &uart_state_desc, &m->uart[i].s);
+	if (has_fwcfg(m))
+		state_sections_add_fields(s, "fwcfg", &fwcfg_state_desc, &m->fwcfg.s);
 	struct pci_root_state root;
 	pci_root_get_state(m->pci, &root);
 	state_sections_add_fields(s, "pci", &pci_root_state_desc, &root);
@@ -113,6 +121,8 @@ static int load_platform_locked(struct machine *m, struct state_file *f, struct 
 		r = state_file_load(f, devices[i].tag, devices[i].desc, (char *)m + devices[i].offset, err);
 	for (unsigned i = 0; !r && i < m->n_uarts; i++)
 		r = state_file_load(f, com_tags[i], &uart_state_desc, &m->uart[i].s, err);
+	if (!r && has_fwcfg(m))
+		r = state_file_load(f, "fwcfg", &fwcfg_state_desc, &m->fwcfg.s, err);
 	for (size_t i = 0; !r && i < ARRAY_LEN(devices); i++) {
 		if (devices[i].restored)
 			devices[i].restored(m);

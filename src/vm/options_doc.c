@@ -44,7 +44,7 @@ void config_print_help(FILE *to)
 {
 	char buf[64];
 
-	fprintf(to, "usage: viv-vmm --kernel FILE [options]\n\nRun one virtual machine.\n\n");
+	fprintf(to, "usage: viv-vmm --kernel FILE [options]\n       viv-vmm --firmware FILE [options]\n\nRun one virtual machine.\n\n");
 	for (const struct option *o = options; o->arg; o++) {
 		options_print_row(to, "  ", o->arg, " ", options_value_text(o, buf, sizeof(buf)), o->help,
 				  options_default_text(o));
@@ -71,6 +71,11 @@ static const char man_head[] =
 	".RI [ options ]\n"
 	".YS\n"
 	".SY viv\\-vmm\n"
+	".B \\-\\-firmware\n"
+	".I FILE\n"
+	".RI [ options ]\n"
+	".YS\n"
+	".SY viv\\-vmm\n"
 	".B \\-\\-config\n"
 	".I FILE\n"
 	".RI [ options ]\n"
@@ -85,7 +90,7 @@ static const char man_head[] =
 	".B viv\\-vmm\n"
 	"runs one x86-64 machine with virtio disks, networks and consoles, as an ordinary user. "
 	"Guest code is executed by KVM where the host has hardware virtualization, and by an interpreter "
-	"where it has not. The kernel is loaded directly; there is no firmware.\n"
+	"where it has not. The kernel is loaded directly, without firmware, unless a firmware is to start the machine.\n"
 	".PP\n"
 	"The process ends when the guest powers off, when the user quits, or on SIGTERM, SIGINT or SIGHUP. "
 	"Reports and errors go to standard error.\n"

@@ -8,6 +8,7 @@
 #include "cpu/x86/model.h"
 #include "cpu/x86/state.h"
 #include "dev/acpi.h"
+#include "dev/fwcfg.h"
 #include "dev/i8042.h"
 #include "dev/ioapic.h"
 #include "dev/kvmclock.h"
@@ -44,6 +45,7 @@ static const struct {
 	{ &rtc_state_desc, "Real-time clock and CMOS memory" },
 	{ &uart_state_desc, "16550A" },
 	{ &i8042_state_desc, "Keyboard controller" },
+	{ &fwcfg_state_desc, "Firmware configuration, where it is" },
 	{ &acpi_state_desc, "ACPI fixed hardware" },
 	{ &pci_root_state_desc, "The root bus" },
 	{ &pci_state_desc, "One PCI function: configuration space, MSI-X" },

@@ -84,6 +84,8 @@ TEST(every_refusal_names_its_object)
 		{ "--cpu", "host,aess=on", "cpu: unknown CPU feature 'aess'; did you mean 'aes'?" },
 		{ "--cpu", "host,aes=perhaps", "cpu: aes: 'perhaps' is neither" },
 		{ "--kernel", "", "kernel: none given" },
+		{ "--firmware", "bios.bin", "firmware: it finds what to start by itself" },
+		{ "--firmware-log", "x", "firmware_log: there is no firmware" },
 		{ "--initrd", "", "initrd: the path is empty" },
 		{ "--name", "a b", "name: 'a b' has a character" },
 		{ "--name", "", "name: must have" },
