@@ -294,6 +294,11 @@ static void bt_execute_to_halt(struct icpu *c)
 	}
 }
 
+int bt_step_until(struct vcpu *v, icpu_execute_fn execute, struct icpu_event *fault)
+{
+	return bt_step_with((struct icpu *)v, execute, BT_FRAG_MAX, fault);
+}
+
 int bt_run_to_fault(struct vcpu *v, struct icpu_event *fault)
 {
 	return bt_step_with((struct icpu *)v, bt_execute_to_halt, BT_FRAG_MAX, fault);
