@@ -83,7 +83,7 @@ static bool guest_init(struct rand_guest *g)
 	guest_map(g, 2, RAND_STACK, GPA_STACK, RAND_STACK_LEN, PTE_W | PTE_NX);
 	gen_pattern(g->pattern);
 	guest_make_state(g);
-	return gmem_write(g->mem, GPA_DATA, g->pattern, DIFF_DATA_LEN) == 0;
+	return gmem_write(g->mem, GPA_DATA, g->pattern, DIFF_DATA_LEN) == 0 && g->ops->set_state(g->v, &g->clean, NULL) == 0;
 }
 
 struct rand_guest *rand_guest_new(enum rand_engine engine)
@@ -121,10 +121,12 @@ static bool guest_load(struct rand_guest *g, const struct rand_prog *p)
 	s.seg[X86_GS].base = p->in.gs_base;
 	memcpy(s.xsave, p->in.fx, DIFF_FX_LEN);
 	memcpy(s.xsave + X86_XS_AVX, p->in.ymmh, DIFF_YMMH_LEN);
+	/* Privilege and paging are what they were: set_state(), which flushes, is for the first time. */
+	g->c->s = s;
 	g->random = p->seed;
 	return gmem_write(g->mem, GPA_CODE, p->code, RAND_CODE_LEN) == 0 &&
 	       gmem_write(g->mem, GPA_DATA, g->pattern, DIFF_RW_LEN) == 0 &&
-	       gmem_fill(g->mem, GPA_STACK, 0x5a, RAND_STACK_LEN) == 0 && g->ops->set_state(g->v, &s, NULL) == 0;
+	       gmem_fill(g->mem, GPA_STACK, 0x5a, RAND_STACK_LEN) == 0;
 }
 
 static void bt_until_stopped(struct icpu *c)

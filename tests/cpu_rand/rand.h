@@ -21,7 +21,7 @@
 
 enum {
 	RAND_CODE_LEN = 0x4000, RAND_STACK_LEN = 0x2000, RAND_PIECES = 72, RAND_PIECE_MAX = 64, RAND_EVENTS = 48,
-	RAND_BATCH = 64,
+	RAND_BATCH = 512,
 	RAND_KIND_KEPT = 14,            /* kinds from here on cannot be left out: ends */
 };
 
