@@ -102,6 +102,8 @@ struct blk_req {
  * in any order. */
 void blk_submit(struct blk *b, struct blk_req *r);
 unsigned blk_in_flight(const struct blk *b);
+/* Wait for an event of this disk and serve it: `while (blk_in_flight(b)) blk_wait(b);` where no loop runs. */
+void blk_wait(struct blk *b);
 
 /* --- the same, waiting -------------------------------------------------------------------------- */
 

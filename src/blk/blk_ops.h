@@ -57,7 +57,7 @@ struct blk_creating {                   /* for co_create */
 	const struct blk_create *args;
 	const struct blk_opts *opts;    /* of the create table; never NULL */
 	uint64_t size;                  /* resolved; multiple of BLK_SECTOR */
-	struct blk *file;               /* empty, open for writing */
+	struct blk *file;               /* empty, open for writing; the core closes it */
 };
 
 enum blk_driver_flag {
@@ -186,6 +186,9 @@ int blk_co_open_extra(struct blk *b, const char *name, const char *format, struc
 /* In co_create: make (or empty) and open another file beside c->args->path; the caller closes it with
  * blk_co_close(). */
 int blk_co_create_file(struct blk_creating *c, const char *name, struct blk **out, struct err *err);
+/* In co_create: the image that C has written, opened for writing without its backing image; e.g. to
+ * preallocate. */
+int blk_co_open_new(struct blk_creating *c, struct blk **out, struct err *err);
 void blk_co_close(struct blk *b);               /* NULL is fine */
 
 /* --- ranges --------------------------------------------------------------------------------------- */

@@ -32,6 +32,8 @@ int blk_co_open_protocol(struct blk **out, struct blk_ctx *c, const struct blk_o
 /* Over a file that is made if need be and emptied. IS_NEW: it must not be there. */
 int blk_co_make_protocol(struct blk **out, struct blk_ctx *c, const char *path, bool is_new, struct err *err);
 
+/* One image over FILE, without what is behind it. Takes FILE, on success or not. */
+int blk_co_open_image(struct blk **out, struct blk *file, const struct blk_options *o, struct err *err);
 /* blk_open() into a context, from a coroutine; o->fd stays the caller's. */
 int blk_open_in(struct blk **out, struct blk_ctx *c, const struct blk_options *o, struct err *err);
 

@@ -153,6 +153,18 @@ static void file_next(struct file_job *fj)
 	blk_submit_job(fj->b, j);
 }
 
+/* A write that failed may have made the file longer, too. */
+static void file_grown(struct blk *b, const struct blk_req *r, int result)
+{
+	struct file *f = b->priv;
+	struct stat st;
+
+	if (!result)
+		b->size = r->at_off + r->len;
+	else if (!fstat(f->fd, &st) && (uint64_t)st.st_size > b->size)
+		b->size = (uint64_t)st.st_size;
+}
+
 static void file_end(struct file_job *fj, int result)
 {
 	struct blk *b = fj->b;
@@ -166,8 +178,8 @@ static void file_end(struct file_job *fj, int result)
 	} else {
 		free(fj);
 	}
-	if (!result && r->op == BLK_WRITE && r->at_off + r->len > b->size)
-		b->size = r->at_off + r->len;
+	if (r->op == BLK_WRITE && r->at_off + r->len > b->size)
+		file_grown(b, r, result);
 	blk_finish(b, r, result);
 }
 

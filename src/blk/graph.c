@@ -147,8 +147,7 @@ static int image_co_open_format(struct blk *b, const struct blk_options *o, stru
 	return r < 0 ? r : 0;
 }
 
-/* One image without what is behind it. Takes FILE, on success or not. */
-static int image_co_open(struct blk **out, struct blk *file, const struct blk_options *o, struct err *err)
+int blk_co_open_image(struct blk **out, struct blk *file, const struct blk_options *o, struct err *err)
 {
 	const struct blk_driver *drv = NULL;
 	struct blk *b = NULL;
@@ -204,7 +203,7 @@ static int child_co_open(struct blk *b, const struct blk_options *like, const ch
 		*out = file;
 		return 0;
 	}
-	return image_co_open(out, file, &o, err);
+	return blk_co_open_image(out, file, &o, err);
 }
 
 int blk_co_open_file(struct blk *b, const char *name, const char *format, struct blk **out, struct err *err)
@@ -265,7 +264,7 @@ static int chain_co_open_next(struct blk *top, struct blk *b, const struct blk_o
 	if (r < 0)
 		blk_co_close(file);
 	else
-		r = image_co_open(&next, file, &like, err);
+		r = blk_co_open_image(&next, file, &like, err);
 	if (r < 0)
 		return err_wrap(err, r, "backing image of '%s'", b->name);
 	b->backing = next;
@@ -302,7 +301,7 @@ int blk_open_in(struct blk **out, struct blk_ctx *c, const struct blk_options *o
 
 	if (r < 0)
 		return r;
-	r = image_co_open(&b, file, o, err);
+	r = blk_co_open_image(&b, file, o, err);
 	if (!r)
 		r = chain_co_open(b, o, err);
 	if (r < 0)

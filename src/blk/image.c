@@ -71,13 +71,21 @@ static int create_run(void *arg)
 	if (r < 0)
 		return r;
 	r = run->drv->co_create(&run->c, run->err);
-	if (!r) {
+	if (!r && run->c.file) {
 		r = blk_co_flush(run->c.file);
 		if (r < 0)
 			err_set(run->err, r, "cannot write '%s': %s", a->path, strerror(-r));
 	}
 	blk_co_close(run->c.file);
 	return r;
+}
+
+int blk_co_open_new(struct blk_creating *c, struct blk **out, struct err *err)
+{
+	struct blk_options o = { .path = c->args->path, .fd = -1, .format = c->args->format };
+	struct blk *file = take_ptr(&c->file);
+
+	return blk_co_open_image(out, file, &o, err);
 }
 
 int blk_create(const struct blk_create *a, struct err *err)

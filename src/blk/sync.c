@@ -43,6 +43,11 @@ int blk_run(struct blk *b, int (*fn)(void *arg), void *arg)
 	return blk_ctx_run(b->ctx, fn, arg);
 }
 
+void blk_wait(struct blk *b)
+{
+	blk_ctx_wait(b->ctx);
+}
+
 /* --- bytes ---------------------------------------------------------------------------------- */
 
 struct sync_io {
