@@ -14,6 +14,7 @@
 	.endm
 
 	ENTER64
+	fninit                          /* the translator runs AVX itself only if nothing can raise an exception */
 	FAULTS_AT_NEXT
 	vpaddd %xmm0, %xmm1, %xmm2      /* no OSXSAVE: 6 0 */
 1:	mov %cr4, %rax
@@ -97,6 +98,12 @@ round:	mov $TASK_A, %edi
 	movl $0, resume
 	vpmaskmovd %ymm1, %ymm3, -16(%rsi)
 	vpmaskmovd -16(%rsi), %ymm3, %ymm4
+	vpxor %xmm5, %xmm5, %xmm5       /* a mask that selects nothing, at an address that is not there */
+	mov $40, %ecx
+1:	vpmaskmovd EDGE, %ymm5, %ymm6
+	vpmaskmovd %ymm1, %ymm5, EDGE
+	dec %ecx
+	jnz 1b
 	vmovd %xmm4, %eax
 	call puthex64                   /* 2 */
 	vextracti128 $1, %ymm4, %xmm4
