@@ -108,6 +108,8 @@ struct bt_site {
 	uint8_t base, index, scale;     /* X86_NO_REG: none */
 	bool is_abs : 1;                /* LO is counted from the fragment's page */
 	bool is_write : 1, wants_write : 1;     /* the instruction; the group */
+	bool is_aligned : 1;            /* the instruction wants alignment, and says so before the page is looked up */
+	bool is_misaligned : 1;         /* it stands for a group whose alignment is wrong */
 	uint16_t mine, span;            /* span 0: it does not */
 	int32_t lo;
 };

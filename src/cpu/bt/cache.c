@@ -15,7 +15,7 @@
 #include "util/err.h"
 
 enum {
-	ARENA_ROOM = BT_FRAG_MAX * (sizeof(struct bt_site) + 2 * sizeof(struct bt_link) + sizeof(struct bt_x87_note)) +
+	ARENA_ROOM = BT_FRAG_MAX * (2 * sizeof(struct bt_site) + 2 * sizeof(struct bt_link) + sizeof(struct bt_x87_note)) +
 		     BT_FRAG_MAX * X86_INSN_MAX + 4096,
 	ARENA_FIRST = 64,               /* offset 0 stands for nothing */
 	MAX_LOSSES = 16,

@@ -65,7 +65,8 @@ static bool group_is_ready(struct bt_cpu *b, const struct bt_site *s)
 		note_failure(b, s, false);
 		return false;
 	}
-	icpu_touch(c, la + s->mine, s->is_write ? ICPU_WRITE : ICPU_READ, s->wants_write);
+	if (!s->is_aligned)
+		icpu_touch(c, la + s->mine, s->is_write ? ICPU_WRITE : ICPU_READ, s->wants_write);
 	if (icpu_inline_has(c, la, s->wants_write ? ICPU_WRITE : ICPU_READ))
 		return true;
 	if (s->wants_write && !s->is_write && icpu_inline_has(c, la, ICPU_READ))
@@ -126,6 +127,8 @@ const uint8_t *bt_call_out(struct bt_cpu *b)
 		b->n_insns -= (uint64_t)(int64_t)s->behind;
 		return b->cache->rx + s->resume;
 	}
+	if (s->is_misaligned)
+		note_failure(b, s, false);
 	const struct iop *op = take_over(b, s);
 	uint64_t next = c->next_rip;
 

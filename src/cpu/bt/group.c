@@ -3,7 +3,8 @@
  *
  * Addresses are followed symbolically: a register holds what some register held at some point, which
  * has a number, plus a constant. Accesses whose addresses differ by a constant are one group, whichever
- * registers they name and whatever lies between, jumps out of the fragment included. */
+ * registers they name and whatever lies between, jumps out of the fragment included. What vector accesses
+ * of a group want of its alignment is one more check at its beginning: compilers align what they use. */
 #include "cpu/bt/translate.h"
 
 enum { GROUP_SPAN = 256, FAR = 1 << 28 };
@@ -17,6 +18,7 @@ struct value {
 struct group_key {
 	uint32_t base, index;
 	uint8_t scale;
+	uint8_t align, residue; /* ALIGN bits of what LO and HI are relative to must be RESIDUE */
 	int64_t lo, hi;
 };
 
@@ -52,6 +54,17 @@ static bool operand_access(const struct tr *t, const struct tr_insn *i, struct t
 	return true;
 }
 
+/* A masked move accesses only what the mask selects, perhaps nothing: looking its page up may fault. */
+static bool is_masked(const struct x86_insn *x)
+{
+	switch (x->op) {
+	case X86_OP_MASKMOVPS: case X86_OP_MASKMOVPD: case X86_OP_PMASKMOVD: case X86_OP_PMASKMOVQ:
+		return true;
+	default:
+		return false;
+	}
+}
+
 bool tr_access_of(const struct tr *t, const struct tr_insn *i, struct tr_access *a)
 {
 	const struct x86_insn *x = &i->x;
@@ -59,11 +72,13 @@ bool tr_access_of(const struct tr *t, const struct tr_insn *i, struct tr_access 
 
 	*a = (struct tr_access){ .base = RSP, .index = X86_NO_REG, .size = (uint8_t)t->word };
 	switch (i->fx.kind) {
-	case BT_COPY:
-		if (!i->fx.mem_size || tr_has_high_byte(x) || x->op == X86_OP_CMPXCHG16B ||
-		    (i->fx.mem_size >= 16 && (x->row->flags & X86_R_ALIGN16)))
+	case BT_COPY: case BT_X87:
+		if (!i->fx.mem_size || tr_has_high_byte(x) || x->op == X86_OP_CMPXCHG16B || is_masked(x) ||
+		    !operand_access(t, i, a, i->fx.mem_size, i->fx.mem_is_write))
 			return false;
-		return operand_access(t, i, a, i->fx.mem_size, i->fx.mem_is_write);
+		if (i->fx.mem_size >= 16 && x->row->flags & X86_R_ALIGN16)
+			a->align = (uint8_t)(i->fx.mem_size - 1);
+		return true;
 	case BT_JMP_IND:
 		return is_mem && operand_access(t, i, a, t->word, false);
 	case BT_CALL_IND:
@@ -203,6 +218,12 @@ static void value_step(struct grouping *g, const struct tr_insn *i)
 
 /* --- groups ------------------------------------------------------------------------------------ */
 
+/* Can what KEY wants of the alignment be had in a group of K? */
+static bool is_aligned_alike(const struct group_key *k, const struct group_key *key)
+{
+	return !((k->residue ^ key->residue) & k->align & key->align);
+}
+
 /* Does an access at KEY fit into group N? If so that may have grown. */
 static bool group_takes(struct grouping *g, unsigned n, const struct group_key *key, bool is_write)
 {
@@ -217,10 +238,12 @@ static bool group_takes(struct grouping *g, unsigned n, const struct group_key *
 		return !((k->lo ^ key->lo) & ~0xfffll);
 	int64_t lo = key->lo < k->lo ? key->lo : k->lo, hi = key->hi > k->hi ? key->hi : k->hi;
 
-	if (hi - lo > GROUP_SPAN)
+	if (hi - lo > GROUP_SPAN || !is_aligned_alike(k, key))
 		return false;
 	k->lo = lo;
 	k->hi = hi;
+	k->residue |= key->residue;
+	k->align |= key->align;
 	return true;
 }
 
@@ -243,12 +266,13 @@ static void group_add(struct grouping *g, unsigned n, const struct tr_access *a)
 
 	if (is_abs && t->word == 4)
 		at = (uint32_t)at;
-	struct group_key key = { base.id, index.id, index.id ? a->scale : 0, at, at + a->size };
+	struct group_key key = { .base = base.id, .index = index.id, .scale = index.id ? a->scale : 0, .align = a->align,
+				 .residue = (uint8_t)-at & a->align, .lo = at, .hi = at + a->size };
 	unsigned to = g->first_open;
 
 	bool is_far = at > FAR || at < -FAR || a->disp > FAR || a->disp < -FAR;
 
-	if (is_abs ? (key.lo ^ (key.hi - 1)) & ~0xfffll || !is_near(t, at) : is_far || !t->may_group)
+	if (is_abs ? (key.lo ^ (key.hi - 1)) & ~0xfffll || key.residue || !is_near(t, at) : is_far || !t->may_group)
 		return;
 	while (to < t->n_groups && !group_takes(g, to, &key, a->is_write))
 		to++;
@@ -279,17 +303,20 @@ void tr_make_groups(struct tr *t)
 	}
 	for (unsigned n = 0; n < t->n; n++) {
 		struct tr_insn *i = &t->insn[n];
-		const struct group_key *k = i->group ? &g.key[i->group - t->groups] : NULL;
+		struct tr_group *to = i->group ? &t->groups[i->group - t->groups] : NULL;
+		const struct group_key *k = to ? &g.key[to - t->groups] : NULL;
 
-		if (!k)
+		if (!to)
 			continue;
-		if (i->group->is_abs) {
-			t->groups[i->group - t->groups].page = (uint64_t)k->lo & ~0xfffull;
-		} else if (i->group->n == 1) {
+		if (to->is_abs) {
+			to->page = (uint64_t)k->lo & ~0xfffull;
+		} else if (to->n == 1) {
 			i->group = NULL;
 		} else {
 			i->off -= (int32_t)k->lo;
-			t->groups[i->group - t->groups].span = (uint16_t)(k->hi - k->lo);
+			to->span = (uint16_t)(k->hi - k->lo);
+			to->align = k->align;
+			to->residue = (uint8_t)(k->residue + k->lo) & k->align;
 		}
 	}
 }

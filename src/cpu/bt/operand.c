@@ -151,6 +151,25 @@ static void tr_translate_page(struct tr *t, struct tr_cold *c, unsigned s1, uint
 	emit_load(&t->e, s1, at + (uint32_t)offsetof(struct itlb_inline, host));
 }
 
+/* S1 is the host address of I's group; S2 is free. Giving up means this instruction, and then another
+ * fragment: what must be aligned may never be reached. */
+static void group_check_alignment(struct tr *t, const struct tr_insn *i, unsigned s1, unsigned s2)
+{
+	const struct tr_group *g = i->group;
+	struct tr_cold *c = tr_cold_new(t, i);
+
+	c->site->is_misaligned = true;
+	if (g->residue)
+		emit_lea(&t->e, false, s2, s1, EMIT_NONE, 0, -g->residue);
+	else
+		s2 = s1;
+	emit8(&t->e, 0x40 | s2 >> 3);                   /* test s2b, align */
+	emit8(&t->e, 0xf6);
+	emit8(&t->e, 0xc0 | (s2 & 7));
+	emit8(&t->e, g->align);
+	tr_give_up_if(t, c, EMIT_NE);
+}
+
 /* The first instruction of a group. */
 static unsigned group_enter(struct tr *t, const struct tr_insn *i, uint16_t *avoid)
 {
@@ -170,6 +189,7 @@ static unsigned group_enter(struct tr *t, const struct tr_insn *i, uint16_t *avo
 	c->site->scale = a.scale;
 	c->site->is_write = a.is_write;
 	c->site->wants_write = g->is_write;
+	c->site->is_aligned = a.align && !g->is_abs;
 	c->site->mine = (uint16_t)i->off;
 	c->site->span = g->is_abs ? 1 : g->span;
 	c->site->lo = (int32_t)(g->is_abs ? (int64_t)(g->page - t->page->va) : a.disp - i->off);
@@ -181,6 +201,8 @@ static unsigned group_enter(struct tr *t, const struct tr_insn *i, uint16_t *avo
 			 a.scale, (int32_t)(a.disp - i->off));
 		tr_translate(t, c, s1, s2, g->span, g->is_write, false);
 	}
+	if (g->align)
+		group_check_alignment(t, i, s1, s2);
 	if (g->n > 1)
 		emit_store(&t->e, s1, BT_OFF(group) + 8u * (uint32_t)(g - t->groups));
 	return s1;

@@ -35,6 +35,7 @@ struct tr_insn {
 struct tr_access {
 	uint8_t base, index, scale; /* registers before the instruction; X86_NO_REG: none */
 	uint8_t size;
+	uint8_t align;              /* bits of the address that must be 0 */
 	bool is_write;
 	int64_t disp;
 };
@@ -47,6 +48,7 @@ struct tr_group {
 	bool is_write; /* one of them */
 	bool is_abs;
 	uint16_t span; /* in bytes; not of the latter kind */
+	uint8_t align, residue; /* ALIGN bits of the lowest address must be RESIDUE; not of the latter kind */
 	uint64_t page; /* of the latter kind */
 };
 
@@ -89,7 +91,7 @@ struct tr {
 	uint8_t code[BT_FRAG_MAX * X86_INSN_MAX];
 	struct tr_insn insn[BT_FRAG_MAX];
 	struct tr_group groups[BT_FRAG_MAX];
-	struct tr_cold cold[BT_FRAG_MAX + 2];
+	struct tr_cold cold[2 * BT_FRAG_MAX + 2];
 	struct bt_link *links[BT_FRAG_MAX + 2];
 };
 

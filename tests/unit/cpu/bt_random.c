@@ -144,29 +144,43 @@ static void put_fit(struct prog *p, const struct x86_row *row, const uint8_t *b,
 		put(p, b[i]);
 }
 
-/* The modrm of ROW and what follows: registers, [rbx + disp32] or [rsp + disp32], aligned in the page or
- * across its end, and a byte for an immediate. IS_MEM and IS_STACK say which. */
-static unsigned make_modrm(struct prog *p, const struct x86_row *row, bool is_mem, bool is_stack, uint8_t *b)
+/* Where a memory operand is: relative to RBX, in the page or across its end; to RSP; at a fixed address. */
+enum place { NO_MEM, BY_RBX, BY_RSP, FIXED };
+
+static enum place pick_place(struct prog *p, const struct x86_row *row)
 {
+	static const enum place places[] = { BY_RBX, BY_RBX, BY_RBX, BY_RSP, FIXED };
+	bool has_mem = row->flags & X86_R_MODRM && row->rm < 0 && !(row->flags & X86_R_REGONLY);
+
+	return has_mem && (row->flags & X86_R_MEMONLY || rnd(p, 2)) ? places[rnd(p, 5)] : NO_MEM;
+}
+
+static int32_t pick_disp(struct prog *p, const struct x86_row *row, enum place place)
+{
+	switch (place) {
+	case BY_RSP: return 32 * (int32_t)rnd(p, 16);
+	case FIXED: return RIG_DATA + 32 * (int32_t)rnd(p, 120) + (rnd(p, 40) ? 0 : 8);
+	default: break;
+	}
+	return rnd(p, 20) || row->flags & X86_R_ALIGN16 ? 32 * (int32_t)rnd(p, 120) : 0xfe8 + 4 * (int32_t)rnd(p, 6);
+}
+
+/* The modrm of ROW and what follows, with a byte for an immediate. */
+static unsigned make_modrm(struct prog *p, const struct x86_row *row, enum place place, uint8_t *b)
+{
+	static const uint8_t mod_rm[] = { 0xc0, 0x83, 0x84, 0x04 }, sib[] = { 0, 0, 0x24, 0x25 };
 	unsigned reg = row->reg >= 0 ? (unsigned)row->reg : rnd(p, 8), n = 0;
-	int32_t disp = is_stack ? 32 * (int32_t)rnd(p, 16) :
-		       rnd(p, 20) || row->flags & X86_R_ALIGN16 ? 32 * (int32_t)rnd(p, 120) : 0xfe8 + 4 * (int32_t)rnd(p, 6);
+	int32_t disp = pick_disp(p, row, place);
 
 	if (row->flags & X86_R_MODRM)
-		b[n++] = (uint8_t)((is_mem ? 0x80 : 0xc0) | reg << 3 |
-				   (row->rm >= 0 ? (unsigned)row->rm : !is_mem ? rnd(p, 8) : is_stack ? 4 : 3));
-	if (is_stack)
-		b[n++] = 0x24;
-	if (is_mem)
+		b[n++] = (uint8_t)(mod_rm[place] | reg << 3 |
+				   (row->rm >= 0 ? (unsigned)row->rm : place == NO_MEM ? rnd(p, 8) : 0));
+	if (sib[place])
+		b[n++] = sib[place];
+	if (place != NO_MEM)
 		memcpy(b + n, &disp, 4), n += 4;
 	b[n++] = (uint8_t)rnd(p, 256);
 	return n;
-}
-
-static bool pick_mem(struct prog *p, const struct x86_row *row)
-{
-	return row->flags & X86_R_MODRM && row->rm < 0 && !(row->flags & X86_R_REGONLY) &&
-	       (row->flags & X86_R_MEMONLY || rnd(p, 2));
 }
 
 /* Any x87, MMX or SSE instruction. */
@@ -181,21 +195,21 @@ static void put_fp(struct prog *p)
 	do
 		row = &x86_rows[rnd(p, x86_first_vex_row)];
 	while (!(row->flags & kind));
-	bool is_mem = pick_mem(p, row), is_stack = is_mem && !rnd(p, 4);
+	enum place place = pick_place(p, row);
 
-	if (is_mem && !rnd(p, 8))
+	if (place != NO_MEM && !rnd(p, 8))
 		b[n++] = rnd(p, 2) ? 0x64 : 0x67;
 	if (row->pfx > X86_PFX_NOREP)
 		b[n++] = row->pfx;
 	if (rnd(p, 2) || row->flags & X86_R_W1)
 		b[n++] = (uint8_t)(0x40 | (row->flags & X86_R_W1 ? 1 : row->flags & X86_R_W0 ? 0 : rnd(p, 2)) << 3 |
-				   rnd(p, 2) << 2 | (is_mem ? 0 : rnd(p, 2)));
+				   rnd(p, 2) << 2 | (place != NO_MEM ? 0 : rnd(p, 2)));
 	if (row->map)
 		b[n++] = 0x0f;
 	if (row->map > 1)
 		b[n++] = row->map == 2 ? 0x38 : 0x3a;
 	b[n++] = row->opcode;
-	put_fit(p, row, b, n + make_modrm(p, row, is_mem, is_stack, b + n));
+	put_fit(p, row, b, n + make_modrm(p, row, place, b + n));
 }
 
 /* mov dword [rbx + 64], a control word; ldmxcsr or fldcw from there. Few unmask an exception. */
@@ -220,12 +234,12 @@ static unsigned make_vex(struct prog *p, const struct x86_row *row, uint8_t *b)
 	unsigned l = row->flags & X86_R_L1 ? 1 : row->flags & X86_R_L0 ? 0 : rnd(p, 2);
 	unsigned w = row->flags & X86_R_W1 ? 1 : row->flags & X86_R_W0 ? 0 : rnd(p, 2);
 	unsigned vvvv = row->flags & X86_R_NDS ? rnd(p, 16) : 0;
-	bool is_mem = pick_mem(p, row), is_stack = is_mem && !rnd(p, 4);
+	enum place place = pick_place(p, row);
 
-	if (is_mem && !rnd(p, 8))
+	if (place != NO_MEM && !rnd(p, 8))
 		b[n++] = rnd(p, 2) ? 0x64 : 0x67;
 	b[n++] = 0xc4;
-	b[n++] = (uint8_t)(rnd(p, 2) << 7 | 0x40 | (is_mem ? 1 : rnd(p, 2)) << 5 | (row->map - X86_MAP_VEX_0F + 1));
+	b[n++] = (uint8_t)(rnd(p, 2) << 7 | 0x40 | (place != NO_MEM ? 1 : rnd(p, 2)) << 5 | (row->map - X86_MAP_VEX_0F + 1));
 	b[n++] = (uint8_t)(w << 7 | (~vvvv & 15) << 3 | l << 2 | pp);
 	if (row->map == X86_MAP_VEX_0F && !w && (b[n - 2] & 0x60) == 0x60 && rnd(p, 2)) {
 		b[n - 2] = (uint8_t)((b[n - 2] & 0x80) | (b[n - 1] & 0x7f));
@@ -233,7 +247,7 @@ static unsigned make_vex(struct prog *p, const struct x86_row *row, uint8_t *b)
 		n--;
 	}
 	b[n++] = row->opcode;
-	return n + make_modrm(p, row, is_mem, is_stack, b + n);
+	return n + make_modrm(p, row, place, b + n);
 }
 
 /* Any VEX instruction; often one on general registers, or what clears upper halves. */
@@ -476,7 +490,8 @@ static void run_prog(struct rig *r, const struct prog *p)
 	rig_code(r, RIG_CODE, p->code, p->n);
 	for (unsigned i = 0; i < 16; i++)
 		c->s.gpr[i] = (i * 0x123456789abull) ^ p->seed >> (i & 7);
-	c->s.gpr[X86_RBX] = RIG_DATA;
+	/* Now and then not aligned, or not for 32 bytes. */
+	c->s.gpr[X86_RBX] = RIG_DATA + (p->seed % 16 == 5 ? 16 : p->seed % 16 == 9 ? 8 : 0);
 	c->s.gpr[X86_RSP] = RIG_STACK + 0x800;
 	c->s.gpr[X86_R15] = 3;
 	c->s.rflags = X86_FLAGS_FIXED;
