@@ -126,7 +126,8 @@ int frames_queue(struct frames *f, const void *msg, size_t len)
 
 	if (len > UINT32_MAX || need > f->out_max)
 		return -ENOBUFS;
-	memmove(f->out, f->out + f->out_pos, f->out ? f->out_len : 0);
+	if (f->out_pos)
+		memmove(f->out, f->out + f->out_pos, f->out_len);
 	f->out_pos = 0;
 	if (need > f->out_cap) {
 		size_t cap = need < OUT_MIN ? OUT_MIN : 2 * need;

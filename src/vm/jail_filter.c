@@ -120,7 +120,8 @@ static int jail_add_rows(scmp_filter_ctx f, bool is_vcpu)
 	}
 	/* To this process only: aborting, and kicking a processor out of the kernel. */
 	if (!r)
-		r = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
+		r = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
+				     SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid(), 0));
 	/* Its flags lie in memory, where no filter can look: the library takes clone() instead. */
 	if (!r)
 		r = seccomp_rule_add(f, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);

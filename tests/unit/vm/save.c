@@ -73,6 +73,7 @@ static int restore(struct hlt_machine *h, int fd, const char *engine, struct err
 	int r = config_load_saved(&h->cfg, arg, e);
 	free(h->cfg.engine);
 	h->cfg.engine = strdup(engine);
+	h->cfg.has_jail = false;        /* the other machine of this process is not in one */
 	if (!r)
 		r = config_validate(&h->cfg, e);
 	if (!r)
