@@ -198,8 +198,6 @@ static int load_cpu(struct machine *m, struct state_file *f, unsigned i, struct 
 		r = state_file_load(f, cpu_tag(tag, "kvmclock", i), &kvmclock_state_desc, &clock, err);
 	if (!r)
 		r = state_file_load(f, cpu_tag(tag, "pv", i), &pv_state_desc, &pv, err);
-	if (!r && lapic.id != i)
-		r = err_set(err, -EPROTO, "the local APIC of processor %u has the number %u", i, lapic.id);
 	if (!r)
 		r = m->ops->set_state(v, &cpu, err);
 	if (r < 0)
