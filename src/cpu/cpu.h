@@ -97,7 +97,8 @@ struct cpu_ops {
 	void (*nmi)(struct vcpu *v);
 	void (*init)(struct vcpu *v);           /* INIT IPI */
 	void (*sipi)(struct vcpu *v, uint8_t vector);
-	/* The processor leaves HLT without an interrupt, this one or the next. Software engines only. */
+	/* The processor leaves HLT without an interrupt, this one or the next. NULL: the engine does not call
+	 * idle(), busy() and hypercall() either, so that the machine must not announce what needs them. */
 	void (*unhalt)(struct vcpu *v);
 	void (*msi)(struct cpu_vm *vm, uint64_t addr, uint32_t data);   /* has_lapic only */
 	int (*get_state)(struct vcpu *v, struct x86_state *s, struct err *err);

@@ -56,7 +56,7 @@ static int machine_pick_engine(struct machine *m, struct err *err)
 	x86_cpuid_build(&m->cpuid, &(struct x86_cpuid_params){
 		.n_vcpus = (unsigned)m->cfg->cpus, .engine = m->ops->features, .model = &m->model,
 		.tsc_hz = m->source.s.tsc_hz, .phys_bits = machine_phys_bits(), .has_kvmclock = true,
-		.has_pv = !m->ops->has_lapic,
+		.has_pv = m->ops->unhalt != NULL,
 	});
 	return 0;
 }
@@ -102,12 +102,12 @@ static int machine_make_lapics(struct machine *m, struct err *err)
 	struct lapics_config cfg = {
 		.n_cpus = (unsigned)m->cfg->cpus, .ops = &machine_lapic_ops, .ops_arg = m,
 		.loop = m->loop, .source = &m->source.s, .bus = m->bus, .phys_bits = machine_phys_bits(),
-		.mem = m->mem,
+		.mem = m->ops->unhalt ? m->mem : NULL,
 	};
 	int r = lapics_new(&m->lapics, &cfg, err);
 	if (!r)
 		r = kvmclock_new(&m->kvmclock, cfg.n_cpus, m->mem, &m->source.s, machine_tsc_offset, m, err);
-	if (!r)
+	if (!r && m->ops->unhalt)
 		r = pv_new(&m->pv, cfg.n_cpus, m->mem, &m->source.s, &machine_pv_ops, m, err);
 	if (r < 0)
 		return r;

@@ -89,7 +89,7 @@ struct machine {
 	struct pci_layout pci_layout;
 	struct lapics *lapics;          /* NULL: the engine has its own */
 	struct kvmclock *kvmclock;      /* the same */
-	struct pv *pv;                  /* the same */
+	struct pv *pv;                  /* NULL: the engine does not help (no unhalt) */
 	struct pic pic;
 	struct ioapic ioapic;
 	struct isa_irq isa;
