@@ -63,6 +63,9 @@ struct cpu_config {
 	const struct x86_cpuid *cpuid;
 	const struct cpu_host *host;
 	struct source *source;
+	/* For the person who looks at speed; engines may ignore them. */
+	bool wants_profile;     /* sample() and profile() are going to be called; count instructions */
+	bool wants_perf_map;    /* write /tmp/perf-PID.map: what generated code stands for */
 };
 
 enum cpu_exit_reason {
@@ -71,11 +74,43 @@ enum cpu_exit_reason {
 	CPU_EXIT_ERROR,         /* the engine cannot go on; err says why */
 };
 
+enum { CPU_TOP_CALL_OUTS = 8 };
+
 /* Counters of one vcpu since its creation. */
 struct cpu_stats {
 	uint64_t insns;         /* guest instructions executed; 0 when the engine cannot know */
 	uint64_t exits_pio, exits_mmio, exits_hlt, irqs, exceptions;
 	uint64_t tlb_misses, blocks_decoded, code_invalidations;
+	/* Engines that generate code. What leaves it for the dispatcher: jumps not made direct yet, indirect
+	 * jumps whose target is not in the table, and requests or code that is no longer mapped. */
+	uint64_t exits_link, exits_indirect, exits_other;
+	uint64_t call_outs;     /* instructions that code has handed to the interpreter */
+	uint64_t code_bytes;    /* generated */
+	uint64_t cache_flushes; /* the cache of code was full */
+	struct { const char *name; uint64_t n; } top_call_outs[CPU_TOP_CALL_OUTS];     /* by operation; n 0: none */
+};
+
+/* Where the time of a vcpu goes, by samples. */
+enum cpu_phase {
+	CPU_PHASE_CODE,         /* guest code, translated or (engine `interp`) interpreted */
+	CPU_PHASE_CALL_OUT,     /* instructions that translated code hands to the interpreter */
+	CPU_PHASE_TRANSLATE,
+	CPU_PHASE_DEVICE,
+	CPU_PHASE_HALTED,
+	CPU_N_PHASES,
+};
+
+struct cpu_profile_place {
+	uint64_t rip;           /* linear address */
+	uint64_t n;             /* samples; 0: no place */
+	uint8_t cpl;
+};
+
+struct cpu_profile {
+	uint64_t phase[CPU_N_PHASES];           /* samples */
+	uint64_t n_lost;                        /* of samples of places: the table was full */
+	const struct cpu_profile_place *place;  /* in no order; BORROWED from the vcpu */
+	unsigned n_places;
 };
 
 struct cpu_ops {
@@ -104,6 +139,10 @@ struct cpu_ops {
 	int (*get_state)(struct vcpu *v, struct x86_state *s, struct err *err);
 	int (*set_state)(struct vcpu *v, const struct x86_state *s, struct err *err);
 	void (*stats)(struct vcpu *v, struct cpu_stats *out);
+	/* Optional, with cpu_config.wants_profile: take a sample (one thread, at regular times); what there is of
+	 * them (the vcpu is stopped). */
+	void (*sample)(struct vcpu *v);
+	void (*profile)(struct vcpu *v, struct cpu_profile *out);
 	/* Guest TSC less source_tsc(), as in struct x86_state. Any thread. Engines without a
 	 * LAPIC of their own. */
 	uint64_t (*tsc_offset)(struct vcpu *v);

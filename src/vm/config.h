@@ -70,6 +70,8 @@ struct config {
 	bool has_rng;
 	bool is_no_reboot;      /* end instead of resetting */
 	bool wants_stats;
+	bool wants_profile, wants_perf_map;
+	char *profile_symbols;  /* a System.map, or NULL */
 	bool has_exit_port;     /* isa-debug-exit, for test kernels */
 	bool has_test_device;   /* the rest of dev/testdev.h */
 	char *log_level;

@@ -77,17 +77,22 @@ static int machine_make_cpus(struct machine *m, struct err *err)
 	struct cpu_config cfg = {
 		.n_vcpus = (unsigned)m->cfg->cpus, .mem = m->mem, .cpuid = &m->cpuid,
 		.host = &m->host, .source = &m->source.s,
+		.wants_profile = m->cfg->wants_profile, .wants_perf_map = m->cfg->wants_perf_map,
 	};
 	machine_fill_host(m);
 	int r = m->ops->vm_new(&m->vm, &cfg, err);
 	bus_lock(m->bus);
 	machine_update_doorbells_locked(m);
 	bus_unlock(m->bus);
+	if (r >= 0 && m->cfg->wants_profile)
+		r = profile_new(&m->profile, m->loop, m->ops, m->vm, cfg.n_vcpus, m->cfg->profile_symbols, err);
 	return r;
 }
 
 static void machine_drop_cpus(struct machine *m)
 {
+	profile_free(m->profile);
+	m->profile = NULL;
 	if (m->vm)
 		m->ops->vm_free(m->vm);
 	m->vm = NULL;
@@ -529,6 +534,19 @@ void machine_free(struct machine *m)
 	free(m);
 }
 
+/* What only engines that generate code count. */
+static void print_code_stats(FILE *to, unsigned cpu, const struct cpu_stats *s)
+{
+	if (!s->code_bytes)
+		return;
+	fprintf(to, "cpu %u: %" PRIu64 " bytes of code, %" PRIu64 " times dropped; exits: %" PRIu64 " link %" PRIu64 " indirect %" PRIu64
+		" other; %" PRIu64 " call-outs:", cpu, s->code_bytes, s->cache_flushes, s->exits_link, s->exits_indirect, s->exits_other,
+		s->call_outs);
+	for (unsigned i = 0; i < ARRAY_LEN(s->top_call_outs) && s->top_call_outs[i].n; i++)
+		fprintf(to, " %s %" PRIu64, s->top_call_outs[i].name, s->top_call_outs[i].n);
+	fprintf(to, "\n");
+}
+
 void machine_print_stats(struct machine *m, FILE *to)
 {
 	double seconds = (double)source_now_ns(&m->source.s) / 1e9;
@@ -542,6 +560,7 @@ void machine_print_stats(struct machine *m, FILE *to)
 			" blocks, %" PRIu64 " code invalidations\n", i, s.insns, (double)s.insns / seconds / 1e6, s.irqs,
 			s.exceptions, s.exits_pio, s.exits_mmio, s.exits_hlt, s.tlb_misses, s.blocks_decoded,
 			s.code_invalidations);
+		print_code_stats(to, i, &s);
 	}
 	for (unsigned i = 0; i < m->n_virtio; i++) {
 		struct virtio_stats s = { 0 };
@@ -551,6 +570,8 @@ void machine_print_stats(struct machine *m, FILE *to)
 			virtio_name(m->virtio[i]), s.kicks, s.chains, s.interrupts, s.misuse);
 	}
 	fprintf(to, "engine %s, %.1f s\n", m->ops->name, seconds);
+	if (m->profile)
+		profile_print(m->profile, to);
 }
 
 static void machine_log_region(void *arg, const struct bus_region *r)

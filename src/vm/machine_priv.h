@@ -33,6 +33,7 @@
 #include "vm/console.h"
 #include "vm/firmware.h"
 #include "vm/machine.h"
+#include "vm/profile.h"
 #include "vm/vcpu.h"
 
 struct blk;
@@ -82,6 +83,7 @@ struct machine {
 	struct x86_cpuid cpuid;
 	struct cpu_host host;
 	struct cpu_vm *vm;
+	struct profile *profile;        /* NULL: nobody wants one */
 	struct vcpus *vcpus;
 
 	struct bus *bus;

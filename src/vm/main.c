@@ -167,7 +167,7 @@ static int run_machine(const struct config *c, const struct running *now, struct
 	int r = loop_run(now->loop);
 	machine_stop(now->m);
 	terminal_restore();
-	if (c->wants_stats)
+	if (c->wants_stats || c->wants_profile)
 		machine_print_stats(now->m, stderr);
 	return r < 0 ? err_set(err, r, "the event loop failed: %s", strerror(-r)) : r;
 }

@@ -152,6 +152,18 @@ const struct option options[] = {
 	  .is_host = true, .example = "--jail off" },
 	{ "--stats", "stats", OPT_FLAG, CFG(wants_stats), NULL, "off", "print the engine's counters at the end",
 	  .is_host = true, .example = "--stats" },
+	{ "--profile", "profile", OPT_FLAG, CFG(wants_profile), NULL, "off", "print where the guest's time went at the end",
+	  .more = "Software engines. Processors are sampled every millisecond: what they are doing, and at which guest address "
+		  "they next look up, which for translated code is the end of a loop or a jump to another page. "
+		  "Instructions are counted.",
+	  .is_host = true, .example = "--engine bt --profile" },
+	{ "--profile-symbols", "profile_symbols", OPT_STRING, CFG(profile_symbols), "FILE", NULL,
+	  "names for the addresses of --profile: a System.map",
+	  .more = "Addresses are those of a kernel that does not move itself (nokaslr).",
+	  .is_host = true, .example = "--profile --profile-symbols System.map" },
+	{ "--perf-map", "perf_map", OPT_FLAG, CFG(wants_perf_map), NULL, "off",
+	  "write /tmp/perf-PID.map, by which perf(1) names translated code",
+	  .more = "Engine bt. Names are guest_kernel_ADDRESS and guest_user_ADDRESS.", .is_host = true, .example = "--engine bt --perf-map" },
 	{ "--log-level", "log_level", OPT_CHOICE, CFG(log_level), NULL, "warn", "what is told on standard error",
 	  .choices = "error warn info debug",
 	  .more = "info adds state changes and the choice of the engine, debug the memory map.",

@@ -261,7 +261,9 @@ static void rig_time_out(struct loop_timer *t)
 static void rig_init_board(struct rig *g, const struct cpu_host *host)
 {
 	struct err err = ERR_INIT;
-	struct cpu_config cfg = { g->n_cpus, g->mem, &g->cpuid, host, &g->source.s };
+	struct cpu_config cfg = {
+		.n_vcpus = g->n_cpus, .mem = g->mem, .cpuid = &g->cpuid, .host = host, .source = &g->source.s,
+	};
 
 	source_host_init(&g->source, 0);
 	x86_cpuid_build(&g->cpuid, &(struct x86_cpuid_params){

@@ -12,6 +12,7 @@
 
 #include <signal.h>
 #include <stddef.h>
+#include <stdio.h>
 #include "cpu/bt/emit.h"
 #include "cpu/interp/core.h"
 
@@ -169,6 +170,7 @@ struct bt_cpu {
 	uint8_t seen[1 << BT_SEEN_BITS];        /* how often it has been, by a hash of where it is */
 	unsigned frag_max;              /* instructions per fragment: BT_FRAG_MAX, or 1 for tests */
 	bool is_checked;                /* by engine `lockstep`: polls use up fuel, the outside is the interpreter's */
+	uint64_t n_call_outs[X86_N_OPS];        /* by enum x86_op */
 	bool is_counting;               /* keep n_insns. Both are set before the first translation */
 };
 
@@ -199,6 +201,7 @@ struct bt_cache {
 	uint32_t arena_used;
 	uint32_t next_id;
 	uint64_t n_flushes;
+	FILE *perf_map;                 /* or NULL */
 	bool has_avx;                   /* the host */
 	struct bt_thunks thunk;
 	struct bt_frag *frags[1 << BT_HASH_BITS];
@@ -237,6 +240,13 @@ void bt_page_flagged(struct icpu *c, uint64_t page);
 const struct bt_frag *bt_frag_at(const struct bt_cpu *b, uint64_t va);
 /* Drop all fragments. Not while code runs. */
 void bt_cache_clear(struct bt_cpu *b);
+
+/* --- perf_map.c --------------------------------------------------------------------------------- */
+
+int bt_perf_map_open(struct bt_cache *k, struct err *err);
+/* F, whose code ends at offset END. */
+void bt_perf_map_add(struct bt_cache *k, const struct bt_frag *f, uint32_t end);
+void bt_perf_map_close(struct bt_cache *k);
 
 /* --- engine.c ------------------------------------------------------------------------------------ */
 

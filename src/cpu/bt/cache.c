@@ -86,6 +86,7 @@ void bt_cache_free(struct bt_cpu *b)
 
 	if (!k)
 		return;
+	bt_perf_map_close(k);
 	if (k->rw)
 		munmap(k->rw, BT_CODE_BYTES);
 	if (k->rx)
@@ -275,11 +276,17 @@ struct bt_frag *bt_find(struct bt_cpu *b, uint64_t rip)
 			return f;
 	if (is_unfamiliar(b, p, rip))
 		return NULL;
+	uint32_t start = bt_code_off(k, k->e.p);
+	uint8_t was = icpu_phase_set(c, CPU_PHASE_TRANSLATE);
 	struct bt_frag *f = bt_translate(b, p, rip);
 
+	icpu_phase_set(c, was);
 	if (!f)
 		return NULL;
 	c->stats.blocks_decoded++;
+	c->stats.code_bytes += bt_code_off(k, k->e.p) - start;
+	if (k->perf_map)
+		bt_perf_map_add(k, f, bt_code_off(k, k->e.p));
 	f->next_hash = *bucket;
 	*bucket = f;
 	f->next_page = p->frags;

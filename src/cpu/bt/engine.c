@@ -134,7 +134,10 @@ const uint8_t *bt_call_out(struct bt_cpu *b)
 
 	c->block_page[0] = s->frag->page->page;
 	c->block_page[1] = UINT64_MAX;
+	b->n_call_outs[op->x.op]++;
+	icpu_phase_set(c, CPU_PHASE_CALL_OUT);
 	op->fn(c, op);
+	icpu_phase_set(c, CPU_PHASE_CODE);
 	c->s.rip = c->next_rip;
 	flags_from_rflags(b);
 	if (__builtin_expect(c->next_rip != next || c->stop_block || s->span || !s->resume, 0)) {
@@ -223,6 +226,9 @@ void bt_execute(struct icpu *c)
 		else if (is_indirect)
 			bt_indirect_set(b, f);
 		link = bt_enter(b, f->lentry);
+		c->stats.exits_link += link != NULL;
+		c->stats.exits_indirect += b->exit_indirect;
+		c->stats.exits_other += !link && !b->exit_indirect;
 	} while (!atomic_load_explicit(&c->req, memory_order_relaxed) && b->fuel >= 0);
 }
 
@@ -336,7 +342,10 @@ static int bt_cpu_init(struct bt_cpu *b, struct err *err)
 	b->self = b;
 	b->frag_max = BT_FRAG_MAX;
 	b->host_mxcsr = 0x1f80;
-	return bt_cache_new(b, err);
+	b->is_counting = b->i.vm->cfg.wants_profile;
+	int r = bt_cache_new(b, err);
+
+	return r >= 0 && b->i.vm->cfg.wants_perf_map ? bt_perf_map_open(b->cache, err) : r;
 }
 
 static int bt_vm_new(struct cpu_vm **out, const struct cpu_config *cfg, struct err *err)
@@ -371,7 +380,36 @@ static void bt_nmi(struct vcpu *v) { cpu_interp.nmi(v); }
 static void bt_init(struct vcpu *v) { cpu_interp.init(v); }
 static void bt_sipi(struct vcpu *v, uint8_t vector) { cpu_interp.sipi(v, vector); }
 static void bt_unhalt(struct vcpu *v) { cpu_interp.unhalt(v); }
-static void bt_stats(struct vcpu *v, struct cpu_stats *out) { cpu_interp.stats(v, out); out->insns = 0; }
+static void bt_sample(struct vcpu *v) { cpu_interp.sample(v); }
+static void bt_profile(struct vcpu *v, struct cpu_profile *out) { cpu_interp.profile(v, out); }
+
+/* The operations that are handed to the interpreter most, in order. */
+static void bt_top_call_outs(const struct bt_cpu *b, struct cpu_stats *out)
+{
+	for (unsigned op = 0; op < X86_N_OPS; op++) {
+		uint64_t n = b->n_call_outs[op];
+		unsigned at = CPU_TOP_CALL_OUTS;
+
+		out->call_outs += n;
+		for (; at && out->top_call_outs[at - 1].n < n; at--)
+			if (at < CPU_TOP_CALL_OUTS)
+				out->top_call_outs[at] = out->top_call_outs[at - 1];
+		if (at < CPU_TOP_CALL_OUTS && n) {
+			out->top_call_outs[at].name = op == X86_OP_MOV_CR ? "mov-cr" : x86_op_name((enum x86_op)op);
+			out->top_call_outs[at].n = n;
+		}
+	}
+}
+
+static void bt_stats(struct vcpu *v, struct cpu_stats *out)
+{
+	const struct bt_cpu *b = bt_of((struct icpu *)v);
+
+	cpu_interp.stats(v, out);
+	out->insns = b->is_counting ? bt_insns(b) : 0;
+	out->cache_flushes = b->cache->n_flushes;
+	bt_top_call_outs(b, out);
+}
 
 static uint64_t bt_tsc_offset(struct vcpu *v) { return cpu_interp.tsc_offset(v); }
 
@@ -404,5 +442,7 @@ const struct cpu_ops cpu_bt = {
 	.get_state = bt_get_state,
 	.set_state = bt_set_state,
 	.stats = bt_stats,
+	.sample = bt_sample,
+	.profile = bt_profile,
 	.tsc_offset = bt_tsc_offset,
 };

@@ -52,6 +52,7 @@ static void icpu_free(struct icpu *c)
 	if (!c)
 		return;
 	iblock_cache_free(c->blocks);
+	icpu_profile_free(c->profile);
 	pthread_cond_destroy(&c->park);
 	pthread_mutex_destroy(&c->park_lock);
 	icpu_cache_unmap(c, c->vm->cpu_size);
@@ -74,7 +75,8 @@ static struct icpu *icpu_new(struct cpu_vm *vm, unsigned index)
 	pthread_mutex_init(&c->park_lock, NULL);
 	pthread_cond_init(&c->park, NULL);
 	c->blocks = iblock_cache_new();
-	if (!c->blocks) {
+	c->profile = vm->cfg.wants_profile ? icpu_profile_new() : NULL;
+	if (!c->blocks || (vm->cfg.wants_profile && !c->profile)) {
 		icpu_free(c);
 		return NULL;
 	}
@@ -210,6 +212,9 @@ static void interp_stats(struct vcpu *v, struct cpu_stats *out)
 	*out = icpu_of(v)->stats;
 }
 
+static void interp_sample(struct vcpu *v) { icpu_sample(icpu_of(v)); }
+static void interp_profile(struct vcpu *v, struct cpu_profile *out) { icpu_profile(icpu_of(v), out); }
+
 static uint64_t interp_tsc_offset(struct vcpu *v)
 {
 	return __atomic_load_n(&icpu_of(v)->s.tsc_offset, __ATOMIC_RELAXED);
@@ -233,5 +238,7 @@ const struct cpu_ops cpu_interp = {
 	.get_state = interp_get_state,
 	.set_state = interp_set_state,
 	.stats = interp_stats,
+	.sample = interp_sample,
+	.profile = interp_profile,
 	.tsc_offset = interp_tsc_offset,
 };

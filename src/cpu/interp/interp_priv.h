@@ -70,6 +70,7 @@ enum icpu_req {
 	ICPU_REQ_SIPI = 16,
 	ICPU_REQ_RECHECK = 32,  /* own thread: IF, shadow, TF, or a mode changed: look before going on */
 	ICPU_REQ_UNHALT = 256,  /* the next HLT, or this one, ends at once */
+	ICPU_REQ_SAMPLE = 512,  /* note where the guest is (profile.c) */
 	ICPU_REQ_CODE = 128,    /* translated code, or what it may write, has changed (engine `bt`) */
 };
 
@@ -175,6 +176,8 @@ struct icpu {
 	bool is_traced;                 /* a single-step trap is due after this instruction */
 	uint64_t dr_seen[5];            /* DR0..DR3, DR7 that is_*watched were computed from */
 	unsigned pauses;                /* executed since the host processor was given away */
+	_Atomic uint8_t phase;          /* enum cpu_phase, for samples of another thread */
+	struct icpu_profile *profile;   /* NULL: nobody wants one */
 	struct iblock_jump jump[ICPU_JUMPS];
 	struct itlb_inline inl[ICPU_N_PRIV][ICPU_N_ACCESS][ICPU_TLB_SIZE];
 };
@@ -196,6 +199,25 @@ struct cpu_vm {                         /* of this engine */
 };
 
 enum cpu_exit_reason interp_run(struct vcpu *v, struct err *err);
+
+/* --- profile.c -------------------------------------------------------------------------- */
+
+struct icpu_profile *icpu_profile_new(void);
+void icpu_profile_free(struct icpu_profile *p);         /* NULL is fine */
+/* Any one thread: count what C is doing, and have it note where. */
+void icpu_sample(struct icpu *c);
+/* Answers ICPU_REQ_SAMPLE. */
+void icpu_note_place(struct icpu *c);
+void icpu_profile(struct icpu *c, struct cpu_profile *out);
+
+/* C does something else from here on; what it did before. */
+static inline uint8_t icpu_phase_set(struct icpu *c, uint8_t phase)
+{
+	uint8_t was = atomic_load_explicit(&c->phase, memory_order_relaxed);
+
+	atomic_store_explicit(&c->phase, phase, memory_order_relaxed);
+	return was;
+}
 
 /* --- run.c ----------------------------------------------------------------------------- */
 

@@ -149,6 +149,7 @@ static void run_fault(struct icpu *c)
 	bool is_nested = c->in_delivery;
 
 	run_count_until_fault(c);
+	icpu_phase_set(c, CPU_PHASE_CODE);
 	c->stats.exceptions++;
 	c->stop_block = false;
 	c->watch_hits = 0;
@@ -366,10 +367,13 @@ enum run_next { RUN_BLOCK, RUN_STEP, RUN_EXIT };
 static enum run_next run_events(struct icpu *c, enum cpu_exit_reason *reason)
 {
 	for (;;) {
-		uint32_t req = atomic_fetch_and(&c->req, ~(uint32_t)(ICPU_REQ_RECHECK | ICPU_REQ_INTR | ICPU_REQ_CODE));
+		uint32_t req = atomic_fetch_and(&c->req, ~(uint32_t)(ICPU_REQ_RECHECK | ICPU_REQ_INTR | ICPU_REQ_CODE |
+									 ICPU_REQ_SAMPLE));
 
 		c->intr_maybe |= (req & ICPU_REQ_INTR) != 0;
 		c->code_maybe |= (req & ICPU_REQ_CODE) != 0;
+		if (req & ICPU_REQ_SAMPLE)
+			icpu_note_place(c);
 		if (req & ICPU_REQ_UNHALT) {
 			atomic_fetch_and(&c->req, ~(uint32_t)ICPU_REQ_UNHALT);
 			c->is_unhalted = true;

@@ -25,14 +25,21 @@ static void io_check(struct icpu *c, uint16_t port, unsigned size)
 
 static uint32_t io_read(struct icpu *c, uint16_t port, unsigned size)
 {
+	uint8_t was = icpu_phase_set(c, CPU_PHASE_DEVICE);
+	uint32_t v = c->host->pio_read(c->host->arg, c->index, port, size);
+
 	c->stats.exits_pio++;
-	return c->host->pio_read(c->host->arg, c->index, port, size);
+	icpu_phase_set(c, was);
+	return v;
 }
 
 static void io_write(struct icpu *c, uint16_t port, unsigned size, uint32_t v)
 {
+	uint8_t was = icpu_phase_set(c, CPU_PHASE_DEVICE);
+
 	c->stats.exits_pio++;
 	c->host->pio_write(c->host->arg, c->index, port, size, v);
+	icpu_phase_set(c, was);
 }
 
 void sys_op_in(struct icpu *c, const struct iop *op)

@@ -549,6 +549,8 @@ static unsigned mmio_piece(gpa_t gpa, unsigned len)
 
 static void mmio_read(struct icpu *c, gpa_t gpa, uint8_t *buf, unsigned len)
 {
+	uint8_t was = icpu_phase_set(c, CPU_PHASE_DEVICE);
+
 	for (unsigned n; len; len -= n, gpa += n, buf += n) {
 		n = mmio_piece(gpa, len);
 		uint64_t v = c->host->mmio_read(c->host->arg, c->index, gpa, n);
@@ -556,10 +558,13 @@ static void mmio_read(struct icpu *c, gpa_t gpa, uint8_t *buf, unsigned len)
 		c->stats.exits_mmio++;
 		memcpy(buf, &v, n);
 	}
+	icpu_phase_set(c, was);
 }
 
 static void mmio_write(struct icpu *c, gpa_t gpa, const uint8_t *buf, unsigned len)
 {
+	uint8_t was = icpu_phase_set(c, CPU_PHASE_DEVICE);
+
 	for (unsigned n; len; len -= n, gpa += n, buf += n) {
 		uint64_t v = 0;
 
@@ -568,6 +573,7 @@ static void mmio_write(struct icpu *c, gpa_t gpa, const uint8_t *buf, unsigned l
 		c->stats.exits_mmio++;
 		c->host->mmio_write(c->host->arg, c->index, gpa, n, v);
 	}
+	icpu_phase_set(c, was);
 }
 
 /* Copy; scalars in one access of their size, so that an aligned one is never torn. */

@@ -118,7 +118,9 @@ static void board_init(unsigned n_vcpus)
 		.n_vcpus = n_vcpus, .engine = &x86_features_allowed, .tsc_hz = board.source.s.tsc_hz,
 		.phys_bits = 40, .has_kvmclock = true });
 	CHECK_EQ(gmem_new(&board.mem, 1 << 20, &err), 0);
-	struct cpu_config cfg = { n_vcpus, board.mem, &cpuid, &host, &board.source.s };
+	struct cpu_config cfg = {
+		.n_vcpus = n_vcpus, .mem = board.mem, .cpuid = &cpuid, .host = &host, .source = &board.source.s,
+	};
 
 	if (cpu_kvm.vm_new(&board.vm, &cfg, &err) < 0)
 		FAIL("%s", err.msg);
