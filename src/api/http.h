@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* http.h - HTTP/1.1, HTTP/2 and WebSocket over Unix sockets and TLS, on libwebsockets (RFC 9110, 6455).
+ *
+ * libwebsockets works on a thread of its own, which does the protocol, TLS and the moving of bodies;
+ * whole requests and messages come to the loop thread, where every callback runs and every function
+ * here is called. A request is the handler's until it has answered it, once, with one of the
+ * http_reply functions; whether the client is still there by then is not its concern.
+ *
+ * Peers are hostile: header and body sizes, the number of connections, time without progress, and what
+ * is queued for a slow WebSocket client are bounded. */
+#ifndef API_HTTP_H
+#define API_HTTP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include "util/cleanup.h"
+
+struct err;
+struct loop;
+struct http_server;
+struct http_request;
+struct http_socket;
+
+enum {
+	HTTP_HEADERS_MAX = 16 << 10,
+	HTTP_BODY_MAX = 2 << 20,        /* in memory; longer ones need http_receive() */
+	HTTP_CONNECTIONS_MAX = 1000,
+	HTTP_IDLE_SECONDS = 30,         /* without progress, or between two requests */
+	HTTP_MESSAGE_MAX = 1 << 20,     /* of a WebSocket, received */
+	HTTP_UNSENT_MAX = 8 << 20,      /* of a WebSocket, queued: then the client is dropped */
+};
+
+enum http_method { HTTP_GET, HTTP_HEAD, HTTP_POST, HTTP_PUT, HTTP_PATCH, HTTP_DELETE, HTTP_OPTIONS, HTTP_OTHER };
+
+/* Where to listen: a Unix socket, or an address and port with TLS. */
+struct http_listen {
+	const char *unix_path;          /* a stale socket there is replaced; NULL: TCP */
+	unsigned mode;                  /* of the Unix socket, e.g. 0600 */
+	const char *address;            /* NULL: all */
+	uint16_t port;                  /* 0: the kernel chooses; see http_port() */
+	const char *cert, *key;         /* PEM files; NULL: no TLS, for tests on loopback */
+};
+
+struct http_config {
+	struct loop *loop;
+	const struct http_listen *listen;
+	unsigned n_listen;
+	void *arg;
+	/* A request: its body is complete, or longer than HTTP_BODY_MAX and not read yet (http_is_long()). For
+	 * one that wants a WebSocket answer with http_accept(), or refuse it with a reply. */
+	void (*request)(void *arg, struct http_request *rq);
+};
+
+/* Listens when it returns 0. -EADDRINUSE, -EACCES, -EINVAL (certificate) with their sentence. */
+int http_open(struct http_server **out, const struct http_config *c, struct err *err);
+/* Closes all connections. Requests that were not answered must be answered still, sockets get their
+ * CLOSED, before this returns. NULL is fine. */
+void http_close(struct http_server *s);
+DEFINE_AUTO(struct http_server *, http_close)
+/* The TCP port of listener N. */
+uint16_t http_port(const struct http_server *s, unsigned n);
+
+/* --- a request ------------------------------------------------------------------------------------- */
+
+enum http_header {
+	HTTP_AUTHORIZATION, HTTP_CONTENT_TYPE, HTTP_COOKIE, HTTP_HOST, HTTP_IF_MATCH, HTTP_IF_NONE_MATCH, HTTP_ORIGIN,
+	HTTP_RANGE, HTTP_IDEMPOTENCY_KEY, HTTP_CONTENT_RANGE, HTTP_N_HEADERS,
+};
+
+struct http_peer {
+	bool is_unix;
+	uid_t uid;                      /* of the process at the other end of a Unix socket */
+	gid_t gid;
+	pid_t pid;
+	char address[64];               /* numeric; "" with IS_UNIX */
+};
+
+enum http_method http_method(const struct http_request *rq);
+const char *http_path(const struct http_request *rq);   /* decoded, begins with '/', no "." or ".." in it */
+/* The value of query parameter NAME, decoded; "" when it has none; NULL: it is not there. */
+const char *http_query(const struct http_request *rq, const char *name);
+const char *http_get_header(const struct http_request *rq, enum http_header h);        /* NULL: absent */
+const void *http_body(const struct http_request *rq, size_t *len);      /* NUL after it */
+const struct http_peer *http_get_peer(const struct http_request *rq);
+bool http_wants_socket(const struct http_request *rq);
+bool http_is_long(const struct http_request *rq);
+uint64_t http_content_length(const struct http_request *rq);
+
+/* Body of a long request: written to FD (borrowed, at its position) as it comes. DONE gets the bytes
+ * written, or negative: the client went away (-ECONNRESET) or the disk failed; it then answers as usual. */
+void http_receive(struct http_request *rq, int fd, void (*done)(void *arg, struct http_request *rq, int64_t result),
+		  void *arg);
+
+/* --- answers ------------------------------------------------------------------------------------------ */
+
+/* A header for the answer to come; copied. */
+void http_set_header(struct http_request *rq, const char *name, const char *value);
+/* BODY is copied. TYPE NULL: none. */
+void http_reply(struct http_request *rq, int status, const char *type, const void *body, size_t len);
+/* The same with a body from malloc() that becomes the server's. */
+void http_reply_take(struct http_request *rq, int status, const char *type, char *body, size_t len);
+/* LEN bytes of FD (taken) from OFF on. */
+void http_reply_file(struct http_request *rq, int status, const char *type, int fd, uint64_t off, uint64_t len);
+
+/* --- WebSockets ---------------------------------------------------------------------------------------- */
+
+struct http_socket_ops {
+	void (*message)(void *arg, const void *data, size_t len, bool is_text);
+	/* What was queued has been sent down to half. May be NULL. */
+	void (*drained)(void *arg);
+	/* The last call. */
+	void (*closed)(void *arg);
+};
+
+/* Ends RQ. The socket stays until its CLOSED has run. */
+struct http_socket *http_accept(struct http_request *rq, const struct http_socket_ops *ops, void *arg);
+/* One message. Returns the bytes that wait to be sent, this one included; -ENOBUFS: too many, and the
+ * client is being dropped; -ENOMEM. */
+int64_t http_send(struct http_socket *ws, const void *data, size_t len, bool is_text);
+/* Close with a code of RFC 6455 7.4 and a reason of up to 120 bytes, after what is queued. */
+void http_hang_up(struct http_socket *ws, int code, const char *reason);
+
+#endif

@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* http_request.c - receiving requests and their bodies (service thread), and what a handler asks them. */
+#include "api/http_priv.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include "util/checked.h"
+#include "util/log.h"
+#include "util/loop.h"
+
+/* --- a request: service thread ----------------------------------------------------------------------------- */
+
+void http_request_free(struct http_request *rq)
+{
+	if (!rq)
+		return;
+	http_alive(rq->s, -1);
+	for (unsigned i = 0; i < HTTP_N_HEADERS; i++)
+		free(rq->header[i]);
+	for (unsigned i = 0; i < rq->n_reply_headers; i++) {
+		free(rq->reply_header[i].name);
+		free(rq->reply_header[i].value);
+	}
+	if (rq->reply_fd >= 0)
+		close(rq->reply_fd);
+	free(rq->path);
+	free(rq->query);
+	free(rq->body);
+	free(rq->type);
+	free(rq->reply);
+	free(rq);
+}
+
+static void peer_of(struct http_peer *p, struct lws *wsi)
+{
+	struct ucred cred;
+	socklen_t len = sizeof(cred);
+	struct sockaddr_storage sa;
+	socklen_t sa_len = sizeof(sa);
+	int fd = lws_get_socket_fd(lws_get_network_wsi(wsi));
+
+	if (!getsockname(fd, (struct sockaddr *)&sa, &sa_len) && sa.ss_family == AF_UNIX &&
+	    !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len)) {
+		*p = (struct http_peer){ .is_unix = true, .uid = cred.uid, .gid = cred.gid, .pid = cred.pid };
+		return;
+	}
+	lws_get_peer_simple(wsi, p->address, sizeof(p->address));
+}
+
+static bool copy_header(struct http_request *rq, enum http_header h, enum lws_token_indexes token)
+{
+	int len = lws_hdr_total_length(rq->wsi, token);
+
+	if (len <= 0)
+		return true;
+	rq->header[h] = malloc((size_t)len + 1);
+	return rq->header[h] && lws_hdr_copy(rq->wsi, rq->header[h], len + 1, token) >= 0;
+}
+
+static bool copy_custom_header(struct http_request *rq, enum http_header h, const char *name)
+{
+	int len = lws_hdr_custom_length(rq->wsi, name, (int)strlen(name));
+
+	if (len <= 0)
+		return true;
+	rq->header[h] = malloc((size_t)len + 1);
+	return rq->header[h] && lws_hdr_custom_copy(rq->wsi, rq->header[h], len + 1, name, (int)strlen(name)) >= 0;
+}
+
+static bool copy_headers(struct http_request *rq)
+{
+	static const struct { enum http_header h; enum lws_token_indexes token; } known[] = {
+		{ HTTP_AUTHORIZATION, WSI_TOKEN_HTTP_AUTHORIZATION }, { HTTP_CONTENT_TYPE, WSI_TOKEN_HTTP_CONTENT_TYPE },
+		{ HTTP_COOKIE, WSI_TOKEN_HTTP_COOKIE }, { HTTP_HOST, WSI_TOKEN_HOST },
+		{ HTTP_IF_MATCH, WSI_TOKEN_HTTP_IF_MATCH }, { HTTP_IF_NONE_MATCH, WSI_TOKEN_HTTP_IF_NONE_MATCH },
+		{ HTTP_ORIGIN, WSI_TOKEN_ORIGIN }, { HTTP_RANGE, WSI_TOKEN_HTTP_RANGE },
+		{ HTTP_CONTENT_RANGE, WSI_TOKEN_HTTP_CONTENT_RANGE },
+	};
+
+	for (unsigned i = 0; i < ARRAY_LEN(known); i++)
+		if (!copy_header(rq, known[i].h, known[i].token))
+			return false;
+	return copy_custom_header(rq, HTTP_IDEMPOTENCY_KEY, "idempotency-key:");
+}
+
+/* All parameters, one after the other. libwebsockets has decoded them. */
+static bool copy_query(struct http_request *rq)
+{
+	int total = lws_hdr_total_length(rq->wsi, WSI_TOKEN_HTTP_URI_ARGS), len;
+	size_t cap = (total > 0 ? (size_t)total : 0) + 64, at = 0;
+
+	rq->query = malloc(cap + 1);
+	if (!rq->query)
+		return false;
+	for (int n = 0; at < cap; n++) {
+		len = lws_hdr_copy_fragment(rq->wsi, rq->query + at, (int)(cap - at), WSI_TOKEN_HTTP_URI_ARGS, n);
+		if (len <= 0)
+			break;
+		at += (size_t)len + 1;
+	}
+	rq->query[at < cap ? at : cap] = 0;
+	return true;
+}
+
+static uint64_t content_length(struct lws *wsi)
+{
+	char text[24], *end;
+
+	if (lws_hdr_copy(wsi, text, sizeof(text), WSI_TOKEN_HTTP_CONTENT_LENGTH) <= 0)
+		return 0;
+	unsigned long long v = strtoull(text, &end, 10);
+
+	return *end || text[0] == '-' ? UINT64_MAX : v;
+}
+
+static enum http_method method_of(int lws_method)
+{
+	switch (lws_method) {
+	case LWSHUMETH_GET: return HTTP_GET;
+	case LWSHUMETH_HEAD: return HTTP_HEAD;
+	case LWSHUMETH_POST: return HTTP_POST;
+	case LWSHUMETH_PUT: return HTTP_PUT;
+	case LWSHUMETH_PATCH: return HTTP_PATCH;
+	case LWSHUMETH_DELETE: return HTTP_DELETE;
+	case LWSHUMETH_OPTIONS: return HTTP_OPTIONS;
+	default: return HTTP_OTHER;
+	}
+}
+
+static void answered(struct http_post *p);
+
+struct http_request *http_request_new(struct http_server *s, struct lws *wsi)
+{
+	struct http_request *fresh = calloc(1, sizeof(*fresh));
+	char *uri;
+	int uri_len, method = lws_http_get_uri_and_method(wsi, &uri, &uri_len);
+
+	if (!fresh)
+		return NULL;
+	fresh->s = s;
+	fresh->wsi = wsi;
+	fresh->to_fd = fresh->reply_fd = -1;
+	fresh->post.run = answered;
+	http_alive(s, 1);
+	AUTO(http_request_free) struct http_request *rq = fresh;
+
+	rq->method = method_of(method);
+	rq->path = method < 0 ? NULL : strndup(uri, (size_t)uri_len);
+	if (!rq->path || !copy_headers(rq) || !copy_query(rq))
+		return NULL;
+	if (rq->method == HTTP_POST || rq->method == HTTP_PUT || rq->method == HTTP_PATCH || rq->method == HTTP_DELETE)
+		rq->content_length = content_length(wsi);
+	peer_of(&rq->peer, wsi);
+	return take_ptr(&rq);
+}
+
+/* Loop thread. */
+static void arrive(void *arg)
+{
+	struct http_request *rq = arg;
+
+	rq->s->request(rq->s->arg, rq);
+}
+
+static bool hand_over(struct http_request *rq)
+{
+	rq->is_at_loop = true;
+	if (!loop_call(rq->s->loop, arrive, rq))
+		return true;
+	rq->is_at_loop = false;
+	return false;
+}
+
+bool http_begin_request(struct http_conn *c, struct http_server *s, struct lws *wsi)
+{
+	c->rq = http_request_new(s, wsi);
+	if (!c->rq)
+		return false;
+	if (c->rq->content_length > HTTP_BODY_MAX) {
+		c->rq->is_long = true;
+		lws_rx_flow_control(wsi, 0);
+		return hand_over(c->rq);
+	}
+	return c->rq->content_length || hand_over(c->rq);
+}
+
+/* --- bodies: service thread ------------------------------------------------------------------------------------ */
+
+static bool append_body(struct http_request *rq, const void *in, size_t len)
+{
+	if (len > HTTP_BODY_MAX - rq->body_len)
+		return false;
+	if (rq->body_len + len + 1 > rq->body_cap) {
+		size_t cap = rq->content_length <= HTTP_BODY_MAX ? rq->content_length + 1 : HTTP_BODY_MAX + 1;
+		char *grown = realloc(rq->body, cap < rq->body_len + len + 1 ? rq->body_len + len + 1 : cap);
+
+		if (!grown)
+			return false;
+		rq->body = grown;
+		rq->body_cap = cap < rq->body_len + len + 1 ? rq->body_len + len + 1 : cap;
+	}
+	memcpy(rq->body + rq->body_len, in, len);
+	rq->body_len += len;
+	rq->body[rq->body_len] = 0;
+	return true;
+}
+
+static void write_body(struct http_request *rq, const char *in, size_t len)
+{
+	while (len && !rq->receive_error) {
+		ssize_t n = write(rq->to_fd, in, len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0) {
+			rq->receive_error = n < 0 ? -errno : -EIO;
+			break;
+		}
+		in += n;
+		len -= (size_t)n;
+		rq->received += (uint64_t)n;
+	}
+}
+
+/* Loop thread. */
+static void tell_received(void *arg)
+{
+	struct http_request *rq = arg;
+
+	rq->received_fn(rq->received_arg, rq, rq->receive_error ? rq->receive_error : (int64_t)rq->received);
+}
+
+static void end_receiving(struct http_request *rq)
+{
+	rq->to_fd = -1;
+	rq->is_at_loop = true;
+	if (loop_call(rq->s->loop, tell_received, rq) < 0)
+		log_error("out of memory: an upload is lost");
+}
+
+bool http_body_part(struct http_request *rq, const void *in, size_t len)
+{
+	if (!rq || rq->status)
+		return true;            /* answered already: the rest is thrown away */
+	if (rq->to_fd < 0)
+		return append_body(rq, in, len);        /* of a long one: what was read before reading was stopped */
+	write_body(rq, in, len);
+	return true;
+}
+
+bool http_body_end(struct http_request *rq)
+{
+	if (!rq || rq->is_at_loop || rq->status)
+		return true;
+	if (rq->to_fd >= 0) {
+		end_receiving(rq);
+		return true;
+	}
+	return rq->is_long || hand_over(rq);
+}
+
+/* The answer, or the wish to receive, has come from the loop thread. */
+static void answered(struct http_post *p)
+{
+	struct http_request *rq = (struct http_request *)p;
+
+	rq->is_at_loop = false;
+	if (!rq->wsi && rq->to_fd >= 0) {
+		rq->receive_error = -ECONNRESET;
+		end_receiving(rq);
+	} else if (!rq->wsi) {
+		http_request_free(rq);
+	} else if (rq->to_fd >= 0) {
+		write_body(rq, rq->body ? rq->body : "", rq->body_len);
+		rq->body_len = 0;
+		lws_rx_flow_control(rq->wsi, 1);
+	} else {
+		lws_rx_flow_control(rq->wsi, 1);
+		lws_callback_on_writable(rq->wsi);
+	}
+}
+
+void http_client_gone(struct http_conn *c)
+{
+	struct http_request *rq = c->rq;
+
+	c->rq = NULL;
+	if (!rq)
+		return;
+	rq->wsi = NULL;
+	if (rq->is_at_loop)
+		return;                 /* answered() frees it */
+	if (rq->to_fd >= 0) {
+		rq->receive_error = -ECONNRESET;
+		end_receiving(rq);
+		return;
+	}
+	http_request_free(rq);
+}
+
+/* --- what a handler asks ------------------------------------------------------------------------------------------ */
+
+enum http_method http_method(const struct http_request *rq) { return rq->method; }
+const char *http_path(const struct http_request *rq) { return rq->path; }
+const char *http_get_header(const struct http_request *rq, enum http_header h) { return rq->header[h]; }
+const struct http_peer *http_get_peer(const struct http_request *rq) { return &rq->peer; }
+bool http_wants_socket(const struct http_request *rq) { return rq->wants_socket; }
+bool http_is_long(const struct http_request *rq) { return rq->is_long; }
+uint64_t http_content_length(const struct http_request *rq) { return rq->content_length; }
+
+const void *http_body(const struct http_request *rq, size_t *len)
+{
+	*len = rq->body_len;
+	return rq->body ? rq->body : "";
+}
+
+const char *http_query(const struct http_request *rq, const char *name)
+{
+	size_t len = strlen(name);
+
+	for (const char *p = rq->query; *p; p += strlen(p) + 1)
+		if (!strncmp(p, name, len) && (p[len] == '=' || !p[len]))
+			return p[len] ? p + len + 1 : p + len;
+	return NULL;
+}

@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "api/route.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include "util/checked.h"
+#include "util/log.h"
+
+static const char *const method_names[] = {
+	[HTTP_GET] = "GET", [HTTP_HEAD] = "HEAD", [HTTP_POST] = "POST", [HTTP_PUT] = "PUT", [HTTP_PATCH] = "PATCH",
+	[HTTP_DELETE] = "DELETE", [HTTP_OPTIONS] = "OPTIONS", [HTTP_OTHER] = "this method",
+};
+
+/* --- answers ------------------------------------------------------------------------------------------- */
+
+/* The status and the word for programs that go with an errno. */
+static const struct { int error, status; const char *code; } statuses[] = {
+	{ EINVAL, 400, "invalid" }, { EBADMSG, 400, "invalid" }, { ENOENT, 404, "not_found" }, { EACCES, 401, "unauthenticated" },
+	{ EPERM, 403, "forbidden" }, { ENOSYS, 405, "method_not_allowed" }, { EEXIST, 409, "exists" }, { EBUSY, 409, "busy" },
+	{ ESTALE, 412, "changed" }, { EFBIG, 413, "too_long" }, { ENOTSUP, 422, "not_supported" },
+	{ EDQUOT, 422, "quota" }, { ENOSPC, 507, "no_space" }, { EAGAIN, 503, "try_again" }, { ETIMEDOUT, 504, "timeout" },
+};
+
+static void call_free(struct api_call *c)
+{
+	json_decref(c->body);
+	free(c);
+}
+
+static void send_json(struct http_request *rq, int status, json_t *doc)
+{
+	char *text = doc ? json_dumps(doc, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+
+	if (doc && !text)
+		status = 500;
+	json_decref(doc);
+	http_set_header(rq, "cache-control", "no-store");
+	http_set_header(rq, "x-content-type-options", "nosniff");
+	http_reply_take(rq, status, text ? "application/json" : NULL, text, text ? strlen(text) : 0);
+}
+
+static void send_failure(struct http_request *rq, int r, const char *field, const char *message)
+{
+	int status = 500;
+	const char *code = "internal";
+
+	for (unsigned i = 0; i < ARRAY_LEN(statuses); i++)
+		if (statuses[i].error == -r) {
+			status = statuses[i].status;
+			code = statuses[i].code;
+		}
+	json_t *error = json_pack("{s:s, s:s}", "code", code, "message", message);
+
+	if (field && field[0])
+		json_object_set_new(error, "field", json_string(field));
+	if (status == 401)
+		http_set_header(rq, "www-authenticate", "Bearer");
+	send_json(rq, status, json_pack("{s:o}", "error", error));
+}
+
+void api_reply(struct api_call *c, int status, json_t *doc)
+{
+	send_json(c->rq, status, doc);
+	call_free(c);
+}
+
+void api_fail(struct api_call *c, int r, const char *field, const struct err *err)
+{
+	send_failure(c->rq, r, field, err->msg[0] ? err->msg : strerror(-r));
+	call_free(c);
+}
+
+struct http_socket *api_accept(struct api_call *c, const struct http_socket_ops *ops, void *arg)
+{
+	struct http_socket *ws = http_accept(c->rq, ops, arg);
+
+	call_free(c);
+	return ws;
+}
+
+/* --- dispatching ------------------------------------------------------------------------------------------ */
+
+/* Does PATH look like PATTERN? Parts in braces go to PARAM. */
+static bool matches(const char *pattern, const char *path, char param[API_PARAMS_MAX][API_PARAM_LEN])
+{
+	unsigned n = 0;
+
+	while (*pattern) {
+		if (*pattern != '{') {
+			if (*pattern++ != *path++)
+				return false;
+			continue;
+		}
+		size_t len = strcspn(path, "/");
+
+		if (!len || len >= API_PARAM_LEN || n == API_PARAMS_MAX)
+			return false;
+		memcpy(param[n], path, len);
+		param[n++][len] = 0;
+		path += len;
+		pattern = strchr(pattern, '}') + 1;
+	}
+	return !*path;
+}
+
+/* The route, or NULL; *IS_PATH: there are others for this path. */
+static const struct route *find_route(const struct api_config *cfg, enum http_method m, const char *path, struct api_call *c,
+				      bool *is_path)
+{
+	*is_path = false;
+	for (const struct route *r = cfg->routes; r->path; r++) {
+		if (!matches(r->path, path, c->param))
+			continue;
+		*is_path = true;
+		if (r->method == m || (m == HTTP_HEAD && r->method == HTTP_GET))
+			return r;
+	}
+	return NULL;
+}
+
+static int parse_body(struct api_call *c, char *where, size_t cap, struct err *err)
+{
+	size_t len;
+	const char *text = http_body(c->rq, &len);
+	json_error_t why;
+
+	where[0] = 0;
+	if (!c->route->in)
+		return 0;
+	c->body = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why);
+	if (!c->body)
+		return err_set(err, -EINVAL, "the body is not JSON: %s, line %d, column %d", why.text, why.line, why.column);
+	return schema_check(c->route->in, c->body, c->route->is_patch, where, cap, err);
+}
+
+static int prepare(const struct api_config *cfg, struct api_call *c, char *where, size_t cap, struct err *err)
+{
+	enum http_method m = http_method(c->rq);
+	const char *path = http_path(c->rq), *dry = http_query(c->rq, "dry-run");
+	bool is_path;
+
+	where[0] = 0;
+	c->route = find_route(cfg, m, path, c, &is_path);
+	if (!c->route)
+		return is_path ? err_set(err, -ENOSYS, "'%.200s' does not know %s; see /v1/openapi.json", path, method_names[m]) :
+		       err_set(err, -ENOENT, "there is nothing at '%.200s'; see /v1/openapi.json", path);
+	if (c->route->role > API_ANYONE && !cfg->identify(cfg->arg, c->rq, &c->user, err))
+		return err->code == -EPERM ? -EPERM : -EACCES;
+	if (c->user.role < c->route->role)
+		return err_set(err, -EPERM, "'%s' may not do this: it needs a higher role", c->user.name);
+	if (c->route->is_socket != http_wants_socket(c->rq))
+		return err_set(err, -EINVAL, c->route->is_socket ? "'%.200s' is a WebSocket" : "'%.200s' is no WebSocket", path);
+	if (http_is_long(c->rq))
+		return err_set(err, -EFBIG, "the body is too long: at most %d bytes", HTTP_BODY_MAX);
+	c->is_dry_run = dry && strcmp(dry, "false") && strcmp(dry, "0");
+	return parse_body(c, where, cap, err);
+}
+
+void api_request(void *config, struct http_request *rq)
+{
+	const struct api_config *cfg = config;
+	struct api_call *c = calloc(1, sizeof(*c));
+	struct err err = ERR_INIT;
+	char where[256];
+
+	if (!c) {
+		send_failure(rq, -EAGAIN, NULL, "out of memory");
+		return;
+	}
+	c->rq = rq;
+	c->arg = cfg->arg;
+	int r = prepare(cfg, c, where, sizeof(where), &err);
+
+	if (r < 0)
+		api_fail(c, r, where, &err);
+	else
+		c->route->run(c);
+}
+
+/* --- OpenAPI --------------------------------------------------------------------------------------------------- */
+
+static json_t *content_of(const struct schema *s)
+{
+	return json_pack("{s:{s:{s:{s:s+}}}}", "content", "application/json", "schema", "$ref", "#/components/schemas/", s->name);
+}
+
+static json_t *parameters_of(const struct route *r)
+{
+	json_t *list = json_array();
+
+	for (const char *p = strchr(r->path, '{'); p; p = strchr(p + 1, '{'))
+		json_array_append_new(list, json_pack("{s:s%, s:s, s:b, s:{s:s}}", "name", p + 1, strcspn(p + 1, "}"), "in", "path",
+						      "required", 1, "schema", "type", "string"));
+	for (const char *p = r->query; p; p = strchr(p, '|') ? strchr(p, '|') + 1 : NULL) {
+		size_t name = strcspn(p, "="), all = strcspn(p, "|");
+
+		json_array_append_new(list, json_pack("{s:s%, s:s, s:s%, s:{s:s}}", "name", p, name, "in", "query", "description",
+						      p + name + 1, all - name - 1, "schema", "type", "string"));
+	}
+	return list;
+}
+
+static json_t *operation_of(const struct route *r)
+{
+	static const char *const roles[] = { "anyone", "viewer", "operator", "admin" };
+	char status[8];
+	json_t *ok = r->out ? content_of(r->out) : json_object(), *bad = json_pack("{s:s}", "$ref", "#/components/responses/Error");
+
+	snprintf(status, sizeof(status), "%d", r->status);
+	json_object_set_new(ok, "description", json_string(r->summary));
+	json_t *op = json_pack("{s:s, s:s, s:s, s:o, s:{s:o, s:o}}", "operationId", r->operation, "summary", r->summary, "x-role",
+			       roles[r->role], "parameters", parameters_of(r), "responses", status, ok, "default", bad);
+
+	if (r->in)
+		json_object_set_new(op, "requestBody", content_of(r->in));
+	return op;
+}
+
+json_t *api_openapi(const struct api_config *c)
+{
+	static const char *const verbs[] = { "get", "head", "post", "put", "patch", "delete", "options", "x" };
+	json_t *paths = json_object(), *schemas = json_object();
+
+	for (const struct route *r = c->routes; r->path; r++) {
+		json_t *path = json_object_get(paths, r->path);
+
+		if (!path) {
+			path = json_object();
+			json_object_set_new(paths, r->path, path);
+		}
+		json_object_set_new(path, verbs[r->method], operation_of(r));
+		schema_collect(r->in, schemas);
+		schema_collect(r->out, schemas);
+	}
+	json_t *error = json_pack("{s:s, s:{s:{s:{s:s, s:{s:{s:s}, s:{s:s}, s:{s:s}}}}}}", "description", "It was not done.",
+				  "content", "application/json", "schema", "type", "object", "properties", "code", "type", "string",
+				  "message", "type", "string", "field", "type", "string");
+
+	return json_pack("{s:s, s:{s:s, s:s}, s:o, s:{s:o, s:{s:o}}}", "openapi", "3.1.0", "info", "title", c->title, "version",
+			 c->version, "paths", paths, "components", "schemas", schemas, "responses", "Error", error);
+}
