@@ -137,7 +137,7 @@ static const char *const raw_preallocs[] = { "off", "metadata", "falloc", "full"
 static const struct blk_opt raw_create_opts[] = {
 	{ "preallocation", BLK_OPT_CHOICE, "off", "off (a hole), falloc (space reserved), full (zeroes written)",
 	  .choices = raw_preallocs },
-	{ NULL },
+	{ .name = NULL },
 };
 
 static int raw_co_create(struct blk_creating *c, struct err *err)

@@ -63,6 +63,7 @@ struct cpu_config {
 	const struct x86_cpuid *cpuid;
 	const struct cpu_host *host;
 	struct source *source;
+	size_t code_cache;      /* engine `bt`: bytes per vcpu for translated code; 0: the default */
 	/* For the person who looks at speed; engines may ignore them. */
 	bool wants_profile;     /* sample() and profile() are going to be called; count instructions */
 	bool wants_perf_map;    /* write /tmp/perf-PID.map: what generated code stands for */

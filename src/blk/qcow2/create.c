@@ -25,7 +25,7 @@ const struct blk_opt q2_create_opts[] = {
 	  create_preallocs },
 	{ "data_file", BLK_OPT_STRING, NULL, "keep the data in this file of its own", 0, 0, NULL },
 	{ "data_file_raw", BLK_OPT_BOOL, "off", "that file can be used as a raw image", 0, 0, NULL },
-	{ NULL },
+	{ .name = NULL },
 };
 
 static unsigned create_log2(uint64_t v)

@@ -19,10 +19,15 @@
 enum {
 	BT_FRAG_MAX = 40,               /* guest instructions */
 	BT_IND_BITS = 16,
-	BT_CODE_BYTES = 32 << 20,
-	BT_ARENA_BYTES = 28 << 20,
+	/* Memory for code and as much for what describes it, together; more could not be used. */
+	BT_CACHE_BYTES = 56 << 20,
+	BT_CACHE_MIN = 1 << 20, BT_CACHE_MAX = 1 << 30,
+	BT_N_REGIONS = 4,               /* that it is emptied by */
+	BT_PAGES = 1 << 15,             /* struct bt_page */
 	BT_HASH_BITS = 16,
 	BT_FRAG_CODE_ROOM = BT_FRAG_MAX * 512,
+	BT_FRAG_ARENA_ROOM = BT_FRAG_MAX * 320,
+	BT_ARENA_FIRST = 64,            /* offset 0 stands for nothing */
 	BT_QUEUE = 32,
 	BT_SEEN_BITS = 16,
 	BT_PATIENCE = 2,
@@ -196,11 +201,15 @@ struct bt_cache {
 	int fd;
 	uint8_t *rw, *rx;               /* the same memory, mapped twice */
 	uint8_t *code_start;            /* in rw, after the thunks */
+	uint32_t code_bytes, arena_bytes;
+	unsigned region;                /* that is being filled, of both */
 	struct emit e;
 	uint8_t *arena;
-	uint32_t arena_used;
+	uint32_t arena_used, arena_end; /* in the region */
+	struct bt_page *pages;          /* n_pages of BT_PAGES */
+	unsigned n_pages;
 	uint32_t next_id;
-	uint64_t n_flushes;
+	uint64_t n_flushes;             /* of everything or of a region */
 	FILE *perf_map;                 /* or NULL */
 	bool has_avx;                   /* the host */
 	struct bt_thunks thunk;
@@ -214,14 +223,15 @@ static inline uint32_t bt_arena_off(const struct bt_cache *k, const void *p) { r
 
 /* --- cache.c ------------------------------------------------------------------------------------ */
 
-int bt_cache_new(struct bt_cpu *b, struct err *err);
+/* BYTES: for code and what describes it; 0: BT_CACHE_BYTES. */
+int bt_cache_new(struct bt_cpu *b, size_t bytes, struct err *err);
 void bt_cache_free(struct bt_cpu *b);
 /* Zeroed; the caller has checked with bt_cache_reserve(). */
 void *bt_arena_alloc(struct bt_cache *k, size_t size);
 /* Is there room for it, whoever has reserved what? */
-static inline bool bt_arena_has(const struct bt_cache *k, size_t size) { return k->arena_used + size + 16 <= BT_ARENA_BYTES; }
-/* Make sure that one more fragment fits, by dropping all of them if need be. */
-void bt_cache_reserve(struct bt_cpu *b);
+static inline bool bt_arena_has(const struct bt_cache *k, size_t size) { return k->arena_used + size + 16 <= k->arena_end; }
+/* L goes to its exit again. It stays in the list of what it led to. */
+void bt_link_undo(struct bt_cache *k, struct bt_link *l);
 /* The fragment at RIP, translated when it is new; NULL: the interpreter must do it. Faults. */
 struct bt_frag *bt_find(struct bt_cpu *b, uint64_t rip);
 void bt_link_make(struct bt_cache *k, struct bt_link *l, struct bt_frag *to);
@@ -238,8 +248,6 @@ void bt_page_flagged(struct icpu *c, uint64_t page);
 
 /* A fragment at VA for the present privilege, in whatever page; NULL: none. No side effect. */
 const struct bt_frag *bt_frag_at(const struct bt_cpu *b, uint64_t va);
-/* Drop all fragments. Not while code runs. */
-void bt_cache_clear(struct bt_cpu *b);
 
 /* --- perf_map.c --------------------------------------------------------------------------------- */
 
@@ -262,6 +270,13 @@ void bt_execute_one(struct icpu *c);
 
 /* What a fragment has to depend on now, or BT_NO_KEY. */
 unsigned bt_key_now(const struct icpu *c);
+
+/* --- evict.c ------------------------------------------------------------------------------------ */
+
+/* Drop all fragments. Not while code runs. */
+void bt_cache_clear(struct bt_cpu *b);
+/* Make sure that one more fragment and its page fit, by dropping the oldest ones if need be. */
+void bt_cache_reserve(struct bt_cpu *b);
 
 /* --- translate.c, thunk.c ------------------------------------------------------------------------ */
 

@@ -2,9 +2,8 @@
 /* cache.c - fragments: memory, finding, linking, invalidation. Vcpu thread only, but for the queue.
  *
  * Code lives in a memfd that is mapped twice, once to be executed and once to be written. What
- * describes it (fragments, links, sites) lies in an arena; both grow until one is full, and then
- * everything goes at once. A fragment dies earlier when its bytes are overwritten: its links are
- * undone, its memory stays. */
+ * describes it (fragments, links, sites) lies in an arena; evict.c makes room in both. A fragment
+ * dies earlier when its bytes are overwritten: its links are undone, its memory stays. */
 #include "cpu/bt/bt_priv.h"
 
 #include <errno.h>
@@ -14,12 +13,7 @@
 #include "util/checked.h"
 #include "util/err.h"
 
-enum {
-	ARENA_ROOM = BT_FRAG_MAX * (2 * sizeof(struct bt_site) + 2 * sizeof(struct bt_link) + sizeof(struct bt_x87_note)) +
-		     BT_FRAG_MAX * X86_INSN_MAX + 4096,
-	ARENA_FIRST = 64,               /* offset 0 stands for nothing */
-	MAX_LOSSES = 16,
-};
+enum { MAX_LOSSES = 16 };
 
 static uint64_t hash64(uint64_t v)
 {
@@ -31,48 +25,43 @@ static uint64_t hash64(uint64_t v)
 static int cache_map(struct bt_cache *k, struct err *err)
 {
 	k->fd = memfd_create("guest-code", MFD_CLOEXEC);
-	if (k->fd < 0 || ftruncate(k->fd, BT_CODE_BYTES) < 0)
+	if (k->fd < 0 || ftruncate(k->fd, k->code_bytes) < 0)
 		return err_set(err, -errno, "cannot create the cache of translated code: %s", strerror(errno));
-	void *rw = mmap(NULL, BT_CODE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, k->fd, 0);
-	void *rx = mmap(NULL, BT_CODE_BYTES, PROT_READ | PROT_EXEC, MAP_SHARED, k->fd, 0);
+	void *rw = mmap(NULL, k->code_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, k->fd, 0);
+	void *rx = mmap(NULL, k->code_bytes, PROT_READ | PROT_EXEC, MAP_SHARED, k->fd, 0);
 
 	k->rw = rw == MAP_FAILED ? NULL : rw;
 	k->rx = rx == MAP_FAILED ? NULL : rx;
-	k->arena = icpu_cache_map(BT_ARENA_BYTES);
-	if (!k->rw || !k->rx || !k->arena)
+	k->arena = icpu_cache_map(k->arena_bytes);
+	k->pages = icpu_cache_map(BT_PAGES * sizeof(*k->pages));
+	if (!k->rw || !k->rx || !k->arena || !k->pages)
 		return err_set(err, -ENOMEM, "cannot map the cache of translated code: %s", strerror(errno));
 	return 0;
 }
 
-void bt_cache_clear(struct bt_cpu *b)
-{
-	struct bt_cache *k = b->cache;
-	memset(k->frags, 0, sizeof(k->frags));
-	memset(k->by_va, 0, sizeof(k->by_va));
-	memset(k->by_page, 0, sizeof(k->by_page));
-	b->split = NULL;
-	k->arena_used = ARENA_FIRST;
-	k->e.p = k->code_start;
-	memset(b->ind_used, 0, sizeof(b->ind_used));
-	for (unsigned p = 0; p < ICPU_N_PRIV; p++)
-		for (unsigned i = 0; i < ICPU_TLB_SIZE; i++)
-			b->i.inl[p][ICPU_EXEC][i].tag = 0;
-}
-
-int bt_cache_new(struct bt_cpu *b, struct err *err)
+int bt_cache_new(struct bt_cpu *b, size_t bytes, struct err *err)
 {
 	struct bt_cache *k = calloc(1, sizeof(*k));
+	size_t unit = 64 << 10;
 
 	if (!k)
 		return err_set(err, -ENOMEM, "out of memory");
+	if (!bytes)
+		bytes = BT_CACHE_BYTES;
+	else if (bytes < BT_CACHE_MIN)
+		bytes = BT_CACHE_MIN;
+	else if (bytes > BT_CACHE_MAX)
+		bytes = BT_CACHE_MAX;
 	b->cache = k;
 	k->fd = -1;
+	k->code_bytes = (uint32_t)align_up(bytes / 2, unit);
+	k->arena_bytes = k->code_bytes;
 	int r = cache_map(k, err);
 
 	if (r < 0)
 		return r;
 	k->next_id = 1;
-	k->e = (struct emit){ k->rw, k->rw + BT_CODE_BYTES };
+	k->e = (struct emit){ k->rw, k->rw + k->code_bytes };
 	k->has_avx = !(b->i.missing & X86_F_BIT(AVX));
 	bt_thunks_emit(k);
 	k->code_start = k->e.p;
@@ -88,10 +77,11 @@ void bt_cache_free(struct bt_cpu *b)
 		return;
 	bt_perf_map_close(k);
 	if (k->rw)
-		munmap(k->rw, BT_CODE_BYTES);
+		munmap(k->rw, k->code_bytes);
 	if (k->rx)
-		munmap(k->rx, BT_CODE_BYTES);
-	icpu_cache_unmap(k->arena, BT_ARENA_BYTES);
+		munmap(k->rx, k->code_bytes);
+	icpu_cache_unmap(k->arena, k->arena_bytes);
+	icpu_cache_unmap(k->pages, BT_PAGES * sizeof(*k->pages));
 	if (k->fd >= 0)
 		close(k->fd);
 	free(k);
@@ -106,21 +96,17 @@ void *bt_arena_alloc(struct bt_cache *k, size_t size)
 	return memset(p, 0, size);
 }
 
-void bt_cache_reserve(struct bt_cpu *b)
-{
-	struct bt_cache *k = b->cache;
-
-	if (k->e.p + BT_FRAG_CODE_ROOM <= k->e.end && k->arena_used + ARENA_ROOM <= BT_ARENA_BYTES)
-		return;
-	bt_cache_clear(b);
-	k->n_flushes++;
-}
-
 /* --- links ------------------------------------------------------------------------------------- */
 
 static void link_point(struct bt_cache *k, const struct bt_link *l, uint32_t to)
 {
 	emit_patch(k->rw + l->at, k->rw + to);
+}
+
+void bt_link_undo(struct bt_cache *k, struct bt_link *l)
+{
+	l->to = NULL;
+	link_point(k, l, l->exit);
 }
 
 void bt_link_make(struct bt_cache *k, struct bt_link *l, struct bt_frag *to)
@@ -172,8 +158,7 @@ static void frag_kill(struct bt_cpu *b, struct bt_frag *f)
 
 	for (struct bt_link *l = f->in, *next; l; l = next) {
 		next = l->next_in;
-		l->to = NULL;
-		link_point(k, l, l->exit);
+		bt_link_undo(k, l);
 	}
 	f->in = NULL;
 	if (*ind == k->rx + f->ientry)
@@ -208,7 +193,7 @@ static struct bt_page *page_get(struct bt_cpu *b, uint64_t va, uint64_t page, un
 	for (struct bt_page *p = *va_head; p; p = p->next_va)
 		if (p->va == va && p->page == page && p->key == key)
 			return p;
-	struct bt_page *p = bt_arena_alloc(k, sizeof(*p));
+	struct bt_page *p = &k->pages[k->n_pages++];
 
 	*p = (struct bt_page){ .va = va, .page = page, .key = (uint8_t)key, .id = k->next_id,
 			       .gen = atomic_load_explicit(&b->i.mem->page_gen[page], memory_order_acquire),
@@ -372,8 +357,9 @@ void bt_code_changed(struct bt_cpu *b)
 	q->is_full = false;
 	pthread_mutex_unlock(&q->lock);
 	if (now.is_full) {
-		bt_cache_clear(b);
-		k->n_flushes++;
+		for (unsigned i = 0; i < k->n_pages; i++)
+			if (k->pages[i].gen != atomic_load_explicit(&b->i.mem->page_gen[k->pages[i].page], memory_order_acquire))
+				page_written(b, k->pages[i].page);
 		icpu_inline_recheck(&b->i, UINT64_MAX);
 		return;
 	}

@@ -343,7 +343,7 @@ static int bt_cpu_init(struct bt_cpu *b, struct err *err)
 	b->frag_max = BT_FRAG_MAX;
 	b->host_mxcsr = 0x1f80;
 	b->is_counting = b->i.vm->cfg.wants_profile;
-	int r = bt_cache_new(b, err);
+	int r = bt_cache_new(b, b->i.vm->cfg.code_cache, err);
 
 	return r >= 0 && b->i.vm->cfg.wants_perf_map ? bt_perf_map_open(b->cache, err) : r;
 }

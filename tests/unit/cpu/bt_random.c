@@ -9,7 +9,7 @@
 #include "cpu/x86/cpuid.h"
 #include "test.h"
 
-enum { N_PROGRAMS = 4000, N_PIECES = 40, CODE_MAX = 2000 };
+enum { N_PROGRAMS = 4000, N_PIECES = 40, CODE_MAX = 3800 };
 
 /* What a program has most of. */
 enum style { STYLE_INTEGER, STYLE_VEX, STYLE_FP, STYLE_MIXED, N_STYLES };
@@ -406,6 +406,35 @@ static void put_system(struct prog *p)
 	}
 }
 
+/* Opcode with a register and [t + 8 * n], where t has just become RBX plus a constant; or the same with an
+ * index. All these are one group, and the loop's jumps lie between them. */
+static void put_derived(struct prog *p)
+{
+	static const uint8_t ops[] = { 0x01, 0x03, 0x89, 0x8b, 0x8b, 0x39, 0x33 };
+	unsigned t = 8 + rnd(p, 2), r = any_reg(p), is_indexed = rnd(p, 2);
+
+	if (r == 8 || r == 9 || r == 14)
+		r = 10;
+	if (is_indexed) {               /* movzx r14d, r14b; mov t, rbx */
+		put(p, 0x45); put(p, 0x0f); put(p, 0xb6); put(p, 0xf6);
+		put(p, 0x49); put(p, 0x89); put(p, 0xd8 | (t & 7));
+	} else {                        /* lea t, [rbx + disp] */
+		put(p, 0x4c); put(p, 0x8d); put(p, 0x83 | (t & 7) << 3); put32(p, 8 * rnd(p, rnd(p, 4) ? 300 : 512));
+	}
+	for (unsigned n = 2 + rnd(p, 4); n-- > 0; ) {
+		put(p, 0x49 | (r & 8) >> 1 | (is_indexed ? 2 : 0));
+		put(p, ops[rnd(p, sizeof(ops))]);
+		put(p, 0x40 | (r & 7) << 3 | (is_indexed ? 4 : t & 7));
+		if (is_indexed)
+			put(p, 3 << 6 | 6 << 3 | (t & 7));      /* r14 * 8 */
+		put(p, 8 * rnd(p, 16));
+		if (!rnd(p, 3)) {       /* jcc +3; add t, 16 */
+			put(p, 0x70 | rnd(p, 16)); put(p, rnd(p, 2) ? 0 : 4);
+			put(p, 0x49); put(p, 0x83); put(p, 0xc0 | (t & 7)); put(p, 16);
+		}
+	}
+}
+
 static void put_small(struct prog *p)
 {
 	static const uint8_t ops[] = { 0xf5, 0xf8, 0xf9, 0x9f, 0x9e, 0xfc, 0x98, 0x99, 0x90 };
@@ -431,7 +460,8 @@ static void put_piece(struct prog *p)
 		put_style(p);
 		return;
 	}
-	switch (rnd(p, 15)) {
+	switch (rnd(p, 17)) {
+	case 15: case 16: put_derived(p); break;
 	case 12: put_string(p); break;
 	case 13: put_bit_string(p); break;
 	case 14: put_system(p); break;
@@ -614,4 +644,49 @@ TEST(a_register_lent_to_a_store_of_a_high_byte_keeps_what_mul_writes_to_it)
 	CHECK_EQ(a.c->s.mp_state, X86_MP_HALTED);
 	rig_fini(&a);
 	rig_fini(&b);
+}
+
+/* More code than fits: a chain of direct and indirect jumps through many pages, run three times, so that what
+ * has been dropped is jumped to again from what has not. */
+TEST(code_that_does_not_fit_is_dropped_by_parts_and_made_again)
+{
+	enum { FIRST = 0x60000, STEP = 128, N = (0x1e0000 - FIRST) / STEP, ROUNDS = 3 };
+	uint64_t want = 1;
+	struct rig r;
+
+	rig_init_cached(&r, &rig_engine, 1, 1);
+	for (unsigned i = 0; i < N; i++) {
+		/* add rax, i; rol rax, 1; lea rdx, [rip + STEP - ...]; jmp rdx or jmp to it */
+		uint8_t c[] = { 0x48, 0x05, 0, 0, 0, 0, 0x48, 0xd1, 0xc0, 0x48, 0x8d, 0x15, 0, 0, 0, 0, 0xff, 0xe2, 0, 0, 0 };
+		/* the last: dec rcx; jz +5; jmp to the first; hlt */
+		uint8_t last[] = { 0x48, 0xff, 0xc9, 0x74, 5, 0xe9, 0, 0, 0, 0, 0xf4 };
+		uint32_t at = FIRST + i * STEP, by = STEP - 16;
+
+		memcpy(c + 2, &i, 4);
+		memcpy(c + 12, &by, 4);
+		if (i % 4) {
+			by = STEP - 21;
+			c[16] = 0xe9;
+			memcpy(c + 17, &by, 4);
+		}
+		rig_code(&r, at, c, sizeof(c));
+		by = (uint32_t)(FIRST - (int32_t)(at + STEP + 10));
+		memcpy(last + 6, &by, 4);
+		if (i == N - 1)
+			rig_code(&r, at + STEP, last, sizeof(last));
+	}
+	for (unsigned i = 0; i < N * ROUNDS; i++)
+		want = (want + i % N) << 1 | (want + i % N) >> 63;
+	rig_code(&r, RIG_CODE, (const uint8_t[]){ 0xff, 0xe3 }, 2);     /* jmp rbx */
+	r.c->s.gpr[X86_RBX] = FIRST;
+	r.c->s.gpr[X86_RAX] = 1;
+	r.c->s.gpr[X86_RCX] = ROUNDS;
+	r.engine->ops->set_state(r.v, &r.c->s, NULL);
+	struct icpu_event ev;
+
+	CHECK_EQ(bt_run_to_fault(r.v, &ev), 0);
+	CHECK_EQ(r.c->s.mp_state, X86_MP_HALTED);
+	CHECK_EQ(r.c->s.gpr[X86_RAX], want);
+	CHECK(r.c->stats.blocks_decoded > N + N / 2);
+	rig_fini(&r);
 }

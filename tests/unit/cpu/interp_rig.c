@@ -86,7 +86,7 @@ static void rig_state(struct rig *r, unsigned n)
 	r->engine->ops->set_state(v, &s, NULL);
 }
 
-void rig_init_on(struct rig *r, const struct rig_engine *engine, unsigned n_vcpus)
+void rig_init_cached(struct rig *r, const struct rig_engine *engine, unsigned n_vcpus, size_t code_cache)
 {
 	struct err err = ERR_INIT;
 
@@ -105,7 +105,7 @@ void rig_init_on(struct rig *r, const struct rig_engine *engine, unsigned n_vcpu
 	x86_cpuid_build(&r->cpuid, &(struct x86_cpuid_params){
 		.n_vcpus = n_vcpus, .engine = &x86_features_interp, .tsc_hz = 1000000000, .phys_bits = 46 });
 	struct cpu_config cfg = { .n_vcpus = n_vcpus, .mem = r->mem, .cpuid = &r->cpuid, .host = &r->host,
-				  .source = &r->source.s };
+				  .source = &r->source.s, .code_cache = code_cache };
 
 	if (r->engine->ops->vm_new(&r->vm, &cfg, &err) < 0)
 		FAIL("%s", err.msg);
@@ -113,6 +113,11 @@ void rig_init_on(struct rig *r, const struct rig_engine *engine, unsigned n_vcpu
 		rig_state(r, i);
 	r->v = r->engine->ops->vcpu(r->vm, 0);
 	r->c = (struct icpu *)r->v;
+}
+
+void rig_init_on(struct rig *r, const struct rig_engine *engine, unsigned n_vcpus)
+{
+	rig_init_cached(r, engine, n_vcpus, 0);
 }
 
 void rig_init(struct rig *r, unsigned n_vcpus)

@@ -43,6 +43,8 @@ struct rig {
 
 void rig_init(struct rig *r, unsigned n_vcpus);
 void rig_init_on(struct rig *r, const struct rig_engine *engine, unsigned n_vcpus);
+/* With so many bytes for translated code; 0: as usual. */
+void rig_init_cached(struct rig *r, const struct rig_engine *engine, unsigned n_vcpus, size_t code_cache);
 void rig_fini(struct rig *r);
 uint64_t *rig_pte(struct rig *r, uint64_t la);
 /* Put code at LA and make it what comes next. */
