@@ -18,7 +18,7 @@ const struct blk_opt q2_open_opts[] = {
 	{ "cache_size", BLK_OPT_SIZE, "32M", "memory for L2 tables and reference counts", 256 << 10, 16ull << 30, NULL },
 	{ "lazy_refcounts", BLK_OPT_BOOL, NULL, "write reference counts on closing only (default: as the image says)",
 	  0, 0, NULL },
-	{ NULL },
+	{ .name = NULL },
 };
 
 int q2_barrier(struct q2 *s)

@@ -17,7 +17,7 @@ static const struct schema thing = {
 	.fields = (const struct schema_field[]){
 		{ .name = "name", .type = SCHEMA_NAME, .is_required = true, .help = "its name" },
 		{ .name = "size", .type = SCHEMA_SIZE, .dflt = "7", .help = "its size" },
-		{ NULL },
+		{ .name = NULL },
 	},
 };
 

@@ -10,7 +10,7 @@ static const struct schema disk = {
 	.fields = (const struct schema_field[]){
 		{ .name = "size", .type = SCHEMA_SIZE, .is_required = true, .min = 512, .max = 1ll << 50, .help = "its size" },
 		{ .name = "format", .type = SCHEMA_STRING, .choices = "raw|qcow2", .dflt = "\"qcow2\"", .help = "its format" },
-		{ NULL },
+		{ .name = NULL },
 	},
 };
 static const struct schema machine = {
@@ -24,7 +24,7 @@ static const struct schema machine = {
 		{ .name = "labels", .type = SCHEMA_MAP, .max = 2, .help = "labels" },
 		{ .name = "kernel", .type = SCHEMA_PATH, .help = "kernel" },
 		{ .name = "since", .type = SCHEMA_TIME, .help = "time" },
-		{ NULL },
+		{ .name = NULL },
 	},
 };
 
