@@ -11,11 +11,15 @@
 #include "util/checked.h"
 #include "util/err.h"
 
-enum { URING_DEPTH = 128 };
+enum {
+	URING_DEPTH = 128,
+	URING_ROUNDS = 32,      /* of completing and submitting before the loop has its turn */
+};
 
 struct aio {
 	struct io_uring ring;
 	bool has_ring;
+	bool is_reaping;                /* what is submitted now is told to the kernel at the end of the round */
 	unsigned in_ring;
 	struct aio_job *waiting, **waiting_tail;        /* beyond URING_DEPTH, or refused for now */
 	int event_fd;
@@ -132,7 +136,7 @@ static void uring_fill(struct aio *a)
 		io_uring_sqe_set_data(sqe, j);
 		a->in_ring++;
 	}
-	if (io_uring_sq_ready(&a->ring))
+	if (io_uring_sq_ready(&a->ring) && !a->is_reaping)
 		uring_kick(a);
 }
 
@@ -144,9 +148,11 @@ static void uring_submit(struct aio *a, struct aio_job *j)
 	uring_fill(a);
 }
 
-static void uring_reap(struct aio *a)
+/* Call DONE of all that is in the completion queue. DONE may reap, too. */
+static unsigned uring_complete(struct aio *a)
 {
 	struct io_uring_cqe *cqe;
+	unsigned n = 0;
 
 	while (io_uring_peek_cqe(&a->ring, &cqe) == 0) {
 		struct aio_job *j = io_uring_cqe_get_data(cqe);
@@ -154,9 +160,40 @@ static void uring_reap(struct aio *a)
 
 		io_uring_cqe_seen(&a->ring, cqe);
 		a->in_ring--;
+		n++;
 		j->done(j, result);     /* may submit more */
 	}
+	return n;
+}
+
+/* A round completes and then submits what that brought, in one call. What the page cache answers is complete
+ * at once: it is looked for without the event and the loop in between, for some rounds. */
+static void uring_reap(struct aio *a)
+{
+	bool is_outermost = !a->is_reaping;
+	uint64_t one = 1;
+
+	if (!is_outermost) {            /* somebody waits in DONE for another job: tell the kernel of it now */
+		io_uring_cq_eventfd_toggle(&a->ring, true);
+		if (io_uring_sq_ready(&a->ring))
+			uring_kick(a);
+		if (uring_complete(a) && write(a->event_fd, &one, sizeof(one)) < 0)
+			return;
+		return;
+	}
+	a->is_reaping = true;
+	io_uring_cq_eventfd_toggle(&a->ring, false);
+	for (unsigned round = 0; round < URING_ROUNDS && uring_complete(a); round++) {
+		uring_fill(a);
+		if (io_uring_sq_ready(&a->ring))
+			uring_kick(a);
+	}
+	io_uring_cq_eventfd_toggle(&a->ring, true);
+	a->is_reaping = false;
 	uring_fill(a);
+	/* What came while the event was off signals nothing by itself. */
+	if (io_uring_cq_ready(&a->ring) && write(a->event_fd, &one, sizeof(one)) < 0)
+		return;
 }
 
 const struct aio_ops aio_uring = {

@@ -95,10 +95,12 @@ static void ctx_event(struct loop_fd *h, unsigned events)
 	if (read(h->fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
 		log_error("disk: cannot read its event: %s", strerror(errno));
 	c->n_nodes++;                   /* a completion may close the disk */
+	c->depth++;
 	c->aio_ops->reap(c->aio);
 	if (c->threads)
 		aio_threads.reap(c->threads);
 	ctx_run_deferred(c);
+	c->depth--;
 	blk_ctx_put(c);
 }
 
@@ -131,6 +133,9 @@ void blk_ctx_wait(struct blk_ctx *c)
 	struct blk_watch *w[MAX];
 	nfds_t n = 0;
 
+	/* In a completion: the back end may be collecting what to submit, and waits for us. */
+	if (c->depth)
+		c->aio_ops->reap(c->aio);
 	for (struct blk_watch *at = c->watches; at && n < MAX; at = at->next) {
 		short events = (short)((at->h.events & LOOP_IN ? POLLIN : 0) | (at->h.events & LOOP_OUT ? POLLOUT : 0));
 

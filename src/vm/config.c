@@ -3,8 +3,10 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "blk/blk.h"
 #include "cpu/x86/model.h"
 #include "mem/gmem.h"
 #include "net/net.h"
@@ -122,6 +124,20 @@ static int config_check_boot(const struct config *c, struct err *err)
 	return 0;
 }
 
+static int config_check_format(const char *format, unsigned disk, struct err *err)
+{
+	char known[256] = "auto";
+	bool is_known = !format || !strcmp(format, "auto");
+
+	for (unsigned i = 0; blk_format_name(i); i++) {
+		size_t n = strlen(known);
+
+		is_known |= format && !strcmp(format, blk_format_name(i));
+		snprintf(known + n, sizeof(known) - n, " %s", blk_format_name(i));
+	}
+	return is_known ? 0 : err_set(err, -EINVAL, "disks[%u].format: '%s' is none of: %s", disk, format, known);
+}
+
 static int config_check_disks(const struct config *c, struct err *err)
 {
 	for (unsigned i = 0; i < c->n_disks; i++) {
@@ -129,6 +145,10 @@ static int config_check_disks(const struct config *c, struct err *err)
 
 		if (!d->path || !*d->path)
 			return err_set(err, -EINVAL, "disks[%u].path: missing; every disk needs the path of its image", i);
+		int r = config_check_format(d->format, i, err);
+
+		if (r < 0)
+			return r;
 		if (d->serial && strlen(d->serial) > VIRTIO_BLK_SERIAL_MAX)
 			return err_set(err, -EINVAL, "disks[%u].serial: '%s' is longer than %d characters", i,
 				       d->serial, VIRTIO_BLK_SERIAL_MAX);

@@ -31,7 +31,7 @@ enum {
 
 struct config_disk {
 	char *path;
-	char *format;           /* "raw" */
+	char *format;           /* "raw", "qcow2", ...; "auto": by content */
 	char *serial;           /* NULL: none */
 	bool is_readonly, is_direct;
 };

@@ -36,7 +36,7 @@ static json_t *info_disks(const struct config *cfg, const struct machine *m)
 
 	for (unsigned i = 0; i < cfg->n_disks; i++)
 		json_array_append_new(list, json_pack("{s:s, s:s, s:I, s:b}", "path", cfg->disks[i].path,
-						      "format", cfg->disks[i].format, "size", (json_int_t)blk_size(m->blk[i]),
+						      "format", blk_format(m->blk[i]), "size", (json_int_t)blk_size(m->blk[i]),
 						      "readonly", cfg->disks[i].is_readonly));
 	return list;
 }

@@ -271,7 +271,8 @@ static int machine_make_disk(struct machine *m, unsigned i, struct err *err)
 {
 	const struct config_disk *c = &m->cfg->disks[i];
 	struct blk_options o = {
-		.path = c->path, .fd = -1, .format = c->format,
+		.path = c->path, .fd = -1,
+		.format = c->format && strcmp(c->format, "auto") ? c->format : NULL,
 		.is_readonly = c->is_readonly, .is_direct = c->is_direct,
 	};
 	struct virtio_dev *d = NULL;

@@ -73,6 +73,26 @@ echo DEVICES-OK
     assert disk.read_bytes()[:6] == b"hello\n"
 
 
+def test_a_qcow2_disk_over_a_backing_image_works_and_stays_whole(tmp_path):
+    base, disk = tmp_path / "base.img", tmp_path / "d.qcow2"
+    base.write_bytes(b"from-base\n" + b"\0" * ((8 << 20) - 10))
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", "base.img", "-F", "raw", disk, "32M"], check=True)
+    run = """
+set -e
+[ "$(head -c 9 /dev/vda)" = from-base ]
+dd if=/dev/urandom of=/tmp/r bs=64k count=64 2>/dev/null
+dd if=/tmp/r of=/dev/vda bs=4k seek=1000 conv=fsync 2>/dev/null
+echo 3 >/proc/sys/vm/drop_caches
+dd if=/dev/vda bs=4k skip=1000 count=1024 2>/dev/null | cmp - /tmp/r
+echo QCOW2-OK
+"""
+    with boot("bookworm", "--disk", f"path={disk}", "--net", "none", run=run, name="qcow2") as guest:
+        guest.expect(r"QCOW2-OK", 240)
+        assert guest.wait(60) == 0
+    subprocess.run(["qemu-img", "check", "-q", "-f", "qcow2", disk], check=True)
+    assert base.read_bytes()[:10] == b"from-base\n"
+
+
 def receive(s, end, timeout=30):
     """What comes from socket S up to the bytes END."""
     data = b""

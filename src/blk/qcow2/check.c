@@ -153,7 +153,9 @@ static int chk_entry(struct chk *c, const struct chk_tree *t, uint8_t *p, uint64
 		/* The last sectors of compressed data may be claimed without being there. */
 		if (e.is_compressed && off < s->b->file->size && off + len > q2_cluster_up(s, s->b->file->size))
 			len = q2_cluster_up(s, s->b->file->size) - off;
-		r = chk_count(c, off, len);
+		/* Data in a table would change the table when it is written. */
+		is_possible = e.is_compressed || q2_host_is_free_for_use(s, off, len);
+		r = is_possible ? chk_count(c, off, len) : 1;
 		is_possible = r != 1;
 		if (!r && t->is_active)
 			chk_statistics(c, &e);
@@ -438,8 +440,25 @@ static int chk_rebuild(struct chk *c)
 
 /* --- the check ---------------------------------------------------------------------------------- */
 
+/* The set of what is metadata, from the tables as they are now. */
+static int chk_meta(struct q2 *s)
+{
+	int r = 0;
+
+	free(s->meta);
+	s->meta = NULL;
+	s->meta_bits = s->meta_n = 0;
+	for (uint64_t i = 0; !r && i < s->rt_size; i++)
+		if (s->rt[i] && !(s->rt[i] & Q2_RT_RESERVED))
+			r = q2_meta_add(s, s->rt[i]);
+	for (uint64_t i = 0; !r && i < s->l1_size; i++)
+		if (s->l1[i] & Q2_OFF_MASK)
+			r = q2_meta_add(s, s->l1[i] & Q2_OFF_MASK);
+	return r;
+}
+
 /* Nothing that is cached is true any more. */
-static void chk_reset(struct q2 *s)
+static int chk_reset(struct q2 *s)
 {
 	for (unsigned i = 0; i < s->n_pages; i++)
 		if (s->slots[i]->off)
@@ -447,15 +466,7 @@ static void chk_reset(struct q2 *s)
 	s->free_hint = 0;
 	s->compressed_at = 0;
 	s->inflated_host = 0;
-	free(s->meta);
-	s->meta = NULL;
-	s->meta_bits = s->meta_n = 0;
-	for (uint64_t i = 0; i < s->rt_size; i++)
-		if (s->rt[i])
-			q2_meta_add(s, s->rt[i]);
-	for (uint64_t i = 0; i < s->l1_size; i++)
-		if (s->l1[i] & Q2_OFF_MASK)
-			q2_meta_add(s, s->l1[i] & Q2_OFF_MASK);
+	return chk_meta(s);
 }
 
 static int chk_marks(struct chk *c)
@@ -492,8 +503,10 @@ static int chk_clean_header(struct chk *c)
 static int chk_run(struct chk *c)
 {
 	struct q2 *s = c->s;
-	int r = chk_count_all(c, true);
+	int r = chk_meta(s);
 
+	if (!r)
+		r = chk_count_all(c, true);
 	if (!r)
 		r = chk_compare(c);
 	if (!r && c->needs_rebuild) {
@@ -503,8 +516,8 @@ static int chk_run(struct chk *c)
 	}
 	if (!r && c->fix)
 		r = q2_barrier(s);
-	if (!s->b->is_readonly)
-		chk_reset(s);
+	if (!s->b->is_readonly && chk_reset(s) < 0)
+		r = -ENOMEM;
 	if (!r && !(c->needs_rebuild && !c->fix))
 		r = chk_marks(c);
 	if (!r && c->fix)

@@ -51,7 +51,7 @@ TEST(every_option_lands_in_its_place)
 	CHECK_STR(c.disks[0].path, "a,b.img");
 	CHECK(c.disks[0].is_readonly && c.disks[0].is_direct);
 	CHECK_STR(c.disks[0].serial, "s1");
-	CHECK_STR(c.disks[1].format, "raw");
+	CHECK_STR(c.disks[1].format, "auto");
 	CHECK_EQ(c.nets[0].hostfwd.n, 2);
 	CHECK_STR(c.nets[0].hostfwd.v[1], "udp:127.0.0.1:53:53");
 	CHECK_STR(c.nets[1].ifname, "tap0");
@@ -95,7 +95,7 @@ TEST(every_refusal_names_its_object)
 		{ "--check=1", NULL, "--check takes no value" },
 		{ "--disk", "pth=/x", "--disk: unknown key 'pth'; did you mean 'path'?" },
 		{ "--disk", "format=raw", "disks[0].path: missing" },
-		{ "--disk", "path=a,format=qcow9", "format: 'qcow9' is none of: raw" },
+		{ "--disk", "path=a,format=qcow9", "disks[0].format: 'qcow9' is none of: auto" },
 		{ "--disk", "path=a,readonly=x", "readonly: 'x' is neither" },
 		{ "--disk", "path", "'path' needs a value" },
 		{ "--disk", "path=a,", "nothing after the last comma" },
