@@ -19,7 +19,7 @@
 enum {
 	BT_FRAG_MAX = 40,               /* guest instructions */
 	BT_IND_BITS = 16,
-	/* Memory for code and as much for what describes it, together; more could not be used. */
+	/* Memory for code and for what describes it, together; the most that could be used. */
 	BT_CACHE_BYTES = 56 << 20,
 	BT_CACHE_MIN = 1 << 20, BT_CACHE_MAX = 1 << 30,
 	BT_N_REGIONS = 4,               /* that it is emptied by */
@@ -230,6 +230,8 @@ void bt_cache_free(struct bt_cpu *b);
 void *bt_arena_alloc(struct bt_cache *k, size_t size);
 /* Is there room for it, whoever has reserved what? */
 static inline bool bt_arena_has(const struct bt_cache *k, size_t size) { return k->arena_used + size + 16 <= k->arena_end; }
+/* F is no longer found by its address. */
+void bt_frag_unhash(struct bt_cache *k, const struct bt_frag *f);
 /* L goes to its exit again. It stays in the list of what it led to. */
 void bt_link_undo(struct bt_cache *k, struct bt_link *l);
 /* The fragment at RIP, translated when it is new; NULL: the interpreter must do it. Faults. */

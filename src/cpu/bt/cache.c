@@ -54,8 +54,8 @@ int bt_cache_new(struct bt_cpu *b, size_t bytes, struct err *err)
 		bytes = BT_CACHE_MAX;
 	b->cache = k;
 	k->fd = -1;
-	k->code_bytes = (uint32_t)align_up(bytes / 2, unit);
-	k->arena_bytes = k->code_bytes;
+	k->code_bytes = (uint32_t)align_up(bytes / 15 * 8, unit);       /* as it turned out to be used */
+	k->arena_bytes = (uint32_t)align_up(bytes / 15 * 7, unit);
 	int r = cache_map(k, err);
 
 	if (r < 0)
@@ -92,7 +92,7 @@ void *bt_arena_alloc(struct bt_cache *k, size_t size)
 {
 	void *p = k->arena + k->arena_used;
 
-	k->arena_used += (uint32_t)align_up(size, 16);
+	k->arena_used += (uint32_t)align_up(size, 8);
 	return memset(p, 0, size);
 }
 
@@ -150,6 +150,15 @@ static struct bt_frag **frag_bucket(struct bt_cache *k, uint64_t va, uint32_t id
 	return &k->frags[hash64(va ^ (uint64_t)id << 40) >> (64 - BT_HASH_BITS)];
 }
 
+void bt_frag_unhash(struct bt_cache *k, const struct bt_frag *f)
+{
+	struct bt_frag **at = frag_bucket(k, f->va, f->page->id);
+
+	while (*at != f)
+		at = &(*at)->next_hash;
+	*at = f->next_hash;
+}
+
 /* Take F out of everything that leads to it. */
 static void frag_kill(struct bt_cpu *b, struct bt_frag *f)
 {
@@ -163,11 +172,7 @@ static void frag_kill(struct bt_cpu *b, struct bt_frag *f)
 	f->in = NULL;
 	if (*ind == k->rx + f->ientry)
 		*ind = k->rx + k->thunk.miss;
-	struct bt_frag **at = frag_bucket(k, f->va, f->page->id);
-
-	while (*at != f)
-		at = &(*at)->next_hash;
-	*at = f->next_hash;
+	bt_frag_unhash(k, f);
 	b->i.stats.code_invalidations++;
 }
 

@@ -56,24 +56,18 @@ static void evict_links_from(const struct doomed *d, struct bt_frag *f)
 
 static void evict_frags(struct bt_cache *k, const struct doomed *d)
 {
-	for (unsigned i = 0; i < 1 << BT_HASH_BITS; i++)
-		for (struct bt_frag **at = &k->frags[i]; *at; ) {
+	for (unsigned i = 0; i < k->n_pages; i++)
+		for (struct bt_frag **at = &k->pages[i].frags; *at; ) {
 			struct bt_frag *f = *at;
 
 			if (is_doomed(d, f)) {
 				evict_links_to(k, d, f);
-				*at = f->next_hash;
+				bt_frag_unhash(k, f);
+				*at = f->next_page;
 			} else {
 				evict_links_from(d, f);
-				at = &f->next_hash;
+				at = &f->next_page;
 			}
-		}
-	for (unsigned i = 0; i < k->n_pages; i++)
-		for (struct bt_frag **at = &k->pages[i].frags; *at; ) {
-			if (is_doomed(d, *at))
-				*at = (*at)->next_page;
-			else
-				at = &(*at)->next_page;
 		}
 }
 
