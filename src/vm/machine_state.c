@@ -161,7 +161,7 @@ static int save_cpus(struct machine *m, struct state_sections *s, struct err *er
 	for (unsigned i = 0; i < m->cfg->cpus; i++) {
 		struct kvmclock_state clock;
 		struct lapic_state lapic;
-		struct pv_state pv;
+		struct pv_state pv = { 0 };
 		struct x86_state cpu;
 		int r = m->ops->get_state(m->ops->vcpu(m->vm, i), &cpu, err);
 
@@ -169,7 +169,8 @@ static int save_cpus(struct machine *m, struct state_sections *s, struct err *er
 			return err_wrap(err, r, "processor %u", i);
 		lapics_state_get(m->lapics, i, &lapic);
 		kvmclock_state_get(m->kvmclock, i, &clock);
-		pv_state_get(m->pv, i, &pv);
+		if (m->pv)
+			pv_state_get(m->pv, i, &pv);
 		state_sections_add_fields(s, cpu_tag(tag, "cpu", i), &x86_state_desc, &cpu);
 		state_sections_add_fields(s, cpu_tag(tag, "lapic", i), &lapic_state_desc, &lapic);
 		state_sections_add_fields(s, cpu_tag(tag, "kvmclock", i), &kvmclock_state_desc, &clock);
@@ -198,13 +199,16 @@ static int load_cpu(struct machine *m, struct state_file *f, unsigned i, struct 
 		r = state_file_load(f, cpu_tag(tag, "kvmclock", i), &kvmclock_state_desc, &clock, err);
 	if (!r)
 		r = state_file_load(f, cpu_tag(tag, "pv", i), &pv_state_desc, &pv, err);
+	if (!r && !m->pv && (pv.steal_msr || lapic.pv_eoi_msr))
+		r = err_set(err, -ENOTSUP, "processor %u uses paravirtual help that engine '%s' does not give", i, m->ops->name);
 	if (!r)
 		r = m->ops->set_state(v, &cpu, err);
 	if (r < 0)
 		return r;
 	lapics_state_set(m->lapics, i, &lapic);
 	kvmclock_state_set(m->kvmclock, i, &clock);
-	pv_state_set(m->pv, i, &pv);
+	if (m->pv)
+		pv_state_set(m->pv, i, &pv);
 	return 0;
 }
 
