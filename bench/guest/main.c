@@ -87,7 +87,7 @@ static void end(const char *name, struct stamp start, uint64_t sum)
 
 static int wait_for(pid_t child)
 {
-	int status;
+	int status = 0;
 
 	kernel_check(child > 0 && waitpid(child, &status, 0) == child, "fork");
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);

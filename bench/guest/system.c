@@ -45,7 +45,7 @@ uint64_t kernel_fork(void)
 	uint64_t sum = 0;
 
 	for (unsigned i = 0; i < TIMES; i++) {
-		int status;
+		int status = 0;
 		pid_t child = fork();
 
 		if (child == 0)
