@@ -89,7 +89,7 @@ static int ctl_take(struct ctl *c, const struct control_param *p, const char *te
 /* "--stop" and "stop" are the switch on, "mode=raw" and "--mode=raw" name a parameter. */
 static const struct control_param *ctl_named(const struct ctl *c, const char *arg, const char **value)
 {
-	const char *name = strncmp(arg, "--", 2) ? arg : arg + 2;
+	const char *name = arg[0] == '-' && arg[1] == '-' ? arg + 2 : arg;
 	size_t n = strcspn(name, "=");
 
 	for (const struct control_param *p = c->request->params; p && p->name; p++) {

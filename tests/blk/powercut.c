@@ -538,7 +538,7 @@ int main(int argc, char **argv)
 		{ "options", 1, NULL, 'o' }, { "backing", 0, NULL, 'b' }, { "dir", 1, NULL, 'd' }, { "qemu", 0, NULL, 'q' },
 		{ NULL, 0, NULL, 0 },
 	};
-	static struct guest g = { .seed = 1, .steps = 60, .cuts = 60, .format = "qcow2", .options = "cluster_size=4k",
+	static struct guest g = { .seed = 1, .steps = 60, .cuts = 60, .format = "qcow2",
 				  .dir = "/tmp", .size = 1 << 20 };
 	int c;
 
@@ -556,6 +556,8 @@ int main(int argc, char **argv)
 		default: return 2;
 		}
 	}
+	if (!g.options)
+		g.options = strcmp(g.format, "qcow2") ? "" : "cluster_size=4k";
 	powercut(&g);
 	return 0;
 }
