@@ -310,17 +310,20 @@ TEST(a_file_is_emptied_when_the_machine_starts_and_not_when_it_is_opened)
 	CHECK_EQ(write(fd, "before", 6), 6);
 	snprintf(target, sizeof(target), "file:%s", path);
 	console_close(open_console(target));
+	loop_free(loop);
 	file_is(path, "before");
 	struct console *c = open_console(target);
 	console_start(c, true);
 	say(c, "+more");
 	console_close(c);
+	loop_free(loop);
 	file_is(path, "before+more");
 	c = open_console(target);
 	console_start(c, false);
 	say(c, "new");
 	console_start(c, false);        /* goes on after a pause */
 	console_close(c);
+	loop_free(loop);
 	file_is(path, "new");
 	unlink(path);
 }
