@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include "cpu/interp/core.h"
+#include "cpu/interp/vec.h"
 #include "cpu/x86/cpuid.h"
 #include "util/endian.h"
 #include "util/err.h"
@@ -193,6 +194,8 @@ static int interp_set_state(struct vcpu *v, const struct x86_state *s, struct er
 	(void)err;
 	c->s = *s;
 	c->s.rflags |= X86_FLAGS_FIXED;
+	/* Bits of FCW that no processor can have otherwise; the host's x87 would make them so behind our back. */
+	x87_set_words(c, get_le16(c->s.xsave + X86_FX_FCW), get_le16(c->s.xsave + X86_FX_FSW));
 	if (!(get_le64(c->s.xsave + X86_XS_BV) & 4))    /* AVX: in its initial state */
 		memset(c->s.xsave + X86_XS_AVX, 0, 256);
 	c->intr_maybe = true;
