@@ -124,11 +124,11 @@ static void map_all(void)
 
 void ap_main(void)
 {
-	unsigned n = __atomic_add_fetch(&cpus_running, 1, __ATOMIC_SEQ_CST);
-
+	/* What one sends must not meet another that has no IDT yet: so it comes before the count. */
 	idt_load();
 	put32(LAPIC + 0xf0, 0x1ff);
-	/* what one sends must not meet another that has no IDT yet */
+	unsigned n = __atomic_add_fetch(&cpus_running, 1, __ATOMIC_SEQ_CST);
+
 	while ((int)cpus_running < n_cpus - 1)
 		__asm__ volatile("pause");
 	ap_fn(n);
