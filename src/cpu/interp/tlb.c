@@ -490,19 +490,22 @@ void icpu_tlb_flush(struct icpu *c, bool keep_global)
 	memset(c->writable_seen, 0, sizeof(c->writable_seen));
 }
 
-/* Entries of 4 KiB that were cut out of the large page around LA go with it (4.10.4.1). */
-static void tlb_flush_large(struct icpu *c, uint64_t la)
+/* Entries of 4 KiB that were cut out of the large page around LA go with it (4.10.4.1). Those of a 4 MiB page,
+ * and needlessly of the neighbour of a 2 MiB one, lie in SLOTS_4M slots side by side. */
+enum { SLOTS_4M = 1024 };
+_Static_assert(ICPU_TLB_SIZE % SLOTS_4M == 0, "a 4 MiB page does not wrap around");
+
+static void tlb_flush_large(struct icpu *c, uint64_t la, bool is_1g)
 {
-	struct itlb_entry *all = &c->tlb[0][0][0];
+	unsigned first = is_1g ? 0 : (la >> 12) % ICPU_TLB_SIZE / SLOTS_4M * SLOTS_4M, n = is_1g ? ICPU_TLB_SIZE : SLOTS_4M;
 
-	for (unsigned i = 0; i < ICPU_N_PRIV * ICPU_N_ACCESS * ICPU_TLB_SIZE; i++) {
-		struct itlb_entry *e = &all[i];
+	for (unsigned table = 0; table < ICPU_N_PRIV * ICPU_N_ACCESS; table++)
+		for (unsigned i = 0; i < n; i++) {
+			struct itlb_entry *e = &(&c->tlb[0][0][0])[table * ICPU_TLB_SIZE + first + i];
 
-		/* 22 bits cover a 4 MiB page and, needlessly, the neighbour of a 2 MiB one. */
-		if (((e->gpa & ITLB_2M) && e->tag >> 22 == la >> 22) ||
-		    ((e->gpa & ITLB_1G) && e->tag >> 30 == la >> 30))
-			tlb_drop(c, e);
-	}
+			if (((e->gpa & ITLB_2M) && e->tag >> 22 == la >> 22) || ((e->gpa & ITLB_1G) && e->tag >> 30 == la >> 30))
+				tlb_drop(c, e);
+		}
 }
 
 void icpu_tlb_flush_page(struct icpu *c, uint64_t la)
@@ -515,8 +518,10 @@ void icpu_tlb_flush_page(struct icpu *c, uint64_t la)
 			if (!((e->tag ^ la) & ~0xfffull))
 				tlb_drop(c, e);
 		}
-	if (tlb_large_seen(c, la, false) || tlb_large_seen(c, la ^ 1 << 21, false) || tlb_large_seen(c, la, true))
-		tlb_flush_large(c, la);
+	bool is_1g = tlb_large_seen(c, la, true);
+
+	if (is_1g || tlb_large_seen(c, la, false) || tlb_large_seen(c, la ^ 1 << 21, false))
+		tlb_flush_large(c, la, is_1g);
 }
 
 bool icpu_translate(struct icpu *c, uint64_t la, gpa_t *gpa)
