@@ -233,7 +233,9 @@ static int chain_check_loop(const struct blk *top, const struct blk *b, struct e
 {
 	for (const struct blk *n = top; n && n != b; n = n->backing)
 		if (blk_file_is_same(n->file, b->file))
-			return err_set(err, -ELOOP, "'%s' is behind itself: its chain of backing images comes back to it",
+			return err_set(err, -ELOOP,
+				       "'%s' is behind itself: its chain of backing images comes "
+				       "back to it",
 				       b->name);
 	return 0;
 }

@@ -209,7 +209,8 @@ static int info_run(void *arg)
 
 		if (!o) {
 			json_decref(top);
-			return err_set(run->err, err.code ? err.code : -ENOMEM, "%s", err.code ? err.msg : "out of memory");
+			return err_set(run->err, err.code ? err.code : -ENOMEM, "%s",
+				       err.code ? err.msg : "out of memory");
 		}
 		if (above)
 			json_object_set_new(above, "backing", o);

@@ -167,8 +167,11 @@ _Noreturn static void fail(const struct guest *g, const char *fmt, ...)
 	va_start(ap, fmt);
 	vfprintf(stderr, fmt, ap);
 	va_end(ap);
-	fprintf(stderr, "\nagain: --seed %" PRIu64 " --steps %u --cuts %u --format %s --options '%s'%s (image: %s)\n", g->seed,
-		g->steps, g->cuts, g->format, g->options, g->has_backing ? " --backing" : "", g->cut);
+	fprintf(stderr,
+		"\nagain: --seed %" PRIu64
+		" --steps %u --cuts %u --format %s --options '%s'%s (image: %s)\n",
+		g->seed, g->steps, g->cuts, g->format, g->options,
+		g->has_backing ? " --backing" : "", g->cut);
 	exit(1);
 }
 
@@ -199,7 +202,10 @@ static struct version *sector_push(struct guest *g, uint64_t sector, uint64_t st
 		h->cap = h->cap ? h->cap * 2 : 4;
 		h->v = realloc(h->v, h->cap * sizeof(*h->v));
 	}
-	h->v[h->n] = (struct version){ .stamp = stamp, .start = ++recorder.now, .done = UINT64_MAX, .is_discard = is_discard };
+	h->v[h->n] = (struct version){ .stamp = stamp,
+				       .start = ++recorder.now,
+				       .done = UINT64_MAX,
+				       .is_discard = is_discard };
 	return &h->v[h->n++];
 }
 
@@ -230,10 +236,11 @@ static void work_done(struct blk_req *r, int result)
 
 static void work_start(struct guest *g, struct work *w, uint64_t first, uint64_t sectors)
 {
-	static const enum blk_op ops[] = { BLK_WRITE, BLK_WRITE, BLK_WRITE, BLK_WRITE, BLK_WRITE, BLK_ZEROES, BLK_DISCARD,
-					   BLK_FLUSH };
+	static const enum blk_op ops[] = { BLK_WRITE, BLK_WRITE,  BLK_WRITE,   BLK_WRITE,
+					   BLK_WRITE, BLK_ZEROES, BLK_DISCARD, BLK_FLUSH };
 	enum blk_op op = ops[rnd(g, 8)];
-	uint64_t s = first + rnd(g, sectors), most = first + sectors - s, n = 1 + rnd(g, rnd(g, 4) ? most < 9 ? most : 9 : most);
+	uint64_t s = first + rnd(g, sectors), most = first + sectors - s,
+		 n = 1 + rnd(g, rnd(g, 4) ? most < 9 ? most : 9 : most);
 	uint64_t stamp = op == BLK_WRITE ? ++g->n_stamps : 0;
 
 	w->is_over = false;
@@ -374,7 +381,8 @@ static void cut_make(struct guest *g, uint64_t cut)
 	close(fd);
 }
 
-static bool version_allows(const struct history *h, unsigned i, uint64_t sector, const uint8_t *found, const uint8_t *initial)
+static bool version_allows(const struct history *h, unsigned i, uint64_t sector,
+			   const uint8_t *found, const uint8_t *initial)
 {
 	uint8_t want[SECTOR];
 
@@ -424,7 +432,8 @@ static void cut_check(struct guest *g, struct blk *b, unsigned fix, bool may_lea
 		struct blk_check again = { .report = check_report };
 
 		blk_check(b, 0, &again, &err);
-		fail(g, "%" PRIu64 " errors, %" PRIu64 " leaks after the cut", c.n_errors + c.n_errors_fixed, c.n_leaks);
+		fail(g, "%" PRIu64 " errors, %" PRIu64 " leaks after the cut",
+		     c.n_errors + c.n_errors_fixed, c.n_leaks);
 	}
 }
 
@@ -470,8 +479,8 @@ static void create(struct guest *g, const char *path, const char *options, const
 	struct blk_create c = { .path = path, .format = backing || !g->has_backing ? g->format : "raw", .size = g->size,
 				.backing = backing, .backing_format = backing ? "raw" : NULL, .opts = &opts };
 
-	if (blk_opts_init(&opts, blk_format_create_opts(c.format), &err) < 0 || blk_opts_parse(&opts, options, &err) < 0 ||
-	    blk_create(&c, &err) < 0)
+	if (blk_opts_init(&opts, blk_format_create_opts(c.format), &err) < 0 ||
+	    blk_opts_parse(&opts, options, &err) < 0 || blk_create(&c, &err) < 0)
 		fail(g, "%s", err.msg);
 }
 
@@ -534,8 +543,10 @@ static void powercut(struct guest *g)
 int main(int argc, char **argv)
 {
 	static const struct option long_options[] = {
-		{ "seed", 1, NULL, 's' }, { "steps", 1, NULL, 'n' }, { "cuts", 1, NULL, 'c' }, { "format", 1, NULL, 'f' },
-		{ "options", 1, NULL, 'o' }, { "backing", 0, NULL, 'b' }, { "dir", 1, NULL, 'd' }, { "qemu", 0, NULL, 'q' },
+		{ "seed", 1, NULL, 's' },    { "steps", 1, NULL, 'n' },
+		{ "cuts", 1, NULL, 'c' },    { "format", 1, NULL, 'f' },
+		{ "options", 1, NULL, 'o' }, { "backing", 0, NULL, 'b' },
+		{ "dir", 1, NULL, 'd' },     { "qemu", 0, NULL, 'q' },
 		{ NULL, 0, NULL, 0 },
 	};
 	static struct guest g = { .seed = 1, .steps = 60, .cuts = 60, .format = "qcow2",

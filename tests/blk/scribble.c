@@ -206,7 +206,8 @@ static void compare(struct scribble *s)
 		fail(s, "reading failed: %s", strerror(-r));
 	for (uint64_t i = 0; i < s->size; i += SECTOR)
 		if (memcmp(s->back + i, s->model + i, SECTOR))
-			fail(s, "the sector at 0x%" PRIx64 " has %02x.. where %02x.. was written", i, s->back[i], s->model[i]);
+			fail(s, "the sector at 0x%" PRIx64 " has %02x.. where %02x.. was written",
+			     i, s->back[i], s->model[i]);
 }
 
 static void check_report(void *arg, const char *line)
@@ -244,7 +245,8 @@ static void start_one(struct scribble *s, struct slot *q, uint64_t lo, uint64_t 
 	static const enum blk_op ops[] = { BLK_READ, BLK_READ, BLK_WRITE, BLK_WRITE, BLK_WRITE, BLK_WRITE, BLK_ZEROES,
 					   BLK_DISCARD, BLK_FLUSH };
 	enum blk_op op = ops[rnd(s, 9)];
-	uint64_t first = rnd(s, sectors), most = sectors - first, n = 1 + rnd(s, rnd(s, 3) ? most < 16 ? most : 16 : most);
+	uint64_t first = rnd(s, sectors), most = sectors - first,
+		 n = 1 + rnd(s, rnd(s, 3) ? most < 16 ? most : 16 : most);
 	uint64_t off = lo + first * SECTOR, len = n * SECTOR, cut = rnd(s, n + 1) * SECTOR;
 
 	q->is_over = false;
@@ -437,12 +439,20 @@ static void scribble(struct scribble *s)
 int main(int argc, char **argv)
 {
 	static const struct option long_options[] = {
-		{ "seed", 1, NULL, 's' }, { "steps", 1, NULL, 'n' }, { "format", 1, NULL, 'f' }, { "options", 1, NULL, 'o' },
-		{ "size", 1, NULL, 'z' }, { "backing", 1, NULL, 'b' }, { "cache", 1, NULL, 'c' }, { "aio", 1, NULL, 'a' },
-		{ "dir", 1, NULL, 'd' }, { "log", 0, NULL, 'l' }, { "qemu", 0, NULL, 'q' }, { "no-snapshots", 0, NULL, 'S' },
+		{ "seed", 1, NULL, 's' },      { "steps", 1, NULL, 'n' },
+		{ "format", 1, NULL, 'f' },    { "options", 1, NULL, 'o' },
+		{ "size", 1, NULL, 'z' },      { "backing", 1, NULL, 'b' },
+		{ "cache", 1, NULL, 'c' },     { "aio", 1, NULL, 'a' },
+		{ "dir", 1, NULL, 'd' },       { "log", 0, NULL, 'l' },
+		{ "qemu", 0, NULL, 'q' },      { "no-snapshots", 0, NULL, 'S' },
 		{ "no-resize", 0, NULL, 'R' }, { NULL, 0, NULL, 0 },
 	};
-	static struct scribble s = { .seed = 1, .steps = 300, .format = "qcow2", .options = "", .size = 6 << 20, .dir = "/tmp" };
+	static struct scribble s = { .seed = 1,
+				     .steps = 300,
+				     .format = "qcow2",
+				     .options = "",
+				     .size = 6 << 20,
+				     .dir = "/tmp" };
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", long_options, NULL)) >= 0) {

@@ -167,9 +167,12 @@ static int do_dump(int n, char **a) { return do_copy(n, a, false); }
 
 int main(int argc, char **argv)
 {
-	static const struct { const char *name; int n; int (*fn)(int n, char **a); } commands[] = {
-		{ "create", 4, do_create }, { "load", 3, do_load }, { "dump", 3, do_dump }, { "check", 2, do_check },
-		{ "snapshot", 4, do_snapshot }, { "resize", 3, do_resize }, { "write", 5, do_write }, { "info", 2, do_info },
+	static const struct { const char *name; int n; int (*fn)(int n, char **a);
+	} commands[] = {
+		{ "create", 4, do_create },     { "load", 3, do_load },
+		{ "dump", 3, do_dump },         { "check", 2, do_check },
+		{ "snapshot", 4, do_snapshot }, { "resize", 3, do_resize },
+		{ "write", 5, do_write },       { "info", 2, do_info },
 	};
 
 	for (size_t i = 0; argc > 1 && i < sizeof(commands) / sizeof(*commands); i++)

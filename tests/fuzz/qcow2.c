@@ -51,7 +51,12 @@ static void now_reap(struct aio *a)
 static void now_close(struct aio *a) { free(a); }
 
 static const struct aio_ops now_aio = {
-	.name = "now", .has_threads = true, .open = now_open, .submit = now_submit, .reap = now_reap, .close = now_close,
+	.name = "now",
+	.has_threads = true,
+	.open = now_open,
+	.submit = now_submit,
+	.reap = now_reap,
+	.close = now_close,
 };
 
 static int image_fd(const uint8_t *data, size_t len)
@@ -83,7 +88,8 @@ static void walk(struct blk *b, bool is_writing)
 	uint64_t size = blk_size(b);
 
 	for (unsigned i = 0; size && i < MAX_DISK_WALK; i++) {
-		uint64_t off = (size / MAX_DISK_WALK * i) & ~511ull, len = size - off < sizeof(buf) ? size - off : sizeof(buf);
+		uint64_t off = (size / MAX_DISK_WALK * i) & ~511ull,
+			 len = size - off < sizeof(buf) ? size - off : sizeof(buf);
 		struct blk_extent e = { 0 };
 
 		if (is_writing)

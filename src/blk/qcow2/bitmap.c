@@ -147,7 +147,8 @@ static int bitmap_read(struct q2 *s, struct q2_bitmap *m)
 	if (!m->bits)
 		return -ENOMEM;
 	for (uint32_t i = 0; !r && i < m->table_size && (uint64_t)i << s->cluster_bits < n; i++) {
-		uint64_t at = (uint64_t)i << s->cluster_bits, some = n - at < s->cluster_size ? n - at : s->cluster_size;
+		uint64_t at = (uint64_t)i << s->cluster_bits,
+			 some = n - at < s->cluster_size ? n - at : s->cluster_size;
 		uint64_t off = table[i] & Q2_OFF_MASK;
 
 		if (off & (s->cluster_size - 1))
@@ -250,14 +251,17 @@ static int bitmap_release(struct q2 *s, const struct q2_bitmap *m)
 /* The bits of M in new clusters, and a table of them; M says where. */
 static int bitmap_write(struct q2 *s, struct q2_bitmap *m)
 {
-	uint64_t n = (m->n_bytes + s->cluster_size - 1) >> s->cluster_bits, room = q2_cluster_up(s, n * 8), got, off = 0;
+	uint64_t n = (m->n_bytes + s->cluster_size - 1) >> s->cluster_bits,
+		 room = q2_cluster_up(s, n * 8), got, off = 0;
 	AUTO(free) uint64_t *table = calloc(1, room + 8);
 	AUTO(free) uint8_t *buf = malloc(s->cluster_size);
 	bool is_fresh;
 	int r = table && buf ? 0 : -ENOMEM;
 
 	for (uint64_t i = 0; !r && i < n; i++) {
-		uint64_t at = i << s->cluster_bits, some = m->n_bytes - at < s->cluster_size ? m->n_bytes - at : s->cluster_size;
+		uint64_t at = i << s->cluster_bits, some = m->n_bytes - at < s->cluster_size
+								   ? m->n_bytes - at
+								   : s->cluster_size;
 
 		if (is_all_zero(m->bits + at, some))
 			continue;

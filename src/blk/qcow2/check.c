@@ -5,7 +5,7 @@
  * reported and, when repairing, emptied), then the counts are compared with the refcount blocks. A lower
  * count there is an error: the cluster could be given away. A higher one is a leak. When the blocks
  * themselves are broken, new ones are written behind the end of the file. */
-#include "blk/qcow2/qcow2_priv.h"
+#include "blk/qcow2/check_priv.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -14,21 +14,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK_BITS = 16, REPORTS_MAX = 100 };
+enum { REPORTS_MAX = 100 };
 #define CLUSTERS_MAX (1ull << 36 >> 4)          /* of a file that can be checked */
 
-struct chk {
-	struct q2 *s;
-	struct blk_check *out;
-	unsigned fix, n_reports;
-	uint32_t **chunks;              /* counts of 1 << CHUNK_BITS clusters each; NULL: all 0 */
-	uint64_t n_clusters;            /* of the file */
-	uint64_t next_data;             /* where the next cluster would not be a fragment */
-	bool needs_rebuild;
-};
-
-static void chk_report(struct chk *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-static void chk_report(struct chk *c, const char *fmt, ...)
+void chk_report(struct chk *c, const char *fmt, ...)
 {
 	char line[300];
 	va_list ap;
@@ -42,7 +31,7 @@ static void chk_report(struct chk *c, const char *fmt, ...)
 }
 
 /* An error that FIX can repair if it is asked to. True: repair it. */
-static bool chk_error(struct chk *c)
+bool chk_error(struct chk *c)
 {
 	if (c->fix & BLK_FIX_ERRORS)
 		c->out->n_errors_fixed++;
@@ -51,7 +40,7 @@ static bool chk_error(struct chk *c)
 	return c->fix & BLK_FIX_ERRORS;
 }
 
-static bool chk_leak(struct chk *c)
+bool chk_leak(struct chk *c)
 {
 	if (c->fix & BLK_FIX_LEAKS)
 		c->out->n_leaks_fixed++;
@@ -60,7 +49,7 @@ static bool chk_leak(struct chk *c)
 	return c->fix & BLK_FIX_LEAKS;
 }
 
-static uint32_t chk_get(const struct chk *c, uint64_t cluster)
+uint32_t chk_get(const struct chk *c, uint64_t cluster)
 {
 	const uint32_t *chunk = cluster < c->n_clusters ? c->chunks[cluster >> CHUNK_BITS] : NULL;
 
@@ -68,7 +57,7 @@ static uint32_t chk_get(const struct chk *c, uint64_t cluster)
 }
 
 /* One reference to each cluster that [OFF, OFF+LEN) touches. 1: it is not in the file. */
-static int chk_count(struct chk *c, uint64_t off, uint64_t len)
+int chk_count(struct chk *c, uint64_t off, uint64_t len)
 {
 	uint64_t first = q2_cluster_of(c->s, off), last = q2_cluster_of(c->s, off + len - 1);
 
@@ -92,7 +81,7 @@ static int chk_count(struct chk *c, uint64_t off, uint64_t len)
 }
 
 /* A table that cannot be repaired if it is not there. */
-static int chk_table(struct chk *c, const char *what, uint64_t off, uint64_t len)
+int chk_table(struct chk *c, const char *what, uint64_t off, uint64_t len)
 {
 	int r = chk_count(c, off, len);
 
@@ -245,32 +234,7 @@ static int chk_bitmap(struct chk *c, const struct q2_bitmap *m)
 	return r;
 }
 
-/* --- reference counts --------------------------------------------------------------------------- */
-
-static int chk_blocks(struct chk *c)
-{
-	struct q2 *s = c->s;
-	int r = chk_table(c, "refcount table", s->rt_off, (uint64_t)s->rt_clusters << s->cluster_bits);
-
-	if (!s->rt_clusters)
-		c->needs_rebuild = true;
-	for (uint32_t i = 0; !r && i < s->rt_size; i++) {
-		uint64_t off = s->rt[i];
-
-		if (!off)
-			continue;
-		r = off & Q2_RT_RESERVED || off & (s->cluster_size - 1) ? 1 : chk_count(c, off, s->cluster_size);
-		if (r == 1 || (!r && chk_get(c, q2_cluster_of(s, off)) != 1)) {
-			chk_report(c, "refcount block %u is at the impossible offset 0x%" PRIx64, i, off);
-			c->needs_rebuild = true;
-			s->rt[i] = 0;
-			r = 0;
-		}
-	}
-	return r;
-}
-
-static int chk_count_all(struct chk *c, bool has_blocks)
+int chk_count_all(struct chk *c)
 {
 	struct q2 *s = c->s;
 	const struct chk_tree active = { .is_active = true, .name = "disk" };
@@ -289,153 +253,15 @@ static int chk_count_all(struct chk *c, bool has_blocks)
 	for (const struct q2_extension *x = s->extensions; !r && x; x = x->next)
 		if (x->type == 0x0537be77 && x->len >= 16)
 			r = chk_table(c, "encryption header", get_be64(x->data), get_be64(x->data + 8));
-	return !r && has_blocks ? chk_blocks(c) : r;
-}
-
-static int chk_compare_one(struct chk *c, uint64_t cluster, uint64_t stored, bool *is_wrong)
-{
-	uint32_t count = chk_get(c, cluster);
-
-	*is_wrong = false;
-	if (stored == count)
-		return 0;
-	if (stored < count) {
-		chk_report(c, "cluster %" PRIu64 " is used %u times and counted %" PRIu64, cluster, count, stored);
-		*is_wrong = chk_error(c);
-	} else {
-		chk_report(c, "cluster %" PRIu64 " leaks: it is used %u times and counted %" PRIu64, cluster, count, stored);
-		*is_wrong = chk_leak(c);
-	}
-	return count > c->s->ref_max ? -E2BIG : 0;
-}
-
-/* One block, which counts from cluster FIRST on. */
-static int chk_compare_block(struct chk *c, uint64_t off, uint64_t first)
-{
-	struct q2 *s = c->s;
-	AUTO(free) uint8_t *buf = malloc(s->cluster_size);
-	bool is_changed = false, is_wrong;
-	int r = buf ? blk_co_pread(s->b->file, off, buf, s->cluster_size) : -ENOMEM;
-
-	for (uint64_t i = 0; !r && i < 1ull << s->ref_bits; i++) {
-		r = chk_compare_one(c, first + i, q2_ref_read(s, buf, i), &is_wrong);
-		if (!r && is_wrong) {
-			q2_ref_write(s, buf, i, chk_get(c, first + i));
-			is_changed = true;
-		}
-	}
-	if (!r && is_changed)
-		r = blk_co_pwrite(s->b->file, off, buf, s->cluster_size);
 	return r;
 }
 
-/* Clusters that no block counts: those that are used make a rebuild necessary. */
-static void chk_uncounted(struct chk *c, uint64_t first)
-{
-	for (uint64_t i = first; i < c->n_clusters && i < first + (1ull << c->s->ref_bits); i++) {
-		if (!c->chunks[i >> CHUNK_BITS]) {
-			i |= (1u << CHUNK_BITS) - 1;
-		} else if (chk_get(c, i)) {
-			chk_report(c, "cluster %" PRIu64 " is used and nothing counts it", i);
-			c->needs_rebuild = true;
-			return;
-		}
-	}
-}
-
-static int chk_compare(struct chk *c)
-{
-	struct q2 *s = c->s;
-	uint64_t n_blocks = (c->n_clusters + (1ull << s->ref_bits) - 1) >> s->ref_bits;
-	int r = 0;
-
-	for (uint64_t i = 0; !c->needs_rebuild && i < n_blocks; i++)
-		if (i >= s->rt_size || !s->rt[i])
-			chk_uncounted(c, i << s->ref_bits);
-	for (uint32_t i = 0; !r && !c->needs_rebuild && i < s->rt_size; i++)
-		if (s->rt[i])
-			r = chk_compare_block(c, s->rt[i], (uint64_t)i << s->ref_bits);
-	return r;
-}
-
-/* --- rebuilding --------------------------------------------------------------------------------- */
-
-static void chk_forget_counts(struct chk *c)
+void chk_forget_counts(struct chk *c)
 {
 	for (uint64_t i = 0; i <= c->n_clusters >> CHUNK_BITS; i++) {
 		free(c->chunks[i]);
 		c->chunks[i] = NULL;
 	}
-}
-
-static int rebuild_write(struct chk *c, uint64_t first, uint64_t table_clusters, uint64_t n_blocks)
-{
-	struct q2 *s = c->s;
-	uint64_t n = table_clusters << s->cluster_bits >> 3, used = table_clusters + n_blocks;
-	AUTO(free) uint64_t *rt = calloc(n, 8);
-	AUTO(free) uint8_t *buf = malloc(s->cluster_size);
-	int r = rt && buf ? 0 : -ENOMEM;
-
-	for (uint64_t i = 0; !r && i < n_blocks; i++) {
-		memset(buf, 0, s->cluster_size);
-		for (uint64_t k = 0; k < 1ull << s->ref_bits; k++) {
-			uint64_t cluster = (i << s->ref_bits) + k;
-			uint64_t v = cluster >= first && cluster < first + used ? 1 : chk_get(c, cluster);
-
-			if (v > s->ref_max)
-				return -E2BIG;
-			q2_ref_write(s, buf, k, v);
-		}
-		rt[i] = (first + table_clusters + i) << s->cluster_bits;
-		r = blk_co_pwrite(s->b->file, rt[i], buf, s->cluster_size);
-	}
-	if (!r)
-		r = q2_write_table(s, first << s->cluster_bits, n, rt);
-	if (!r)
-		r = q2_barrier(s);
-	if (r < 0)
-		return r;
-	s->rt_off = first << s->cluster_bits;
-	s->rt_clusters = (uint32_t)table_clusters;
-	r = q2_header_update(s);
-	if (!r)
-		r = q2_barrier(s);
-	if (!r) {
-		free(s->rt);
-		free(s->rt_dirty);
-		s->rt = take_ptr(&rt);
-		s->rt_size = (uint32_t)n;
-		s->rt_dirty = calloc(n / 64 + 1, 1);
-		s->has_rt_dirty = false;
-	}
-	return r || s->rt_dirty ? r : -ENOMEM;
-}
-
-/* New blocks behind the end of the file, for all that is referred to but the old ones. */
-static int chk_rebuild(struct chk *c)
-{
-	struct q2 *s = c->s;
-	uint64_t first = c->n_clusters, table = 1, blocks = 1, need_blocks, need_table;
-	unsigned fix = c->fix;
-	struct blk_check out = *c->out;
-	int r;
-
-	chk_forget_counts(c);
-	c->fix = 0;
-	r = chk_count_all(c, false);
-	*c->out = out;
-	c->fix = fix;
-	for (;;) {
-		need_blocks = (first + table + blocks + (1ull << s->ref_bits) - 1) >> s->ref_bits;
-		need_table = (need_blocks * 8 + s->cluster_size - 1) >> s->cluster_bits;
-		if (need_blocks <= blocks && need_table <= table)
-			break;
-		blocks = need_blocks > blocks ? need_blocks : blocks;
-		table = need_table > table ? need_table : table;
-	}
-	if (table << s->cluster_bits >> 3 > Q2_RT_MAX)
-		return -EFBIG;
-	return r ? r : rebuild_write(c, first, table, blocks);
 }
 
 /* --- the check ---------------------------------------------------------------------------------- */
@@ -506,7 +332,9 @@ static int chk_run(struct chk *c)
 	int r = chk_meta(s);
 
 	if (!r)
-		r = chk_count_all(c, true);
+		r = chk_count_all(c);
+	if (!r)
+		r = chk_blocks(c);
 	if (!r)
 		r = chk_compare(c);
 	if (!r && c->needs_rebuild) {
@@ -538,7 +366,9 @@ int q2_co_check(struct blk *b, unsigned fix, struct blk_check *out, struct err *
 		r = q2_settle(s);
 	c.n_clusters = q2_cluster_of(s, q2_cluster_up(s, b->file->size));
 	out->n_clusters = q2_cluster_of(s, q2_cluster_up(s, s->size));
-	c.chunks = !r && c.n_clusters <= CLUSTERS_MAX ? calloc((c.n_clusters >> CHUNK_BITS) + 1, sizeof(*c.chunks)) : NULL;
+	c.chunks = !r && c.n_clusters <= CLUSTERS_MAX
+			   ? calloc((c.n_clusters >> CHUNK_BITS) + 1, sizeof(*c.chunks))
+			   : NULL;
 	s->is_checking = true;
 	if (!r && !c.chunks)
 		r = c.n_clusters > CLUSTERS_MAX ? -EFBIG : -ENOMEM;

@@ -22,7 +22,10 @@ struct pack_job {
 
 static int64_t pack_zlib(struct pack_job *j)
 {
-	z_stream z = { .next_in = j->in, .avail_in = (uInt)j->in_len, .next_out = j->out, .avail_out = (uInt)j->out_len };
+	z_stream z = { .next_in = j->in,
+		       .avail_in = (uInt)j->in_len,
+		       .next_out = j->out,
+		       .avail_out = (uInt)j->out_len };
 
 	if (deflateInit2(&z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, ZLIB_WINDOW, 9, Z_DEFAULT_STRATEGY) != Z_OK)
 		return -ENOMEM;
@@ -49,7 +52,10 @@ static int64_t pack_run(void *arg)
 
 static int64_t unpack_zlib(struct pack_job *j)
 {
-	z_stream z = { .next_in = j->in, .avail_in = (uInt)j->in_len, .next_out = j->out, .avail_out = (uInt)j->out_len };
+	z_stream z = { .next_in = j->in,
+		       .avail_in = (uInt)j->in_len,
+		       .next_out = j->out,
+		       .avail_out = (uInt)j->out_len };
 
 	if (inflateInit2(&z, ZLIB_WINDOW) != Z_OK)
 		return -ENOMEM;
@@ -196,7 +202,9 @@ static int pack_store(struct q2 *s, uint64_t guest, const struct pack_job *j)
 int q2_co_pwritev_compressed(struct blk *b, uint64_t off, uint64_t len, struct blk_vec v)
 {
 	struct q2 *s = b->priv;
-	struct pack_job j = { .in_len = s->cluster_size, .out_len = s->cluster_size - 1, .compression = s->compression };
+	struct pack_job j = { .in_len = s->cluster_size,
+			      .out_len = s->cluster_size - 1,
+			      .compression = s->compression };
 	struct blk_range range;
 
 	if (off & (s->cluster_size - 1) || len > s->cluster_size || (len < s->cluster_size && off + len != b->size))

@@ -15,16 +15,24 @@ static const char *const create_preallocs[] = { "off", "metadata", "falloc", "fu
 static const char *const create_compressions[] = { "zlib", "zstd", NULL };
 
 const struct blk_opt q2_create_opts[] = {
-	{ "compat", BLK_OPT_CHOICE, "1.1", "0.10 (version 2) or 1.1 (version 3)", 0, 0, create_compats },
-	{ "cluster_size", BLK_OPT_SIZE, "64K", "unit of allocation, a power of two", 512, 2 << 20, NULL },
-	{ "refcount_bits", BLK_OPT_NUMBER, "16", "width of a reference count: 1, 2, 4, ... 64", 1, 64, NULL },
-	{ "lazy_refcounts", BLK_OPT_BOOL, "off", "write reference counts on closing only", 0, 0, NULL },
-	{ "extended_l2", BLK_OPT_BOOL, "off", "allocate 32 parts of a cluster on their own", 0, 0, NULL },
-	{ "compression_type", BLK_OPT_CHOICE, "zlib", "of compressed clusters: zlib or zstd", 0, 0, create_compressions },
-	{ "preallocation", BLK_OPT_CHOICE, "off", "off, metadata, falloc (space reserved) or full (zeroes written)", 0, 0,
+	{ "compat", BLK_OPT_CHOICE, "1.1", "0.10 (version 2) or 1.1 (version 3)", 0, 0,
+	  create_compats },
+	{ "cluster_size", BLK_OPT_SIZE, "64K", "unit of allocation, a power of two", 512, 2 << 20,
+	  NULL },
+	{ "refcount_bits", BLK_OPT_NUMBER, "16", "width of a reference count: 1, 2, 4, ... 64", 1,
+	  64, NULL },
+	{ "lazy_refcounts", BLK_OPT_BOOL, "off", "write reference counts on closing only", 0, 0,
+	  NULL },
+	{ "extended_l2", BLK_OPT_BOOL, "off", "allocate 32 parts of a cluster on their own", 0, 0,
+	  NULL },
+	{ "compression_type", BLK_OPT_CHOICE, "zlib", "of compressed clusters: zlib or zstd", 0, 0,
+	  create_compressions },
+	{ "preallocation", BLK_OPT_CHOICE, "off",
+	  "off, metadata, falloc (space reserved) or full (zeroes written)", 0, 0,
 	  create_preallocs },
 	{ "data_file", BLK_OPT_STRING, NULL, "keep the data in this file of its own", 0, 0, NULL },
-	{ "data_file_raw", BLK_OPT_BOOL, "off", "that file can be used as a raw image", 0, 0, NULL },
+	{ "data_file_raw", BLK_OPT_BOOL, "off", "that file can be used as a raw image", 0, 0,
+	  NULL },
 	{ .name = NULL },
 };
 
@@ -43,7 +51,9 @@ static int create_check(const struct blk_creating *c, struct q2 *s, struct err *
 		return err_set(err, -EINVAL, "cluster_size and refcount_bits are powers of two");
 	if (is_v2 && (bits != 16 || blk_opts_num(o, "lazy_refcounts") || blk_opts_num(o, "extended_l2") ||
 		      blk_opts_num(o, "compression_type") || blk_opts_str(o, "data_file")))
-		return err_set(err, -EINVAL, "refcount_bits, lazy_refcounts, extended_l2, compression_type and data_file "
+		return err_set(err, -EINVAL,
+			       "refcount_bits, lazy_refcounts, extended_l2, compression_type and "
+			       "data_file "
 			       "need compat=1.1");
 	if (blk_opts_num(o, "extended_l2") && cluster < 16 << 10)
 		return err_set(err, -EINVAL, "extended_l2 needs clusters of at least 16 KiB");
@@ -52,7 +62,9 @@ static int create_check(const struct blk_creating *c, struct q2 *s, struct err *
 	if (blk_opts_num(o, "data_file_raw") && c->args->backing)
 		return err_set(err, -EINVAL, "a raw data file cannot have a backing image behind it");
 	if (c->args->backing && blk_opts_num(o, "preallocation") && !blk_opts_num(o, "extended_l2"))
-		return err_set(err, -EINVAL, "preallocation with a backing image would hide it; extended_l2=on can have both");
+		return err_set(err, -EINVAL,
+			       "preallocation with a backing image would hide it; extended_l2=on "
+			       "can have both");
 	if (c->args->backing && strlen(c->args->backing) > Q2_BACKING_NAME_MAX)
 		return err_set(err, -EINVAL, "the name of the backing image is longer than %d", Q2_BACKING_NAME_MAX);
 	s->version = is_v2 ? 2 : 3;
@@ -171,7 +183,9 @@ int q2_co_create(struct blk_creating *c, struct err *err)
 	s.data_name = (char *)(uintptr_t)blk_opts_str(c->opts, "data_file");
 	r = create_write(c->file, &s, n_blocks, n_clusters);
 	if (r == -ENOSPC && n_clusters < 100 && s.cluster_size < 4096)
-		return err_set(err, r, "a cluster of %u bytes has no room for the header and its names", s.cluster_size);
+		return err_set(err, r,
+			       "a cluster of %u bytes has no room for the header and its names",
+			       s.cluster_size);
 	if (r < 0)
 		return err_set(err, r, "cannot write '%s': %s", c->args->path, strerror(-r));
 	return create_preallocate(c, err);
@@ -223,7 +237,8 @@ static int amend_check(const struct q2 *s, const struct blk_opts *o, struct err 
 
 	for (size_t i = 0; i < ARRAY_LEN(fixed); i++)
 		if (blk_opts_is_set(o, fixed[i]))
-			return err_set(err, -ENOTSUP, "%s cannot be changed in place: convert '%s'", fixed[i], s->b->name);
+			return err_set(err, -ENOTSUP, "%s cannot be changed in place: convert '%s'",
+				       fixed[i], s->b->name);
 	if (blk_opts_is_set(o, "compat") && blk_opts_num(o, "compat") == 0 && s->version == 3)
 		return err_set(err, -ENOTSUP, "'%s' cannot go back to version 2 in place: convert it", s->b->name);
 	if (blk_opts_is_set(o, "lazy_refcounts") && blk_opts_num(o, "lazy_refcounts") && s->version == 2 &&

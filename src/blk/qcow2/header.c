@@ -120,7 +120,9 @@ static int header_extensions(struct q2 *s, const uint8_t *buf, size_t at, size_t
 		if (type == EXT_END)
 			break;
 		if (len > end - at - 8)
-			return err_set(err, -EINVAL, "a header extension of '%s' is longer than the header", s->b->name);
+			return err_set(err, -EINVAL,
+				       "a header extension of '%s' is longer than the header",
+				       s->b->name);
 		if (type == (uint32_t)EXT_BACKING_FORMAT) {
 			r = ext_string(&s->b->backing_format, data, len, 63, s, err);
 		} else if (type == EXT_DATA_FILE) {
@@ -185,7 +187,9 @@ static int header_table(const struct q2 *s, const char *what, uint64_t off, uint
 	if (len > max)
 		return err_set(err, -EFBIG, "the %s of '%s' is too large (%" PRIu64 " bytes)", what, s->b->name, len);
 	if (off & (s->cluster_size - 1) || !range_fits(off, len, 1ull << 56) || (len && !off))
-		return err_set(err, -EINVAL, "the %s of '%s' is at the impossible offset 0x%" PRIx64, what, s->b->name, off);
+		return err_set(err, -EINVAL,
+			       "the %s of '%s' is at the impossible offset 0x%" PRIx64, what,
+			       s->b->name, off);
 	return 0;
 }
 
@@ -341,7 +345,8 @@ size_t q2_header_build(struct q2 *s, uint8_t *buf, size_t cap)
 	if (s->n_bitmaps)
 		out_bitmaps(&o, s);
 	if (s->b->backing_format)
-		out_extension(&o, (uint32_t)EXT_BACKING_FORMAT, s->b->backing_format, (uint32_t)strlen(s->b->backing_format));
+		out_extension(&o, (uint32_t)EXT_BACKING_FORMAT, s->b->backing_format,
+			      (uint32_t)strlen(s->b->backing_format));
 	if (s->data_name)
 		out_extension(&o, EXT_DATA_FILE, s->data_name, (uint32_t)strlen(s->data_name));
 	for (struct q2_extension *x = s->extensions; x; x = x->next)
@@ -371,7 +376,9 @@ int q2_header_write(struct q2 *s, struct err *err)
 	if (!buf)
 		return err_set(err, -ENOMEM, "out of memory");
 	if (!q2_header_build(s, buf, s->cluster_size))
-		return err_set(err, -ENOSPC, "the header of '%s' has no room for all that has to stand in it", s->b->name);
+		return err_set(err, -ENOSPC,
+			       "the header of '%s' has no room for all that has to stand in it",
+			       s->b->name);
 	int r = blk_co_pwrite(s->b->file, 0, buf, s->cluster_size);
 
 	return r < 0 ? err_set(err, r, "cannot write the header of '%s': %s", s->b->name, strerror(-r)) : 0;

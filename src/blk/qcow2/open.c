@@ -15,9 +15,10 @@
 enum { TABLE_BYTES = 64 << 10 };
 
 const struct blk_opt q2_open_opts[] = {
-	{ "cache_size", BLK_OPT_SIZE, "32M", "memory for L2 tables and reference counts", 256 << 10, 16ull << 30, NULL },
-	{ "lazy_refcounts", BLK_OPT_BOOL, NULL, "write reference counts on closing only (default: as the image says)",
-	  0, 0, NULL },
+	{ "cache_size", BLK_OPT_SIZE, "32M", "memory for L2 tables and reference counts", 256 << 10,
+	  16ull << 30, NULL },
+	{ "lazy_refcounts", BLK_OPT_BOOL, NULL,
+	  "write reference counts on closing only (default: as the image says)", 0, 0, NULL },
 	{ .name = NULL },
 };
 
@@ -148,9 +149,11 @@ static int open_check_entries(struct q2 *s, const char *what, uint64_t *table, u
 		if (s->b->is_repairing)
 			continue;
 		if (!s->b->is_readonly)
-			return err_set(err, -EINVAL, "'%s' is damaged: entry %" PRIu64 " of its %s is 0x%" PRIx64 "; repair it "
-				       "with: viv disk check --repair, or open it with readonly=on", s->b->name, i, what,
-				       table[i]);
+			return err_set(err, -EINVAL,
+				       "'%s' is damaged: entry %" PRIu64 " of its %s is 0x%" PRIx64
+				       "; repair it "
+				       "with: viv disk check --repair, or open it with readonly=on",
+				       s->b->name, i, what, table[i]);
 	}
 	return 0;
 }
@@ -161,8 +164,11 @@ static int open_check_state(struct q2 *s, struct err *err)
 	if (s->b->is_readonly || s->b->is_repairing)
 		return 0;
 	if (s->incompatible & Q2_INCOMPAT_CORRUPT)
-		return err_set(err, -EROFS, "'%s' is marked as corrupt; repair it with: viv disk check --repair, or open it "
-			       "with readonly=on", s->b->name);
+		return err_set(err, -EROFS,
+			       "'%s' is marked as corrupt; repair it with: viv disk check "
+			       "--repair, or open it "
+			       "with readonly=on",
+			       s->b->name);
 	return 0;
 }
 
@@ -177,7 +183,9 @@ static int open_recount(struct q2 *s, struct err *err)
 	int r = q2_co_check(s->b, BLK_FIX_ALL, &c, err);
 
 	if (!r && c.n_errors)
-		r = err_set(err, -EIO, "'%s' was not closed properly and is damaged; repair it with: viv disk check --repair",
+		r = err_set(err, -EIO,
+			    "'%s' was not closed properly and is damaged; repair it with: viv disk "
+			    "check --repair",
 			    s->b->name);
 	return r;
 }
@@ -240,8 +248,9 @@ static int q2_co_open(struct blk *b, const struct blk_opts *opts, struct err *er
 	b->can_discard = !b->is_readonly;
 	s->alloc_end = 0;
 	s->is_corrupt = s->incompatible & Q2_INCOMPAT_CORRUPT && !b->is_repairing;
-	s->is_lazy = s->version == 3 && (blk_opts_is_set(opts, "lazy_refcounts") ? blk_opts_num(opts, "lazy_refcounts") :
-					 s->compatible & Q2_COMPAT_LAZY);
+	s->is_lazy = s->version == 3 &&
+		     (blk_opts_is_set(opts, "lazy_refcounts") ? blk_opts_num(opts, "lazy_refcounts")
+							      : s->compatible & Q2_COMPAT_LAZY);
 	s->is_checking = b->is_repairing;
 	return open_recount(s, err);
 }

@@ -157,7 +157,10 @@ struct q2 {
 };
 
 static inline uint64_t q2_cluster_of(const struct q2 *s, uint64_t off) { return off >> s->cluster_bits; }
-static inline uint64_t q2_cluster_start(const struct q2 *s, uint64_t off) { return off & ~(uint64_t)(s->cluster_size - 1); }
+static inline uint64_t q2_cluster_start(const struct q2 *s, uint64_t off)
+{
+	return off & ~(uint64_t)(s->cluster_size - 1);
+}
 static inline uint64_t q2_cluster_up(const struct q2 *s, uint64_t off)
 {
 	return align_up(off, s->cluster_size);
@@ -259,7 +262,8 @@ int q2_drop(struct q2 *s, uint64_t off, uint64_t len, enum q2_drop how, bool may
 int q2_zero(struct q2 *s, uint64_t off, uint64_t len, bool may_unmap);
 int q2_inflate(struct q2 *s, const struct q2_entry *e, uint64_t skip, uint64_t len, struct blk_vec v);
 int q2_co_pwritev_compressed(struct blk *b, uint64_t off, uint64_t len, struct blk_vec v);
-void q2_packed_range(const struct q2 *s, const struct q2_entry *e, uint64_t *off, uint64_t *len); /* clusters it touches */
+void q2_packed_range(const struct q2 *s, const struct q2_entry *e, uint64_t *off,
+		     uint64_t *len); /* clusters it touches */
 /* Give up what E refers to. */
 int q2_entry_release(struct q2 *s, const struct q2_entry *e, bool may_discard);
 

@@ -234,7 +234,9 @@ static int ref_add_one(struct q2 *s, uint64_t cluster, int delta)
 			r = ref_page(s, cluster, &page, &index);
 	}
 	if (r)
-		return r < 0 ? r : q2_corrupt(s, "cluster %llu is freed and was not counted", (unsigned long long)cluster);
+		return r < 0 ? r
+			     : q2_corrupt(s, "cluster %llu is freed and was not counted",
+					  (unsigned long long)cluster);
 	uint64_t v = q2_ref_read(s, page->data, index);
 
 	if (delta < 0 && v < (uint64_t)-delta) {

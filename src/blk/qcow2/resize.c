@@ -121,7 +121,8 @@ static int grow_table(struct q2 *s, uint64_t size, struct err *err)
 	uint64_t n = resize_l1_size(s, size);
 
 	if (n > Q2_L1_MAX)
-		return err_set(err, -EFBIG, "'%s' with clusters of %u bytes cannot be that large", s->b->name, s->cluster_size);
+		return err_set(err, -EFBIG, "'%s' with clusters of %u bytes cannot be that large",
+			       s->b->name, s->cluster_size);
 	if (n <= s->l1_size) {
 		s->size = size;
 		s->b->size = align_up(size, BLK_SECTOR);
@@ -159,7 +160,9 @@ static int resize_grow(struct q2 *s, uint64_t size, enum blk_prealloc prealloc, 
 	r = grow_hide(s, old, s->b->size);
 	if (r < 0)
 		return err_set(err, r, "cannot clear the new part of '%s': %s", s->b->name, strerror(-r));
-	return prealloc == BLK_PREALLOC_OFF ? 0 : q2_preallocate(s, q2_cluster_up(s, old), s->b->size - old, prealloc, err);
+	return prealloc == BLK_PREALLOC_OFF
+		       ? 0
+		       : q2_preallocate(s, q2_cluster_up(s, old), s->b->size - old, prealloc, err);
 }
 
 /* L2 tables that are behind the end are empty now: give them back. */
@@ -207,7 +210,10 @@ int q2_co_truncate(struct blk *b, uint64_t size, enum blk_prealloc prealloc, str
 	if (size > INT64_MAX - BLK_SECTOR)
 		return err_set(err, -EFBIG, "'%s' cannot be that large", b->name);
 	if (s->n_snapshots && s->version == 2)
-		return err_set(err, -ENOTSUP, "'%s' is version 2 and has snapshots, which would not know their size", b->name);
+		return err_set(
+			err, -ENOTSUP,
+			"'%s' is version 2 and has snapshots, which would not know their size",
+			b->name);
 	r = q2_prepare(s);
 	if (r < 0)
 		return err_set(err, r, "cannot write '%s': %s", b->name, strerror(-r));

@@ -170,7 +170,8 @@ static int snapshot_create(struct q2 *s, struct blk_snapshot *out, struct err *e
 		r = q2_writeback(s);
 	if (r < 0 || !sn.extra) {
 		free(sn.extra);
-		return err_set(err, r ? r : -ENOMEM, "cannot take a snapshot of '%s': %s", s->b->name, strerror(r ? -r : ENOMEM));
+		return err_set(err, r ? r : -ENOMEM, "cannot take a snapshot of '%s': %s",
+			       s->b->name, strerror(r ? -r : ENOMEM));
 	}
 	s->snapshots[s->n_snapshots++] = sn;
 	r = q2_snapshots_store(s, err);
@@ -189,11 +190,14 @@ int q2_co_snapshot_create(struct blk *b, struct blk_snapshot *out, struct err *e
 	int r;
 
 	if (b->data)
-		return err_set(err, -ENOTSUP, "'%s' keeps its data in another file, where snapshots cannot be", b->name);
+		return err_set(err, -ENOTSUP,
+			       "'%s' keeps its data in another file, where snapshots cannot be",
+			       b->name);
 	if (s->n_snapshots >= Q2_SNAPSHOTS_MAX)
 		return err_set(err, -EFBIG, "'%s' has %u snapshots already", b->name, s->n_snapshots);
 	if (out->id[0] ? !!snapshot_find(s, out->id) : out->name[0] && snapshot_find(s, out->name))
-		return err_set(err, -EEXIST, "'%s' has a snapshot '%s' already", b->name, out->id[0] ? out->id : out->name);
+		return err_set(err, -EEXIST, "'%s' has a snapshot '%s' already", b->name,
+			       out->id[0] ? out->id : out->name);
 	if (!out->date_s) {
 		clock_gettime(CLOCK_REALTIME, &now);
 		out->date_s = (uint64_t)now.tv_sec;

@@ -119,7 +119,9 @@ static int wb_take_table(struct wb_list *l, uint64_t off, const uint64_t *table,
 
 		if (!dirty[i])
 			continue;
-		*p = (struct wb_piece){ .off = off + first * 8, .len = left < TABLE_CHUNK / 8 ? (uint32_t)left * 8 : TABLE_CHUNK,
+		*p = (struct wb_piece){ .off = off + first * 8,
+					.len = left < TABLE_CHUNK / 8 ? (uint32_t)left * 8
+								      : TABLE_CHUNK,
 					.data = l->mem + l->n * TABLE_CHUNK };
 		for (uint32_t k = 0; k < p->len / 8; k++)
 			put_be64(p->data + k * 8, table[first + k]);
