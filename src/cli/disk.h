@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* disk.h - what the commands of `viv disk` share. */
+#ifndef CLI_DISK_H
+#define CLI_DISK_H
+
+#include <stdbool.h>
+#include "blk/blk.h"
+#include "blk/opts.h"
+#include "cli/command.h"
+
+extern const struct cli_command disk_create, disk_info;
+extern const struct cli_group disk_group;
+
+/* For tables of options. */
+#define DISK_OPTION_FORMAT \
+	{ "--format", 'f', CLI_STRING, .metavar = "FORMAT", .help = "format of the image; else its content tells" }
+
+enum disk_open_flag {
+	DISK_WRITABLE = 1,
+	DISK_NO_BACKING = 2,    /* this image alone */
+	DISK_REPAIRING = 4,
+	DISK_UNLOCKED = 8,      /* read what another process may be writing */
+};
+
+/* Open the image PATH; FORMAT NULL: by content. */
+int disk_open(struct blk **out, const char *path, const char *format, unsigned flags, struct err *err);
+/* The format for a new file: FORMAT, or what the ending of PATH says, or qcow2. */
+const char *disk_new_format(const char *path, const char *format);
+/* The format of the backing image NAME as it stands in IMAGE: FORMAT, or what the content says when nobody but its
+ * owner can have chosen that: it is raw, or the ending of its name agrees. -EINVAL: say it. */
+int disk_backing_format(const char **out, const char *image, const char *name, const char *format, struct err *err);
+/* All that -o of C says, for creating FORMAT. OPTS is for blk_opts_fini() in any case. */
+int disk_create_opts(struct blk_opts *opts, const struct cli *c, const char *format, struct err *err);
+/* -EEXIST with what to do, unless C has --force. */
+int disk_check_new(const struct cli *c, const char *path, struct err *err);
+
+#endif
