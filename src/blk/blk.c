@@ -14,10 +14,10 @@ bool blk_is_readonly(const struct blk *b) { return b->is_readonly; }
 unsigned blk_block_size(const struct blk *b) { return b->block_size; }
 unsigned blk_cluster_size(const struct blk *b) { return b->cluster_size; }
 bool blk_can_discard(const struct blk *b) { return b->can_discard; }
-unsigned blk_in_flight(const struct blk *b) { return b->in_flight; }
-const char *blk_format(const struct blk *b) { return b->drv->name; }
-const char *blk_name(const struct blk *b) { return b->name; }
-struct blk *blk_backing(const struct blk *b) { return b->backing; }
+unsigned blk_in_flight(const struct blk *b) { return b->is_front ? blk_front_in_flight(b) : b->in_flight; }
+const char *blk_format(const struct blk *b) { return blk_top(b)->drv->name; }
+const char *blk_name(const struct blk *b) { return blk_top(b)->name; }
+struct blk *blk_backing(const struct blk *b) { return blk_top(b)->backing; }
 
 /* --- ranges --------------------------------------------------------------------------------- */
 
@@ -101,7 +101,7 @@ static bool req_vector_fits(const struct blk_req *r)
 	return sum == r->len;
 }
 
-static int req_check(const struct blk *b, const struct blk_req *r)
+int blk_req_check(const struct blk *b, const struct blk_req *r)
 {
 	if (r->op == BLK_FLUSH)
 		return 0;
@@ -171,7 +171,11 @@ static void req_run(void *arg)
 
 void blk_submit(struct blk *b, struct blk_req *r)
 {
-	int bad = req_check(b, r);
+	if (b->is_front) {
+		blk_front_submit(b, r);
+		return;
+	}
+	int bad = blk_req_check(b, r);
 	bool is_nothing = r->op == BLK_FLUSH ? b->is_readonly :
 			  !r->len || (r->op == BLK_DISCARD && !b->can_discard);
 
@@ -224,13 +228,16 @@ static void req_complain(struct blk *b, const struct blk_req *r, int result)
 void blk_finish(struct blk *at, struct blk_req *r, int result)
 {
 	struct blk *b = r->blk;
+	bool is_idle = false;
 
 	if (b) {
 		if (r->is_tracked)
 			req_untrack(b, r);
 		if (result < 0)
 			req_complain(b, r, result);
-		b->in_flight--;
+		is_idle = !--b->in_flight && !co_queue_is_empty(&b->idle);
 	}
 	r->done(r, result);
+	if (is_idle)                    /* who waits keeps B from being closed in DONE */
+		co_queue_wake_all(&b->idle);
 }

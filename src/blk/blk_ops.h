@@ -143,6 +143,7 @@ struct blk {
 	bool is_repairing;              /* as in blk_options */
 	bool may_grow;                  /* protocol: belongs to a format that decides about its length */
 	bool has_complained;            /* a failed request has been told of */
+	bool is_front;                  /* front.h: FILE is the top node of a disk */
 
 	struct blk *file;               /* what holds this image; NULL: a protocol */
 	struct blk *backing;            /* what shows where this image has nothing; NULL: none */
@@ -153,6 +154,7 @@ struct blk {
 	const struct blk_options *opening;      /* while co_open runs, else NULL */
 
 	unsigned in_flight;             /* requests from blk_submit() */
+	struct co_queue idle;           /* to be told when there are none */
 	struct blk_req *active;         /* those on the fast path through this node */
 	struct co_queue active_ends;    /* to be told when one of them is over */
 	struct blk_range *ranges;       /* locked, in order of arrival */

@@ -49,6 +49,18 @@ struct blk_file_options {
 int blk_file_open(struct blk *b, const struct blk_file_options *o, struct err *err);
 bool blk_file_is_same(const struct blk *a, const struct blk *b);
 
+/* A node without anything below it (graph.c). */
+int blk_node_new(struct blk **out, struct blk_ctx *c, const struct blk_driver *drv, const char *name,
+		 const struct blk_options *o, struct err *err);
+
+/* front.c: blk_submit() and blk_in_flight() of a front; what stands behind one, or B itself. */
+void blk_front_submit(struct blk *b, struct blk_req *r);
+unsigned blk_front_in_flight(const struct blk *b);
+static inline struct blk *blk_top(const struct blk *b) { return b->is_front ? b->file : (struct blk *)(uintptr_t)b; }
+
+/* 0: R can be done by B; -errno (blk.c). */
+int blk_req_check(const struct blk *b, const struct blk_req *r);
+
 /* Lock FD for writing or reading (lock.c). */
 int blk_lock(int fd, const char *name, bool is_readonly, struct err *err);
 

@@ -11,13 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "blk/front.h"
 #include "util/checked.h"
 #include "util/log.h"
 
 /* --- nodes ---------------------------------------------------------------------------------- */
 
-static int node_new(struct blk **out, struct blk_ctx *c, const struct blk_driver *drv, const char *name,
-		    const struct blk_options *o, struct err *err)
+int blk_node_new(struct blk **out, struct blk_ctx *c, const struct blk_driver *drv, const char *name,
+		 const struct blk_options *o, struct err *err)
 {
 	struct blk *b = calloc(1, sizeof(*b));
 
@@ -83,7 +84,7 @@ static int protocol_open(struct blk **out, struct blk_ctx *c, const struct blk_f
 	struct blk *b = NULL;
 
 	snprintf(fd_name, sizeof(fd_name), "file descriptor %d", fo->fd);
-	int r = node_new(&b, c, &blk_file, fo->path ? fo->path : fd_name, &o, err);
+	int r = blk_node_new(&b, c, &blk_file, fo->path ? fo->path : fd_name, &o, err);
 
 	if (r < 0)
 		return r;
@@ -157,7 +158,7 @@ int blk_co_open_image(struct blk **out, struct blk *file, const struct blk_optio
 		drv = blk_format_find(o->format, err);
 	else
 		r = blk_co_probe(file, &drv, err);
-	if (!drv || r < 0 || (r = node_new(&b, file->ctx, drv, file->name, o, err)) < 0) {
+	if (!drv || r < 0 || (r = blk_node_new(&b, file->ctx, drv, file->name, o, err)) < 0) {
 		blk_co_close(file);
 		return r < 0 ? r : -EINVAL;
 	}
@@ -362,7 +363,8 @@ void blk_close(struct blk *b)
 {
 	if (!b)
 		return;
-	while (b->in_flight)
+	blk_front_lift(b);
+	while (blk_in_flight(b))
 		blk_ctx_wait(b->ctx);
 	if (blk_ctx_run(b->ctx, graph_close, b) < 0)
 		log_error("disk '%s': no memory to close it", b->name);

@@ -224,7 +224,7 @@ static int info_run(void *arg)
 
 int blk_info(struct blk *b, bool is_chain, struct json_t **out, struct err *err)
 {
-	struct info_run run = { .b = b, .is_chain = is_chain, .out = out, .err = err };
+	struct info_run run = { .b = blk_top(b), .is_chain = is_chain, .out = out, .err = err };
 
 	return blk_run(b, info_run, &run);
 }

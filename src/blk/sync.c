@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include "blk/front.h"
 #include "util/checked.h"
 
 struct sync_run {
@@ -154,7 +155,7 @@ int blk_flush(struct blk *b)
 static int sync_compressed(void *arg)
 {
 	struct sync_io *io = arg;
-	struct blk *b = io->b;
+	struct blk *b = blk_top(io->b);
 	struct iovec iov;
 
 	if (!b->drv->co_pwritev_compressed)
@@ -204,7 +205,7 @@ static int sync_map(void *arg)
 
 int blk_map(struct blk *b, uint64_t off, uint64_t len, bool is_chain, struct blk_extent *out)
 {
-	struct sync_call c = { .b = b, .off = off, .len = len, .is_chain = is_chain, .extent = out };
+	struct sync_call c = { .b = blk_top(b), .off = off, .len = len, .is_chain = is_chain, .extent = out };
 
 	if (!len || !range_fits(off, len, b->size) || (off | len) % BLK_SECTOR)
 		return -EINVAL;
@@ -226,9 +227,12 @@ static int sync_resize(void *arg)
 
 int blk_resize(struct blk *b, uint64_t size, enum blk_prealloc prealloc, struct err *err)
 {
-	struct sync_call c = { .b = b, .size = size, .prealloc = prealloc, .err = err };
+	struct sync_call c = { .b = blk_top(b), .size = size, .prealloc = prealloc, .err = err };
+	int r = blk_run(b, sync_resize, &c);
 
-	return blk_run(b, sync_resize, &c);
+	if (!r && b->is_front)
+		blk_front_resized(b);
+	return r;
 }
 
 static int sync_check(void *arg)
@@ -244,7 +248,7 @@ static int sync_check(void *arg)
 
 int blk_check(struct blk *b, unsigned fix, struct blk_check *check, struct err *err)
 {
-	struct sync_call c = { .b = b, .fix = fix, .check = check, .err = err };
+	struct sync_call c = { .b = blk_top(b), .fix = fix, .check = check, .err = err };
 
 	*check = (struct blk_check){ .report = check->report, .report_arg = check->report_arg };
 	return blk_run(b, sync_check, &c);
@@ -261,7 +265,7 @@ static int sync_snapshot_list(void *arg)
 
 int blk_snapshot_list(struct blk *b, struct blk_snapshot **list, unsigned *n, struct err *err)
 {
-	struct sync_call c = { .b = b, .list = list, .n = n, .err = err };
+	struct sync_call c = { .b = blk_top(b), .list = list, .n = n, .err = err };
 
 	return blk_run(b, sync_snapshot_list, &c);
 }
@@ -285,7 +289,7 @@ static int sync_snapshot_create(void *arg)
 
 int blk_snapshot_create(struct blk *b, struct blk_snapshot *s, struct err *err)
 {
-	struct sync_call c = { .b = b, .snapshot = s, .err = err };
+	struct sync_call c = { .b = blk_top(b), .snapshot = s, .err = err };
 
 	return blk_run(b, sync_snapshot_create, &c);
 }
@@ -303,9 +307,12 @@ static int sync_snapshot_apply(void *arg)
 
 int blk_snapshot_apply(struct blk *b, const char *which, struct err *err)
 {
-	struct sync_call c = { .b = b, .name = which, .err = err };
+	struct sync_call c = { .b = blk_top(b), .name = which, .err = err };
+	int r = blk_run(b, sync_snapshot_apply, &c);
 
-	return blk_run(b, sync_snapshot_apply, &c);
+	if (!r && b->is_front)
+		blk_front_resized(b);
+	return r;
 }
 
 static int sync_snapshot_delete(void *arg)
@@ -321,7 +328,7 @@ static int sync_snapshot_delete(void *arg)
 
 int blk_snapshot_delete(struct blk *b, const char *which, struct err *err)
 {
-	struct sync_call c = { .b = b, .name = which, .err = err };
+	struct sync_call c = { .b = blk_top(b), .name = which, .err = err };
 
 	return blk_run(b, sync_snapshot_delete, &c);
 }
@@ -339,7 +346,7 @@ static int sync_change_backing(void *arg)
 
 int blk_change_backing(struct blk *b, const char *name, const char *format, struct err *err)
 {
-	struct sync_call c = { .b = b, .name = name, .format = format, .err = err };
+	struct sync_call c = { .b = blk_top(b), .name = name, .format = format, .err = err };
 
 	return blk_run(b, sync_change_backing, &c);
 }
@@ -357,7 +364,7 @@ static int sync_amend(void *arg)
 
 int blk_amend(struct blk *b, const struct blk_opts *opts, struct err *err)
 {
-	struct sync_call c = { .b = b, .opts = opts, .err = err };
+	struct sync_call c = { .b = blk_top(b), .opts = opts, .err = err };
 
 	return blk_run(b, sync_amend, &c);
 }
@@ -375,7 +382,7 @@ static int sync_make_empty(void *arg)
 
 int blk_make_empty(struct blk *b, struct err *err)
 {
-	struct sync_call c = { .b = b, .err = err };
+	struct sync_call c = { .b = blk_top(b), .err = err };
 
 	return blk_run(b, sync_make_empty, &c);
 }

@@ -138,6 +138,30 @@ static int config_check_format(const char *format, unsigned disk, struct err *er
 	return is_known ? 0 : err_set(err, -EINVAL, "disks[%u].format: '%s' is none of: %s", disk, format, known);
 }
 
+const char *config_disk_name(const struct config *c, unsigned i, char buf[CONFIG_DISK_NAME_MAX + 1])
+{
+	if (c->disks[i].name)
+		return c->disks[i].name;
+	snprintf(buf, CONFIG_DISK_NAME_MAX + 1, "disk%u", i);
+	return buf;
+}
+
+static int config_check_disk_name(const struct config *c, unsigned i, struct err *err)
+{
+	static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
+	char mine[CONFIG_DISK_NAME_MAX + 1], other[CONFIG_DISK_NAME_MAX + 1];
+	const char *name = config_disk_name(c, i, mine);
+	size_t n = strlen(name);
+
+	if (!n || n > CONFIG_DISK_NAME_MAX || strspn(name, allowed) != n)
+		return err_set(err, -EINVAL, "disks[%u].name: '%s' is not 1 to %d letters, digits, '-' and '_'", i, name,
+			       CONFIG_DISK_NAME_MAX);
+	for (unsigned j = 0; j < i; j++)
+		if (!strcmp(config_disk_name(c, j, other), name))
+			return err_set(err, -EINVAL, "disks[%u].name: disk %u is '%s' already", i, j, name);
+	return 0;
+}
+
 static int config_check_disks(const struct config *c, struct err *err)
 {
 	for (unsigned i = 0; i < c->n_disks; i++) {
@@ -147,6 +171,14 @@ static int config_check_disks(const struct config *c, struct err *err)
 			return err_set(err, -EINVAL, "disks[%u].path: missing; every disk needs the path of its image", i);
 		int r = config_check_format(d->format, i, err);
 
+		if (r < 0)
+			return r;
+		r = config_check_disk_name(c, i, err);
+		if (!r) {
+			r = blk_limits_check(&d->limits, err);
+			if (r < 0)
+				err_wrap(err, r, "disks[%u]", i);
+		}
 		if (r < 0)
 			return r;
 		if (d->serial && strlen(d->serial) > VIRTIO_BLK_SERIAL_MAX)

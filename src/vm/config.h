@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include "blk/limit.h"
 #include "util/log.h"
 
 struct err;
@@ -33,7 +34,9 @@ struct config_disk {
 	char *path;
 	char *format;           /* "raw", "qcow2", ...; "auto": by content */
 	char *serial;           /* NULL: none */
+	char *name;             /* NULL: "disk" and its number */
 	bool is_readonly, is_direct;
+	struct blk_limits limits;
 };
 
 struct config_strings {
@@ -113,6 +116,9 @@ void config_print_man(FILE *to);
 int config_parse_mac(uint8_t mac[6], const char *text, struct err *err);
 /* The address of interface I: as configured or derived from the name (locally administered). */
 void config_net_mac(const struct config *c, unsigned i, uint8_t mac[6]);
+/* The name of disk I, in BUF if it has none of its own. */
+enum { CONFIG_DISK_NAME_MAX = 31 };
+const char *config_disk_name(const struct config *c, unsigned i, char buf[CONFIG_DISK_NAME_MAX + 1]);
 /* The number of a valid log level's name. */
 enum log_level config_log_level(const struct config *c);
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 #include "blk/blk.h"
+#include "vm/control_disk.h"
 #include "vm/control_priv.h"
 #include "vm/machine_priv.h"
 #include "vm/save.h"
@@ -34,10 +35,14 @@ static json_t *info_disks(const struct config *cfg, const struct machine *m)
 {
 	json_t *list = json_array();
 
-	for (unsigned i = 0; i < cfg->n_disks; i++)
-		json_array_append_new(list, json_pack("{s:s, s:s, s:I, s:b}", "path", cfg->disks[i].path,
-						      "format", blk_format(m->blk[i]), "size", (json_int_t)blk_size(m->blk[i]),
-						      "readonly", cfg->disks[i].is_readonly));
+	for (unsigned i = 0; i < cfg->n_disks; i++) {
+		char buf[CONFIG_DISK_NAME_MAX + 1];
+
+		json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:I, s:b, s:o}", "name", config_disk_name(cfg, i, buf),
+						      "path", blk_name(m->blk[i]), "format", blk_format(m->blk[i]),
+						      "size", (json_int_t)blk_size(m->blk[i]), "readonly",
+						      cfg->disks[i].is_readonly, "limits", control_disk_limits(m->blk[i])));
+	}
 	return list;
 }
 
@@ -203,6 +208,13 @@ static const struct control_param save_params[] = {
 	{ .name = NULL },
 };
 
+static const struct control_param set_params[] = {
+	{ "setting", CONTROL_STRING, true, "disk.NAME.LIMIT=VALUE[,...]",
+	  "the limits of a disk: iops, iops-read, iops-write, bps, bps-read, bps-write, each also with -burst and "
+	  "-burst-seconds; 0: none", NULL },
+	{ .name = NULL },
+};
+
 static const struct control_param events_params[] = {
 	{ "on", CONTROL_BOOL, false, "on|off", "send events to this client; on unless given", NULL },
 	{ .name = NULL },
@@ -235,6 +247,9 @@ const struct control_request control_requests[] = {
 	  "the guest writes afterwards does not fit to the saved machine any more.",
 	  "`memory` (bytes of guest memory that are not zero), `file` (bytes written), `pause_ns`", save_params,
 	  S_RUNNING | S_PAUSED, request_save },
+	{ "set", "change a setting while the machine runs",
+	  "All of them or, when one is refused, none. Requests that wait by an old limit go by the new one at once.", NULL,
+	  set_params, S_ALIVE, control_set },
 	{ "quit", "end the process at once", "As pulling the plug: the guest is not asked.",
 	  NULL, NULL, S_ANY, request_quit },
 	{ "describe", "this list, for programs", NULL,

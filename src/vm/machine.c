@@ -276,7 +276,7 @@ static int machine_make_disk(struct machine *m, unsigned i, struct err *err)
 		.is_readonly = c->is_readonly, .is_direct = c->is_direct,
 	};
 	struct virtio_dev *d = NULL;
-	int r = blk_open(&m->blk[i], m->loop, &o, err);
+	int r = machine_open_disk(m, i, &o, err);
 
 	/* To tell later whether it has been written; a jail does not let us find it again. */
 	m->disk_fd[i] = r < 0 ? -1 : open(c->path, O_PATH | O_CLOEXEC);

@@ -128,6 +128,13 @@ struct machine {
 /* --- machine.c --- */
 int machine_load(struct machine *m, struct err *err);
 
+/* --- machine_disk.c --- */
+struct blk_options;
+/* Open disk I as O says, behind a front (blk/front.h) with its limits. */
+int machine_open_disk(struct machine *m, unsigned i, const struct blk_options *o, struct err *err);
+/* The number of the disk called NAME, or -ENOENT. */
+int machine_find_disk(const struct machine *m, const char *name, struct err *err);
+
 /* --- machine_state.c --- */
 struct state_file;
 struct state_sections;

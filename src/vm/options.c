@@ -23,6 +23,17 @@
 #define LIST(m) .offset = CFG(m), .n_offset = CFG(n_##m), .elem_size = sizeof(((struct config *)0)->m[0]), \
 		.max = ARRAY_LEN(((struct config *)0)->m)
 
+/* One kind of limit: three keys of a disk. */
+#define LIMIT(arg_, key_, kind, opt, metavar_, n, nn, what)                                                            \
+	{ arg_, key_, opt, DISK(limits.v[kind].rate), metavar_, "0", what " per second at most; 0: no limit",          \
+	  .example = "path=root.img," arg_ "=" n },                                                                    \
+	{ arg_ "-burst", key_ "_burst", opt, DISK(limits.v[kind].burst), metavar_, "0",                                \
+	  "the same in a burst, after the disk was idle; 0: none",                                                     \
+	  .example = "path=root.img," arg_ "=" n "," arg_ "-burst=" nn },                                              \
+	{ arg_ "-burst-seconds", key_ "_burst_seconds", OPT_UINT, DISK(limits.v[kind].burst_s), "N", "0",              \
+	  "how long a burst lasts; 0: one second",                                                                     \
+	  .example = "path=root.img," arg_ "=" n "," arg_ "-burst=" nn "," arg_ "-burst-seconds=10" }
+
 static const struct option disk_options[] = {
 	{ "path", "path", OPT_STRING, DISK(path), "FILE", NULL, "image file or block device", .is_path = true,
 	  .more = "Its size must be a multiple of 512 bytes. The file is locked: a second machine may "
@@ -39,6 +50,14 @@ static const struct option disk_options[] = {
 	{ "serial", "serial", OPT_STRING, DISK(serial), "TEXT", NULL, "serial number that the guest sees",
 	  .more = "At most 20 characters. Linux shows it as /sys/block/vda/serial.",
 	  .example = "path=root.img,serial=web1-root" },
+	{ "name", "name", OPT_STRING, DISK(name), "NAME", NULL, "what control requests call it; default: disk0, disk1, ...",
+	  .more = "1 to 31 letters, digits, '-' and '_'.", .example = "path=root.img,name=root" },
+	LIMIT("iops", "iops", BLK_LIMIT_IOPS, OPT_UINT, "N", "500", "2000", "requests"),
+	LIMIT("iops-read", "iops_read", BLK_LIMIT_IOPS_READ, OPT_UINT, "N", "500", "2000", "reads"),
+	LIMIT("iops-write", "iops_write", BLK_LIMIT_IOPS_WRITE, OPT_UINT, "N", "500", "2000", "changes (writes, discards, zeroes)"),
+	LIMIT("bps", "bps", BLK_LIMIT_BPS, OPT_SIZE, "SIZE", "20M", "100M", "bytes"),
+	LIMIT("bps-read", "bps_read", BLK_LIMIT_BPS_READ, OPT_SIZE, "SIZE", "20M", "100M", "bytes read"),
+	LIMIT("bps-write", "bps_write", BLK_LIMIT_BPS_WRITE, OPT_SIZE, "SIZE", "20M", "100M", "bytes written"),
 	{ .arg = NULL },
 };
 

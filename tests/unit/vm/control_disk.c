@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Requests about disks, sent to a whole machine whose disks are written through their fronts. */
+#include "test.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include "blk/blk.h"
+#include "hlt_machine.h"
+#include "util/err.h"
+#include "util/frames.h"
+#include "util/loop.h"
+#include "vm/control.h"
+
+enum { DISK = 4 << 20 };
+
+struct rig {
+	struct hlt_machine h;
+	struct control *control;
+	int fd;                         /* a client */
+	char path[64];
+	unsigned n_disks;
+};
+
+static const char *in_dir(struct rig *r, const char *name)
+{
+	snprintf(r->path, sizeof(r->path), "%s/%s", r->h.dir, name);
+	return r->path;
+}
+
+/* A machine with N qcow2 disks d0, d1, ... */
+static void rig_init(struct rig *r, unsigned n)
+{
+	struct err e = ERR_INIT;
+	char text[200], name[16];
+	int sv[2];
+
+	memset(r, 0, sizeof(*r));
+	hlt_machine_init(&r->h);
+	r->n_disks = n;
+	for (unsigned i = 0; i < n; i++) {
+		snprintf(name, sizeof(name), "d%u", i);
+		struct blk_create c = { .path = in_dir(r, name), .format = "qcow2", .size = DISK };
+
+		CHECK_EQ(blk_create(&c, &e), 0);
+		snprintf(text, sizeof(text), "{\"disks\":[{\"path\":\"%s\"%s}]}", r->path, i ? "" : ",\"name\":\"root\"");
+		CHECK_EQ(config_load_text(&r->h.cfg, text, strlen(text), &e), 0);
+	}
+	hlt_machine_build(&r->h);
+	struct control_config cc = { .loop = r->h.loop, .cfg = &r->h.cfg };
+
+	CHECK_EQ(control_open(&r->control, &cc, &e), 0);
+	CHECK_EQ(control_serve(r->control, r->h.m, &e), 0);
+	machine_start(r->h.m);
+	CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, sv), 0);
+	CHECK_EQ(control_add_client(r->control, sv[1], &e), 0);
+	r->fd = sv[0];
+}
+
+static void rig_fini(struct rig *r)
+{
+	char text[80];
+
+	close(r->fd);
+	machine_stop(r->h.m);
+	control_close(r->control);
+	snprintf(text, sizeof(text), "rm -f %s/[a-z]*[0-9]", r->h.dir);
+	CHECK_EQ(system(text), 0);
+	hlt_machine_fini(&r->h);
+}
+
+static bool has_input(void *arg)
+{
+	struct pollfd p = { .fd = *(int *)arg, .events = POLLIN };
+
+	return poll(&p, 1, 0) > 0;
+}
+
+static json_t *rig_receive(struct rig *r)
+{
+	char *text = NULL;
+	size_t len;
+
+	hlt_machine_run_until(&r->h, has_input, &r->fd);
+	CHECK(frames_receive(r->fd, 1 << 20, &text, &len) > 0);
+	json_t *doc = json_loadb(text, len, 0, NULL);
+
+	CHECK(doc);
+	free(text);
+	return doc;
+}
+
+/* Send TEXT (with ' for "), with the descriptor FD unless -1; the answer as a whole. */
+static json_t *rig_request(struct rig *r, const char *text, int fd)
+{
+	char buf[1000];
+
+	snprintf(buf, sizeof(buf), "%s", text);
+	for (char *p = buf; *p; p++)
+		*p = *p == '\'' ? '"' : *p;
+	CHECK_EQ(frames_send(r->fd, buf, strlen(buf), &fd, fd >= 0), 0);
+	json_t *doc = rig_receive(r);
+
+	return doc;
+}
+
+static void rig_do(struct rig *r, const char *text, int fd)
+{
+	json_t *doc = rig_request(r, text, fd), *error = json_object_get(doc, "error");
+
+	if (error)
+		FAIL("%s: %s", text, json_string_value(json_object_get(error, "message")));
+	json_decref(doc);
+}
+
+static void rig_refused(struct rig *r, const char *text, int fd, const char *says)
+{
+	json_t *doc = rig_request(r, text, fd), *error = json_object_get(doc, "error");
+
+	if (!error)
+		FAIL("%s is not refused", text);
+	CHECK_HAS(json_string_value(json_object_get(error, "message")), says);
+	json_decref(doc);
+}
+
+/* KEY of disk I as `info` tells; of its limits. */
+static json_int_t rig_limit(struct rig *r, unsigned i, const char *key)
+{
+	json_t *doc = rig_request(r, "{'request':'info'}", -1);
+	json_t *disk = json_array_get(json_object_get(json_object_get(doc, "result"), "disks"), i);
+	json_int_t v = json_integer_value(json_object_get(json_object_get(disk, "limits"), key));
+
+	json_decref(doc);
+	return v;
+}
+
+TEST(limits_are_set_on_a_running_machine_all_or_none)
+{
+	struct rig r;
+
+	rig_init(&r, 2);
+	rig_do(&r, "{'request':'set','params':{'setting':'disk.root.iops=500,disk.disk1.bps=1M,disk.disk1.bps-burst=2M'}}", -1);
+	CHECK_EQ(rig_limit(&r, 0, "iops"), 500);
+	CHECK_EQ(rig_limit(&r, 1, "bps"), 1 << 20);
+	CHECK_EQ(rig_limit(&r, 1, "bps-burst"), 2 << 20);
+	CHECK_EQ(rig_limit(&r, 1, "bps-burst-seconds"), 1);
+	static const struct { const char *setting, *says; } bad[] = {
+		{ "disk.root.iops=7,disk.root.iops-burst=5", "iops-burst: must be above iops" },
+		{ "disk.root.iops=7,disk.disk7.iops=5", "there is no disk 'disk7'" },
+		{ "disk.root.iops=7,disk.root.iop=5", "a disk has no limit 'iop'" },
+		{ "disk.root.iops=7,memory=5", "'memory' cannot be set" },
+		{ "disk.root.iops=much", "iops: " },
+		{ "disk.root.iops", "needs a value" },
+		{ "", "" },
+	};
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		char text[200];
+
+		snprintf(text, sizeof(text), "{'request':'set','params':{'setting':'%s'}}", bad[i].setting);
+		if (*bad[i].setting)
+			rig_refused(&r, text, -1, bad[i].says);
+	}
+	CHECK_EQ(rig_limit(&r, 0, "iops"), 500);
+	rig_do(&r, "{'request':'set','params':{'setting':'disk.root.iops=0'}}", -1);
+	CHECK_EQ(rig_limit(&r, 0, "iops"), 0);
+	rig_fini(&r);
+}
+
+TEST(limits_and_names_come_from_the_configuration)
+{
+	struct config c;
+	struct err e = ERR_INIT;
+	enum config_action action;
+	char buf[CONFIG_DISK_NAME_MAX + 1];
+	char *args[] = { "viv-vmm", "--kernel", "k", "--disk", "path=a,iops=500,iops-burst=900,iops-burst-seconds=5,bps-read=10M",
+			 "--disk", "path=b,name=data" };
+
+	CHECK_EQ(config_init(&c, &e), 0);
+	CHECK_EQ(config_parse_args(&c, &action, 7, args, &e), 0);
+	CHECK_EQ(config_validate(&c, &e), 0);
+	CHECK_EQ(c.disks[0].limits.v[BLK_LIMIT_IOPS].rate, 500);
+	CHECK_EQ(c.disks[0].limits.v[BLK_LIMIT_IOPS].burst, 900);
+	CHECK_EQ(c.disks[0].limits.v[BLK_LIMIT_IOPS].burst_s, 5);
+	CHECK_EQ(c.disks[0].limits.v[BLK_LIMIT_BPS_READ].rate, 10 << 20);
+	CHECK_STR(config_disk_name(&c, 0, buf), "disk0");
+	CHECK_STR(config_disk_name(&c, 1, buf), "data");
+	c.disks[0].limits.v[BLK_LIMIT_IOPS].burst = 1;
+	CHECK_EQ(config_validate(&c, &e), -EINVAL);
+	CHECK_HAS(e.msg, "disks[0]: iops-burst");
+	c.disks[0].limits.v[BLK_LIMIT_IOPS].burst = 900;
+	free(c.disks[1].name);
+	c.disks[1].name = strdup("disk0");
+	e = (struct err)ERR_INIT;
+	CHECK_EQ(config_validate(&c, &e), -EINVAL);
+	CHECK_HAS(e.msg, "disk 0 is 'disk0' already");
+	strcpy(c.disks[1].name, "a.b");
+	e = (struct err)ERR_INIT;
+	CHECK_EQ(config_validate(&c, &e), -EINVAL);
+	CHECK_HAS(e.msg, "letters, digits");
+	config_fini(&c);
+}
