@@ -124,7 +124,7 @@ void tr_jump_indirect(struct tr *t, const struct tr_insn *i)
 	struct tr_cold *c = tr_cold_new(t, i);
 
 	if (o->kind == X86_O_MEM && i->group) {
-		emit_mem(&t->e, t->word == 8, 0x8b, to, host, EMIT_NONE, 0, i->off);
+		emit_mem(&t->e, t->word == 8, 0x8b, to, host, i->index, i->scale, i->off);
 	} else if (o->kind == X86_O_MEM) {
 		tr_address(t, i, s1);
 		tr_translate(t, c, s1, s2, t->word, false, false);

@@ -51,6 +51,10 @@ enum bt_key {
  * go with the first. */
 enum bt_vec { BT_VEC_NONE = 0, BT_VEC_XMM = 1, BT_VEC_YMM = 2, BT_VEC_X87 = 4 };
 
+/* Of groups that do not pay: each access is checked; nothing is checked for writing that is read first; no
+ * table is checked as a whole. */
+enum bt_less { BT_LESS_GROUPS, BT_LESS_WRITES, BT_LESS_TABLES };
+
 /* Guest code at one linear page in one physical page. */
 struct bt_page {
 	uint64_t va, page;              /* linear address; number in the memfd */
@@ -59,9 +63,8 @@ struct bt_page {
 	struct bt_page *next_va, *next_page;    /* in the hash chains */
 	struct bt_frag *frags;
 	uint32_t gen;                   /* of the physical page, not newer than any of frags */
-	/* Fragments that start in this 64th of the page check each access; or do not check for writing what
-	 * they read first. */
-	uint64_t split, shy;
+	/* By enum bt_less: a bit for each 64th of the page whose fragments have less of groups. */
+	uint64_t less[3];
 };
 
 /* Entries are offsets in the code cache; emitted one after the other:
@@ -116,6 +119,10 @@ struct bt_site {
 	bool is_write : 1, wants_write : 1;     /* the instruction; the group */
 	bool is_aligned : 1;            /* the instruction wants alignment, and says so before the page is looked up */
 	bool is_misaligned : 1;         /* it stands for a group whose alignment is wrong */
+	bool is_ranged : 1;             /* the group is a table, and an index is added to MINE: */
+	bool is_double : 1;             /* it lies in two pages, which have to follow each other in the host */
+	uint8_t mine_scale : 2;
+	uint8_t mine_index;             /* X86_NO_REG: none */
 	uint16_t mine, span;            /* span 0: it does not */
 	int32_t lo;
 };
@@ -169,7 +176,7 @@ struct bt_cpu {
 	struct bt_queue queue;
 	bool ind_used[BT_N_KEYS];
 	struct bt_frag *split;          /* groups do not pay: to be translated with less of them */
-	bool is_shy;                    /* its groups may stay, but not what makes them check for writing */
+	enum bt_less split_how;
 	struct iop spare_op;            /* of a site, when the arena has no room for it */
 	uint8_t patience;               /* how often code is interpreted before it is translated */
 	uint8_t seen[1 << BT_SEEN_BITS];        /* how often it has been, by a hash of where it is */
@@ -240,7 +247,7 @@ void bt_link_make(struct bt_cache *k, struct bt_link *l, struct bt_frag *to);
 /* Code will jump through the table of KEY. */
 void bt_indirect_need(struct bt_cpu *b, unsigned key);
 void bt_indirect_set(struct bt_cpu *b, const struct bt_frag *f);
-/* Drop B->split and see to it that what takes its place has no groups. */
+/* Drop B->split and see to it that what takes its place has less of groups. */
 void bt_split(struct bt_cpu *b);
 /* Look at what the queue says has been written. */
 void bt_code_changed(struct bt_cpu *b);
@@ -291,6 +298,9 @@ const uint8_t *bt_call_out(struct bt_cpu *b);
 /* The check of b->site has failed: when a new entry in the table is all it takes, make it and return
  * where to try again; else NULL. Uses general registers alone. */
 const uint8_t *bt_refill(struct bt_cpu *b);
+/* Make the entries for ACC of the pages of LA and LAST. False: one is not to be had without a fault, or they
+ * do not follow each other in the host. */
+bool bt_refill_two(struct bt_cpu *b, uint64_t la, uint64_t last, enum icpu_access acc);
 
 /* --- vec.c --------------------------------------------------------------------------------------------- */
 

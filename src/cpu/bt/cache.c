@@ -181,7 +181,7 @@ void bt_split(struct bt_cpu *b)
 	struct bt_frag *f = b->split, **at = &f->page->frags;
 
 	b->split = NULL;
-	*(b->is_shy ? &f->page->shy : &f->page->split) |= 1ull << (f->va >> 6 & 63);
+	f->page->less[b->split_how] |= 1ull << (f->va >> 6 & 63);
 	while (*at != f)
 		at = &(*at)->next_page;
 	*at = f->next_page;

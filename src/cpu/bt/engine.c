@@ -32,9 +32,9 @@ static void flags_from_rflags(struct bt_cpu *b)
 
 enum { MAX_FAILURES = 8, FAILURE_CYCLES = 20000 };
 
-/* A check of a group of S has failed for good: it lies in two pages, or (IS_SHY) may be read but not
- * written. That costs some thousand cycles, which must not happen too often. */
-static void note_failure(struct bt_cpu *b, const struct bt_site *s, bool is_shy)
+/* A check of a group of S has failed for good: it lies in two pages, or may be read but not written; HOW
+ * would have helped. That costs some thousand cycles, which must not happen too often. */
+static void note_failure(struct bt_cpu *b, const struct bt_site *s, enum bt_less how)
 {
 	struct bt_frag *f = s->frag;
 	uint64_t now = __builtin_ia32_rdtsc();
@@ -45,7 +45,7 @@ static void note_failure(struct bt_cpu *b, const struct bt_site *s, bool is_shy)
 		f->n_failures = 0;
 		if (now - f->failing_since < MAX_FAILURES * FAILURE_CYCLES) {
 			b->split = f;
-			b->is_shy = is_shy;
+			b->split_how = how;
 		}
 	}
 }
@@ -61,16 +61,25 @@ static bool group_is_ready(struct bt_cpu *b, const struct bt_site *s)
 
 	if (s->frag->page->key & BT_KEY_32)
 		la = (uint32_t)la;
+	uint64_t own = la + s->mine + (s->mine_index < 16 ? c->s.gpr[s->mine_index] << s->mine_scale : 0);
+
+	if (s->is_double) {
+		icpu_touch(c, own, s->is_write ? ICPU_WRITE : ICPU_READ, s->wants_write);
+		if (bt_refill_two(b, la, la + s->span - 1, s->wants_write ? ICPU_WRITE : ICPU_READ))
+			return true;
+		note_failure(b, s, BT_LESS_TABLES);
+		return false;
+	}
 	if ((la & 0xfff) + s->span > 4096) {
-		note_failure(b, s, false);
+		note_failure(b, s, s->is_ranged ? BT_LESS_TABLES : BT_LESS_GROUPS);
 		return false;
 	}
 	if (!s->is_aligned)
-		icpu_touch(c, la + s->mine, s->is_write ? ICPU_WRITE : ICPU_READ, s->wants_write);
+		icpu_touch(c, own, s->is_write ? ICPU_WRITE : ICPU_READ, s->wants_write);
 	if (icpu_inline_has(c, la, s->wants_write ? ICPU_WRITE : ICPU_READ))
 		return true;
 	if (s->wants_write && !s->is_write && icpu_inline_has(c, la, ICPU_READ))
-		note_failure(b, s, true);
+		note_failure(b, s, BT_LESS_WRITES);
 	return false;
 }
 
@@ -128,7 +137,7 @@ const uint8_t *bt_call_out(struct bt_cpu *b)
 		return b->cache->rx + s->resume;
 	}
 	if (s->is_misaligned)
-		note_failure(b, s, false);
+		note_failure(b, s, BT_LESS_GROUPS);
 	const struct iop *op = take_over(b, s);
 	uint64_t next = c->next_rip;
 

@@ -7,7 +7,7 @@
  * of a group want of its alignment is one more check at its beginning: compilers align what they use. */
 #include "cpu/bt/translate.h"
 
-enum { GROUP_SPAN = 256, FAR = 1 << 28 };
+enum { GROUP_SPAN = 256, TABLE_SPAN = 2048, FAR = 1 << 28 };
 
 struct value {
 	uint32_t id;            /* 0: a constant */
@@ -22,89 +22,25 @@ struct group_key {
 	int64_t lo, hi;
 };
 
+/* An access whose index is known to be small: as one to all that it may reach. */
+struct table_access {
+	bool is_known;
+	uint8_t index, scale;   /* registers */
+	bool is_write;
+	unsigned since;         /* as it was then */
+	struct group_key key;
+};
+
 struct grouping {
 	struct tr *t;
 	struct value reg[16];
+	uint64_t max[16];       /* the largest that registers can be */
 	uint32_t n_ids;
 	unsigned first_open;    /* groups before it are closed */
+	unsigned since;         /* the first instruction after what closed them */
 	struct group_key key[BT_FRAG_MAX];
+	struct table_access table[BT_FRAG_MAX];
 };
-
-bool tr_has_high_byte(const struct x86_insn *x)
-{
-	for (unsigned n = 0; n < x->n_opnds; n++)
-		if (x->opnd[n].kind == X86_O_REG && x->opnd[n].high)
-			return true;
-	return false;
-}
-
-/* --- accesses ---------------------------------------------------------------------------------- */
-
-/* The memory operand of I. Not those of FS, GS and of addresses that are shorter than usual. */
-static bool operand_access(const struct tr *t, const struct tr_insn *i, struct tr_access *a, unsigned size, bool is_write)
-{
-	const struct x86_insn *x = &i->x;
-	bool is_rip = x->base == X86_REG_RIP;
-
-	if (x->seg >= X86_FS || x->adsize != t->word || (x->base > 15 && x->base != X86_NO_REG && !is_rip) || x->vsib)
-		return false;
-	*a = (struct tr_access){ .base = is_rip ? X86_NO_REG : x->base, .index = x->index, .scale = x->scale,
-				 .is_write = is_write, .size = (uint8_t)size,
-				 .disp = x->disp + (is_rip ? (int64_t)(i->va + x->len) : 0) };
-	return true;
-}
-
-/* A masked move accesses only what the mask selects, perhaps nothing: looking its page up may fault. */
-static bool is_masked(const struct x86_insn *x)
-{
-	switch (x->op) {
-	case X86_OP_MASKMOVPS: case X86_OP_MASKMOVPD: case X86_OP_PMASKMOVD: case X86_OP_PMASKMOVQ:
-		return true;
-	default:
-		return false;
-	}
-}
-
-bool tr_access_of(const struct tr *t, const struct tr_insn *i, struct tr_access *a)
-{
-	const struct x86_insn *x = &i->x;
-	bool is_mem = x->opnd[0].kind == X86_O_MEM;
-
-	*a = (struct tr_access){ .base = RSP, .index = X86_NO_REG, .size = (uint8_t)t->word };
-	switch (i->fx.kind) {
-	case BT_COPY: case BT_X87:
-		if (!i->fx.mem_size || tr_has_high_byte(x) || x->op == X86_OP_CMPXCHG16B || is_masked(x) ||
-		    !operand_access(t, i, a, i->fx.mem_size, i->fx.mem_is_write))
-			return false;
-		if (i->fx.mem_size >= 16 && x->row->flags & X86_R_ALIGN16)
-			a->align = (uint8_t)(i->fx.mem_size - 1);
-		return true;
-	case BT_JMP_IND:
-		return is_mem && operand_access(t, i, a, t->word, false);
-	case BT_CALL_IND:
-		if (is_mem)
-			return operand_access(t, i, a, t->word, false);
-		a->disp = -(int64_t)t->word;
-		return a->is_write = true;
-	case BT_PUSH:
-	case BT_CALL:
-		a->disp = -(int64_t)t->word;
-		a->is_write = true;
-		return i->fx.kind == BT_CALL || !is_mem;
-	case BT_LEAVE:
-		a->base = RBP;
-		return true;
-	case BT_POP:
-	case BT_RET:
-		return true;
-	case BT_SYSTEM:
-		a->is_write = x->op == X86_OP_PUSHF;
-		a->disp = a->is_write ? -8 : 0;
-		return a->is_write || x->op == X86_OP_POPF;
-	default:
-		return false;
-	}
-}
 
 /* --- values ------------------------------------------------------------------------------------ */
 
@@ -125,8 +61,10 @@ static uint16_t implicit_writes(const struct tr_insn *i)
 static void value_new(struct grouping *g, uint16_t regs)
 {
 	for (unsigned r = 0; r < 16; r++)
-		if (regs >> r & 1)
+		if (regs >> r & 1) {
 			g->reg[r] = (struct value){ ++g->n_ids, 0 };
+			g->max[r] = TR_ANY;
+		}
 }
 
 static struct value value_plus(struct value v, int64_t by)
@@ -140,6 +78,10 @@ static bool value_of_copy(const struct grouping *g, const struct x86_insn *x, st
 	const struct x86_opnd *d = &x->opnd[0], *s = &x->opnd[1];
 	bool is_imm = x->n_opnds > 1 && s->kind == X86_O_IMM;
 
+	if (x->op == X86_OP_MOV && is_imm && d->kind == X86_O_REG && d->size == 4) {
+		*out = (struct value){ 0, (uint32_t)x->imm };
+		return true;
+	}
 	if (d->kind != X86_O_REG || d->size != g->t->word)
 		return false;
 	switch (x->op) {
@@ -165,10 +107,11 @@ static bool value_of_copy(const struct grouping *g, const struct x86_insn *x, st
 }
 
 /* Anything may have happened, to the tables of pages too. */
-static void group_close(struct grouping *g)
+static void group_close(struct grouping *g, const struct tr_insn *i)
 {
 	value_new(g, 0xffff);
 	g->first_open = g->t->n_groups;
+	g->since = (unsigned)(i - g->t->insn) + 1;
 }
 
 /* I has run. */
@@ -176,16 +119,21 @@ static void value_step(struct grouping *g, const struct tr_insn *i)
 {
 	unsigned d = i->x.opnd[0].reg & 15;
 	int64_t word = g->t->word;
+	uint64_t max;
 	struct value v;
 
 	switch (i->fx.kind) {
 	case BT_COPY:
+		max = tr_range_of_copy(g->max, &i->x);
 		if (value_of_copy(g, &i->x, &v))
 			g->reg[d] = v;
 		else
 			value_new(g, i->fx.writes | implicit_writes(i));
+		if (i->x.opnd[0].kind == X86_O_REG && i->fx.writes >> d & 1)
+			g->max[d] = max;
 		break;
 	case BT_LEA_RIP:
+		g->max[d] = TR_ANY;
 		g->reg[d] = (struct value){ 0, i->x.disp + (i->x.base == X86_REG_RIP ? (int64_t)(i->va + i->x.len) : 0) };
 		break;
 	case BT_PUSH:
@@ -206,12 +154,12 @@ static void value_step(struct grouping *g, const struct tr_insn *i)
 		if (i->x.op == X86_OP_PUSHF)
 			g->reg[RSP] = value_plus(g->reg[RSP], -8);
 		else
-			group_close(g);
+			group_close(g, i);
 		break;
 	case BT_NOTHING: case BT_CLEAR_RFLAG: case BT_X87: case BT_LOAD_CONTROL: case BT_JCC:
 		break;
 	default:
-		group_close(g);
+		group_close(g, i);
 		break;
 	}
 }
@@ -255,6 +203,17 @@ static bool is_near(const struct tr *t, int64_t at)
 	return by < INT32_MAX - 4096 && by > INT32_MIN + 4096;
 }
 
+static void group_join(struct grouping *g, unsigned to, unsigned n, bool is_write)
+{
+	struct tr_group *group = &g->t->groups[to];
+
+	if (n > group->last)
+		group->last = (uint8_t)n;
+	group->n++;
+	group->is_write |= is_write;
+	g->t->insn[n].group = group;
+}
+
 /* The access A of instruction N joins a group or begins one. */
 static void group_add(struct grouping *g, unsigned n, const struct tr_access *a)
 {
@@ -280,11 +239,139 @@ static void group_add(struct grouping *g, unsigned n, const struct tr_access *a)
 		t->groups[t->n_groups++] = (struct tr_group){ .first = (uint8_t)n, .is_abs = is_abs };
 		g->key[to] = key;
 	}
-	t->groups[to].last = (uint8_t)n;
-	t->groups[to].n++;
-	t->groups[to].is_write |= a->is_write;
-	t->insn[n].group = &t->groups[to];
-	t->insn[n].off = (int32_t)(is_abs ? at & 0xfff : at);
+	group_join(g, to, n, a->is_write);
+	t->insn[n].off = (int32_t)at;
+}
+
+/* --- tables ------------------------------------------------------------------------------------ */
+
+/* What a register held at the beginning is in it now. As far as that tells: does what KEY spans lie in two
+ * pages, as some of several tables that follow each other do? */
+static bool is_crossing_now(const struct tr *t, const struct group_key *key)
+{
+	uint64_t lo = (uint64_t)key->lo;
+
+	if (key->base && key->base <= 16)
+		lo += t->b->i.s.gpr[key->base - 1];
+	else if (key->base)
+		return false;
+	return (lo & 0xfff) + (uint64_t)(key->hi - key->lo) > 4096;
+}
+
+/* Note what the access A of instruction N may reach. */
+static void table_note(struct grouping *g, unsigned n, const struct tr_access *a)
+{
+	static const struct value none = { 0, 0 };
+	struct table_access *to = &g->table[n];
+	unsigned base = a->base, index = a->index, scale = a->scale;
+	enum bt_kind kind = g->t->insn[n].fx.kind;
+
+	if (a->align || (kind != BT_COPY && kind != BT_JMP_IND))
+		return;
+	if (index > 15 || g->max[index] > TABLE_SPAN) {
+		if (base > 15 || g->max[base] > TABLE_SPAN || (index < 16 && scale))
+			return;
+		base = a->index, index = a->base, scale = 0;
+	}
+	uint64_t span = (g->max[index] << scale) + a->size;
+	struct value v = base < 16 ? g->reg[base] : none;
+	int64_t at = (int64_t)((uint64_t)v.off + (uint64_t)a->disp);
+
+	if (!v.id && g->t->word == 4)
+		at = (uint32_t)at;
+	bool is_far = v.id ? at > FAR || at < -FAR || a->disp > FAR || a->disp < -FAR : !is_near(g->t, at);
+
+	*to = (struct table_access){ .index = (uint8_t)index, .scale = (uint8_t)scale, .is_write = a->is_write,
+				     .since = g->since,
+				     .key = { .base = v.id, .lo = at, .hi = at + (int64_t)span } };
+	to->is_known = span <= TABLE_SPAN && !is_far && (v.id || !is_crossing_now(g->t, &to->key));
+}
+
+/* Does the table of A fit into group N, which is of tables or of one page? */
+static bool table_fits(struct grouping *g, unsigned n, const struct table_access *a)
+{
+	const struct tr_group *to = &g->t->groups[n];
+	struct group_key *k = &g->key[n], joint = *k;
+
+	if (!to->n || to->first < a->since || !(to->is_ranged || to->is_abs) || k->base != a->key.base || k->index ||
+	    (a->is_write && !to->is_write && !g->t->may_promote))
+		return false;
+	if (to->is_abs)
+		return !((k->lo ^ a->key.lo) & ~0xfffll);
+	joint.lo = a->key.lo < k->lo ? a->key.lo : k->lo;
+	joint.hi = a->key.hi > k->hi ? a->key.hi : k->hi;
+	if (joint.hi - joint.lo > TABLE_SPAN)
+		return false;
+	*k = joint;
+	return true;
+}
+
+/* Instruction N, whose access is alone in its group or has none, joins another table access or waits for
+ * one. */
+static void table_add(struct grouping *g, unsigned n)
+{
+	const struct table_access *a = &g->table[n];
+	struct tr_insn *i = &g->t->insn[n];
+	unsigned own = i->group ? (unsigned)(i->group - g->t->groups) : g->t->n_groups, to = 0;
+
+	if (!a->is_known || (i->group && (i->group->n > 1 || i->group->is_abs)))
+		return;
+	while (to < g->t->n_groups && (g->t->groups[to].first >= n || !table_fits(g, to, a)))
+		to++;
+	if (to < g->t->n_groups) {
+		if (i->group)
+			g->t->groups[own].n = 0;
+	} else if (own < BT_FRAG_MAX) {
+		to = own;
+		g->t->n_groups += own == g->t->n_groups;
+		g->t->groups[to] = (struct tr_group){ .first = (uint8_t)n, .is_abs = !a->key.base, .is_ranged = true };
+		g->key[to] = a->key;
+	} else {
+		return;
+	}
+	group_join(g, to, n, a->is_write);
+	g->t->groups[to].is_ranged = true;
+	i->off = (int32_t)a->key.lo;
+	i->index = a->index;
+	i->scale = a->scale;
+}
+
+void tr_group_access(const struct tr *t, const struct tr_insn *i, struct tr_access *a)
+{
+	tr_access_of(t, i, a);
+	if (i->index == X86_NO_REG)
+		return;
+	if (a->index != i->index)
+		a->base = a->index;
+	a->index = X86_NO_REG;
+}
+
+/* --- all of them ------------------------------------------------------------------------------- */
+
+/* Group N is complete: tell what is to be checked. */
+static void group_settle(const struct tr *t, struct tr_group *to, const struct group_key *k)
+{
+	to->is_double = to->is_ranged && !to->is_abs && is_crossing_now(t, k);
+	to->page = to->is_abs ? (uint64_t)k->lo & ~0xfffull : 0;
+	to->span = (uint16_t)(k->hi - k->lo);
+	to->align = to->is_abs ? 0 : k->align;
+	to->residue = (uint8_t)(k->residue + k->lo) & to->align;
+}
+
+/* The access of I, of a group that has been settled. */
+static void group_settle_insn(struct grouping *g, struct tr_insn *i)
+{
+	const struct group_key *k = &g->key[i->group - g->t->groups];
+
+	if (i->group->is_abs) {
+		i->off &= 0xfff;
+	} else if (i->group->n == 1) {
+		i->group = NULL;
+		i->index = X86_NO_REG;
+		i->scale = 0;
+	} else {
+		i->off -= (int32_t)k->lo;
+	}
 }
 
 void tr_make_groups(struct tr *t)
@@ -293,30 +380,23 @@ void tr_make_groups(struct tr *t)
 	struct grouping g = { .t = t };
 	struct tr_access a;
 
-	t->may_group = !(t->page->split & here);
-	t->may_promote = !(t->page->shy & here);
+	t->may_group = !(t->page->less[BT_LESS_GROUPS] & here);
+	t->may_promote = !(t->page->less[BT_LESS_WRITES] & here);
+	t->may_range = t->may_group && !(t->page->less[BT_LESS_TABLES] & here);
 	value_new(&g, 0xffff);
 	for (unsigned n = 0; n < t->n; n++) {
-		if (tr_access_of(t, &t->insn[n], &a))
+		if (tr_access_of(t, &t->insn[n], &a)) {
 			group_add(&g, n, &a);
+			if (t->may_range)
+				table_note(&g, n, &a);
+		}
 		value_step(&g, &t->insn[n]);
 	}
-	for (unsigned n = 0; n < t->n; n++) {
-		struct tr_insn *i = &t->insn[n];
-		struct tr_group *to = i->group ? &t->groups[i->group - t->groups] : NULL;
-		const struct group_key *k = to ? &g.key[to - t->groups] : NULL;
-
-		if (!to)
-			continue;
-		if (to->is_abs) {
-			to->page = (uint64_t)k->lo & ~0xfffull;
-		} else if (to->n == 1) {
-			i->group = NULL;
-		} else {
-			i->off -= (int32_t)k->lo;
-			to->span = (uint16_t)(k->hi - k->lo);
-			to->align = k->align;
-			to->residue = (uint8_t)(k->residue + k->lo) & k->align;
-		}
-	}
+	for (unsigned n = 0; n < t->n; n++)
+		table_add(&g, n);
+	for (unsigned n = 0; n < t->n_groups; n++)
+		group_settle(t, &t->groups[n], &g.key[n]);
+	for (unsigned n = 0; n < t->n; n++)
+		if (t->insn[n].group)
+			group_settle_insn(&g, &t->insn[n]);
 }

@@ -23,7 +23,7 @@ void tr_copy(struct tr *t, const struct tr_insn *i)
 	uint16_t avoid;
 
 	tr_vex_before(t, i);
-	tr_need(t, fx->reads);
+	tr_need(t, tr_reads(t, i));
 	avoid = tr_used(t, i);
 	if (!fx->mem_size) {
 		if (tr_needs_host_flags(i) && !t->fl_host) {

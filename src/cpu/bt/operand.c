@@ -92,7 +92,7 @@ void tr_copy_mem(struct tr *t, const struct tr_insn *i, unsigned base, int32_t o
 	bool is_vex = i->x.row->map >= X86_MAP_VEX_0F;
 
 	if (is_vex)
-		p = tr_vex_prefix(e, p, base);
+		p = tr_vex_prefix(e, p, base, i->index);
 	opcode[n++] = *p++;
 	if (!is_vex && opcode[0] == 0x0f) {
 		opcode[n++] = *p++;
@@ -101,8 +101,10 @@ void tr_copy_mem(struct tr *t, const struct tr_insn *i, unsigned base, int32_t o
 	}
 	bool is_moffs = i->x.opnd[0].kind == X86_O_MOFFS || i->x.opnd[1].kind == X86_O_MOFFS;
 
-	if (!is_vex && (rex || base >= 8))
-		emit8(e, 0x40 | (rex & (is_moffs ? 8 : 0xc)) | base >> 3);
+	unsigned index = i->index == X86_NO_REG ? 0 : i->index;
+
+	if (!is_vex && (rex || base >= 8 || index >= 8))
+		emit8(e, 0x40 | (rex & (is_moffs ? 8 : 0xc)) | index >> 3 << 1 | base >> 3);
 	if (is_moffs) {
 		/* A0 to A3 have no other form; 8A, 8B, 88, 89 do the same */
 		emit8(e, 0x88 | ((opcode[0] & 2) ^ 2) | (opcode[0] & 1));
@@ -120,7 +122,7 @@ void tr_copy_mem(struct tr *t, const struct tr_insn *i, unsigned base, int32_t o
 	else if (mod == 0 && rm == 5)
 		disp = 4;
 	p += disp;
-	emit_modrm_mem(e, modrm >> 3 & 7, base, EMIT_NONE, 0, off);
+	emit_modrm_mem(e, modrm >> 3 & 7, base, i->index, i->scale, off);
 	while (p < end)
 		emit8(e, *p++);
 }
@@ -129,7 +131,23 @@ void tr_copy_mem(struct tr *t, const struct tr_insn *i, unsigned base, int32_t o
  * old value lies in memory can serve. */
 uint16_t tr_used(const struct tr *t, const struct tr_insn *i)
 {
-	return i->fx.reads | (i->fx.writes & t->in_host);
+	return tr_reads(t, i) | (i->fx.writes & t->in_host);
+}
+
+uint16_t tr_reads(const struct tr *t, const struct tr_insn *i)
+{
+	const struct x86_insn *x = &i->x;
+	uint16_t address = 0;
+
+	if (i->fx.kind != BT_COPY || !i->group || (i->group->first == t->now && !i->group->is_abs))
+		return i->fx.reads;
+	address |= x->base < 16 ? (uint16_t)(1u << x->base) : 0;
+	address |= x->index < 16 ? (uint16_t)(1u << x->index) : 0;
+	address &= i->index < 16 ? (uint16_t)~(1u << i->index) : 0xffff;
+	for (unsigned n = 0; n < x->n_opnds; n++)
+		if (x->opnd[n].kind == X86_O_REG)
+			address &= (uint16_t)~(1u << x->opnd[n].reg);
+	return i->fx.reads & (uint16_t)~address;
 }
 
 /* S1 = the host's address of PAGE, a linear one, or give up. Loses the flags. */
@@ -170,15 +188,29 @@ static void group_check_alignment(struct tr *t, const struct tr_insn *i, unsigne
 	tr_give_up_if(t, c, EMIT_NE);
 }
 
+/* S1 is the host address of G, whose guest address begins at register BASE: the last byte has to be as far
+ * from it there. S2 and S3 are free. */
+static void group_check_end(struct tr *t, struct tr_cold *c, const struct tr_group *g, unsigned base, int32_t lo,
+			    unsigned s1, unsigned s2, unsigned s3)
+{
+	emit_lea(&t->e, t->word == 8, s3, base, EMIT_NONE, 0, lo + g->span - 1);
+	tr_translate(t, c, s3, s2, 1, g->is_write, false);
+	emit_alu_rr(&t->e, true, EMIT_SUB, s3, s1);
+	emit_alu_ri(&t->e, true, EMIT_CMP, s3, g->span - 1);
+	tr_give_up_if(t, c, EMIT_NE);
+}
+
 /* The first instruction of a group. */
 static unsigned group_enter(struct tr *t, const struct tr_insn *i, uint16_t *avoid)
 {
 	const struct tr_group *g = i->group;
 	struct tr_access a;
 
-	tr_access_of(t, i, &a);
-	tr_need(t, (uint16_t)((a.base < 16 ? 1u << a.base : 0) | (a.index < 16 ? 1u << a.index : 0)));
+	tr_group_access(t, i, &a);
+	if (!g->is_abs)
+		tr_need(t, (uint16_t)((a.base < 16 ? 1u << a.base : 0) | (a.index < 16 ? 1u << a.index : 0)));
 	unsigned s1 = tr_scratch(t, avoid, false), s2 = tr_scratch(t, avoid, false);
+	unsigned s3 = g->is_double ? tr_scratch(t, avoid, false) : EMIT_NONE;
 
 	tr_give_flags(t, i, s2);
 	struct tr_cold *c = tr_cold_new(t, i);
@@ -189,6 +221,10 @@ static unsigned group_enter(struct tr *t, const struct tr_insn *i, uint16_t *avo
 	c->site->scale = a.scale;
 	c->site->is_write = a.is_write;
 	c->site->wants_write = g->is_write;
+	c->site->is_ranged = g->is_ranged;
+	c->site->is_double = g->is_double;
+	c->site->mine_index = i->index;
+	c->site->mine_scale = i->scale;
 	c->site->is_aligned = a.align && !g->is_abs;
 	c->site->mine = (uint16_t)i->off;
 	c->site->span = g->is_abs ? 1 : g->span;
@@ -199,8 +235,10 @@ static unsigned group_enter(struct tr *t, const struct tr_insn *i, uint16_t *avo
 	} else {
 		emit_lea(&t->e, t->word == 8, s1, a.base == X86_NO_REG ? EMIT_NONE : a.base, a.index == X86_NO_REG ? EMIT_NONE : a.index,
 			 a.scale, (int32_t)(a.disp - i->off));
-		tr_translate(t, c, s1, s2, g->span, g->is_write, false);
+		tr_translate(t, c, s1, s2, g->is_double ? 1 : g->span, g->is_write, false);
 	}
+	if (g->is_double)
+		group_check_end(t, c, g, a.base, c->site->lo, s1, s2, s3);
 	if (g->align)
 		group_check_alignment(t, i, s1, s2);
 	if (g->n > 1)

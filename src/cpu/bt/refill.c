@@ -22,3 +22,19 @@ const uint8_t *bt_refill(struct bt_cpu *b)
 		return NULL;
 	return b->cache->rx + s->retry;
 }
+
+static const struct itlb_inline *refill_one(struct icpu *c, uint64_t la, enum icpu_access acc)
+{
+	unsigned priv = icpu_priv(c);
+
+	if (!icpu_inline_has(c, la, acc) && !icpu_tlb_refill(c, la, acc, priv))
+		return NULL;
+	return &c->inl[priv][acc][(la >> GMEM_PAGE_SHIFT) % ICPU_TLB_SIZE];
+}
+
+bool bt_refill_two(struct bt_cpu *b, uint64_t la, uint64_t last, enum icpu_access acc)
+{
+	const struct itlb_inline *first = refill_one(&b->i, la, acc), *second = refill_one(&b->i, last, acc);
+
+	return first && second && (uint64_t)(second->host - first->host) == (last & ~0xfffull) - (la & ~0xfffull);
+}

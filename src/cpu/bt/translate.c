@@ -69,6 +69,8 @@ static void tr_decode(struct tr *t, uint64_t va)
 		if (r != X86_DECODE_OK)
 			break;
 		i->group = NULL;
+		i->index = X86_NO_REG;
+		i->scale = 0;
 		i->va = va + at;
 		i->bytes = t->code + at;
 		bt_effects(&i->fx, &i->x, t->key);

@@ -29,6 +29,7 @@ struct tr_insn {
 	uint16_t live;                /* flags that someone reads after it */
 	const struct tr_group *group; /* its access is checked with others, or NULL */
 	int32_t off;                  /* of its access, from the start of the group or page */
+	uint8_t index, scale;         /* a register that is added to OFF, which the group allows for; or X86_NO_REG */
 };
 
 /* What an instruction does to memory: SIZE bytes at BASE + INDEX << SCALE + DISP. */
@@ -47,6 +48,8 @@ struct tr_group {
 	uint8_t n;
 	bool is_write; /* one of them */
 	bool is_abs;
+	bool is_ranged; /* an index is added to what has been checked */
+	bool is_double; /* of those: lies in two pages, as far as is known */
 	uint16_t span; /* in bytes; not of the latter kind */
 	uint8_t align, residue; /* ALIGN bits of the lowest address must be RESIDUE; not of the latter kind */
 	uint64_t page; /* of the latter kind */
@@ -80,7 +83,8 @@ struct tr {
 	bool is_ymm_noted;            /* ymm_host is known to be up */
 	unsigned now;                 /* the instruction being emitted */
 	unsigned counted;             /* is_counting: instructions that n_insns has */
-	bool may_group, may_promote;  /* check accesses together; for writing what is read first */
+	/* Check accesses together; for writing what is read first; tables as a whole. */
+	bool may_group, may_promote, may_range;
 	/* Groups, plus 1, whose host addresses are in registers that hold nothing of the guest's; 0: none. */
 	uint8_t holds[N_SCRATCH];
 	uint8_t *head_jump[3];        /* checks at the head that leave */
@@ -162,6 +166,9 @@ void tr_translate(struct tr *t, struct tr_cold *c, unsigned s1, unsigned s2, uns
 		  bool is_write, bool is_aligned);
 /* I's own bytes with its memory operand replaced by [BASE + OFF], a host address. */
 void tr_copy_mem(struct tr *t, const struct tr_insn *i, unsigned base, int32_t off);
+/* Registers that I has to find in the host: not those that only tell where a group is that has been
+ * checked. */
+uint16_t tr_reads(const struct tr *t, const struct tr_insn *i);
 /* Registers of I that scratch must not be taken from. A destination that is only written and whose
  * old value lies in memory can serve. */
 uint16_t tr_used(const struct tr *t, const struct tr_insn *i);
@@ -214,16 +221,29 @@ void tr_vex_after(struct tr *t, const struct tr_insn *i);
 /* Does X, of 32-bit code, whose bytes are at P, mean the same in 64-bit code? There, W and the highest bits
  * of registers are not ignored. */
 bool tr_vex_is_same_32(const struct x86_insn *x, const uint8_t *p);
-/* The VEX prefix at P for a memory operand that is BASE alone; returns what follows it. */
-const uint8_t *tr_vex_prefix(struct emit *e, const uint8_t *p, unsigned base);
+/* The VEX prefix at P for a memory operand that is BASE and perhaps INDEX; returns what follows it. */
+const uint8_t *tr_vex_prefix(struct emit *e, const uint8_t *p, unsigned base, unsigned index);
 
-/* --- group.c ----------------------------------------------------------------------------------- */
+/* --- access.c ---------------------------------------------------------------------------------- */
 
 /* One of the operands is AH, CH, DH or BH: no REX prefix may be added. */
 bool tr_has_high_byte(const struct x86_insn *x);
 /* The access of I that can be in a group; false: none. */
 bool tr_access_of(const struct tr *t, const struct tr_insn *i, struct tr_access *a);
+
+/* --- group.c ----------------------------------------------------------------------------------- */
+
+/* Of I, the first of its group: what its check computes, without the index that the group allows for. */
+void tr_group_access(const struct tr *t, const struct tr_insn *i, struct tr_access *a);
 /* Find the groups (after decoding). */
 void tr_make_groups(struct tr *t);
+
+/* --- range.c ----------------------------------------------------------------------------------- */
+
+#define TR_ANY UINT64_MAX
+
+/* The largest value that X, copied, leaves in the register that it writes (of 4 or 8 bytes), by what the
+ * registers could have been before: TR_ANY when nothing is known. */
+uint64_t tr_range_of_copy(const uint64_t *max, const struct x86_insn *x);
 
 #endif

@@ -63,17 +63,17 @@ bool tr_vex_is_same_32(const struct x86_insn *x, const uint8_t *p)
 }
 
 /* VEX.R, X, B and vvvv are inverted. Two bytes do for the first map without W, X and B. */
-const uint8_t *tr_vex_prefix(struct emit *e, const uint8_t *p, unsigned base)
+const uint8_t *tr_vex_prefix(struct emit *e, const uint8_t *p, unsigned base, unsigned index)
 {
-	bool is_short = *p == 0xc5;
+	bool is_short = *p == 0xc5, is_high_index = index != X86_NO_REG && index >= 8;
 	unsigned r = p[1] & 0x80, map = is_short ? 1 : p[1] & 0x1f, rest = is_short ? p[1] & 0x7f : p[2];
 
-	if (map == 1 && !(rest & 0x80) && base < 8) {
+	if (map == 1 && !(rest & 0x80) && base < 8 && !is_high_index) {
 		emit8(e, 0xc5);
 		emit8(e, r | rest);
 	} else {
 		emit8(e, 0xc4);
-		emit8(e, r | 0x40 | (base < 8 ? 0x20 : 0) | map);
+		emit8(e, r | (is_high_index ? 0 : 0x40) | (base < 8 ? 0x20 : 0) | map);
 		emit8(e, rest);
 	}
 	return p + (is_short ? 2 : 3);

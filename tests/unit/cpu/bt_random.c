@@ -9,7 +9,11 @@
 #include "cpu/x86/cpuid.h"
 #include "test.h"
 
-enum { N_PROGRAMS = 4000, N_PIECES = 40, CODE_MAX = 3800 };
+enum {
+	N_PROGRAMS = 4000, N_PIECES = 40, CODE_MAX = 3800,
+	/* Bytes beyond RIG_DATA: three pages, the second elsewhere in memory, the third missing. */
+	ODD = 0x8000, ODD_PAGE = RIG_DATA + 0xc000,
+};
 
 /* What a program has most of. */
 enum style { STYLE_INTEGER, STYLE_VEX, STYLE_FP, STYLE_MIXED, N_STYLES };
@@ -435,6 +439,56 @@ static void put_derived(struct prog *p)
 	}
 }
 
+/* r14d = a byte, 7 bits, or the upper 5 to 8 of 32. */
+static void put_index(struct prog *p)
+{
+	unsigned r = any_reg(p);
+
+	switch (rnd(p, 3)) {
+	case 0:                         /* movzx r14d, r */
+		put(p, 0x44 | r >> 3); put(p, 0x0f); put(p, 0xb6); put(p, 0xc0 | 6 << 3 | (r & 7));
+		break;
+	case 1:                         /* and r14d, 0x7f */
+		put(p, 0x41); put(p, 0x83); put(p, 0xe6); put(p, 0x7f);
+		break;
+	default:                        /* shr r14d, 24 to 27 */
+		put(p, 0x41); put(p, 0xc1); put(p, 0xee); put(p, 24 + rnd(p, 4));
+		break;
+	}
+}
+
+/* Opcode with a register and an entry of a table in which a small number counts: in one page or two, which
+ * follow each other in memory or do not, or of which the second is missing. */
+static void put_table(struct prog *p)
+{
+	static const uint8_t ops[] = { 0x03, 0x8b, 0x33, 0x3b, 0x23, 0x8b, 0x2b, 0x89, 0x01, 0x8a };
+	unsigned t = 8 + rnd(p, 2), scale = rnd(p, 4), where = rnd(p, 8);
+	uint32_t at = where < 4 ? 8 * rnd(p, 256) : where < 7 ? 0x800 + 8 * rnd(p, 256) : ODD + 8 * rnd(p, 512);
+
+	if (rnd(p, 5)) {                /* lea t, [rbx + at] */
+		put(p, 0x4c); put(p, 0x8d); put(p, 0x83 | (t & 7) << 3); put32(p, at);
+	} else {                        /* mov t, RIG_DATA + at */
+		put(p, 0x41); put(p, 0xb8 | (t & 7)); put32(p, RIG_DATA + at);
+	}
+	for (unsigned n = 2 + rnd(p, 4); n-- > 0; ) {
+		unsigned r = any_reg(p), op = ops[rnd(p, sizeof(ops) - (rnd(p, 4) ? 3 : 0))];
+		bool is_sse = !rnd(p, 8), is_turned = !scale && rnd(p, 2);
+
+		put_index(p);
+		if (r == 8 || r == 9 || r == 14)
+			r = 10;
+		if (is_sse)             /* movd */
+			put(p, 0x66);
+		put(p, 0x43 | (r & 8) >> 1 | (rnd(p, 2) && !is_sse ? 8 : 0));
+		if (is_sse)
+			put(p, 0x0f);
+		put(p, is_sse ? 0x6e : op);
+		put(p, 0x40 | (r & 7) << 3 | 4);
+		put(p, is_turned ? (t & 7) << 3 | 6 : scale << 6 | 6 << 3 | (t & 7));
+		put(p, 8 * rnd(p, 3));
+	}
+}
+
 static void put_small(struct prog *p)
 {
 	static const uint8_t ops[] = { 0xf5, 0xf8, 0xf9, 0x9f, 0x9e, 0xfc, 0x98, 0x99, 0x90 };
@@ -460,7 +514,8 @@ static void put_piece(struct prog *p)
 		put_style(p);
 		return;
 	}
-	switch (rnd(p, 17)) {
+	switch (rnd(p, 19)) {
+	case 17: case 18: put_table(p); break;
 	case 15: case 16: put_derived(p); break;
 	case 12: put_string(p); break;
 	case 13: put_bit_string(p); break;
@@ -598,8 +653,17 @@ static void compare(struct rig *a, struct rig *b, const struct prog *p)
 	CHECK_EQ(y->kernel_gs_base, x->kernel_gs_base);
 	CHECK_EQ(memcmp(x->xsave, y->xsave, 416), 0);
 	CHECK_EQ(memcmp(x->xsave + X86_XS_AVX, y->xsave + X86_XS_AVX, 256), 0);
-	compare_page(a, b, p, RIG_DATA);
+	for (unsigned i = 0; i < 3; i++)
+		compare_page(a, b, p, RIG_DATA + 4096 * i);
+	compare_page(a, b, p, RIG_DATA + ODD);
+	compare_page(a, b, p, ODD_PAGE);
 	compare_page(a, b, p, RIG_STACK);
+}
+
+static void map_odd(struct rig *r)
+{
+	*rig_pte(r, RIG_DATA + ODD + 4096) = ODD_PAGE | 0x67;
+	*rig_pte(r, RIG_DATA + ODD + 8192) = 0;
 }
 
 TEST(random_programs_end_as_they_do_on_the_interpreter)
@@ -611,6 +675,8 @@ TEST(random_programs_end_as_they_do_on_the_interpreter)
 
 	rig_init_on(&a, &interp, 1);
 	rig_init(&b, 1);
+	map_odd(&a);
+	map_odd(&b);
 	for (unsigned i = 0; i < N_PROGRAMS; i++) {
 		struct prog p;
 
