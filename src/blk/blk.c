@@ -14,6 +14,8 @@ bool blk_is_readonly(const struct blk *b) { return b->is_readonly; }
 unsigned blk_block_size(const struct blk *b) { return b->block_size; }
 unsigned blk_cluster_size(const struct blk *b) { return b->cluster_size; }
 bool blk_can_discard(const struct blk *b) { return b->can_discard; }
+bool blk_is_zero_when_new(const struct blk *b) { return !(blk_top(b)->drv->flags & BLK_DRIVER_NOISE); }
+bool blk_is_encrypted(const struct blk *b) { return blk_top(b)->luks; }
 unsigned blk_in_flight(const struct blk *b) { return b->is_front ? blk_front_in_flight(b) : b->in_flight; }
 const char *blk_format(const struct blk *b) { return blk_top(b)->drv->name; }
 const char *blk_name(const struct blk *b) { return blk_top(b)->name; }

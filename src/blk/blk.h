@@ -26,6 +26,7 @@
 struct blk;
 struct blk_opt;
 struct blk_opts;
+struct blk_secret;
 struct err;
 struct json_t;
 struct loop;
@@ -50,12 +51,18 @@ struct blk_options {
 	const char *backing;    /* this instead of the backing name in the image */
 	const char *backing_format;
 	const char *aio;        /* "io_uring", "threads"; NULL: io_uring where it works */
+	/* Passphrases of encrypted images, tried in this order on each of the chain; borrowed during the call.
+	 * The option key-file or key-fd of OPTS, where the format has it, comes before them (blk/secret.h). */
+	const struct blk_secret *secrets;
+	unsigned n_secrets;
+	bool has_no_key;        /* open encrypted images to look at what they are: their bytes are -ENOKEY */
 };
 
 /* Open an image. LOOP NULL: nobody runs one, only the calls that wait may be used. On success *OUT
  * owns the file until blk_close(); on failure *OUT is untouched. -ENOENT, -EACCES, -EBUSY (locked by
  * someone else), -EINVAL (not a multiple of 512 bytes, unknown format, damaged), -ENOTSUP (a feature
- * that we do not have, by its name), -ELOOP (backing), each with its sentence. */
+ * that we do not have, by its name), -ELOOP (backing), -ENOKEY (encrypted, and no passphrase was given),
+ * -EKEYREJECTED (none of them is the right one), each with its sentence. */
 int blk_open(struct blk **out, struct loop *loop, const struct blk_options *o, struct err *err);
 /* Waits for requests in flight, writes back what the format holds, flushes. NULL is fine. What fails
  * then is logged; who has to know calls blk_flush() before. */
@@ -67,6 +74,8 @@ bool blk_is_readonly(const struct blk *b);
 unsigned blk_block_size(const struct blk *b);   /* preferred I/O size, e.g. 4096 */
 unsigned blk_cluster_size(const struct blk *b); /* unit of allocation of the format; raw: 0 */
 bool blk_can_discard(const struct blk *b);
+bool blk_is_zero_when_new(const struct blk *b); /* what was never written reads as zeroes */
+bool blk_is_encrypted(const struct blk *b);
 const char *blk_format(const struct blk *b);
 const char *blk_name(const struct blk *b);      /* path, for sentences */
 struct blk *blk_backing(const struct blk *b);   /* NULL: none */
@@ -165,6 +174,7 @@ struct blk_create {
 	bool is_backing_unchecked;      /* do not look at the backing image; needs SIZE */
 	bool is_new;                    /* refuse to overwrite */
 	const struct blk_opts *opts;    /* of the format's create table; NULL: defaults */
+	const struct blk_secret *secret;        /* of an encrypted image; NULL: as its options say; borrowed */
 };
 int blk_create(const struct blk_create *c, struct err *err);
 

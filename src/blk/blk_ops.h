@@ -57,6 +57,7 @@ struct blk_creating {                   /* for co_create */
 	const struct blk_create *args;
 	const struct blk_opts *opts;    /* of the create table; never NULL */
 	uint64_t size;                  /* resolved; multiple of BLK_SECTOR */
+	const struct blk_secret *secret;        /* NULL: none was given */
 	struct blk *file;               /* empty, open for writing; the core closes it */
 };
 
@@ -64,6 +65,7 @@ enum blk_driver_flag {
 	BLK_DRIVER_PROTOCOL = 1,        /* a leaf: SUBMIT, no children, chosen by name and not by content */
 	BLK_DRIVER_BACKING = 2,         /* create() takes a backing image */
 	BLK_DRIVER_READONLY = 4,        /* cannot write: opening for writing is refused with that sentence */
+	BLK_DRIVER_NOISE = 8,           /* what was never written reads as anything, not as zeroes */
 };
 
 /* Members may be NULL where it says so. OFF and LEN are inside the node's size and multiples of
@@ -129,6 +131,7 @@ extern const struct blk_driver blk_file, blk_raw;
 
 struct blk_ctx;
 struct blk_range;
+struct luks;
 
 struct blk {
 	const struct blk_driver *drv;
@@ -152,6 +155,7 @@ struct blk {
 	unsigned n_extra;
 	char *backing_name, *backing_format;    /* as the image says; owned, NULL: none */
 	const struct blk_options *opening;      /* while co_open runs, else NULL */
+	struct luks *luks;              /* its encryption, the driver's (blk/luks/luks.h); NULL: none */
 
 	unsigned in_flight;             /* requests from blk_submit() */
 	struct co_queue idle;           /* to be told when there are none */

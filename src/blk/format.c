@@ -6,11 +6,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "blk/luks/luks.h"
 #include "blk/qcow2/qcow2.h"
 #include "util/checked.h"
 
 /* Where two are equally sure the first wins. Raw has no marks and is what is left. */
-static const struct blk_driver *const blk_formats[] = { &blk_qcow2, &blk_raw };
+static const struct blk_driver *const blk_formats[] = { &blk_qcow2, &blk_luks, &blk_raw };
 
 const char *blk_format_name(unsigned i)
 {

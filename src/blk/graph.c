@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "blk/front.h"
+#include "blk/secret.h"
 #include "util/checked.h"
 #include "util/log.h"
 
@@ -178,6 +179,7 @@ static int child_co_open(struct blk *b, const struct blk_options *like, const ch
 	struct blk_options o = {
 		.fd = -1, .format = format, .is_readonly = like->is_readonly, .is_direct = like->is_direct,
 		.is_unlocked = like->is_unlocked, .is_confined = like->is_confined,
+		.secrets = like->secrets, .n_secrets = like->n_secrets, .has_no_key = like->has_no_key,
 	};
 	AUTO(free) char *path = NULL;
 	struct blk *file = NULL;
@@ -328,12 +330,37 @@ static int graph_co_open(void *arg)
 	return blk_open_in(&g->b, g->ctx, g->o, g->err);
 }
 
-int blk_open_with(struct blk **out, struct loop *loop, const struct blk_options *o,
+/* The passphrases for the chain: what the options say, and those that were given. 0, and *LIST is allocated. */
+static int graph_secrets(struct blk_secret *own, const struct blk_options *o, struct blk_secret **list, struct err *err)
+{
+	int r = blk_secret_from_opts(own, o->opts, err);
+
+	if (r < 0)
+		return r;
+	*list = calloc(o->n_secrets + 1, sizeof(**list));
+	if (!*list)
+		return err_set(err, -ENOMEM, "out of memory");
+	if (r)
+		(*list)[0] = *own;
+	for (unsigned i = 0; i < o->n_secrets; i++)
+		(*list)[i + (unsigned)r] = o->secrets[i];
+	return r;
+}
+
+int blk_open_with(struct blk **out, struct loop *loop, const struct blk_options *given,
 		  const struct aio_ops *aio, struct err *err)
 {
+	AUTO(blk_secret_wipe) struct blk_secret own = { 0 };
+	AUTO(free) struct blk_secret *list = NULL;
+	struct blk_options with = *given, *o = &with;
 	struct graph_open g = { .o = o, .err = err };
-	int r = blk_ctx_new(&g.ctx, loop, aio, err);
+	int r = graph_secrets(&own, given, &list, err);
 
+	if (r < 0)
+		return r;
+	with.secrets = list;
+	with.n_secrets = given->n_secrets + (unsigned)r;
+	r = blk_ctx_new(&g.ctx, loop, aio, err);
 	if (r < 0)
 		return r;
 	r = blk_ctx_run(g.ctx, graph_co_open, &g);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "blk/secret.h"
 #include "util/checked.h"
 
 /* --- creating ------------------------------------------------------------------------------- */
@@ -47,7 +48,7 @@ static int create_co_look_at_backing(struct create_run *run)
 	if (r < 0)
 		return r;
 	struct blk_options o = { .path = path, .fd = -1, .format = a->backing_format, .is_readonly = true,
-				 .is_unlocked = true };
+				 .is_unlocked = true, .has_no_key = true };
 
 	r = blk_open_in(&b, run->ctx, &o, run->err);
 	if (r < 0)
@@ -82,7 +83,8 @@ static int create_run(void *arg)
 
 int blk_co_open_new(struct blk_creating *c, struct blk **out, struct err *err)
 {
-	struct blk_options o = { .path = c->args->path, .fd = -1, .format = c->args->format };
+	struct blk_options o = { .path = c->args->path, .fd = -1, .format = c->args->format,
+				 .secrets = c->secret, .n_secrets = !!c->secret };
 	struct blk *file = take_ptr(&c->file);
 
 	return blk_co_open_image(out, file, &o, err);
@@ -92,6 +94,7 @@ int blk_create(const struct blk_create *a, struct err *err)
 {
 	const struct blk_driver *drv = blk_format_find(a->format, err);
 	AUTO(blk_opts_fini) struct blk_opts defaults = { 0 };
+	AUTO(blk_secret_wipe) struct blk_secret secret = { 0 };
 	struct create_run run = { .drv = drv, .err = err,
 				  .c = { .args = a, .opts = a->opts, .size = align_up(a->size, BLK_SECTOR) } };
 	int r = drv ? create_check(a, drv, err) : -EINVAL;
@@ -101,7 +104,11 @@ int blk_create(const struct blk_create *a, struct err *err)
 		run.c.opts = &defaults;
 	}
 	if (!r)
-		r = blk_ctx_new(&run.ctx, NULL, NULL, err);
+		r = blk_secret_from_opts(&secret, run.c.opts, err);
+	if (r < 0)
+		return r;
+	run.c.secret = r ? &secret : a->secret;
+	r = blk_ctx_new(&run.ctx, NULL, NULL, err);
 	if (r < 0)
 		return r;
 	r = blk_ctx_run(run.ctx, create_run, &run);

@@ -150,6 +150,11 @@ int blk_opts_parse(struct blk_opts *o, const char *text, struct err *err)
 	return r;
 }
 
+bool blk_opts_has(const struct blk_opts *o, const char *name)
+{
+	return opts_find(o, name) >= 0;
+}
+
 bool blk_opts_is_set(const struct blk_opts *o, const char *name)
 {
 	int i = opts_find(o, name);

@@ -42,6 +42,7 @@ int blk_opts_set(struct blk_opts *o, const char *name, const char *value, struct
 /* Set from "name=value,name=value"; a BOOL may stand alone. */
 int blk_opts_parse(struct blk_opts *o, const char *text, struct err *err);
 
+bool blk_opts_has(const struct blk_opts *o, const char *name);  /* is there a row NAME? */
 /* The table must have NAME. */
 bool blk_opts_is_set(const struct blk_opts *o, const char *name);
 uint64_t blk_opts_num(const struct blk_opts *o, const char *name);

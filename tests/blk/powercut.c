@@ -20,10 +20,14 @@
 #include <unistd.h>
 #include <linux/falloc.h>
 #include "blk/blk_ops.h"
+#include "blk/secret.h"
 #include "util/endian.h"
 #include "util/log.h"
 
 enum { SECTOR = BLK_SECTOR, BATCH = 8, KEPT = 3 };
+
+/* Of images that the options make encrypted ones. */
+static const struct blk_secret passphrase = { (uint8_t *)"powercut", 8 };
 
 /* --- the recorder ------------------------------------------------------------------------------- */
 
@@ -439,7 +443,8 @@ static void cut_check(struct guest *g, struct blk *b, unsigned fix, bool may_lea
 
 static void cut_verify(struct guest *g, uint64_t cut)
 {
-	struct blk_options o = { .path = g->cut, .fd = -1, .format = g->format };
+	struct blk_options o = { .path = g->cut, .fd = -1, .format = g->format, .secrets = &passphrase,
+				 .n_secrets = 1 };
 	AUTO(free) uint8_t *all = malloc(g->size);
 	struct err err = ERR_INIT;
 	struct blk *b = NULL;
@@ -477,7 +482,8 @@ static void create(struct guest *g, const char *path, const char *options, const
 	AUTO(blk_opts_fini) struct blk_opts opts = { 0 };
 	struct err err = ERR_INIT;
 	struct blk_create c = { .path = path, .format = backing || !g->has_backing ? g->format : "raw", .size = g->size,
-				.backing = backing, .backing_format = backing ? "raw" : NULL, .opts = &opts };
+				.backing = backing, .backing_format = backing ? "raw" : NULL, .opts = &opts,
+				.secret = &passphrase };
 
 	if (blk_opts_init(&opts, blk_format_create_opts(c.format), &err) < 0 ||
 	    blk_opts_parse(&opts, options, &err) < 0 || blk_create(&c, &err) < 0)
@@ -510,7 +516,8 @@ static void make_images(struct guest *g)
 static void powercut(struct guest *g)
 {
 	struct err err = ERR_INIT;
-	struct blk_options o = { .path = g->path, .fd = -1, .format = g->format };
+	struct blk_options o = { .path = g->path, .fd = -1, .format = g->format, .secrets = &passphrase,
+				 .n_secrets = 1 };
 
 	g->rng = recorder.rng = g->seed * 0x9e3779b97f4a7c15ull + 1;
 	snprintf(g->path, sizeof(g->path), "%.200s/powercut-%d.img", g->dir, getpid());

@@ -20,6 +20,7 @@
 #include <unistd.h>
 #include "blk/blk.h"
 #include "blk/opts.h"
+#include "blk/secret.h"
 #include "util/err.h"
 
 enum { BATCH = 12, SNAPSHOTS = 6, MAX_SIZE = 64 << 20, SECTOR = BLK_SECTOR };
@@ -43,7 +44,7 @@ struct scribble {
 	unsigned steps, step;
 	const char *format, *options, *backing_format, *aio, *dir;
 	uint64_t cache;
-	bool is_logging, has_qemu, has_no_snapshots, has_no_resize, can_discard, is_discard_zero;
+	bool is_logging, has_qemu, has_no_snapshots, has_no_resize, can_discard, is_discard_zero, is_encrypted;
 	char path[256], backing[256], raw[256];
 	struct blk *b;
 	uint64_t size;
@@ -51,6 +52,10 @@ struct scribble {
 	struct kept kept[SNAPSHOTS];
 	struct slot slot[BATCH];
 };
+
+#define PASSPHRASE "scribble"
+/* Of images that the options make encrypted ones. */
+static const struct blk_secret passphrase = { (uint8_t *)PASSPHRASE, sizeof(PASSPHRASE) - 1 };
 
 _Noreturn static void fail(const struct scribble *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 _Noreturn static void fail(const struct scribble *s, const char *fmt, ...)
@@ -114,13 +119,29 @@ static void write_model(const struct scribble *s)
 		fail(s, "cannot write '%s'", s->raw);
 }
 
+/* The other image of `compare` cannot be a plain file name then. */
+static void judge_encrypted(const struct scribble *s)
+{
+	bool is_qcow2 = !strcmp(s->format, "qcow2");
+	const char *object = "--object secret,id=s,data=" PASSPHRASE " --image-opts";
+
+	if (is_qcow2)
+		run(s, "qemu-img check -q %s driver=qcow2,file.filename='%s',encrypt.key-secret=s", object, s->path);
+	run(s, "qemu-img compare -q %s driver=%s,file.filename='%s',%skey-secret=s driver=raw,file.filename='%s'",
+	    object, s->format, s->path, is_qcow2 ? "encrypt." : "", s->raw);
+}
+
 static void judge(const struct scribble *s)
 {
 	if (!s->has_qemu)
 		return;
+	write_model(s);
+	if (s->is_encrypted) {
+		judge_encrypted(s);
+		return;
+	}
 	if (strcmp(s->format, "raw"))
 		run(s, "qemu-img check -q -f %s '%s'", s->format, s->path);
-	write_model(s);
 	run(s, "qemu-img compare -q -f %s -F raw '%s' '%s'", s->format, s->path, s->raw);
 }
 
@@ -142,7 +163,8 @@ static void fill(struct scribble *s, uint8_t *p, uint64_t len)
 
 static void open_image(struct scribble *s)
 {
-	struct blk_options o = { .path = s->path, .fd = -1, .format = s->format, .aio = s->aio };
+	struct blk_options o = { .path = s->path, .fd = -1, .format = s->format, .aio = s->aio,
+				 .secrets = &passphrase, .n_secrets = 1 };
 	AUTO(blk_opts_fini) struct blk_opts opts = { 0 };
 	struct err err = ERR_INIT;
 	char cache[32];
@@ -159,6 +181,7 @@ static void open_image(struct scribble *s)
 	if (blk_size(s->b) != s->size)
 		fail(s, "the disk has %" PRIu64 " bytes, not %" PRIu64, blk_size(s->b), s->size);
 	s->can_discard = blk_can_discard(s->b);
+	s->is_encrypted = blk_is_encrypted(s->b);
 }
 
 static void create(struct scribble *s, const char *path, const char *format, const char *options, const char *backing,
@@ -167,7 +190,7 @@ static void create(struct scribble *s, const char *path, const char *format, con
 	AUTO(blk_opts_fini) struct blk_opts opts = { 0 };
 	struct err err = ERR_INIT;
 	struct blk_create c = { .path = path, .format = format, .size = s->size, .backing = backing,
-				.backing_format = backing_format, .opts = &opts };
+				.backing_format = backing_format, .opts = &opts, .secret = &passphrase };
 
 	if (blk_opts_init(&opts, blk_format_create_opts(format), &err) < 0 ||
 	    blk_opts_parse(&opts, options, &err) < 0 || blk_create(&c, &err) < 0)
@@ -425,6 +448,8 @@ static void scribble(struct scribble *s)
 		make_backing(s);
 	create(s, s->path, s->format, s->options, s->backing_format ? s->backing : NULL, s->backing_format);
 	open_image(s);
+	if (!blk_is_zero_when_new(s->b) && blk_zeroes(s->b, 0, s->size, false) < 0)
+		fail(s, "cannot write zeroes");
 	compare(s);
 	for (s->step = 1; s->step <= s->steps; s->step++)
 		step(s);

@@ -9,14 +9,18 @@
  *	tool resize FILE FORMAT SIZE
  *	tool write FILE FORMAT OFFSET LENGTH BYTE
  *	tool info FILE FORMAT                           JSON
- * FORMAT "-": by content. Exit status 1 and a sentence on error. */
+ *	tool key FILE FORMAT add|remove|find KEYFILE    key slots of an encrypted image
+ *	tool key FILE FORMAT change KEYFILE NEWFILE     prints the number of the slot
+ * FORMAT "-": by content; "qcow2:cache_size=1M,...": with options of opening. Exit status 1 and a sentence on error. */
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "blk/blk.h"
+#include "blk/luks/luks.h"
 #include "blk/opts.h"
+#include "blk/secret.h"
 #include "util/err.h"
 #include "util/str.h"
 
@@ -41,10 +45,23 @@ static uint64_t number(const char *text)
 
 static struct blk *open_image(char **a, bool is_readonly, bool is_repairing)
 {
-	struct blk_options o = { .path = a[0], .fd = -1, .format = strcmp(a[1], "-") ? a[1] : NULL,
+	AUTO(blk_opts_fini) struct blk_opts opts = { 0 };
+	AUTO(free) char *format = strdup(a[1]);
+	char *options = format ? strchr(format, ':') : NULL;
+	struct blk_options o = { .path = a[0], .fd = -1, .format = strcmp(a[1], "-") ? format : NULL,
 				 .is_readonly = is_readonly, .is_repairing = is_repairing };
 	struct blk *b = NULL;
-	int r = blk_open(&b, NULL, &o, &err);
+	int r = 0;
+
+	if (options) {
+		*options++ = '\0';
+		r = blk_opts_init(&opts, blk_format_open_opts(format), &err);
+		if (!r)
+			r = blk_opts_parse(&opts, options, &err);
+		o.opts = &opts;
+	}
+	if (!r)
+		r = blk_open(&b, NULL, &o, &err);
 
 	if (r < 0)
 		die("open", r);
@@ -162,6 +179,30 @@ static int do_info(int n, char **a)
 	return 0;
 }
 
+static int do_key(int n, char **a)
+{
+	AUTO(blk_close) struct blk *b = open_image(a, false, false);
+	AUTO(blk_secret_wipe) struct blk_secret s = { 0 }, now = { 0 };
+	AUTO(blk_opts_fini) struct blk_opts opts = { 0 };
+	int r = blk_secret_read_file(&s, a[3], &err);
+
+	if (!r && n > 4)
+		r = blk_secret_read_file(&now, a[4], &err);
+	if (!r)
+		r = blk_opts_init(&opts, luks_slot_opts, &err);
+	if (!r)
+		r = blk_opts_set(&opts, "iter-time", "10", &err);
+	if (!r)
+		r = !strcmp(a[2], "add") ? blk_luks_add_key(b, &s, &opts, &err) :
+		    !strcmp(a[2], "remove") ? blk_luks_remove_key(b, &s, false, &err) :
+		    !strcmp(a[2], "find") ? blk_luks_find_key(b, &s, &err) :
+		    blk_luks_change_key(b, &s, &now, &opts, &err);
+	if (r < 0)
+		die(a[2], r);
+	printf("%d\n", r);
+	return 0;
+}
+
 static int do_load(int n, char **a) { return do_copy(n, a, true); }
 static int do_dump(int n, char **a) { return do_copy(n, a, false); }
 
@@ -173,6 +214,7 @@ int main(int argc, char **argv)
 		{ "dump", 3, do_dump },         { "check", 2, do_check },
 		{ "snapshot", 4, do_snapshot }, { "resize", 3, do_resize },
 		{ "write", 5, do_write },       { "info", 2, do_info },
+		{ "key", 4, do_key },
 	};
 
 	for (size_t i = 0; argc > 1 && i < sizeof(commands) / sizeof(*commands); i++)

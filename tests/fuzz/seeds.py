@@ -51,6 +51,30 @@ def texts():
 
 # --- kernels -------------------------------------------------------------------------------------
 
+def luks():
+    """A LUKS1 header with one slot, and the JSON of LUKS2."""
+    def slot(i, state):
+        return struct.pack(">II32sII", state, 1000 if i == 0 else 0, b"salt" * 8, 8 + i * 504, 4000)
+    head = b"LUKS\xba\xbe\0\1" + struct.pack(">32s32s32sII20s32sI40s", b"aes", b"xts-plain64", b"sha256", 4096, 64,
+                                               b"digest", b"salt" * 8, 1000, b"f7461c17-0e96-405c-b261-2f5361d1be7f")
+    head += b"".join(slot(i, 0x00ac71f3 if i == 0 else 0xdead) for i in range(8))
+    put("luks", "one", b"\0" + head)
+    put("luks", "one-easy", b"\0" + head.replace(struct.pack(">I", 1000), struct.pack(">I", 10)))
+    for name, kdf in [("pbkdf2", {"type": "pbkdf2", "hash": "sha256", "iterations": 10}),
+                      ("argon2", {"type": "argon2id", "time": 4, "memory": 64, "cpus": 1})]:
+        salt = "c2FsdHNhbHRzYWx0c2FsdHNhbHRzYWx0c2FsdHNhbHQ="
+        put("luks", "two-" + name, b"\1" + json.dumps({
+            "keyslots": {"0": {"type": "luks2", "key_size": 64, "af": {"type": "luks1", "stripes": 4000, "hash": "sha256"},
+                               "area": {"type": "raw", "offset": "32768", "size": "258048", "encryption": "aes-xts-plain64",
+                                        "key_size": 64}, "kdf": dict(kdf, salt=salt)}},
+            "tokens": {"0": {"type": "x", "keyslots": ["0"]}},
+            "segments": {"0": {"type": "crypt", "offset": "16777216", "size": "dynamic", "iv_tweak": "0",
+                               "encryption": "aes-xts-plain64", "sector_size": 512}},
+            "digests": {"0": {"type": "pbkdf2", "keyslots": ["0"], "segments": ["0"], "hash": "sha256", "iterations": 10,
+                              "salt": salt, "digest": salt}},
+            "config": {"json_size": "12288", "keyslots_size": "16744448"}}, separators=(",", ":")).encode())
+
+
 def requests():
     def message(text):
         return struct.pack("<I", len(text)) + text.encode()
@@ -220,5 +244,5 @@ def code():
     put("interp", "init", guest(0, snippets["move"], 0, 0x55))
 
 
-for make in (texts, requests, saved_states, kernels, virtio, devices, buses, code):
+for make in (texts, luks, requests, saved_states, kernels, virtio, devices, buses, code):
     make()

@@ -94,6 +94,7 @@ bool q2_host_is_free_for_use(const struct q2 *s, uint64_t off, uint64_t len)
 	return off >= s->cluster_size && range_fits(off, len, 1ull << 56) &&
 	       !range_overlaps(off, len, s->l1_off, (uint64_t)s->l1_size * 8) &&
 	       !range_overlaps(off, len, s->rt_off, (uint64_t)s->rt_clusters << s->cluster_bits) &&
+	       !range_overlaps(off, len, s->crypt_off, s->crypt_len) &&
 	       !q2_meta_has(s, off, len);
 }
 

@@ -250,9 +250,8 @@ int chk_count_all(struct chk *c)
 		r = chk_table(c, "bitmap directory", s->bitmap_dir_off, s->bitmap_dir_len);
 	for (uint32_t i = 0; !r && i < s->n_bitmaps; i++)
 		r = chk_bitmap(c, &s->bitmaps[i]);
-	for (const struct q2_extension *x = s->extensions; !r && x; x = x->next)
-		if (x->type == 0x0537be77 && x->len >= 16)
-			r = chk_table(c, "encryption header", get_be64(x->data), get_be64(x->data + 8));
+	if (!r && s->crypt_len)
+		r = chk_table(c, "encryption header", s->crypt_off, s->crypt_len);
 	return r;
 }
 

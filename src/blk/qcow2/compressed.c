@@ -209,7 +209,7 @@ int q2_co_pwritev_compressed(struct blk *b, uint64_t off, uint64_t len, struct b
 
 	if (off & (s->cluster_size - 1) || len > s->cluster_size || (len < s->cluster_size && off + len != b->size))
 		return -EINVAL;
-	if (b->data)
+	if (b->data || s->luks)
 		return -ENOTSUP;
 	AUTO(free) uint8_t *in = calloc(1, s->cluster_size), *out = malloc(s->cluster_size);
 

@@ -9,9 +9,12 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include "blk/luks/luks.h"
+#include "blk/secret.h"
 
 static const char *const create_compats[] = { "0.10", "1.1", NULL };
 static const char *const create_preallocs[] = { "off", "metadata", "falloc", "full", NULL };
+static const char *const create_crypts[] = { "luks", NULL };
 static const char *const create_compressions[] = { "zlib", "zstd", NULL };
 
 const struct blk_opt q2_create_opts[] = {
@@ -33,6 +36,9 @@ const struct blk_opt q2_create_opts[] = {
 	{ "data_file", BLK_OPT_STRING, NULL, "keep the data in this file of its own", 0, 0, NULL },
 	{ "data_file_raw", BLK_OPT_BOOL, "off", "that file can be used as a raw image", 0, 0,
 	  NULL },
+	{ "encrypt.format", BLK_OPT_CHOICE, NULL, "luks: encrypt the data", 0, 0, create_crypts },
+	BLK_SECRET_OPTS,
+	LUKS_CREATE_OPTS("encrypt."),
 	{ .name = NULL },
 };
 
@@ -67,6 +73,10 @@ static int create_check(const struct blk_creating *c, struct q2 *s, struct err *
 			       "can have both");
 	if (c->args->backing && strlen(c->args->backing) > Q2_BACKING_NAME_MAX)
 		return err_set(err, -EINVAL, "the name of the backing image is longer than %d", Q2_BACKING_NAME_MAX);
+	if (blk_opts_is_set(o, "encrypt.format") &&
+	    (blk_opts_num(o, "preallocation") || blk_opts_num(o, "data_file_raw")))
+		return err_set(err, -EINVAL, "an encrypted image can have neither preallocation nor a raw data file");
+	s->crypt_method = blk_opts_is_set(o, "encrypt.format") ? Q2_CRYPT_LUKS : 0;
 	s->version = is_v2 ? 2 : 3;
 	s->cluster_bits = create_log2(cluster);
 	s->refcount_order = create_log2(bits);
@@ -79,10 +89,10 @@ static int create_check(const struct blk_creating *c, struct q2 *s, struct err *
 	return 0;
 }
 
-/* Where everything goes: header 1 | refcount table | refcount blocks | L1 table. */
+/* Where everything goes: header 1 | refcount table | refcount blocks | L1 table | LUKS header. CRYPT_LEN is set. */
 static int create_layout(struct q2 *s, uint64_t size, uint64_t *n_blocks, uint64_t *n_clusters, struct err *err)
 {
-	uint64_t per_l2, l1_clusters, table = 1, blocks = 1, all;
+	uint64_t per_l2, l1_clusters, crypt_clusters, table = 1, blocks = 1, all;
 
 	q2_geometry(s);
 	s->size = size;
@@ -94,8 +104,9 @@ static int create_layout(struct q2 *s, uint64_t size, uint64_t *n_blocks, uint64
 	if (!s->l1_size)
 		s->l1_size = 1;
 	l1_clusters = q2_cluster_of(s, q2_cluster_up(s, (uint64_t)s->l1_size * 8));
+	crypt_clusters = q2_cluster_of(s, q2_cluster_up(s, s->crypt_len));
 	for (;;) {
-		all = 1 + table + blocks + l1_clusters;
+		all = 1 + table + blocks + l1_clusters + crypt_clusters;
 		uint64_t b = (all + (1ull << s->ref_bits) - 1) >> s->ref_bits;
 		uint64_t t = (b * 8 + s->cluster_size - 1) >> s->cluster_bits;
 
@@ -107,6 +118,7 @@ static int create_layout(struct q2 *s, uint64_t size, uint64_t *n_blocks, uint64
 	s->rt_off = s->cluster_size;
 	s->rt_clusters = (uint32_t)table;
 	s->l1_off = (1 + table + blocks) << s->cluster_bits;
+	s->crypt_off = s->crypt_len ? s->l1_off + (l1_clusters << s->cluster_bits) : 0;
 	*n_blocks = blocks;
 	*n_clusters = all;
 	return 0;
@@ -174,6 +186,7 @@ int q2_co_create(struct blk_creating *c, struct err *err)
 	uint64_t n_blocks = 0, n_clusters = 0;
 	int r = create_check(c, &s, err);
 
+	s.crypt_len = q2_crypt_room(c);
 	if (!r)
 		r = create_layout(&s, c->size, &n_blocks, &n_clusters, err);
 	if (!r)
@@ -182,13 +195,14 @@ int q2_co_create(struct blk_creating *c, struct err *err)
 		return r;
 	s.data_name = (char *)(uintptr_t)blk_opts_str(c->opts, "data_file");
 	r = create_write(c->file, &s, n_blocks, n_clusters);
-	if (r == -ENOSPC && n_clusters < 100 && s.cluster_size < 4096)
+	if (r == -ENOSPC && n_clusters - q2_cluster_of(&s, s.crypt_len) < 100 && s.cluster_size < 4096)
 		return err_set(err, r,
 			       "a cluster of %u bytes has no room for the header and its names",
 			       s.cluster_size);
 	if (r < 0)
 		return err_set(err, r, "cannot write '%s': %s", c->args->path, strerror(-r));
-	return create_preallocate(c, err);
+	r = q2_crypt_create(c, &s, err);
+	return r ? r : create_preallocate(c, err);
 }
 
 /* --- changing --------------------------------------------------------------------------------- */
@@ -233,7 +247,9 @@ int q2_co_change_backing(struct blk *b, const char *name, const char *format, st
 static int amend_check(const struct q2 *s, const struct blk_opts *o, struct err *err)
 {
 	static const char *const fixed[] = { "cluster_size", "refcount_bits", "extended_l2", "compression_type",
-					     "preallocation", "data_file", "data_file_raw" };
+					     "preallocation", "data_file", "data_file_raw",
+					     "encrypt.format", "encrypt.cipher-alg", "encrypt.cipher-mode",
+					     "encrypt.hash-alg" };
 
 	for (size_t i = 0; i < ARRAY_LEN(fixed); i++)
 		if (blk_opts_is_set(o, fixed[i]))

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "blk/luks/luks.h"
 
 enum { V2_LEN = 72, V3_LEN = 104 };
 enum {
@@ -87,6 +88,15 @@ static int ext_bitmaps(struct q2 *s, const uint8_t *data, uint32_t len, struct e
 	return 0;
 }
 
+static int ext_crypto(struct q2 *s, const uint8_t *data, uint32_t len, struct err *err)
+{
+	if (len != 16)
+		return err_set(err, -EINVAL, "the encryption extension of '%s' is broken", s->b->name);
+	s->crypt_off = get_be64(data);
+	s->crypt_len = get_be64(data + 8);
+	return 0;
+}
+
 static int ext_keep(struct q2 *s, uint32_t type, const uint8_t *data, uint32_t len, struct err *err)
 {
 	struct q2_extension **at = &s->extensions, *x = calloc(1, sizeof(*x));
@@ -129,6 +139,8 @@ static int header_extensions(struct q2 *s, const uint8_t *buf, size_t at, size_t
 			r = ext_string(&s->data_name, data, len, Q2_BACKING_NAME_MAX, s, err);
 		} else if (type == EXT_BITMAPS) {
 			r = ext_bitmaps(s, data, len, err);
+		} else if (type == EXT_CRYPTO) {
+			r = ext_crypto(s, data, len, err);
 		} else if (type == EXT_FEATURES) {
 			features = data;
 			features_len = len;
@@ -175,9 +187,9 @@ static int header_fields(struct q2 *s, const struct q2_header *h, struct err *er
 		return err_set(err, -EINVAL, "the header of '%s' has the impossible length %u", name, s->header_len);
 	if (s->refcount_order > 6)
 		return err_set(err, -EINVAL, "'%s' has reference counts of 2^%u bits", name, s->refcount_order);
-	if (s->crypt_method)
-		return err_set(err, -ENOTSUP, "'%s' is encrypted (%s), which is not supported in qcow2", name,
-			       s->crypt_method == 1 ? "AES" : s->crypt_method == 2 ? "LUKS" : "an unknown method");
+	if (s->crypt_method && s->crypt_method != Q2_CRYPT_LUKS)
+		return err_set(err, -ENOTSUP, "'%s' is encrypted with %s; only LUKS is supported in qcow2", name,
+			       s->crypt_method == 1 ? "AES of the old kind, which is not safe" : "an unknown method");
 	return 0;
 }
 
@@ -218,6 +230,11 @@ static int header_check(struct q2 *s, struct err *err)
 	if (!r)
 		r = header_table(s, "refcount table", s->rt_off, (uint64_t)s->rt_clusters << s->cluster_bits,
 				 Q2_RT_MAX * 8ull, err);
+	if (!r && s->crypt_method)
+		r = header_table(s, "encryption header", s->crypt_off, s->crypt_len, LUKS_HEADER_MAX, err);
+	if (!r && !!s->crypt_method != !!s->crypt_len)
+		r = err_set(err, -EINVAL, "'%s' %s an encryption header, but its header says otherwise", s->b->name,
+			    s->crypt_len ? "has" : "has not");
 	if (!r && s->n_snapshots > Q2_SNAPSHOTS_MAX)
 		r = err_set(err, -EFBIG, "'%s' has too many snapshots", s->b->name);
 	if (!r && s->n_snapshots)
@@ -318,6 +335,15 @@ static void out_bitmaps(struct header_out *o, const struct q2 *s)
 	out_extension(o, EXT_BITMAPS, ext, sizeof(ext));
 }
 
+static void out_crypto(struct header_out *o, const struct q2 *s)
+{
+	uint8_t data[16];
+
+	put_be64(data, s->crypt_off);
+	put_be64(data + 8, s->crypt_len);
+	out_extension(o, EXT_CRYPTO, data, sizeof(data));
+}
+
 static void header_fill(const struct q2 *s, struct q2_header *h, uint32_t len)
 {
 	*h = (struct q2_header){
@@ -349,6 +375,8 @@ size_t q2_header_build(struct q2 *s, uint8_t *buf, size_t cap)
 			      (uint32_t)strlen(s->b->backing_format));
 	if (s->data_name)
 		out_extension(&o, EXT_DATA_FILE, s->data_name, (uint32_t)strlen(s->data_name));
+	if (s->crypt_len)
+		out_crypto(&o, s);
 	for (struct q2_extension *x = s->extensions; x; x = x->next)
 		out_extension(&o, x->type, x->data, x->len);
 	if (s->version == 3 && cap - o.at >= 1024 + Q2_BACKING_NAME_MAX)

@@ -333,6 +333,8 @@ struct blk *q2_try_map(struct blk *b, enum blk_op op, uint64_t off, uint64_t len
 		*child_off = off;
 		return range_fits(off, len, b->backing->size) ? b->backing : NULL;
 	}
+	if (s->luks)
+		return NULL;
 	if (op == BLK_WRITE && s->n_bitmaps)
 		q2_bitmaps_mark(s, off, len);
 	*child_off = host;
@@ -360,7 +362,7 @@ int q2_co_map(struct blk *b, uint64_t off, uint64_t len, struct blk_extent *out)
 		out->flags = BLK_EXT_DATA | BLK_EXT_ALLOCATED | BLK_EXT_COMPRESSED;
 		break;
 	case Q2_DATA:
-		out->flags = BLK_EXT_DATA | BLK_EXT_ALLOCATED | BLK_EXT_HOST;
+		out->flags = BLK_EXT_DATA | BLK_EXT_ALLOCATED | (s->luks ? 0 : BLK_EXT_HOST);
 		out->host = q2_data(s);
 		out->host_off = run.host;
 	}

@@ -9,7 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "blk/luks/luks.h"
 #include "blk/qcow2/qcow2_priv.h"
+#include "blk/secret.h"
 #include "util/log.h"
 
 enum { TABLE_BYTES = 64 << 10 };
@@ -17,6 +19,7 @@ enum { TABLE_BYTES = 64 << 10 };
 const struct blk_opt q2_open_opts[] = {
 	{ "cache_size", BLK_OPT_SIZE, "32M", "memory for L2 tables and reference counts", 256 << 10,
 	  16ull << 30, NULL },
+	BLK_SECRET_OPTS,
 	{ "lazy_refcounts", BLK_OPT_BOOL, NULL,
 	  "write reference counts on closing only (default: as the image says)", 0, 0, NULL },
 	{ .name = NULL },
@@ -238,6 +241,8 @@ static int q2_co_open(struct blk *b, const struct blk_opts *opts, struct err *er
 	if (!r)
 		r = q2_snapshots_load(s, b->file->size, err);
 	if (!r)
+		r = q2_crypt_open(s, err);
+	if (!r)
 		r = open_data_file(s, err);
 	if (!r)
 		r = q2_bitmaps_load(s, b->file->size, err);
@@ -297,6 +302,7 @@ static void q2_co_close(struct blk *b)
 	free(s->snapshots);
 	q2_bitmaps_free(s);
 	q2_header_free(s);
+	q2_crypt_close(s);
 	free(s->inflated);
 	free(s->meta);
 	free(s->pending.v);
@@ -343,6 +349,12 @@ int q2_co_info(struct blk *b, json_t *out, struct err *err)
 	json_object_set_new(out, "compat", json_string(s->version == 2 ? "0.10" : "1.1"));
 	json_object_set_new(out, "refcount-bits", json_integer(1 << s->refcount_order));
 	json_object_set_new(out, "compression-type", json_string(s->compression ? "zstd" : "zlib"));
+	if (s->luks) {
+		json_t *o = json_pack("{s:s}", "format", "luks");
+
+		luks_co_info(s->luks, o);
+		json_object_set_new(out, "encrypt", o);
+	}
 	if (s->version < 3)
 		return 0;
 	json_object_set_new(out, "lazy-refcounts", json_boolean(s->compatible & Q2_COMPAT_LAZY));

@@ -39,6 +39,7 @@ enum {
 	Q2_INCOMPAT_DIRTY = 1, Q2_INCOMPAT_CORRUPT = 2, Q2_INCOMPAT_DATA_FILE = 4,
 	Q2_INCOMPAT_COMPRESSION = 8, Q2_INCOMPAT_EXTENDED_L2 = 16, Q2_INCOMPAT_KNOWN = 31,
 	Q2_COMPAT_LAZY = 1,
+	Q2_CRYPT_LUKS = 2,                      /* crypt_method */
 	Q2_AUTOCLEAR_BITMAPS = 1, Q2_AUTOCLEAR_RAW_DATA = 2, Q2_AUTOCLEAR_KNOWN = 3,
 };
 
@@ -112,6 +113,8 @@ struct q2 {
 	uint8_t compression;            /* 0: zlib, 1: zstd */
 	uint64_t l1_off, rt_off, snapshots_off, bitmap_dir_off, bitmap_dir_len;
 	uint64_t snapshots_len;         /* bytes of the table */
+	uint64_t crypt_off, crypt_len;  /* of the LUKS header; crypt_method 2 */
+	struct luks *luks;
 	uint32_t l1_size, rt_clusters, n_snapshots, n_bitmaps;
 	char *data_name;
 	struct q2_extension *extensions;
@@ -249,6 +252,15 @@ int q2_l2_make(struct q2 *s, uint64_t guest);   /* there is an L2 table of our o
 int q2_map_run(struct q2 *s, uint64_t guest, uint64_t len, struct q2_run *out);
 struct blk *q2_try_map(struct blk *b, enum blk_op op, uint64_t off, uint64_t len, uint64_t *child_off);
 int q2_co_map(struct blk *b, uint64_t off, uint64_t len, struct blk_extent *out);
+
+/* crypt.c */
+int q2_crypt_open(struct q2 *s, struct err *err);
+void q2_crypt_close(struct q2 *s);
+/* Bytes of data at HOST, encrypted or not. */
+int q2_data_read(struct q2 *s, uint64_t host, uint64_t len, struct blk_vec v);
+int q2_data_write(struct q2 *s, uint64_t host, uint64_t len, struct blk_vec v);
+uint64_t q2_crypt_room(const struct blk_creating *c);   /* bytes of a new header; 0: no encryption */
+int q2_crypt_create(const struct blk_creating *c, const struct q2 *s, struct err *err);
 
 /* read.c, write.c, zero.c, compressed.c */
 int q2_read(struct q2 *s, uint64_t off, uint64_t len, struct blk_vec v);        /* any alignment, no range lock */

@@ -8,7 +8,7 @@ static int read_run(struct q2 *s, const struct q2_run *run, uint64_t off, struct
 {
 	switch (run->kind) {
 	case Q2_DATA:
-		return blk_co_preadv(q2_data(s), run->host, run->len, v);
+		return q2_data_read(s, run->host, run->len, v);
 	case Q2_PACKED:
 		return q2_inflate(s, &run->packed, off & (s->cluster_size - 1), run->len, v);
 	case Q2_UNALLOCATED:

@@ -54,6 +54,9 @@ int q2_preallocate(struct q2 *s, uint64_t off, uint64_t len, enum blk_prealloc p
 	uint64_t per_l2 = 1ull << (s->cluster_bits + s->l2_bits);
 	int r = q2_prepare(s);
 
+	if (s->luks)
+		return err_set(err, -ENOTSUP, "space cannot be reserved in the encrypted image '%s': what was not "
+			       "written would read as noise", s->b->name);
 	while (!r && at < end) {
 		uint64_t table_end = (at / per_l2 + 1) * per_l2;
 		uint64_t limit = q2_cluster_of(s, (end < table_end ? end : table_end) - at), n = 0, got = 1;

@@ -122,11 +122,11 @@ static int write_vector(struct q2 *s, const struct write_part *p, struct blk_vec
 	}
 	if (tail->len)
 		iov[n++] = (struct iovec){ tail->mem, tail->len };
-	return blk_co_pwritev(q2_data(s), at, p->hi - p->lo, (struct blk_vec){ .iov = iov, .n = n });
+	return q2_data_write(s, at, p->hi - p->lo, (struct blk_vec){ .iov = iov, .n = n });
 }
 
 /* Bring the data of P to its clusters. Zeroes around it that are there already, or are many, are not
- * written with it. */
+ * written with it - unless it is encrypted: zeroes of the file are none of the disk then. */
 static int write_data(struct q2 *s, struct write_part *p, struct blk_vec v)
 {
 	struct write_fill head = { 0 }, tail = { 0 };
@@ -138,7 +138,7 @@ static int write_data(struct q2 *s, struct write_part *p, struct blk_vec v)
 		struct write_fill *f = i ? &tail : &head;
 		uint64_t guest = i ? p->end : p->lo;
 
-		if (!f->len || !f->is_zero || (!p->is_fresh && f->len < WRITE_BIG_FILL))
+		if (s->luks || !f->len || !f->is_zero || (!p->is_fresh && f->len < WRITE_BIG_FILL))
 			continue;
 		if (!p->is_fresh)
 			r = blk_co_zeroes(q2_data(s), p->host + (guest - p->first), f->len, true);

@@ -234,7 +234,8 @@ TEST(a_qcow2_header_that_cannot_be_is_refused_with_the_reason)
 	static const struct { uint64_t off; uint8_t len, bytes[8]; int code; const char *why; } cases[] = {
 		{ 4, 4, { 0, 0, 0, 9 }, -ENOTSUP, "version 9" },
 		{ 20, 4, { 0, 0, 0, 40 }, -ENOTSUP, "clusters of 2^40" },
-		{ 32, 4, { 0, 0, 0, 2 }, -ENOTSUP, "LUKS" },
+		{ 32, 4, { 0, 0, 0, 1 }, -ENOTSUP, "AES" },
+		{ 32, 4, { 0, 0, 0, 2 }, -EINVAL, "encryption header" },
 		{ 36, 4, { 0, 0, 0, 0 }, -EINVAL, "the disk needs 1" },
 		{ 40, 8, { 0, 0, 0, 0, 0, 0, 1, 1 }, -EINVAL, "L1 table" },
 		{ 56, 4, { 0xff, 0, 0, 0 }, -EFBIG, "refcount table" },
