@@ -30,6 +30,7 @@ struct blk_secret;
 struct err;
 struct json_t;
 struct loop;
+struct stat;
 
 enum { BLK_SECTOR = 512, BLK_DEPTH_MAX = 128 /* images in a chain */ };
 
@@ -79,6 +80,8 @@ bool blk_is_encrypted(const struct blk *b);
 const char *blk_format(const struct blk *b);
 const char *blk_name(const struct blk *b);      /* path, for sentences */
 struct blk *blk_backing(const struct blk *b);   /* NULL: none */
+/* What fstat() says of the file that holds the image. -ENOTSUP: it is not in a file of this host. */
+int blk_fstat(const struct blk *b, struct stat *out);
 
 /* --- requests ------------------------------------------------------------------------------- */
 

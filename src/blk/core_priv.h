@@ -48,6 +48,9 @@ struct blk_file_options {
 };
 int blk_file_open(struct blk *b, const struct blk_file_options *o, struct err *err);
 bool blk_file_is_same(const struct blk *a, const struct blk *b);
+int blk_file_fd(const struct blk *b);           /* its descriptor; -1: B is no file */
+bool blk_file_is_device(const struct blk *b);
+bool blk_fd_is_same(int a, int b);              /* two descriptors of one file */
 
 /* A node without anything below it (graph.c). */
 int blk_node_new(struct blk **out, struct blk_ctx *c, const struct blk_driver *drv, const char *name,
@@ -63,6 +66,9 @@ int blk_req_check(const struct blk *b, const struct blk_req *r);
 
 /* Lock FD for writing or reading (lock.c). */
 int blk_lock(int fd, const char *name, bool is_readonly, struct err *err);
+void blk_unlock(int fd);
+/* image.c: can A be made by DRV? */
+int blk_create_check(const struct blk_create *a, const struct blk_driver *drv, struct err *err);
 
 /* Formats (format.c). */
 const struct blk_driver *blk_format_find(const char *name, struct err *err);

@@ -376,6 +376,32 @@ bool blk_file_is_same(const struct blk *a, const struct blk *b)
 	       sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino && !S_ISBLK(sa.st_mode);
 }
 
+int blk_file_fd(const struct blk *b)
+{
+	return b->drv == &blk_file ? ((const struct file *)b->priv)->fd : -1;
+}
+
+int blk_fstat(const struct blk *b, struct stat *out)
+{
+	const struct blk *top = blk_top(b), *file = top->file ? top->file : top;
+	int fd = blk_file_fd(file);
+
+	return fd < 0 ? -ENOTSUP : fstat(fd, out) < 0 ? -errno : 0;
+}
+
+bool blk_file_is_device(const struct blk *b)
+{
+	return b->drv == &blk_file && ((const struct file *)b->priv)->is_device;
+}
+
+bool blk_fd_is_same(int a, int b)
+{
+	struct stat sa, sb;
+
+	return a == b || (!fstat(a, &sa) && !fstat(b, &sb) && sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino &&
+			  sa.st_rdev == sb.st_rdev);
+}
+
 /* --- life ----------------------------------------------------------------------------------- */
 
 static void file_co_close(struct blk *b)

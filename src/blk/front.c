@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include "blk/core_priv.h"
+#include "blk/job_priv.h"
 #include "util/checked.h"
 #include "util/err.h"
 #include "util/loop.h"
@@ -22,6 +23,7 @@ struct front {
 	unsigned turn;                  /* which of LIMITED is asked first */
 	struct loop_timer timer;        /* when the next of LIMITED may go */
 	struct blk_guard *guards;
+	struct blk_job *job;            /* the one that works on the disk; NULL: none */
 };
 
 static struct front *front_of(const struct blk *b)
@@ -297,6 +299,16 @@ void blk_front_unguard(struct blk *b, struct blk_guard *g)
 			return;
 		}
 	}
+}
+
+void blk_front_set_job(struct blk *b, struct blk_job *j)
+{
+	front_of(b)->job = j;
+}
+
+struct blk_job *blk_front_get_job(const struct blk *b)
+{
+	return front_of(b)->job;
 }
 
 bool blk_is_front(const struct blk *b)

@@ -19,7 +19,7 @@ struct create_run {
 	struct err *err;
 };
 
-static int create_check(const struct blk_create *a, const struct blk_driver *drv, struct err *err)
+int blk_create_check(const struct blk_create *a, const struct blk_driver *drv, struct err *err)
 {
 	if (!drv->co_create)
 		return err_set(err, -ENOTSUP, "images of format '%s' cannot be created", drv->name);
@@ -97,7 +97,7 @@ int blk_create(const struct blk_create *a, struct err *err)
 	AUTO(blk_secret_wipe) struct blk_secret secret = { 0 };
 	struct create_run run = { .drv = drv, .err = err,
 				  .c = { .args = a, .opts = a->opts, .size = align_up(a->size, BLK_SECTOR) } };
-	int r = drv ? create_check(a, drv, err) : -EINVAL;
+	int r = drv ? blk_create_check(a, drv, err) : -EINVAL;
 
 	if (!r && !a->opts) {
 		r = blk_opts_init(&defaults, drv->create_opts, err);

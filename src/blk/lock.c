@@ -57,6 +57,13 @@ static int blk_lock_owner(const struct stat *st)
 	return owner;
 }
 
+void blk_unlock(int fd)
+{
+	struct flock fl = { .l_type = F_UNLCK, .l_whence = SEEK_SET };
+
+	(void)fcntl(fd, F_OFD_SETLK, &fl);
+}
+
 int blk_lock(int fd, const char *name, bool is_readonly, struct err *err)
 {
 	struct flock fl = { .l_type = is_readonly ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET };

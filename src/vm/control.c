@@ -11,6 +11,7 @@
 #include "util/loop.h"
 #include "util/unixsock.h"
 #include "vm/control_priv.h"
+#include "vm/machine_priv.h"
 
 enum {
 	CLIENTS_MAX = 16,
@@ -156,21 +157,22 @@ static void control_reply(struct control_client *cl, json_t *id, json_t *result,
 	control_send(cl, doc);
 }
 
-static void control_tell(void *arg, enum machine_event event, const char *detail)
+void control_emit(struct control *c, json_t *event)
 {
-	struct control *c = arg;
-
+	if (event)
+		json_object_set_new(event, "time_ns", json_integer((json_int_t)loop_now_ns()));
 	for (unsigned i = 0; i < CLIENTS_MAX; i++) {
 		struct control_client *cl = c->client[i];
 
-		if (!cl || cl->is_dead || !cl->wants_events)
-			continue;
-		json_t *doc = json_pack("{s:s, s:I}", "event", control_events[event].name, "time_ns",
-					(json_int_t)loop_now_ns());
-		if (doc && detail)
-			json_object_set_new(doc, "reason", json_string(detail));
-		control_send(cl, doc);
+		if (cl && !cl->is_dead && cl->wants_events)
+			control_send(cl, json_incref(event));
 	}
+	json_decref(event);
+}
+
+static void control_tell(void *arg, enum machine_event event, const char *detail)
+{
+	control_emit(arg, json_pack("{s:s, s:s*}", "event", control_events[event].name, "reason", detail));
 }
 
 /* --- requests --- */
@@ -368,6 +370,7 @@ int control_serve(struct control *c, struct machine *m, struct err *err)
 		return err_set(err, r, "cannot watch the control socket: %s", strerror(-r));
 	c->machine = m;
 	machine_set_observer(m, control_tell, c);
+	control_watch_jobs(c);
 	return 0;
 }
 
@@ -377,6 +380,11 @@ void control_close(struct control *c)
 		return;
 	if (c->machine)
 		machine_set_observer(c->machine, NULL, NULL);
+	if (c->machine)
+		machine_set_job_observer(c->machine, NULL, NULL);
+	/* Calls that are under way are freed below. */
+	if (c->machine)
+		machine_end_jobs(c->machine);
 	for (struct control_call *call = c->calls, *next; call; call = next) {
 		next = call->next;
 		control_call_free(call);

@@ -33,10 +33,16 @@ const struct control_request *control_find(const char *name, struct err *err)
 	return NULL;
 }
 
+/* Does its value come as a descriptor? */
+bool control_is_fd(const struct control_param *p)
+{
+	return p->kind == CONTROL_NEW_FILE || p->kind == CONTROL_IMAGE;
+}
+
 static const struct control_param *control_find_param(const struct control_request *r, const char *name)
 {
 	for (const struct control_param *p = r->params; p && p->name; p++) {
-		if (!strcmp(p->name, name) && p->kind != CONTROL_NEW_FILE)
+		if (!strcmp(p->name, name) && !control_is_fd(p))
 			return p;
 	}
 	return NULL;
@@ -47,7 +53,7 @@ unsigned control_n_fds(const struct control_request *r)
 	unsigned n = 0;
 
 	for (const struct control_param *p = r->params; p && p->name; p++)
-		n += p->kind == CONTROL_NEW_FILE;
+		n += control_is_fd(p);
 	return n;
 }
 
@@ -90,6 +96,7 @@ static int control_check_value(const struct control_param *p, const json_t *v, s
 		ok = json_is_boolean(v);
 		break;
 	case CONTROL_NEW_FILE:
+	case CONTROL_IMAGE:
 		break;
 	}
 	return ok ? 0 : err_set(err, -EINVAL, "%s: must be %s", p->name, control_wanted[p->kind]);
@@ -109,7 +116,7 @@ static int control_check_params(const struct control_request *r, json_t *params,
 			return rc;
 	}
 	for (const struct control_param *p = r->params; p && p->name; p++) {
-		if (p->is_required && p->kind != CONTROL_NEW_FILE && !json_object_get(params, p->name))
+		if (p->is_required && !control_is_fd(p) && !json_object_get(params, p->name))
 			return err_set(err, -EINVAL, "'%s' needs the parameter '%s'", r->name, p->name);
 	}
 	return 0;
@@ -190,6 +197,23 @@ int control_parse_param(json_t **out, const struct control_param *p, const char 
 	if (!r)
 		*out = take_ptr(&v);
 	return r;
+}
+
+uint64_t control_get_uint(const json_t *params, const char *name, uint64_t def)
+{
+	const json_t *v = json_object_get(params, name);
+
+	return v ? (uint64_t)json_integer_value(v) : def;
+}
+
+uint64_t control_get_size(const json_t *params, const char *name, uint64_t def)
+{
+	const json_t *v = json_object_get(params, name);
+	uint64_t n = def;
+
+	if (json_is_string(v))
+		(void)str_parse_size(&n, json_string_value(v), NULL);   /* was checked */
+	return json_is_integer(v) ? (uint64_t)json_integer_value(v) : n;
 }
 
 bool control_get_bool(const json_t *params, const char *name, bool def)

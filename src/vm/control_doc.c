@@ -5,6 +5,7 @@
 static const char *const kind_names[] = {
 	[CONTROL_STRING] = "string", [CONTROL_CHOICE] = "string", [CONTROL_UINT] = "number",
 	[CONTROL_SIZE] = "number of bytes, or string", [CONTROL_BOOL] = "boolean", [CONTROL_NEW_FILE] = "descriptor",
+	[CONTROL_IMAGE] = "descriptor",
 };
 
 /* --- ctl --help --- */
@@ -21,8 +22,8 @@ void control_print_usage(FILE *to)
 	fprintf(to, "usage: viv-vmm ctl SOCKET REQUEST [VALUE | KEY=VALUE]... [--json]\n\n"
 		"Control the machine that listens on SOCKET (viv-vmm --control SOCKET).\n\n");
 	for (const struct control_request *r = control_requests; r->name; r++)
-		fprintf(to, "  %-12s %s\n", r->name, r->help);
-	fprintf(to, "  %-12s %s\n", "fork", "start copies of the machine: fork [-n N] [-- OPTION...]");
+		fprintf(to, "  %-14s %s\n", r->name, r->help);
+	fprintf(to, "  %-14s %s\n", "fork", "start copies of the machine: fork [-n N] [-- OPTION...]");
 	fprintf(to, "\n  --json       print the machine's answer as it is\n"
 		"  --help       after a REQUEST: what it takes\n\n"
 		"Exit status: 0 done; 1 the machine refused; 2 not understood here; 3 the machine cannot be reached.\n");
@@ -135,6 +136,8 @@ void control_print_doc(FILE *to)
 	fprintf(to, "\n## Events\n\n| event | |\n|---|---|\n");
 	for (unsigned i = 0; i < MACHINE_N_EVENTS; i++)
 		fprintf(to, "| `%s` | %s |\n", control_events[i].name, control_events[i].help);
+	fprintf(to, "| `job` | a job on a disk: what `jobs` tells of it, and `status`: `started`, "
+		"`progress`, `paused`, `resumed`, `ready`, `completed`, `cancelled`, or `failed` with a `reason` |\n");
 	fputs(doc_fork, to);
 }
 

@@ -26,6 +26,7 @@ enum control_kind {
 	CONTROL_SIZE,           /* bytes, or a string like "256M" */
 	CONTROL_BOOL,
 	CONTROL_NEW_FILE,       /* a descriptor beside the request; the client makes the file and renames it in the end */
+	CONTROL_IMAGE,          /* the same, of an image, for reading and writing; the client says its name in 'path' */
 };
 
 struct control_param {
@@ -73,6 +74,8 @@ struct control_call {
 struct machine *control_machine(const struct control *c);
 const struct config *control_get_config(const struct control *c);
 void control_set_events(struct control_client *client, bool on);
+/* To all who asked for events: EVENT, an object (taken; NULL: out of memory). Time is added. */
+void control_emit(struct control *c, json_t *event);
 /* Answer a call whose handler returned 1, and free it. RESULT (NULL: empty object) is taken; or, with ERR not
  * NULL, it failed. */
 void control_finish(struct control_call *call, json_t *result, const struct err *err);
@@ -84,16 +87,21 @@ const struct control_request *control_find(const char *name, struct err *err);
  * and *PARAMS as a new reference. */
 int control_check(json_t *doc, enum machine_state state, unsigned n_fds, const struct control_request **request,
 		  json_t **params, struct err *err);
+bool control_is_fd(const struct control_param *p);       /* its value is a descriptor */
 unsigned control_n_fds(const struct control_request *r);
 /* TEXT, as typed, as a JSON value of P's kind. */
 int control_parse_param(json_t **out, const struct control_param *p, const char *text, struct err *err);
 /* Values of parameters that control_check() has seen; DEF when it is not there. */
+uint64_t control_get_uint(const json_t *params, const char *name, uint64_t def);
+uint64_t control_get_size(const json_t *params, const char *name, uint64_t def);
 bool control_get_bool(const json_t *params, const char *name, bool def);
 const char *control_get_string(const json_t *params, const char *name, const char *def);
 
 /* --- control_doc.c --- */
 void control_print_usage(FILE *to);
 void control_print_request(FILE *to, const struct control_request *r);
+/* control_job.c: tell of the machine's jobs. */
+void control_watch_jobs(struct control *c);
 /* The table as a JSON array, for the request "describe". */
 json_t *control_describe(void);
 

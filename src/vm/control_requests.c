@@ -208,17 +208,13 @@ static const struct control_param save_params[] = {
 	{ .name = NULL },
 };
 
-static const struct control_param set_params[] = {
-	{ "setting", CONTROL_STRING, true, "disk.NAME.LIMIT=VALUE[,...]",
-	  "the limits of a disk: iops, iops-read, iops-write, bps, bps-read, bps-write, each also with -burst and "
-	  "-burst-seconds; 0: none", NULL },
-	{ .name = NULL },
-};
-
 static const struct control_param events_params[] = {
 	{ "on", CONTROL_BOOL, false, "on|off", "send events to this client; on unless given", NULL },
 	{ .name = NULL },
 };
+
+#define S_HERE (S_RUNNING | S_PAUSED)
+#define JOB_RESULT "The reply comes when the job has begun; events `job` tell the rest."
 
 const struct control_request control_requests[] = {
 	{ "info", "what this machine is", NULL,
@@ -249,7 +245,28 @@ const struct control_request control_requests[] = {
 	  S_RUNNING | S_PAUSED, request_save },
 	{ "set", "change a setting while the machine runs",
 	  "All of them or, when one is refused, none. Requests that wait by an old limit go by the new one at once.", NULL,
-	  set_params, S_ALIVE, control_set },
+	  control_set_params, S_ALIVE, control_set },
+	{ "disk-info", "the images of a disk, from the top down", NULL, "the top image: `filename`, `format`, `virtual-size`, "
+	  "`format-specific` and others; `backing` is the one behind it", control_disk_params, S_HERE, control_disk_info },
+	{ "image-add", "hand over an image file, for a request that follows",
+	  "The machine cannot open files by itself. The request that uses the image takes it; one that nobody uses is kept until "
+	  "image-drop.", NULL, control_image_params, S_HERE, control_image_add },
+	{ "image-drop", "forget an image that was handed over", NULL, NULL, control_image_id_params, S_HERE, control_image_drop },
+	{ "disk-snapshot", "put new, empty images on top of disks: an external snapshot",
+	  "Of several disks at the same instant, or of none. What was the top is only read from then on. Each image must be new, of a "
+	  "format that has backing images; it names the top's path as its backing image unless image-add said another. Whenever the "
+	  "process dies, an image that has a header shows the disk.", NULL, control_snapshot_params, S_HERE, control_snapshot },
+	{ "disk-resize", "make a disk larger; the guest is told", NULL, NULL, control_resize_params, S_HERE, control_resize },
+	{ "disk-stream", "pull what backing images hold into the top image, and let go of them",
+	  JOB_RESULT, NULL, control_stream_params, S_HERE, control_stream },
+	{ "jobs", "the jobs that are", NULL,
+	  "`jobs`: an array with `job` (the id), `kind`, `disk`, `done` and `total` (bytes; the total grows when what was copied is "
+	  "written again), `speed`, `paused`, `ready`, `mode`", NULL, S_ANY, control_jobs },
+	{ "job-pause", "let a job rest", NULL, NULL, control_job_params, S_HERE, control_job_pause },
+	{ "job-resume", "let it go on", NULL, NULL, control_job_params, S_HERE, control_job_resume },
+	{ "job-cancel", "end a job without its result", "The disk is what it was. An event tells when the job is gone.", NULL,
+	  control_job_params, S_HERE, control_job_cancel },
+	{ "job-set", "change a job's speed or mode", NULL, NULL, control_job_set_params, S_HERE, control_job_set },
 	{ "quit", "end the process at once", "As pulling the plug: the guest is not asked.",
 	  NULL, NULL, S_ANY, request_quit },
 	{ "describe", "this list, for programs", NULL,

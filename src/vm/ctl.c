@@ -23,6 +23,8 @@ struct ctl {
 	int fd[CONTROL_FDS_MAX];        /* new files */
 	unsigned n_fds;
 	char *path, *tmp_path;          /* of the new file; NULL: none */
+	const char *image;              /* to be handed over; NULL: none */
+	bool is_image_new;              /* we made it */
 	int sock;
 };
 
@@ -80,6 +82,10 @@ static int ctl_take(struct ctl *c, const struct control_param *p, const char *te
 
 	if (p->kind == CONTROL_NEW_FILE)
 		return ctl_open_new(c, text, err);
+	if (p->kind == CONTROL_IMAGE) {
+		c->image = text;        /* opened when it is known whether it is new */
+		return 0;
+	}
 	int r = control_parse_param(&v, p, text, err);
 	if (!r && json_object_set_new(c->params, p->name, v) < 0)
 		r = err_set(err, -ENOMEM, "out of memory");
@@ -103,7 +109,9 @@ static const struct control_param *ctl_named(const struct ctl *c, const char *ar
 
 static bool ctl_has(const struct ctl *c, const struct control_param *p)
 {
-	return p->kind == CONTROL_NEW_FILE ? c->path != NULL : json_object_get(c->params, p->name) != NULL;
+	if (p->kind == CONTROL_IMAGE)
+		return c->image != NULL;
+	return control_is_fd(p) ? c->path != NULL : json_object_get(c->params, p->name) != NULL;
 }
 
 static int ctl_parse_one(struct ctl *c, const char *arg, struct err *err)
@@ -124,6 +132,24 @@ static int ctl_parse_one(struct ctl *c, const char *arg, struct err *err)
 	return ctl_take(c, p, value, err);
 }
 
+/* The machine gets the file and the name under which it will be found. */
+static int ctl_open_image(struct ctl *c, struct err *err)
+{
+	bool is_new = json_is_true(json_object_get(c->params, "new"));
+	int fd = open(c->image, O_RDWR | O_CLOEXEC | (is_new ? O_CREAT | O_EXCL : 0), FILE_MODE);
+
+	if (fd < 0)
+		return err_set(err, -errno, "cannot %s '%s': %s", is_new ? "make" : "open", c->image, strerror(errno));
+	c->fd[c->n_fds++] = fd;
+	c->is_image_new = is_new;
+	AUTO(free) char *path = realpath(c->image, NULL);
+	json_t *v = path ? json_string(path) : NULL;
+
+	if (!v)
+		return err_set(err, -EINVAL, "cannot tell the path of '%s' in UTF-8", c->image);
+	return json_object_set_new_nocheck(c->params, "path", v) < 0 ? err_set(err, -ENOMEM, "out of memory") : 0;
+}
+
 /* The request's name has been found; its values follow. 0; 1: help was wanted. */
 static int ctl_parse(struct ctl *c, int argc, char **argv, struct err *err)
 {
@@ -142,7 +168,7 @@ static int ctl_parse(struct ctl *c, int argc, char **argv, struct err *err)
 		if (p->is_required && !ctl_has(c, p))
 			return err_set(err, -EINVAL, "'%s' needs %s: %s", c->request->name, p->metavar, p->help);
 	}
-	return 0;
+	return c->image ? ctl_open_image(c, err) : 0;
 }
 
 /* --- results --- */
@@ -195,6 +221,8 @@ static void ctl_drop_file(struct ctl *c)
 {
 	if (c->tmp_path && c->n_fds)
 		unlink(c->tmp_path);
+	if (c->is_image_new)
+		unlink(c->image);
 }
 
 /* The machine has written the file and made it durable; its name must be too. */
@@ -239,6 +267,22 @@ static int ctl_receive(struct ctl *c, char **text, json_t **doc, struct err *err
 	return json_is_object(*doc) ? 1 : err_set(err, -EPROTO, "the machine's answer is not understood");
 }
 
+static const char *ctl_string(const json_t *doc, const char *key)
+{
+	const char *text = json_string_value(json_object_get(doc, key));
+
+	return text ? text : "";
+}
+
+static void ctl_print_event(const json_t *doc)
+{
+	printf("%s", ctl_string(doc, "event"));
+	if (json_object_get(doc, "job"))
+		printf(" %s %s %" JSON_INTEGER_FORMAT "/%" JSON_INTEGER_FORMAT, ctl_string(doc, "job"), ctl_string(doc, "status"),
+		       json_integer_value(json_object_get(doc, "done")), json_integer_value(json_object_get(doc, "total")));
+	printf("%s%s\n", json_object_get(doc, "reason") ? ": " : "", ctl_string(doc, "reason"));
+}
+
 /* After "events": print until the machine closes. */
 static int ctl_follow(struct ctl *c, struct err *err)
 {
@@ -252,8 +296,7 @@ static int ctl_follow(struct ctl *c, struct err *err)
 		if (c->is_json)
 			printf("%s\n", text);
 		else
-			printf("%s%s%s\n", json_string_value(json_object_get(doc, "event")), json_object_get(doc, "reason") ? ": " : "",
-			       json_object_get(doc, "reason") ? json_string_value(json_object_get(doc, "reason")) : "");
+			ctl_print_event(doc);
 		fflush(stdout);
 	}
 }

@@ -278,13 +278,11 @@ static int machine_make_disk(struct machine *m, unsigned i, struct err *err)
 	struct virtio_dev *d = NULL;
 	int r = machine_open_disk(m, i, &o, err);
 
-	/* To tell later whether it has been written; a jail does not let us find it again. */
-	m->disk_fd[i] = r < 0 ? -1 : open(c->path, O_PATH | O_CLOEXEC);
-
 	if (!r) {
 		struct virtio_blk_config bc = { .backend = m->blk[i], .serial = c->serial };
 
 		r = virtio_blk_new(&d, &m->env, &bc, err);
+		m->disk_dev[i] = d;
 	}
 	return r < 0 ? err_wrap(err, r, "disks[%u]", i) : machine_plug(m, d, err);
 }
@@ -338,9 +336,6 @@ static void machine_drop_virtio(struct machine *m)
 	for (unsigned i = 0; i < ARRAY_LEN(m->blk); i++) {
 		blk_close(m->blk[i]);
 		m->blk[i] = NULL;
-		if (m->disk_fd[i] > 0)
-			close(m->disk_fd[i]);
-		m->disk_fd[i] = 0;
 	}
 	while (m->n_virtio)
 		virtio_free(m->virtio[--m->n_virtio]);
@@ -527,6 +522,7 @@ void machine_free(struct machine *m)
 	if (!m)
 		return;
 	save_abandon(m->save);
+	machine_end_jobs(m);
 	for (size_t i = ARRAY_LEN(parts); i-- > 0;) {
 		if (parts[i].drop)
 			parts[i].drop(m);

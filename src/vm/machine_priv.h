@@ -7,6 +7,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include "blk/job.h"
 #include "bus/bus.h"
 #include "bus/pci.h"
 #include "cpu/cpu.h"
@@ -111,8 +112,12 @@ struct machine {
 	unsigned n_virtio;
 	struct virtio_dev *hvc;         /* one of them: the console */
 	struct machine_doorbell doorbell[MACHINE_VIRTIO_MAX][VIRTIO_QUEUES_MAX];
-	struct blk *blk[CONFIG_DISKS_MAX];
-	int disk_fd[CONFIG_DISKS_MAX];  /* O_PATH, of the same file; 0 or less: none */
+	struct blk *blk[CONFIG_DISKS_MAX];      /* fronts: what is behind them may change */
+	struct virtio_dev *disk_dev[CONFIG_DISKS_MAX];
+	struct blk_jobs jobs;
+	blk_job_fn job_observer;        /* NULL: nobody */
+	void *job_observer_arg;
+	struct machine_image *images;   /* that clients have handed over */
 
 	struct machine_line com[CONFIG_UARTS_MAX];
 	struct machine_line port[CONFIG_PORTS_MAX];     /* of hvc; port 0 is always there */
@@ -134,6 +139,23 @@ struct blk_options;
 int machine_open_disk(struct machine *m, unsigned i, const struct blk_options *o, struct err *err);
 /* The number of the disk called NAME, or -ENOENT. */
 int machine_find_disk(const struct machine *m, const char *name, struct err *err);
+/* The disk behind FRONT. */
+unsigned machine_disk_of(const struct machine *m, const struct blk *front);
+/* Its image is another than before: what is saved must name that. */
+void machine_disk_moved(struct machine *m, unsigned i);
+void machine_set_job_observer(struct machine *m, blk_job_fn fn, void *arg);
+/* Before the disks go: end jobs, forget images. */
+void machine_end_jobs(struct machine *m);
+
+/* An image file that waits to be used; see the request image-add. */
+struct machine_image {
+	struct machine_image *next;
+	char *id, *path, *format, *backing, *backing_format;
+	int fd;
+	bool is_empty;
+};
+struct machine_image *machine_find_image(const struct machine *m, const char *id, struct err *err);
+void machine_drop_image(struct machine *m, struct machine_image *i);
 
 /* --- machine_state.c --- */
 struct state_file;

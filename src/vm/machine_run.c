@@ -10,6 +10,7 @@
 #include <cpuid.h>
 #include <errno.h>
 #include <string.h>
+#include "blk/front.h"
 #include "util/checked.h"
 #include "util/err.h"
 #include "util/log.h"
@@ -337,6 +338,9 @@ static void machine_stand_still(struct machine *m)
 	m->is_still = true;
 	for (unsigned i = 0; i < m->n_virtio; i++)
 		virtio_pause(m->virtio[i]);
+	/* What a limit keeps waiting is in flight, and nothing new comes. */
+	for (unsigned i = 0; i < m->cfg->n_disks; i++)
+		blk_front_lift(m->blk[i]);
 	if (m->lapics)
 		source_host_stop(&m->source);
 }
@@ -435,6 +439,8 @@ static void machine_reset_step(struct machine *m)
 
 	for (unsigned i = 0; i < m->n_virtio; i++)
 		all_done &= virtio_reset(m->virtio[i]);
+	for (unsigned i = 0; i < m->cfg->n_disks; i++)
+		blk_front_lift(m->blk[i]);
 	if (!all_done) {
 		loop_timer_set(&m->reset_retry, loop_now_ns() + RESET_RETRY_NS);
 		return;

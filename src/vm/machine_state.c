@@ -294,10 +294,12 @@ static int disk_look(struct disk_saved *out, const struct machine *m, unsigned i
 {
 	struct stat st;
 
-	if (fstat(m->disk_fd[i], &st) < 0)
-		return err_set(err, -errno, "cannot look at disk '%s': %s", m->cfg->disks[i].path, strerror(errno));
+	int r = blk_fstat(m->blk[i], &st);
+
+	if (r < 0 && r != -ENOTSUP)
+		return err_set(err, r, "cannot look at disk '%s': %s", m->cfg->disks[i].path, strerror(-r));
 	*out = (struct disk_saved){ .size = blk_size(m->blk[i]) };
-	if (S_ISREG(st.st_mode))
+	if (!r && S_ISREG(st.st_mode))
 		out->mtime_ns = (uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec;
 	return 0;
 }

@@ -206,6 +206,10 @@ static int save_check(const struct machine *m, const struct save_options *o, str
 		return err_set(err, -EBUSY, "the machine is being saved already");
 	if (fstat(o->fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size)
 		return err_set(err, -EINVAL, "saved state needs an empty regular file");
+	/* A job goes on writing to images while the guest stands still. */
+	for (unsigned i = 0; i < m->cfg->n_disks; i++)
+		if (blk_job_check_idle(m->blk[i], err) < 0)
+			return -EBUSY;
 	return machine_can_save(m, err);
 }
 

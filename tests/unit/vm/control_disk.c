@@ -21,7 +21,7 @@ enum { DISK = 4 << 20 };
 struct rig {
 	struct hlt_machine h;
 	struct control *control;
-	int fd;                         /* a client */
+	int fd, events;                 /* clients: one asks, the other listens */
 	char path[64];
 	unsigned n_disks;
 };
@@ -30,6 +30,27 @@ static const char *in_dir(struct rig *r, const char *name)
 {
 	snprintf(r->path, sizeof(r->path), "%s/%s", r->h.dir, name);
 	return r->path;
+}
+
+static bool has_input(void *arg)
+{
+	struct pollfd p = { .fd = *(int *)arg, .events = POLLIN };
+
+	return poll(&p, 1, 0) > 0;
+}
+
+static json_t *rig_receive(struct rig *r, int fd)
+{
+	char *text = NULL;
+	size_t len;
+
+	hlt_machine_run_until(&r->h, has_input, &fd);
+	CHECK(frames_receive(fd, 1 << 20, &text, &len) > 0);
+	json_t *doc = json_loadb(text, len, 0, NULL);
+
+	CHECK(doc);
+	free(text);
+	return doc;
 }
 
 /* A machine with N qcow2 disks d0, d1, ... */
@@ -56,9 +77,13 @@ static void rig_init(struct rig *r, unsigned n)
 	CHECK_EQ(control_open(&r->control, &cc, &e), 0);
 	CHECK_EQ(control_serve(r->control, r->h.m, &e), 0);
 	machine_start(r->h.m);
-	CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, sv), 0);
-	CHECK_EQ(control_add_client(r->control, sv[1], &e), 0);
-	r->fd = sv[0];
+	for (int i = 0; i < 2; i++) {
+		CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, sv), 0);
+		CHECK_EQ(control_add_client(r->control, sv[1], &e), 0);
+		*(i ? &r->events : &r->fd) = sv[0];
+	}
+	CHECK_EQ(frames_send(r->events, "{\"request\":\"events\"}", 20, NULL, 0), 0);
+	json_decref(rig_receive(r, r->events));
 }
 
 static void rig_fini(struct rig *r)
@@ -66,32 +91,12 @@ static void rig_fini(struct rig *r)
 	char text[80];
 
 	close(r->fd);
+	close(r->events);
 	machine_stop(r->h.m);
 	control_close(r->control);
 	snprintf(text, sizeof(text), "rm -f %s/[a-z]*[0-9]", r->h.dir);
 	CHECK_EQ(system(text), 0);
 	hlt_machine_fini(&r->h);
-}
-
-static bool has_input(void *arg)
-{
-	struct pollfd p = { .fd = *(int *)arg, .events = POLLIN };
-
-	return poll(&p, 1, 0) > 0;
-}
-
-static json_t *rig_receive(struct rig *r)
-{
-	char *text = NULL;
-	size_t len;
-
-	hlt_machine_run_until(&r->h, has_input, &r->fd);
-	CHECK(frames_receive(r->fd, 1 << 20, &text, &len) > 0);
-	json_t *doc = json_loadb(text, len, 0, NULL);
-
-	CHECK(doc);
-	free(text);
-	return doc;
 }
 
 /* Send TEXT (with ' for "), with the descriptor FD unless -1; the answer as a whole. */
@@ -103,9 +108,7 @@ static json_t *rig_request(struct rig *r, const char *text, int fd)
 	for (char *p = buf; *p; p++)
 		*p = *p == '\'' ? '"' : *p;
 	CHECK_EQ(frames_send(r->fd, buf, strlen(buf), &fd, fd >= 0), 0);
-	json_t *doc = rig_receive(r);
-
-	return doc;
+	return rig_receive(r, r->fd);
 }
 
 static void rig_do(struct rig *r, const char *text, int fd)
@@ -203,4 +206,124 @@ TEST(limits_and_names_come_from_the_configuration)
 	CHECK_EQ(config_validate(&c, &e), -EINVAL);
 	CHECK_HAS(e.msg, "letters, digits");
 	config_fini(&c);
+}
+
+/* --- jobs ---------------------------------------------------------------------------------------- */
+
+static void hand_over(struct rig *r, const char *id, const char *file, const char *more)
+{
+	char text[400];
+	int fd = open(in_dir(r, file), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	CHECK(fd >= 0);
+	snprintf(text, sizeof(text), "{'request':'image-add','params':{'id':'%s','path':'%s'%s}}", id, r->path, more);
+	rig_do(r, text, fd);
+	close(fd);
+}
+
+/* Bytes of disk I's chain; the name of the top. */
+static unsigned chain_len(struct rig *r, const char *disk, char top[64])
+{
+	char text[100];
+	unsigned n = 0;
+
+	snprintf(text, sizeof(text), "{'request':'disk-info','params':{'disk':'%s'}}", disk);
+	json_t *doc = rig_request(r, text, -1);
+
+	for (json_t *o = json_object_get(doc, "result"); o; o = json_object_get(o, "backing"))
+		if (!n++)
+			snprintf(top, 64, "%s", json_string_value(json_object_get(o, "filename")));
+	json_decref(doc);
+	return n;
+}
+
+/* Wait for the event that job ID has STATUS; others are passed over. */
+static void wait_job(struct rig *r, const char *id, const char *status)
+{
+	for (;;) {
+		json_t *doc = rig_receive(r, r->events);
+		const char *job = json_string_value(json_object_get(doc, "job")), *is = json_string_value(json_object_get(doc, "status"));
+		bool found = job && !strcmp(job, id) && !strcmp(is, status);
+
+		if (job && !strcmp(is, "failed") && !found)
+			FAIL("%s", json_string_value(json_object_get(doc, "reason")));
+		json_decref(doc);
+		if (found)
+			return;
+	}
+}
+
+TEST(snapshots_of_several_disks_are_taken_at_once_or_not_at_all)
+{
+	char top[64];
+	struct rig r;
+
+	rig_init(&r, 2);
+	hand_over(&r, "a", "a0", ",'new':true");
+	hand_over(&r, "b", "b0", ",'new':true");
+	rig_refused(&r, "{'request':'disk-snapshot','params':{'disks':'root=a,disk1=c'}}", -1, "there is no image 'c'");
+	rig_refused(&r, "{'request':'disk-snapshot','params':{'disks':'root=a,disk1'}}", -1, "needs a new image");
+	rig_refused(&r, "{'request':'disk-snapshot','params':{'disks':'root=a,root=b'}}", -1, "has a job");
+	CHECK_EQ(chain_len(&r, "root", top), 1);
+	rig_do(&r, "{'request':'disk-snapshot','params':{'disks':'root=a,disk1=b'}}", -1);
+	CHECK_EQ(chain_len(&r, "root", top), 2);
+	CHECK_STR(top, in_dir(&r, "a0"));
+	CHECK_EQ(chain_len(&r, "disk1", top), 2);
+	CHECK_STR(r.h.cfg.disks[1].path, in_dir(&r, "b0"));
+	/* The images are used up. One that is not empty makes both fail. */
+	rig_refused(&r, "{'request':'image-drop','params':{'id':'a'}}", -1, "there is no image 'a'");
+	hand_over(&r, "c", "c0", ",'new':true");
+	hand_over(&r, "d", "a0", ",'new':true");
+	rig_refused(&r, "{'request':'disk-snapshot','params':{'disks':'root=c,disk1=d'}}", -1, "'");
+	CHECK_EQ(chain_len(&r, "root", top), 2);
+	rig_do(&r, "{'request':'image-drop','params':{'id':'c'}}", -1);
+	rig_fini(&r);
+}
+
+TEST(a_stream_is_told_of_in_events)
+{
+	char top[64];
+	struct rig r;
+
+	rig_init(&r, 1);
+	hand_over(&r, "a", "a0", ",'new':true");
+	rig_do(&r, "{'request':'disk-snapshot','params':{'disks':'root=a'}}", -1);
+	rig_refused(&r, "{'request':'disk-stream','params':{'disk':'root','base':'nothing'}}", -1, "no image 'nothing'");
+	rig_refused(&r, "{'request':'job-cancel','params':{'id':'x'}}", -1, "there is no job 'x'");
+	json_t *doc = rig_request(&r, "{'request':'disk-stream','params':{'disk':'root','id':'s','speed':'1M'}}", -1);
+
+	CHECK(json_object_get(doc, "result"));
+	json_decref(doc);
+	wait_job(&r, "s", "started");
+	doc = rig_request(&r, "{'request':'jobs'}", -1);
+	json_t *job = json_array_get(json_object_get(json_object_get(doc, "result"), "jobs"), 0);
+
+	CHECK_STR(json_string_value(json_object_get(job, "disk")), "root");
+	CHECK_EQ(json_integer_value(json_object_get(job, "speed")), 1 << 20);
+	json_decref(doc);
+	rig_do(&r, "{'request':'job-pause','params':{'id':'s'}}", -1);
+	wait_job(&r, "s", "paused");
+	rig_refused(&r, "{'request':'save'}", open("/dev/null", O_RDWR), "empty regular file");
+	rig_do(&r, "{'request':'job-resume','params':{'id':'s'}}", -1);
+	wait_job(&r, "s", "resumed");
+	rig_do(&r, "{'request':'job-set','params':{'id':'s','speed':0}}", -1);
+	wait_job(&r, "s", "completed");
+	CHECK_EQ(chain_len(&r, "root", top), 1);
+	CHECK_STR(top, in_dir(&r, "a0"));
+	rig_fini(&r);
+}
+
+TEST(a_disk_is_made_larger)
+{
+	struct rig r;
+
+	rig_init(&r, 1);
+	rig_do(&r, "{'request':'disk-resize','params':{'disk':'root','size':'8M'}}", -1);
+	rig_refused(&r, "{'request':'disk-resize','params':{'disk':'root','size':'4M'}}", -1, "cannot become smaller");
+	json_t *doc = rig_request(&r, "{'request':'info'}", -1);
+
+	CHECK_EQ(json_integer_value(json_object_get(json_array_get(json_object_get(json_object_get(doc, "result"), "disks"), 0),
+						    "size")), 8 << 20);
+	json_decref(doc);
+	rig_fini(&r);
 }

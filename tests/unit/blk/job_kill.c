@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The process of a disk with a job is killed at its N-th write, flush or change of the file, half-way through it, for N
+ * from the first to the last. What the guest has flushed is there afterwards, each sector is one that was asked for, and
+ * no image is wrong. */
+#include "job_rig.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "test.h"
+
+/* --- a back end that dies -------------------------------------------------------------------------- */
+
+struct aio { int event_fd; struct aio_job *first, **tail; };
+
+static unsigned kill_at, n_ops;
+
+static int kill_open(struct aio **out, int event_fd, struct err *err)
+{
+	struct aio *a = calloc(1, sizeof(*a));
+
+	a->event_fd = event_fd;
+	a->tail = &a->first;
+	*out = a;
+	return 0;
+}
+
+static void die_in(struct aio_job *j)
+{
+	struct iovec half = { j->iov ? j->iov->iov_base : NULL, j->iov ? j->iov->iov_len / 1024 * 512 : 0 };
+	struct aio_job part = { .op = AIO_WRITEV, .fd = j->fd, .off = j->off, .iov = &half, .n_iov = 1 };
+
+	if (j->op == AIO_WRITEV && half.iov_len && n_ops % 3)
+		aio_do(&part);
+	raise(SIGKILL);
+}
+
+static void kill_submit(struct aio *a, struct aio_job *j)
+{
+	uint64_t one = 1;
+
+	if ((j->op == AIO_WRITEV || j->op == AIO_FDATASYNC || j->op == AIO_FALLOCATE) && ++n_ops == kill_at)
+		die_in(j);
+	j->result = aio_do(j);
+	j->next = NULL;
+	*a->tail = j;
+	a->tail = &j->next;
+	CHECK_EQ(write(a->event_fd, &one, 8), 8);
+}
+
+static void kill_reap(struct aio *a)
+{
+	struct aio_job *j = a->first;
+
+	a->first = NULL;
+	a->tail = &a->first;
+	for (struct aio_job *next; j; j = next) {
+		next = j->next;
+		j->done(j, j->result);
+	}
+}
+
+static void kill_close(struct aio *a)
+{
+	free(a);
+}
+
+static const struct aio_ops kill_aio = {
+	.name = "kill", .has_threads = true, .open = kill_open, .submit = kill_submit, .reap = kill_reap, .close = kill_close,
+};
+
+/* --- what is done and killed ------------------------------------------------------------------------ */
+
+enum { WRITES = 12 };
+
+struct scene {
+	const char *name;
+	void (*make)(struct rig *r);            /* images, in the process that stays */
+	void (*run)(struct rig *r);             /* the disk is open; until all is over */
+	void (*find)(struct rig *r);            /* which image is the top, after a death; NULL: r->m->top tells */
+};
+
+static void make_chain(struct rig *r)
+{
+	rig_add_image(r, "base", "qcow2", NULL, 12);
+	rig_add_image(r, "mid", "qcow2", "base", 8);
+	rig_add_image(r, "top", "qcow2", "mid", 5);
+}
+
+static void job(struct rig *r, struct blk_job_args a)
+{
+	a.front = r->front;
+	if (!a.target.path)
+		a.target.fd = -1;
+	a.overlay.fd = -1;
+	rig_until(r, &r->n_completed, 0, WRITES);
+	rig_start(r, &a, 1);
+	if (a.id)
+		rig_until(r, &r->n_completed, 1, WRITES);
+	rig_until(r, &r->n_completed, 0, WRITES);
+}
+
+static void run_overlay(struct rig *r)
+{
+	job(r, (struct blk_job_args){ .kind = "overlay", .target = rig_new_file(r, "over", "qcow2") });
+}
+
+static bool image_opens(struct rig *r, const char *name)
+{
+	struct blk_options o = { .path = rig_path(r, name), .fd = -1, .format = "qcow2", .is_readonly = true };
+	struct blk *b = NULL;
+	int rc = blk_open(&b, NULL, &o, NULL);
+
+	blk_close(b);
+	return !rc;
+}
+
+static void find_overlay(struct rig *r)
+{
+	if (image_opens(r, "over"))
+		strcpy(r->m->top, rig_path(r, "over"));
+}
+
+static void run_stream(struct rig *r)
+{
+	job(r, (struct blk_job_args){ .kind = "stream", .id = "s" });
+}
+
+static void run_stream_to_base(struct rig *r)
+{
+	job(r, (struct blk_job_args){ .kind = "stream", .id = "s", .base = "2" });
+}
+
+/* The process that dies; true: it did not, there were not so many operations. */
+static bool die_at(const struct scene *s, struct rig *r, unsigned n)
+{
+	int status;
+	pid_t pid = fork();
+
+	CHECK(pid >= 0);
+	if (!pid) {
+		kill_at = n;
+		rig_open(r, &kill_aio);
+		s->run(r);
+		_exit(0);
+	}
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	if (WIFEXITED(status) && WEXITSTATUS(status))
+		FAIL("%s: with %u operations the job does not end well", s->name, n);
+	CHECK(WIFEXITED(status) || WTERMSIG(status) == SIGKILL);
+	return WIFEXITED(status);
+}
+
+static void kill_everywhere(const struct scene *s)
+{
+	unsigned n_deaths = 0;
+	bool is_over = false;
+
+	for (unsigned n = 1; !is_over; n += 1 + n / 9) {
+		struct rig r;
+
+		rig_init(&r, 7);
+		r.is_write_only = true;
+		s->make(&r);
+		is_over = die_at(s, &r, n);
+		if (s->find && !is_over)
+			s->find(&r);
+		rig_verify_image(&r, r.m->top, r.m->top_format, false);
+		n_deaths += !is_over;
+		rig_fini(&r);
+	}
+	CHECK(n_deaths > 15);
+}
+
+static const struct scene scenes[] = {
+	{ "overlay", make_chain, run_overlay, find_overlay },
+	{ "stream", make_chain, run_stream, NULL },
+	{ "stream to base", make_chain, run_stream_to_base, NULL },
+};
+
+TEST_SLOW(a_snapshot_outlives_its_process) { kill_everywhere(&scenes[0]); }
+TEST_SLOW(a_stream_outlives_its_process) { kill_everywhere(&scenes[1]); kill_everywhere(&scenes[2]); }
