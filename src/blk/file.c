@@ -223,7 +223,8 @@ static void file_done(struct aio_job *j, int64_t result)
 	}
 }
 
-/* Zeroes behind the end need only length. True: nothing is left to do. */
+/* Zeroes behind the end need only length. True: nothing is left to do. Writes under way may have made the file
+ * longer than B knows: it must not be cut. */
 static bool file_grow(struct blk *b, struct blk_req *r, int *result)
 {
 	struct file *f = b->priv;
@@ -232,6 +233,7 @@ static bool file_grow(struct blk *b, struct blk_req *r, int *result)
 	*result = 0;
 	if (!b->may_grow || r->op != BLK_ZEROES || end <= size || f->is_device)
 		return false;
+	end = end > f->reach ? end : f->reach;
 	if (ftruncate(f->fd, (off_t)end) < 0) {
 		*result = -errno;
 		return true;
@@ -246,6 +248,8 @@ static void file_submit(struct blk *b, struct blk_req *r)
 	struct file_job *fj = f->kept;
 	int result;
 
+	if (r->op == BLK_WRITE && r->at_off + r->len > f->reach)
+		f->reach = r->at_off + r->len;
 	if (f->flush_error && r->op == BLK_FLUSH) {
 		blk_finish_later(b, r, f->flush_error);
 		return;
@@ -345,12 +349,14 @@ int blk_file_co_truncate(struct blk *b, uint64_t size, enum blk_prealloc preallo
 		return size <= b->size ? 0 :
 		       err_set(err, -ENOSPC, "block device '%s' has %" PRIu64 " bytes, %" PRIu64 " are needed",
 			       b->name, b->size, size);
+	if (size >= b->size && size < f->reach)
+		size = f->reach;        /* as above */
 	if (size > INT64_MAX || ftruncate(f->fd, (off_t)size) < 0) {
 		int r = size > INT64_MAX ? -EFBIG : -errno;
 
 		return err_set(err, r, "cannot make '%s' %" PRIu64 " bytes long: %s", b->name, size, strerror(-r));
 	}
-	b->size = size;
+	b->size = f->reach = size;
 	return file_preallocate(b, before, size, prealloc, err);
 }
 

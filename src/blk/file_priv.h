@@ -12,6 +12,7 @@ struct file {
 	int direct_fd;                  /* the same with O_DIRECT, or -1 */
 	unsigned direct_align;          /* of offset, length and addresses on direct_fd */
 	bool is_device;
+	uint64_t reach;                 /* the end of the furthest write that was ever started */
 	int flush_error;                /* of the first fdatasync that failed: sticky */
 	struct file_job *kept;
 	unsigned n_kept;
