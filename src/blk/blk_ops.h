@@ -84,6 +84,8 @@ struct blk_driver {
 	 * b->cluster_size, b->block_size, b->can_discard, b->backing_name (the core opens that chain
 	 * afterwards, never the driver). On failure the core calls co_close. */
 	int (*co_open)(struct blk *b, const struct blk_opts *opts, struct err *err);
+	/* b->backing is open: is it what this image was made over? NULL: nothing tells. */
+	int (*co_meet_backing)(struct blk *b, struct err *err);
 	/* Once, half-opened too; b->is_open tells. Write back what is held; free what hangs on b->priv. */
 	void (*co_close)(struct blk *b);        /* NULL: nothing to do */
 
@@ -192,6 +194,9 @@ int blk_co_open_extra(struct blk *b, const char *name, const char *format, struc
 /* In co_create: make (or empty) and open another file beside c->args->path; the caller closes it with
  * blk_co_close(). */
 int blk_co_create_file(struct blk_creating *c, const char *name, struct blk **out, struct err *err);
+/* In co_create: an image that is there, named as C would name it, without its own backing image, for reading:
+ * what the new image has to know about the one behind it. The caller closes it. */
+int blk_co_open_beside(struct blk_creating *c, const char *name, const char *format, struct blk **out, struct err *err);
 /* In co_create: the image that C has written, opened for writing without its backing image; e.g. to
  * preallocate. */
 int blk_co_open_new(struct blk_creating *c, struct blk **out, struct err *err);

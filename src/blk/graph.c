@@ -273,7 +273,8 @@ static int chain_co_open_next(struct blk *top, struct blk *b, const struct blk_o
 	if (r < 0)
 		return err_wrap(err, r, "backing image of '%s'", b->name);
 	b->backing = next;
-	return chain_check_loop(top, next, err);
+	r = chain_check_loop(top, next, err);
+	return !r && b->drv->co_meet_backing ? b->drv->co_meet_backing(b, err) : r;
 }
 
 static int chain_co_open(struct blk *top, const struct blk_options *o, struct err *err)

@@ -116,6 +116,19 @@ int blk_create(const struct blk_create *a, struct err *err)
 	return r;
 }
 
+int blk_co_open_beside(struct blk_creating *c, const char *name, const char *format, struct blk **out, struct err *err)
+{
+	AUTO(free) char *path = NULL;
+	struct blk *file = NULL;
+	int r = blk_name_resolve(&path, c->args->path, name, err);
+	struct blk_options o = { .path = path, .fd = -1, .format = format, .is_readonly = true, .is_unlocked = true,
+				 .has_no_backing = true };
+
+	if (!r)
+		r = blk_co_open_protocol(&file, c->file->ctx, &o, err);
+	return r < 0 ? r : blk_co_open_image(out, file, &o, err);
+}
+
 int blk_co_create_file(struct blk_creating *c, const char *name, struct blk **out, struct err *err)
 {
 	AUTO(free) char *path = NULL;

@@ -141,7 +141,8 @@ static void judge(const struct scribble *s)
 		return;
 	}
 	if (strcmp(s->format, "raw"))
-		run(s, "qemu-img check -q -f %s '%s'", s->format, s->path);
+		/* 63: it cannot check this format. */
+		run(s, "qemu-img check -q -f %s '%s' 2> /dev/null || [ $? = 63 ]", s->format, s->path);
 	run(s, "qemu-img compare -q -f %s -F raw '%s' '%s'", s->format, s->path, s->raw);
 }
 
@@ -361,6 +362,8 @@ static void step_snapshot(struct scribble *s)
 	if (!k->bytes) {
 		snprintf(sn.name, sizeof(sn.name), "step %u", s->step);
 		r = blk_snapshot_create(s->b, &sn, &err);
+		if (r == -ENOTSUP)
+			return;
 		say(s, "snapshot %s", sn.id);
 		k->bytes = malloc(s->size);
 		memcpy(k->bytes, s->model, s->size);
