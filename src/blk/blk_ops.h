@@ -53,6 +53,9 @@ struct blk_probe {
 	uint64_t size;                  /* of the file */
 };
 
+/* A bit for each 1 << GRANULARITY_BITS bytes of a disk. */
+struct blk_bits { uint8_t *v; uint64_t n_bytes; unsigned granularity_bits; };
+
 struct blk_creating {                   /* for co_create */
 	const struct blk_create *args;
 	const struct blk_opts *opts;    /* of the create table; never NULL */
@@ -119,6 +122,13 @@ struct blk_driver {
 	int (*co_amend)(struct blk *b, const struct blk_opts *opts, struct err *err);
 	int (*co_make_empty)(struct blk *b, struct err *err);
 	int (*co_create)(struct blk_creating *c, struct err *err);
+
+	/* Dirty bitmaps that the image keeps by name and that record what is written. TAKE: what it has recorded, to *OUT
+	 * (V to be freed); it is empty then and records on. GIVE: add that again. Drained, but for GIVE. */
+	int (*co_bitmap_add)(struct blk *b, const char *name, uint64_t granularity, struct err *err);
+	int (*co_bitmap_remove)(struct blk *b, const char *name, struct err *err);
+	int (*co_bitmap_take)(struct blk *b, const char *name, struct blk_bits *out, struct err *err);
+	void (*co_bitmap_give)(struct blk *b, const char *name, const struct blk_bits *bits);
 
 	/* Protocol only: start R, which is for byte r->at_off of this node, on r->len bytes of
 	 * (r->iov, r->n_iov, r->skip); ends in blk_finish(b, r, result) from a later event. Any

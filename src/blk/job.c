@@ -15,7 +15,10 @@
 #define TELL_NS (500 * 1000000ull)      /* progress is told at most this often */
 #define BREATH_NS (5 * 1000000ull)      /* the loop serves others at least this often */
 
-static const struct blk_job_ops *const kinds[] = { &blk_job_stream, &blk_job_overlay, &blk_job_resize };
+static const struct blk_job_ops *const kinds[] = {
+	&blk_job_stream, &blk_job_commit, &blk_job_mirror, &blk_job_backup, &blk_job_overlay, &blk_job_resize,
+	&blk_job_bitmap_add, &blk_job_bitmap_remove, &blk_job_bitmap_clear,
+};
 
 /* --- telling -------------------------------------------------------------------------------------- */
 
@@ -141,11 +144,12 @@ void blk_job_set_speed(struct blk_job *j, uint64_t speed)
 	blk_job_wake(j);
 }
 
-int blk_job_set_blocking(struct blk_job *j, bool is_blocking, struct err *err)
+int blk_job_set_mode(struct blk_job *j, enum blk_job_mode mode, struct err *err)
 {
 	if (!j->follows)
 		return err_set(err, -ENOTSUP, "job '%s' does not follow what is written", j->id);
-	j->is_blocking = is_blocking;
+	j->args.mode = mode;
+	j->is_blocking = mode == BLK_MODE_BLOCKING;
 	return 0;
 }
 
@@ -259,7 +263,7 @@ static int job_new(struct blk_job **out, struct blk_jobs *jobs, const struct blk
 	j->jobs = jobs;
 	j->front = a->front;
 	j->args = *a;
-	j->is_blocking = a->is_blocking;
+	j->is_blocking = a->mode == BLK_MODE_BLOCKING;
 	j->keeps_source = a->keeps_source;
 	if (!ops->is_moment)
 		strcpy(j->id, a->id);

@@ -11,6 +11,7 @@
  *	backup     copy the disk as it was when the job began
  *	overlay    put a new, empty image on top: an external snapshot. Takes a moment
  *	resize     change the size of the disk. Takes a moment; tell the device then
+ *	bitmap-add, bitmap-remove, bitmap-clear    a dirty bitmap of the top image. A moment
  *
  * What takes a moment is over when it has begun: it tells no events and cannot be found.
  * All calls on the loop thread of the disks, outside of coroutines. */
@@ -42,6 +43,12 @@ enum blk_job_sync {
 	BLK_SYNC_NONE,          /* what is written from now on */
 };
 
+enum blk_job_mode {
+	BLK_MODE_AUTO,          /* in the background; blocking when what has been copied twice over is still not enough */
+	BLK_MODE_BACKGROUND,    /* the guest never waits: it may write faster than is copied, for ever */
+	BLK_MODE_BLOCKING,      /* writes end when the target has them too */
+};
+
 struct blk_job_args {
 	const char *kind;       /* "stream", ... */
 	const char *id;         /* printable, unique among the jobs that are; what takes a moment needs none */
@@ -53,11 +60,11 @@ struct blk_job_args {
 	const char *top;        /* commit: what is pushed down. NULL: the top image */
 	const char *backing;    /* stream, commit: what is recorded as backing image. NULL: the path of what it is */
 	enum blk_job_sync sync; /* mirror */
-	bool is_blocking;       /* mirror, commit of the top: writes end when the target has them too */
+	enum blk_job_mode mode; /* mirror, commit of the top */
 	bool stays_ready;       /* mirror, commit of the top: changes over when told to; else as soon as it is ready */
 	bool keeps_source;      /* mirror: at the end the disk stays where it is */
-	uint64_t size;          /* resize: bytes, not less than it has */
-	const char *bitmap;     /* backup: only what this bitmap says has changed; cleared on success */
+	uint64_t size;          /* resize: bytes, not less than it has; bitmap-add: bytes that a bit stands for, 0: 64 KiB */
+	const char *bitmap;     /* its name; backup: only what this bitmap says has changed; cleared on success */
 };
 
 struct blk_job_info {
@@ -65,7 +72,8 @@ struct blk_job_info {
 	struct blk *front;
 	uint64_t done, total;   /* bytes; TOTAL grows when what was copied is written again */
 	uint64_t speed;
-	bool is_paused, is_ready, is_blocking;
+	bool is_paused, is_ready;
+	bool is_blocking;       /* now */
 };
 
 enum blk_job_event {
@@ -98,7 +106,7 @@ struct blk_job *blk_job_next(const struct blk_job *j);
 void blk_job_get_info(const struct blk_job *j, struct blk_job_info *out);
 void blk_job_pause(struct blk_job *j, bool is_paused);
 void blk_job_set_speed(struct blk_job *j, uint64_t speed);
-int blk_job_set_blocking(struct blk_job *j, bool is_blocking, struct err *err);  /* -ENOTSUP: it follows nothing */
+int blk_job_set_mode(struct blk_job *j, enum blk_job_mode mode, struct err *err);        /* -ENOTSUP: it follows nothing */
 void blk_job_cancel(struct blk_job *j);
 /* A job that is ready changes over; KEEPS_SOURCE: it only ends, and the target is what the disk was then. -EAGAIN: it is
  * not ready; -ENOTSUP: it ends by itself. */

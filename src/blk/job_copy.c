@@ -7,7 +7,7 @@
 #include <string.h>
 #include "util/checked.h"
 
-enum { COPY_WORKERS = 6, COPY_ALIGN = 4096 };
+enum { COPY_ALIGN = 4096 };
 #define COPY_CHUNKS_MAX (1ull << 30)
 
 int job_copy_init(struct job_copy *c, struct blk_job *j, uint64_t size, uint64_t chunk)
@@ -24,6 +24,8 @@ int job_copy_init(struct job_copy *c, struct blk_job *j, uint64_t size, uint64_t
 
 void job_copy_fini(struct job_copy *c)
 {
+	while (c->n_spare)
+		free(c->spare[--c->n_spare]);
 	free(c->todo);
 	c->todo = NULL;
 }
@@ -111,7 +113,7 @@ static void copy_worker(void *arg)
 {
 	struct job_copy *c = arg;
 	uint64_t room = (1ull << c->chunk_bits) > JOB_RUN ? 1ull << c->chunk_bits : JOB_RUN, off, len;
-	AUTO(free) void *buf = aligned_alloc(COPY_ALIGN, room);
+	void *buf = c->n_spare ? c->spare[--c->n_spare] : aligned_alloc(COPY_ALIGN, room);
 	int r = buf ? 0 : -ENOMEM;
 
 	while (!r && !c->result && c->n_todo) {
@@ -124,6 +126,8 @@ static void copy_worker(void *arg)
 	}
 	if (r < 0 && !c->result)
 		c->result = r;
+	if (buf)
+		c->spare[c->n_spare++] = buf;
 	c->n_live--;
 	co_queue_wake_all(&c->ended);
 }
@@ -133,7 +137,10 @@ int job_copy_run(struct job_copy *c)
 	int r = 0;
 
 	c->result = 0;
-	for (unsigned i = 0; !r && i < COPY_WORKERS && c->n_todo; i++) {
+	/* As many as have something to do at once. */
+	uint64_t per_run = JOB_RUN >> c->chunk_bits ? JOB_RUN >> c->chunk_bits : 1, n = (c->n_todo + per_run - 1) / per_run;
+
+	for (unsigned i = 0; !r && i < JOB_WORKERS && i < n && c->n_todo; i++) {
 		c->n_live++;
 		r = co_start(copy_worker, c);
 		c->n_live -= r < 0;

@@ -138,6 +138,11 @@ static int reopen_writable(struct blk **node, const struct blk_job_image *again,
 	return 0;
 }
 
+bool blk_may_write_again(const struct blk *b, const struct blk_job_image *again)
+{
+	return !b->is_readonly || again->fd >= 0 || (fcntl(blk_file_fd(b->file), F_GETFL) & O_ACCMODE) == O_RDWR;
+}
+
 int blk_co_reopen(struct blk **node, bool is_readonly, const struct blk_job_image *again, struct err *err)
 {
 	struct blk *old = *node;

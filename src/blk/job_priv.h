@@ -69,14 +69,23 @@ struct blk *blk_chain_above(struct blk *front, const struct blk *b);
 struct blk **blk_chain_slot(struct blk *above);
 /* The absolute path of B; to be freed. */
 char *blk_absolute_name(const struct blk *b);
+/* May B be opened for writing, with AGAIN or its own descriptor? */
+bool blk_may_write_again(const struct blk *b, const struct blk_job_image *again);
 /* Does TOP's chain above BASE (NULL: all of it) have something at OFF? *LEN: in and out, for how long. */
 int blk_co_is_above(struct blk *top, struct blk *base, uint64_t off, uint64_t *len, bool *is_above);
 /* Mark a front as having a job, or not. */
 void blk_front_set_job(struct blk *front, struct blk_job *j);
 struct blk_job *blk_front_get_job(const struct blk *front);
 
+/* --- job_bitmap.c: as blk_driver has it, with a sentence where a format has no bitmaps ---------------- */
+
+int blk_co_bitmap_take(struct blk *b, const char *name, struct blk_bits *out, struct err *err);
+void blk_co_bitmap_give(struct blk *b, const char *name, const struct blk_bits *bits);
+extern const struct blk_job_ops blk_job_bitmap_add, blk_job_bitmap_remove, blk_job_bitmap_clear;
+
 /* --- job_copy.c ------------------------------------------------------------------------------------- */
 
+enum { JOB_CHUNK = 64 << 10, JOB_RUN = 1 << 20, JOB_WORKERS = 6 };
 /* Which parts of a disk are still to be done, and a few coroutines that do them. */
 struct job_copy {
 	struct blk_job *j;
@@ -88,11 +97,12 @@ struct job_copy {
 	int (*copy)(struct job_copy *c, uint64_t off, uint64_t len, void *buf);
 	unsigned n_live;                /* coroutines */
 	bool is_drained;                /* nobody else is there: no speed limit, no pause */
+	void *spare[JOB_WORKERS];       /* buffers of one run */
+	unsigned n_spare;
 	int result;
 	struct co_queue ended;
 };
 
-enum { JOB_CHUNK = 64 << 10, JOB_RUN = 1 << 20 };
 /* CHUNK: bytes, a power of 2, at least; all is done, nothing to do yet. -ENOMEM, -EFBIG. */
 int job_copy_init(struct job_copy *c, struct blk_job *j, uint64_t size, uint64_t chunk);
 void job_copy_fini(struct job_copy *c);
@@ -112,6 +122,7 @@ struct job_mirror {
 	struct blk_guard guard;
 	struct blk *target;
 	bool is_commit;                 /* TARGET is an image of the disk's own chain */
+	uint64_t n_first;               /* bytes that there were to copy at first */
 	int error;                      /* of a write to the target that the guest waited for */
 };
 int job_mirror_begin(struct blk_job *j, struct err *err);       /* TARGET is set */

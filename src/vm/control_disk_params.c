@@ -9,9 +9,10 @@
 #define ID { "id", CONTROL_STRING, false, "id=NAME", \
 	     "of the job; unless given its kind and the disk, as in stream.disk0. With several disks, .DISK is added", NULL }
 #define SPEED { "speed", CONTROL_SIZE, false, "speed=SIZE", "bytes per second at most; 0, no limit, unless given", NULL }
-#define MODE { "mode", CONTROL_CHOICE, false, "mode=background|blocking", \
+#define MODE { "mode", CONTROL_CHOICE, false, "mode=auto|background|blocking", \
 	       "blocking: the guest's writes end when the target has them too, so that the job gets ready whatever the guest writes; " \
-	       "background unless given", "background blocking" }
+	       "auto, unless given: background at first, blocking when twice as much as there was has been copied", \
+	       "auto background blocking" }
 #define WAIT { "wait", CONTROL_BOOL, false, "--wait", "when it is ready, follow until `job-complete`; else it completes at once", NULL }
 #define JOB { "id", CONTROL_STRING, true, "JOB", "its id", NULL }
 #define BACKING { "backing", CONTROL_STRING, false, "backing=NAME", \
@@ -111,6 +112,6 @@ const struct control_param control_job_complete_params[] = {
 const struct control_param control_job_set_params[] = {
 	JOB,
 	{ "speed", CONTROL_SIZE, false, "speed=SIZE", "bytes per second at most; 0: no limit", NULL },
-	{ "mode", CONTROL_CHOICE, false, "mode=background|blocking", "as `disk-mirror` has it", "background blocking" },
+	{ "mode", CONTROL_CHOICE, false, "mode=auto|background|blocking", "as `disk-mirror` has it", "auto background blocking" },
 	END,
 };

@@ -266,9 +266,14 @@ int control_stream(struct control_call *call, struct err *err)
 	return targets_start(t, err);
 }
 
+static enum blk_job_mode job_mode(const char *text)
+{
+	return !strcmp(text, "blocking") ? BLK_MODE_BLOCKING : !strcmp(text, "background") ? BLK_MODE_BACKGROUND : BLK_MODE_AUTO;
+}
+
 static void targets_follow(struct blk_job_args *a, const json_t *params)
 {
-	a->is_blocking = !strcmp(control_get_string(params, "mode", "background"), "blocking");
+	a->mode = job_mode(control_get_string(params, "mode", "auto"));
 	a->stays_ready = control_get_bool(params, "wait", false);
 }
 
@@ -415,7 +420,7 @@ int control_job_set(struct control_call *call, struct err *err)
 {
 	struct blk_job *j = call_job(call, err);
 	const char *mode = control_get_string(call->params, "mode", NULL);
-	int r = !j ? -ENOENT : mode ? blk_job_set_blocking(j, !strcmp(mode, "blocking"), err) : 0;
+	int r = !j ? -ENOENT : mode ? blk_job_set_mode(j, job_mode(mode), err) : 0;
 
 	if (!r && json_object_get(call->params, "speed"))
 		blk_job_set_speed(j, control_get_size(call->params, "speed", 0));

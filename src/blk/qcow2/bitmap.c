@@ -11,16 +11,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ENTRY_LEN = 24, NAME_MAX_LEN = 1023, BITMAP_BYTES_MAX = 64 << 20 };
-enum { FLAG_IN_USE = 1, FLAG_AUTO = 2, FLAG_EXTRA_COMPATIBLE = 4 };
+enum { ENTRY_LEN = 24 };
 
 /* May we read and write it? */
 static bool bitmap_is_usable(const struct q2_bitmap *m)
 {
-	return !(m->flags & FLAG_IN_USE) && (!m->extra_len || m->flags & FLAG_EXTRA_COMPATIBLE);
+	return !(m->flags & Q2_BITMAP_IN_USE) && (!m->extra_len || m->flags & Q2_BITMAP_EXTRA_COMPATIBLE);
 }
 
-static uint64_t bitmap_bytes(const struct q2_bitmap *m, uint64_t size)
+uint64_t q2_bitmap_bytes(const struct q2_bitmap *m, uint64_t size)
 {
 	uint64_t bits = (size >> m->granularity_bits) + ((size & ((1ull << m->granularity_bits) - 1)) != 0);
 
@@ -57,7 +56,7 @@ static int entry_parse(const struct q2 *s, struct q2_bitmap *m, const uint8_t *p
 	m->granularity_bits = p[17];
 	m->extra_len = get_be32(p + 20);
 	if (m->flags & ~7u || p[16] != 1 || m->granularity_bits < 9 || m->granularity_bits > 31 || !name_len ||
-	    name_len > NAME_MAX_LEN || m->table_off & (s->cluster_size - 1) ||
+	    name_len > Q2_BITMAP_NAME_MAX || m->table_off & (s->cluster_size - 1) ||
 	    !range_fits(m->table_off, (uint64_t)m->table_size * 8, 1ull << 56) || m->table_size > 1 << 24 ||
 	    m->extra_len > left - ENTRY_LEN || name_len > left - ENTRY_LEN - m->extra_len)
 		return -EINVAL;
@@ -116,7 +115,7 @@ static uint8_t *directory_build(const struct q2 *s, uint64_t *len, uint64_t *roo
 	for (uint32_t i = 0; i < s->n_bitmaps; i++)
 		*len += entry_len(&s->bitmaps[i]);
 	*room = q2_cluster_up(s, *len);
-	uint8_t *buf = calloc(1, *room), *p = buf;
+	uint8_t *buf = calloc(1, *room ? *room : 1), *p = buf;
 
 	for (uint32_t i = 0; buf && i < s->n_bitmaps; i++)
 		p = entry_write(&s->bitmaps[i], p);
@@ -136,11 +135,11 @@ static int directory_update(struct q2 *s)
 
 static int bitmap_read(struct q2 *s, struct q2_bitmap *m)
 {
-	uint64_t n = bitmap_bytes(m, s->size);
+	uint64_t n = q2_bitmap_bytes(m, s->size);
 	AUTO(free) uint64_t *table = calloc(m->table_size + 1ul, 8);
 	int r = table ? q2_read_table(s, m->table_off, m->table_size, table) : -ENOMEM;
 
-	if (r < 0 || n > BITMAP_BYTES_MAX)
+	if (r < 0 || n > Q2_BITMAP_BYTES_MAX)
 		return r ? r : -EFBIG;
 	m->n_bytes = n;
 	m->bits = calloc(1, n ? n : 1);
@@ -173,10 +172,10 @@ static int bitmaps_begin(struct q2 *s, bool all)
 	for (uint32_t i = 0; !r && i < s->n_bitmaps; i++) {
 		struct q2_bitmap *m = &s->bitmaps[i];
 
-		if (m->bits || !bitmap_is_usable(m) || !(all || m->flags & FLAG_AUTO))
+		if (m->bits || !bitmap_is_usable(m) || !(all || m->flags & Q2_BITMAP_AUTO))
 			continue;
 		r = bitmap_read(s, m);
-		m->flags |= r ? 0 : FLAG_IN_USE;
+		m->flags |= r ? 0 : Q2_BITMAP_IN_USE;
 		is_changed = true;
 	}
 	return !r && is_changed ? directory_update(s) : r;
@@ -192,7 +191,7 @@ void q2_bitmaps_mark(struct q2 *s, uint64_t off, uint64_t len)
 	for (uint32_t i = 0; len && i < s->n_bitmaps; i++) {
 		struct q2_bitmap *m = &s->bitmaps[i];
 
-		if (!m->bits || !(m->flags & FLAG_AUTO))
+		if (!m->bits || !(m->flags & Q2_BITMAP_AUTO))
 			continue;
 		for (uint64_t bit = off >> m->granularity_bits; bit <= (off + len - 1) >> m->granularity_bits &&
 		     bit / 8 < m->n_bytes; bit++)
@@ -208,13 +207,13 @@ int q2_bitmaps_resize(struct q2 *s, uint64_t size, struct err *err)
 		r = q2_barrier(s);
 	for (uint32_t i = 0; !r && i < s->n_bitmaps; i++) {
 		struct q2_bitmap *m = &s->bitmaps[i];
-		uint64_t n = bitmap_bytes(m, size);
+		uint64_t n = q2_bitmap_bytes(m, size);
 		uint8_t *bits;
 
 		if (!m->bits)
 			return err_set(err, -ENOTSUP, "'%s' has bitmap '%s', which cannot be used and so not resized; "
 				       "remove it first", s->b->name, m->name);
-		bits = n <= BITMAP_BYTES_MAX ? calloc(1, n ? n : 1) : NULL;
+		bits = n <= Q2_BITMAP_BYTES_MAX ? calloc(1, n ? n : 1) : NULL;
 		if (!bits)
 			return err_set(err, -ENOMEM, "bitmap '%s' of '%s' would be too large", m->name, s->b->name);
 		memcpy(bits, m->bits, n < m->n_bytes ? n : m->n_bytes);
@@ -235,7 +234,7 @@ static bool is_all_zero(const uint8_t *p, uint64_t n)
 	return !n || (!p[0] && !memcmp(p, p + 1, n - 1));
 }
 
-static int bitmap_release(struct q2 *s, const struct q2_bitmap *m)
+int q2_bitmap_release(struct q2 *s, const struct q2_bitmap *m)
 {
 	AUTO(free) uint64_t *table = calloc(m->table_size + 1ul, 8);
 	int r = table ? q2_read_table(s, m->table_off, m->table_size, table) : -ENOMEM;
@@ -282,7 +281,7 @@ static int bitmap_write(struct q2 *s, struct q2_bitmap *m)
 	return r;
 }
 
-int q2_bitmaps_store(struct q2 *s)
+int q2_bitmaps_store(struct q2 *s, bool is_end)
 {
 	uint64_t old_off = s->bitmap_dir_off, old_len = s->bitmap_dir_len, off, len, room, got;
 	AUTO(free) struct q2_bitmap *old = calloc(s->n_bitmaps + 1ul, sizeof(*old));
@@ -294,17 +293,18 @@ int q2_bitmaps_store(struct q2 *s)
 		if (!s->bitmaps[i].bits)
 			continue;
 		r = bitmap_write(s, &s->bitmaps[i]);
-		s->bitmaps[i].flags &= r ? ~0u : ~(uint32_t)FLAG_IN_USE;
+		s->bitmaps[i].flags &= r || !is_end ? ~0u : ~(uint32_t)Q2_BITMAP_IN_USE;
 		is_changed = true;
 	}
-	if (r || !is_changed)
+	if (r || (is_end && !is_changed))
 		return r;
 	AUTO(free) uint8_t *buf = directory_build(s, &len, &room);
 
 	if (!buf)
 		return -ENOMEM;
-	r = q2_alloc(s, q2_cluster_of(s, room), false, &off, &got, &is_fresh);
-	if (!r)
+	off = 0;
+	r = room ? q2_alloc(s, q2_cluster_of(s, room), false, &off, &got, &is_fresh) : 0;
+	if (!r && room)
 		r = blk_co_pwrite(s->b->file, off, buf, room);
 	if (!r)
 		r = q2_settle(s);
@@ -319,6 +319,6 @@ int q2_bitmaps_store(struct q2 *s)
 		r = q2_barrier(s);
 	for (uint32_t i = 0; !r && i < s->n_bitmaps; i++)
 		if (s->bitmaps[i].bits)
-			r = bitmap_release(s, &old[i]);
-	return r ? r : q2_free_later(s, old_off, q2_cluster_up(s, old_len), false);
+			r = q2_bitmap_release(s, &old[i]);
+	return r || !old_len ? r : q2_free_later(s, old_off, q2_cluster_up(s, old_len), false);
 }

@@ -272,7 +272,7 @@ static int q2_co_flush(struct blk *b)
 /* The session ends well: bitmaps are kept, and the header says that all is in order. */
 static void close_session(struct q2 *s)
 {
-	int r = s->is_prepared && !s->is_corrupt ? q2_bitmaps_store(s) : 0;
+	int r = s->is_prepared && !s->is_corrupt ? q2_bitmaps_store(s, true) : 0;
 
 	if (!r)
 		r = q2_settle(s);
@@ -399,4 +399,8 @@ const struct blk_driver blk_qcow2 = {
 	.co_amend = q2_co_amend,
 	.co_make_empty = q2_co_make_empty,
 	.co_create = q2_co_create,
+	.co_bitmap_add = q2_co_bitmap_add,
+	.co_bitmap_remove = q2_co_bitmap_remove,
+	.co_bitmap_take = q2_co_bitmap_take,
+	.co_bitmap_give = q2_co_bitmap_give,
 };

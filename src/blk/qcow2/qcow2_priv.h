@@ -297,10 +297,20 @@ int q2_marks_clear(struct q2 *s);       /* all of them */
 /* bitmap.c */
 int q2_bitmaps_load(struct q2 *s, uint64_t file_size, struct err *err);
 int q2_bitmaps_begin(struct q2 *s);     /* a session that writes starts: those that record are in use */
-int q2_bitmaps_store(struct q2 *s);     /* it ends */
+int q2_bitmaps_store(struct q2 *s, bool is_end);        /* it ends; or it goes on, and they stay in use */
+int q2_bitmap_release(struct q2 *s, const struct q2_bitmap *m); /* what M refers to, when that is durable */
+uint64_t q2_bitmap_bytes(const struct q2_bitmap *m, uint64_t size);
+enum { Q2_BITMAP_BYTES_MAX = 64 << 20, Q2_BITMAP_NAME_MAX = 1023 };
+enum { Q2_BITMAP_IN_USE = 1, Q2_BITMAP_AUTO = 2, Q2_BITMAP_EXTRA_COMPATIBLE = 4 };
 int q2_bitmaps_resize(struct q2 *s, uint64_t size, struct err *err);
 void q2_bitmaps_mark(struct q2 *s, uint64_t off, uint64_t len);
 void q2_bitmaps_free(struct q2 *s);
+
+/* bitmap_edit.c: as blk_driver has them */
+int q2_co_bitmap_add(struct blk *b, const char *name, uint64_t granularity, struct err *err);
+int q2_co_bitmap_remove(struct blk *b, const char *name, struct err *err);
+int q2_co_bitmap_take(struct blk *b, const char *name, struct blk_bits *out, struct err *err);
+void q2_co_bitmap_give(struct blk *b, const char *name, const struct blk_bits *bits);
 
 /* resize.c, check.c, create.c, amend.c */
 int q2_co_truncate(struct blk *b, uint64_t size, enum blk_prealloc prealloc, struct err *err);

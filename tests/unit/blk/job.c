@@ -7,13 +7,18 @@
 #include <unistd.h>
 #include "test.h"
 
-/* base <- mid <- top, each with something of its own. */
-static void chain(struct rig *r, const char *base_format)
+/* base <- mid <- top, each with something of its own. Every second time with a host that answers in any order. */
+static void chain_on(struct rig *r, const char *base_format, const struct aio_ops *aio)
 {
 	rig_add_image(r, "base", base_format, NULL, 60);
 	rig_add_image(r, "mid", "qcow2", "base", 40);
 	rig_add_image(r, "top", "qcow2", "mid", 20);
-	rig_open(r, NULL);
+	rig_open(r, aio);
+}
+
+static void chain(struct rig *r, const char *base_format)
+{
+	chain_on(r, base_format, r->rng & 1 ? &rig_random_aio : NULL);
 }
 
 static unsigned chain_len(const struct rig *r)
@@ -69,18 +74,20 @@ TEST(a_stream_pulls_in_what_is_behind)
 	static const struct { const char *base; unsigned left; } cases[] = { { NULL, 1 }, { "2", 2 } };
 	struct rig r;
 
-	for (size_t i = 0; i < 2; i++) {
+	for (size_t i = 0; i < 6; i++) {
 		rig_init(&r, 10 + i);
-		chain(&r, i ? "raw" : "qcow2");
-		struct blk_job_args a = { .kind = "stream", .id = "s", .front = r.front, .base = cases[i].base,
-					  .target.fd = -1, .overlay.fd = -1, .speed = 20 << 20 };
+		chain_on(&r, i % 2 ? "raw" : "qcow2", i < 5 ? &rig_random_aio : NULL);
+		struct blk_job_args a = { .kind = "stream", .id = "s", .front = r.front, .base = cases[i % 2].base,
+					  .target.fd = -1, .overlay.fd = -1, .speed = i < 4 ? 0 : 20 << 20 };
 
 		rig_start(&r, &a, 1);
-		CHECK_HAS(rig_start_fails(&r, &a), "there is a job 's' already");
-		a.id = "t";
-		CHECK_HAS(rig_start_fails(&r, &a), "has a job, 's'");
+		if (i >= 4) {
+			CHECK_HAS(rig_start_fails(&r, &a), "there is a job 's' already");
+			a.id = "t";
+			CHECK_HAS(rig_start_fails(&r, &a), "has a job, 's'");
+		}
 		rig_until(&r, &r.n_completed, 1, 100);
-		CHECK_EQ(chain_len(&r), cases[i].left);
+		CHECK_EQ(chain_len(&r), cases[i % 2].left);
 		finish(&r);
 	}
 }
@@ -192,5 +199,404 @@ TEST(what_cannot_be_is_refused_and_changes_nothing)
 	o.target.fd = -1;
 	CHECK_HAS(rig_start_fails(&r, &o), "needs an image");
 	CHECK_EQ(chain_len(&r), 3);
+	finish(&r);
+}
+
+/* --- mirror --------------------------------------------------------------------------------------- */
+
+static struct blk_job_args mirror(struct rig *r, const char *format, enum blk_job_sync sync)
+{
+	struct blk_job_args a = { .kind = "mirror", .id = "m", .front = r->front, .sync = sync, .overlay.fd = -1,
+				  .target = rig_new_file(r, "target", format) };
+
+	return a;
+}
+
+TEST(a_mirror_takes_over_while_the_guest_writes)
+{
+	static const char *const formats[] = { "raw", "qcow2", "qcow2" };
+	struct rig r;
+
+	for (size_t i = 0; i < 3; i++) {
+		rig_init(&r, 100 + i);
+		chain(&r, "qcow2");
+		struct blk_job_args a = mirror(&r, formats[i], BLK_SYNC_FULL);
+
+		a.mode = i == 2 ? BLK_MODE_BLOCKING : BLK_MODE_AUTO;
+		a.stays_ready = i != 0;
+		a.speed = i == 1 ? 50 << 20 : 0;
+		rig_start(&r, &a, 1);
+		close(a.target.fd);
+		if (a.stays_ready) {
+			rig_until(&r, &r.n_ready, 1, 100);
+			CHECK_EQ(blk_job_complete(blk_job_find(&r.jobs, "m", NULL), false, NULL), 0);
+		}
+		rig_until(&r, &r.n_completed, 1, 100);
+		CHECK_STR(blk_name(r.front), rig_path(&r, "target"));
+		CHECK_EQ(chain_len(&r), 1);
+		finish(&r);
+	}
+}
+
+TEST(a_mirror_that_stays_is_the_disk_of_that_moment)
+{
+	struct rig r;
+
+	rig_init(&r, 110);
+	chain(&r, "raw");
+	struct blk_job_args a = mirror(&r, "raw", BLK_SYNC_FULL);
+
+	a.stays_ready = true;
+	a.mode = BLK_MODE_BLOCKING;
+	rig_start(&r, &a, 1);
+	close(a.target.fd);
+	CHECK_EQ(blk_job_complete(blk_job_find(&r.jobs, "m", NULL), true, NULL), -EAGAIN);
+	rig_until(&r, &r.n_ready, 1, 300);
+	rig_settle(&r);
+	CHECK_EQ(blk_job_complete(blk_job_find(&r.jobs, "m", NULL), true, NULL), 0);
+	rig_until(&r, &r.n_completed, 1, 0);
+	CHECK_STR(blk_name(r.front), rig_path(&r, "top"));
+	rig_verify_image(&r, "target", "raw", true);
+	r.is_quiet = false;
+	rig_until(&r, &r.n_completed, 1, 50);
+	finish(&r);
+}
+
+TEST(a_blocking_mirror_gets_ready_however_much_is_written)
+{
+	struct rig r;
+	struct blk_job_info info;
+
+	rig_init(&r, 120);
+	chain(&r, "qcow2");
+	struct blk_job_args a = mirror(&r, "raw", BLK_SYNC_FULL);
+
+	a.stays_ready = true;
+	a.speed = 8 << 20;
+	rig_start(&r, &a, 1);
+	close(a.target.fd);
+	CHECK_EQ(blk_job_set_mode(blk_job_find(&r.jobs, "m", NULL), BLK_MODE_BLOCKING, NULL), 0);
+	rig_until(&r, &r.n_ready, 1, 0);
+	blk_job_get_info(blk_job_find(&r.jobs, "m", NULL), &info);
+	CHECK(info.is_blocking && info.is_ready);
+	blk_job_cancel(blk_job_find(&r.jobs, "m", NULL));
+	rig_until(&r, &r.n_cancelled, 1, 20);
+	CHECK_STR(blk_name(r.front), rig_path(&r, "top"));
+	finish(&r);
+}
+
+TEST(a_mirror_of_the_top_keeps_what_is_behind)
+{
+	struct rig r;
+
+	for (int i = 0; i < 2; i++) {
+		rig_init(&r, 130 + (uint64_t)i);
+		chain(&r, "qcow2");
+		struct blk_job_args a = mirror(&r, "qcow2", i ? BLK_SYNC_NONE : BLK_SYNC_TOP);
+
+		a.mode = i ? BLK_MODE_BLOCKING : BLK_MODE_AUTO;
+		CHECK_HAS(rig_start_fails(&r, &a), "needs a backing image");
+		CHECK_EQ(ftruncate(a.target.fd, 0), 0);
+		a.target.backing = i ? "top" : "mid";
+		a.target.backing_format = "qcow2";
+		a.stays_ready = true;
+		rig_start(&r, &a, 1);
+		close(a.target.fd);
+		rig_until(&r, &r.n_ready, 1, 100);
+		CHECK_EQ(blk_job_complete(blk_job_find(&r.jobs, "m", NULL), false, NULL), 0);
+		rig_until(&r, &r.n_completed, 1, 100);
+		CHECK_STR(blk_name(r.front), rig_path(&r, "target"));
+		CHECK_EQ(chain_len(&r), i ? 4 : 3);
+		finish(&r);
+	}
+}
+
+TEST(a_target_that_does_not_fit_is_refused)
+{
+	struct rig r;
+
+	rig_init(&r, 140);
+	chain(&r, "qcow2");
+	struct blk_job_args a = mirror(&r, "raw", BLK_SYNC_FULL);
+
+	a.target.is_empty = false;
+	CHECK_EQ(ftruncate(a.target.fd, RIG_SIZE - 512), 0);
+	CHECK_HAS(rig_start_fails(&r, &a), "a mirror needs the same");
+	close(a.target.fd);
+	a.target = rig_open_file(&r, "top", "qcow2");
+	CHECK_HAS(rig_start_fails(&r, &a), "open twice");
+	close(a.target.fd);
+	rig_until(&r, &r.n_completed, 0, 10);
+	finish(&r);
+}
+
+/* --- commit --------------------------------------------------------------------------------------- */
+
+TEST(an_image_in_the_middle_is_committed)
+{
+	struct rig r;
+
+	for (int i = 0; i < 2; i++) {
+		rig_init(&r, 200 + (uint64_t)i);
+		chain(&r, i ? "raw" : "qcow2");
+		struct blk_job_args a = { .kind = "commit", .id = "c", .front = r.front, .top = "1", .target.fd = -1, .overlay.fd = -1 };
+
+		CHECK_HAS(rig_start_fails(&r, &a), "open for reading only");
+		a.target = rig_open_file(&r, "mid", "qcow2");
+		CHECK_HAS(rig_start_fails(&r, &a), "is not the file of");
+		close(a.target.fd);
+		a.target = rig_open_file(&r, "base", i ? "raw" : "qcow2");
+		rig_start(&r, &a, 1);
+		rig_until(&r, &r.n_completed, 1, 100);
+		close(a.target.fd);
+		CHECK_EQ(chain_len(&r), 2);
+		CHECK(blk_is_readonly(blk_backing(r.front)));
+		CHECK_STR(blk_name(blk_backing(r.front)), rig_path(&r, "base"));
+		finish(&r);
+	}
+}
+
+TEST(the_top_is_committed_while_it_is_written)
+{
+	struct rig r;
+
+	for (int i = 0; i < 3; i++) {
+		rig_init(&r, 210 + (uint64_t)i);
+		chain(&r, i == 1 ? "raw" : "qcow2");
+		struct blk_job_args a = { .kind = "commit", .id = "c", .front = r.front, .mode = i == 2 ? BLK_MODE_BLOCKING : BLK_MODE_AUTO, .stays_ready = i > 0,
+					  .base = i ? NULL : "1", .overlay.fd = -1 };
+
+		a.target = rig_open_file(&r, i ? "base" : "mid", i == 1 ? "raw" : "qcow2");
+		rig_start(&r, &a, 1);
+		if (a.stays_ready) {
+			rig_until(&r, &r.n_ready, 1, 100);
+			CHECK_EQ(blk_job_complete(blk_job_find(&r.jobs, "c", NULL), false, NULL), 0);
+		}
+		rig_until(&r, &r.n_completed, 1, 100);
+		close(a.target.fd);
+		CHECK_EQ(chain_len(&r), i ? 1 : 2);
+		CHECK(!blk_is_readonly(r.front));
+		finish(&r);
+	}
+}
+
+TEST(a_snapshot_is_taken_and_committed_again_without_another_descriptor)
+{
+	struct rig r;
+
+	rig_init(&r, 220);
+	rig_add_image(&r, "one", "qcow2", NULL, 40);
+	rig_open(&r, NULL);
+	for (int i = 0; i < 3; i++) {
+		char name[8] = { 'o', (char)('0' + i) };
+		struct blk_job_args a = { .kind = "overlay", .front = r.front, .target = rig_new_file(&r, name, "qcow2"),
+					  .overlay.fd = -1 };
+
+		rig_start(&r, &a, 1);
+		close(a.target.fd);
+		rig_until(&r, &r.n_completed, 0, 60);
+	}
+	/* o1 and o0 into one, then o2 as well. */
+	struct blk_job_args c = { .kind = "commit", .id = "c", .front = r.front, .top = "1", .target.fd = -1, .overlay.fd = -1 };
+
+	rig_start(&r, &c, 1);
+	rig_until(&r, &r.n_completed, 1, 60);
+	CHECK_EQ(chain_len(&r), 2);
+	c.top = NULL;
+	rig_start(&r, &c, 1);
+	rig_until(&r, &r.n_completed, 2, 60);
+	CHECK_EQ(chain_len(&r), 1);
+	CHECK_STR(blk_name(r.front), rig_path(&r, "one"));
+	finish(&r);
+}
+
+TEST(a_commit_that_is_cancelled_leaves_the_chain_as_it_was)
+{
+	struct rig r;
+
+	rig_init(&r, 230);
+	chain(&r, "qcow2");
+	struct blk_job_args a = { .kind = "commit", .id = "c", .front = r.front, .overlay.fd = -1, .speed = 1 << 20,
+				  .target = rig_open_file(&r, "base", "qcow2") };
+
+	rig_start(&r, &a, 1);
+	rig_until(&r, &r.n_ready, 0, 60);
+	blk_job_cancel(blk_job_find(&r.jobs, "c", NULL));
+	rig_until(&r, &r.n_cancelled, 1, 30);
+	close(a.target.fd);
+	CHECK_EQ(chain_len(&r), 3);
+	CHECK(blk_is_readonly(blk_backing(blk_backing(r.front))));
+	finish(&r);
+}
+
+/* --- backup --------------------------------------------------------------------------------------- */
+
+/* What the disk is now, by the model. */
+static struct rig_model *model_copy(const struct rig *r)
+{
+	struct rig_model *m = malloc(sizeof(*m));
+
+	*m = *r->m;
+	return m;
+}
+
+static void verify_backup(struct rig *r, struct rig_model *then, const char *name, const char *format)
+{
+	struct rig_model *now = r->m;
+
+	r->m = then;
+	rig_verify_image(r, name, format, true);
+	r->m = now;
+	free(then);
+}
+
+static void go_on(struct rig *r, uint64_t n_writes)
+{
+	r->is_quiet = false;
+	rig_until(r, &r->n_completed, 0, n_writes);
+}
+
+TEST(a_backup_is_the_disk_of_the_instant_it_began)
+{
+	static const char *const formats[] = { "raw", "qcow2" };
+	struct rig r;
+
+	for (size_t i = 0; i < 2; i++) {
+		rig_init(&r, 300 + i);
+		chain(&r, "qcow2");
+		rig_until(&r, &r.n_completed, 0, 60);
+		rig_settle(&r);
+		struct blk_job_args a = { .kind = "backup", .id = "b", .front = r.front, .speed = 10 << 20, .overlay.fd = -1,
+					  .target = rig_new_file(&r, "copy", formats[i]) };
+		struct rig_model *then = model_copy(&r);
+
+		rig_start(&r, &a, 1);
+		close(a.target.fd);
+		go_on(&r, 200);
+		rig_until(&r, &r.n_completed, 1, 0);
+		verify_backup(&r, then, "copy", formats[i]);
+		finish(&r);
+	}
+}
+
+static void bitmap(struct rig *r, const char *kind, const char *name)
+{
+	struct blk_job_args a = { .kind = kind, .front = r->front, .bitmap = name, .target.fd = -1, .overlay.fd = -1 };
+
+	rig_start(r, &a, 1);
+}
+
+static void backup(struct rig *r, const char *name, const char *backing, const char *by)
+{
+	struct blk_job_args a = { .kind = "backup", .id = name, .front = r->front, .overlay.fd = -1, .bitmap = by,
+				  .target = rig_new_file(r, name, "qcow2") };
+
+	a.target.backing = backing;
+	a.target.backing_format = backing ? "qcow2" : NULL;
+	rig_start(r, &a, 1);
+	close(a.target.fd);
+}
+
+TEST(an_incremental_backup_on_a_full_one_is_the_disk)
+{
+	struct rig r;
+	unsigned n = 0;
+
+	rig_init(&r, 310);
+	rig_add_image(&r, "top", "qcow2", NULL, 60);
+	rig_open(&r, NULL);
+	rig_settle(&r);
+	bitmap(&r, "bitmap-add", "day");
+	backup(&r, "full", NULL, NULL);
+	go_on(&r, 20);
+	rig_until(&r, &r.n_completed, ++n, 0);
+	for (int i = 0; i < 3; i++) {
+		char name[8] = { 'i', (char)('0' + i) }, last[8] = { 'i', (char)('0' + i - 1) };
+
+		go_on(&r, 15);
+		if (i == 1) {           /* over another process's lifetime */
+			rig_close(&r);
+			rig_open(&r, NULL);
+			go_on(&r, 10);
+		}
+		rig_settle(&r);
+		struct rig_model *then = model_copy(&r);
+
+		backup(&r, name, i ? last : "full", "day");
+		go_on(&r, 30);
+		rig_until(&r, &r.n_completed, ++n, 0);
+		verify_backup(&r, then, name, "qcow2");
+	}
+	bitmap(&r, "bitmap-remove", "day");
+	finish(&r);
+}
+
+TEST(a_backup_that_fails_or_is_cancelled_keeps_the_bitmap)
+{
+	struct rig r;
+
+	rig_init(&r, 320);
+	rig_add_image(&r, "top", "qcow2", NULL, 60);
+	rig_open(&r, NULL);
+	rig_settle(&r);
+	backup(&r, "full", NULL, NULL);
+	rig_until(&r, &r.n_completed, 1, 0);
+	bitmap(&r, "bitmap-add", "day");
+	go_on(&r, 20);
+	struct blk_job_args a = { .kind = "backup", .id = "b", .front = r.front, .overlay.fd = -1, .bitmap = "day", .speed = 1 << 20,
+				  .target = rig_new_file(&r, "lost", "raw") };
+
+	rig_start(&r, &a, 1);
+	go_on(&r, 20);
+	blk_job_cancel(blk_job_find(&r.jobs, "b", NULL));
+	rig_until(&r, &r.n_cancelled, 1, 20);
+	close(a.target.fd);
+	rig_settle(&r);
+	struct rig_model *then = model_copy(&r);
+
+	backup(&r, "next", "full", "day");
+	rig_until(&r, &r.n_completed, 2, 0);
+	verify_backup(&r, then, "next", "qcow2");
+	/* Emptied: nothing has changed, and a backup has nothing. */
+	bitmap(&r, "bitmap-clear", "day");
+	struct blk_job_args no = { .kind = "backup", .id = "b", .front = r.front, .overlay.fd = -1, .bitmap = "night", .target.fd = -1 };
+
+	no.target = rig_new_file(&r, "none", "raw");
+	CHECK_HAS(rig_start_fails(&r, &no), "has no bitmap 'night'");
+	close(no.target.fd);
+	go_on(&r, 20);
+	finish(&r);
+}
+
+TEST(bitmaps_are_listed_checked_and_refused)
+{
+	struct rig r;
+	struct blk_job_args a = { .kind = "bitmap-add", .bitmap = "x", .target.fd = -1, .overlay.fd = -1, .size = 1000 };
+
+	rig_init(&r, 330);
+	rig_add_image(&r, "top", "qcow2", NULL, 10);
+	rig_open(&r, NULL);
+	a.front = r.front;
+	CHECK_HAS(rig_start_fails(&r, &a), "power of 2");
+	a.size = 4096;
+	rig_start(&r, &a, 1);
+	CHECK_HAS(rig_start_fails(&r, &a), "has a bitmap 'x' already");
+	bitmap(&r, "bitmap-add", "y");
+	bitmap(&r, "bitmap-remove", "x");
+	a.kind = "bitmap-remove";
+	CHECK_HAS(rig_start_fails(&r, &a), "has no bitmap 'x'");
+	go_on(&r, 20);
+	rig_close(&r);
+	rig_check_image(rig_path(&r, "top"), "qcow2");
+	rig_open(&r, NULL);
+	a.front = r.front;
+	a.bitmap = "y";
+	rig_start(&r, &a, 1);
+	finish(&r);
+	rig_init(&r, 331);
+	rig_add_image(&r, "top", "raw", NULL, 10);
+	rig_open(&r, NULL);
+	a.front = r.front;
+	CHECK_HAS(rig_start_fails(&r, &a), "keeps no dirty bitmaps");
 	finish(&r);
 }

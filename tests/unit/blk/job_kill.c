@@ -134,6 +134,39 @@ static void run_stream_to_base(struct rig *r)
 	job(r, (struct blk_job_args){ .kind = "stream", .id = "s", .base = "2" });
 }
 
+static void run_mirror(struct rig *r)
+{
+	job(r, (struct blk_job_args){ .kind = "mirror", .id = "m", .target = rig_new_file(r, "copy", "qcow2") });
+}
+
+static void run_mirror_top(struct rig *r)
+{
+	struct blk_job_args a = { .kind = "mirror", .id = "m", .sync = BLK_SYNC_TOP, .mode = BLK_MODE_BLOCKING,
+				  .target = rig_new_file(r, "copy", "qcow2") };
+
+	a.target.backing = "mid";
+	a.target.backing_format = "qcow2";
+	job(r, a);
+}
+
+static void run_commit(struct rig *r)
+{
+	job(r, (struct blk_job_args){ .kind = "commit", .id = "c", .top = "1", .target = rig_open_file(r, "base", "qcow2") });
+}
+
+static void run_commit_top(struct rig *r)
+{
+	job(r, (struct blk_job_args){ .kind = "commit", .id = "c", .target = rig_open_file(r, "base", "qcow2") });
+}
+
+static void run_backup(struct rig *r)
+{
+	struct blk_job_args b = { .kind = "bitmap-add", .front = r->front, .bitmap = "day", .target.fd = -1, .overlay.fd = -1 };
+
+	rig_start(r, &b, 1);
+	job(r, (struct blk_job_args){ .kind = "backup", .id = "b", .bitmap = "day", .target = rig_new_file(r, "copy", "qcow2") });
+}
+
 /* The process that dies; true: it did not, there were not so many operations. */
 static bool die_at(const struct scene *s, struct rig *r, unsigned n)
 {
@@ -179,7 +212,18 @@ static const struct scene scenes[] = {
 	{ "overlay", make_chain, run_overlay, find_overlay },
 	{ "stream", make_chain, run_stream, NULL },
 	{ "stream to base", make_chain, run_stream_to_base, NULL },
+	{ "mirror", make_chain, run_mirror, NULL },
+	{ "mirror of the top", make_chain, run_mirror_top, NULL },
+	{ "commit", make_chain, run_commit, NULL },
+	{ "commit of the top", make_chain, run_commit_top, NULL },
+	{ "backup", make_chain, run_backup, NULL },
 };
 
 TEST_SLOW(a_snapshot_outlives_its_process) { kill_everywhere(&scenes[0]); }
-TEST_SLOW(a_stream_outlives_its_process) { kill_everywhere(&scenes[1]); kill_everywhere(&scenes[2]); }
+TEST_SLOW(a_stream_outlives_its_process) { kill_everywhere(&scenes[1]); }
+TEST_SLOW(a_stream_to_a_base_outlives_its_process) { kill_everywhere(&scenes[2]); }
+TEST_SLOW(a_mirror_outlives_its_process) { kill_everywhere(&scenes[3]); }
+TEST_SLOW(a_mirror_of_the_top_outlives_its_process) { kill_everywhere(&scenes[4]); }
+TEST_SLOW(a_commit_outlives_its_process) { kill_everywhere(&scenes[5]); }
+TEST_SLOW(a_commit_of_the_top_outlives_its_process) { kill_everywhere(&scenes[6]); }
+TEST_SLOW(a_backup_outlives_its_process) { kill_everywhere(&scenes[7]); }

@@ -156,6 +156,65 @@ void rig_close(struct rig *r)
 	r->loop = NULL;
 }
 
+/* --- a back end ----------------------------------------------------------------------------------- */
+
+struct aio { int event_fd; struct aio_job *first, **tail; uint64_t rng; };
+
+static int random_open(struct aio **out, int event_fd, struct err *err)
+{
+	struct aio *a = calloc(1, sizeof(*a));
+
+	a->event_fd = event_fd;
+	a->tail = &a->first;
+	a->rng = 88172645463325252ull;
+	*out = a;
+	return 0;
+}
+
+static void random_signal(struct aio *a)
+{
+	uint64_t one = 1;
+
+	CHECK_EQ(write(a->event_fd, &one, 8), 8);
+}
+
+static void random_submit(struct aio *a, struct aio_job *j)
+{
+	j->next = NULL;
+	*a->tail = j;
+	a->tail = &j->next;
+	random_signal(a);
+}
+
+static void random_reap(struct aio *a)
+{
+	struct aio_job *j = a->first;
+
+	a->first = NULL;
+	a->tail = &a->first;
+	for (struct aio_job *next; j; j = next) {
+		next = j->next;
+		a->rng ^= a->rng << 13;
+		a->rng ^= a->rng >> 7;
+		a->rng ^= a->rng << 17;
+		if (a->rng & 3)
+			random_submit(a, j);
+		else
+			j->done(j, aio_do(j));
+	}
+}
+
+static void random_close(struct aio *a)
+{
+	CHECK(!a->first);
+	free(a);
+}
+
+const struct aio_ops rig_random_aio = {
+	.name = "random", .has_threads = true, .open = random_open, .submit = random_submit, .reap = random_reap,
+	.close = random_close,
+};
+
 /* --- the guest ------------------------------------------------------------------------------------ */
 
 static void slot_done(struct blk_req *q, int result)

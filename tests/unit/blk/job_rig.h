@@ -56,6 +56,8 @@ void rig_init(struct rig *r, uint64_t seed);
 void rig_fini(struct rig *r);
 /* An image called NAME with SECTORS of random places written, over BACKING or NULL. It becomes the top. */
 void rig_add_image(struct rig *r, const char *name, const char *format, const char *backing, unsigned n);
+/* A back end that does jobs late and in any order. */
+extern const struct aio_ops rig_random_aio;
 /* Open the top behind a front; AIO NULL: the usual. */
 void rig_open(struct rig *r, const struct aio_ops *aio);
 void rig_close(struct rig *r);
