@@ -43,6 +43,9 @@ struct aio_ops {
 	/* EVENT_FD (borrowed) is written to whenever jobs have finished. */
 	int (*open)(struct aio **out, int event_fd, struct err *err);
 	void (*submit)(struct aio *a, struct aio_job *j);       /* never calls DONE */
+	/* Do J, a small transfer to or from the page cache, now, unless it would wait: the result as of the
+	 * system call, DONE is not called. -EAGAIN: submit it. NULL: always that. */
+	int64_t (*now)(struct aio *a, const struct aio_job *j);
 	/* Call DONE of what has finished. DONE may submit and, in nested calls, reap. */
 	void (*reap)(struct aio *a);
 	void (*close)(struct aio *a);   /* no job is in flight; NULL is fine */
@@ -51,5 +54,12 @@ extern const struct aio_ops aio_uring, aio_threads;
 
 /* Do J now, in this thread; the result of the system call. For back ends made of threads. */
 int64_t aio_do(const struct aio_job *j);
+
+/* What back ends on descriptors have in common of now() (aio_now.c). Zeroed: nothing is known yet. */
+struct aio_now {
+	uint64_t paused_until_ns;       /* writing waited: not before this */
+	bool has_no_nowait;             /* the file system cannot say what is in memory */
+};
+int64_t aio_now(struct aio_now *n, const struct aio_job *j);
 
 #endif

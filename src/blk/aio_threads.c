@@ -20,6 +20,7 @@ enum { AIO_THREADS_MAX = 4 };
 
 struct aio {
 	int event_fd;
+	struct aio_now now;             /* loop thread */
 	pthread_mutex_t lock;           /* all below */
 	pthread_cond_t wake;
 	struct aio_job *todo, **todo_tail;
@@ -157,6 +158,11 @@ static void threads_submit(struct aio *a, struct aio_job *j)
 	pthread_mutex_unlock(&a->lock);
 }
 
+static int64_t threads_now(struct aio *a, const struct aio_job *j)
+{
+	return aio_now(&a->now, j);
+}
+
 /* One at a time: DONE may wait for another job, which must then not be in a list of ours. */
 static void threads_reap(struct aio *a)
 {
@@ -180,6 +186,7 @@ const struct aio_ops aio_threads = {
 	.has_threads = true,
 	.open = threads_open,
 	.submit = threads_submit,
+	.now = threads_now,
 	.reap = threads_reap,
 	.close = threads_close,
 };

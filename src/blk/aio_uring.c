@@ -23,6 +23,7 @@ struct aio {
 	unsigned in_ring;
 	struct aio_job *waiting, **waiting_tail;        /* beyond URING_DEPTH, or refused for now */
 	int event_fd;
+	struct aio_now now;
 };
 
 /* The kernel knows every operation that we use (5.6 and later). */
@@ -148,6 +149,11 @@ static void uring_submit(struct aio *a, struct aio_job *j)
 	uring_fill(a);
 }
 
+static int64_t uring_now(struct aio *a, const struct aio_job *j)
+{
+	return aio_now(&a->now, j);
+}
+
 /* Call DONE of all that is in the completion queue. DONE may reap, too. */
 static unsigned uring_complete(struct aio *a)
 {
@@ -200,6 +206,7 @@ const struct aio_ops aio_uring = {
 	.name = "io_uring",
 	.open = uring_open,
 	.submit = uring_submit,
+	.now = uring_now,
 	.reap = uring_reap,
 	.close = uring_close,
 };

@@ -193,6 +193,12 @@ void blk_submit(struct blk *b, struct blk_req *r)
 	struct blk *fast = req_route(b, r);
 
 	if (fast) {
+		int now = fast->drv->now ? fast->drv->now(fast, r) : -EAGAIN;
+
+		if (now != -EAGAIN) {
+			blk_finish_later(b, r, now);
+			return;
+		}
 		req_track(b, r);
 		fast->drv->submit(fast, r);
 		return;

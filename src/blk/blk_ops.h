@@ -135,6 +135,9 @@ struct blk_driver {
 	 * alignment; reading behind the end of the file gives zeroes when b->may_grow, and writing
 	 * there makes it longer. */
 	void (*submit)(struct blk *b, struct blk_req *r);
+	/* Protocol only, may be NULL: do R at once if that costs less than waiting for it: 0, and R is over
+	 * without blk_finish(). -EAGAIN: it needs submit(), whatever else may be wrong. */
+	int (*now)(struct blk *b, const struct blk_req *r);
 };
 
 extern const struct blk_driver blk_file, blk_raw;
@@ -239,6 +242,8 @@ void blk_finish(struct blk *at, struct blk_req *r, int result);
 void blk_finish_later(struct blk *at, struct blk_req *r, int result);
 /* Give J to the disk's back end. */
 void blk_submit_job(struct blk *b, struct aio_job *j);
+/* aio_ops.now() of it, a bounded number of times before the disk's events have had their turn. */
+int64_t blk_job_now(struct blk *b, const struct aio_job *j);
 
 /* A descriptor that a protocol waits for; served by the loop, and by calls that wait. Owned by the
  * protocol. The loop_fd's fn runs on the loop thread, outside of coroutines. */

@@ -35,6 +35,12 @@ static int co_leaf(struct blk *b, enum blk_op op, uint64_t off, uint64_t len, st
 		.co = co_self(),
 	};
 
+	if (b->drv->now) {
+		int r = b->drv->now(b, &q.r);
+
+		if (r != -EAGAIN)
+			return r;
+	}
 	b->drv->submit(b, &q.r);
 	while (!q.is_over)
 		co_yield();

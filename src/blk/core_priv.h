@@ -17,6 +17,7 @@ struct blk_ctx {
 	struct blk_watch *watches;      /* EVENT and those of protocols */
 	struct blk_req *deferred, **deferred_tail;      /* DONE is still owed */
 	unsigned depth;                 /* of handlers of EVENT that are running */
+	unsigned n_now;                 /* jobs done at once since the last event */
 };
 
 /* A context with one holder; AIO NULL: the best that works. */

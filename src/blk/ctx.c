@@ -24,6 +24,9 @@ const struct aio_ops *blk_aio_find(const char *name, struct err *err)
 	return NULL;
 }
 
+/* Rounds of requests that are over at once, and of jobs that are, before others have their turn. */
+enum { CTX_ROUNDS = 32, CTX_NOW_MAX = 64 };
+
 /* --- watches -------------------------------------------------------------------------------- */
 
 static int ctx_watch(struct blk_ctx *c, struct blk_watch *w, int fd, unsigned events,
@@ -87,6 +90,14 @@ static void ctx_run_deferred(struct blk_ctx *c)
 	}
 }
 
+static void ctx_signal(struct blk_ctx *c)
+{
+	uint64_t one = 1;
+
+	if (write(c->event.h.fd, &one, sizeof(one)) < 0)
+		log_error("disk: cannot write its event: %s", strerror(errno));
+}
+
 static void ctx_event(struct loop_fd *h, unsigned events)
 {
 	struct blk_ctx *c = container_of(container_of(h, struct blk_watch, h), struct blk_ctx, event);
@@ -95,21 +106,19 @@ static void ctx_event(struct loop_fd *h, unsigned events)
 	if (read(h->fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
 		log_error("disk: cannot read its event: %s", strerror(errno));
 	c->n_nodes++;                   /* a completion may close the disk */
+	c->n_now = 0;
 	c->depth++;
 	c->aio_ops->reap(c->aio);
 	if (c->threads)
 		aio_threads.reap(c->threads);
-	ctx_run_deferred(c);
+	for (unsigned round = 0; round < CTX_ROUNDS && c->deferred; round++) {
+		c->n_now = 0;
+		ctx_run_deferred(c);
+	}
 	c->depth--;
+	if (c->deferred)
+		ctx_signal(c);
 	blk_ctx_put(c);
-}
-
-static void ctx_signal(struct blk_ctx *c)
-{
-	uint64_t one = 1;
-
-	if (write(c->event.h.fd, &one, sizeof(one)) < 0)
-		log_error("disk: cannot write its event: %s", strerror(errno));
 }
 
 void blk_finish_later(struct blk *at, struct blk_req *r, int result)
@@ -119,7 +128,7 @@ void blk_finish_later(struct blk *at, struct blk_req *r, int result)
 	r->at = at;
 	r->result = result;
 	r->later = NULL;
-	if (!c->deferred)
+	if (!c->deferred && !c->depth)  /* else ctx_event() looks */
 		ctx_signal(c);
 	*c->deferred_tail = r;
 	c->deferred_tail = &r->later;
@@ -136,6 +145,8 @@ void blk_ctx_wait(struct blk_ctx *c)
 	/* In a completion: the back end may be collecting what to submit, and waits for us. */
 	if (c->depth)
 		c->aio_ops->reap(c->aio);
+	if (c->depth && c->deferred)
+		ctx_signal(c);
 	for (struct blk_watch *at = c->watches; at && n < MAX; at = at->next) {
 		short events = (short)((at->h.events & LOOP_IN ? POLLIN : 0) | (at->h.events & LOOP_OUT ? POLLOUT : 0));
 
@@ -171,6 +182,16 @@ void blk_submit_job(struct blk *b, struct aio_job *j)
 		j->op = AIO_FALLOCATE;
 		c->aio_ops->submit(c->aio, j);
 	}
+}
+
+int64_t blk_job_now(struct blk *b, const struct aio_job *j)
+{
+	struct blk_ctx *c = b->ctx;
+
+	if (!c->aio_ops->now || c->n_now >= CTX_NOW_MAX)
+		return -EAGAIN;
+	c->n_now++;
+	return c->aio_ops->now(c->aio, j);
 }
 
 /* --- life ----------------------------------------------------------------------------------- */

@@ -21,7 +21,7 @@
 #include <unistd.h>
 #include "util/checked.h"
 
-enum { FILE_IOV = 64, FILE_ZERO_LEN = 64 << 10, FILE_JOBS_KEPT = 64 };
+enum { FILE_IOV = 64, FILE_ZERO_LEN = 64 << 10, FILE_JOBS_KEPT = 64, FILE_NOW_MAX = 64 << 10, FILE_PAGE = 4096 };
 
 /* The ways to make zeroes, cheapest first. */
 enum file_zeroes { FILE_PUNCH, FILE_ZERO_RANGE, FILE_WRITE_ZEROES };
@@ -277,6 +277,34 @@ static void file_submit(struct blk *b, struct blk_req *r)
 	file_next(fj);
 }
 
+/* Small transfers of whole pages to or from the page cache; and what is appended, for which nothing has to be
+ * read. Anything out of the ordinary is for submit(). */
+static int file_now(struct blk *b, const struct blk_req *r)
+{
+	struct file *f = b->priv;
+	struct iovec one;
+	struct aio_job j = { .op = r->op == BLK_READ ? AIO_READV : AIO_WRITEV, .fd = f->fd, .off = r->at_off, .len = r->len };
+
+	if ((r->op != BLK_READ && r->op != BLK_WRITE) || f->direct_fd >= 0 || r->len > FILE_NOW_MAX ||
+	    (r->op == BLK_WRITE && (r->at_off | r->len) & (FILE_PAGE - 1) && r->at_off < b->size))
+		return -EAGAIN;
+	if (!r->skip && r->n_iov <= IOV_MAX && r->iov_is_exact) {
+		j.iov = r->iov;
+		j.n_iov = r->n_iov;
+	} else if (r->n_iov > 0 && r->iov->iov_len > r->skip && r->iov->iov_len - r->skip >= r->len) {
+		one = (struct iovec){ (char *)r->iov->iov_base + r->skip, r->len };
+		j.iov = &one;
+		j.n_iov = 1;
+	} else {
+		return -EAGAIN;
+	}
+	if (blk_job_now(b, &j) != (int64_t)r->len)
+		return -EAGAIN;
+	if (r->op == BLK_WRITE && r->at_off + r->len > b->size)
+		file_grown(b, r, 0);
+	return 0;
+}
+
 /* --- the whole file -------------------------------------------------------------------------- */
 
 static int file_co_map(struct blk *b, uint64_t off, uint64_t len, struct blk_extent *out)
@@ -434,4 +462,5 @@ const struct blk_driver blk_file = {
 	.co_truncate = blk_file_co_truncate,
 	.co_info = file_co_info,
 	.submit = file_submit,
+	.now = file_now,
 };
