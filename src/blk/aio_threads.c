@@ -2,7 +2,8 @@
 /* aio_threads.c - host I/O by a few threads that block, where io_uring is missing or forbidden,
  * and for the ioctls and calculations that io_uring cannot do.
  *
- * Threads are started when jobs wait and none is idle, up to AIO_THREADS_MAX, and stay. */
+ * Threads are started when jobs wait and none is idle, up to the number of processors and at least
+ * AIO_THREADS_MIN, and stay. No more calculations run at once than there are processors. */
 #include "blk/aio.h"
 
 #include <errno.h>
@@ -16,7 +17,7 @@
 #include <unistd.h>
 #include "util/err.h"
 
-enum { AIO_THREADS_MAX = 4 };
+enum { AIO_THREADS_MIN = 4, AIO_THREADS_MAX = 64 };
 
 struct aio {
 	int event_fd;
@@ -24,9 +25,11 @@ struct aio {
 	pthread_mutex_t lock;           /* all below */
 	pthread_cond_t wake;
 	struct aio_job *todo, **todo_tail;
+	struct aio_job *calls, **calls_tail;    /* AIO_CALL */
 	struct aio_job *finished, **finished_tail;
 	bool must_stop;
-	unsigned n_threads, n_idle;
+	unsigned n_threads, n_idle, n_calling;
+	unsigned n_cores, max_threads;  /* as set when it was opened */
 	pthread_t thread[AIO_THREADS_MAX];
 };
 
@@ -59,28 +62,47 @@ int64_t aio_do(const struct aio_job *j)
 	return r < 0 ? -errno : r;
 }
 
+/* The next job that may run now, out of its list. */
+static struct aio_job *threads_take_locked(struct aio *a)
+{
+	struct aio_job *j = a->calls;
+
+	if (j && (a->n_calling < a->n_cores || a->must_stop)) {
+		a->calls = j->next;
+		if (!a->calls)
+			a->calls_tail = &a->calls;
+		a->n_calling++;
+		return j;
+	}
+	j = a->todo;
+	if (j) {
+		a->todo = j->next;
+		if (!a->todo)
+			a->todo_tail = &a->todo;
+	}
+	return j;
+}
+
 static void *threads_main(void *arg)
 {
 	struct aio *a = arg;
 
 	pthread_mutex_lock(&a->lock);
 	for (;;) {
-		while (!a->todo && !a->must_stop) {
+		struct aio_job *j;
+
+		while (!(j = threads_take_locked(a)) && !a->must_stop) {
 			a->n_idle++;
 			pthread_cond_wait(&a->wake, &a->lock);
 			a->n_idle--;
 		}
-		struct aio_job *j = a->todo;
-
 		if (!j)
 			break;
-		a->todo = j->next;
-		if (!a->todo)
-			a->todo_tail = &a->todo;
 		pthread_mutex_unlock(&a->lock);
 		j->result = aio_do(j);
 		j->next = NULL;
 		pthread_mutex_lock(&a->lock);
+		a->n_calling -= j->op == AIO_CALL;
 		*a->finished_tail = j;
 		a->finished_tail = &j->next;
 		uint64_t one = 1;
@@ -131,7 +153,12 @@ static int threads_open(struct aio **out, int event_fd, struct err *err)
 		return err_set(err, -ENOMEM, "out of memory");
 	a->event_fd = event_fd;
 	a->todo_tail = &a->todo;
+	a->calls_tail = &a->calls;
 	a->finished_tail = &a->finished;
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+	a->n_cores = cores < 1 ? 1 : cores > AIO_THREADS_MAX ? AIO_THREADS_MAX : (unsigned)cores;
+	a->max_threads = a->n_cores > AIO_THREADS_MIN ? a->n_cores : AIO_THREADS_MIN;
 	pthread_mutex_init(&a->lock, NULL);
 	pthread_cond_init(&a->wake, NULL);
 	/* One from the start, so that submit() cannot be left with nobody to do the work. */
@@ -149,11 +176,18 @@ static void threads_submit(struct aio *a, struct aio_job *j)
 {
 	pthread_mutex_lock(&a->lock);
 	j->next = NULL;
-	*a->todo_tail = j;
-	a->todo_tail = &j->next;
-	if (a->n_idle)
+	if (j->op == AIO_CALL) {
+		*a->calls_tail = j;
+		a->calls_tail = &j->next;
+	} else {
+		*a->todo_tail = j;
+		a->todo_tail = &j->next;
+	}
+	if (j->op == AIO_CALL && a->n_calling >= a->n_cores)
+		;                       /* who is done with one takes the next */
+	else if (a->n_idle)
 		pthread_cond_signal(&a->wake);
-	else if (a->n_threads < AIO_THREADS_MAX)
+	else if (a->n_threads < a->max_threads)
 		threads_start_locked(a);        /* refused: the others get to it */
 	pthread_mutex_unlock(&a->lock);
 }

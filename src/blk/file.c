@@ -149,7 +149,7 @@ static void file_grown(struct blk *b, const struct blk_req *r, int result)
 
 	if (!result)
 		b->size = r->at_off + r->len;
-	else if (!fstat(f->fd, &st) && (uint64_t)st.st_size > b->size)
+	else if (!f->grow_step && !fstat(f->fd, &st) && (uint64_t)st.st_size > b->size)
 		b->size = (uint64_t)st.st_size;
 }
 
@@ -234,12 +234,32 @@ static bool file_grow(struct blk *b, struct blk_req *r, int *result)
 	if (!b->may_grow || r->op != BLK_ZEROES || end <= size || f->is_device)
 		return false;
 	end = end > f->reach ? end : f->reach;
-	if (ftruncate(f->fd, (off_t)end) < 0) {
+	if (end > f->host_size && ftruncate(f->fd, (off_t)end) < 0) {
 		*result = -errno;
 		return true;
 	}
 	b->size = end;
 	return r->at_off >= size;
+}
+
+/* Behind the end the kernel writes directly one after the other: have the end far away. */
+static void file_grow_ahead(struct file *f, uint64_t end)
+{
+	uint64_t size = (end + f->grow_step - 1) / f->grow_step * f->grow_step;
+
+	if (end > f->host_size && !ftruncate(f->fd, (off_t)size))
+		f->host_size = size;
+}
+
+int blk_file_grow_in_steps(struct blk *b, uint64_t step)
+{
+	struct file *f = b->priv;
+
+	if (b->drv != &blk_file || f->is_device || f->grow_step == step)
+		return 0;
+	f->grow_step = step;
+	f->host_size = b->size;
+	return !step && ftruncate(f->fd, (off_t)b->size) < 0 ? -errno : 0;
 }
 
 static void file_submit(struct blk *b, struct blk_req *r)
@@ -258,6 +278,8 @@ static void file_submit(struct blk *b, struct blk_req *r)
 		blk_finish_later(b, r, result);
 		return;
 	}
+	if (f->grow_step && r->op == BLK_WRITE)
+		file_grow_ahead(f, r->at_off + r->len);
 	if (fj) {
 		f->kept = fj->next;
 		f->n_kept--;
@@ -384,7 +406,7 @@ int blk_file_co_truncate(struct blk *b, uint64_t size, enum blk_prealloc preallo
 
 		return err_set(err, r, "cannot make '%s' %" PRIu64 " bytes long: %s", b->name, size, strerror(-r));
 	}
-	b->size = f->reach = size;
+	b->size = f->reach = f->host_size = size;
 	return file_preallocate(b, before, size, prealloc, err);
 }
 

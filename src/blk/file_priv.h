@@ -14,9 +14,15 @@ struct file {
 	bool is_device;
 	uint64_t reach;                 /* the end of the furthest write that was ever started */
 	int flush_error;                /* of the first fdatasync that failed: sticky */
+	uint64_t grow_step;             /* writing behind the end makes the file longer by this; 0: as needed */
+	uint64_t host_size;             /* GROW_STEP: how long it is */
 	struct file_job *kept;
 	unsigned n_kept;
 };
+
+/* From now on a write behind the end of protocol node B makes the file longer in steps of STEP bytes, so that
+ * direct writes need not wait for each other. 0: no more; the file gets its true length. Loop thread. */
+int blk_file_grow_in_steps(struct blk *b, uint64_t step);
 
 /* Make the file SIZE bytes long. */
 int blk_file_co_truncate(struct blk *b, uint64_t size, enum blk_prealloc prealloc, struct err *err);

@@ -292,12 +292,10 @@ const char *cli_arg(const struct cli *c, unsigned i)
 
 /* --- running ---------------------------------------------------------------------------------- */
 
-static int cli_report(bool is_json, int result, const struct err *err)
+static int cli_report(bool is_json, int status, const struct err *err)
 {
-	int status = cli_status_of(result);
-
 	if (is_json)
-		output_json_error(status, result, err->msg);
+		output_json_error(status, err->code, err->msg);
 	log_error("%s", err->msg);
 	return status;
 }
@@ -317,8 +315,7 @@ static int cli_run(const struct cli_command *cmd, int argc, char **argv, bool is
 	int r = c ? cli_parse(c, cmd, argc, argv, &err) : err_set(&err, -ENOMEM, "out of memory");
 
 	if (r < 0) {
-		cli_report(words_have(argc, argv, "--json"), r, &err);
-		return c ? CLI_USAGE : CLI_FAILED;
+		return cli_report(words_have(argc, argv, "--json"), c ? CLI_USAGE : CLI_FAILED, &err);
 	}
 	if (c->wants_help) {
 		cli_help_command(stdout, cmd);
@@ -329,7 +326,7 @@ static int cli_run(const struct cli_command *cmd, int argc, char **argv, bool is
 	r = cmd->run(c, &err);
 	if (!r && fflush(stdout) == EOF)
 		r = err_set(&err, -errno, "cannot write the result to standard output: %s", strerror(errno));
-	return r < 0 ? cli_report(c->is_json, r, &err) : r;
+	return r < 0 ? cli_report(c->is_json, cli_status_of(r), &err) : r;
 }
 
 /* `viv --help`, `viv GROUP`, `viv GROUP --print-man` and the like; -1: none of these. */
@@ -375,6 +372,5 @@ int cli_main(int argc, char **argv)
 		err_set(&err, -EINVAL, "unknown option '%s'; 'viv --help' tells more", argv[0]);
 	else
 		cli_unknown(argc, argv, &err);
-	cli_report(words_have(argc, argv, "--json"), -EINVAL, &err);
-	return CLI_USAGE;
+	return cli_report(words_have(argc, argv, "--json"), CLI_USAGE, &err);
 }

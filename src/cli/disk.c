@@ -82,6 +82,16 @@ int disk_create_opts(struct blk_opts *opts, const struct cli *c, const char *for
 	return r;
 }
 
+static int disk_progress_fn(void *arg, uint64_t done, uint64_t total)
+{
+	return progress_update(arg, done, total);
+}
+
+struct blk_progress disk_progress(struct progress *p)
+{
+	return (struct blk_progress){ .fn = disk_progress_fn, .arg = p };
+}
+
 int disk_check_new(const struct cli *c, const char *path, struct err *err)
 {
 	if (cli_flag(c, "--force") || access(path, F_OK) < 0)

@@ -6,9 +6,13 @@
 #include <stdbool.h>
 #include "blk/blk.h"
 #include "blk/opts.h"
+#include "blk/progress.h"
 #include "cli/command.h"
+#include "cli/progress.h"
 
-extern const struct cli_command disk_create, disk_info;
+extern const struct cli_command disk_create, disk_convert, disk_info, disk_map, disk_check, disk_snapshot_create,
+	disk_snapshot_list, disk_snapshot_revert, disk_snapshot_rm, disk_commit, disk_rebase, disk_flatten, disk_compare,
+	disk_resize, disk_measure, disk_bitmap_list;
 extern const struct cli_group disk_group;
 
 /* For tables of options. */
@@ -31,6 +35,8 @@ const char *disk_new_format(const char *path, const char *format);
 int disk_backing_format(const char **out, const char *image, const char *name, const char *format, struct err *err);
 /* All that -o of C says, for creating FORMAT. OPTS is for blk_opts_fini() in any case. */
 int disk_create_opts(struct blk_opts *opts, const struct cli *c, const char *format, struct err *err);
+/* What the library tells goes to P. */
+struct blk_progress disk_progress(struct progress *p);
 /* -EEXIST with what to do, unless C has --force. */
 int disk_check_new(const struct cli *c, const char *path, struct err *err);
 

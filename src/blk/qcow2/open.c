@@ -222,6 +222,7 @@ static int q2_co_open(struct blk *b, const struct blk_opts *opts, struct err *er
 	struct q2 *s = b->priv;
 
 	s->b = b;
+	pthread_mutex_init(&s->codec_lock, NULL);
 	int r = open_header(s, err);
 
 	if (!r && q2_cache_init(s, blk_opts_num(opts, "cache_size")) < 0)
@@ -303,6 +304,8 @@ static void q2_co_close(struct blk *b)
 	q2_bitmaps_free(s);
 	q2_header_free(s);
 	q2_crypt_close(s);
+	q2_packers_free(s);
+	pthread_mutex_destroy(&s->codec_lock);
 	free(s->inflated);
 	free(s->meta);
 	free(s->pending.v);

@@ -9,6 +9,7 @@
 #ifndef BLK_QCOW2_PRIV_H
 #define BLK_QCOW2_PRIV_H
 
+#include <pthread.h>
 #include "blk/blk_ops.h"
 #include "util/checked.h"
 #include "util/endian.h"
@@ -155,6 +156,9 @@ struct q2 {
 	/* compressed clusters */
 	struct co_mutex compress_lock;
 	uint64_t compressed_at;         /* host: where the next compressed cluster may go, 0: nowhere */
+	struct q2_packer *packers;      /* that are free */
+	pthread_mutex_t codec_lock;     /* CODECS */
+	struct q2_codec *codecs;        /* that are free */
 	uint8_t *inflated;              /* the last cluster that was read, and which */
 	uint64_t inflated_host;
 };
@@ -274,6 +278,7 @@ int q2_drop(struct q2 *s, uint64_t off, uint64_t len, enum q2_drop how, bool may
 int q2_zero(struct q2 *s, uint64_t off, uint64_t len, bool may_unmap);
 int q2_inflate(struct q2 *s, const struct q2_entry *e, uint64_t skip, uint64_t len, struct blk_vec v);
 int q2_co_pwritev_compressed(struct blk *b, uint64_t off, uint64_t len, struct blk_vec v);
+void q2_packers_free(struct q2 *s);
 void q2_packed_range(const struct q2 *s, const struct q2_entry *e, uint64_t *off,
 		     uint64_t *len); /* clusters it touches */
 /* Give up what E refers to. */

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* measure.h - how large an image would be. Outside of coroutines; waits. */
+#ifndef BLK_MEASURE_H
+#define BLK_MEASURE_H
+
+#include "blk/blk.h"
+
+struct blk_measure {
+	uint64_t required;              /* bytes of a new image with the data of the disk */
+	uint64_t fully_allocated;       /* with all of the disk written */
+};
+
+/* For a new image of FORMAT with OPTS (NULL: defaults): the data of SRC, or if that is NULL an empty disk of
+ * SIZE bytes. -ENOTSUP: nobody knows for FORMAT. */
+int blk_measure(struct blk *src, uint64_t size, const char *format, const struct blk_opts *opts, struct blk_measure *out,
+		struct err *err);
+
+#endif

@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`viv disk`: every command on real images, with qemu-img as the judge; refusals, statuses and interruptions."""
+import fcntl
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+VIV = os.path.join(ROOT, "build", "viv")
+KIB, MIB = 1 << 10, 1 << 20
+DONE, FAILED, USAGE, DIFFERENT, BUSY, NO_SPACE, EXISTS, NOT_FOUND, DENIED, UNSUPPORTED, INTERRUPTED = *range(10), 130
+
+pytestmark = pytest.mark.skipif(not shutil.which("qemu-img"), reason="qemu-img (package qemu-utils) is missing")
+
+
+@pytest.fixture(autouse=True)
+def in_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def viv(*argv, status=DONE, env=None):
+    done = subprocess.run([VIV, "disk", *map(str, argv)], capture_output=True, text=True, timeout=60, check=False, env=env)
+    assert done.returncode == status, (argv, done.returncode, done.stdout, done.stderr)
+    return done
+
+
+def viv_json(*argv, status=DONE):
+    return json.loads(viv(*argv, "--json", status=status).stdout)
+
+
+def qemu(*argv):
+    return subprocess.run(["qemu-img", *map(str, argv)], capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+def refused(*argv, status, says):
+    """It ends with STATUS and one sentence, the same in JSON."""
+    text = viv(*argv, status=status).stderr
+    assert text.count("\n") == 1 and says in text, text
+    error = viv_json(*argv, status=status)["error"]
+    assert error["status"] == status and says in error["message"]
+
+
+def make_raw(path, size=8 * MIB, seed=1):
+    """Data, holes, written zeroes, and an end that is no cluster."""
+    rng = random.Random(seed)
+    with open(path, "wb") as f:
+        while f.tell() < size:
+            n = min(rng.choice((4, 12, 64, 200)) * KIB, size - f.tell())
+            kind = rng.randrange(4)
+            if kind == 0:
+                f.seek(n, os.SEEK_CUR)
+            else:
+                f.write([bytes(n), rng.randbytes(n), bytes([rng.randrange(1, 256)]) * n][kind - 1])
+        f.truncate(size)
+    return path
+
+
+def same(a, b):
+    assert viv_json("compare", a, b)["identical"]
+    qemu("compare", "-q", a, b)
+
+
+def clean(path):
+    found = viv_json("check", path)
+    assert (found["errors"], found["leaks"]) == (0, 0)
+    qemu("check", "-q", path)
+
+
+def only(*names):
+    assert sorted(os.listdir(".")) == sorted(names)
+
+
+def test_created_images_are_what_was_asked_for():
+    viv("create", "a.qcow2", "1G", "-o", "cluster_size=128K,lazy_refcounts=on")
+    info = json.loads(qemu("info", "--output=json", "a.qcow2"))
+    assert info["virtual-size"] == 1 << 30 and info["cluster-size"] == 128 * KIB
+    assert info["format-specific"]["data"]["lazy-refcounts"]
+    viv("create", "b.img", "3M")
+    assert os.path.getsize("b.img") == 3 * MIB
+    viv("create", "clone.qcow2", "--backing", "a.qcow2")
+    chain = viv_json("info", "--chain", "clone.qcow2")
+    assert chain["virtual-size"] == 1 << 30 and chain["backing"]["filename"] == "a.qcow2"
+    assert "backing image   " in viv("info", "clone.qcow2").stdout
+    clean("a.qcow2")
+
+
+def test_what_exists_is_not_overwritten_without_force():
+    viv("create", "a.qcow2", "1M")
+    refused("create", "a.qcow2", "2M", status=EXISTS, says="--force")
+    viv("create", "a.qcow2", "2M", "--force")
+    make_raw("in.raw")
+    refused("convert", "in.raw", "a.qcow2", status=EXISTS, says="--force")
+    viv("convert", "in.raw", "a.qcow2", "--force")
+    same("in.raw", "a.qcow2")
+
+
+def test_wrong_words_are_refused():
+    refused("create", "x.qcow2", status=FAILED, says="how large")
+    refused("create", "x.qcow2", "12parsecs", status=FAILED, says="12parsecs")
+    refused("create", "x.qcow2", "1M", "-o", "cluster_siz=4K", status=FAILED, says="did you mean")
+    refused("create", "x.qcow2", "1M", "--format", "vmkd", status=FAILED, says="known are")
+    refused("create", "x.qcow2", "1M", "--sice", "1", status=USAGE, says="unknown option")
+    refused("info", "nothing", status=NOT_FOUND, says="nothing")
+    refused("map", status=USAGE, says="FILE is missing")
+    only()
+
+
+def test_a_raw_backing_image_that_looks_like_another_format_is_not_believed():
+    viv("create", "base.qcow2", "1M")
+    os.rename("base.qcow2", "base.img")
+    refused("create", "top.qcow2", "--backing", "base.img", status=FAILED, says="--backing-format qcow2")
+    viv("create", "top.qcow2", "--backing", "base.img", "--backing-format", "raw")
+    only("base.img", "top.qcow2")
+
+
+@pytest.mark.parametrize("options", [
+    ["--format", "qcow2"], ["--format", "raw"], ["--format", "qcow2", "-o", "cluster_size=512"],
+    ["--format", "qcow2", "-o", "cluster_size=2M"], ["--format", "qcow2", "-o", "extended_l2=on"],
+    ["--format", "qcow2", "-o", "compat=0.10"], ["--format", "qcow2", "-o", "data_file=out.data"],
+    ["--format", "qcow2", "--compress"], ["--format", "qcow2", "--compress", "-o", "compression_type=zstd"],
+    ["--format", "qcow2", "--compress", "-o", "cluster_size=512"],
+])
+def test_converted_disks_hold_the_same(options):
+    make_raw("in.raw", 9 * MIB + 2560)
+    viv("convert", "in.raw", "out", *options)
+    same("in.raw", "out")
+    if "raw" not in options:
+        clean("out")
+    viv("convert", "out", "back.img")
+    assert open("in.raw", "rb").read() == open("back.img", "rb").read()
+    assert os.stat("back.img").st_blocks <= os.stat("in.raw").st_blocks
+    only("in.raw", "out", "back.img", *(["out.data"] if "data_file=out.data" in options else []))
+
+
+def test_a_chain_becomes_one_image():
+    make_raw("base.img")
+    viv("create", "top.qcow2", "10M", "--backing", "base.img")
+    subprocess.run(["qemu-io", "-c", "write -P 7 1M 100k", "-c", "write -z 2M 1M", "-c", "write -P 9 9M 64k", "top.qcow2"],
+                   check=True, capture_output=True)
+    viv("convert", "top.qcow2", "one.qcow2")
+    same("top.qcow2", "one.qcow2")
+    assert "backing-filename" not in viv_json("info", "one.qcow2")
+
+
+def test_an_interrupted_conversion_leaves_nothing():
+    with open("in.raw", "wb") as f:
+        for _ in range(96):
+            f.write(random.randbytes(MIB))
+    proc = subprocess.Popen([VIV, "disk", "convert", "in.raw", "out.qcow2", "--compress"], stderr=subprocess.PIPE, text=True)
+    while proc.poll() is None and len(os.listdir(".")) < 2:
+        time.sleep(0.01)
+    proc.send_signal(signal.SIGINT)
+    assert "interrupted" in proc.communicate(timeout=60)[1]
+    assert proc.returncode == INTERRUPTED
+    only("in.raw")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting takes root")
+def test_no_space_left_is_one_sentence_and_leaves_nothing():
+    os.mkdir("small")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4M", "tmpfs", "small"], check=True)
+    try:
+        with open("in.raw", "wb") as f:
+            f.write(random.randbytes(8 * MIB))
+        for more in ([], ["--compress"], ["--format", "raw"]):
+            refused("convert", "in.raw", "small/out", *more, status=NO_SPACE, says="No space left")
+            assert os.listdir("small") == []
+        viv("create", "small/top.qcow2", "--backing", os.path.abspath("in.raw"))
+        before = viv_json("map", "small/top.qcow2")
+        assert "make room" in viv("flatten", "small/top.qcow2", status=NO_SPACE).stderr
+        assert viv_json("compare", "small/top.qcow2", "in.raw")["identical"], before
+    finally:
+        subprocess.run(["umount", "small"], check=True)
+
+
+def test_a_file_in_use_is_left_alone():
+    viv("create", "a.qcow2", "1M")
+    with open("a.qcow2", "r+b") as f:
+        lock = b"\x01\x00" + bytes(6) + bytes(16) + bytes(8)      # struct flock: F_WRLCK, SEEK_SET, all of it
+        fcntl.fcntl(f, 37, lock)                                    # F_OFD_SETLK
+        for command in (["resize", "a.qcow2", "2M"], ["check", "a.qcow2"], ["snapshot", "create", "a.qcow2", "x"],
+                        ["create", "a.qcow2", "1M", "--force"], ["convert", "a.qcow2", "b.qcow2"], ["flatten", "a.qcow2"]):
+            refused(*command, status=BUSY, says="in use")
+        viv("info", "a.qcow2")
+    only("a.qcow2")
+
+
+def test_broken_chains_are_named():
+    viv("create", "a.qcow2", "1M")
+    viv("create", "b.qcow2", "--backing", "a.qcow2")
+    os.unlink("a.qcow2")
+    refused("map", "b.qcow2", status=NOT_FOUND, says="a.qcow2")
+    viv("info", "b.qcow2")
+    qemu("create", "-q", "-f", "qcow2", "a.qcow2", "1M")
+    viv("rebase", "-u", "a.qcow2", "b.qcow2")
+    refused("map", "a.qcow2", status=FAILED, says="comes back to it")
+
+
+def test_unknown_features_are_named():
+    viv("create", "a.qcow2", "1M")
+    with open("a.qcow2", "r+b") as f:
+        f.seek(72)
+        f.write((1 << 40).to_bytes(8, "big"))
+    refused("info", "a.qcow2", status=UNSUPPORTED, says="40")
+
+
+def test_map_agrees_with_qemu_img():
+    make_raw("base.img", 4 * MIB)
+    qemu("convert", "-O", "qcow2", "base.img", "base.qcow2")
+    viv("create", "top.qcow2", "5M", "--backing", "base.qcow2")
+    subprocess.run(["qemu-io", "-c", "write -P 7 1M 128k", "-c", "write -z 2M 1M", "top.qcow2"], check=True, capture_output=True)
+
+    def ranges(listed):
+        return {e["start"] + i * 64 * KIB: (e["data"], e["depth"] if e["data"] else 0)
+                for e in listed for i in range((e["length"] + 64 * KIB - 1) // (64 * KIB))}
+    assert ranges(viv_json("map", "top.qcow2")) == ranges(json.loads(qemu("map", "--output=json", "top.qcow2")))
+    assert "data at" in viv("map", "top.qcow2").stdout
+
+
+def test_snapshots_come_and_go():
+    make_raw("in.raw")
+    viv("convert", "in.raw", "a.qcow2")
+    assert viv_json("snapshot", "create", "a.qcow2", "one")["id"] == "1"
+    subprocess.run(["qemu-io", "-c", "write -P 7 0 4M", "a.qcow2"], check=True, capture_output=True)
+    viv("snapshot", "create", "a.qcow2", "two")
+    assert [s["name"] for s in viv_json("snapshot", "list", "a.qcow2")] == ["one", "two"]
+    assert "two" in qemu("snapshot", "-l", "a.qcow2") and "two" in viv("snapshot", "list", "a.qcow2").stdout
+    refused("snapshot", "create", "a.qcow2", "two", status=EXISTS, says="two")
+    viv("snapshot", "revert", "a.qcow2", "one")
+    same("in.raw", "a.qcow2")
+    viv("snapshot", "rm", "a.qcow2", "one")
+    refused("snapshot", "rm", "a.qcow2", "one", status=NOT_FOUND, says="one")
+    clean("a.qcow2")
+
+
+def test_commit_brings_changes_to_the_backing_image():
+    make_raw("base.img", 4 * MIB)
+    viv("create", "top.qcow2", "5M", "--backing", "base.img")
+    subprocess.run(["qemu-io", "-c", "write -P 7 1M 100k", "-c", "write -z 2M 1M", "-c", "write -P 9 4200k 64k", "top.qcow2"],
+                   check=True, capture_output=True)
+    viv("convert", "top.qcow2", "want.raw", "--format", "raw")
+    viv("commit", "top.qcow2")
+    same("base.img", "want.raw")
+    same("top.qcow2", "want.raw")
+    assert all(e["depth"] == 1 or not e["data"] for e in viv_json("map", "top.qcow2"))
+    refused("commit", "base.img", status=FAILED, says="no backing image")
+
+
+def test_rebase_and_flatten_change_no_byte():
+    make_raw("one.img", 4 * MIB, 1)
+    make_raw("two.img", 3 * MIB, 2)
+    viv("create", "top.qcow2", "5M", "--backing", "one.img")
+    subprocess.run(["qemu-io", "-c", "write -P 7 1M 100k", "top.qcow2"], check=True, capture_output=True)
+    viv("convert", "top.qcow2", "want.img")
+    viv("rebase", "top.qcow2", "two.img")
+    assert viv_json("info", "top.qcow2")["backing-filename"] == "two.img"
+    same("top.qcow2", "want.img")
+    viv("flatten", "top.qcow2")
+    os.unlink("one.img")
+    os.unlink("two.img")
+    same("top.qcow2", "want.img")
+    clean("top.qcow2")
+    viv("create", "mid.qcow2", "--backing", "top.qcow2")
+    refused("rebase", "top.qcow2", "mid.qcow2", status=BUSY, says="cannot be behind itself")
+
+
+def test_compare_finds_the_first_difference():
+    make_raw("a.raw")
+    shutil.copy("a.raw", "b.raw")
+    os.truncate("b.raw", 12 * MIB)
+    assert viv_json("compare", "a.raw", "b.raw") == {"identical": True}
+    with open("b.raw", "r+b") as f:
+        f.seek(5 * MIB + 5000)
+        was = f.read(1)
+        f.seek(5 * MIB + 5000)
+        f.write(bytes([was[0] ^ 1]))
+    assert viv_json("compare", "a.raw", "b.raw", status=DIFFERENT) == {"identical": False, "offset": 5 * MIB + 4096}
+
+
+def test_resizing_asks_before_it_cuts():
+    viv("create", "a.qcow2", "1M")
+    assert viv_json("resize", "a.qcow2", "+1M")["virtual-size"] == 2 * MIB
+    refused("resize", "a.qcow2", "1M", status=DENIED, says="--shrink")
+    viv("resize", "a.qcow2", "--shrink", "--", "-1M")
+    assert json.loads(qemu("info", "--output=json", "a.qcow2"))["virtual-size"] == MIB
+    clean("a.qcow2")
+
+
+@pytest.mark.parametrize("options", ["cluster_size=64K", "cluster_size=4K", "extended_l2=on", "refcount_bits=64"])
+def test_measure_agrees_with_qemu_img(options):
+    qemu("create", "-q", "-f", "qcow2", "in.qcow2", "300M")
+    subprocess.run(["qemu-io", "-c", "write 1M 5M", "-c", "write 200M 64k", "in.qcow2"], check=True, capture_output=True)
+    ours = viv_json("measure", "in.qcow2", "--format", "qcow2", "-o", options)
+    theirs = json.loads(qemu("measure", "--output=json", "-O", "qcow2", "-o", options, "in.qcow2"))
+    assert ours["fully-allocated"] <= theirs["fully-allocated"]
+    viv("convert", "in.qcow2", "out.qcow2", "-o", options)
+    assert os.path.getsize("out.qcow2") <= ours["required"] <= theirs["required"]
+
+
+def test_damage_is_found_and_repaired():
+    make_raw("in.raw")
+    viv("convert", "in.raw", "a.qcow2")
+    with open("a.qcow2", "r+b") as f:
+        f.seek(2 * 64 * KIB + 2 * 20)   # reference counts of some clusters
+        f.write(b"\0\0\0\3\0\0")
+    found = viv_json("check", "a.qcow2", status=DIFFERENT)
+    assert found["errors"] and found["leaks"]
+    viv("check", "--repair", "a.qcow2")
+    clean("a.qcow2")
+    same("in.raw", "a.qcow2")
+
+
+def test_bitmaps_are_listed():
+    viv("create", "a.qcow2", "1M")
+    assert viv_json("bitmap", "list", "a.qcow2") == []
+    qemu("bitmap", "--add", "-g", "64K", "a.qcow2", "daily")
+    listed = viv_json("bitmap", "list", "a.qcow2")
+    assert [m["name"] for m in listed] == ["daily"]
+    assert "daily" in viv("bitmap", "list", "a.qcow2").stdout
