@@ -13,6 +13,7 @@
 #include <unistd.h>
 #include "blk/core_priv.h"
 #include "blk/file_priv.h"
+#include "blk/secret.h"
 #include "util/checked.h"
 
 enum { TARGET_GROW = 64 << 20, TARGET_FILES_MAX = 1024, TARGET_NAMES = 16 };
@@ -25,6 +26,8 @@ struct target {
 	bool is_in_place;               /* a block device */
 	int old_fd;                     /* what is to be replaced: locked, so that nobody uses it; -1: nothing */
 	struct blk *blk;
+	struct blk_secret secret;       /* of the new image */
+	bool has_secret;
 	char *files[TARGET_FILES_MAX];  /* beside PATH, ours too */
 	unsigned n_files;
 };
@@ -67,7 +70,8 @@ static char *target_name(const char *path, unsigned i)
 
 static int target_create(struct target *t, uint64_t size, struct err *err)
 {
-	struct blk_create a = { .path = t->path, .format = t->c->format, .size = size, .opts = t->c->opts, .is_new = true };
+	struct blk_create a = { .path = t->path, .format = t->c->format, .size = size, .opts = t->c->opts, .is_new = true,
+				.secret = t->has_secret ? &t->secret : NULL };
 	int r = blk_create(&a, err);
 
 	t->is_there = r != -EEXIST;
@@ -80,6 +84,11 @@ static int target_open(struct target *t, struct err *err)
 	struct blk_options o = { .path = t->path, .fd = -1, .format = t->c->format,
 				 .is_direct = !t->c->how.is_compressed && !t->is_in_place };
 	struct err why = ERR_INIT;
+
+	if (t->has_secret) {
+		o.secrets = &t->secret;
+		o.n_secrets = 1;
+	}
 	int r = blk_open(&t->blk, t->loop, &o, &why);
 
 	if (r < 0 && o.is_direct) {
@@ -204,7 +213,7 @@ static int convert_into(struct target *t, struct blk *src, struct blk_convert_fi
 	}
 	if (r < 0)
 		return r;
-	c->how.is_target_zero = !t->is_in_place;
+	c->how.is_target_zero = !t->is_in_place && blk_is_zero_when_new(t->blk);
 	if (!target_clone(t, src)) {
 		if (t->blk->file->drv == &blk_file && t->blk->drv != &blk_raw)
 			blk_file_grow_in_steps(t->blk->file, TARGET_GROW);
@@ -225,6 +234,11 @@ int blk_convert_file(struct blk_convert_file *c, struct err *err)
 	t.loop = loop;
 	if (!r)
 		r = target_check(&t, err);
+	if (!r && c->opts) {
+		r = blk_secret_from_opts(&t.secret, c->opts, err);
+		t.has_secret = r > 0;
+		r = r > 0 ? 0 : r;
+	}
 	if (!r) {
 		c->size = blk_size(src);
 		r = convert_into(&t, src, c, err);
@@ -232,6 +246,7 @@ int blk_convert_file(struct blk_convert_file *c, struct err *err)
 	if (r < 0)
 		target_remove(&t);
 	blk_close(t.blk);
+	blk_secret_wipe(&t.secret);
 	while (t.n_files)
 		free(t.files[--t.n_files]);
 	if (t.old_fd >= 0)

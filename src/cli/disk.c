@@ -7,19 +7,70 @@
 #include <string.h>
 #include <strings.h>
 #include <unistd.h>
+#include "blk/secret.h"
 #include "cli/output.h"
 
 /* --- images ------------------------------------------------------------------------------------- */
 
-int disk_open(struct blk **out, const char *path, const char *format, unsigned flags, struct err *err)
+enum { DISK_KEYS_MAX = 8 };
+
+static int disk_keys_read(const struct cli *c, struct blk_secret *keys, unsigned *n, struct err *err)
+{
+	const char *path;
+	int r = 0;
+
+	for (*n = 0; !r && (path = cli_nth(c, "--key-file", *n));) {
+		if (*n == DISK_KEYS_MAX)
+			return err_set(err, -E2BIG, "more than %d key files", DISK_KEYS_MAX);
+		r = blk_secret_read_file(&keys[*n], path, err);
+		++*n;
+	}
+	return r;
+}
+
+int disk_with_keys(const struct cli *c, struct blk_options *o, int (*fn)(struct blk_options *o, void *arg, struct err *err),
+		   void *arg, struct err *err)
+{
+	struct blk_secret keys[DISK_KEYS_MAX] = { 0 };
+	struct err why = ERR_INIT;
+	char question[320];
+	unsigned n;
+	int r = disk_keys_read(c, keys, &n, &why);
+
+	o->secrets = keys;
+	o->n_secrets = n;
+	if (!r)
+		r = fn(o, arg, &why);
+	if (r == -ENOKEY && !n && isatty(STDIN_FILENO)) {
+		snprintf(question, sizeof(question), "passphrase of '%.256s': ", o->path);
+		why.code = 0;
+		r = blk_secret_ask(&keys[0], question, &why);
+		o->n_secrets = 1;
+		if (!r)
+			r = fn(o, arg, &why);
+	}
+	for (unsigned i = 0; i < DISK_KEYS_MAX; i++)
+		blk_secret_wipe(&keys[i]);
+	o->secrets = NULL;
+	o->n_secrets = 0;
+	return r < 0 ? err_set(err, r, "%s%s", why.msg, r == -ENOKEY ? "; name a file that holds it with --key-file" : "") : r;
+}
+
+static int disk_open_with(struct blk_options *o, void *arg, struct err *err)
+{
+	return blk_open(arg, NULL, o, err);
+}
+
+int disk_open(struct blk **out, const struct cli *c, const char *path, const char *format, unsigned flags, struct err *err)
 {
 	struct blk_options o = {
 		.path = path, .fd = -1, .format = format,
 		.is_readonly = !(flags & DISK_WRITABLE), .has_no_backing = flags & DISK_NO_BACKING,
 		.is_repairing = flags & DISK_REPAIRING, .is_unlocked = flags & DISK_UNLOCKED,
+		.has_no_key = flags & DISK_NO_KEY,
 	};
 
-	return blk_open(out, NULL, &o, err);
+	return disk_with_keys(c, &o, disk_open_with, out, err);
 }
 
 /* The format that the ending of PATH names, NULL: none. */

@@ -16,18 +16,26 @@ extern const struct cli_command disk_create, disk_convert, disk_info, disk_map, 
 extern const struct cli_group disk_group;
 
 /* For tables of options. */
+#define DISK_OPTION_KEY \
+	{ "--key-file", 'k', CLI_STRING, .is_repeatable = true, .metavar = "FILE", \
+	  .help = "file with the passphrase of an encrypted image, byte for byte; else the terminal is asked" }
 #define DISK_OPTION_FORMAT \
-	{ "--format", 'f', CLI_STRING, .metavar = "FORMAT", .help = "format of the image; else its content tells" }
+	{ "--format", 'f', CLI_STRING, .metavar = "FORMAT", .help = "format of the image; else its content tells" }, \
+	DISK_OPTION_KEY
 
 enum disk_open_flag {
 	DISK_WRITABLE = 1,
 	DISK_NO_BACKING = 2,    /* this image alone */
 	DISK_REPAIRING = 4,
 	DISK_UNLOCKED = 8,      /* read what another process may be writing */
+	DISK_NO_KEY = 16,       /* its bytes are not needed */
 };
 
-/* Open the image PATH; FORMAT NULL: by content. */
-int disk_open(struct blk **out, const char *path, const char *format, unsigned flags, struct err *err);
+/* Open the image PATH; FORMAT NULL: by content. C has the option --key-file. */
+int disk_open(struct blk **out, const struct cli *c, const char *path, const char *format, unsigned flags, struct err *err);
+/* FN(O, ARG, err) with the passphrases of C in O, and again with one from the terminal if it says -ENOKEY. */
+int disk_with_keys(const struct cli *c, struct blk_options *o, int (*fn)(struct blk_options *o, void *arg, struct err *err),
+		   void *arg, struct err *err);
 /* The format for a new file: FORMAT, or what the ending of PATH says, or qcow2. */
 const char *disk_new_format(const char *path, const char *format);
 /* The format of the backing image NAME as it stands in IMAGE: FORMAT, or what the content says when nobody but its

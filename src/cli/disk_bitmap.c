@@ -24,7 +24,7 @@ static int bitmap_list(struct cli *c, struct err *err)
 	AUTO(blk_close) struct blk *b = NULL;
 	json_t *o = NULL, *m;
 	size_t i;
-	int r = disk_open(&b, cli_arg(c, 0), cli_str(c, "--format"), DISK_UNLOCKED | DISK_NO_BACKING, err);
+	int r = disk_open(&b, c, cli_arg(c, 0), cli_str(c, "--format"), DISK_UNLOCKED | DISK_NO_BACKING | DISK_NO_KEY, err);
 
 	if (!r)
 		r = blk_info(b, false, &o, err);

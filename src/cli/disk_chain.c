@@ -20,13 +20,18 @@ static int chain_say(const struct cli *c, const char *backing, const char *sente
 
 /* --- commit --------------------------------------------------------------------------------------- */
 
+static int commit_open(struct blk_options *o, void *arg, struct err *err)
+{
+	return blk_open(arg, NULL, o, err);
+}
+
 static int commit_run(struct cli *c, struct err *err)
 {
 	struct blk_options o = { .path = cli_arg(c, 0), .fd = -1, .format = cli_str(c, "--format"),
 				 .is_backing_writable = true };
 	AUTO(blk_close) struct blk *b = NULL;
 	struct progress progress;
-	int r = blk_open(&b, NULL, &o, err);
+	int r = disk_with_keys(c, &o, commit_open, &b, err);
 
 	if (r < 0)
 		return r;
@@ -58,13 +63,13 @@ const struct cli_command disk_commit = {
 /* --- rebase, flatten -------------------------------------------------------------------------------- */
 
 /* NAME as it will stand in IMAGE, opened. */
-static int rebase_open_base(struct blk **out, const char *image, const char *name, const char *format, struct err *err)
+static int rebase_open_base(struct blk **out, const struct cli *c, const char *image, const char *name, const char *format, struct err *err)
 {
 	const char *slash = strrchr(image, '/');
 	char path[4096];
 
 	snprintf(path, sizeof(path), "%.*s%s", name[0] == '/' || !slash ? 0 : (int)(slash - image + 1), image, name);
-	int r = disk_open(out, path, format, 0, err);
+	int r = disk_open(out, c, path, format, 0, err);
 
 	if (r == -EBUSY)
 		return err_set(err, r, "'%s' is in use, or has '%s' behind it: an image cannot be behind itself", path, image);
@@ -75,7 +80,7 @@ static int rebase_data(struct cli *c, struct blk *b, const char *name, const cha
 {
 	AUTO(blk_close) struct blk *base = NULL;
 	struct progress progress;
-	int r = name ? rebase_open_base(&base, cli_arg(c, 0), name, format, err) : 0;
+	int r = name ? rebase_open_base(&base, c, cli_arg(c, 0), name, format, err) : 0;
 
 	if (r < 0)
 		return r;
@@ -95,7 +100,7 @@ static int rebase_to(struct cli *c, const char *name, const char *format, bool i
 	if (name)
 		r = disk_backing_format(&format, cli_arg(c, 0), name, format, err);
 	if (!r)
-		r = disk_open(&b, cli_arg(c, 0), cli_str(c, "--format"),
+		r = disk_open(&b, c, cli_arg(c, 0), cli_str(c, "--format"),
 			      DISK_WRITABLE | (is_unsafe ? DISK_NO_BACKING : 0), err);
 	if (!r && !is_unsafe)
 		r = rebase_data(c, b, name, format, err);

@@ -48,8 +48,8 @@ static int check_run(struct cli *c, struct err *err)
 	bool is_fixing = cli_flag(c, "--repair") || only;
 	AUTO(blk_close) struct blk *b = NULL;
 	struct blk_check k = { .report = c->is_quiet ? NULL : check_line };
-	int r = disk_open(&b, path, cli_str(c, "--format"),
-			  DISK_NO_BACKING | (is_fixing ? DISK_WRITABLE | DISK_REPAIRING : 0), err);
+	int r = disk_open(&b, c, path, cli_str(c, "--format"),
+			  DISK_NO_BACKING | DISK_NO_KEY | (is_fixing ? DISK_WRITABLE | DISK_REPAIRING : 0), err);
 
 	if (!r)
 		r = blk_check(b, is_fixing ? kinds[only != NULL].fix : BLK_FIX_NOTHING, &k, err);

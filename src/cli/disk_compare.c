@@ -30,10 +30,10 @@ static int compare_run(struct cli *c, struct err *err)
 	AUTO(blk_close) struct blk *a = NULL, *b = NULL;
 	struct progress progress;
 	uint64_t where = 0;
-	int r = disk_open(&a, cli_arg(c, 0), cli_str(c, "--format"), 0, err);
+	int r = disk_open(&a, c, cli_arg(c, 0), cli_str(c, "--format"), 0, err);
 
 	if (!r)
-		r = disk_open(&b, cli_arg(c, 1), cli_str(c, "--other-format"), 0, err);
+		r = disk_open(&b, c, cli_arg(c, 1), cli_str(c, "--other-format"), 0, err);
 	if (r < 0)
 		return r;
 	progress_start(&progress, c, "comparing");
@@ -52,6 +52,7 @@ const struct cli_command disk_compare = {
 	.args = (const struct cli_arg[]){ { "A", .help = "an image" }, { "B", .help = "another one" }, { .name = NULL } },
 	.options = (const struct cli_option[]){
 		{ "--format", 'f', CLI_STRING, .metavar = "FORMAT", .help = "format of A; else its content tells" },
+		DISK_OPTION_KEY,
 		{ "--other-format", 'F', CLI_STRING, .metavar = "FORMAT", .help = "format of B; else its content tells" },
 		{ .name = NULL },
 	},

@@ -22,6 +22,11 @@ static int convert_report(const struct cli *c, const struct blk_convert_file *f,
 	return 0;
 }
 
+static int convert_with(struct blk_options *o, void *arg, struct err *err)
+{
+	return blk_convert_file(arg, err);
+}
+
 static int convert_run(struct cli *c, struct err *err)
 {
 	AUTO(blk_opts_fini) struct blk_opts opts = { 0 };
@@ -38,7 +43,7 @@ static int convert_run(struct cli *c, struct err *err)
 	if (r < 0)
 		return r;
 	progress_start(&progress, c, "converting");
-	r = blk_convert_file(&f, err);
+	r = disk_with_keys(c, &src, convert_with, &f, err);
 	progress_end(&progress);
 	return r < 0 ? r : convert_report(c, &f, err);
 }
@@ -58,6 +63,7 @@ const struct cli_command disk_convert = {
 		{ "--format", 'f', CLI_STRING, .metavar = "FORMAT",
 		  .help = "format of the new image; else its ending tells, else it is qcow2" },
 		{ "--source-format", 0, CLI_STRING, .metavar = "FORMAT", .help = "format of SRC; else its content tells" },
+		DISK_OPTION_KEY,
 		{ "-o", 'o', CLI_STRING, .is_repeatable = true, .metavar = "NAME=VALUE,...",
 		  .help = "options of the new image's format; 'man viv-disk' lists them" },
 		{ "--compress", 'c', CLI_FLAG, .help = "keep its clusters compressed; -o compression_type=zstd is the faster kind" },

@@ -17,7 +17,7 @@ static int create_report(const struct cli *c, const char *path, const char *form
 
 	if (c->is_quiet && !c->is_json)
 		return 0;
-	int r = disk_open(&b, path, format, DISK_NO_BACKING | DISK_UNLOCKED, err);
+	int r = disk_open(&b, c, path, format, DISK_NO_BACKING | DISK_UNLOCKED | DISK_NO_KEY, err);
 
 	if (r < 0)
 		return r;
@@ -81,6 +81,7 @@ const struct cli_command disk_create = {
 		{ "--backing-format", 'F', CLI_STRING, .metavar = "FORMAT", .help = "its format; it goes into the new image" },
 		{ "-o", 'o', CLI_STRING, .is_repeatable = true, .metavar = "NAME=VALUE,...",
 		  .help = "options of the format; 'man viv-disk' lists them" },
+		DISK_OPTION_KEY,
 		{ "--force", 0, CLI_FLAG, .help = "overwrite a file that exists" },
 		{ .name = NULL },
 	},

@@ -116,8 +116,8 @@ static int info_run(struct cli *c, struct err *err)
 	AUTO(blk_close) struct blk *b = NULL;
 	bool is_chain = cli_flag(c, "--chain");
 	json_t *o = NULL;
-	int r = disk_open(&b, cli_arg(c, 0), cli_str(c, "--format"),
-			  DISK_UNLOCKED | (is_chain ? 0 : DISK_NO_BACKING), err);
+	int r = disk_open(&b, c, cli_arg(c, 0), cli_str(c, "--format"),
+			  DISK_UNLOCKED | DISK_NO_KEY | (is_chain ? 0 : DISK_NO_BACKING), err);
 
 	if (!r)
 		r = blk_info(b, is_chain, &o, err);

@@ -74,7 +74,7 @@ static int map_run(struct cli *c, struct err *err)
 {
 	AUTO(blk_close) struct blk *b = NULL;
 	json_t *list = json_array();
-	int r = disk_open(&b, cli_arg(c, 0), cli_str(c, "--format"), DISK_UNLOCKED, err);
+	int r = disk_open(&b, c, cli_arg(c, 0), cli_str(c, "--format"), DISK_UNLOCKED, err);
 
 	if (!r && !c->is_json)
 		printf("%16s %16s %5s  %s\n", "offset", "length", "depth", "what");

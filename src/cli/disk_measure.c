@@ -19,7 +19,7 @@ static int measure_run(struct cli *c, struct err *err)
 	if (!path && !cli_has(c, "--size"))
 		return err_set(err, -EINVAL, "name an image, or say how large the disk is with --size");
 	if (path)
-		r = disk_open(&b, path, cli_str(c, "--source-format"), 0, err);
+		r = disk_open(&b, c, path, cli_str(c, "--source-format"), 0, err);
 	if (!r)
 		r = disk_create_opts(&opts, c, format, err);
 	if (!r)
@@ -41,6 +41,7 @@ const struct cli_command disk_measure = {
 	.args = (const struct cli_arg[]){ { "FILE", .help = "the image to convert", .is_optional = true }, { .name = NULL } },
 	.options = (const struct cli_option[]){
 		{ "--format", 'f', CLI_STRING, .metavar = "FORMAT", .def = "qcow2", .help = "format of the new image" },
+		DISK_OPTION_KEY,
 		{ "--source-format", 0, CLI_STRING, .metavar = "FORMAT", .help = "format of FILE; else its content tells" },
 		{ "--size", 0, CLI_SIZE, .metavar = "SIZE", .help = "of an empty disk, without FILE" },
 		{ "-o", 'o', CLI_STRING, .is_repeatable = true, .metavar = "NAME=VALUE,...",

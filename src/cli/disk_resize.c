@@ -46,7 +46,7 @@ static int resize_run(struct cli *c, struct err *err)
 	char from[OUTPUT_SIZE_LEN], to[OUTPUT_SIZE_LEN];
 	const char *path = cli_arg(c, 0);
 	uint64_t size = 0;
-	int r = disk_open(&b, path, cli_str(c, "--format"), DISK_WRITABLE, err);
+	int r = disk_open(&b, c, path, cli_str(c, "--format"), DISK_WRITABLE, err);
 
 	if (!r)
 		r = resize_parse(&size, cli_arg(c, 1), blk_size(b), err);

@@ -20,7 +20,7 @@ static int snapshot_say(const struct cli *c, const char *what, const char *id, s
 
 static int snapshot_open(struct blk **b, struct cli *c, struct err *err)
 {
-	return disk_open(b, cli_arg(c, 0), cli_str(c, "--format"), DISK_WRITABLE, err);
+	return disk_open(b, c, cli_arg(c, 0), cli_str(c, "--format"), DISK_WRITABLE, err);
 }
 
 static int snapshot_create(struct cli *c, struct err *err)
@@ -81,7 +81,7 @@ static int snapshot_list(struct cli *c, struct err *err)
 	AUTO(free) struct blk_snapshot *list = NULL;
 	json_t *out = json_array();
 	unsigned n = 0;
-	int r = disk_open(&b, cli_arg(c, 0), cli_str(c, "--format"), DISK_UNLOCKED | DISK_NO_BACKING, err);
+	int r = disk_open(&b, c, cli_arg(c, 0), cli_str(c, "--format"), DISK_UNLOCKED | DISK_NO_BACKING | DISK_NO_KEY, err);
 
 	if (!r)
 		r = blk_snapshot_list(b, &list, &n, err);

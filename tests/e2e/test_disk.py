@@ -323,3 +323,20 @@ def test_bitmaps_are_listed():
     listed = viv_json("bitmap", "list", "a.qcow2")
     assert [m["name"] for m in listed] == ["daily"]
     assert "daily" in viv("bitmap", "list", "a.qcow2").stdout
+
+
+@pytest.mark.parametrize("options", [["--format", "luks"], ["--format", "qcow2", "-o", "encrypt.format=luks"]])
+def test_encrypted_images_need_their_key(options):
+    make_raw("in.raw", 2 * MIB)
+    for name, text in (("key", "correct horse"), ("wrong", "battery staple")):
+        with open(name, "w") as f:
+            f.write(text)
+        os.chmod(name, 0o600)
+    viv("convert", "in.raw", "out", *options, "-o", "key-file=key")
+    viv("compare", "in.raw", "out", "--key-file", "key")
+    viv("info", "out")
+    refused("map", "out", status=DENIED, says="--key-file")
+    refused("map", "out", "--key-file", "wrong", status=DENIED, says="out")
+    assert b"correct horse" not in open("out", "rb").read()
+    viv("convert", "out", "back.img", "--key-file", "key")
+    same("in.raw", "back.img")
