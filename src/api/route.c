@@ -28,6 +28,13 @@ static void call_free(struct api_call *c)
 	free(c);
 }
 
+static void send_text(struct http_request *rq, int status, char *text, size_t len)
+{
+	http_set_header(rq, "cache-control", "no-store");
+	http_set_header(rq, "x-content-type-options", "nosniff");
+	http_reply_take(rq, status, text ? "application/json" : NULL, text, len);
+}
+
 static void send_json(struct http_request *rq, int status, json_t *doc)
 {
 	char *text = doc ? json_dumps(doc, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
@@ -35,9 +42,7 @@ static void send_json(struct http_request *rq, int status, json_t *doc)
 	if (doc && !text)
 		status = 500;
 	json_decref(doc);
-	http_set_header(rq, "cache-control", "no-store");
-	http_set_header(rq, "x-content-type-options", "nosniff");
-	http_reply_take(rq, status, text ? "application/json" : NULL, text, text ? strlen(text) : 0);
+	send_text(rq, status, text, text ? strlen(text) : 0);
 }
 
 static void send_failure(struct http_request *rq, int r, const char *field, const char *message)
@@ -62,6 +67,20 @@ static void send_failure(struct http_request *rq, int r, const char *field, cons
 void api_reply(struct api_call *c, int status, json_t *doc)
 {
 	send_json(c->rq, status, doc);
+	call_free(c);
+}
+
+void api_reply_text(struct api_call *c, int status, char *text, size_t len)
+{
+	send_text(c->rq, status, text, len);
+	call_free(c);
+}
+
+void api_reply_bytes(struct api_call *c, int status, const char *type, char *data, size_t len)
+{
+	http_set_header(c->rq, "cache-control", "no-store");
+	http_set_header(c->rq, "x-content-type-options", "nosniff");
+	http_reply_take(c->rq, status, type, data, len);
 	call_free(c);
 }
 

@@ -57,6 +57,10 @@ void api_request(void *config, struct http_request *rq);
 
 /* Each of these answers and frees C. DOC is taken. */
 void api_reply(struct api_call *c, int status, json_t *doc);
+/* The same with a document that is text already, from malloc(), and taken. */
+void api_reply_text(struct api_call *c, int status, char *text, size_t len);
+/* And one that is no document, of media type TYPE. */
+void api_reply_bytes(struct api_call *c, int status, const char *type, char *data, size_t len);
 /* R is the negative errno that belongs to the sentence in ERR; FIELD is the path of the wrong one, or NULL. */
 void api_fail(struct api_call *c, int r, const char *field, const struct err *err);
 /* The request becomes a WebSocket. */

@@ -4,10 +4,10 @@
 #ifndef VM_CONTROL_PRIV_H
 #define VM_CONTROL_PRIV_H
 
-#include <jansson.h>
 #include <stdbool.h>
 #include "util/cleanup.h"
 #include "util/err.h"
+#include "util/json.h"
 #include "vm/control.h"
 
 enum {
@@ -16,8 +16,6 @@ enum {
 	CONTROL_REPLY_MAX = 1 << 20,    /* bytes that may wait for one client */
 	CONTROL_FDS_MAX = 1,            /* descriptors of one request */
 };
-
-DEFINE_AUTO(json_t *, json_decref)
 
 enum control_kind {
 	CONTROL_STRING,

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "util/dirs.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "util/checked.h"
+
+char *dirs_data(void)
+{
+	const char *base = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
+	char *dir = NULL;
+	int n;
+
+	if (!geteuid())
+		return strdup("/var/lib/viv");
+	if (base && base[0] == '/')
+		n = asprintf(&dir, "%s/viv", base);
+	else
+		n = asprintf(&dir, "%s/.local/share/viv", home && home[0] == '/' ? home : "/nonexistent");
+	return n < 0 ? NULL : dir;
+}
+
+char *dirs_run(void)
+{
+	const char *base = getenv("XDG_RUNTIME_DIR");
+	char *dir = NULL;
+	int n;
+
+	if (!geteuid())
+		return strdup("/run/viv");
+	if (base && base[0] == '/')
+		n = asprintf(&dir, "%s/viv", base);
+	else
+		n = asprintf(&dir, "/tmp/viv-%d", (int)geteuid());
+	return n < 0 ? NULL : dir;
+}
+
+char *dirs_program(const char *name)
+{
+	static const char *const beside[] = { "", "../libexec/vivarium/", "../scripts/" };
+	char self[PATH_MAX], path[PATH_MAX + 64];
+	ssize_t len = readlink("/proc/self/exe", self, sizeof(self) - 1);
+
+	if (len <= 0)
+		return NULL;
+	self[len] = 0;
+	*(strrchr(self, '/') + 1) = 0;
+	for (unsigned k = 0; k < ARRAY_LEN(beside); k++) {
+		snprintf(path, sizeof(path), "%s%s%s", self, beside[k], name);
+		if (!access(path, X_OK))
+			return strdup(path);
+	}
+	return NULL;
+}
