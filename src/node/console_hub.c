@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "node/console_hub.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "util/checked.h"
+#include "util/log.h"
+#include "util/loop.h"
+#include "util/unixsock.h"
+
+enum { CHUNK = 16 << 10, TYPED_MAX = 64 << 10, LOG_MAX = 4 << 20, RETRY_MS = 50, PATH_CAP = 512,
+       CLOSE_STOPPED = 1000 };
+
+/* Somebody who looks. */
+struct viewer {
+	struct console_hub *hub;        /* NULL: the hub has gone */
+	struct viewer *next;
+	struct http_socket *ws;
+};
+
+struct console_hub {
+	struct loop *loop;
+	char log_path[PATH_CAP], socket_path[PATH_CAP];
+	int fd, log_fd;
+	off_t log_size;
+	struct loop_fd watch;
+	struct loop_timer retry;
+	char *keep;                     /* CONSOLE_KEEP bytes, a ring */
+	size_t keep_at, keep_len;
+	char typed[TYPED_MAX];          /* waits for the socket */
+	size_t typed_len;
+	struct viewer *viewers;
+};
+
+/* --- what the guest says ------------------------------------------------------------------------------------------ */
+
+static void hub_keep(struct console_hub *h, const char *data, size_t len)
+{
+	for (size_t i = 0; i < len; i++) {
+		h->keep[(h->keep_at + h->keep_len) % CONSOLE_KEEP] = data[i];
+		if (h->keep_len < CONSOLE_KEEP)
+			h->keep_len++;
+		else
+			h->keep_at = (h->keep_at + 1) % CONSOLE_KEEP;
+	}
+}
+
+char *console_hub_text(const struct console_hub *h, size_t max, size_t *len)
+{
+	size_t n = h->keep_len < max ? h->keep_len : max;
+	char *text = malloc(n + 1);
+
+	for (size_t i = 0; text && i < n; i++)
+		text[i] = h->keep[(h->keep_at + h->keep_len - n + i) % CONSOLE_KEEP];
+	*len = n;
+	return text;
+}
+
+static void hub_log(struct console_hub *h, const char *data, size_t len)
+{
+	char old[PATH_CAP + 2];
+	struct stat st;
+
+	if (h->log_fd < 0) {
+		h->log_fd = open(h->log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+		h->log_size = h->log_fd >= 0 && !fstat(h->log_fd, &st) ? st.st_size : 0;
+	}
+	/* A full disk loses lines of the log, nothing else. */
+	if (h->log_fd < 0 || write(h->log_fd, data, len) < 0)
+		return;
+	h->log_size += (off_t)len;
+	if (h->log_size < LOG_MAX)
+		return;
+	snprintf(old, sizeof(old), "%s.1", h->log_path);
+	(void)rename(h->log_path, old);
+	auto_fd(&h->log_fd);
+	h->log_fd = -1;
+}
+
+static void hub_said(struct console_hub *h, const char *data, size_t len)
+{
+	hub_keep(h, data, len);
+	hub_log(h, data, len);
+	for (struct viewer *v = h->viewers; v; v = v->next)
+		(void)http_send(v->ws, data, len, false);
+}
+
+/* --- the machine's socket ----------------------------------------------------------------------------------------- */
+
+static void hub_disconnect(struct console_hub *h)
+{
+	loop_fd_del(&h->watch);
+	auto_fd(&h->fd);
+	h->fd = -1;
+	h->typed_len = 0;
+}
+
+/* 1: something came; 0: nothing now; negative: the end. */
+static int hub_read(struct console_hub *h)
+{
+	char buf[CHUNK];
+	ssize_t n = read(h->fd, buf, sizeof(buf));
+
+	if (n > 0) {
+		hub_said(h, buf, (size_t)n);
+		return 1;
+	}
+	return n < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : -EPIPE;
+}
+
+static void hub_flush(struct console_hub *h)
+{
+	ssize_t n = h->typed_len ? send(h->fd, h->typed, h->typed_len, MSG_NOSIGNAL | MSG_DONTWAIT) : 0;
+
+	if (n > 0) {
+		h->typed_len -= (size_t)n;
+		memmove(h->typed, h->typed + n, h->typed_len);
+	}
+	(void)loop_fd_mod(&h->watch, h->typed_len ? LOOP_IN | LOOP_OUT : LOOP_IN);
+}
+
+static void hub_ready(struct loop_fd *w, unsigned events)
+{
+	struct console_hub *h = container_of(w, struct console_hub, watch);
+
+	(void)events;
+	if (hub_read(h) < 0) {
+		hub_disconnect(h);
+		loop_timer_set(&h->retry, loop_now_ns() + RETRY_MS * 1000000u);
+		return;
+	}
+	hub_flush(h);
+}
+
+static void hub_connect(struct loop_timer *t)
+{
+	struct console_hub *h = container_of(t, struct console_hub, retry);
+
+	if (!h->socket_path[0] || h->fd >= 0)
+		return;
+	h->fd = unixsock_connect(h->socket_path, NULL);
+	if (h->fd >= 0 && fcntl(h->fd, F_SETFL, O_RDWR | O_NONBLOCK) == 0 &&
+	    !loop_fd_add(h->loop, &h->watch, h->fd, LOOP_IN, hub_ready))
+		return;
+	hub_disconnect(h);
+	loop_timer_set(&h->retry, loop_now_ns() + RETRY_MS * 1000000u);
+}
+
+void console_hub_attach(struct console_hub *h, const char *socket_path)
+{
+	snprintf(h->socket_path, sizeof(h->socket_path), "%s", socket_path);
+	hub_connect(&h->retry);
+}
+
+void console_hub_detach(struct console_hub *h)
+{
+	if (!h)
+		return;
+	loop_timer_cancel(&h->retry);
+	bool was_attached = h->socket_path[0];
+	h->socket_path[0] = 0;
+	while (h->fd >= 0 && hub_read(h) > 0)
+		continue;
+	hub_disconnect(h);
+	auto_fd(&h->log_fd);
+	h->log_fd = -1;
+	for (struct viewer *v = was_attached ? h->viewers : NULL; v; v = v->next)
+		http_hang_up(v->ws, CLOSE_STOPPED, "the machine has stopped");
+}
+
+/* --- those who look ------------------------------------------------------------------------------------------------ */
+
+static void viewer_typed(void *arg, const void *data, size_t len, bool is_text)
+{
+	struct viewer *v = arg;
+	struct console_hub *h = v->hub;
+
+	(void)is_text;
+	if (!h || h->fd < 0)
+		return;
+	/* Who types faster than the guest reads loses keys, as on a real line. */
+	size_t room = TYPED_MAX - h->typed_len, n = len < room ? len : room;
+	memcpy(h->typed + h->typed_len, data, n);
+	h->typed_len += n;
+	hub_flush(h);
+}
+
+static void viewer_closed(void *arg)
+{
+	struct viewer *v = arg;
+
+	for (struct viewer **at = v->hub ? &v->hub->viewers : NULL; at && *at; at = &(*at)->next) {
+		if (*at == v) {
+			*at = v->next;
+			break;
+		}
+	}
+	free(v);
+}
+
+void console_hub_open(struct console_hub *h, struct api_call *c)
+{
+	static const struct http_socket_ops ops = { .message = viewer_typed, .closed = viewer_closed };
+	struct viewer *v = calloc(1, sizeof(*v));
+	struct err err = ERR_INIT;
+	size_t len;
+
+	if (!v) {
+		api_fail(c, err_set(&err, -EAGAIN, "out of memory"), NULL, &err);
+		return;
+	}
+	v->hub = h;
+	v->ws = api_accept(c, &ops, v);
+	v->next = h->viewers;
+	h->viewers = v;
+	char *text = console_hub_text(h, CONSOLE_KEEP, &len);
+	if (text && len)
+		(void)http_send(v->ws, text, len, false);
+	free(text);
+	if (!h->socket_path[0])
+		http_hang_up(v->ws, CLOSE_STOPPED, "the machine is not running");
+}
+
+/* --- life ----------------------------------------------------------------------------------------------------------- */
+
+int console_hub_new(struct console_hub **out, struct loop *l, const char *log_path)
+{
+	struct console_hub *h = calloc(1, sizeof(*h));
+
+	if (!h || !(h->keep = malloc(CONSOLE_KEEP))) {
+		free(h);
+		return -ENOMEM;
+	}
+	h->loop = l;
+	h->fd = h->log_fd = -1;
+	snprintf(h->log_path, sizeof(h->log_path), "%s", log_path);
+	loop_timer_init(l, &h->retry, hub_connect);
+	*out = h;
+	return 0;
+}
+
+void console_hub_free(struct console_hub *h)
+{
+	if (!h)
+		return;
+	console_hub_detach(h);
+	for (struct viewer *v = h->viewers; v; v = v->next) {
+		v->hub = NULL;
+		http_hang_up(v->ws, 1001, "the machine is gone");
+	}
+	free(h->keep);
+	free(h);
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* controller.h - what all controllers share: an object per document, which takes steps.
+ *
+ * A controller looks after the documents of one kind. For each there is an object with a struct controlled as its
+ * first member. Its step() runs soon after each change of the document and whenever the object has asked for it; it
+ * compares what is wanted with what is there, begins at most one thing, and comes back. Steps are repeated after
+ * failures and crashes, so each must be one that may be repeated. Loop thread. */
+#ifndef NODE_CONTROLLER_H
+#define NODE_CONTROLLER_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include "node/doc.h"
+#include "store/store.h"
+#include "util/loop.h"
+
+struct controller;
+struct err;
+struct node;
+
+struct controlled {
+	struct controller *ctl;
+	struct node *node;
+	struct controlled *next;
+	char key[STORE_KEY_MAX + 1], uid[DOC_UID_LEN + 1], name[DOC_NAME_MAX + 1], project[DOC_NAME_MAX + 1];
+	struct loop_timer timer;
+	/* the status document */
+	char state[16], since[DOC_TIME_LEN + 1], reason[400];
+	unsigned failures;              /* in a row */
+	uint64_t hold_ns;               /* no step before, unless the document changes */
+	bool is_writing, is_dirty;
+};
+
+struct controller_kind {
+	const char *kind;               /* "instance" */
+	size_t size;                    /* of the object */
+	/* A new object, zeroed but for its struct controlled; STATUS is what was last known, or NULL. */
+	int (*init)(struct controlled *c, const json_t *status);
+	void (*step)(struct controlled *c, const json_t *doc, int64_t revision);
+	/* The document is to go, or has gone (DOC NULL). Ends, now or after more steps, in controlled_removed(). */
+	void (*step_gone)(struct controlled *c, const json_t *doc);
+	/* Members of STATUS beyond state, since, reason and failures. NULL: none. */
+	void (*add_status)(const struct controlled *c, json_t *status);
+	void (*fini)(struct controlled *c);     /* also of one whose init() has failed */
+};
+
+/* Make objects for all documents, and for those to come. K is borrowed. */
+int controller_open(struct controller **out, struct node *n, const struct controller_kind *k, struct err *err);
+/* No further steps. Before the store closes, which still tells of commits; NULL is fine. */
+void controller_stop(struct controller *ctl);
+/* After it has. NULL is fine. */
+void controller_close(struct controller *ctl);
+struct controlled *controller_find(const struct controller *ctl, const char *key);
+
+/* A step soon, or in MS at the latest. */
+void controlled_kick(struct controlled *c);
+void controlled_later(struct controlled *c, unsigned ms);
+/* What is seen from now on: a word, and a sentence or "". */
+void controlled_set(struct controlled *c, const char *state, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* Something of add_status() has changed. */
+void controlled_write(struct controlled *c);
+/* A step has failed: state "failed", and again after a pause that grows. */
+void controlled_failed(struct controlled *c, const struct err *err);
+/* Nothing of it is left: take its documents away. C is freed. */
+void controlled_removed(struct controlled *c);
+
+#endif

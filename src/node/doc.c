@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "node/doc.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+#include <errno.h>
+
+void doc_key(char key[STORE_KEY_MAX + 1], const char *kind, const char *project, const char *name)
+{
+	snprintf(key, STORE_KEY_MAX + 1, "%s/%s/%s", kind, project, name);
+}
+
+void doc_status_key(char key[STORE_KEY_MAX + 1], const char *doc_key)
+{
+	snprintf(key, STORE_KEY_MAX + 1, "status/%.*s", STORE_KEY_MAX - 8, doc_key);
+}
+
+json_t *doc_get(const struct store *s, const char *key, int64_t *modified)
+{
+	const struct store_doc *d = store_get(s, key);
+
+	if (!d)
+		return NULL;
+	if (modified)
+		*modified = d->modified;
+	return json_loadb(d->value, d->len, JSON_REJECT_DUPLICATES, NULL);
+}
+
+char *doc_view(const struct store *s, const struct store_doc *d, size_t *len)
+{
+	char status_key[STORE_KEY_MAX + 1];
+	const struct store_doc *status;
+	char *text = NULL;
+
+	doc_status_key(status_key, d->key);
+	status = store_get(s, status_key);
+	/* A document is an object that is not empty: its text ends in '}', before which more may stand. */
+	int n = asprintf(&text, "%.*s,\"revision\":%lld%s%s}", (int)d->len - 1, d->value, (long long)d->modified,
+			 status ? ",\"status\":" : "", status ? status->value : "");
+	*len = n > 0 ? (size_t)n : 0;
+	return n > 0 ? text : NULL;
+}
+
+void doc_new_uid(char uid[DOC_UID_LEN + 1])
+{
+	uint64_t v = 0;
+
+	while (getrandom(&v, sizeof(v), 0) != sizeof(v))
+		continue;
+	snprintf(uid, DOC_UID_LEN + 1, "%016llx", (unsigned long long)v);
+}
+
+void doc_now(char text[DOC_TIME_LEN + 1])
+{
+	time_t now = time(NULL);
+	struct tm tm;
+
+	gmtime_r(&now, &tm);
+	strftime(text, DOC_TIME_LEN + 1, "%Y-%m-%dT%H:%M:%SZ", &tm);
+}
+
+int doc_put(struct store *s, const char *key, const json_t *doc, int64_t if_modified, store_done_fn done, void *arg)
+{
+	AUTO(free) char *text = json_dumps(doc, JSON_COMPACT);
+	struct store_op op = { .kind = STORE_PUT, .key = key, .value = text, .if_modified = if_modified };
+
+	if (!text)
+		return -ENOMEM;
+	op.len = strlen(text);
+	store_commit(s, &op, 1, done, arg);
+	return 0;
+}

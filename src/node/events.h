@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* events.h - every change of a document, to whom it may concern: WebSocket /v1/events.
+ *
+ * One text message per change: {"revision", "type": "put"|"delete"|"status", "key", "document"}. ?from=REVISION goes on
+ * after a break; when that is too long ago the socket is closed with 4410, and the client lists anew. Loop thread. */
+#ifndef NODE_EVENTS_H
+#define NODE_EVENTS_H
+
+struct api_call;
+struct node;
+
+void events_stream(struct api_call *c);
+/* Close them all. */
+void events_close(struct node *n);
+
+#endif

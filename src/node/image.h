@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* image.h - what machines begin as: a disk, and a kernel and initial RAM disk when it is started without a boot
+ * loader. An image is made once, by copying a disk or from a distribution's packages, and never changes: the
+ * disks of machines are layers over it. Files lie in DATA/images/UID. Loop thread. */
+#ifndef NODE_IMAGE_H
+#define NODE_IMAGE_H
+
+#include <jansson.h>
+#include <stddef.h>
+#include "api/schema.h"
+
+struct controller_kind;
+struct err;
+struct node;
+
+extern const struct schema image_schema;
+
+int image_check(struct node *n, const json_t *doc, const json_t *old, char *where, size_t cap, struct err *err);
+/* -EBUSY: machines stand on it. */
+int image_check_delete(struct node *n, const json_t *doc, struct err *err);
+
+extern const struct controller_kind image_kind;
+
+/* Paths from malloc(); KERNEL and INITRD may be NULL. */
+struct image_files {
+	char *disk, *format, *kernel, *initrd;
+};
+/* -ENOENT: there is no such image; -EAGAIN: it is not ready. */
+int image_find(struct node *n, const char *project, const char *name, struct image_files *out, struct err *err);
+void image_files_free(struct image_files *f);
+
+#endif

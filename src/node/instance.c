@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* instance.c - the controller: from what is wanted and what is seen, the next step. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "node/instance_priv.h"
+#include "node/node.h"
+#include "util/checked.h"
+#include "util/log.h"
+
+enum {
+	LIVED_MS = 30000,       /* a machine that ran that long has not failed at once */
+	AGAIN_MS = 20,
+	PRESS_MS = 5000,        /* a guest that is still booting does not see the power button: press it again */
+};
+
+static struct instance *instance_of(struct controlled *c)
+{
+	return container_of(c, struct instance, c);
+}
+
+static bool has_lived(const struct instance *i)
+{
+	return loop_now_ns() - i->started_ns > (uint64_t)LIVED_MS * 1000000u;
+}
+
+/* --- starting ------------------------------------------------------------------------------------------------ */
+
+static void step_disk(struct instance *i, const json_t *doc)
+{
+	struct err err = ERR_INIT;
+
+	controlled_set(&i->c, "starting", "its disk is being made");
+	i->phase = PHASE_DISK;
+	int r = instance_make_disk(i, doc, &err);
+	if (r < 0)
+		instance_disk_done(i, r, &err);
+}
+
+static void step_process(struct instance *i, const json_t *doc)
+{
+	struct err err = ERR_INIT;
+	int r = instance_start(i, doc, &err);
+
+	if (r == -EBUSY) { /* a process has just ended, and is not quite gone */
+		controlled_later(&i->c, AGAIN_MS);
+		return;
+	}
+	if (r < 0) {
+		controlled_failed(&i->c, &err);
+		return;
+	}
+	i->wants_restart = false;
+	i->phase = PHASE_STARTING;
+	i->started_ns = loop_now_ns();
+	controlled_set(&i->c, "starting", "its process runs");
+	instance_connect(i);
+}
+
+/* The machine is off and shall run. */
+static void step_start(struct instance *i, const json_t *doc, int64_t revision)
+{
+	AUTO(free) char *root = instance_root_path(i);
+	bool has_disk = root && !access(root, F_OK);
+
+	if (i->ended_revision == revision && !i->wants_restart)
+		return; /* it ended by itself, and nobody has said anything since */
+	i->ended_revision = 0;
+	if (!has_disk && json_object_get(json_object_get(doc, "spec"), "image"))
+		step_disk(i, doc);
+	else
+		step_process(i, doc);
+}
+
+/* Its process from before, if there is one. */
+static void step_adopt(struct instance *i)
+{
+	struct err err = ERR_INIT;
+	int r = instance_adopt(i, &err);
+
+	if (r == -EAGAIN) {
+		controlled_later(&i->c, AGAIN_MS);
+		return;
+	}
+	if (r < 0)
+		log_warn("'%s': %s", i->c.key, err.msg);
+	i->phase = r > 0 ? PHASE_STARTING : PHASE_DOWN;
+	i->started_ns = loop_now_ns();
+	if (r > 0)
+		instance_connect(i);
+	controlled_kick(&i->c);
+}
+
+/* --- running ---------------------------------------------------------------------------------------------------- */
+
+static void asked(void *arg, int r, const json_t *result, const struct err *err)
+{
+	struct instance *i = arg;
+
+	(void)result;
+	i->has_asked = false;
+	if (r < 0 && r != -ECONNRESET && r != -ECANCELED)
+		log_warn("'%s': %s", i->c.key, err->msg);
+}
+
+static void ask(struct instance *i, const char *request)
+{
+	if (i->has_asked)
+		return;
+	i->has_asked = true;
+	vmm_request(i->vmm, request, NULL, asked, i);
+}
+
+static void cut_off(struct instance *i, const char *why)
+{
+	controlled_set(&i->c, "stopping", "%s", why);
+	snprintf(i->stop_reason, sizeof(i->stop_reason), "cut off");
+	process_kill(&i->proc, SIGKILL);
+}
+
+/* The power button, and when that does not help, the plug. */
+static void step_stop(struct instance *i, const json_t *doc)
+{
+	json_int_t s = json_integer_value(json_object_get(json_object_get(doc, "spec"), "shutdown_seconds"));
+	uint64_t now = loop_now_ns();
+
+	if (!i->is_stopping) {
+		i->is_stopping = true;
+		i->cut_off_ns = now + (uint64_t)s * 1000000000u;
+		controlled_set(&i->c, "stopping", "the power button has been pressed; the power goes in %lld s", (long long)s);
+		i->press_ns = now;
+		if (i->is_paused)
+			vmm_request(i->vmm, "resume", NULL, NULL, NULL);
+	}
+	if (now >= i->cut_off_ns) {
+		cut_off(i, "the guest took too long; the power is being cut");
+		return;
+	}
+	if (now >= i->press_ns) {
+		vmm_request(i->vmm, "powerdown", NULL, NULL, NULL);
+		i->press_ns = now + (uint64_t)PRESS_MS * 1000000u;
+	}
+	uint64_t next = i->press_ns < i->cut_off_ns ? i->press_ns : i->cut_off_ns;
+	controlled_later(&i->c, (unsigned)((next - now) / 1000000u) + 1);
+}
+
+static void step_up(struct instance *i, const json_t *doc, const char *wanted)
+{
+	if (!strcmp(wanted, "stopped") || i->wants_restart || i->is_stopping)
+		step_stop(i, doc);
+	else if (!strcmp(wanted, "paused") && !i->is_paused)
+		ask(i, "pause");
+	else if (!strcmp(wanted, "running") && i->is_paused)
+		ask(i, "resume");
+}
+
+static void step(struct controlled *c, const json_t *doc, int64_t revision)
+{
+	struct instance *i = instance_of(c);
+	const char *wanted = json_string_value(json_object_get(json_object_get(doc, "spec"), "state"));
+	bool is_off = wanted && !strcmp(wanted, "stopped");
+
+	if (!wanted)
+		controlled_set(c, "failed", "its document has no 'spec.state'");
+	else if (i->phase == PHASE_UNKNOWN)
+		step_adopt(i);
+	else if (i->phase == PHASE_STARTING && is_off)
+		cut_off(i, "it has not begun to run yet");
+	else if (i->phase == PHASE_STARTING)
+		instance_connect(i);
+	else if (i->phase == PHASE_UP)
+		step_up(i, doc, wanted);
+	else if (i->phase == PHASE_DOWN && !is_off)
+		step_start(i, doc, revision);
+	else if (i->phase == PHASE_DOWN && strcmp(c->state, "stopped") != 0)
+		controlled_set(c, "stopped", "%s", i->stop_reason);
+}
+
+static void step_gone(struct controlled *c, const json_t *doc)
+{
+	struct instance *i = instance_of(c);
+	struct err err = ERR_INIT;
+
+	(void)doc;
+	if (i->phase == PHASE_UNKNOWN) {
+		step_adopt(i);
+	} else if (i->proc.pid) {
+		cut_off(i, "it is being deleted");
+	} else if (i->phase == PHASE_DOWN) {
+		controlled_set(c, "deleting", "its files are being removed");
+		i->phase = PHASE_REMOVING;
+		int r = instance_remove_files(i, &err);
+		if (r < 0)
+			instance_removed(i, r, &err);
+	}
+}
+
+/* --- what workers and processes tell ------------------------------------------------------------------------- */
+
+void instance_disk_done(struct instance *i, int r, const struct err *err)
+{
+	i->phase = PHASE_DOWN;
+	if (r < 0)
+		controlled_failed(&i->c, err);
+	else
+		controlled_kick(&i->c);
+}
+
+void instance_removed(struct instance *i, int r, const struct err *err)
+{
+	i->phase = PHASE_DOWN;
+	if (r < 0)
+		controlled_failed(&i->c, err);
+	else
+		controlled_removed(&i->c);
+}
+
+static void ended(struct process *p)
+{
+	struct instance *i = container_of(p, struct instance, proc);
+	struct err why = ERR_INIT;
+	bool is_well = instance_ended_well(i, why.msg, sizeof(why.msg)), was_asked = i->is_stopping || i->wants_restart;
+	int64_t revision = 0;
+	AUTO(json_decref) json_t *doc = doc_get(i->c.node->store, i->c.key, &revision);
+	const char *policy = json_string_value(json_object_get(json_object_get(doc, "spec"), "restart"));
+	bool goes_on = !was_asked && policy && (!strcmp(policy, "always") || (!is_well && !strcmp(policy, "on-failure")));
+
+	instance_disconnect(i);
+	i->phase = PHASE_DOWN;
+	i->is_paused = i->is_stopping = false;
+	if (has_lived(i) || !goes_on)
+		i->c.failures = 0;
+	if (goes_on && !has_lived(i)) {
+		controlled_failed(&i->c, &why);
+		return;
+	}
+	if (!goes_on) {
+		i->ended_revision = was_asked ? 0 : revision;
+		controlled_set(&i->c, is_well || was_asked ? "stopped" : "failed", "%s", why.msg);
+	}
+	controlled_write(&i->c);
+	controlled_kick(&i->c);
+}
+
+/* --- as a kind of document --------------------------------------------------------------------------------------- */
+
+static int init(struct controlled *c, const json_t *status)
+{
+	struct instance *i = instance_of(c);
+	AUTO(free) char *all = node_path(c->node->data_dir, "instances");
+	AUTO(free) char *runs = node_path(c->node->run_dir, "i");
+
+	i->proc.ended = ended;
+	i->ended_revision = json_integer_value(json_object_get(status, "ended_revision"));
+	i->dir = all ? node_path(all, c->uid) : NULL;
+	i->run_dir = runs ? node_path(runs, c->uid) : NULL;
+	AUTO(free) char *log = i->dir ? node_path(i->dir, "console.log") : NULL;
+	return log && i->run_dir ? console_hub_new(&i->console, c->node->loop, log) : -ENOMEM;
+}
+
+static void fini(struct controlled *c)
+{
+	struct instance *i = instance_of(c);
+
+	instance_disconnect(i);
+	process_forget(&i->proc);
+	console_hub_free(i->console);
+	free(i->dir);
+	free(i->run_dir);
+}
+
+static void add_status(const struct controlled *c, json_t *status)
+{
+	const struct instance *i = container_of(c, struct instance, c);
+
+	if (i->ended_revision)
+		json_object_set_new(status, "ended_revision", json_integer(i->ended_revision));
+	if (i->proc.pid)
+		json_object_set_new(status, "pid", json_integer(i->proc.pid));
+	if (i->engine[0])
+		json_object_set_new(status, "engine", json_string(i->engine));
+}
+
+const struct controller_kind instance_kind = {
+	.kind = "instance", .size = sizeof(struct instance), .init = init, .step = step, .step_gone = step_gone,
+	.add_status = add_status, .fini = fini,
+};

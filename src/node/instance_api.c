@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* instance_api.c - what can be asked of an instance beyond its document. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "node/instance_priv.h"
+#include "node/node.h"
+#include "node/resource.h"
+
+/* The instance that C names; answers and returns NULL when there is none. */
+static struct instance *find(struct api_call *c)
+{
+	char key[STORE_KEY_MAX + 1];
+	struct node *n = c->arg;
+	struct err err = ERR_INIT;
+	AUTO(json_decref) json_t *doc = resource_find(c, key, NULL);
+	struct controlled *found = doc ? controller_find(n->instances, key) : NULL;
+
+	if (doc && !found)
+		api_fail(c, err_set(&err, -EAGAIN, "'%s' is only just being looked at; try again", c->param[0]), NULL, &err);
+	return (struct instance *)found;
+}
+
+static bool is_up(struct api_call *c, const struct instance *i)
+{
+	struct err err = ERR_INIT;
+
+	if (i->phase == PHASE_UP)
+		return true;
+	api_fail(c, err_set(&err, -EBUSY, "'%s' is not running: it is %s", c->param[0], i->c.state[0] ? i->c.state : "new"), NULL, &err);
+	return false;
+}
+
+static void answered(void *arg, int r, const json_t *result, const struct err *err)
+{
+	struct api_call *c = arg;
+
+	if (r < 0)
+		api_fail(c, r, NULL, err);
+	else
+		api_reply(c, 200, json_deep_copy(result));
+}
+
+static void restart(struct api_call *c, struct instance *i)
+{
+	i->wants_restart = true;
+	if (i->phase == PHASE_DOWN)
+		i->wants_restart = i->ended_revision != 0;
+	controlled_kick(&i->c);
+	api_reply(c, 202, NULL);
+}
+
+void instance_action(struct api_call *c)
+{
+	struct instance *i = find(c);
+	const char *action = strrchr(c->route->path, '/') + 1;
+
+	if (!i)
+		return;
+	if (!strcmp(action, "restart"))
+		restart(c, i);
+	else if (is_up(c, i))
+		vmm_request(i->vmm, action, NULL, answered, c);
+}
+
+void instance_stats(struct api_call *c)
+{
+	struct instance *i = find(c);
+
+	if (i && is_up(c, i))
+		vmm_request(i->vmm, "stats", NULL, answered, c);
+}
+
+void instance_log(struct api_call *c)
+{
+	struct instance *i = find(c);
+	struct err err = ERR_INIT;
+	size_t len = 0;
+	char *text = i ? console_hub_text(i->console, CONSOLE_KEEP, &len) : NULL;
+
+	if (!i)
+		return;
+	if (!text) {
+		api_fail(c, err_set(&err, -EAGAIN, "out of memory"), NULL, &err);
+		return;
+	}
+	api_reply_bytes(c, 200, "application/octet-stream", text, len);
+}
+
+void instance_console(struct api_call *c)
+{
+	struct instance *i = find(c);
+
+	if (i)
+		console_hub_open(i->console, c);
+}

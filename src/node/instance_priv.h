@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* instance_priv.h - one instance, as its files share it: instance.c decides, instance_run.c starts and talks to
+ * the machine, instance_disk.c makes and removes its files. */
+#ifndef NODE_INSTANCE_PRIV_H
+#define NODE_INSTANCE_PRIV_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "node/console_hub.h"
+#include "node/controller.h"
+#include "node/doc.h"
+#include "node/instance.h"
+#include "node/process.h"
+#include "node/vmm.h"
+#include "util/err.h"
+#include "util/loop.h"
+
+/* Where the machine is, as far as the daemon has seen. */
+enum phase {
+	PHASE_UNKNOWN,          /* a process may be there from before */
+	PHASE_DOWN,             /* there is none */
+	PHASE_DISK,             /* its disk is being made, by a worker */
+	PHASE_STARTING,         /* a process, which does not answer yet */
+	PHASE_UP,               /* it answers */
+	PHASE_REMOVING,         /* its files are being removed, by a worker */
+};
+
+struct instance {
+	struct controlled c;            /* first */
+	char *dir, *run_dir;            /* DATA/instances/UID and RUN/i/UID */
+	enum phase phase;
+	struct process proc;
+	struct vmm *vmm;
+	struct console_hub *console;
+	bool is_paused;                 /* the machine */
+	bool has_asked;                 /* pause, resume: the answer has not come */
+	bool is_stopping;               /* the power button was pressed */
+	bool wants_restart;             /* end it, then start it again */
+	uint64_t press_ns, cut_off_ns;  /* with IS_STOPPING: the button is pressed (again), the power goes */
+	char stop_reason[64];           /* from the machine's last words; "" */
+	uint64_t started_ns;
+	char engine[16];
+	int64_t ended_revision;         /* it ended by itself while the document was at this one; 0: it did not */
+};
+
+/* --- instance_run.c --- */
+
+/* Write the machine's configuration and start its process. */
+int instance_start(struct instance *i, const json_t *doc, struct err *err);
+/* Is there a process from before? Fills PROC. As process_find(). */
+int instance_adopt(struct instance *i, struct err *err);
+/* Connect to the control socket; tries again by itself until the machine answers or ends. */
+void instance_connect(struct instance *i);
+void instance_disconnect(struct instance *i);
+/* PROC has gone: what that means, as a sentence; was it what somebody wanted, or at least no failure? */
+bool instance_ended_well(const struct instance *i, char *why, size_t cap);
+
+/* --- instance_disk.c --- */
+
+/* Make what the machine needs on disk, if it is not there yet; then instance_disk_done(). */
+int instance_make_disk(struct instance *i, const json_t *doc, struct err *err);
+void instance_disk_done(struct instance *i, int r, const struct err *err);
+/* Remove all its files; then instance_removed(). */
+int instance_remove_files(struct instance *i, struct err *err);
+void instance_removed(struct instance *i, int r, const struct err *err);
+char *instance_root_path(const struct instance *i);
+
+#endif

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* instance_run.c - the machine's process: its configuration, its start, its last words. */
+#include "node/instance_priv.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include "node/files.h"
+#include "node/image.h"
+#include "node/node.h"
+#include "node/volume.h"
+#include "util/log.h"
+
+enum { CONNECT_MS = 20, LOG_MAX = 4 << 20 };
+
+/* --- configuration ------------------------------------------------------------------------------------------- */
+
+static int add_disk(json_t *config, const char *path, bool is_readonly, const char *serial)
+{
+	json_t *disks = json_object_get(config, "disks");
+
+	return json_array_append_new(disks, json_pack("{s:s, s:b, s:s%}", "path", path, "readonly", is_readonly, "serial", serial,
+						      strnlen(serial, 20)));
+}
+
+static int add_disks(struct instance *i, json_t *config, const json_t *spec, const char *project, struct err *err)
+{
+	const json_t *disk;
+	size_t n;
+
+	if (json_object_get(spec, "image")) {
+		AUTO(free) char *root = instance_root_path(i);
+
+		if (!root || add_disk(config, root, false, "root") < 0)
+			return err_set(err, -ENOMEM, "out of memory");
+	}
+	json_array_foreach(json_object_get(spec, "disks"), n, disk) {
+		const char *name = json_string_value(json_object_get(disk, "volume"));
+		AUTO(free) char *path = volume_path(i->c.node, project, name, err);
+
+		if (!path)
+			return err->code;
+		if (add_disk(config, path, json_is_true(json_object_get(disk, "readonly")), name) < 0)
+			return err_set(err, -ENOMEM, "out of memory");
+	}
+	return 0;
+}
+
+static void add_networks(json_t *config, const json_t *spec)
+{
+	const json_t *net;
+	size_t n;
+
+	json_array_foreach(json_object_get(spec, "networks"), n, net) {
+		json_array_append_new(json_object_get(config, "nets"),
+				      json_pack("{s:O, s:O*, s:O*}", "kind", json_object_get(net, "kind"), "mac",
+						json_object_get(net, "mac"), "hostfwd",
+						json_array_size(json_object_get(net, "forwards")) ? json_object_get(net, "forwards") : NULL));
+	}
+}
+
+/* What is started: the document's kernel, that of the image, or firmware, which looks for a boot loader. */
+static int add_boot(struct instance *i, json_t *config, const json_t *spec, const char *project, struct err *err)
+{
+	const json_t *kernel = json_object_get(spec, "kernel"), *cmdline = json_object_get(spec, "cmdline");
+	const char *image = json_string_value(json_object_get(spec, "image"));
+	struct image_files files = { .disk = NULL };
+	int r = 0;
+
+	if (kernel) {
+		json_object_set(config, "kernel", (json_t *)kernel);
+		if (json_object_get(spec, "initrd"))
+			json_object_set(config, "initrd", json_object_get(spec, "initrd"));
+	} else {
+		r = image_find(i->c.node, project, image, &files, err);
+		if (!r && files.kernel) {
+			json_object_set_new(config, "kernel", json_string(files.kernel));
+			if (files.initrd)
+				json_object_set_new(config, "initrd", json_string(files.initrd));
+		} else if (!r) {
+			json_object_set_new(config, "firmware", json_string("/usr/share/seabios/bios-256k.bin"));
+		}
+	}
+	if (cmdline)
+		json_object_set(config, "cmdline", (json_t *)cmdline);
+	else if (json_object_get(config, "kernel"))
+		json_object_set_new(config, "cmdline", json_string(image ? "console=ttyS0 root=/dev/vda rw" : "console=ttyS0"));
+	image_files_free(&files);
+	return r;
+}
+
+static json_t *make_config(struct instance *i, const json_t *doc, struct err *err)
+{
+	const json_t *spec = json_object_get(doc, "spec");
+	const char *project = json_string_value(json_object_get(doc, "project"));
+	char control[STORE_KEY_MAX], console[STORE_KEY_MAX + 8];
+
+	snprintf(control, sizeof(control), "%s/control", i->run_dir);
+	snprintf(console, sizeof(console), "socket:%s/console", i->run_dir);
+	json_t *config = json_pack("{s:O, s:O, s:O, s:O, s:O, s:[], s:[], s:[{s:s}], s:s, s:b}", "name", json_object_get(doc, "name"),
+				   "engine", json_object_get(spec, "engine"), "cpu", json_object_get(spec, "cpu"), "memory",
+				   json_object_get(spec, "memory"), "cpus", json_object_get(spec, "cpus"), "disks", "nets", "consoles",
+				   "target", console, "control", control, "paused",
+				   !strcmp(json_string_value(json_object_get(spec, "state")), "paused"));
+
+	if (!config) {
+		err_set(err, -EINVAL, "its document is not whole");
+		return NULL;
+	}
+	add_networks(config, spec);
+	if (add_disks(i, config, spec, project, err) < 0 || add_boot(i, config, spec, project, err) < 0) {
+		json_decref(config);
+		return NULL;
+	}
+	return config;
+}
+
+/* --- start ------------------------------------------------------------------------------------------------------ */
+
+/* What the process before said is kept once. */
+static void rotate_log(const char *path)
+{
+	char old[STORE_KEY_MAX + 2];
+	struct stat st;
+
+	snprintf(old, sizeof(old), "%s.1", path);
+	if (!stat(path, &st) && st.st_size > LOG_MAX && rename(path, old) < 0)
+		log_warn("cannot rename '%s': %s", path, strerror(errno));
+}
+
+int instance_start(struct instance *i, const json_t *doc, struct err *err)
+{
+	char config_path[STORE_KEY_MAX], lock_path[STORE_KEY_MAX], log_path[STORE_KEY_MAX];
+	json_t *config = make_config(i, doc, err);
+	int r = config ? files_make_dir(i->dir, err) : err->code;
+
+	snprintf(config_path, sizeof(config_path), "%s/config.json", i->run_dir);
+	snprintf(lock_path, sizeof(lock_path), "%s/lock", i->run_dir);
+	snprintf(log_path, sizeof(log_path), "%s/vmm.log", i->dir);
+	if (!r)
+		r = files_make_dir(i->run_dir, err);
+	if (!r && json_dump_file(config, config_path, JSON_INDENT(1)) < 0)
+		r = err_set(err, -EIO, "cannot write '%s'", config_path);
+	json_decref(config);
+	if (r < 0)
+		return r;
+	rotate_log(log_path);
+	char *argv[] = { i->c.node->vmm, (char[]){ "--config" }, config_path, NULL };
+	struct process_spec spec = { .lock_path = lock_path, .log_path = log_path, .argv = argv };
+
+	i->stop_reason[0] = 0;
+	i->is_stopping = false;
+	return process_start(&i->proc, i->c.node->loop, &spec, err);
+}
+
+int instance_adopt(struct instance *i, struct err *err)
+{
+	char lock_path[STORE_KEY_MAX];
+
+	snprintf(lock_path, sizeof(lock_path), "%s/lock", i->run_dir);
+	return process_find(&i->proc, i->c.node->loop, lock_path, err);
+}
+
+/* --- the control socket ------------------------------------------------------------------------------------------- */
+
+static void on_event(void *arg, const char *name, const json_t *event)
+{
+	struct instance *i = arg;
+	const char *reason = json_string_value(json_object_get(event, "reason"));
+
+	if (!strcmp(name, "stopped"))
+		snprintf(i->stop_reason, sizeof(i->stop_reason), "%s", reason ? reason : "");
+	else if (!strcmp(name, "paused"))
+		i->is_paused = true;
+	else if (!strcmp(name, "resumed"))
+		i->is_paused = false;
+	else if (!strcmp(name, "crashed"))
+		log_warn("'%s': the guest has crashed: %s", i->c.key, reason ? reason : "for no stated reason");
+	else
+		return;
+	if (i->phase == PHASE_UP && !i->is_stopping && strcmp(name, "stopped") != 0)
+		controlled_set(&i->c, i->is_paused ? "paused" : "running", "%s", "");
+	controlled_kick(&i->c);
+}
+
+static void on_gone(void *arg)
+{
+	struct instance *i = arg;
+
+	instance_disconnect(i);
+	if (i->phase == PHASE_UP)
+		i->phase = PHASE_STARTING;
+	/* Most likely the process ends, which its pidfd tells. */
+	controlled_later(&i->c, CONNECT_MS);
+}
+
+static void on_info(void *arg, int r, const json_t *result, const struct err *err)
+{
+	struct instance *i = arg;
+	const char *state = json_string_value(json_object_get(result, "state"));
+	const char *engine = json_string_value(json_object_get(result, "engine"));
+
+	(void)err;
+	if (r < 0)
+		return;
+	i->is_paused = state && (!strcmp(state, "paused") || !strcmp(state, "stopped"));
+	snprintf(i->engine, sizeof(i->engine), "%s", engine ? engine : "");
+	i->phase = PHASE_UP;
+	char socket_path[STORE_KEY_MAX];
+	snprintf(socket_path, sizeof(socket_path), "%s/console", i->run_dir);
+	console_hub_attach(i->console, socket_path);
+	controlled_set(&i->c, i->is_paused ? "paused" : "running", "%s", "");
+	controlled_kick(&i->c);
+}
+
+void instance_connect(struct instance *i)
+{
+	static const struct vmm_ops ops = { .event = on_event, .gone = on_gone };
+	char path[STORE_KEY_MAX];
+	struct err err = ERR_INIT;
+
+	if (i->vmm || !i->proc.pid)
+		return;
+	snprintf(path, sizeof(path), "%s/control", i->run_dir);
+	if (vmm_open(&i->vmm, i->c.node->loop, path, &ops, i, &err) < 0) {
+		controlled_later(&i->c, CONNECT_MS);
+		return;
+	}
+	vmm_request(i->vmm, "info", NULL, on_info, i);
+}
+
+void instance_disconnect(struct instance *i)
+{
+	struct vmm *v = i->vmm;
+
+	i->vmm = NULL;
+	vmm_close(v);
+	console_hub_detach(i->console);
+	i->has_asked = false;
+}
+
+/* --- the end ------------------------------------------------------------------------------------------------------- */
+
+bool instance_ended_well(const struct instance *i, char *why, size_t cap)
+{
+	static const char *const well[] = { "power off", "reset", "quit", "saved", "cut off" };
+	char words[200];
+
+	for (unsigned k = 0; k < sizeof(well) / sizeof(well[0]); k++) {
+		if (!strcmp(i->stop_reason, well[k])) {
+			snprintf(why, cap, "%s", i->stop_reason);
+			return true;
+		}
+	}
+	process_last_words(i->dir, "vmm.log", words, sizeof(words));
+	if (i->stop_reason[0])
+		snprintf(why, cap, "%s: %s", i->stop_reason, words);
+	else if (i->proc.status >= 0 && WIFSIGNALED(i->proc.status))
+		snprintf(why, cap, "its process was killed by signal %d (%s)", WTERMSIG(i->proc.status),
+			 strsignal(WTERMSIG(i->proc.status)));
+	else if (i->proc.status >= 0 && !WEXITSTATUS(i->proc.status))
+		snprintf(why, cap, "power off");
+	else
+		snprintf(why, cap, "its process has ended%s%s", words[0] ? ": " : "", words);
+	return i->proc.status >= 0 && WIFEXITED(i->proc.status) && !WEXITSTATUS(i->proc.status);
+}

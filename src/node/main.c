@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* vivd: the daemon of a node, or of one user. */
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include "node/node.h"
+#include "node/routes.h"
+#include "util/err.h"
+#include "util/log.h"
+#include "util/loop.h"
+
+enum { EXIT_USAGE = 2 };
+
+static const char usage[] =
+	"usage: vivd [options]\n\n"
+	"The daemon that runs machines: root's for the node, or a user's own. Machines go on when it ends, and\n"
+	"the next one takes them over.\n\n"
+	"  --data DIR         state, images and disks (default: /var/lib/viv or ~/.local/share/viv)\n"
+	"  --run DIR          sockets (default: /run/viv or $XDG_RUNTIME_DIR/viv)\n"
+	"  --vmm FILE         the program that runs a machine (default: viv-vmm beside this one)\n"
+	"  --image-tool FILE  the program that builds images (default: the installed one)\n"
+	"  --log-level error|warn|info|debug  what is told on standard error (default: info)\n"
+	"  --print-api        print the OpenAPI document of what it serves\n"
+	"  --version          print the version\n"
+	"  --help             print this\n";
+
+static void on_signal(void *arg, int signo)
+{
+	(void)signo;
+	loop_stop(arg, 0);
+}
+
+static int set_level(const char *name)
+{
+	static const char *const names[] = { "error", "warn", "info", "debug" };
+
+	for (int i = 0; i <= LOG_DEBUG; i++) {
+		if (!strcmp(name, names[i])) {
+			log_set_level((enum log_level)i);
+			return 0;
+		}
+	}
+	fprintf(stderr, "vivd: '%s' is none of: error warn info debug\n", name);
+	return -1;
+}
+
+static int print_api(void)
+{
+	json_t *doc = api_openapi(&node_api);
+
+	json_dumpf(doc, stdout, JSON_INDENT(1) | JSON_SORT_KEYS);
+	putchar('\n');
+	json_decref(doc);
+	return 1;
+}
+
+/* 0: go on; else the exit status plus 1. */
+static int parse(int argc, char **argv, struct node_config *c)
+{
+	static const struct option table[] = {
+		{ "data", required_argument, NULL, 'd' }, { "run", required_argument, NULL, 'r' }, { "vmm", required_argument, NULL, 'v' },
+		{ "image-tool", required_argument, NULL, 'i' }, { "log-level", required_argument, NULL, 'l' },
+		{ "print-api", no_argument, NULL, 'p' }, { "version", no_argument, NULL, 'V' }, { "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 },
+	};
+	int o;
+
+	while ((o = getopt_long(argc, argv, "", table, NULL)) != -1) {
+		switch (o) {
+		case 'd': c->data_dir = optarg; break;
+		case 'r': c->run_dir = optarg; break;
+		case 'v': c->vmm = optarg; break;
+		case 'i': c->image_tool = optarg; break;
+		case 'l':
+			if (set_level(optarg) < 0)
+				return EXIT_USAGE + 1;
+			break;
+		case 'p': return print_api();
+		case 'V': printf("vivd %s\n", VIV_VERSION); return 1;
+		case 'h': fputs(usage, stdout); return 1;
+		default: fputs("vivd: see vivd --help\n", stderr); return EXIT_USAGE + 1;
+		}
+	}
+	if (optind < argc) {
+		fprintf(stderr, "vivd: there is no place for '%s'; see vivd --help\n", argv[optind]);
+		return EXIT_USAGE + 1;
+	}
+	return 0;
+}
+
+static int run(const struct node_config *c, struct err *err)
+{
+	AUTO(loop_free) struct loop *l = NULL;
+	AUTO(node_close) struct node *n = NULL;
+	int r = loop_new(&l, err);
+
+	if (!r)
+		r = loop_signal_add(l, SIGTERM, on_signal, l);
+	if (!r)
+		r = loop_signal_add(l, SIGINT, on_signal, l);
+	if (!r)
+		r = node_open(&n, l, c, err);
+	if (r < 0)
+		return r;
+	log_info("serving %s/api.sock", n->run_dir);
+	return loop_run(l);
+}
+
+int main(int argc, char **argv)
+{
+	struct node_config c = { .data_dir = NULL };
+	struct err err = ERR_INIT;
+	struct rlimit files;
+
+	log_set_name("vivd");
+	log_set_level(LOG_INFO);
+	int done = parse(argc, argv, &c);
+	if (done)
+		return done - 1;
+	signal(SIGPIPE, SIG_IGN);
+	/* A machine takes four descriptors, a client one. */
+	if (!getrlimit(RLIMIT_NOFILE, &files)) {
+		files.rlim_cur = files.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &files);
+	}
+	if (run(&c, &err) < 0) {
+		log_error("%s", err.msg[0] ? err.msg : "it failed");
+		return 1;
+	}
+	return 0;
+}

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* node.c - the daemon put together: directories, store, controllers, API. */
+#include "node/node.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+#include "api/http.h"
+#include "node/controller.h"
+#include "node/events.h"
+#include "node/files.h"
+#include "node/image.h"
+#include "node/instance.h"
+#include "node/routes.h"
+#include "node/volume.h"
+#include "node/work.h"
+#include "store/store.h"
+#include "util/checked.h"
+#include "util/dirs.h"
+#include "util/err.h"
+#include "util/log.h"
+#include "util/unixsock.h"
+
+/* Bytes that follow the run directory in the longest path of a socket: "/i/UID/console". */
+enum { RUN_TAIL = 3 + 16 + 8 };
+
+char *node_path(const char *dir, const char *name)
+{
+	char *path = NULL;
+
+	return asprintf(&path, "%s/%s", dir, name) < 0 ? NULL : path;
+}
+
+/* --- where things are ---------------------------------------------------------------------------------------- */
+
+/* PATH, from the root on; it need not be there. */
+static char *absolute(const char *path)
+{
+	AUTO(free) char *here = path[0] == '/' ? NULL : getcwd(NULL, 0);
+
+	return path[0] == '/' ? strdup(path) : here ? node_path(here, path) : NULL;
+}
+
+/* PATH and what is above it; PATH must be ours alone. */
+static int make_own_dir(const char *path, struct err *err)
+{
+	struct stat st;
+	char above[PATH_MAX];
+
+	for (const char *p = strchr(path + 1, '/'); p; p = strchr(p + 1, '/')) {
+		snprintf(above, sizeof(above), "%.*s", (int)(p - path), path);
+		if (mkdir(above, 0755) < 0 && errno != EEXIST)
+			return err_set(err, -errno, "cannot make '%s': %s", above, strerror(errno));
+	}
+	int r = files_make_dir(path, err);
+	if (r < 0)
+		return r;
+	if (lstat(path, &st) < 0 || !S_ISDIR(st.st_mode) || st.st_uid != geteuid())
+		return err_set(err, -EPERM, "'%s' is not a directory of this user", path);
+	if (st.st_mode & 077 && chmod(path, 0700) < 0)
+		return err_set(err, -errno, "cannot make '%s' private: %s", path, strerror(errno));
+	return 0;
+}
+
+static int make_dirs(struct node *n, const struct node_config *c, struct err *err)
+{
+	static const char *const in_data[] = { "instances", "images", "volumes" };
+
+	n->data_dir = c->data_dir ? absolute(c->data_dir) : dirs_data();
+	n->run_dir = c->run_dir ? absolute(c->run_dir) : dirs_run();
+	if (!n->data_dir || !n->run_dir)
+		return err_set(err, -ENOMEM, "out of memory");
+	if (strlen(n->run_dir) + RUN_TAIL > UNIXSOCK_PATH_MAX)
+		return err_set(err, -ENAMETOOLONG, "'%s' is too long: sockets in it may have %d bytes", n->run_dir, UNIXSOCK_PATH_MAX);
+	int r = make_own_dir(n->data_dir, err);
+	if (!r)
+		r = make_own_dir(n->run_dir, err);
+	for (unsigned k = 0; !r && k < ARRAY_LEN(in_data); k++) {
+		AUTO(free) char *path = node_path(n->data_dir, in_data[k]);
+
+		r = path ? files_make_dir(path, err) : err_set(err, -ENOMEM, "out of memory");
+	}
+	AUTO(free) char *machines = node_path(n->run_dir, "i");
+	if (!r)
+		r = machines ? files_make_dir(machines, err) : err_set(err, -ENOMEM, "out of memory");
+	return r;
+}
+
+/* --- the API ----------------------------------------------------------------------------------------------------- */
+
+/* Whoever is at the other end of the Unix socket is this user or root: its permissions say so, and this makes sure. */
+static bool identify(void *arg, struct http_request *rq, struct api_user *out, struct err *err)
+{
+	const struct http_peer *peer = http_get_peer(rq);
+
+	(void)arg;
+	if (!peer->is_unix)
+		return err_set(err, -EACCES, "nobody may come by the network yet: use the Unix socket"), false;
+	if (peer->uid != 0 && peer->uid != geteuid())
+		return err_set(err, -EPERM, "this daemon belongs to user %d", (int)geteuid()), false;
+	snprintf(out->name, sizeof(out->name), "uid:%d", (int)peer->uid);
+	out->role = API_ADMIN;
+	return true;
+}
+
+void node_show(struct api_call *c)
+{
+	struct node *n = c->arg;
+	struct utsname u;
+
+	uname(&u);
+	api_reply(c, 200, json_pack("{s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:s, s:s}", "kind", "node", "name", u.nodename, "version",
+				    VIV_VERSION, "kernel", u.release, "cpus", (int)sysconf(_SC_NPROCESSORS_ONLN), "memory",
+				    (json_int_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE), "revision",
+				    (json_int_t)store_revision(n->store), "data_dir", n->data_dir, "run_dir", n->run_dir));
+}
+
+void node_show_openapi(struct api_call *c)
+{
+	struct node *n = c->arg;
+
+	api_reply(c, 200, api_openapi(n->api));
+}
+
+const struct api_config node_api = { .routes = node_routes, .title = "Vivarium", .version = "1", .identify = identify };
+
+static int serve(struct node *n, struct err *err)
+{
+	AUTO(free) char *path = node_path(n->run_dir, "api.sock");
+	struct http_listen listen = { .unix_path = path, .mode = 0600 };
+
+	n->api = calloc(1, sizeof(*n->api));
+	if (!path || !n->api)
+		return err_set(err, -ENOMEM, "out of memory");
+	*n->api = node_api;
+	n->api->arg = n;
+	struct http_config c = { .loop = n->loop, .listen = &listen, .n_listen = 1, .arg = n->api, .request = api_request };
+	return http_open(&n->http, &c, err);
+}
+
+/* --- life -------------------------------------------------------------------------------------------------------- */
+
+int node_open(struct node **out, struct loop *loop, const struct node_config *c, struct err *err)
+{
+	AUTO(node_close) struct node *n = calloc(1, sizeof(*n));
+
+	if (!n)
+		return err_set(err, -ENOMEM, "out of memory");
+	n->loop = loop;
+	int r = make_dirs(n, c, err);
+	if (r < 0)
+		return r;
+	n->vmm = c->vmm ? strdup(c->vmm) : dirs_program("viv-vmm");
+	n->viv = dirs_program("viv");
+	n->image_tool = c->image_tool ? strdup(c->image_tool) : dirs_program("guest-image");
+	if (!n->vmm)
+		return err_set(err, -ENOENT, "the program 'viv-vmm' is not installed beside vivd; --vmm says where it is");
+	AUTO(free) char *db = node_path(n->data_dir, "store.db");
+	r = db ? store_open(&n->store, loop, db, err) : err_set(err, -ENOMEM, "out of memory");
+	if (!r)
+		r = works_new(&n->works, loop, err);
+	if (!r)
+		r = controller_open(&n->volumes, n, &volume_kind, err);
+	if (!r)
+		r = controller_open(&n->images, n, &image_kind, err);
+	if (!r)
+		r = controller_open(&n->instances, n, &instance_kind, err);
+	if (!r)
+		r = serve(n, err);
+	if (r < 0)
+		return r;
+	*out = take_ptr(&n);
+	return 0;
+}
+
+void node_close(struct node *n)
+{
+	if (!n)
+		return;
+	events_close(n);
+	http_close(n->http);
+	controller_stop(n->instances);
+	controller_stop(n->images);
+	controller_stop(n->volumes);
+	works_free(n->works);
+	store_close(n->store);
+	controller_close(n->instances);
+	controller_close(n->images);
+	controller_close(n->volumes);
+	free(n->api);
+	free(n->data_dir);
+	free(n->run_dir);
+	free(n->vmm);
+	free(n->viv);
+	free(n->image_tool);
+	free(n);
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* node.h - what the parts of the daemon share: one node, its store, its directories, its controllers.
+ *
+ *	run      /run/viv or $XDG_RUNTIME_DIR/viv: sockets and what only holds while the host is up
+ *	data     /var/lib/viv or ~/.local/share/viv: the store, images, disks
+ *
+ * Loop thread. */
+#ifndef NODE_NODE_H
+#define NODE_NODE_H
+
+#include <stdbool.h>
+#include "util/cleanup.h"
+
+struct api_config;
+struct controller;
+struct err;
+struct http_server;
+struct stream;
+struct loop;
+struct store;
+struct works;
+
+struct node_config {
+	const char *data_dir, *run_dir; /* NULL: as above */
+	const char *vmm;                /* path of viv-vmm; NULL: beside this program, then as PATH says */
+	const char *image_tool;         /* path of the program that makes images from packages; NULL: installed one */
+};
+
+struct node {
+	struct loop *loop;
+	struct store *store;
+	struct http_server *http;
+	struct api_config *api;
+	struct works *works;
+	struct controller *instances, *images, *volumes;
+	struct stream *streams;        /* open WebSockets of events */
+	char *data_dir, *run_dir;       /* absolute */
+	char *vmm, *viv, *image_tool;   /* programs; NULL: not there */
+};
+
+/* Open the store, serve the API, take over what runs. -EBUSY: another daemon has the store. */
+int node_open(struct node **out, struct loop *loop, const struct node_config *c, struct err *err);
+/* Stops serving. Machines go on. NULL is fine. */
+void node_close(struct node *n);
+DEFINE_AUTO(struct node *, node_close)
+
+/* "DIR/NAME" from malloc(); NULL: out of memory. */
+char *node_path(const char *dir, const char *name);
+
+#endif

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* process.h - processes that outlive the daemon, and how it finds them again.
+ *
+ * A process gets an open, locked file as its standard input, in which its number stands. The lock lasts as long as
+ * somebody has that open file, so whether the process is there can be asked at any time, by whoever comes
+ * after a crash too: no number that was used again is ever taken for it, and there is no moment at which
+ * a process runs that nobody would find. Loop thread. */
+#ifndef NODE_PROCESS_H
+#define NODE_PROCESS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+#include "util/loop.h"
+
+struct err;
+
+/* Embedded in its owner's struct. */
+struct process {
+	void (*ended)(struct process *p);       /* it is no longer there; STATUS says more */
+	pid_t pid;                      /* 0: there is none */
+	int status;                     /* as of waitpid(); -1: unknown, for it was not our child */
+	bool is_child;
+	struct loop_fd watch;           /* its pidfd */
+};
+
+struct process_spec {
+	const char *lock_path;          /* made when it is not there */
+	const char *log_path;           /* standard output and error, appended; NULL: nowhere */
+	char *const *argv;              /* ARGV[0] is a path */
+};
+
+/* Start a process in a session of its own. -EBUSY: one with that lock is there already, or is just being started. */
+int process_start(struct process *p, struct loop *l, const struct process_spec *s, struct err *err);
+/* Watch the process that holds the lock. 1: there is one; 0: there is none; -EAGAIN: there is one, which has not written
+ * its number yet: ask again soon. */
+int process_find(struct process *p, struct loop *l, const char *lock_path, struct err *err);
+void process_kill(struct process *p, int signo);
+/* It and what it has started. */
+void process_kill_group(struct process *p, int signo);
+/* It goes on, unwatched. Not started: nothing happens. */
+void process_forget(struct process *p);
+/* The last line in DIR/FILE, where it has written what is wrong; "" when there is none. */
+void process_last_words(const char *dir, const char *file, char *buf, size_t cap);
+
+#endif

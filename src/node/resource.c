@@ -1,0 +1,452 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "node/resource.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "node/doc.h"
+#include "node/node.h"
+
+enum { PATH_MAX_LEN = 256, CHANGE_TRIES = 16 };
+
+/* What the server writes; a client may send it back as it was. */
+static const char *const own_fields[] = { "kind", "project", "uid", "created", "deleting", "revision", "status", NULL };
+
+static const struct resource *resource_of(const struct api_call *c)
+{
+	const char *segment = c->route->path + strlen("/v1/");
+	size_t len = strcspn(segment, "/");
+
+	for (const struct resource *r = resources; r->kind; r++) {
+		if (strlen(r->plural) == len && !memcmp(r->plural, segment, len))
+			return r;
+	}
+	return NULL;
+}
+
+const char *resource_project(const struct api_call *c)
+{
+	const char *p = http_query(c->rq, "project");
+
+	return p && *p ? p : "default";
+}
+
+static int valid_name(const char *name, const char *what, struct err *err)
+{
+	size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-");
+
+	if (name[n] || !n || n > DOC_NAME_MAX || name[0] == '-' || (name[0] >= '0' && name[0] <= '9'))
+		return err_set(err, -EINVAL, "'%.80s' cannot be the name of a %s: a-z, 0-9 and '-', at most %d, a letter first", name,
+			       what, DOC_NAME_MAX);
+	return 0;
+}
+
+/* Answer C with the document under KEY as it is now. */
+static void reply_view(struct api_call *c, int status, const char *key)
+{
+	struct node *n = c->arg;
+	const struct store_doc *d = store_get(n->store, key);
+	struct err err = ERR_INIT;
+	char etag[32];
+	size_t len = 0;
+	char *text = d ? doc_view(n->store, d, &len) : NULL;
+
+	if (!text) {
+		api_fail(c, err_set(&err, d ? -EAGAIN : -ENOENT, d ? "out of memory" : "it has gone meanwhile"), NULL, &err);
+		return;
+	}
+	snprintf(etag, sizeof(etag), "\"%lld\"", (long long)d->modified);
+	http_set_header(c->rq, "etag", etag);
+	api_reply_text(c, status, text, len);
+}
+
+/* --- reading -------------------------------------------------------------------------------------------- */
+
+json_t *resource_find(struct api_call *c, char *key, int64_t *modified)
+{
+	const struct resource *r = resource_of(c);
+	struct node *n = c->arg;
+	struct err err = ERR_INIT;
+	int bad = valid_name(c->param[0], r->kind, &err);
+
+	if (!bad)
+		bad = valid_name(resource_project(c), "project", &err);
+	if (bad < 0) {
+		api_fail(c, bad, NULL, &err);
+		return NULL;
+	}
+	doc_key(key, r->kind, resource_project(c), c->param[0]);
+	json_t *doc = doc_get(n->store, key, modified);
+	if (!doc)
+		api_fail(c, err_set(&err, -ENOENT, "there is no %s '%s' in the project '%s'", r->kind, c->param[0],
+				    resource_project(c)), NULL, &err);
+	return doc;
+}
+
+void resource_get(struct api_call *c)
+{
+	char key[STORE_KEY_MAX + 1];
+	AUTO(json_decref) json_t *doc = resource_find(c, key, NULL);
+
+	if (doc)
+		reply_view(c, 200, key);
+}
+
+/* Has DOC the labels that SELECTOR ("a=b,c=d", "a" for any value) asks for? */
+static bool is_selected(const struct store_doc *d, const char *selector)
+{
+	AUTO(json_decref) json_t *doc = json_loadb(d->value, d->len, 0, NULL);
+	const json_t *labels = json_object_get(doc, "labels");
+
+	while (*selector) {
+		size_t all = strcspn(selector, ","), name = strcspn(selector, "=,");
+		const char *has = json_string_value(json_object_getn(labels, selector, name));
+
+		if (!has)
+			return false;
+		if (name < all && (strlen(has) != all - name - 1 || memcmp(has, selector + name + 1, all - name - 1)))
+			return false;
+		selector += all + (selector[all] == ',');
+	}
+	return true;
+}
+
+/* Text that grows. */
+struct text {
+	char *s;
+	size_t len, cap;
+	bool is_broken;
+};
+
+static void text_add(struct text *t, const char *s, size_t len)
+{
+	if (t->len + len + 1 > t->cap) {
+		size_t cap = (t->len + len + 1) * 2;
+		char *more = realloc(t->s, cap);
+
+		if (!more) {
+			t->is_broken = true;
+			return;
+		}
+		t->s = more;
+		t->cap = cap;
+	}
+	memcpy(t->s + t->len, s, len);
+	t->len += len;
+}
+
+/* The documents that the query wants, after AFTER, at most MAX; the last one's name goes to LAST when there are more. */
+static void list_into(struct text *t, struct api_call *c, const char *prefix, unsigned max, char *last, size_t cap)
+{
+	struct node *n = c->arg;
+	const char *after = http_query(c->rq, "after"), *selector = http_query(c->rq, "labels");
+	char key[STORE_KEY_MAX + 1];
+	unsigned count = 0;
+
+	snprintf(key, sizeof(key), "%s%s", prefix, after ? after : "");
+	last[0] = 0;
+	for (const struct store_doc *d = store_next(n->store, prefix, key); d; d = store_next(n->store, prefix, key)) {
+		snprintf(key, sizeof(key), "%s", d->key);
+		if (selector && !is_selected(d, selector))
+			continue;
+		if (count == max)
+			return;
+		size_t len = 0;
+		AUTO(free) char *view = doc_view(n->store, d, &len);
+
+		if (count++)
+			text_add(t, ",", 1);
+		text_add(t, view ? view : "null", view ? len : 4);
+		snprintf(last, cap, "%s", d->key + strlen(prefix));
+	}
+	last[0] = 0;
+}
+
+void resource_list(struct api_call *c)
+{
+	const struct resource *r = resource_of(c);
+	struct node *n = c->arg;
+	struct err err = ERR_INIT;
+	const char *limit = http_query(c->rq, "limit"), *project = resource_project(c);
+	unsigned long max = limit ? strtoul(limit, NULL, 10) : RESOURCE_LIST_MAX;
+	char prefix[STORE_KEY_MAX + 1], last[DOC_NAME_MAX + 1], tail[128];
+	struct text t = { .s = NULL };
+	int bad = valid_name(project, "project", &err);
+
+	if (!bad && (max < 1 || max > RESOURCE_LIST_MAX))
+		bad = err_set(&err, -EINVAL, "'limit' is 1 to %d", RESOURCE_LIST_MAX);
+	if (bad < 0) {
+		api_fail(c, bad, NULL, &err);
+		return;
+	}
+	doc_key(prefix, r->kind, project, "");
+	text_add(&t, "{\"items\":[", 10);
+	list_into(&t, c, prefix, (unsigned)max, last, sizeof(last));
+	int len = snprintf(tail, sizeof(tail), last[0] ? "],\"revision\":%lld,\"next\":\"%s\"}" : "],\"revision\":%lld}",
+			   (long long)store_revision(n->store), last);
+	text_add(&t, tail, (size_t)len);
+	if (!t.is_broken) {
+		api_reply_text(c, 200, t.s, t.len);
+		return;
+	}
+	free(t.s);
+	api_fail(c, err_set(&err, -EAGAIN, "out of memory"), NULL, &err);
+}
+
+/* --- changing ---------------------------------------------------------------------------------------------- */
+
+/* A change on its way to the disk. */
+struct change {
+	struct api_call *c;
+	const struct resource *r;
+	char key[STORE_KEY_MAX + 1];
+	int status;             /* of the answer when it is done */
+	unsigned tries;
+	void (*again)(struct change *ch);       /* somebody else was quicker: the same from the start; NULL: that is an error */
+};
+
+static void change_fail(struct change *ch, int r, const char *where, const struct err *err)
+{
+	api_fail(ch->c, r, where, err);
+	free(ch);
+}
+
+static void change_done(void *arg, const struct store_result *res)
+{
+	struct change *ch = arg;
+	struct err err = ERR_INIT;
+
+	if (!res->code) {
+		reply_view(ch->c, ch->status, ch->key);
+		free(ch);
+	} else if (res->code == -ESTALE && ch->again && ch->tries++ < CHANGE_TRIES) {
+		ch->again(ch);
+	} else if (res->code == -ESTALE && !ch->again) {
+		change_fail(ch, err_set(&err, -EEXIST, "there is a %s of that name already", ch->r->kind), "name", &err);
+	} else {
+		change_fail(ch, err_set(&err, res->code == -ESTALE ? -EAGAIN : res->code, "%s", res->message), NULL, &err);
+	}
+}
+
+static struct change *change_new(struct api_call *c, int status)
+{
+	struct change *ch = calloc(1, sizeof(*ch));
+	struct err err = ERR_INIT;
+
+	if (!ch) {
+		api_fail(c, err_set(&err, -EAGAIN, "out of memory"), NULL, &err);
+		return NULL;
+	}
+	ch->c = c;
+	ch->r = resource_of(c);
+	ch->status = status;
+	return ch;
+}
+
+/* DOC (taken) is what the document shall be. A dry run ends here. */
+static void change_put(struct change *ch, json_t *doc, int64_t if_modified)
+{
+	struct node *n = ch->c->arg;
+	struct err err = ERR_INIT;
+
+	if (ch->c->is_dry_run) {
+		api_reply(ch->c, 200, doc);
+		free(ch);
+		return;
+	}
+	if (doc_put(n->store, ch->key, doc, if_modified, change_done, ch) < 0)
+		change_fail(ch, err_set(&err, -EAGAIN, "out of memory"), NULL, &err);
+	json_decref(doc);
+}
+
+static int check_all(struct node *n, const struct resource *r, const json_t *doc, const json_t *old, char *where, size_t cap,
+		     struct err *err)
+{
+	where[0] = 0;
+	return r->check ? r->check(n, doc, old, where, cap, err) : 0;
+}
+
+void resource_create(struct api_call *c)
+{
+	struct node *n = c->arg;
+	const char *project = resource_project(c), *name = json_string_value(json_object_get(c->body, "name"));
+	char where[PATH_MAX_LEN], uid[DOC_UID_LEN + 1], now[DOC_TIME_LEN + 1];
+	struct err err = ERR_INIT;
+	struct change *ch = change_new(c, 201);
+
+	if (!ch)
+		return;
+	int r = valid_name(project, "project", &err);
+	if (r < 0) {
+		change_fail(ch, r, NULL, &err);
+		return;
+	}
+	doc_key(ch->key, ch->r->kind, project, name);
+	doc_new_uid(uid);
+	doc_now(now);
+	AUTO(json_decref) json_t *doc = json_pack("{s:s, s:s, s:s, s:s, s:s}", "kind", ch->r->kind, "name", name, "project", project,
+						  "uid", uid, "created", now);
+	json_object_update_missing(doc, c->body);
+	r = check_all(n, ch->r, doc, NULL, where, sizeof(where), &err);
+	if (!r && store_get(n->store, ch->key)) {
+		snprintf(where, sizeof(where), "name");
+		r = err_set(&err, -EEXIST, "there is a%s %s '%s' already; choose another name or delete it first",
+			    strchr("aeiou", ch->r->kind[0]) ? "n" : "", ch->r->kind, name);
+	}
+	if (r < 0)
+		change_fail(ch, r, where, &err);
+	else
+		change_put(ch, json_incref(doc), STORE_ABSENT);
+}
+
+/* Does If-Match allow a change of the document at MODIFIED? *IS_STRICT: it named a revision. */
+static int check_match(struct api_call *c, int64_t modified, bool *is_strict, struct err *err)
+{
+	const char *match = http_get_header(c->rq, HTTP_IF_MATCH);
+	char etag[32];
+
+	*is_strict = match && strcmp(match, "*") != 0;
+	snprintf(etag, sizeof(etag), "\"%lld\"", (long long)modified);
+	if (*is_strict && strcmp(match, etag) != 0)
+		return err_set(err, -ESTALE, "the document has changed: it is at revision %lld now; read it again and repeat the change",
+			       (long long)modified);
+	return 0;
+}
+
+static int check_own_fields(const json_t *patch, const json_t *old, char *where, size_t cap, struct err *err)
+{
+	for (unsigned i = 0; own_fields[i]; i++) {
+		const json_t *sent = json_object_get(patch, own_fields[i]), *is = json_object_get(old, own_fields[i]);
+
+		if (sent && is && !json_equal(sent, is)) {
+			snprintf(where, cap, "%s", own_fields[i]);
+			return err_set(err, -EINVAL, "'%s' cannot be changed", own_fields[i]);
+		}
+	}
+	return 0;
+}
+
+/* OLD with PATCH, checked as a whole: what was allowed to be left out is filled in again. New reference in *OUT. */
+static int patched(struct node *n, const struct resource *r, const json_t *old, const json_t *patch, json_t **out, char *where,
+		   size_t cap, struct err *err)
+{
+	AUTO(json_decref) json_t *doc = schema_merge(old, patch), *bare = json_copy(doc);
+
+	where[0] = 0;
+	int bad = check_own_fields(patch, old, where, cap, err);
+	if (bad < 0)
+		return bad;
+	if (!json_equal(json_object_get(doc, "name"), json_object_get(old, "name"))) {
+		snprintf(where, cap, "name");
+		return err_set(err, -EINVAL, "a name cannot be changed");
+	}
+	for (unsigned i = 0; own_fields[i]; i++)
+		json_object_del(bare, own_fields[i]);
+	bad = schema_check(r->schema, bare, false, where, cap, err);
+	if (!bad && json_object_update(doc, bare) < 0)
+		bad = err_set(err, -ENOMEM, "out of memory");
+	for (unsigned i = 0; !bad && own_fields[i]; i++) {
+		json_t *own = json_object_get(old, own_fields[i]);
+
+		if (own)
+			json_object_set(doc, own_fields[i], own);
+		else
+			json_object_del(doc, own_fields[i]);
+	}
+	if (!bad)
+		bad = check_all(n, r, doc, old, where, cap, err);
+	if (!bad)
+		*out = json_incref(doc);
+	return bad;
+}
+
+static void patch_try(struct change *ch)
+{
+	struct node *n = ch->c->arg;
+	char where[PATH_MAX_LEN] = "";
+	struct err err = ERR_INIT;
+	int64_t modified = 0;
+	bool is_strict = false;
+	json_t *doc = NULL;
+	AUTO(json_decref) json_t *old = doc_get(n->store, ch->key, &modified);
+	int r = old ? check_match(ch->c, modified, &is_strict, &err) : err_set(&err, -ENOENT, "it has gone meanwhile");
+
+	if (!r && json_is_true(json_object_get(old, "deleting")))
+		r = err_set(&err, -EBUSY, "it is being deleted");
+	if (!r)
+		r = patched(n, ch->r, old, ch->c->body, &doc, where, sizeof(where), &err);
+	if (r < 0)
+		change_fail(ch, r, where, &err);
+	else
+		change_put(ch, doc, modified);
+}
+
+void resource_patch(struct api_call *c)
+{
+	char key[STORE_KEY_MAX + 1];
+	AUTO(json_decref) json_t *doc = resource_find(c, key, NULL);
+	struct change *ch = doc ? change_new(c, 200) : NULL;
+
+	if (!ch)
+		return;
+	memcpy(ch->key, key, sizeof(key));
+	ch->again = patch_try;
+	patch_try(ch);
+}
+
+static void delete_done(void *arg, const struct store_result *res)
+{
+	struct change *ch = arg;
+	struct err err = ERR_INIT;
+
+	if (res->code == -ESTALE && ch->tries++ < CHANGE_TRIES) {
+		ch->again(ch);
+		return;
+	}
+	if (res->code)
+		api_fail(ch->c, err_set(&err, res->code, "%s", res->message), NULL, &err);
+	else
+		api_reply(ch->c, ch->r->has_controller ? 202 : 204, NULL);
+	free(ch);
+}
+
+static void delete_try(struct change *ch)
+{
+	struct node *n = ch->c->arg;
+	struct err err = ERR_INIT;
+	int64_t modified = 0;
+	bool is_strict = false;
+	AUTO(json_decref) json_t *doc = doc_get(n->store, ch->key, &modified);
+	int r = doc ? check_match(ch->c, modified, &is_strict, &err) : err_set(&err, -ENOENT, "it has gone meanwhile");
+
+	if (!r && ch->r->check_delete)
+		r = ch->r->check_delete(n, doc, &err);
+	if (r < 0 || ch->c->is_dry_run) {
+		if (r < 0)
+			api_fail(ch->c, r, NULL, &err);
+		else
+			api_reply(ch->c, 200, json_incref(doc));
+		free(ch);
+		return;
+	}
+	json_object_set_new(doc, "deleting", json_true());
+	AUTO(free) char *text = json_dumps(doc, JSON_COMPACT);
+	struct store_op op = { .kind = ch->r->has_controller ? STORE_PUT : STORE_DELETE, .key = ch->key, .value = text,
+			       .len = text ? strlen(text) : 0, .if_modified = modified };
+
+	store_commit(n->store, &op, 1, delete_done, ch);
+}
+
+void resource_delete(struct api_call *c)
+{
+	char key[STORE_KEY_MAX + 1];
+	AUTO(json_decref) json_t *doc = resource_find(c, key, NULL);
+	struct change *ch = doc ? change_new(c, 202) : NULL;
+
+	if (!ch)
+		return;
+	memcpy(ch->key, key, sizeof(key));
+	ch->again = delete_try;
+	delete_try(ch);
+}

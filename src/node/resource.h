@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* resource.h - what is the same for all kinds of documents: list, show, create, change, delete.
+ *
+ * A kind is a row: its schema, and what its schema cannot say. The handlers are those of the route table
+ * (routes.c); they write what is wanted and answer when that is durable. Loop thread. */
+#ifndef NODE_RESOURCE_H
+#define NODE_RESOURCE_H
+
+#include "api/route.h"
+
+struct err;
+struct node;
+
+enum { RESOURCE_LIST_MAX = 1000 };      /* documents in one answer of a list */
+
+struct resource {
+	const char *kind;               /* "instance": in keys and documents */
+	const char *plural;             /* "instances": in paths */
+	const struct schema *schema;    /* of the whole document */
+	/* May DOC be, instead of OLD (NULL: it is new)? On failure WHERE gets the path of the wrong field. NULL: always. */
+	int (*check)(struct node *n, const json_t *doc, const json_t *old, char *where, size_t cap, struct err *err);
+	/* May it go? NULL: always. */
+	int (*check_delete)(struct node *n, const json_t *doc, struct err *err);
+	/* A controller takes away what belongs to it, and then the document: deleting only marks it with "deleting". */
+	bool has_controller;
+};
+
+/* Ends with a NULL kind. */
+extern const struct resource resources[];
+
+void resource_list(struct api_call *c);
+void resource_get(struct api_call *c);
+void resource_create(struct api_call *c);
+void resource_patch(struct api_call *c);
+void resource_delete(struct api_call *c);
+
+/* ?project=, or "default". */
+const char *resource_project(const struct api_call *c);
+/* The document that C's path names, parsed; answers and returns NULL when there is none. KEY gets its key. */
+json_t *resource_find(struct api_call *c, char *key, int64_t *modified);
+
+/* Fields that every document begins with. */
+#define RESOURCE_FIELDS(kind_) \
+	{ .name = "kind", .type = SCHEMA_STRING, .is_readonly = true, .help = "always '" kind_ "'" }, \
+	{ .name = "name", .type = SCHEMA_NAME, .is_required = true, .help = "unique among those of its kind in the project" }, \
+	{ .name = "project", .type = SCHEMA_NAME, .is_readonly = true, .help = "whose it is" }, \
+	{ .name = "uid", .type = SCHEMA_STRING, .is_readonly = true, .help = "never used twice, unlike names" }, \
+	{ .name = "created", .type = SCHEMA_TIME, .is_readonly = true, .help = "when" }, \
+	{ .name = "deleting", .type = SCHEMA_BOOL, .is_readonly = true, .help = "it is being taken away" }, \
+	{ .name = "revision", .type = SCHEMA_INT, .is_readonly = true, .help = "of this document; for If-Match" }, \
+	{ .name = "status", .type = SCHEMA_ANY, .is_readonly = true, .help = "what is seen" }, \
+	{ .name = "labels", .type = SCHEMA_MAP, .max = 64, .dflt = "{}", .help = "names and values for people and selectors" }
+
+#endif

@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* volume.c - volumes are qcow2 files in DATA/volumes, made, grown and removed by workers. */
+#include "node/volume.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "blk/blk.h"
+#include "node/controller.h"
+#include "node/files.h"
+#include "node/node.h"
+#include "node/resource.h"
+#include "node/work.h"
+#include "util/checked.h"
+#include "util/err.h"
+
+static const struct schema spec_schema = {
+	.name = "VolumeSpec", .help = "What the volume shall be.",
+	.fields = (const struct schema_field[]){
+		{ .name = "size", .type = SCHEMA_SIZE, .is_required = true, .min = 1 << 20, .max = (int64_t)1 << 46,
+		  .help = "bytes that a guest sees; it may grow" },
+		{ .name = NULL },
+	},
+};
+
+const struct schema volume_schema = {
+	.name = "Volume", .help = "A disk with a life of its own.",
+	.fields = (const struct schema_field[]){
+		RESOURCE_FIELDS("volume"),
+		{ .name = "spec", .type = SCHEMA_OBJECT, .sub = &spec_schema, .is_required = true, .help = "what it shall be" },
+		{ .name = NULL },
+	},
+};
+
+struct volume {
+	struct controlled c;            /* first */
+	uint64_t size;                  /* as it is; 0: not made yet, or not looked at */
+	bool is_busy;                   /* a worker has it */
+	bool is_gone;
+};
+
+struct volume_job {
+	struct volume *v;
+	char path[STORE_KEY_MAX];
+	uint64_t size, has;
+};
+
+/* --- what may be -------------------------------------------------------------------------------------------- */
+
+int volume_check(struct node *n, const json_t *doc, const json_t *old, char *where, size_t cap, struct err *err)
+{
+	json_int_t size = json_integer_value(json_object_get(json_object_get(doc, "spec"), "size"));
+	json_int_t was = json_integer_value(json_object_get(json_object_get(old, "spec"), "size"));
+
+	(void)n;
+	snprintf(where, cap, "spec.size");
+	if (size % BLK_SECTOR)
+		return err_set(err, -EINVAL, "a size is a multiple of %d bytes", BLK_SECTOR);
+	if (size < was)
+		return err_set(err, -EINVAL, "a volume does not shrink: what is at its end would be lost");
+	return 0;
+}
+
+/* Does an instance of PROJECT have VOLUME? Its name in WHO. */
+static bool is_used(struct node *n, const char *project, const char *volume, char *who, size_t cap)
+{
+	char prefix[STORE_KEY_MAX + 1], key[STORE_KEY_MAX + 1] = "";
+
+	doc_key(prefix, "instance", project, "");
+	for (const struct store_doc *d = store_next(n->store, prefix, NULL); d; d = store_next(n->store, prefix, key)) {
+		AUTO(json_decref) json_t *doc = json_loadb(d->value, d->len, 0, NULL);
+		const json_t *disk;
+		size_t i;
+
+		snprintf(key, sizeof(key), "%s", d->key);
+		json_array_foreach(json_object_get(json_object_get(doc, "spec"), "disks"), i, disk) {
+			if (strcmp(json_string_value(json_object_get(disk, "volume")), volume) != 0)
+				continue;
+			snprintf(who, cap, "%s", d->key + strlen(prefix));
+			return true;
+		}
+	}
+	return false;
+}
+
+int volume_check_delete(struct node *n, const json_t *doc, struct err *err)
+{
+	const char *project = json_string_value(json_object_get(doc, "project")), *name = json_string_value(json_object_get(doc, "name"));
+	char who[DOC_NAME_MAX + 1];
+
+	if (is_used(n, project, name, who, sizeof(who)))
+		return err_set(err, -EBUSY, "the instance '%s' has it; take it away from there first", who);
+	return 0;
+}
+
+static void path_of(const struct node *n, const char *uid, char *path, size_t cap)
+{
+	snprintf(path, cap, "%s/volumes/%s.qcow2", n->data_dir, uid);
+}
+
+char *volume_path(struct node *n, const char *project, const char *name, struct err *err)
+{
+	char key[STORE_KEY_MAX + 1], path[STORE_KEY_MAX];
+
+	doc_key(key, "volume", project, name);
+	AUTO(json_decref) json_t *doc = doc_get(n->store, key, NULL);
+	const char *uid = json_string_value(json_object_get(doc, "uid"));
+
+	if (!uid) {
+		err_set(err, -ENOENT, "there is no volume '%s'", name);
+		return NULL;
+	}
+	path_of(n, uid, path, sizeof(path));
+	if (access(path, F_OK) < 0) {
+		err_set(err, -EAGAIN, "the volume '%s' is not ready yet", name);
+		return NULL;
+	}
+	char *copy = strdup(path);
+	if (!copy)
+		err_set(err, -ENOMEM, "out of memory");
+	return copy;
+}
+
+/* --- work ------------------------------------------------------------------------------------------------------ */
+
+static int create(const struct volume_job *j, struct err *err)
+{
+	char tmp[STORE_KEY_MAX + 8];
+	struct blk_create c = { .path = tmp, .format = "qcow2", .size = j->size };
+
+	snprintf(tmp, sizeof(tmp), "%s.tmp", j->path);
+	int r = blk_create(&c, err);
+	if (!r && rename(tmp, j->path) < 0)
+		r = err_set(err, -errno, "cannot rename '%s': %s", tmp, strerror(errno));
+	return r;
+}
+
+/* Grow it. A machine that runs has it locked; then this fails, and is tried again. */
+static int grow(const struct volume_job *j, struct err *err)
+{
+	AUTO(blk_close) struct blk *b = NULL;
+	struct blk_options o = { .path = j->path, .fd = -1, .format = "qcow2" };
+	int r = blk_open(&b, NULL, &o, err);
+
+	return r < 0 ? r : blk_resize(b, j->size, BLK_PREALLOC_OFF, err);
+}
+
+/* Make it, or grow it, or only look. */
+static int make(void *arg, struct err *err)
+{
+	struct volume_job *j = arg;
+	AUTO(blk_close) struct blk *b = NULL;
+	struct blk_options o = { .path = j->path, .fd = -1, .format = "qcow2", .is_readonly = true, .is_unlocked = true };
+	int r = access(j->path, F_OK) < 0 ? create(j, err) : 0;
+
+	if (!r)
+		r = blk_open(&b, NULL, &o, err);
+	if (!r && blk_size(b) < j->size)
+		r = grow(j, err);
+	if (!r)
+		j->has = blk_size(b) < j->size ? j->size : blk_size(b);
+	return r;
+}
+
+static void made(void *arg, int r, const struct err *err)
+{
+	struct volume_job *j = arg;
+	struct volume *v = j->v;
+
+	v->is_busy = false;
+	v->size = r < 0 ? 0 : j->has;
+	free(j);
+	if (r < 0)
+		controlled_failed(&v->c, err);
+	if (r < 0)
+		return;
+	v->c.failures = 0;
+	controlled_set(&v->c, "ready", "%s", "");
+	controlled_write(&v->c);
+	controlled_kick(&v->c);
+}
+
+static int unmake(void *arg, struct err *err)
+{
+	struct volume_job *j = arg;
+
+	return files_remove(j->path, err);
+}
+
+static void unmade(void *arg, int r, const struct err *err)
+{
+	struct volume_job *j = arg;
+	struct volume *v = j->v;
+
+	free(j);
+	v->is_busy = false;
+	v->is_gone = !r;
+	if (r < 0)
+		controlled_failed(&v->c, err);
+	else
+		controlled_removed(&v->c);
+}
+
+static void start(struct volume *v, uint64_t size, int (*run)(void *arg, struct err *err),
+		  void (*done)(void *arg, int r, const struct err *err))
+{
+	struct volume_job *j = calloc(1, sizeof(*j));
+	struct err err = ERR_INIT;
+
+	if (j) {
+		j->v = v;
+		j->size = size;
+		path_of(v->c.node, v->c.uid, j->path, sizeof(j->path));
+		if (!work_start(v->c.node->works, run, done, j)) {
+			v->is_busy = true;
+			return;
+		}
+	}
+	free(j);
+	err_set(&err, -ENOMEM, "out of memory");
+	controlled_failed(&v->c, &err);
+}
+
+static void step(struct controlled *c, const json_t *doc, int64_t revision)
+{
+	struct volume *v = container_of(c, struct volume, c);
+	uint64_t size = (uint64_t)json_integer_value(json_object_get(json_object_get(doc, "spec"), "size"));
+
+	(void)revision;
+	if (v->is_busy || v->size >= size)
+		return;
+	if (strcmp(c->state, "ready") != 0)
+		controlled_set(c, "creating", "%s", "");
+	start(v, size, make, made);
+}
+
+static void step_gone(struct controlled *c, const json_t *doc)
+{
+	struct volume *v = container_of(c, struct volume, c);
+
+	(void)doc;
+	if (v->is_gone)
+		controlled_removed(c);
+	else if (!v->is_busy)
+		start(v, 0, unmake, unmade);
+}
+
+static int init(struct controlled *c, const json_t *status)
+{
+	(void)c;
+	(void)status;
+	return 0;
+}
+
+static void fini(struct controlled *c)
+{
+	(void)c;
+}
+
+static void add_status(const struct controlled *c, json_t *status)
+{
+	const struct volume *v = container_of(c, struct volume, c);
+
+	json_object_set_new(status, "size", json_integer((json_int_t)v->size));
+}
+
+const struct controller_kind volume_kind = {
+	.kind = "volume", .size = sizeof(struct volume), .init = init, .step = step, .step_gone = step_gone,
+	.add_status = add_status, .fini = fini,
+};

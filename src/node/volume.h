@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* volume.h - disks with a life of their own, in a directory of the node. Loop thread. */
+#ifndef NODE_VOLUME_H
+#define NODE_VOLUME_H
+
+#include <jansson.h>
+#include <stddef.h>
+#include "api/schema.h"
+
+struct controller_kind;
+struct err;
+struct node;
+
+extern const struct schema volume_schema;
+
+int volume_check(struct node *n, const json_t *doc, const json_t *old, char *where, size_t cap, struct err *err);
+/* -EBUSY: an instance has it. */
+int volume_check_delete(struct node *n, const json_t *doc, struct err *err);
+
+extern const struct controller_kind volume_kind;
+
+/* The file of a volume that is ready, from malloc(); NULL with the reason. */
+char *volume_path(struct node *n, const char *project, const char *name, struct err *err);
+
+#endif

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* work.h - jobs that take long or wait for disks, on threads beside the loop: a few at a time, the rest in line. */
+#ifndef NODE_WORK_H
+#define NODE_WORK_H
+
+#include "util/cleanup.h"
+#include "util/err.h"
+
+struct loop;
+struct works;
+
+enum { WORK_THREADS = 4 };
+
+int works_new(struct works **out, struct loop *l, struct err *err);
+/* Waits for those that run; those in line are not begun, and their DONE is called with -ECANCELED. NULL is fine. */
+void works_free(struct works *ws);
+DEFINE_AUTO(struct works *, works_free)
+
+/* RUN(ARG) on another thread, then DONE(ARG, what it returned, its sentence) on the loop thread. Between the two ARG
+ * belongs to RUN. -ENOMEM: neither is called. */
+int work_start(struct works *ws, int (*run)(void *arg, struct err *err), void (*done)(void *arg, int r, const struct err *err),
+	       void *arg);
+
+#endif

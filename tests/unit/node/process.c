@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Processes that stay, and how they are found again. */
+#include "test.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "node/process.h"
+#include "util/checked.h"
+#include "util/err.h"
+
+struct rig {
+	struct loop *l;
+	char dir[64], lock[96], log[96];
+	struct process p;
+	bool has_ended;
+};
+
+static void on_end(struct process *p)
+{
+	container_of(p, struct rig, p)->has_ended = true;
+}
+
+static void setup(struct rig *r)
+{
+	memset(r, 0, sizeof(*r));
+	strcpy(r->dir, "/tmp/viv-process-XXXXXX");
+	CHECK(mkdtemp(r->dir));
+	snprintf(r->lock, sizeof(r->lock), "%s/lock", r->dir);
+	snprintf(r->log, sizeof(r->log), "%s/log", r->dir);
+	CHECK_EQ(loop_new(&r->l, NULL), 0);
+	r->p.ended = on_end;
+}
+
+static void teardown(struct rig *r)
+{
+	process_forget(&r->p);
+	loop_free(r->l);
+	unlink(r->lock);
+	unlink(r->log);
+	CHECK(!rmdir(r->dir));
+}
+
+static int start(struct rig *r, const char *script, struct err *err)
+{
+	char *argv[] = { (char[]){ "/bin/sh" }, (char[]){ "-c" }, (char *)script, NULL };
+	struct process_spec s = { .lock_path = r->lock, .log_path = r->log, .argv = argv };
+
+	return process_start(&r->p, r->l, &s, err);
+}
+
+static void wait_end(struct rig *r)
+{
+	while (!r->has_ended)
+		CHECK(loop_run_once(r->l, 5000) >= 0);
+	CHECK_EQ(r->p.pid, 0);
+}
+
+TEST(a_process_tells_how_it_ended_and_what_it_said)
+{
+	struct rig r;
+	char words[32];
+
+	setup(&r);
+	CHECK_EQ(start(&r, "echo first; echo last >&2; exit 3", NULL), 0);
+	wait_end(&r);
+	CHECK(WIFEXITED(r.p.status) && WEXITSTATUS(r.p.status) == 3);
+	process_last_words(r.dir, "log", words, sizeof(words));
+	CHECK_STR(words, "last");
+	process_last_words(r.dir, "nothing", words, sizeof(words));
+	CHECK_STR(words, "");
+	teardown(&r);
+}
+
+TEST(one_lock_has_one_process)
+{
+	struct rig r;
+	struct err err = ERR_INIT;
+	struct process second = { .ended = on_end };
+	char *argv[] = { (char[]){ "/bin/true" }, NULL };
+
+	setup(&r);
+	CHECK_EQ(start(&r, "exec sleep 60", &err), 0);
+	struct process_spec s = { .lock_path = r.lock, .argv = argv };
+	CHECK_EQ(process_start(&second, r.l, &s, &err), -EBUSY);
+	process_kill(&r.p, SIGKILL);
+	wait_end(&r);
+	CHECK(WIFSIGNALED(r.p.status) && WTERMSIG(r.p.status) == SIGKILL);
+	CHECK_EQ(process_start(&r.p, r.l, &s, &err), 0);
+	r.has_ended = false;
+	wait_end(&r);
+	teardown(&r);
+}
+
+/* A daemon that starts a process and is killed. */
+TEST(who_comes_after_finds_it_and_its_end)
+{
+	struct rig r;
+	struct err err = ERR_INIT;
+	int status, found;
+
+	setup(&r);
+	pid_t daemon = fork();
+	if (!daemon)
+		_exit(start(&r, "exec sleep 60", NULL) ? 1 : 0);
+	CHECK_EQ(waitpid(daemon, &status, 0), daemon);
+	CHECK_EQ(status, 0);
+	while ((found = process_find(&r.p, r.l, r.lock, &err)) == -EAGAIN)
+		usleep(1000);
+	CHECK_EQ(found, 1);
+	CHECK(r.p.pid > 0 && !r.p.is_child);
+	process_kill(&r.p, SIGTERM);
+	wait_end(&r);
+	CHECK_EQ(r.p.status, -1);
+	teardown(&r);
+}
+
+TEST(a_free_lock_and_no_lock_are_no_process)
+{
+	struct rig r;
+
+	setup(&r);
+	CHECK_EQ(process_find(&r.p, r.l, r.lock, NULL), 0);
+	int fd = open(r.lock, O_RDWR | O_CREAT, 0600);
+	CHECK_EQ(write(fd, "1\n", 2), 2); /* whatever number stands there */
+	CHECK_EQ(process_find(&r.p, r.l, r.lock, NULL), 0);
+	close(fd);
+	teardown(&r);
+}
+
+TEST(a_lock_without_a_number_is_one_that_is_being_started)
+{
+	struct rig r;
+	struct err err = ERR_INIT;
+
+	setup(&r);
+	int fd = open(r.lock, O_RDWR | O_CREAT, 0600);
+	CHECK_EQ(flock(fd, LOCK_EX), 0);
+	CHECK_EQ(process_find(&r.p, r.l, r.lock, &err), -EAGAIN);
+	CHECK_EQ(write(fd, "12", 2), 2); /* not all of it yet */
+	CHECK_EQ(process_find(&r.p, r.l, r.lock, &err), -EAGAIN);
+	close(fd);
+	teardown(&r);
+}
+
+TEST(what_cannot_be_started_is_said)
+{
+	struct rig r;
+	struct err err = ERR_INIT;
+	char *argv[] = { (char[]){ "/nonexistent/program" }, NULL };
+
+	setup(&r);
+	struct process_spec s = { .lock_path = r.lock, .argv = argv };
+	CHECK_EQ(process_start(&r.p, r.l, &s, &err), -ENOENT);
+	CHECK(strstr(err.msg, "/nonexistent/program"));
+	teardown(&r);
+}
