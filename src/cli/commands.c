@@ -2,12 +2,18 @@
 /* commands.c - every command of viv, in the order of help. */
 #include "cli/command.h"
 #include "cli/disk.h"
+#include "cli/image.h"
+#include "cli/instance.h"
 
 const struct cli_command *const cli_commands[] = {
+	&instance_run, &instance_ls, &instance_show, &instance_start, &instance_stop, &instance_restart, &instance_pause,
+	&instance_rm, &instance_set, &instance_console, &instance_logs,
 	&disk_create, &disk_convert, &disk_info, &disk_map, &disk_check,
 	&disk_snapshot_create, &disk_snapshot_list, &disk_snapshot_revert, &disk_snapshot_rm,
 	&disk_commit, &disk_rebase, &disk_flatten, &disk_compare, &disk_resize, &disk_measure, &disk_bitmap_list,
+	&image_ls, &image_import, &image_build, &image_rm,
+	&volume_ls, &volume_create, &volume_rm,
 	NULL,
 };
 
-const struct cli_group *const cli_groups[] = { &disk_group, NULL };
+const struct cli_group *const cli_groups[] = { &disk_group, &image_group, &volume_group, NULL };

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/client.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "cli/client_priv.h"
+#include "cli/progress.h"
+#include "util/checked.h"
+#include "util/dirs.h"
+#include "util/unixsock.h"
+
+enum { START_MS = 10000, START_STEP_MS = 10, POLL_MS = 50, REPLY_MAX = 64 << 20 };
+
+/* --- the daemon ----------------------------------------------------------------------------------------------- */
+
+static bool is_there(const char *socket)
+{
+	AUTO_FD int fd = unixsock_connect(socket, NULL);
+
+	return fd >= 0;
+}
+
+static void __attribute__((noreturn)) start_child(const char *vivd, int log)
+{
+	int null = open("/dev/null", O_RDWR);
+
+	setsid();
+	if (dup2(null, STDIN_FILENO) >= 0 && dup2(null, STDOUT_FILENO) >= 0 && dup2(log, STDERR_FILENO) >= 0) {
+		(void)close_range(STDERR_FILENO + 1, ~0u, 0);
+		execl(vivd, vivd, "--log-level", "info", NULL);
+	}
+	_exit(EXIT_FAILURE);
+}
+
+/* Start this user's daemon, and wait until it serves SOCKET. */
+static int start_daemon(const char *socket, struct err *err)
+{
+	AUTO(free) char *vivd = dirs_program("vivd"), *run = dirs_run();
+	char log_path[512];
+	pid_t pid;
+
+	if (!vivd || !run)
+		return err_set(err, -ENOENT, "no daemon serves '%s', and the program 'vivd' is not installed beside this one", socket);
+	if (mkdir(run, 0700) < 0 && errno != EEXIST && errno != ENOENT)
+		return err_set(err, -errno, "cannot make '%s': %s", run, strerror(errno));
+	snprintf(log_path, sizeof(log_path), "%s/vivd.log", run);
+	AUTO_FD int log = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (log < 0)
+		return err_set(err, -errno, "cannot open '%s': %s", log_path, strerror(errno));
+	if ((pid = fork()) < 0)
+		return err_set(err, -errno, "cannot start '%s': %s", vivd, strerror(errno));
+	if (!pid)
+		start_child(vivd, log);
+	for (unsigned ms = 0; ms < START_MS && !is_there(socket); ms += START_STEP_MS) {
+		/* A second daemon that was started at the same time ends, which is fine. */
+		usleep(START_STEP_MS * 1000);
+	}
+	return is_there(socket) ? 0 : err_set(err, -ECONNREFUSED, "the daemon does not serve '%s'; what it said is in '%s'", socket, log_path);
+}
+
+int client_open(struct client **out, const struct cli *c, struct err *err)
+{
+	AUTO(client_close) struct client *cl = calloc(1, sizeof(*cl));
+	AUTO(free) char *run = dirs_run();
+	const char *socket = cli_str(c, "--socket");
+
+	if (!cl || !run || (!socket && asprintf(&cl->socket, "%s/api.sock", run) < 0) || (socket && !(cl->socket = strdup(socket))))
+		return err_set(err, -ENOMEM, "out of memory");
+	cl->project = cli_str(c, "--project");
+	cl->curl = curl_easy_init();
+	if (!cl->curl)
+		return err_set(err, -ENOMEM, "cannot set up libcurl");
+	if (!is_there(cl->socket)) {
+		int r = socket ? err_set(err, -ECONNREFUSED, "no daemon serves '%s'", socket) : start_daemon(cl->socket, err);
+
+		if (r < 0)
+			return r;
+	}
+	*out = take_ptr(&cl);
+	return 0;
+}
+
+void client_close(struct client *cl)
+{
+	if (!cl)
+		return;
+	curl_easy_cleanup(cl->curl);
+	free(cl->socket);
+	free(cl);
+}
+
+/* --- requests ---------------------------------------------------------------------------------------------------- */
+
+struct reply { char *data; size_t len; };
+
+static size_t on_data(char *data, size_t size, size_t n, void *arg)
+{
+	struct reply *rep = arg;
+	char *more = rep->len + n < REPLY_MAX ? realloc(rep->data, rep->len + n + 1) : NULL;
+
+	(void)size;
+	if (!more)
+		return 0;
+	rep->data = more;
+	memcpy(rep->data + rep->len, data, n);
+	rep->len += n;
+	rep->data[rep->len] = 0;
+	return n;
+}
+
+static int error_of(long status, const struct reply *rep, struct err *err)
+{
+	static const struct { const char *code; int error; } codes[] = {
+		{ "invalid", EINVAL }, { "not_found", ENOENT }, { "unauthenticated", EACCES }, { "forbidden", EPERM }, { "exists", EEXIST },
+		{ "busy", EBUSY }, { "changed", ESTALE }, { "too_long", EFBIG }, { "not_supported", ENOTSUP }, { "quota", EDQUOT },
+		{ "no_space", ENOSPC }, { "try_again", EAGAIN }, { "timeout", ETIMEDOUT },
+	};
+	AUTO(json_decref) json_t *doc = rep->data ? json_loadb(rep->data, rep->len, 0, NULL) : NULL;
+	const json_t *error = json_object_get(doc, "error");
+	const char *code = json_string_value(json_object_get(error, "code")), *text = json_string_value(json_object_get(error, "message"));
+	const char *field = json_string_value(json_object_get(error, "field"));
+
+	for (unsigned i = 0; code && i < ARRAY_LEN(codes); i++) {
+		if (!strcmp(codes[i].code, code))
+			return err_set(err, -codes[i].error, "%s%s%s", field ? field : "", field ? ": " : "", text ? text : code);
+	}
+	return err_set(err, -EIO, "the daemon answers with status %ld%s%s", status, text ? ": " : "", text ? text : "");
+}
+
+static int perform(struct client *cl, const char *method, const char *path, const char *body, struct reply *rep, struct err *err)
+{
+	char *project = curl_easy_escape(cl->curl, cl->project, 0), *url = NULL;
+	struct curl_slist *headers = curl_slist_append(NULL, "content-type: application/json");
+	long status = 0;
+
+	if (asprintf(&url, "http://viv%s%cproject=%s", path, strchr(path, '?') ? '&' : '?', project ? project : "") < 0)
+		url = NULL;
+	curl_easy_reset(cl->curl);
+	curl_easy_setopt(cl->curl, CURLOPT_UNIX_SOCKET_PATH, cl->socket);
+	curl_easy_setopt(cl->curl, CURLOPT_URL, url);
+	curl_easy_setopt(cl->curl, CURLOPT_CUSTOMREQUEST, method);
+	curl_easy_setopt(cl->curl, CURLOPT_HTTPHEADER, headers);
+	curl_easy_setopt(cl->curl, CURLOPT_WRITEFUNCTION, on_data);
+	curl_easy_setopt(cl->curl, CURLOPT_WRITEDATA, rep);
+	curl_easy_setopt(cl->curl, CURLOPT_NOSIGNAL, 1L);
+	if (body)
+		curl_easy_setopt(cl->curl, CURLOPT_POSTFIELDS, body);
+	CURLcode r = url ? curl_easy_perform(cl->curl) : CURLE_OUT_OF_MEMORY;
+	curl_easy_getinfo(cl->curl, CURLINFO_RESPONSE_CODE, &status);
+	curl_slist_free_all(headers);
+	curl_free(project);
+	free(url);
+	if (r != CURLE_OK)
+		return err_set(err, -ECONNRESET, "cannot talk to the daemon at '%s': %s", cl->socket, curl_easy_strerror(r));
+	return status >= 400 ? error_of(status, rep, err) : 0;
+}
+
+int client_call(struct client *cl, const char *method, const json_t *body, json_t **out, struct err *err, const char *fmt, ...)
+{
+	char path[1024];
+	struct reply rep = { .data = NULL };
+	AUTO(free) char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(path, sizeof(path), fmt, ap);
+	va_end(ap);
+	if (body && !text)
+		return err_set(err, -ENOMEM, "out of memory");
+	int r = perform(cl, method, path, text, &rep, err);
+	if (!r && out) {
+		*out = rep.len ? json_loadb(rep.data, rep.len, 0, NULL) : NULL;
+		if (rep.len && !*out)
+			r = err_set(err, -EPROTO, "the daemon's answer is no JSON");
+	}
+	free(rep.data);
+	return r;
+}
+
+int client_get_bytes(struct client *cl, char **out, size_t *len, struct err *err, const char *fmt, ...)
+{
+	char path[1024];
+	struct reply rep = { .data = NULL };
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(path, sizeof(path), fmt, ap);
+	va_end(ap);
+	int r = perform(cl, "GET", path, NULL, &rep, err);
+	if (r < 0) {
+		free(rep.data);
+		return r;
+	}
+	*out = rep.data;
+	*len = rep.len;
+	return 0;
+}
+
+/* --- waiting ------------------------------------------------------------------------------------------------------- */
+
+static bool is_among(const char *states, const char *state)
+{
+	size_t n = strlen(state);
+
+	for (const char *p = states; *p; p += strcspn(p, " "), p += *p == ' ')
+		if (strcspn(p, " ") == n && !memcmp(p, state, n))
+			return true;
+	return false;
+}
+
+int client_wait(struct client *cl, const char *path, const char *states, json_t **out, void (*tell)(const char *sentence),
+		struct err *err)
+{
+	char last[512] = "";
+
+	for (;;) {
+		AUTO(json_decref) json_t *doc = NULL;
+		int r = client_call(cl, "GET", NULL, &doc, err, "%s", path);
+
+		if (r < 0)
+			return r;
+		const json_t *status = json_object_get(doc, "status");
+		const char *state = json_string_value(json_object_get(status, "state"));
+		const char *reason = json_string_value(json_object_get(status, "reason"));
+
+		if (state && is_among(states, state)) {
+			if (out)
+				*out = json_incref(doc);
+			return 0;
+		}
+		if (state && !strcmp(state, "failed"))
+			return err_set(err, -EIO, "%s", reason);
+		if (tell && reason && strcmp(last, reason) != 0)
+			tell(reason);
+		snprintf(last, sizeof(last), "%s", reason ? reason : "");
+		if (progress_is_interrupted())
+			return err_set(err, -EINTR, "interrupted; what was begun goes on");
+		usleep(POLL_MS * 1000);
+	}
+}

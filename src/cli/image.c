@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* image.c - `viv image` and `viv volume`. */
+#include "cli/image.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "cli/client.h"
+#include "cli/output.h"
+#include "cli/progress.h"
+#include "cli/resource.h"
+#include "cli/table.h"
+#include "util/str.h"
+
+#define LIST_OPTIONS (const struct cli_option[]){ CLIENT_OPTIONS, { .name = NULL } }
+#define LIST_NAMES (const struct cli_arg[]){ { "NAME", .help = "what it is called", .is_repeated = true }, { .name = NULL } }
+
+/* POST DOC (taken) and wait until it is ready. */
+static int make(struct cli *c, const char *plural, const char *name, json_t *doc, struct err *err)
+{
+	AUTO(client_close) struct client *cl = NULL;
+	json_t *made = NULL;
+	struct progress p;
+	char path[256];
+	int r = client_open(&cl, c, err);
+
+	progress_start(&p, c, "making");
+	if (!r)
+		r = client_call(cl, "POST", doc, NULL, err, "/v1/%s", plural);
+	json_decref(doc);
+	snprintf(path, sizeof(path), "/v1/%s/%s", plural, name);
+	if (!r)
+		r = client_wait(cl, path, "ready", &made, NULL, err);
+	progress_end(&p);
+	if (r < 0)
+		return r;
+	if (c->is_json)
+		return output_json(made, err);
+	json_decref(made);
+	return 0;
+}
+
+/* --- images ------------------------------------------------------------------------------------------------------ */
+
+static const struct table_column image_columns[] = {
+	{ "NAME", "name", NULL }, { "STATE", "status.state", NULL }, { "SIZE", "status.bytes", table_size },
+	{ "DIRECT BOOT", "status.boots_directly", NULL }, { "CREATED", "created", NULL }, { "WHY", "status.reason", NULL }, { .title = NULL },
+};
+
+static int ls_images(struct cli *c, struct err *err) { return resource_ls(c, "images", image_columns, err); }
+static int rm_images(struct cli *c, struct err *err) { return resource_rm(c, "images", err); }
+
+const struct cli_command image_ls = {
+	.path = "image ls", .summary = "list images", .about = "What machines can begin as.", .options = LIST_OPTIONS,
+	.examples = (const struct cli_example[]){ { "image ls", "all of them" }, { .line = NULL } }, .run = ls_images,
+};
+
+const struct cli_command image_rm = {
+	.path = "image rm", .summary = "delete images", .about = "An image is refused while machines stand on it.", .args = LIST_NAMES,
+	.options = LIST_OPTIONS, .examples = (const struct cli_example[]){ { "image rm old", "one" }, { .line = NULL } }, .run = rm_images,
+};
+
+static int import(struct cli *c, struct err *err)
+{
+	char path[PATH_MAX];
+
+	if (!realpath(cli_arg(c, 0), path))
+		return err_set(err, -errno, "cannot open '%s': %s", cli_arg(c, 0), strerror(errno));
+	return make(c, "images", cli_arg(c, 1),
+		    json_pack("{s:s, s:{s:{s:s}}}", "name", cli_arg(c, 1), "spec", "source", "path", path), err);
+}
+
+const struct cli_command image_import = {
+	.path = "image import", .summary = "make an image from a disk image of any format",
+	.about = "The file is copied, and not needed afterwards. The machine is started by firmware, which looks for a boot loader.",
+	.args = (const struct cli_arg[]){ { "FILE", .help = "a disk image" }, { "NAME", .help = "of the new image" }, { .name = NULL } },
+	.options = LIST_OPTIONS,
+	.examples = (const struct cli_example[]){ { "image import win.vmdk windows", "a disk from elsewhere" }, { .line = NULL } },
+	.run = import,
+};
+
+static int build(struct cli *c, struct err *err)
+{
+	const char *name = cli_str(c, "--name") ?: cli_arg(c, 0), *package;
+	json_t *packages = json_array();
+
+	for (unsigned i = 0; (package = cli_nth(c, "--package", i)) != NULL; i++)
+		json_array_append_new(packages, json_string(package));
+	return make(c, "images", name, json_pack("{s:s, s:{s:{s:s, s:o}}}", "name", name, "spec", "source", "build", cli_arg(c, 0),
+						 "packages", packages), err);
+}
+
+const struct cli_command image_build = {
+	.path = "image build", .summary = "make an image from a distribution's packages",
+	.about = "Without root and without loop devices, by mmdebstrap. Takes minutes.",
+	.args = (const struct cli_arg[]){ { "DISTRIBUTION", .help = "debian" }, { .name = NULL } },
+	.options = (const struct cli_option[]){
+		{ "--name", 'n', CLI_STRING, .metavar = "NAME", .help = "of the image; else that of the distribution" },
+		{ "--package", 0, CLI_STRING, .is_repeatable = true, .metavar = "NAME", .help = "a package to be in it" },
+		CLIENT_OPTIONS, { .name = NULL } },
+	.examples = (const struct cli_example[]){
+		{ "image build debian", "the plain one" }, { "image build debian --name web --package nginx", "one with more in it" },
+		{ .line = NULL } },
+	.run = build,
+};
+
+const struct cli_group image_group = {
+	.path = "image", .summary = "what machines begin as",
+	.about = "An image is a disk, and perhaps a kernel to start it with, which never changes: the disks of machines are layers over it.",
+	.see_also = ".BR mmdebstrap (1)",
+};
+
+/* --- volumes ------------------------------------------------------------------------------------------------------ */
+
+static const struct table_column volume_columns[] = {
+	{ "NAME", "name", NULL }, { "STATE", "status.state", NULL }, { "SIZE", "spec.size", table_size }, { "CREATED", "created", NULL },
+	{ "WHY", "status.reason", NULL }, { .title = NULL },
+};
+
+static int ls_volumes(struct cli *c, struct err *err) { return resource_ls(c, "volumes", volume_columns, err); }
+static int rm_volumes(struct cli *c, struct err *err) { return resource_rm(c, "volumes", err); }
+
+const struct cli_command volume_ls = {
+	.path = "volume ls", .summary = "list volumes", .about = "Disks with a life of their own.", .options = LIST_OPTIONS,
+	.examples = (const struct cli_example[]){ { "volume ls", "all of them" }, { .line = NULL } }, .run = ls_volumes,
+};
+
+const struct cli_command volume_rm = {
+	.path = "volume rm", .summary = "delete volumes", .about = "What is on them is lost. One that a machine has is refused.",
+	.args = LIST_NAMES, .options = LIST_OPTIONS,
+	.examples = (const struct cli_example[]){ { "volume rm data", "one" }, { .line = NULL } }, .run = rm_volumes,
+};
+
+static int create(struct cli *c, struct err *err)
+{
+	uint64_t size;
+	int r = str_parse_size(&size, cli_arg(c, 1), err);
+
+	return r < 0 ? r : make(c, "volumes", cli_arg(c, 0), json_pack("{s:s, s:{s:I}}", "name", cli_arg(c, 0), "spec", "size",
+								       (json_int_t)size), err);
+}
+
+const struct cli_command volume_create = {
+	.path = "volume create", .summary = "make a volume", .about = "It takes no space before it is written to.",
+	.args = (const struct cli_arg[]){ { "NAME", .help = "of the volume" }, { "SIZE", .help = "that guests see" }, { .name = NULL } },
+	.options = LIST_OPTIONS, .examples = (const struct cli_example[]){ { "volume create data 10G", "10 GiB" }, { .line = NULL } },
+	.run = create,
+};
+
+const struct cli_group volume_group = {
+	.path = "volume", .summary = "disks with a life of their own",
+	.about = "A volume is a disk that stays when the machine that has it goes.", .see_also = ".BR viv-disk (1)",
+};

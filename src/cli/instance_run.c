@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* instance_run.c - `viv run`: from nothing to a machine that runs. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+#include "cli/client.h"
+#include "cli/instance.h"
+#include "cli/output.h"
+#include "cli/progress.h"
+
+static bool is_told;
+
+static void tell(const char *sentence)
+{
+	if (is_told && isatty(STDERR_FILENO))
+		fprintf(stderr, "\r\033[K%s", sentence);
+}
+
+static void tell_end(void)
+{
+	if (is_told && isatty(STDERR_FILENO))
+		fprintf(stderr, "\r\033[K");
+}
+
+/* "debian-3f9a": names are given to be typed. */
+static void make_name(char *name, size_t cap, const char *image)
+{
+	uint16_t v = 0;
+
+	(void)!getrandom(&v, sizeof(v), 0);
+	snprintf(name, cap, "%.50s-%04x", image, v);
+}
+
+/* An image of that name, made when it is one that can be. */
+static int need_image(struct client *cl, const char *image, struct err *err)
+{
+	char path[256];
+	int r = client_call(cl, "GET", NULL, NULL, err, "/v1/images/%s", image);
+
+	if (r == -ENOENT && !strcmp(image, "debian")) {
+		AUTO(json_decref) json_t *doc = json_pack("{s:s, s:{s:{s:s}}}", "name", image, "spec", "source", "build", image);
+
+		*err = (struct err)ERR_INIT;
+		r = client_call(cl, "POST", doc, NULL, err, "/v1/images");
+	}
+	if (r < 0)
+		return r;
+	snprintf(path, sizeof(path), "/v1/images/%s", image);
+	r = client_wait(cl, path, "ready", NULL, tell, err);
+	return r < 0 ? err_wrap(err, r, "image '%s'", image) : 0;
+}
+
+/* "8080:80" is "tcp:8080:80". */
+static json_t *forwards(const struct cli *c, struct err *err)
+{
+	json_t *list = json_array();
+	const char *p;
+
+	for (unsigned i = 0; (p = cli_nth(c, "--publish", i)) != NULL; i++) {
+		bool has_kind = !strncmp(p, "tcp:", 4) || !strncmp(p, "udp:", 4);
+
+		if (!strchr(p, ':')) {
+			json_decref(list);
+			err_set(err, -EINVAL, "--publish: '%s' is no HOSTPORT:PORT", p);
+			return NULL;
+		}
+		json_array_append_new(list, json_sprintf("%s%s", has_kind ? "" : "tcp:", p));
+	}
+	return list;
+}
+
+static int create(struct client *cl, const struct cli *c, const char *name, json_t **out, struct err *err)
+{
+	json_t *ports = forwards(c, err);
+
+	if (!ports)
+		return err->code;
+	AUTO(json_decref) json_t *doc = json_pack("{s:s, s:{s:s, s:I, s:I, s:s, s:[{s:s, s:o}]}}", "name", name, "spec", "image",
+						  cli_arg(c, 0), "cpus", (json_int_t)cli_num(c, "--cpus"), "memory",
+						  (json_int_t)cli_num(c, "--memory"), "engine", cli_str(c, "--engine"), "networks", "kind",
+						  "user", "forwards", ports);
+
+	if (cli_has(c, "--disk-size"))
+		json_object_set_new(json_object_get(doc, "spec"), "disk_size", json_integer((json_int_t)cli_num(c, "--disk-size")));
+	return client_call(cl, "POST", doc, out, err, "/v1/instances");
+}
+
+static int run(struct cli *c, struct err *err)
+{
+	AUTO(client_close) struct client *cl = NULL;
+	AUTO(json_decref) json_t *made = NULL, *running = NULL;
+	struct progress p;
+	char fresh[80], path[256];
+	const char *name = cli_str(c, "--name");
+
+	if (!name) {
+		make_name(fresh, sizeof(fresh), cli_arg(c, 0));
+		name = fresh;
+	}
+	is_told = !c->is_quiet && !c->is_json;
+	progress_start(&p, c, "starting");
+	int r = client_open(&cl, c, err);
+	if (!r)
+		r = need_image(cl, cli_arg(c, 0), err);
+	if (!r)
+		r = create(cl, c, name, &made, err);
+	snprintf(path, sizeof(path), "/v1/instances/%s", name);
+	if (!r)
+		r = client_wait(cl, path, "running paused stopped", &running, tell, err);
+	tell_end();
+	progress_end(&p);
+	if (r < 0)
+		return r;
+	if (c->is_json)
+		return output_json(json_incref(running), err);
+	if (cli_flag(c, "--detach") || !isatty(STDIN_FILENO)) {
+		printf("%s\n", name);
+		return 0;
+	}
+	return client_console(cl, name, err);
+}
+
+const struct cli_command instance_run = {
+	.path = "run",
+	.summary = "make a machine from an image, start it, and open its console",
+	.about = "What is missing is made first: a daemon of this user's own, and for 'debian' the image, from Debian's packages, which "
+		 "takes minutes the first time. Without a terminal, and with --detach, the machine's name is printed when it runs.",
+	.args = (const struct cli_arg[]){ { "IMAGE", .help = "what its disk begins as" }, { .name = NULL } },
+	.options = (const struct cli_option[]){
+		{ "--name", 'n', CLI_STRING, .metavar = "NAME", .help = "its name; else one is made from that of the image" },
+		{ "--cpus", 'c', CLI_UINT, .metavar = "N", .def = "1", .help = "processors" },
+		{ "--memory", 'm', CLI_SIZE, .metavar = "SIZE", .def = "512M", .help = "memory" },
+		{ "--disk-size", 0, CLI_SIZE, .metavar = "SIZE", .help = "of its disk; else that of the image" },
+		{ "--engine", 0, CLI_CHOICE, .choices = "auto kvm bt interp", .def = "auto", .help = "what executes it" },
+		{ "--publish", 'p', CLI_STRING, .is_repeatable = true, .metavar = "[tcp:|udp:][ADDR:]HOSTPORT:PORT",
+		  .help = "forward a port of the host" },
+		{ "--detach", 'd', CLI_FLAG, .help = "do not open its console" },
+		CLIENT_OPTIONS,
+		{ .name = NULL },
+	},
+	.examples = (const struct cli_example[]){
+		{ "run debian", "a Debian and its console" },
+		{ "run --name web -d -m 1G -p 8080:80 debian", "one in the background, whose port 80 is this host's 8080" },
+		{ .line = NULL },
+	},
+	.run = run,
+};

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/resource.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include "cli/client.h"
+#include "cli/output.h"
+#include "cli/progress.h"
+#include "cli/table.h"
+#include "util/log.h"
+
+enum { POLL_MS = 20 };
+
+static bool has_option(const struct cli *c, const char *name)
+{
+	for (const struct cli_option *o = c->cmd->options; o && o->name; o++)
+		if (!strcmp(o->name, name))
+			return true;
+	return false;
+}
+
+/* The answers are pages; all of them in one array. */
+static int list_all(struct client *cl, const char *plural, const char *labels, json_t *items, struct err *err)
+{
+	char after[80] = "";
+
+	for (;;) {
+		AUTO(json_decref) json_t *page = NULL;
+		int r = client_call(cl, "GET", NULL, &page, err, "/v1/%s?after=%s%s%s", plural, after, labels ? "&labels=" : "",
+				    labels ? labels : "");
+
+		if (r < 0)
+			return r;
+		json_array_extend(items, json_object_get(page, "items"));
+		const char *next = json_string_value(json_object_get(page, "next"));
+		if (!next)
+			return 0;
+		snprintf(after, sizeof(after), "%s", next);
+	}
+}
+
+int resource_ls(struct cli *c, const char *plural, const struct table_column *columns, struct err *err)
+{
+	AUTO(client_close) struct client *cl = NULL;
+	AUTO(json_decref) json_t *items = json_array();
+	int r = client_open(&cl, c, err);
+
+	if (!r)
+		r = list_all(cl, plural, has_option(c, "--labels") ? cli_str(c, "--labels") : NULL, items, err);
+	if (r < 0)
+		return r;
+	if (c->is_json)
+		return output_json(json_incref(items), err);
+	table_print(items, columns);
+	return 0;
+}
+
+int resource_show(struct cli *c, const char *plural, struct err *err)
+{
+	AUTO(client_close) struct client *cl = NULL;
+	json_t *doc = NULL;
+	int r = client_open(&cl, c, err);
+
+	if (!r)
+		r = client_call(cl, "GET", NULL, &doc, err, "/v1/%s/%s", plural, cli_arg(c, 0));
+	return r < 0 ? r : output_json(doc, err);
+}
+
+static int rm_one(struct client *cl, const char *plural, const char *name, struct err *err)
+{
+	int r = client_call(cl, "DELETE", NULL, NULL, err, "/v1/%s/%s", plural, name);
+
+	while (!r) {
+		AUTO(json_decref) json_t *doc = NULL;
+
+		r = client_call(cl, "GET", NULL, &doc, err, "/v1/%s/%s", plural, name);
+		if (r == -ENOENT) {
+			*err = (struct err)ERR_INIT;
+			return 0;
+		}
+		const char *state = json_string_value(table_at(doc, "status.state"));
+		if (!r && state && !strcmp(state, "failed"))
+			return err_set(err, -EIO, "'%s': %s", name, json_string_value(table_at(doc, "status.reason")));
+		if (progress_is_interrupted())
+			return err_set(err, -EINTR, "interrupted; the deletion goes on");
+		usleep(POLL_MS * 1000);
+	}
+	return r;
+}
+
+int resource_rm(struct cli *c, const char *plural, struct err *err)
+{
+	AUTO(client_close) struct client *cl = NULL;
+	struct progress p;
+	int r = client_open(&cl, c, err);
+	const char *name;
+
+	if (r < 0)
+		return r;
+	progress_start(&p, c, "deleting");
+	for (unsigned i = 0; (name = cli_arg(c, i)) != NULL; i++) {
+		struct err one = ERR_INIT;
+		int bad = rm_one(cl, plural, name, &one);
+
+		if (bad == -EINTR || (bad < 0 && !cli_arg(c, 1))) {
+			*err = one;
+			r = bad;
+			break;
+		}
+		if (bad < 0) {
+			log_error("%s", one.msg);
+			r = err_set(err, bad, "not all could be deleted");
+		}
+	}
+	progress_end(&p);
+	return r;
+}

@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon: machines through its API and through `viv`, and what is left after kills."""
+import http.client
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+import vivguest
+
+BUILD = os.path.join(vivguest.ROOT, "build")
+# Says that it is up and how often it has been started (once), answers lines, and powers off when asked to.
+INIT = """
+echo "guest-is-up"
+while read -r line; do
+    case $line in
+        off) poweroff -f ;;
+        *) echo "heard $line" ;;
+    esac
+done
+"""
+
+
+class Unix(http.client.HTTPConnection):
+    def __init__(self, path):
+        super().__init__("viv", timeout=60)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(60)
+        self.sock.connect(self.path)
+
+
+class Node:
+    """A daemon with directories of its own."""
+    def __init__(self, folder):
+        self.folder = str(folder)
+        self.data, self.run = os.path.join(self.folder, "data"), os.path.join(self.folder, "run")
+        self.socket = os.path.join(self.run, "api.sock")
+        self.proc = None
+
+    def start(self, *args):
+        log = open(os.path.join(self.folder, "vivd.log"), "ab")
+        self.proc = subprocess.Popen([os.path.join(BUILD, "vivd"), "--data", self.data, "--run", self.run, *args],
+                                     stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        log.close()
+        end = time.monotonic() + 30
+        while True:
+            assert self.proc.poll() is None, self.log()
+            assert time.monotonic() < end, "the daemon does not serve"
+            with socket.socket(socket.AF_UNIX) as s:
+                if s.connect_ex(self.socket) == 0:
+                    return self
+            time.sleep(0.005)
+
+    def log(self):
+        with open(os.path.join(self.folder, "vivd.log"), encoding="utf-8", errors="replace") as f:
+            return f.read()
+
+    def kill(self, signo=signal.SIGKILL):
+        self.proc.send_signal(signo)
+        return self.proc.wait(30)
+
+    def ask(self, method, path, body=None, status=None, headers=None):
+        conn = Unix(self.socket)
+        conn.request(method, path, None if body is None else json.dumps(body), headers or {})
+        answer = conn.getresponse()
+        text = answer.read()
+        conn.close()
+        doc = json.loads(text) if text and answer.getheader("content-type") == "application/json" else text
+        assert answer.status == (status or 200), (method, path, answer.status, doc)
+        return doc
+
+    def wait(self, path, state, timeout=90):
+        end = time.monotonic() + timeout
+        while True:
+            doc = self.ask("GET", path)
+            if doc.get("status", {}).get("state") == state:
+                return doc
+            assert time.monotonic() < end, (doc, self.log())
+            time.sleep(0.02)
+
+    def wait_gone(self, path, timeout=60):
+        end = time.monotonic() + timeout
+        while "error" not in self.get_any(path):
+            assert time.monotonic() < end, self.log()
+            time.sleep(0.02)
+
+    def get_any(self, path):
+        conn = Unix(self.socket)
+        conn.request("GET", path)
+        answer = conn.getresponse()
+        doc = json.loads(answer.read())
+        conn.close()
+        return doc
+
+    def viv(self, *args, status=0, stdin=None, timeout=120):
+        done = subprocess.run([os.path.join(BUILD, "viv"), *args, "--socket", self.socket], capture_output=True, text=True,
+                              input=stdin, timeout=timeout, check=False)
+        assert done.returncode == status, (args, done.stdout, done.stderr)
+        return done.stdout if status == 0 else done.stderr
+
+    def processes(self):
+        """Numbers of the machines' processes, by what is on their command lines; not those that they have started."""
+        found = {}
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as f:
+                    words = f.read().split("\0")
+                with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as f:
+                    state, parent = f.read().rpartition(")")[2].split()[:2]
+            except OSError:
+                continue
+            if state != "Z" and words[0].endswith("viv-vmm") and any(w.startswith(self.run) for w in words):
+                found[int(pid)] = int(parent)
+        return [pid for pid, parent in found.items() if parent not in found]
+
+    def end(self):
+        if self.proc and self.proc.poll() is None:
+            self.kill()
+        for pid in self.processes():
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def node(tmp_path):
+    # Paths of sockets are short.
+    folder = f"/tmp/viv-{os.getpid()}-{random.randrange(1 << 32):x}"
+    os.mkdir(folder, 0o700)
+    n = Node(folder)
+    yield n.start()
+    n.end()
+    subprocess.run(["rm", "-rf", folder], check=True)
+
+
+@pytest.fixture(scope="module")
+def guest():
+    folder = vivguest.kernel("bookworm")
+    return {"kernel": os.path.join(folder, "vmlinuz"), "initrd": vivguest.initrd("bookworm", INIT, "node"), "memory": "128M",
+            "engine": "bt", "cmdline": "console=ttyS0 quiet cryptomgr.notests", "networks": []}
+
+
+def log_has(node, name, text, timeout=60):
+    end = time.monotonic() + timeout
+    while text.encode() not in (said := node.ask("GET", f"/v1/instances/{name}/log")):
+        assert time.monotonic() < end, said
+        time.sleep(0.05)
+
+
+def test_a_machine_lives_and_goes(node, guest):
+    made = node.ask("POST", "/v1/instances", {"name": "a", "labels": {"tier": "web"}, "spec": guest}, status=201)
+    assert made["uid"] and made["spec"]["cpus"] == 1 and made["spec"]["memory"] == 128 << 20
+    seen = node.wait("/v1/instances/a", "running")
+    assert seen["status"]["engine"] == "bt" and seen["revision"] == made["revision"]
+    assert node.processes() == [seen["status"]["pid"]]
+    log_has(node, "a", "guest-is-up")
+    assert "guest-is-up" in node.viv("console", "a", stdin="hello\n")
+    log_has(node, "a", "heard hello")
+    node.ask("PATCH", "/v1/instances/a", {"spec": {"state": "paused"}})
+    node.wait("/v1/instances/a", "paused")
+    node.ask("PATCH", "/v1/instances/a", {"spec": {"state": "running"}})
+    node.wait("/v1/instances/a", "running")
+    assert node.ask("GET", "/v1/instances/a/stats")["cpus"]
+    assert [i["name"] for i in node.ask("GET", "/v1/instances?labels=tier=web")["items"]] == ["a"]
+    assert node.ask("GET", "/v1/instances?labels=tier=db")["items"] == []
+    node.ask("DELETE", "/v1/instances/a", status=202)
+    node.wait_gone("/v1/instances/a")
+    assert node.processes() == []
+    assert os.listdir(os.path.join(node.data, "instances")) == [] and os.listdir(os.path.join(node.run, "i")) == []
+
+
+def test_a_guest_that_powers_off_stays_off_until_it_is_started(node, guest):
+    node.ask("POST", "/v1/instances", {"name": "a", "spec": guest}, status=201)
+    node.wait("/v1/instances/a", "running")
+    log_has(node, "a", "guest-is-up")
+    node.viv("console", "a", stdin="off\n")
+    assert node.wait("/v1/instances/a", "stopped")["status"]["reason"] == "power off"
+    node.kill()
+    node.start()
+    time.sleep(0.5)
+    assert node.ask("GET", "/v1/instances/a")["status"]["state"] == "stopped"
+    node.viv("start", "a")
+    assert node.processes() == [node.wait("/v1/instances/a", "running")["status"]["pid"]]
+
+
+def test_the_daemon_may_be_killed_at_any_moment(node, guest):
+    """Machines go on, none is started twice, and what was acknowledged is there."""
+    dice = random.Random(20261121)
+    pids = {}
+    for name in ("a", "b"):
+        node.ask("POST", "/v1/instances", {"name": name, "spec": guest}, status=201)
+    for _ in range(25):
+        time.sleep(dice.random() * 0.15)
+        node.kill(dice.choice([signal.SIGKILL, signal.SIGTERM]))
+        node.start()
+    for name in ("a", "b"):
+        pids[name] = node.wait(f"/v1/instances/{name}", "running")["status"]["pid"]
+    assert sorted(node.processes()) == sorted(pids.values())
+    node.kill()
+    node.start()
+    for name, pid in pids.items():
+        assert node.wait(f"/v1/instances/{name}", "running")["status"]["pid"] == pid
+        log_has(node, name, "") # its console is served again
+    node.ask("DELETE", "/v1/instances/a", status=202)
+    node.kill()
+    node.start()
+    node.wait_gone("/v1/instances/a")
+    assert node.processes() == [pids["b"]]
+
+
+def test_a_machine_that_is_killed_comes_back(node, guest):
+    node.ask("POST", "/v1/instances", {"name": "a", "spec": guest}, status=201)
+    first = node.wait("/v1/instances/a", "running")["status"]["pid"]
+    os.kill(first, signal.SIGKILL)
+    end = time.monotonic() + 60
+    while True:
+        status = node.ask("GET", "/v1/instances/a")["status"]
+        if status["state"] == "running" and status["pid"] != first:
+            break
+        assert time.monotonic() < end, status
+        time.sleep(0.02)
+    node.ask("PATCH", "/v1/instances/a", {"spec": {"restart": "never"}})
+    os.kill(status["pid"], signal.SIGKILL)
+    failed = node.wait("/v1/instances/a", "failed")["status"]
+    assert "signal 9" in failed["reason"] and "pid" not in failed
+    assert node.processes() == []
+
+
+def test_what_cannot_be_is_refused_with_the_field(node, guest):
+    def refused(status, *args, **kwargs):
+        return node.ask(*args, status=status, **kwargs)["error"]
+
+    bad = refused(400, "POST", "/v1/instances", {"name": "a", "spec": {**guest, "cpus": 0}})
+    assert bad["field"] == "spec.cpus"
+    assert refused(400, "POST", "/v1/instances", {"name": "A b", "spec": guest})["field"] == "name"
+    assert refused(400, "POST", "/v1/instances", {"name": "a", "spec": {}})["field"] == "spec.image"
+    assert "no image 'x'" in refused(400, "POST", "/v1/instances", {"name": "a", "spec": {"image": "x"}})["message"]
+    assert "volume" in refused(400, "POST", "/v1/instances", {"name": "a", "spec": {**guest, "disks": [{"volume": "v"}]}})["message"]
+    assert refused(404, "GET", "/v1/instances/none")["code"] == "not_found"
+    node.ask("POST", "/v1/instances?dry-run=1", {"name": "a", "spec": guest})
+    assert node.ask("GET", "/v1/instances")["items"] == []
+    made = node.ask("POST", "/v1/instances", {"name": "a", "spec": {**guest, "state": "stopped"}}, status=201)
+    assert refused(409, "POST", "/v1/instances", {"name": "a", "spec": guest})["code"] == "exists"
+    stale = {"if-match": f'"{made["revision"] - 1}"'}
+    assert refused(412, "PATCH", "/v1/instances/a", {"spec": {"cpus": 2}}, headers=stale)["code"] == "changed"
+    fresh = {"if-match": f'"{made["revision"]}"'}
+    assert node.ask("PATCH", "/v1/instances/a", {"spec": {"cpus": 2}}, headers=fresh)["spec"]["cpus"] == 2
+    assert refused(400, "PATCH", "/v1/instances/a", {"uid": "x"})["field"] == "uid"
+    assert refused(409, "POST", "/v1/instances/a/reset")["code"] == "busy"
+
+
+def test_volumes_and_who_has_them(node, guest):
+    node.ask("POST", "/v1/volumes", {"name": "v", "spec": {"size": "64M"}}, status=201)
+    node.wait("/v1/volumes/v", "ready")
+    node.ask("POST", "/v1/instances", {"name": "a", "spec": {**guest, "disks": [{"volume": "v"}]}}, status=201)
+    node.wait("/v1/instances/a", "running")
+    assert node.ask("DELETE", "/v1/volumes/v", status=409)["error"]["code"] == "busy"
+    assert node.ask("PATCH", "/v1/volumes/v", {"spec": {"size": "32M"}}, status=400)["error"]["field"] == "spec.size"
+    node.viv("rm", "-f", "a")
+    node.ask("PATCH", "/v1/volumes/v", {"spec": {"size": "128M"}})
+    end = time.monotonic() + 30
+    while node.ask("GET", "/v1/volumes/v")["status"].get("size") != 128 << 20:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    node.viv("volume", "rm", "v")
+    assert os.listdir(os.path.join(node.data, "volumes")) == []
+
+
+def test_commands_for_people(node, guest):
+    node.ask("POST", "/v1/instances", {"name": "a", "spec": guest}, status=201)
+    node.wait("/v1/instances/a", "running")
+    assert "running" in node.viv("ls") and "128 MiB" in node.viv("ls")
+    assert json.loads(node.viv("show", "a"))["name"] == "a"
+    node.viv("set", "a", "memory=256M", "labels.tier=web")
+    assert json.loads(node.viv("ls", "--json", "--labels", "tier=web"))[0]["spec"]["memory"] == 256 << 20
+    assert "no field 'x'" in node.viv("set", "a", "x=1", status=1)
+    assert "is running" in node.viv("rm", "a", status=4)
+    node.viv("pause", "a")
+    node.viv("start", "a")
+    node.viv("set", "a", "shutdown_seconds=0")
+    node.viv("stop", "a")
+    assert "stopped" in node.viv("ls")
+    node.viv("rm", "a")
+    assert "no instance 'a'" in node.viv("start", "a", status=7)
+    assert "no image 'nope'" in node.viv("run", "nope", status=7)
