@@ -47,6 +47,15 @@ enum bt_key {
 	BT_NO_KEY = BT_N_KEYS,          /* what runs now cannot be translated */
 };
 
+/* How a fragment turns guest addresses into host addresses. It is part of what a fragment is keyed by, beside its
+ * enum bt_key and where its code lies: code for one policy never links to code for another. */
+enum bt_policy {
+	BT_POLICY_SOFT,                 /* through struct itlb_inline */
+	BT_POLICY_IDENT,                /* guest user address = host address, in a process of its own */
+	BT_POLICY_WINDOW,               /* guest kernel address + a constant = host address */
+	BT_N_POLICIES,
+};
+
 /* What code counts on finding in the host: vector registers, ymm_host up, x87 registers. The latter two
  * go with the first. */
 enum bt_vec { BT_VEC_NONE = 0, BT_VEC_XMM = 1, BT_VEC_YMM = 2, BT_VEC_X87 = 4 };
@@ -59,6 +68,7 @@ enum bt_less { BT_LESS_GROUPS, BT_LESS_WRITES, BT_LESS_TABLES };
 struct bt_page {
 	uint64_t va, page;              /* linear address; number in the memfd */
 	uint8_t key;
+	uint8_t policy;                 /* enum bt_policy */
 	uint32_t id;                    /* odd; what struct itlb_inline holds */
 	struct bt_page *next_va, *next_page;    /* in the hash chains */
 	struct bt_frag *frags;
@@ -194,6 +204,16 @@ static inline uint64_t bt_insns(const struct bt_cpu *b) { return b->n_insns + b-
 #define BT_OFF(field) ((uint32_t)offsetof(struct bt_cpu, field))
 #define BT_GPR(r) ((uint32_t)(offsetof(struct bt_cpu, i.s.gpr) + 8u * (r)))
 
+/* Where code finds the entry SLOT of a table, from GS: in the processor or behind it in the view of its address
+ * space. */
+static inline uint32_t bt_inline_at(unsigned priv, enum icpu_access acc, unsigned slot)
+{
+	uint32_t table = (uint32_t)(itlb_table_number(priv, acc) * sizeof(struct itlb_table));
+	uint32_t at = itlb_is_shared(priv, acc) ? BT_OFF(i.shared_table) : ((uint32_t)sizeof(struct bt_cpu) + 4095) & ~4095u;
+
+	return at + table + slot * (uint32_t)sizeof(struct itlb_inline);
+}
+
 /* The common pieces of code, emitted once (thunk.c). */
 struct bt_thunks {
 	void (*enter)(struct bt_cpu *b);        /* go to b->target; back when code leaves */
@@ -279,6 +299,10 @@ void bt_execute_one(struct icpu *c);
 
 /* What a fragment has to depend on now, or BT_NO_KEY. */
 unsigned bt_key_now(const struct icpu *c);
+/* The policy for code of KEY that is to be found or made now: BT_POLICY_SOFT, as nothing else is offered. */
+enum bt_policy bt_policy_now(const struct icpu *c, unsigned key);
+/* Can code be made for it? */
+bool bt_policy_is_offered(enum bt_policy policy);
 
 /* --- evict.c ------------------------------------------------------------------------------------ */
 

@@ -190,17 +190,17 @@ void bt_split(struct bt_cpu *b)
 
 /* --- pages and finding --------------------------------------------------------------------------- */
 
-static struct bt_page *page_get(struct bt_cpu *b, uint64_t va, uint64_t page, unsigned key)
+static struct bt_page *page_get(struct bt_cpu *b, uint64_t va, uint64_t page, unsigned key, enum bt_policy policy)
 {
 	struct bt_cache *k = b->cache;
 	struct bt_page **va_head = &k->by_va[hash64(va) >> 52], **page_head = &k->by_page[hash64(page) >> 52];
 
 	for (struct bt_page *p = *va_head; p; p = p->next_va)
-		if (p->va == va && p->page == page && p->key == key)
+		if (p->va == va && p->page == page && p->key == key && p->policy == policy)
 			return p;
 	struct bt_page *p = &k->pages[k->n_pages++];
 
-	*p = (struct bt_page){ .va = va, .page = page, .key = (uint8_t)key, .id = k->next_id,
+	*p = (struct bt_page){ .va = va, .page = page, .key = (uint8_t)key, .policy = (uint8_t)policy, .id = k->next_id,
 			       .gen = atomic_load_explicit(&b->i.mem->page_gen[page], memory_order_acquire),
 			       .next_va = *va_head, .next_page = *page_head };
 	k->next_id += 2;
@@ -243,7 +243,7 @@ struct bt_frag *bt_find(struct bt_cpu *b, uint64_t rip)
 	struct bt_cache *k = b->cache;
 	struct icpu *c = &b->i;
 	unsigned key = bt_key_now(c), priv = key & BT_KEY_PRIV;
-	struct itlb_inline *n = &c->inl[priv][ICPU_EXEC][rip >> 12 & (ICPU_TLB_SIZE - 1)];
+	struct itlb_inline *n = &c->table[priv][ICPU_EXEC]->inl[rip >> 12 & (ICPU_TLB_SIZE - 1)];
 
 	if (key == BT_NO_KEY)
 		return NULL;
@@ -257,7 +257,8 @@ struct bt_frag *bt_find(struct bt_cpu *b, uint64_t rip)
 	if (!e->host)
 		return NULL;
 	bt_cache_reserve(b);
-	struct bt_page *p = page_get(b, rip & ~0xfffull, (uint64_t)(e->host - c->mem->host) >> GMEM_PAGE_SHIFT, key);
+	struct bt_page *p = page_get(b, rip & ~0xfffull, (uint64_t)(e->host - c->mem->host) >> GMEM_PAGE_SHIFT, key,
+				     bt_policy_now(c, key));
 	struct bt_frag **bucket = frag_bucket(k, rip, p->id);
 
 	n->tag = p->id;

@@ -4,12 +4,9 @@
  * the interpreter's blocks. */
 #include "cpu/bt/bt.h"
 
-#include <asm/prctl.h>
 #include <cpuid.h>
 #include <errno.h>
 #include <signal.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 #include "cpu/bt/bt_priv.h"
 #include "cpu/interp/interp.h"
 #include "util/err.h"
@@ -246,8 +243,8 @@ int bt_begin(struct bt_cpu *b, sigset_t *before, struct err *err)
 {
 	sigset_t all;
 
-	if (syscall(SYS_arch_prctl, ARCH_SET_GS, b) < 0)
-		return err_set(err, -errno, "cannot set the GS base: %s", strerror(errno));
+	(void)err;
+	icpu_view_enter(&b->i);
 	/* The dirty log is switched while processors are stopped. */
 	icpu_inline_recheck(&b->i, UINT64_MAX);
 	sigfillset(&all);
@@ -292,8 +289,7 @@ void bt_execute_one(struct icpu *c)
 
 static int bt_step_with(struct icpu *c, icpu_execute_fn execute, unsigned frag_max, struct icpu_event *fault)
 {
-	if (syscall(SYS_arch_prctl, ARCH_SET_GS, bt_of(c)) < 0)
-		return -errno;
+	icpu_view_enter(c);
 	bt_of(c)->frag_max = frag_max;
 	bt_of(c)->patience = 0;
 	return icpu_step(c, execute, fault);
@@ -360,13 +356,12 @@ static int bt_cpu_init(struct bt_cpu *b, struct err *err)
 static int bt_vm_new(struct cpu_vm **out, const struct cpu_config *cfg, struct err *err)
 {
 	struct cpu_vm *vm;
-	int r = icpu_vm_new(&vm, cfg, sizeof(struct bt_cpu), err);
+	int r = icpu_vm_new(&vm, cfg, sizeof(struct bt_cpu), true, err);
 
 	if (r < 0)
 		return r;
 	for (unsigned i = 0; i < vm->n; i++) {
 		pthread_mutex_init(&bt_of(vm->cpu[i])->queue.lock, NULL);
-		icpu_inline_init(vm->cpu[i]);
 	}
 	for (unsigned i = 0; i < vm->n && r >= 0; i++)
 		r = bt_cpu_init(bt_of(vm->cpu[i]), err);

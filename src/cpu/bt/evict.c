@@ -100,9 +100,7 @@ void bt_cache_clear(struct bt_cpu *b)
 	k->n_pages = 0;
 	b->split = NULL;
 	memset(b->ind_used, 0, sizeof(b->ind_used));
-	for (unsigned p = 0; p < ICPU_N_PRIV; p++)
-		for (unsigned i = 0; i < ICPU_TLB_SIZE; i++)
-			b->i.inl[p][ICPU_EXEC][i].tag = 0;
+	icpu_inline_forget_code(&b->i);
 	region_start(k, 0);
 	k->n_flushes++;
 }

@@ -49,3 +49,15 @@ unsigned bt_key_now(const struct icpu *c)
 
 	return mode == BT_NO_KEY ? BT_NO_KEY : icpu_priv(c) | fp_key(c) | mode;
 }
+
+enum bt_policy bt_policy_now(const struct icpu *c, unsigned key)
+{
+	(void)c;
+	(void)key;
+	return BT_POLICY_SOFT;
+}
+
+bool bt_policy_is_offered(enum bt_policy policy)
+{
+	return policy == BT_POLICY_SOFT;
+}

@@ -291,7 +291,7 @@ static int lockstep_make(struct lockstep *l, const struct cpu_config *cfg, struc
 	bt.mem = l->bt_mem;
 	bt.host = &l->bt_door.host;
 	bt.source = &l->bt_door.source;
-	r = icpu_vm_new(&l->lead_vm, &lead, sizeof(struct lockstep_cpu), err);
+	r = icpu_vm_new(&l->lead_vm, &lead, sizeof(struct lockstep_cpu), false, err);
 	if (r >= 0)
 		r = cpu_bt.vm_new(&l->bt_vm, &bt, err);
 	if (r < 0)

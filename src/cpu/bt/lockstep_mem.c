@@ -207,7 +207,7 @@ uint64_t lockstep_mem_compare(struct lockstep *l, bool all)
 
 	for (unsigned n = all ? SLOTS : SCAN; n && bad == UINT64_MAX; n--) {
 		unsigned at = l->scan++ % SLOTS, slot = at % ICPU_TLB_SIZE;
-		const struct itlb_inline *e = &l->bt->i.inl[at / ICPU_TLB_SIZE][ICPU_WRITE][slot];
+		const struct itlb_inline *e = &l->bt->i.table[at / ICPU_TLB_SIZE][ICPU_WRITE]->inl[slot];
 
 		if ((e->tag >> 12) % ICPU_TLB_SIZE == slot)
 			bad = mem_compare_page(l, (uint64_t)(e->host - l->bt_mem->host));

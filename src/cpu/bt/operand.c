@@ -46,8 +46,7 @@ void tr_translate(struct tr *t, struct tr_cold *c, unsigned s1, unsigned s2, uns
 			 bool is_aligned)
 {
 	unsigned priv = t->key & BT_KEY_PRIV;
-	uint32_t table = (uint32_t)offsetof(struct bt_cpu, i.inl) +
-			 (uint32_t)(sizeof(t->b->i.inl[0]) * priv + sizeof(t->b->i.inl[0][0]) * (is_write ? ICPU_WRITE : ICPU_READ));
+	uint32_t table = bt_inline_at(priv, is_write ? ICPU_WRITE : ICPU_READ, 0);
 	struct emit *e = &t->e;
 
 	note_check(c, s1, s2, is_write);
@@ -154,9 +153,7 @@ uint16_t tr_reads(const struct tr *t, const struct tr_insn *i)
 static void tr_translate_page(struct tr *t, struct tr_cold *c, unsigned s1, uint64_t page, bool is_write)
 {
 	unsigned priv = t->key & BT_KEY_PRIV, slot = page >> 12 & (ICPU_TLB_SIZE - 1);
-	uint32_t at = (uint32_t)offsetof(struct bt_cpu, i.inl) +
-		      (uint32_t)(((priv * ICPU_N_ACCESS + (is_write ? ICPU_WRITE : ICPU_READ)) * ICPU_TLB_SIZE + slot) *
-				 sizeof(struct itlb_inline));
+	uint32_t at = bt_inline_at(priv, is_write ? ICPU_WRITE : ICPU_READ, slot);
 
 	if ((uint64_t)(int32_t)page == page) {
 		emit_gs(&t->e, true, 0x81, EMIT_CMP, at + (uint32_t)offsetof(struct itlb_inline, tag));

@@ -16,7 +16,7 @@ const uint8_t *bt_refill(struct bt_cpu *b)
 	if (!(s->miss & BT_MISS_KNOWN) || slot >= ICPU_TLB_SIZE)
 		return NULL;
 	/* Something else than the check may have failed, after it; then these are any two numbers. */
-	uint64_t la = beyond + b->i.inl[priv][acc][slot].tag;
+	uint64_t la = beyond + b->i.table[priv][acc]->inl[slot].tag;
 
 	if ((la >> GMEM_PAGE_SHIFT) % ICPU_TLB_SIZE != slot || !icpu_tlb_refill(&b->i, la, acc, priv))
 		return NULL;
@@ -29,7 +29,7 @@ static const struct itlb_inline *refill_one(struct icpu *c, uint64_t la, enum ic
 
 	if (!icpu_inline_has(c, la, acc) && !icpu_tlb_refill(c, la, acc, priv))
 		return NULL;
-	return &c->inl[priv][acc][(la >> GMEM_PAGE_SHIFT) % ICPU_TLB_SIZE];
+	return &c->table[priv][acc]->inl[(la >> GMEM_PAGE_SHIFT) % ICPU_TLB_SIZE];
 }
 
 bool bt_refill_two(struct bt_cpu *b, uint64_t la, uint64_t last, enum icpu_access acc)

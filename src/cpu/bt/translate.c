@@ -167,8 +167,7 @@ static void tr_head(struct tr *t)
 	struct bt_frag *f = t->frag;
 	struct emit *e = &t->e;
 	unsigned priv = t->key & BT_KEY_PRIV, slot = f->va >> 12 & (ICPU_TLB_SIZE - 1);
-	uint32_t tag = (uint32_t)offsetof(struct bt_cpu, i.inl) +
-		       (uint32_t)(((priv * ICPU_N_ACCESS + ICPU_EXEC) * ICPU_TLB_SIZE + slot) * sizeof(struct itlb_inline));
+	uint32_t tag = bt_inline_at(priv, ICPU_EXEC, slot);
 
 	t->in_host = BOUNDARY_HOST;
 	t->in_mem = BOUNDARY_MEM;
@@ -236,6 +235,8 @@ struct bt_frag *bt_translate(struct bt_cpu *b, struct bt_page *page, uint64_t va
 	const uint8_t *bytes = b->i.mem->host + (page->page << GMEM_PAGE_SHIFT);
 	struct tr t;
 
+	if (!bt_policy_is_offered(page->policy))
+		return NULL;
 	memset(&t, 0, offsetof(struct tr, code));
 	t.b = b;
 	t.k = b->cache;

@@ -8,8 +8,8 @@
 #include "cpu/interp/interp_priv.h"
 
 /* A machine of the interpreter's whose processors are CPU_SIZE bytes each, beginning with a struct
- * icpu; the rest is zeroed and the caller's. cpu_interp.vm_free() frees it. */
-int icpu_vm_new(struct cpu_vm **out, const struct cpu_config *cfg, size_t cpu_size, struct err *err);
+ * icpu; the rest is zeroed and the caller's. HAS_VIEWS: for translated code (space.h). cpu_interp.vm_free() frees it. */
+int icpu_vm_new(struct cpu_vm **out, const struct cpu_config *cfg, size_t cpu_size, bool has_views, struct err *err);
 
 /* cpu_run() with another way to execute: EXECUTE runs instructions from s.rip on, at least one, until
  * it likes to return or has to because `req` is set. It may leave by a fault. */
@@ -35,17 +35,19 @@ uint32_t icpu_watch_code(struct icpu *c, uint64_t page);
 /* Make a decoded instruction ready to run on C. */
 void iop_init(const struct icpu *c, struct iop *op, const struct x86_insn *x);
 
-/* --- tlb.c: struct itlb_inline -------------------------------------------------------------- */
+/* --- tlb.c, space.c: struct itlb_inline ------------------------------------------------------- */
 
-/* Keep c->inl[] from now on; all entries absent. */
-void icpu_inline_init(struct icpu *c);
-/* See to it that c->inl[] has the page of LA for ACC, if it may; faults as that access would.
+/* This thread's GS is the base of the present view from here on, and of each that becomes it on this thread. */
+void icpu_view_enter(const struct icpu *c);
+/* See to it that there is the struct itlb_inline of the page of LA for ACC, if it may; faults as that access would.
  * AND_WRITE: for writing too, if that changes nothing in the tables. */
 void icpu_touch(struct icpu *c, uint64_t la, enum icpu_access acc, bool and_write);
-/* Does c->inl[] have the page of LA for ACC? */
+/* Is there the struct itlb_inline of the page of LA for ACC? */
 bool icpu_inline_has(const struct icpu *c, uint64_t la, enum icpu_access acc);
 /* A flag of PAGE (of the memfd; UINT64_MAX: of any) has been raised: drop the entry by which it could
  * be written unseen. If there was one, it may have been: note that it was written. */
 void icpu_inline_recheck(struct icpu *c, uint64_t page);
+/* No page has translated code any more. */
+void icpu_inline_forget_code(struct icpu *c);
 
 #endif

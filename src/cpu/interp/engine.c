@@ -56,12 +56,12 @@ static void icpu_free(struct icpu *c)
 	icpu_profile_free(c->profile);
 	pthread_cond_destroy(&c->park);
 	pthread_mutex_destroy(&c->park_lock);
-	icpu_cache_unmap(c, c->vm->cpu_size);
+	icpu_unmap(c, c->vm->cpu_size);
 }
 
-static struct icpu *icpu_new(struct cpu_vm *vm, unsigned index)
+static struct icpu *icpu_new(struct cpu_vm *vm, unsigned index, bool has_views)
 {
-	struct icpu *c = icpu_cache_map(vm->cpu_size);
+	struct icpu *c = icpu_map(vm->cpu_size, has_views);
 
 	if (!c)
 		return NULL;
@@ -105,7 +105,7 @@ static unsigned engine_host_cpus(void)
 	return sched_getaffinity(0, sizeof(set), &set) < 0 ? 1 : (unsigned)CPU_COUNT(&set);
 }
 
-int icpu_vm_new(struct cpu_vm **out, const struct cpu_config *cfg, size_t cpu_size, struct err *err)
+int icpu_vm_new(struct cpu_vm **out, const struct cpu_config *cfg, size_t cpu_size, bool has_views, struct err *err)
 {
 	struct cpu_vm *vm = calloc(1, sizeof(*vm));
 
@@ -118,7 +118,7 @@ int icpu_vm_new(struct cpu_vm **out, const struct cpu_config *cfg, size_t cpu_si
 	pthread_mutex_init(&vm->split_lock, NULL);
 	vm->cpu = calloc(vm->n, sizeof(vm->cpu[0]));
 	for (unsigned i = 0; vm->cpu && i < vm->n; i++) {
-		vm->cpu[i] = icpu_new(vm, i);
+		vm->cpu[i] = icpu_new(vm, i, has_views);
 		if (!vm->cpu[i])
 			break;
 	}
@@ -132,7 +132,7 @@ int icpu_vm_new(struct cpu_vm **out, const struct cpu_config *cfg, size_t cpu_si
 
 static int interp_vm_new(struct cpu_vm **out, const struct cpu_config *cfg, struct err *err)
 {
-	return icpu_vm_new(out, cfg, sizeof(struct icpu), err);
+	return icpu_vm_new(out, cfg, sizeof(struct icpu), false, err);
 }
 
 static int interp_probe(bool is_explicit, struct err *err)

@@ -33,6 +33,7 @@
 #include <stdint.h>
 #include <string.h>
 #include "cpu/cpu.h"
+#include "cpu/interp/space.h"
 #include "cpu/x86/insn.h"
 
 struct icpu;
@@ -74,45 +75,6 @@ enum icpu_req {
 	ICPU_REQ_CODE = 128,    /* translated code, or what it may write, has changed (engine `bt`) */
 };
 
-enum icpu_access { ICPU_READ, ICPU_WRITE, ICPU_EXEC, ICPU_N_ACCESS };
-
-enum { ICPU_TLB_BITS = 14, ICPU_TLB_SIZE = 1 << ICPU_TLB_BITS };
-
-/* A translation of one 4 KiB page for one kind of access at one privilege. */
-struct itlb_entry {
-	uint64_t tag;                   /* linear page address | enum itlb_tag; 0: empty */
-	uint8_t *host;                  /* host address of the page; NULL: MMIO */
-	_Atomic uint8_t *flags;         /* gmem page flags byte to look at after a store */
-	uint64_t gpa;                   /* of the page | enum itlb_attr */
-};
-
-enum itlb_tag {
-	ITLB_FAST = 1,          /* RAM that the inline paths may touch */
-	ITLB_SLOW = 3,          /* MMIO, a page with a data breakpoint, alignment checks on */
-};
-
-enum itlb_attr {
-	ITLB_GLOBAL = 1,
-	ITLB_LISTED = 2,        /* the slot is in tlb_list[0] */
-	ITLB_LISTED_GLOBAL = 16,        /* in tlb_list[1] */
-	ITLB_2M = 4, ITLB_1G = 8,       /* cut out of a large page (4 MiB counts as two of 2 MiB) */
-};
-
-/* Privileges of an access. AC matters to supervisor (SMAP) and user (alignment checks), so
- * translations made with it are kept apart. */
-enum { ICPU_SUPER, ICPU_USER, ICPU_SUPER_AC, ICPU_USER_AC, ICPU_N_PRIV };
-
-enum { ICPU_LARGE_BITS = 1 << 12, ICPU_WRITABLE_BITS = 1 << 16 };
-
-/* What translated code looks at instead of an itlb_entry; there is one beside each, made and dropped
- * with it. READ, WRITE: the linear page address and its host address, present only when neither
- * a page flag nor the dirty log wants to hear of stores. EXEC: TAG names the translated code of the
- * page (odd). An entry that is not present holds the address of a page that belongs elsewhere. */
-struct itlb_inline {
-	uint64_t tag;
-	uint8_t *host;
-};
-
 /* One entry per linear address: finds the block without a page walk while KEY is current. */
 struct iblock_jump {
 	uint64_t la, key;
@@ -143,12 +105,11 @@ struct icpu {
 	_Atomic uint32_t req;           /* enum icpu_req; pairs with run.c's check per block */
 	bool stop_block;                /* own code was overwritten: leave the block after this insn */
 	uint64_t zero;                  /* always 0: the absent base, index or segment of an address */
-	struct itlb_entry tlb[ICPU_N_PRIV][ICPU_N_ACCESS][ICPU_TLB_SIZE];
-	/* Slots that have held an entry since the last flush of such: not global, global. */
-	uint32_t tlb_list[2][ICPU_N_PRIV * ICPU_N_ACCESS * ICPU_TLB_SIZE];
-	unsigned tlb_listed[2];
-	uint64_t large_seen[ICPU_LARGE_BITS / 64];      /* hashed: large pages that entries come from */
-	/* Pages of RAM by number modulo the size: inl[] may have an entry to write to one of them. */
+	/* Where translations are now: in tables of the present address space, or of all (space.h). */
+	struct itlb_table *table[ICPU_N_PRIV][ICPU_N_ACCESS];
+	struct icpu_space *space;       /* the present one of spaces[] */
+	uint64_t space_clock;           /* counts switches between them */
+	/* Pages of RAM by number modulo the size: some itlb_inline may be an entry to write to one of them. */
 	uint64_t writable_seen[ICPU_WRITABLE_BITS / 64];
 	uint64_t missing;               /* enum x86_feature by bit: the host cannot execute, or CPUID does not announce them */
 	uint64_t rsvd_phys;             /* bits 51..MAXPHYADDR: reserved in paging structures */
@@ -167,7 +128,7 @@ struct icpu {
 	uint64_t block_rip;             /* where it started */
 	_Atomic uint8_t sipi_vector;    /* goes with ICPU_REQ_SIPI */
 	bool code_maybe;                /* ICPU_REQ_CODE came: engine `bt` has to look */
-	bool has_inline;                /* keep inl[] */
+	bool has_inline;                /* keep struct itlb_inline, for code that finds it through views */
 	bool is_unhalted;               /* ICPU_REQ_UNHALT came and there was no HLT since */
 	bool intr_maybe;                /* ICPU_REQ_INTR came and intr_ack() has not said -1 since */
 	bool is_watching;               /* DR7 enables a data breakpoint */
@@ -179,7 +140,9 @@ struct icpu {
 	_Atomic uint8_t phase;          /* enum cpu_phase, for samples of another thread */
 	struct icpu_profile *profile;   /* NULL: nobody wants one */
 	struct iblock_jump jump[ICPU_JUMPS];
-	struct itlb_inline inl[ICPU_N_PRIV][ICPU_N_ACCESS][ICPU_TLB_SIZE];
+	struct itlb_table shared_table[ICPU_SHARED_TABLES];
+	struct icpu_space shared;       /* what all address spaces have in common */
+	struct icpu_space spaces[ICPU_N_SPACES];
 };
 
 struct cpu_vm {                         /* of this engine */
@@ -264,7 +227,7 @@ void icpu_atomic_done(struct icpu *c, uint64_t la, unsigned len);
 /* Translate for execution; returns the entry (valid until the next TLB operation) or faults. */
 const struct itlb_entry *icpu_exec_page(struct icpu *c, uint64_t la);
 
-/* Make the entry of inl[] for LA, unless it is there, or its making takes more than reading the guest's
+/* Make the struct itlb_inline of LA, unless it is there, or its making takes more than reading the guest's
  * tables: a fault, accessed and dirty bits, pages that it is not for. True: it is there now. For
  * translated code: uses general registers alone and calls nobody outside of tlb.c. */
 bool icpu_tlb_refill(struct icpu *c, uint64_t la, enum icpu_access acc, unsigned priv);
@@ -272,8 +235,24 @@ bool icpu_tlb_refill(struct icpu *c, uint64_t la, enum icpu_access acc, unsigned
 /* Walk without side effects (no A/D, no fault). False when not mapped. For debuggers. */
 bool icpu_translate(struct icpu *c, uint64_t la, gpa_t *gpa);
 
+/* --- space.c: address spaces (SDM vol. 3 4.10) -------------------------------------------------- */
+
+/* Memory for the tables, and struct icpu itself, which begins the first view. CPU_SIZE: as vm->cpu_size. NULL: no
+ * memory. HAS_VIEWS: translated code will look for its tables at fixed distances from GS. */
+struct icpu *icpu_map(size_t cpu_size, bool has_views);
+void icpu_unmap(struct icpu *c, size_t cpu_size);       /* NULL is fine */
+
+/* Drop everything of all address spaces, or all that is not global. The present one is CR3's from here on. */
 void icpu_tlb_flush(struct icpu *c, bool keep_global);
+/* INVLPG: LA's page in the present PCID, and global ones of LA. */
 void icpu_tlb_flush_page(struct icpu *c, uint64_t la);
+/* INVPCID of one address, which leaves global pages alone. */
+void icpu_tlb_flush_pcid_page(struct icpu *c, unsigned pcid, uint64_t la);
+/* INVPCID of one PCID, or of all when it is ICPU_ALL_PCIDS: what is not global. */
+enum { ICPU_ALL_PCIDS = 1 << 12 };
+void icpu_tlb_flush_pcid(struct icpu *c, unsigned pcid);
+/* CR3 has been loaded. IS_KEPT: without invalidating anything (bit 63). */
+void icpu_space_switch(struct icpu *c, bool is_kept);
 
 /* After a store found page flags up: invalidate decoded code, note the dirty log. */
 void icpu_stored_flagged(struct icpu *c, const uint8_t *host, unsigned len);
@@ -294,7 +273,7 @@ static inline unsigned icpu_priv(const struct icpu *c)
 
 static inline struct itlb_entry *icpu_tlb_slot(struct icpu *c, unsigned priv, enum icpu_access acc, uint64_t la)
 {
-	return &c->tlb[priv][acc][(la >> 12) & (ICPU_TLB_SIZE - 1)];
+	return &c->table[priv][acc]->entry[(la >> 12) & (ICPU_TLB_SIZE - 1)];
 }
 
 /* The entry for SIZE bytes at LA when the inline paths may touch them, else NULL. A hit also

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sys_cr.c - control and debug registers, and what hangs on them (SDM vol. 3 2.5, 2.6, 4.10.4,
- * 9.8.5, 17.2). Translations carry no PCID: every change of CR3 drops them. */
+ * 9.8.5, 17.2). */
 #include "cpu/interp/sys_priv.h"
 
 #define CR0_KNOWN (X86_CR0_PE | X86_CR0_MP | X86_CR0_EM | X86_CR0_TS | X86_CR0_ET | X86_CR0_NE | \
@@ -85,17 +85,20 @@ static void cr_set_cr0(struct icpu *c, uint64_t v)
 
 static void cr_set_cr3(struct icpu *c, uint64_t v)
 {
+	bool is_kept = false;
+
 	if (c->is_long) {
 		uint64_t no_flush = c->s.cr4 & X86_CR4_PCIDE ? CR3_NO_FLUSH : 0;
 
 		if ((v & ~no_flush) >> sys_phys_bits(c))
 			icpu_gp0(c);
+		is_kept = v & no_flush;
 		v &= ~CR3_NO_FLUSH;
 	} else {
 		v = (uint32_t)v;
 	}
 	c->s.cr3 = v;
-	icpu_tlb_flush(c, c->s.cr4 & X86_CR4_PGE);
+	icpu_space_switch(c, is_kept);
 }
 
 /* CR4 bits and the CPUID feature each belongs to; the rest is reserved. */
@@ -332,10 +335,12 @@ void sys_op_invpcid(struct icpu *c, const struct iop *op)
 	if ((type == ADDRESS && !sys_is_canonical_base(c, addr)) ||
 	    (type <= SINGLE && pcid && !(c->s.cr4 & X86_CR4_PCIDE)))
 		icpu_gp0(c);
-	if (type == ADDRESS)
-		icpu_tlb_flush_page(c, addr);
-	else
-		icpu_tlb_flush(c, type != ALL_GLOBAL);
+	switch (type) {
+	case ADDRESS: icpu_tlb_flush_pcid_page(c, (unsigned)pcid, addr); break;
+	case SINGLE: icpu_tlb_flush_pcid(c, (unsigned)pcid); break;
+	case ALL: icpu_tlb_flush_pcid(c, ICPU_ALL_PCIDS); break;
+	default: icpu_tlb_flush(c, false); break;
+	}
 }
 
 /* WBINVD, INVD: guest memory is coherent. */

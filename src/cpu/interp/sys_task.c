@@ -143,7 +143,7 @@ static void task_enter(struct icpu *c, const struct task *t, bool has_cr3)
 
 	if (has_cr3 && (c->s.cr0 & X86_CR0_PG)) {
 		c->s.cr3 = t->cr3;
-		icpu_tlb_flush(c, c->s.cr4 & X86_CR4_PGE);
+		icpu_space_switch(c, false);
 	}
 	for (unsigned i = 0; i < 8; i++)
 		c->s.gpr[i] = t->gpr[i];

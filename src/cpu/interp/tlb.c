@@ -3,19 +3,13 @@
  *
  * Every miss walks the guest's tables; nothing but final translations is cached. Accessed and
  * dirty bits are set by compare-exchange after all checks have passed, and the walk starts over
- * when another processor changed an entry meanwhile. Left out: protection keys (not announced),
- * PCIDs (each CR3 write flushes what is not global, which is legal). */
-#include "cpu/interp/core.h"
+ * when another processor changed an entry meanwhile. Left out: protection keys (not announced).
+ * What becomes of translations when the guest flushes them is space.c's. */
+#include "cpu/interp/tlb_priv.h"
 
 #include "util/checked.h"
 
-enum {
-	PTE_P = 1 << 0, PTE_W = 1 << 1, PTE_U = 1 << 2, PTE_A = 1 << 5, PTE_D = 1 << 6,
-	PTE_PS = 1 << 7, PTE_G = 1 << 8,
-	PTE_LEVELS = 5,
-};
-#define PTE_NX (1ull << 63)
-#define PTE_ADDR 0x000ffffffffff000ull
+enum { PTE_LEVELS = 5 };
 
 struct walk_step {
 	_Atomic uint64_t *p64;  /* the entry in guest RAM; NULL: not RAM, or 32-bit */
@@ -185,6 +179,7 @@ static bool walk_mark(struct icpu *c, struct walk *w, bool is_write)
 		if (s->p64) {
 			if (!atomic_compare_exchange_strong(s->p64, &s->val, want))
 				return false;
+			s->val = want;
 			walk_marked(c, (uint8_t *)s->p64, 8);
 		} else if (s->p32) {
 			uint32_t old = (uint32_t)s->val;
@@ -241,21 +236,7 @@ static uint32_t walk_error(const struct icpu *c, const struct walk *w, enum icpu
 	return code;
 }
 
-/* --- filling and flushing -------------------------------------------------------------- */
-
-static unsigned tlb_large_bit(uint64_t la, bool is_1g)
-{
-	uint64_t v = is_1g ? (la >> 30) * 2 + 1 : (la >> 21) * 2;
-
-	return (unsigned)(v * 0x9e3779b97f4a7c15ull >> 52) & (ICPU_LARGE_BITS - 1);
-}
-
-static bool tlb_large_seen(const struct icpu *c, uint64_t la, bool is_1g)
-{
-	unsigned bit = tlb_large_bit(la, is_1g);
-
-	return c->large_seen[bit / 64] >> (bit % 64) & 1;
-}
+/* --- filling -------------------------------------------------------------------------------- */
 
 /* A data breakpoint lies in the page of LA: its accesses must come by the slow path. */
 static bool tlb_is_watched(const struct icpu *c, uint64_t la)
@@ -268,127 +249,102 @@ static bool tlb_is_watched(const struct icpu *c, uint64_t la)
 	return false;
 }
 
-/* --- what translated code sees ---------------------------------------------------------------- */
-
-static struct itlb_inline *tlb_inline(struct icpu *c, const struct itlb_entry *e)
+/* The entry of T's SLOT is new. Stores are seen by nobody, so the page must have no flag, now and for as long as
+ * the entry stays: who raises one calls icpu_inline_recheck(). */
+static void tlb_inline_set(struct icpu *c, struct itlb_table *t, unsigned slot, enum icpu_access acc)
 {
-	return (struct itlb_inline *)c->inl + (e - &c->tlb[0][0][0]);
-}
-
-static void tlb_inline_drop(struct icpu *c, const struct itlb_entry *e)
-{
-	uint64_t n = (uint64_t)(e - &c->tlb[0][0][0]), slot = n % ICPU_TLB_SIZE;
-	unsigned acc = n / ICPU_TLB_SIZE % ICPU_N_ACCESS, priv = (unsigned)(n / ICPU_TLB_SIZE / ICPU_N_ACCESS);
+	const struct itlb_entry *e = &t->entry[slot];
+	uint64_t bit;
 
 	if (!c->has_inline)
 		return;
-	tlb_inline(c, e)->tag = (slot ^ 1) << 12;
-	/* For execution there is one TLB entry whatever EFLAGS.AC, but two numbers of code. */
-	if (acc == ICPU_EXEC && priv < ICPU_SUPER_AC)
-		c->inl[priv | ICPU_SUPER_AC][ICPU_EXEC][slot].tag = (slot ^ 1) << 12;
-}
-
-static void tlb_drop(struct icpu *c, struct itlb_entry *e)
-{
-	e->tag = 0;
-	tlb_inline_drop(c, e);
-}
-
-/* The word of writable_seen[] for PAGE, and the bit in it. */
-static uint64_t *tlb_writable(struct icpu *c, uint64_t page, uint64_t *bit)
-{
-	*bit = 1ull << page % 64;
-	return &c->writable_seen[page / 64 % (ICPU_WRITABLE_BITS / 64)];
-}
-
-/* E is new. Stores are seen by nobody, so the page must have no flag, now and for as long as the
- * entry stays: who raises one calls icpu_inline_recheck(). */
-static void tlb_inline_set(struct icpu *c, const struct itlb_entry *e, enum icpu_access acc)
-{
-	uint64_t bit;
-
-	tlb_inline_drop(c, e);
-	if (!c->has_inline || acc == ICPU_EXEC || (e->tag & ITLB_SLOW) != ITLB_FAST)
+	tlb_inline_drop(t, slot);
+	if (acc == ICPU_EXEC || (e->tag & ITLB_SLOW) != ITLB_FAST)
 		return;
 	if (acc == ICPU_WRITE) {
 		if (atomic_load(e->flags) || atomic_load(&c->mem->is_logging))
 			return;
 		*tlb_writable(c, (uint64_t)(e->host - c->mem->host) >> GMEM_PAGE_SHIFT, &bit) |= bit;
 	}
-	*tlb_inline(c, e) = (struct itlb_inline){ e->tag & ~0xfffull, e->host };
+	t->inl[slot] = (struct itlb_inline){ e->tag & ~0xfffull, e->host };
 }
 
-void icpu_inline_init(struct icpu *c)
+/* S has used the entry STEP of a table above the last level. */
+static void tlb_note_upper(struct icpu_space *s, const struct walk_step *step)
 {
-	const struct itlb_entry *all = &c->tlb[0][0][0];
+	unsigned at = (unsigned)((uintptr_t)step->p64 / 8 * 0x9e3779b1u >> 16) % ICPU_UPPER;
 
-	c->has_inline = true;
-	for (unsigned i = 0; i < ICPU_N_PRIV * ICPU_N_ACCESS * ICPU_TLB_SIZE; i++)
-		tlb_inline_drop(c, &all[i]);
-}
+	for (unsigned i = 0; i < ICPU_UPPER; i++, at = (at + 1) % ICPU_UPPER) {
+		struct itlb_seen *u = &s->upper[at];
 
-/* N is an entry to write. It goes when its page wants to hear of stores by now; true: it stays. */
-static bool tlb_inline_recheck(struct icpu *c, struct itlb_inline *n, unsigned slot)
-{
-	uint64_t page = (uint64_t)(n->host - c->mem->host) >> GMEM_PAGE_SHIFT;
-
-	if (!atomic_load(&c->mem->page_flags[page]) && !atomic_load(&c->mem->is_logging))
-		return true;
-	n->tag = (uint64_t)(slot ^ 1) << 12;
-	gmem_note_write(c->mem, page);
-	return false;
-}
-
-void icpu_inline_recheck(struct icpu *c, uint64_t page)
-{
-	const uint8_t *host = page == UINT64_MAX ? NULL : c->mem->host + (page << GMEM_PAGE_SHIFT);
-	uint64_t bit = 0, *seen = host ? tlb_writable(c, page, &bit) : NULL;
-	bool is_kept = false;           /* an entry, maybe of another page, still needs the bit */
-
-	if (seen && !(*seen & bit))
-		return;
-	for (unsigned i = 0; i < ICPU_N_PRIV * ICPU_TLB_SIZE; i++) {
-		unsigned slot = i % ICPU_TLB_SIZE;
-		struct itlb_inline *n = &c->inl[i / ICPU_TLB_SIZE][ICPU_WRITE][slot];
-
-		if ((n->tag >> 12) % ICPU_TLB_SIZE != slot)
-			continue;
-		if (!host || n->host == host)
-			is_kept |= tlb_inline_recheck(c, n, slot);
-		else if (!((uint64_t)(n->host - host) >> GMEM_PAGE_SHIFT & (ICPU_WRITABLE_BITS - 1)))
-			is_kept = true;
+		if (u->pte == step->p64) {
+			s->is_opaque |= (u->val ^ step->val) & PTE_UPPER_MATTERS;
+			return;
+		}
+		if (!u->pte)
+			break;
 	}
-	if (seen && !is_kept)
-		*seen &= ~bit;
+	if (s->n_upper == ICPU_UPPER * 3 / 4) {
+		s->is_opaque = true;
+		return;
+	}
+	s->upper[at] = (struct itlb_seen){ step->p64, step->val };
+	s->n_upper++;
+}
+
+/* What the translation in T's SLOT was read from. */
+static void tlb_note_seen(struct icpu_space *s, struct itlb_table *t, unsigned slot, const struct walk *w)
+{
+	const struct walk_step *leaf = w->n ? &w->step[w->n - 1] : NULL;
+
+	t->seen[slot].pte = leaf ? leaf->p64 : NULL;
+	t->seen[slot].val = leaf ? leaf->val : 0;
+	for (unsigned i = 0; i + 1 < w->n; i++) {
+		if (w->step[i].p64)
+			tlb_note_upper(s, &w->step[i]);
+		else
+			s->is_opaque = true;
+	}
+}
+
+/* The slot of LA is going to hold an entry: note it in the list of S. Returns what itlb_entry.gpa has to say of it. */
+static uint64_t tlb_list(struct icpu_space *s, unsigned number, const struct itlb_entry *e, unsigned slot, bool is_global)
+{
+	uint64_t listed = is_global ? ITLB_LISTED_GLOBAL : ITLB_LISTED;
+
+	if (!(e->gpa & listed))
+		s->list[is_global][s->listed[is_global]++] = number << ICPU_TLB_BITS | slot;
+	return (e->gpa & (ITLB_LISTED | ITLB_LISTED_GLOBAL)) | listed;
 }
 
 /* The entry for what the walk W from LA has found. */
-static struct itlb_entry *tlb_install(struct icpu *c, uint64_t la, enum icpu_access acc, unsigned priv, struct walk *w)
+static struct itlb_entry *tlb_install(struct icpu *c, uint64_t la, enum icpu_access acc, unsigned priv, const struct walk *w)
 {
-	struct itlb_entry *e = icpu_tlb_slot(c, priv, acc, la);
+	bool is_shared = itlb_is_shared(priv, acc), is_global = w->attr & ITLB_GLOBAL;
+	struct icpu_space *s = is_shared ? &c->shared : c->space;
+	struct itlb_table *t = c->table[priv][acc];
+	unsigned slot = tlb_slot(la);
+	struct itlb_entry *e = &t->entry[slot];
 	uint64_t off = gmem_offset(c->mem, w->page, GMEM_PAGE_SIZE);
 	bool is_ram = off != UINT64_MAX;
 	bool is_slow = !is_ram || tlb_is_watched(c, la) ||
 		       (priv == ICPU_USER_AC && (c->s.cr0 & X86_CR0_AM));
+	uint64_t listed = tlb_list(s, itlb_table_number(priv, acc), e, slot, is_global);
 
-	unsigned is_global = w->attr & ITLB_GLOBAL ? 1 : 0, listed = is_global ? ITLB_LISTED_GLOBAL : ITLB_LISTED;
-
-	if (!(e->gpa & listed)) {
-		w->attr |= listed;
-		c->tlb_list[is_global][c->tlb_listed[is_global]++] = (uint32_t)(e - &c->tlb[0][0][0]);
-	}
 	if (w->attr & (ITLB_2M | ITLB_1G)) {
 		unsigned bit = tlb_large_bit(la, w->attr & ITLB_1G);
 
-		c->large_seen[bit / 64] |= 1ull << (bit % 64);
+		s->large_seen[bit / 64] |= 1ull << (bit % 64);
 	}
+	if (!is_shared)
+		tlb_note_seen(s, t, slot, w);
 	*e = (struct itlb_entry){
 		.tag = (la & ~0xfffull) | (is_slow ? ITLB_SLOW : ITLB_FAST),
 		.host = is_ram ? c->mem->host + off : NULL,
 		.flags = is_ram ? &c->mem->page_flags[off >> GMEM_PAGE_SHIFT] : NULL,
-		.gpa = w->page | w->attr | (e->gpa & (ITLB_LISTED | ITLB_LISTED_GLOBAL)),
+		.gpa = w->page | w->attr | listed,
 	};
-	tlb_inline_set(c, e, acc);
+	tlb_inline_set(c, t, slot, acc);
 	return e;
 }
 
@@ -414,15 +370,17 @@ static bool tlb_is_canonical(const struct icpu *c, uint64_t la)
 
 bool icpu_tlb_refill(struct icpu *c, uint64_t la, enum icpu_access acc, unsigned priv)
 {
-	struct itlb_entry *e = icpu_tlb_slot(c, priv, acc, la);
-	const struct itlb_inline *n = tlb_inline(c, e);
+	struct itlb_table *t = c->table[priv][acc];
+	unsigned slot = tlb_slot(la);
+	const struct itlb_entry *e = &t->entry[slot];
+	const struct itlb_inline *n = &t->inl[slot];
 	uint64_t page = la & ~0xfffull;
 	struct walk w;
 
 	if (n->tag == page || e->tag == (page | ITLB_SLOW) || !tlb_is_canonical(c, la))
 		return false;
 	if (e->tag == (page | ITLB_FAST)) {     /* its page may have no flag any more */
-		tlb_inline_set(c, e, acc);
+		tlb_inline_set(c, t, slot, acc);
 		return n->tag == page;
 	}
 	walk_tables(c, &w, la);
@@ -443,10 +401,7 @@ static struct itlb_entry *tlb_get(struct icpu *c, uint64_t la, enum icpu_access 
 
 bool icpu_inline_has(const struct icpu *c, uint64_t la, enum icpu_access acc)
 {
-	const struct itlb_entry *e = icpu_tlb_slot((struct icpu *)c, icpu_priv(c), acc, la);
-	const struct itlb_inline *n = (const struct itlb_inline *)c->inl + (e - &c->tlb[0][0][0]);
-
-	return n->tag == (la & ~0xfffull);
+	return c->table[icpu_priv(c)][acc]->inl[tlb_slot(la)].tag == (la & ~0xfffull);
 }
 
 void icpu_touch(struct icpu *c, uint64_t la, enum icpu_access acc, bool and_write)
@@ -462,66 +417,6 @@ void icpu_touch(struct icpu *c, uint64_t la, enum icpu_access acc, bool and_writ
 
 	if (w.is_mapped && (leaf & PTE_A) && (leaf & PTE_D) && walk_permits(c, &w, ICPU_WRITE, priv))
 		tlb_install(c, la, ICPU_WRITE, priv, &w);
-}
-
-void icpu_tlb_flush(struct icpu *c, bool keep_global)
-{
-	struct itlb_entry *all = &c->tlb[0][0][0];
-
-	c->code_epoch++;
-	for (unsigned i = 0; i < c->tlb_listed[0]; i++) {
-		struct itlb_entry *e = &all[c->tlb_list[0][i]];
-
-		if (!(e->gpa & ITLB_GLOBAL))
-			tlb_drop(c, e);
-		e->gpa &= ~(uint64_t)ITLB_LISTED;
-	}
-	c->tlb_listed[0] = 0;
-	if (keep_global)
-		return;
-	for (unsigned i = 0; i < c->tlb_listed[1]; i++) {
-		struct itlb_entry *e = &all[c->tlb_list[1][i]];
-
-		tlb_drop(c, e);
-		e->gpa = 0;
-	}
-	c->tlb_listed[1] = 0;
-	memset(c->large_seen, 0, sizeof(c->large_seen));
-	memset(c->writable_seen, 0, sizeof(c->writable_seen));
-}
-
-/* Entries of 4 KiB that were cut out of the large page around LA go with it (4.10.4.1). Those of a 4 MiB page,
- * and needlessly of the neighbour of a 2 MiB one, lie in SLOTS_4M slots side by side. */
-enum { SLOTS_4M = 1024 };
-_Static_assert(ICPU_TLB_SIZE % SLOTS_4M == 0, "a 4 MiB page does not wrap around");
-
-static void tlb_flush_large(struct icpu *c, uint64_t la, bool is_1g)
-{
-	unsigned first = is_1g ? 0 : (la >> 12) % ICPU_TLB_SIZE / SLOTS_4M * SLOTS_4M, n = is_1g ? ICPU_TLB_SIZE : SLOTS_4M;
-
-	for (unsigned table = 0; table < ICPU_N_PRIV * ICPU_N_ACCESS; table++)
-		for (unsigned i = 0; i < n; i++) {
-			struct itlb_entry *e = &(&c->tlb[0][0][0])[table * ICPU_TLB_SIZE + first + i];
-
-			if (((e->gpa & ITLB_2M) && e->tag >> 22 == la >> 22) || ((e->gpa & ITLB_1G) && e->tag >> 30 == la >> 30))
-				tlb_drop(c, e);
-		}
-}
-
-void icpu_tlb_flush_page(struct icpu *c, uint64_t la)
-{
-	c->code_epoch++;
-	for (unsigned p = 0; p < ICPU_N_PRIV; p++)
-		for (unsigned a = 0; a < ICPU_N_ACCESS; a++) {
-			struct itlb_entry *e = icpu_tlb_slot(c, p, a, la);
-
-			if (!((e->tag ^ la) & ~0xfffull))
-				tlb_drop(c, e);
-		}
-	bool is_1g = tlb_large_seen(c, la, true);
-
-	if (is_1g || tlb_large_seen(c, la, false) || tlb_large_seen(c, la ^ 1 << 21, false))
-		tlb_flush_large(c, la, is_1g);
 }
 
 bool icpu_translate(struct icpu *c, uint64_t la, gpa_t *gpa)

@@ -18,6 +18,7 @@ struct rig {
 
 /* One case, one process: its processor, and what the fakes below work on. */
 static struct icpu rig_cpu;
+static struct itlb_table no_translations;
 static struct rig *rig_of;
 
 void icpu_raise(struct icpu *c, unsigned vector)
@@ -97,6 +98,8 @@ void iop_ud(struct icpu *c, const struct iop *op)
 static void rig_init(struct rig *r)
 {
 	r->c = &rig_cpu;
+	for (unsigned i = 0; i < ICPU_N_PRIV * ICPU_N_ACCESS; i++)
+		r->c->table[i / ICPU_N_ACCESS][i % ICPU_N_ACCESS] = &no_translations;
 	memset(r->mem, 0, sizeof(r->mem));
 	rig_of = r;
 	r->c->mode = X86_MODE_64;

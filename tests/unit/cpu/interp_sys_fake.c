@@ -4,6 +4,7 @@
 #include "test.h"
 
 struct fake fake;
+static struct itlb_table no_translations;
 static int fake_vector;
 
 /* --- run.c ----------------------------------------------------------------------------------- */
@@ -63,6 +64,9 @@ uint64_t icpu_read(struct icpu *c, uint64_t la, unsigned size)
 void icpu_write(struct icpu *c, uint64_t la, unsigned size, uint64_t v) { icpu_write_slow(c, la, &v, size, false); }
 void icpu_stored_flagged(struct icpu *c, const uint8_t *host, unsigned len) { }
 void icpu_tlb_flush(struct icpu *c, bool keep_global) { fake.n_flush++; }
+void icpu_tlb_flush_pcid(struct icpu *c, unsigned pcid) { fake.n_flush++; }
+void icpu_tlb_flush_pcid_page(struct icpu *c, unsigned pcid, uint64_t la) { fake.n_flush_page++; }
+void icpu_space_switch(struct icpu *c, bool is_kept) { fake.n_flush++; }
 void icpu_tlb_flush_page(struct icpu *c, uint64_t la) { fake.n_flush_page++; }
 
 /* --- operand.c: no segment checks -------------------------------------------------------------- */
@@ -191,6 +195,8 @@ void fake_setup_real(void)
 	};
 
 	memset(&fake, 0, sizeof(fake));
+	for (unsigned i = 0; i < ICPU_N_PRIV * ICPU_N_ACCESS; i++)
+		fake.c.table[i / ICPU_N_ACCESS][i % ICPU_N_ACCESS] = &no_translations;
 	x86_cpuid_build(&fake.cpuid, &p);
 	fake.host = (struct cpu_host){ .pio_read = fake_pio_read, .pio_write = fake_pio_write, .msr_read = fake_msr_read,
 		.msr_write = fake_msr_write, .cr8_read = fake_cr8_read, .cr8_write = fake_cr8_write,

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tlb_priv.h - what tlb.c, which makes translations, and space.c, which drops them, share. Vcpu thread only. */
+#ifndef CPU_INTERP_TLB_PRIV_H
+#define CPU_INTERP_TLB_PRIV_H
+
+#include "cpu/interp/core.h"
+
+/* Entries of paging structures (SDM vol. 3 4.5). */
+enum {
+	PTE_P = 1 << 0, PTE_W = 1 << 1, PTE_U = 1 << 2, PTE_A = 1 << 5, PTE_D = 1 << 6,
+	PTE_PS = 1 << 7, PTE_G = 1 << 8,
+};
+#define PTE_NX (1ull << 63)
+#define PTE_ADDR 0x000ffffffffff000ull
+
+/* What a translation depends on: of an entry above the last level, of the last. The dirty bit matters only to those
+ * for writing. An accessed bit that has been cleared does: it has to be set by the next access. */
+#define PTE_UPPER_MATTERS (PTE_P | PTE_W | PTE_U | PTE_A | PTE_PS | PTE_ADDR | PTE_NX)
+#define PTE_LEAF_MATTERS (PTE_UPPER_MATTERS | PTE_G)
+
+static inline unsigned tlb_slot(uint64_t la)
+{
+	return la >> 12 & (ICPU_TLB_SIZE - 1);
+}
+
+/* Is there an entry for reading or writing? */
+static inline bool tlb_inline_is_here(const struct itlb_inline *n, unsigned slot)
+{
+	return (n->tag >> 12) % ICPU_TLB_SIZE == slot;
+}
+
+static inline void tlb_inline_drop(struct itlb_table *t, unsigned slot)
+{
+	t->inl[slot].tag = (uint64_t)(slot ^ 1) << 12;
+	if (t->twin)
+		t->twin->inl[slot].tag = (uint64_t)(slot ^ 1) << 12;
+}
+
+/* The bit of icpu_space.large_seen for the large page of LA. */
+static inline unsigned tlb_large_bit(uint64_t la, bool is_1g)
+{
+	uint64_t v = is_1g ? (la >> 30) * 2 + 1 : (la >> 21) * 2;
+
+	return (unsigned)(v * 0x9e3779b97f4a7c15ull >> 52) & (ICPU_LARGE_BITS - 1);
+}
+
+/* The word of writable_seen[] for PAGE, and the bit in it. */
+static inline uint64_t *tlb_writable(struct icpu *c, uint64_t page, uint64_t *bit)
+{
+	*bit = 1ull << page % 64;
+	return &c->writable_seen[page / 64 % (ICPU_WRITABLE_BITS / 64)];
+}
+
+#endif
