@@ -62,7 +62,7 @@ enum bt_vec { BT_VEC_NONE = 0, BT_VEC_XMM = 1, BT_VEC_YMM = 2, BT_VEC_X87 = 4 };
 
 /* Of groups that do not pay: each access is checked; nothing is checked for writing that is read first; no
  * table is checked as a whole. */
-enum bt_less { BT_LESS_GROUPS, BT_LESS_WRITES, BT_LESS_TABLES };
+enum bt_less { BT_LESS_GROUPS, BT_LESS_WRITES, BT_LESS_TABLES, BT_N_LESS };
 
 /* Guest code at one linear page in one physical page. */
 struct bt_page {
@@ -74,7 +74,7 @@ struct bt_page {
 	struct bt_frag *frags;
 	uint32_t gen;                   /* of the physical page, not newer than any of frags */
 	/* By enum bt_less: a bit for each 64th of the page whose fragments have less of groups. */
-	uint64_t less[3];
+	uint64_t less[BT_N_LESS];
 };
 
 /* Entries are offsets in the code cache; emitted one after the other:
@@ -92,8 +92,10 @@ struct bt_frag {
 	uint16_t n_bytes;
 	bool needs_flags;               /* flags are live at its start */
 	uint16_t live_flags;            /* which */
+	uint8_t less;                   /* of groups: a bit for each enum bt_less that it was made with */
 	uint8_t n_failures;             /* of its groups' checks since FAILING_SINCE, by the host's TSC */
 	uint64_t failing_since;
+	uint64_t crossing[2];           /* what its making depended on beside all this: tr.crossing */
 	uint8_t bytes[];                /* the code it was made from */
 };
 
@@ -183,6 +185,7 @@ struct bt_cpu {
 	const uint8_t *ind[BT_N_KEYS][1 << BT_IND_BITS];        /* filled in for those that are used */
 	/* not seen by code */
 	struct bt_cache *cache;
+	struct bt_scratch *describing;  /* describe.c */
 	struct bt_queue queue;
 	bool ind_used[BT_N_KEYS];
 	struct bt_frag *split;          /* groups do not pay: to be translated with less of them */

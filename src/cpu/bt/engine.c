@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <signal.h>
 #include "cpu/bt/bt_priv.h"
+#include "cpu/bt/describe.h"
 #include "cpu/interp/interp.h"
 #include "util/err.h"
 
@@ -337,6 +338,7 @@ static void bt_vm_free(struct cpu_vm *vm)
 	vm->cfg.mem->code_written = NULL;
 	for (unsigned i = 0; i < vm->n; i++) {
 		bt_cache_free(bt_of(vm->cpu[i]));
+		bt_describe_free(bt_of(vm->cpu[i]));
 		pthread_mutex_destroy(&bt_of(vm->cpu[i])->queue.lock);
 	}
 	cpu_interp.vm_free(vm);
@@ -350,6 +352,8 @@ static int bt_cpu_init(struct bt_cpu *b, struct err *err)
 	b->is_counting = b->i.vm->cfg.wants_profile;
 	int r = bt_cache_new(b, b->i.vm->cfg.code_cache, err);
 
+	if (r >= 0 && bt_describe_new(b) < 0)
+		return err_set(err, -ENOMEM, "out of memory");
 	return r >= 0 && b->i.vm->cfg.wants_perf_map ? bt_perf_map_open(b->cache, err) : r;
 }
 

@@ -258,6 +258,14 @@ static bool is_crossing_now(const struct tr *t, const struct group_key *key)
 	return (lo & 0xfff) + (uint64_t)(key->hi - key->lo) > 4096;
 }
 
+/* The same, as it was when the fragment was made. It is bit N of BITS, which are one of tr.crossing. */
+static bool was_crossing(const struct tr *t, uint64_t *bits, unsigned n, const struct group_key *key)
+{
+	if (!t->track && is_crossing_now(t, key))
+		*bits |= 1ull << n;
+	return *bits >> n & 1;
+}
+
 /* Note what the access A of instruction N may reach. */
 static void table_note(struct grouping *g, unsigned n, const struct tr_access *a)
 {
@@ -284,7 +292,7 @@ static void table_note(struct grouping *g, unsigned n, const struct tr_access *a
 	*to = (struct table_access){ .index = (uint8_t)index, .scale = (uint8_t)scale, .is_write = a->is_write,
 				     .since = g->since,
 				     .key = { .base = v.id, .lo = at, .hi = at + (int64_t)span } };
-	to->is_known = span <= TABLE_SPAN && !is_far && (v.id || !is_crossing_now(g->t, &to->key));
+	to->is_known = span <= TABLE_SPAN && !is_far && (v.id || !was_crossing(g->t, &g->t->crossing[0], n, &to->key));
 }
 
 /* Does the table of A fit into group N, which is of tables or of one page? */
@@ -349,9 +357,9 @@ void tr_group_access(const struct tr *t, const struct tr_insn *i, struct tr_acce
 /* --- all of them ------------------------------------------------------------------------------- */
 
 /* Group N is complete: tell what is to be checked. */
-static void group_settle(const struct tr *t, struct tr_group *to, const struct group_key *k)
+static void group_settle(struct tr *t, struct tr_group *to, const struct group_key *k)
 {
-	to->is_double = to->is_ranged && !to->is_abs && is_crossing_now(t, k);
+	to->is_double = to->is_ranged && !to->is_abs && was_crossing(t, &t->crossing[1], (unsigned)(to - t->groups), k);
 	to->page = to->is_abs ? (uint64_t)k->lo & ~0xfffull : 0;
 	to->span = (uint16_t)(k->hi - k->lo);
 	to->align = to->is_abs ? 0 : k->align;

@@ -11,10 +11,12 @@ static void tr_copy_reg(struct tr *t, const struct tr_insn *i)
 		if (i->x.opsize == 2)
 			emit8(&t->e, 0x66);
 		emit_rr(&t->e, false, 0xff, i->x.op == X86_OP_DEC, i->x.opnd[0].reg);
+		tr_track_begun(t);
 		return;
 	}
 	memcpy(t->e.p, i->bytes, i->x.len);
 	t->e.p += i->x.len;
+	tr_track_begun(t);
 }
 
 void tr_copy(struct tr *t, const struct tr_insn *i)
@@ -76,6 +78,7 @@ void tr_lea_rip(struct tr *t, const struct tr_insn *i)
 void tr_move_sp(struct tr *t, unsigned from, int32_t by)
 {
 	emit_lea(&t->e, t->word == 8, RSP, from, EMIT_NONE, 0, by);
+	tr_track_begun(t);
 }
 
 /* The end of a PUSH: VAL or the immediate to [HOST + OFF]. */

@@ -108,6 +108,7 @@ void tr_copy_mem(struct tr *t, const struct tr_insn *i, unsigned base, int32_t o
 		/* A0 to A3 have no other form; 8A, 8B, 88, 89 do the same */
 		emit8(e, 0x88 | ((opcode[0] & 2) ^ 2) | (opcode[0] & 1));
 		emit_modrm_mem(e, RAX, base, EMIT_NONE, 0, off);
+		tr_track_begun(t);
 		return;
 	}
 	for (unsigned j = 0; j < n; j++)
@@ -124,6 +125,7 @@ void tr_copy_mem(struct tr *t, const struct tr_insn *i, unsigned base, int32_t o
 	emit_modrm_mem(e, modrm >> 3 & 7, base, i->index, i->scale, off);
 	while (p < end)
 		emit8(e, *p++);
+	tr_track_begun(t);
 }
 
 /* Registers of I that scratch must not be taken from. A destination that is only written and whose

@@ -11,6 +11,7 @@ void tr_need(struct tr *t, uint16_t regs)
 			emit_load(&t->e, r, BT_GPR(r));
 			t->in_host |= (uint16_t)(1u << r);
 			t->holds[r] = 0;
+			tr_track(t);
 		}
 }
 
@@ -21,6 +22,7 @@ void tr_wrote(struct tr *t, uint16_t regs)
 	for (unsigned r = 0; r < 16; r++)
 		if (regs >> r & 1)
 			t->holds[r] = 0;
+	tr_track_begun(t);
 }
 
 /* The guest's register R goes to memory, the host's may be used. */
@@ -32,6 +34,7 @@ void tr_free(struct tr *t, unsigned r)
 	}
 	t->in_host &= (uint16_t)~(1u << r);
 	t->holds[r] = 0;
+	tr_track(t);
 }
 
 /* What taking R as scratch costs. */
@@ -94,11 +97,13 @@ void tr_save_flags(struct tr *t, unsigned tmp)
 	if (t->fl_slot)
 		return;
 	emit_mov_rr(&t->e, tmp, RAX);
+	tr_track_rax(t, tmp);
 	emit8(&t->e, 0x9f);                                             /* lahf */
 	emit8(&t->e, 0x0f); emit8(&t->e, 0x90); emit8(&t->e, 0xc0);     /* seto al */
 	emit_store32(&t->e, RAX, BT_OFF(flags_ax));
 	emit_mov_rr(&t->e, RAX, tmp);
 	t->fl_slot = true;
+	tr_track_rax(t, RAX);
 }
 
 void tr_restore_flags(struct tr *t, unsigned tmp)
@@ -106,11 +111,13 @@ void tr_restore_flags(struct tr *t, unsigned tmp)
 	if (t->fl_host)
 		return;
 	emit_mov_rr(&t->e, tmp, RAX);
+	tr_track_rax(t, tmp);
 	emit_load32(&t->e, RAX, BT_OFF(flags_ax));
 	emit8(&t->e, 0x04); emit8(&t->e, 0x7f);                         /* add al, 127 */
 	emit8(&t->e, 0x9e);                                             /* sahf */
 	emit_mov_rr(&t->e, RAX, tmp);
 	t->fl_host = true;
+	tr_track_rax(t, RAX);
 }
 
 /* The host's flags are about to be lost; TMP is free. */
@@ -119,6 +126,7 @@ void tr_give_flags(struct tr *t, const struct tr_insn *i, unsigned tmp)
 	if (tr_live_before(i))
 		tr_save_flags(t, tmp);
 	t->fl_host = false;
+	tr_track(t);
 }
 
 /* Does I have to find the flags in the host? Because it reads them, or keeps some that live on. */

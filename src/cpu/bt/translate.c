@@ -230,6 +230,55 @@ static void tr_head_cold(struct tr *t)
 
 /* --- all of it ---------------------------------------------------------------------------------------- */
 
+/* T's key, code and emitter are set. NULL: not even one instruction. */
+static struct bt_frag *tr_all(struct tr *t, uint64_t va)
+{
+	tr_decode(t, va);
+	if (!t->n)
+		return NULL;
+	tr_liveness(t);
+	tr_make_groups(t);
+	struct bt_frag *f = bt_arena_alloc(t->k, sizeof(*f) + (t->end - va));
+
+	t->frag = f;
+	f->va = va;
+	f->page = t->page;
+	f->n_bytes = (uint16_t)(t->end - va);
+	f->live_flags = tr_live_before(&t->insn[0]);
+	f->needs_flags = f->live_flags;
+	memcpy(f->bytes, t->code, f->n_bytes);
+	tr_head(t);
+	for (t->now = 0; t->now < t->n; t->now++) {
+		tr_track_insn(t, &t->insn[t->now]);
+		tr_one(t, &t->insn[t->now]);
+	}
+	const struct tr_insn *last = &t->insn[t->n - 1];
+
+	if (!t->is_crossing && !tr_ends_fragment(last)) {
+		t->now = t->n - 1;
+		tr_track_insn(t, NULL);
+		tr_count(t, last);
+		tr_boundary(t);
+		tr_link(t, last, emit_jmp(&t->e, NULL), tr_next(t, last));
+	}
+	tr_track_end(t);
+	tr_emit_cold(t);
+	tr_emit_exits(t);
+	tr_head_cold(t);
+	return f;
+}
+
+static void tr_begin(struct tr *t, struct bt_cpu *b, struct bt_cache *k, struct bt_page *page)
+{
+	memset(t, 0, offsetof(struct tr, code));
+	t->b = b;
+	t->k = k;
+	t->e = k->e;
+	t->page = page;
+	t->key = page->key;
+	t->word = t->key & BT_KEY_32 ? 4 : 8;
+}
+
 struct bt_frag *bt_translate(struct bt_cpu *b, struct bt_page *page, uint64_t va)
 {
 	const uint8_t *bytes = b->i.mem->host + (page->page << GMEM_PAGE_SHIFT);
@@ -237,44 +286,33 @@ struct bt_frag *bt_translate(struct bt_cpu *b, struct bt_page *page, uint64_t va
 
 	if (!bt_policy_is_offered(page->policy))
 		return NULL;
-	memset(&t, 0, offsetof(struct tr, code));
-	t.b = b;
-	t.k = b->cache;
-	t.page = page;
-	t.key = page->key;
-	t.word = t.key & BT_KEY_32 ? 4 : 8;
+	tr_begin(&t, b, b->cache, page);
 	icpu_watch_code(&b->i, page->page);
 	t.n_code = 4096 - (va & 0xfff) < sizeof(t.code) ? 4096 - (va & 0xfff) : sizeof(t.code);
 	memcpy(t.code, bytes + (va & 0xfff), t.n_code);
-	tr_decode(&t, va);
-	if (!t.n)
+	struct bt_frag *f = tr_all(&t, va);
+
+	if (!f)
 		return NULL;
-	tr_liveness(&t);
-	tr_make_groups(&t);
-	struct bt_frag *f = bt_arena_alloc(t.k, sizeof(*f) + (t.end - va));
-
-	t.frag = f;
-	t.e = t.k->e;
-	f->va = va;
-	f->page = page;
-	f->n_bytes = (uint16_t)(t.end - va);
-	f->live_flags = tr_live_before(&t.insn[0]);
-	f->needs_flags = f->live_flags;
-	memcpy(f->bytes, t.code, f->n_bytes);
-	tr_head(&t);
-	for (t.now = 0; t.now < t.n; t.now++)
-		tr_one(&t, &t.insn[t.now]);
-	const struct tr_insn *last = &t.insn[t.n - 1];
-
-	if (!t.is_crossing && !tr_ends_fragment(last)) {
-		t.now = t.n - 1;
-		tr_count(&t, last);
-		tr_boundary(&t);
-		tr_link(&t, last, emit_jmp(&t.e, NULL), tr_next(&t, last));
-	}
-	tr_emit_cold(&t);
-	tr_emit_exits(&t);
-	tr_head_cold(&t);
+	for (unsigned n = 0; n < BT_N_LESS; n++)
+		f->less |= (uint8_t)((page->less[n] >> (va >> 6 & 63) & 1) << n);
+	memcpy(f->crossing, t.crossing, sizeof(f->crossing));
 	t.k->e.p = t.e.p;
 	return f;
+}
+
+void bt_translate_again(struct bt_cpu *b, struct bt_cache *k, const struct bt_frag *f, struct tr_track *track)
+{
+	struct bt_page page = *f->page;
+	struct tr t;
+
+	for (unsigned n = 0; n < BT_N_LESS; n++)
+		page.less[n] = f->less >> n & 1 ? UINT64_MAX : 0;
+	tr_begin(&t, b, k, &page);
+	t.track = track;
+	memcpy(t.crossing, f->crossing, sizeof(t.crossing));
+	t.n_code = f->n_bytes;
+	memcpy(t.code, f->bytes, f->n_bytes);
+	tr_all(&t, f->va);
+	track->last = bt_code_off(k, t.e.p);
 }

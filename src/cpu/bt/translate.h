@@ -8,6 +8,7 @@
 #define CPU_BT_TRANSLATE_H
 
 #include "cpu/bt/bt_priv.h"
+#include "cpu/bt/describe.h"
 
 enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15 };
 
@@ -82,6 +83,9 @@ struct tr {
 	bool is_crossing;             /* one instruction that goes on in the next page */
 	bool is_ymm_noted;            /* ymm_host is known to be up */
 	unsigned now;                 /* the instruction being emitted */
+	unsigned rax_at;              /* the register that holds RAX, which is not itself while flags are moved */
+	struct tr_track *track;       /* describing, not translating; or NULL */
+	uint64_t crossing[2];         /* instructions and groups whose table lay in two pages when this was translated */
 	unsigned counted;             /* is_counting: instructions that n_insns has */
 	/* Check accesses together; for writing what is read first; tables as a whole. */
 	bool may_group, may_promote, may_range;
@@ -108,6 +112,22 @@ uint64_t tr_branch_target(const struct tr_insn *i);
 uint64_t tr_next(const struct tr *t, const struct tr_insn *i);
 /* Flags that are live before instruction I. */
 uint16_t tr_live_before(const struct tr_insn *i);
+
+/* --- describe.c ---------------------------------------------------------------------------------- */
+
+/* What has been emitted so far has left registers and flags where T says now. To be called after each host
+ * instruction that moves some of the guest's, or that makes something else of the host's. */
+void tr_note_place(struct tr *t);
+static inline void tr_track(struct tr *t) { if (t->track) tr_note_place(t); }
+/* The instruction being emitted has changed something of the guest's. */
+static inline void tr_track_begun(struct tr *t) { if (t->track) t->track->has_begun = true, tr_note_place(t); }
+static inline void tr_track_rax(struct tr *t, unsigned reg) { t->rax_at = reg; tr_track(t); }
+/* I comes next; NULL: what follows the last one. No more come. */
+void tr_note_insn(struct tr *t, const struct tr_insn *i);
+static inline void tr_track_insn(struct tr *t, const struct tr_insn *i) { if (t->track) tr_note_insn(t, i); }
+static inline void tr_track_end(struct tr *t) { if (t->track) t->track->end = bt_code_off(t->k, t->e.p); }
+/* Translate F once more with K as the cache, as it was; for TRACK. */
+void bt_translate_again(struct bt_cpu *b, struct bt_cache *k, const struct bt_frag *f, struct tr_track *track);
 
 /* --- regs.c: registers ------------------------------------------------------------------------- */
 

@@ -5,12 +5,13 @@
  * paths. A program is a loop of a few rounds, so that later rounds find warm tables. RBX points to
  * data, R15 counts the rounds; the rest is anyone's. */
 #include "cpu/bt/bt.h"
+#include "cpu/bt_stepper.h"
 #include "cpu/interp_rig.h"
 #include "cpu/x86/cpuid.h"
 #include "test.h"
 
 enum {
-	N_PROGRAMS = 4000, N_PIECES = 40, CODE_MAX = 3800,
+	N_PROGRAMS = 4000, N_STEPPED = 24, N_PIECES = 40, CODE_MAX = 3800,
 	/* Bytes beyond RIG_DATA: three pages, the second elsewhere in memory, the third missing. */
 	ODD = 0x8000, ODD_PAGE = RIG_DATA + 0xc000,
 };
@@ -568,7 +569,8 @@ static void init_fx(uint8_t *fx)
 	}
 }
 
-static void run_prog(struct rig *r, const struct prog *p)
+/* R is at the beginning of P. */
+static void set_prog(struct rig *r, const struct prog *p)
 {
 	struct icpu *c = r->c;
 
@@ -600,6 +602,13 @@ static void run_prog(struct rig *r, const struct prog *p)
 	/* Halted, or a triple fault: there is no IDT. A kick is ready for the former. */
 	r->engine->ops->set_state(r->v, &c->s, NULL);
 	c->intr_maybe = false;          /* nobody asks for interrupts here: IF may rise without a look */
+}
+
+static void run_prog(struct rig *r, const struct prog *p)
+{
+	const struct icpu *c = r->c;
+
+	set_prog(r, p);
 	for (unsigned i = 0; i < 100000 && c->s.mp_state == X86_MP_RUNNABLE; i++) {
 		struct icpu_event ev;
 
@@ -688,6 +697,39 @@ TEST(random_programs_end_as_they_do_on_the_interpreter)
 		n_halted += a.c->s.mp_state == X86_MP_HALTED;
 	}
 	CHECK(n_halted > N_PROGRAMS / 4);
+	rig_fini(&a);
+	rig_fini(&b);
+}
+
+/* Once without, so that code is there and what is stepped through is code. */
+TEST(each_host_instruction_is_described_as_the_interpreter_is_there)
+{
+	static const struct rig_engine interp = { &cpu_interp, interp_step, true };
+	uint64_t features = x86_host_features();
+	struct stepper s = { .next = 0 };
+	struct rig a, b;
+
+	rig_init_on(&a, &interp, 1);
+	rig_init(&b, 1);
+	map_odd(&a);
+	map_odd(&b);
+	for (unsigned i = 0; i < N_STEPPED; i++) {
+		struct icpu_event ev;
+		struct prog p;
+
+		make_prog(&p, i * 97, features);
+		run_prog(&b, &p);
+		for (unsigned n = 0; n < 16; n++)       /* what it has left there */
+			memcpy(gmem_ptr(a.mem, RIG_DATA + 4096 * n, 4096), gmem_ptr(b.mem, RIG_DATA + 4096 * n, 4096), 4096);
+		set_prog(&a, &p);
+		set_prog(&b, &p);
+		s = (struct stepper){ .ref = &a, .bt = &b, .wants_flags = p.style <= STYLE_VEX, .n_exact = s.n_exact, .n_between = s.n_between };
+		stepper_run(&s, &ev);
+		if (s.wrong[0])
+			FAIL("program %u: %s", i * 97, s.wrong);
+	}
+	/* Most of them are. */
+	CHECK(s.n_exact > s.n_between);
 	rig_fini(&a);
 	rig_fini(&b);
 }
