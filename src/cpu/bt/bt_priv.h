@@ -96,7 +96,9 @@ struct bt_frag {
 	uint8_t n_failures;             /* of its groups' checks since FAILING_SINCE, by the host's TSC */
 	uint64_t failing_since;
 	uint64_t crossing[2];           /* what its making depended on beside all this: tr.crossing */
-	uint8_t bytes[];                /* the code it was made from */
+	uint8_t n_looks;
+	/* The code it was made from; then, N_LOOKS times, what else was looked at (look.c). */
+	uint8_t bytes[];
 };
 
 enum bt_link_kind { BT_LINK_FORWARD, BT_LINK_BACKWARD, BT_LINK_PAGE };
@@ -313,6 +315,11 @@ bool bt_policy_is_offered(enum bt_policy policy);
 void bt_cache_clear(struct bt_cpu *b);
 /* Make sure that one more fragment and its page fit, by dropping the oldest ones if need be. */
 void bt_cache_reserve(struct bt_cpu *b);
+
+/* --- look.c --------------------------------------------------------------------------------------- */
+
+/* Is all that F was made from still in its PAGE? */
+bool bt_frag_is_same(const struct bt_frag *f, const uint8_t *page);
 
 /* --- translate.c, thunk.c ------------------------------------------------------------------------ */
 

@@ -341,7 +341,7 @@ static void page_written(struct bt_cpu *b, uint64_t page)
 		for (struct bt_frag **at = &p->frags; *at; ) {
 			struct bt_frag *f = *at;
 
-			if (!is_lost && !memcmp(f->bytes, host + (f->va & 0xfff), f->n_bytes)) {
+			if (!is_lost && bt_frag_is_same(f, host)) {
 				at = &f->next_page;
 				continue;
 			}

@@ -68,7 +68,7 @@ void tr_note_insn(struct tr *t, const struct tr_insn *i)
 	k->is_coarse = i && !is_fine(i);
 	k->start = at;
 	k->place.rip = i ? i->va : tr_next(t, &t->insn[t->n - 1]);
-	k->place.live_flags = i ? tr_live_before(i) : X86_FLAGS_ARITH;
+	k->place.live_flags = i ? tr_live_before(i) : t->insn[t->n - 1].live;
 	tr_note_place(t);
 }
 

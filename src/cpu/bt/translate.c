@@ -56,31 +56,40 @@ static void tr_note_vec(struct tr *t, const struct tr_insn *i)
 	t->uses_vec |= t->uses_x87 || flags & (X86_R_SSE | X86_R_AVX);
 }
 
+bool tr_decode_one(struct tr *t, struct tr_insn *i, uint64_t va, const uint8_t *p, unsigned n)
+{
+	const struct bt_effects call_out = { .kind = BT_CALL_OUT, .fl_reads = X86_FLAGS_ARITH };
+	enum x86_decode_result r = x86_decode(&i->x, p, n, t->key & BT_KEY_32 ? X86_MODE_32 : X86_MODE_64);
+
+	t->is_short = r == X86_DECODE_SHORT;
+	if (r != X86_DECODE_OK)
+		return false;
+	i->group = NULL;
+	i->index = X86_NO_REG;
+	i->scale = 0;
+	i->va = va;
+	i->bytes = p;
+	bt_effects(&i->fx, &i->x, t->key);
+	if (t->b->i.missing >> i->x.row->feature & 1 ||         /* the host would not know it either */
+	    !bt_system_is_offered(t->b, &i->x))
+		i->fx = call_out;
+	if (t->key & BT_KEY_32 && i->x.row->map >= X86_MAP_VEX_0F && !tr_vex_is_same_32(&i->x, i->bytes))
+		i->fx = call_out;
+	if ((i->fx.kind == BT_JMP || i->fx.kind == BT_CALL || i->fx.kind == BT_JCC) && !is_canonical(tr_branch_target(i)))
+		i->fx = call_out;
+	return true;
+}
+
 static void tr_decode(struct tr *t, uint64_t va)
 {
 	const struct bt_effects call_out = { .kind = BT_CALL_OUT, .fl_reads = X86_FLAGS_ARITH };
 	unsigned at = 0, max = t->b->frag_max;
-	enum x86_decode_result r = X86_DECODE_OK;
 
 	while (t->n < max && at < t->n_code) {
 		struct tr_insn *i = &t->insn[t->n];
 
-		r = x86_decode(&i->x, t->code + at, t->n_code - at, t->key & BT_KEY_32 ? X86_MODE_32 : X86_MODE_64);
-		if (r != X86_DECODE_OK)
+		if (!tr_decode_one(t, i, va + at, t->code + at, t->n_code - at))
 			break;
-		i->group = NULL;
-		i->index = X86_NO_REG;
-		i->scale = 0;
-		i->va = va + at;
-		i->bytes = t->code + at;
-		bt_effects(&i->fx, &i->x, t->key);
-		if (t->b->i.missing >> i->x.row->feature & 1 ||         /* the host would not know it either */
-		    !bt_system_is_offered(t->b, &i->x))
-			i->fx = call_out;
-		if (t->key & BT_KEY_32 && i->x.row->map >= X86_MAP_VEX_0F && !tr_vex_is_same_32(&i->x, i->bytes))
-			i->fx = call_out;
-		if ((i->fx.kind == BT_JMP || i->fx.kind == BT_CALL || i->fx.kind == BT_JCC) && !is_canonical(tr_branch_target(i)))
-			i->fx = call_out;
 		tr_note_vec(t, i);
 		t->n++;
 		at += i->x.len;
@@ -90,7 +99,7 @@ static void tr_decode(struct tr *t, uint64_t va)
 	/* Interrupts are looked for between fragments, and not after STI. */
 	if (t->n && t->insn[t->n - 1].x.op == X86_OP_STI)
 		t->insn[t->n - 1].fx = call_out;
-	if (!t->n && r == X86_DECODE_SHORT) {
+	if (!t->n && t->is_short) {
 		t->insn[0] = (struct tr_insn){ .va = va, .bytes = t->code, .fx = call_out };
 		t->is_crossing = true;
 		t->n = 1;
@@ -105,11 +114,27 @@ uint16_t tr_live_before(const struct tr_insn *i)
 	return (i->live & ~i->fx.fl_kills) | i->fx.fl_reads;
 }
 
+/* Direct jumps read what is live where they go. */
+static void tr_look_ahead(struct tr *t, struct tr_insn *i)
+{
+	uint16_t reads = i->x.row->flags_read & X86_FLAGS_ARITH;
+
+	if (i->fx.kind == BT_JCC || i->fx.kind == BT_JMP || i->fx.kind == BT_CALL)
+		i->fx.fl_reads = reads | tr_live_at(t, tr_branch_target(i));
+}
+
 static void tr_liveness(struct tr *t)
 {
+	const struct tr_insn *last = &t->insn[t->n - 1];
 	uint16_t live = X86_FLAGS_ARITH;
 
+	if (!t->is_crossing && !tr_ends_fragment(last))
+		live = tr_live_at(t, tr_next(t, last));
+	else if (last->fx.kind == BT_JMP || last->fx.kind == BT_CALL)
+		live = 0;               /* but for what it reads itself */
+
 	for (unsigned n = t->n; n-- > 0; ) {
+		tr_look_ahead(t, &t->insn[n]);
 		t->insn[n].live = live;
 		live = tr_live_before(&t->insn[n]);
 	}
@@ -238,7 +263,7 @@ static struct bt_frag *tr_all(struct tr *t, uint64_t va)
 		return NULL;
 	tr_liveness(t);
 	tr_make_groups(t);
-	struct bt_frag *f = bt_arena_alloc(t->k, sizeof(*f) + (t->end - va));
+	struct bt_frag *f = bt_arena_alloc(t->k, sizeof(*f) + (t->end - va) + tr_looks_size(t));
 
 	t->frag = f;
 	f->va = va;
@@ -247,6 +272,7 @@ static struct bt_frag *tr_all(struct tr *t, uint64_t va)
 	f->live_flags = tr_live_before(&t->insn[0]);
 	f->needs_flags = f->live_flags;
 	memcpy(f->bytes, t->code, f->n_bytes);
+	tr_looks_store(t, f);
 	tr_head(t);
 	for (t->now = 0; t->now < t->n; t->now++) {
 		tr_track_insn(t, &t->insn[t->now]);
@@ -287,6 +313,7 @@ struct bt_frag *bt_translate(struct bt_cpu *b, struct bt_page *page, uint64_t va
 	if (!bt_policy_is_offered(page->policy))
 		return NULL;
 	tr_begin(&t, b, b->cache, page);
+	t.page_bytes = bytes;
 	icpu_watch_code(&b->i, page->page);
 	t.n_code = 4096 - (va & 0xfff) < sizeof(t.code) ? 4096 - (va & 0xfff) : sizeof(t.code);
 	memcpy(t.code, bytes + (va & 0xfff), t.n_code);
@@ -304,12 +331,15 @@ struct bt_frag *bt_translate(struct bt_cpu *b, struct bt_page *page, uint64_t va
 void bt_translate_again(struct bt_cpu *b, struct bt_cache *k, const struct bt_frag *f, struct tr_track *track)
 {
 	struct bt_page page = *f->page;
+	uint8_t seen[4096];
 	struct tr t;
 
+	bt_frag_seen(f, seen);
 	for (unsigned n = 0; n < BT_N_LESS; n++)
 		page.less[n] = f->less >> n & 1 ? UINT64_MAX : 0;
 	tr_begin(&t, b, k, &page);
 	t.track = track;
+	t.page_bytes = seen;
 	memcpy(t.crossing, f->crossing, sizeof(t.crossing));
 	t.n_code = f->n_bytes;
 	memcpy(t.code, f->bytes, f->n_bytes);

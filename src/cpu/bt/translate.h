@@ -68,6 +68,15 @@ struct tr_cold {
 	uint8_t holds[N_SCRATCH];
 };
 
+/* Code beyond the fragment that it depends on: offset in its page, and the first N of BYTES. */
+struct tr_look {
+	uint16_t at;
+	uint8_t n;
+	uint8_t bytes[40];
+};
+
+enum { N_LOOKS = 24 };
+
 struct tr {
 	struct bt_cpu *b;
 	struct bt_cache *k;
@@ -76,10 +85,12 @@ struct tr {
 	struct bt_frag *frag;
 	unsigned word;                /* bytes that PUSH pushes: 8, or 4 in 32-bit code */
 	uint64_t end; /* va after the last instruction */
-	unsigned key, n, n_code, n_cold, n_links, n_groups;
+	unsigned key, n, n_code, n_cold, n_links, n_groups, n_looks;
+	const uint8_t *page_bytes;    /* the guest's page, in its memory */
 	uint16_t in_host, in_mem;
 	bool fl_host, fl_slot;
 	bool uses_vec, uses_x87;      /* x87 implies vectors */
+	bool is_short;                /* the last that was decoded goes on in the next page */
 	bool is_crossing;             /* one instruction that goes on in the next page */
 	bool is_ymm_noted;            /* ymm_host is known to be up */
 	unsigned now;                 /* the instruction being emitted */
@@ -101,11 +112,14 @@ struct tr {
 	struct tr_group groups[BT_FRAG_MAX];
 	struct tr_cold cold[2 * BT_FRAG_MAX + 2];
 	struct bt_link *links[BT_FRAG_MAX + 2];
+	struct tr_look looks[N_LOOKS];
 };
 
 /* --- translate.c ---------------------------------------------------------------------------------
  */
 
+/* The instruction at VA, of which N bytes are at P; false: they are none. */
+bool tr_decode_one(struct tr *t, struct tr_insn *i, uint64_t va, const uint8_t *p, unsigned n);
 bool tr_ends_fragment(const struct tr_insn *i);
 /* Where I jumps to, and what follows it. */
 uint64_t tr_branch_target(const struct tr_insn *i);
@@ -128,6 +142,16 @@ static inline void tr_track_insn(struct tr *t, const struct tr_insn *i) { if (t-
 static inline void tr_track_end(struct tr *t) { if (t->track) t->track->end = bt_code_off(t->k, t->e.p); }
 /* Translate F once more with K as the cache, as it was; for TRACK. */
 void bt_translate_again(struct bt_cpu *b, struct bt_cache *k, const struct bt_frag *f, struct tr_track *track);
+
+/* --- look.c ------------------------------------------------------------------------------------ */
+
+/* Flags that are live at VA, where T's fragment goes on. What has to be seen for that is kept in T. */
+uint16_t tr_live_at(struct tr *t, uint64_t va);
+/* Bytes that it takes behind a fragment, and putting it there. */
+size_t tr_looks_size(const struct tr *t);
+void tr_looks_store(const struct tr *t, struct bt_frag *f);
+/* The page as it was when F was made, as far as its making depended on it; the rest is no code. */
+void bt_frag_seen(const struct bt_frag *f, uint8_t page[4096]);
 
 /* --- regs.c: registers ------------------------------------------------------------------------- */
 

@@ -754,6 +754,35 @@ TEST(a_register_lent_to_a_store_of_a_high_byte_keeps_what_mul_writes_to_it)
 	rig_fini(&b);
 }
 
+/* What a jump leads to overwrites the flags, so nobody keeps them; then it is rewritten and reads them. */
+TEST(flags_are_kept_for_code_that_reads_them_only_after_it_has_been_rewritten)
+{
+	static const struct rig_engine interp = { &cpu_interp, interp_step, true };
+	enum { LOOP = 15, T = LOOP + 6 };
+	static const uint8_t code[] = {
+		0xbe, 5, 0, 0, 0, 0xb9, 1, 0, 0, 0, 0xbf, 1, 0, 0, 0,   /* mov esi, 5; mov ecx, 1; mov edi, 1 */
+		0x39, 0xf9, 0x8b, 0x03, 0xeb, 0,                        /* loop: cmp ecx, edi; mov eax, [rbx]; jmp t */
+		0x83, 0xe2, 0,                                          /* t: and edx, 0, later sete dl */
+		0x83, 0xfe, 3, 0x75, 18,                                /* in the third round: */
+		0x66, 0xc7, 0x04, 0x25, (RIG_CODE + T) & 0xff, (RIG_CODE + T) >> 8 & 0xff, RIG_CODE >> 16, 0, 0x0f, 0x94,
+		0xc6, 0x04, 0x25, (RIG_CODE + T + 2) & 0xff, (RIG_CODE + T) >> 8 & 0xff, RIG_CODE >> 16, 0, 0xc2,
+		0xff, 0xce, 0x75, 0xdc, 0xf4,                           /* dec esi; jnz loop; hlt */
+	};
+	struct prog p = { .n = sizeof(code) };
+	struct rig a, b;
+
+	memcpy(p.code, code, sizeof(code));
+	rig_init_on(&a, &interp, 1);
+	rig_init(&b, 1);
+	run_prog(&a, &p);
+	run_prog(&b, &p);
+	compare(&a, &b, &p);
+	CHECK_EQ(a.c->s.mp_state, X86_MP_HALTED);
+	CHECK_EQ(b.c->s.gpr[X86_RDX] & 0xff, 1);
+	rig_fini(&a);
+	rig_fini(&b);
+}
+
 /* More code than fits: a chain of direct and indirect jumps through many pages, run three times, so that what
  * has been dropped is jumped to again from what has not. */
 TEST(code_that_does_not_fit_is_dropped_by_parts_and_made_again)
