@@ -61,8 +61,8 @@ enum bt_policy {
 enum bt_vec { BT_VEC_NONE = 0, BT_VEC_XMM = 1, BT_VEC_YMM = 2, BT_VEC_X87 = 4 };
 
 /* Of groups that do not pay: each access is checked; nothing is checked for writing that is read first; no
- * table is checked as a whole. */
-enum bt_less { BT_LESS_GROUPS, BT_LESS_WRITES, BT_LESS_TABLES, BT_N_LESS };
+ * table is checked as a whole. First of all it is tried to look up both pages of what lies in two. */
+enum bt_less { BT_LESS_GROUPS, BT_LESS_WRITES, BT_LESS_TABLES, BT_LESS_PAGES, BT_N_LESS };
 
 /* Guest code at one linear page in one physical page. */
 struct bt_page {
@@ -135,6 +135,7 @@ struct bt_site {
 	bool is_misaligned : 1;         /* it stands for a group whose alignment is wrong */
 	bool is_ranged : 1;             /* the group is a table, and an index is added to MINE: */
 	bool is_double : 1;             /* it lies in two pages, which have to follow each other in the host */
+	bool may_double : 1;            /* it would pay to look both up */
 	uint8_t mine_scale : 2;
 	uint8_t mine_index;             /* X86_NO_REG: none */
 	uint16_t mine, span;            /* span 0: it does not */

@@ -61,19 +61,18 @@ static bool group_is_ready(struct bt_cpu *b, const struct bt_site *s)
 		la = (uint32_t)la;
 	uint64_t own = la + s->mine + (s->mine_index < 16 ? c->s.gpr[s->mine_index] << s->mine_scale : 0);
 
-	if (s->is_double) {
-		icpu_touch(c, own, s->is_write ? ICPU_WRITE : ICPU_READ, s->wants_write);
-		if (bt_refill_two(b, la, la + s->span - 1, s->wants_write ? ICPU_WRITE : ICPU_READ))
-			return true;
-		note_failure(b, s, BT_LESS_TABLES);
-		return false;
-	}
-	if ((la & 0xfff) + s->span > 4096) {
-		note_failure(b, s, s->is_ranged ? BT_LESS_TABLES : BT_LESS_GROUPS);
+	if ((la & 0xfff) + s->span > 4096 && !s->is_double) {
+		note_failure(b, s, s->is_ranged ? BT_LESS_TABLES : s->may_double ? BT_LESS_PAGES : BT_LESS_GROUPS);
 		return false;
 	}
 	if (!s->is_aligned)
 		icpu_touch(c, own, s->is_write ? ICPU_WRITE : ICPU_READ, s->wants_write);
+	if (s->is_double && bt_refill_two(b, la, la + s->span - 1, s->wants_write ? ICPU_WRITE : ICPU_READ))
+		return true;
+	if (s->is_double) {
+		note_failure(b, s, s->is_ranged ? BT_LESS_TABLES : BT_LESS_GROUPS);
+		return false;
+	}
 	if (icpu_inline_has(c, la, s->wants_write ? ICPU_WRITE : ICPU_READ))
 		return true;
 	if (s->wants_write && !s->is_write && icpu_inline_has(c, la, ICPU_READ))

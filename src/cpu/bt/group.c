@@ -359,7 +359,10 @@ void tr_group_access(const struct tr *t, const struct tr_insn *i, struct tr_acce
 /* Group N is complete: tell what is to be checked. */
 static void group_settle(struct tr *t, struct tr_group *to, const struct group_key *k)
 {
-	to->is_double = to->is_ranged && !to->is_abs && was_crossing(t, &t->crossing[1], (unsigned)(to - t->groups), k);
+	bool is_crossing = to->is_ranged ? !to->is_abs && was_crossing(t, &t->crossing[1], (unsigned)(to - t->groups), k) : t->may_double;
+
+	to->may_double = !to->is_abs && to->n > 2;
+	to->is_double = !to->is_abs && (to->is_ranged || to->may_double) && is_crossing;
 	to->page = to->is_abs ? (uint64_t)k->lo & ~0xfffull : 0;
 	to->span = (uint16_t)(k->hi - k->lo);
 	to->align = to->is_abs ? 0 : k->align;
@@ -390,6 +393,7 @@ void tr_make_groups(struct tr *t)
 
 	t->may_group = !(t->page->less[BT_LESS_GROUPS] & here);
 	t->may_promote = !(t->page->less[BT_LESS_WRITES] & here);
+	t->may_double = t->page->less[BT_LESS_PAGES] & here;
 	t->may_range = t->may_group && !(t->page->less[BT_LESS_TABLES] & here);
 	value_new(&g, 0xffff);
 	for (unsigned n = 0; n < t->n; n++) {

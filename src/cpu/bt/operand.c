@@ -187,12 +187,13 @@ static void group_check_alignment(struct tr *t, const struct tr_insn *i, unsigne
 	tr_give_up_if(t, c, EMIT_NE);
 }
 
-/* S1 is the host address of G, whose guest address begins at register BASE: the last byte has to be as far
+/* S1 is the host address of G, whose guest address is that of C's site: the last byte has to be as far
  * from it there. S2 and S3 are free. */
-static void group_check_end(struct tr *t, struct tr_cold *c, const struct tr_group *g, unsigned base, int32_t lo,
-			    unsigned s1, unsigned s2, unsigned s3)
+static void group_check_end(struct tr *t, struct tr_cold *c, const struct tr_group *g, unsigned s1, unsigned s2, unsigned s3)
 {
-	emit_lea(&t->e, t->word == 8, s3, base, EMIT_NONE, 0, lo + g->span - 1);
+	const struct bt_site *s = c->site;
+
+	emit_lea(&t->e, t->word == 8, s3, s->base, s->index, s->scale, s->lo + g->span - 1);
 	tr_translate(t, c, s3, s2, 1, g->is_write, false);
 	emit_alu_rr(&t->e, true, EMIT_SUB, s3, s1);
 	emit_alu_ri(&t->e, true, EMIT_CMP, s3, g->span - 1);
@@ -222,6 +223,7 @@ static unsigned group_enter(struct tr *t, const struct tr_insn *i, uint16_t *avo
 	c->site->wants_write = g->is_write;
 	c->site->is_ranged = g->is_ranged;
 	c->site->is_double = g->is_double;
+	c->site->may_double = g->may_double;
 	c->site->mine_index = i->index;
 	c->site->mine_scale = i->scale;
 	c->site->is_aligned = a.align && !g->is_abs;
@@ -237,7 +239,7 @@ static unsigned group_enter(struct tr *t, const struct tr_insn *i, uint16_t *avo
 		tr_translate(t, c, s1, s2, g->is_double ? 1 : g->span, g->is_write, false);
 	}
 	if (g->is_double)
-		group_check_end(t, c, g, a.base, c->site->lo, s1, s2, s3);
+		group_check_end(t, c, g, s1, s2, s3);
 	if (g->align)
 		group_check_alignment(t, i, s1, s2);
 	if (g->n > 1)

@@ -50,7 +50,8 @@ struct tr_group {
 	bool is_write; /* one of them */
 	bool is_abs;
 	bool is_ranged; /* an index is added to what has been checked */
-	bool is_double; /* of those: lies in two pages, as far as is known */
+	bool is_double; /* lies in two pages, as far as is known, and both are looked up */
+	bool may_double; /* it would pay: there are more accesses than pages */
 	uint16_t span; /* in bytes; not of the latter kind */
 	uint8_t align, residue; /* ALIGN bits of the lowest address must be RESIDUE; not of the latter kind */
 	uint64_t page; /* of the latter kind */
@@ -100,6 +101,7 @@ struct tr {
 	unsigned counted;             /* is_counting: instructions that n_insns has */
 	/* Check accesses together; for writing what is read first; tables as a whole. */
 	bool may_group, may_promote, may_range;
+	bool may_double;              /* look both pages up of what lies in two */
 	/* Groups, plus 1, whose host addresses are in registers that hold nothing of the guest's; 0: none. */
 	uint8_t holds[N_SCRATCH];
 	uint8_t *head_jump[3];        /* checks at the head that leave */
