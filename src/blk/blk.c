@@ -10,7 +10,7 @@
 #include "util/log.h"
 
 uint64_t blk_size(const struct blk *b) { return b->size; }
-bool blk_is_readonly(const struct blk *b) { return b->is_readonly; }
+bool blk_is_readonly(const struct blk *b) { return b->is_readonly && !blk_top(b)->is_inactive; }
 unsigned blk_block_size(const struct blk *b) { return b->block_size; }
 unsigned blk_cluster_size(const struct blk *b) { return b->cluster_size; }
 bool blk_can_discard(const struct blk *b) { return b->can_discard; }
@@ -107,6 +107,8 @@ int blk_req_check(const struct blk *b, const struct blk_req *r)
 {
 	if (r->op == BLK_FLUSH)
 		return 0;
+	if (b->is_inactive)
+		return -EBUSY;
 	if (!range_fits(r->off, r->len, b->size) || (r->off | r->len) % BLK_SECTOR)
 		return -EINVAL;
 	if (r->op != BLK_READ && b->is_readonly)

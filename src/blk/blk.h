@@ -45,6 +45,9 @@ struct blk_options {
 	bool is_readonly;
 	bool is_direct;         /* O_DIRECT: bypass the page cache */
 	bool is_unlocked;       /* read-only: look at an image that another process may be writing */
+	/* Writable, but another process still uses it: it is opened for reading, without a lock, to learn what it
+	 * is, and takes no request until blk_activate(). */
+	bool is_inactive;
 	bool is_repairing;      /* open what needs repair: blk_check() comes next, nothing else */
 	bool is_confined;       /* backing and data files must lie below the image's own directory */
 	bool has_no_backing;    /* do not open the backing image: what it holds reads as zeroes */
@@ -65,6 +68,14 @@ struct blk_options {
  * that we do not have, by its name), -ELOOP (backing), -ENOKEY (encrypted, and no passphrase was given),
  * -EKEYREJECTED (none of them is the right one), each with its sentence. */
 int blk_open(struct blk **out, struct loop *loop, const struct blk_options *o, struct err *err);
+/* Hand a writable disk over to another process. blk_deactivate(): nothing is in flight; what the format holds
+ * is written back, and no request is taken any more. The lock stays until blk_release(). blk_activate() takes
+ * the lock (-EBUSY) and reads the format's metadata anew: at the other process, or here if nothing came of it.
+ * Twice is once; nothing happens to a readonly disk. -ENOTSUP: the image consists of several files. */
+int blk_deactivate(struct blk *b, struct err *err);
+void blk_release(struct blk *b);
+int blk_activate(struct blk *b, struct err *err);
+
 /* Waits for requests in flight, writes back what the format holds, flushes. NULL is fine. What fails
  * then is logged; who has to know calls blk_flush() before. */
 void blk_close(struct blk *b);

@@ -157,6 +157,8 @@ struct blk {
 	unsigned block_size, cluster_size;
 	bool is_open;                   /* co_open has succeeded */
 	bool is_readonly, can_discard;
+	bool is_inactive;               /* reading only, until blk_activate() */
+	bool has_opts;                  /* opened with other options than the defaults */
 	bool is_probed;                 /* the format was found by content */
 	bool is_repairing;              /* as in blk_options */
 	bool may_grow;                  /* protocol: belongs to a format that decides about its length */

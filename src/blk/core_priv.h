@@ -44,6 +44,7 @@ struct blk_file_options {
 	const char *path;       /* or NULL, and FD is duplicated */
 	int fd;
 	bool is_readonly, is_direct, is_unlocked;
+	bool is_inactive;       /* for reading and without a lock, until blk_file_activate() */
 	bool is_emptied;        /* made if need be; with IS_NEW it must not be there */
 	bool is_new;
 };
@@ -65,11 +66,21 @@ static inline struct blk *blk_top(const struct blk *b) { return b->is_front ? b-
 /* 0: R can be done by B; -errno (blk.c). */
 int blk_req_check(const struct blk *b, const struct blk_req *r);
 
-/* Lock FD for writing or reading (lock.c). */
+/* Lock FD for writing or reading, and let go (lock.c). */
 int blk_lock(int fd, const char *name, bool is_readonly, struct err *err);
 void blk_unlock(int fd);
 /* image.c: can A be made by DRV? */
 int blk_create_check(const struct blk_create *a, const struct blk_driver *drv, struct err *err);
+
+/* file_open.c: take the lock of a node that was opened inactive or has been released, and learn its size
+ * anew; drop the lock, and write no more. */
+int blk_file_activate(struct blk *b, struct err *err);
+void blk_file_release(struct blk *b);
+
+/* graph.c: let the driver of B read its image; o->opts NULL: defaults. */
+int blk_co_open_format(struct blk *b, const struct blk_options *o, struct err *err);
+/* active.c: B has been opened for reading and is going to be activated. */
+int blk_co_expect_active(struct blk *b, struct err *err);
 
 /* Formats (format.c). */
 const struct blk_driver *blk_format_find(const char *name, struct err *err);

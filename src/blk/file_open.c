@@ -14,9 +14,11 @@
 #include <unistd.h>
 #include "util/checked.h"
 
+#define FILE_FAR (1ll << 36)   /* longer than an image grows while it is opened */
+
 static int file_open_path(struct blk *b, const struct blk_file_options *o, struct err *err)
 {
-	int flags = (o->is_readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC;
+	int flags = (o->is_readonly && !o->is_inactive ? O_RDONLY : O_RDWR) | O_CLOEXEC;
 	struct file *f = b->priv;
 
 	if (o->is_emptied)
@@ -56,7 +58,7 @@ static int file_open_direct(struct blk *b, struct err *err)
 	int sector;
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", f->fd);
-	f->direct_fd = open(path, (b->is_readonly ? O_RDONLY : O_RDWR) | O_DIRECT | O_CLOEXEC);
+	f->direct_fd = open(path, (fcntl(f->fd, F_GETFL) & O_ACCMODE) | O_DIRECT | O_CLOEXEC);
 	if (f->direct_fd < 0)
 		return err_set(err, -errno, "'%s' cannot bypass the page cache: %s; open it without "
 			       "direct I/O", b->name, strerror(errno));
@@ -77,7 +79,7 @@ static int file_open_direct(struct blk *b, struct err *err)
 	return 0;
 }
 
-static int file_examine(struct blk *b, struct err *err)
+static int file_examine(struct blk *b, bool may_write, struct err *err)
 {
 	struct file *f = b->priv;
 	struct stat st;
@@ -94,17 +96,18 @@ static int file_examine(struct blk *b, struct err *err)
 			return err_set(err, -errno, "cannot read the size of '%s': %s", b->name, strerror(errno));
 		if (!ioctl(f->fd, BLKPBSZGET, &physical) && physical >= BLK_SECTOR && is_pow2(physical))
 			b->block_size = physical;
-		b->can_discard = !b->is_readonly;
+		b->can_discard = may_write;
 		return 0;
 	}
 	if (!S_ISREG(st.st_mode))
 		return err_set(err, -EINVAL, "'%s' is neither a file nor a block device", b->name);
 	b->size = (uint64_t)st.st_size;
-	/* A hole behind the end changes nothing, but tells whether the file system makes holes. */
-	b->can_discard = !b->is_readonly &&
-			 !fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, st.st_size, BLK_SECTOR);
+	/* A hole far behind the end changes nothing, also when somebody else makes the file longer meanwhile,
+	 * but tells whether the file system makes holes. */
+	b->can_discard = may_write && !fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+						 st.st_size + (b->is_readonly ? FILE_FAR : 0), BLK_SECTOR);
 	/* A saved machine knows its disk by the time of the last write, which this was none. */
-	if (b->can_discard)
+	if (b->can_discard && !b->is_readonly)
 		(void)futimens(f->fd, (struct timespec[2]){ { .tv_nsec = UTIME_OMIT }, st.st_mtim });
 	return 0;
 }
@@ -117,13 +120,32 @@ int blk_file_open(struct blk *b, const struct blk_file_options *o, struct err *e
 	b->is_open = true;
 	int r = o->fd >= 0 ? file_take_fd(b, o, err) : file_open_path(b, o, err);
 
-	if (!r && !o->is_unlocked)
+	if (!r && !o->is_unlocked && !o->is_inactive)
 		r = blk_lock(f->fd, b->name, b->is_readonly, err);
 	if (!r)
-		r = file_examine(b, err);
+		r = file_examine(b, !b->is_readonly || o->is_inactive, err);
 	if (!r && o->is_emptied)
 		r = blk_file_co_truncate(b, 0, BLK_PREALLOC_OFF, err);
 	if (!r && o->is_direct)
 		r = file_open_direct(b, err);
 	return r;
+}
+
+int blk_file_activate(struct blk *b, struct err *err)
+{
+	struct file *f = b->priv;
+	int r = blk_lock(f->fd, b->name, false, err);
+
+	if (!r)
+		r = file_examine(b, true, err);
+	b->is_readonly = r < 0;
+	return r;
+}
+
+void blk_file_release(struct blk *b)
+{
+	struct file *f = b->priv;
+
+	b->is_readonly = true;
+	blk_unlock(f->fd);
 }

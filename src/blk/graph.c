@@ -67,7 +67,7 @@ void blk_co_close(struct blk *b)
 			if (r < 0)
 				log_error("disk '%s': cannot write back on closing: %s", b->name, strerror(-r));
 		}
-		if (b->drv->co_close)
+		if (b->drv->co_close && (b->is_open || !b->is_inactive))        /* a disk that was handed over is closed */
 			b->drv->co_close(b);
 		blk_co_close(b->file);
 		blk_co_close(b->data);
@@ -103,7 +103,7 @@ int blk_co_open_protocol(struct blk **out, struct blk_ctx *c, const struct blk_o
 {
 	struct blk_file_options fo = {
 		.path = o->path, .fd = o->path ? -1 : o->fd, .is_readonly = o->is_readonly,
-		.is_direct = o->is_direct, .is_unlocked = o->is_unlocked && o->is_readonly,
+		.is_direct = o->is_direct, .is_unlocked = o->is_unlocked && o->is_readonly, .is_inactive = o->is_inactive,
 	};
 
 	return protocol_open(out, c, &fo, err);
@@ -126,7 +126,7 @@ static int image_check(struct blk *b, const struct blk_options *o, struct err *e
 	return 0;
 }
 
-static int image_co_open_format(struct blk *b, const struct blk_options *o, struct err *err)
+int blk_co_open_format(struct blk *b, const struct blk_options *o, struct err *err)
 {
 	AUTO(blk_opts_fini) struct blk_opts defaults = { 0 };
 	const struct blk_opts *opts = o->opts;
@@ -140,6 +140,7 @@ static int image_co_open_format(struct blk *b, const struct blk_options *o, stru
 		r = image_check(b, o, err);
 	if (r < 0)
 		return r;
+	b->has_opts = o->opts != NULL;
 	b->block_size = b->file->block_size;
 	b->can_discard = b->file->can_discard;
 	b->opening = o;
@@ -165,7 +166,7 @@ int blk_co_open_image(struct blk **out, struct blk *file, const struct blk_optio
 	}
 	b->is_probed = !o->format;
 	b->file = file;
-	r = image_co_open_format(b, o, err);
+	r = blk_co_open_format(b, o, err);
 	if (r < 0)
 		blk_co_close(b);
 	else
@@ -299,10 +300,14 @@ static int chain_co_open(struct blk *top, const struct blk_options *o, struct er
 
 int blk_open_in(struct blk **out, struct blk_ctx *c, const struct blk_options *o, struct err *err)
 {
+	struct blk_options now = *o;
 	struct blk *file = NULL, *b = NULL;
 
 	if (o->format && !blk_format_find(o->format, err))
 		return -EINVAL;
+	now.is_inactive = o->is_inactive && !o->is_readonly;
+	now.is_readonly = o->is_readonly || now.is_inactive;
+	o = &now;
 	int r = blk_co_open_protocol(&file, c, o, err);
 
 	if (r < 0)
@@ -310,6 +315,8 @@ int blk_open_in(struct blk **out, struct blk_ctx *c, const struct blk_options *o
 	r = blk_co_open_image(&b, file, o, err);
 	if (!r)
 		r = chain_co_open(b, o, err);
+	if (!r && now.is_inactive)
+		r = blk_co_expect_active(b, err);
 	if (r < 0)
 		blk_co_close(b);
 	else

@@ -313,3 +313,68 @@ TEST(options_come_from_tables_and_mistakes_are_explained)
 	CHECK_EQ(blk_opts_parse(&o, "cluster_size", &err), -EINVAL);
 	blk_opts_fini(&o);
 }
+
+/* --- from one process to another ------------------------------------------------------------- */
+
+static void hand_over(const char *format)
+{
+	struct blk_options o = { .format = format };
+	struct blk_options later = { .format = format, .is_inactive = true };
+	uint8_t out[4096], in[4096];
+	struct blk *other = NULL;
+	struct err err;
+
+	make("handed", format, 1 << 20, "", NULL, NULL);
+	struct blk *b = must_open(o, "handed");
+	CHECK_EQ(try_open(&other, o, "handed", &err), -EBUSY);
+	other = must_open(later, "handed");
+	CHECK(!blk_is_readonly(other));
+	CHECK_EQ(blk_size(other), 1 << 20);
+	CHECK_EQ(blk_can_discard(other), blk_can_discard(b));
+	CHECK_EQ(blk_activate(other, &err), -EBUSY);
+	memset(out, 0x5a, sizeof(out));
+	CHECK_EQ(blk_pwrite(b, 65536, out, sizeof(out)), 0);
+	CHECK_EQ(blk_deactivate(b, &err), 0);
+	CHECK_EQ(blk_deactivate(b, &err), 0);
+	CHECK_EQ(blk_activate(other, &err), -EBUSY);    /* written back, but not let go */
+	blk_release(b);
+	CHECK_EQ(blk_activate(other, &err), 0);
+	CHECK_EQ(blk_activate(other, &err), 0);
+	CHECK_EQ(blk_pread(other, 65536, in, sizeof(in)), 0);
+	CHECK(!memcmp(in, out, sizeof(in)));
+	CHECK_EQ(blk_activate(b, &err), -EBUSY);
+	memset(out, 0xa5, sizeof(out));
+	CHECK_EQ(blk_pwrite(other, 131072, out, sizeof(out)), 0);
+	CHECK_EQ(blk_deactivate(other, &err), 0);
+	blk_release(other);
+	CHECK_EQ(blk_activate(b, &err), 0);             /* and back */
+	CHECK_EQ(blk_pread(b, 131072, in, sizeof(in)), 0);
+	CHECK(!memcmp(in, out, sizeof(in)));
+	blk_close(other);
+	blk_close(b);
+	CHECK_EQ(try_open(&b, o, "handed", &err), 0);
+	blk_close(b);
+}
+
+TEST(a_raw_disk_is_handed_over_and_back)
+{
+	hand_over("raw");
+}
+
+TEST(a_qcow2_disk_is_handed_over_and_back)
+{
+	hand_over("qcow2");
+}
+
+TEST(an_inactive_disk_is_not_written)
+{
+	struct err err;
+
+	make("still", "raw", 1 << 20, "", NULL, NULL);
+	struct blk *b = must_open((struct blk_options){ .format = "raw", .is_inactive = true }, "still");
+
+	CHECK(blk_pwrite(b, 0, "x", 1) < 0);
+	CHECK_EQ(blk_activate(b, &err), 0);
+	CHECK_EQ(blk_pwrite(b, 0, "x", 1), 0);
+	blk_close(b);
+}
