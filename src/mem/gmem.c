@@ -280,18 +280,24 @@ int gmem_log_start(struct gmem *m, struct err *err)
 	return 0;
 }
 
-void gmem_log_fetch(struct gmem *m, uint64_t *bitmap)
+void gmem_log_fetch_more(struct gmem *m, uint64_t *bitmap)
 {
 	for (uint64_t w = 0; w < gmem_log_words(m); w++) {
 		uint64_t bits = atomic_load_explicit(&m->dirty[w], memory_order_relaxed) ?
 				atomic_exchange(&m->dirty[w], 0) : 0;
 
-		bitmap[w] = bits;
+		bitmap[w] |= bits;
 		for (; bits; bits &= bits - 1)
 			atomic_fetch_or(&m->page_flags[w * 64 + (unsigned)__builtin_ctzll(bits)], GMEM_PAGE_CLEAN);
 	}
 	/* Stores that saw no flag are visible from here on, to whoever copies these pages. */
 	gmem_order_threads();
+}
+
+void gmem_log_fetch(struct gmem *m, uint64_t *bitmap)
+{
+	memset(bitmap, 0, gmem_log_words(m) * sizeof(bitmap[0]));
+	gmem_log_fetch_more(m, bitmap);
 }
 
 void gmem_log_stop(struct gmem *m)

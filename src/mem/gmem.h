@@ -122,6 +122,7 @@ void gmem_flag_set(struct gmem *m, uint64_t page, enum gmem_page_flag flag);
  * size/4096 bits) with pages clean again, off. One caller at a time. */
 int gmem_log_start(struct gmem *m, struct err *err);
 void gmem_log_fetch(struct gmem *m, uint64_t *bitmap);
+void gmem_log_fetch_more(struct gmem *m, uint64_t *bitmap);     /* what is in BITMAP stays */
 void gmem_log_stop(struct gmem *m);
 /* Has nothing been written since the last fetch, for now? While logging. */
 bool gmem_log_is_empty(const struct gmem *m);

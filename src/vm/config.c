@@ -324,7 +324,7 @@ static int config_check_control(const struct config *c, struct err *err)
 		return err_set(err, -EINVAL, "control: the path of a socket has 1 to %d characters", UNIXSOCK_PATH_MAX);
 	if (c->starts_paused && !c->control)
 		return err_set(err, -EINVAL, "paused: nobody could resume the machine without a control socket (--control)");
-	if (c->takes_changed_disks && !c->saved)
+	if (c->takes_changed_disks && (!c->saved || c->is_incoming))
 		return err_set(err, -EINVAL, "changed_disks: only a saved machine (--restore) can find its disks changed");
 	return 0;
 }

@@ -83,6 +83,8 @@ struct config {
 	bool has_jail;
 	bool takes_changed_disks;       /* restore although a disk is not what it was */
 	struct state_file *saved;       /* the machine to continue, owned; NULL: boot */
+	char *incoming;                 /* where another process sends it; NULL: nobody does */
+	bool is_incoming;               /* SAVED is all that has come so far: its identity */
 	unsigned saved_lists;           /* private: lists (by place in the table) that are still the saved machine's */
 };
 
@@ -101,6 +103,14 @@ int config_load_file(struct config *c, const char *path, struct err *err);
 /* Read the configuration of the machine that has been saved to PATH ("fd:N": an open descriptor); lists
  * that are given afterwards replace the saved ones. C owns the open file then. */
 int config_load_saved(struct config *c, const char *path, struct err *err);
+/* The same for a machine that comes over a connection: F (taken, also on failure) is its identity. The command line
+ * is read again: C is initialised anew, and --incoming stands for the machine. */
+int config_parse_incoming(struct config *c, int argc, char **argv, struct state_file *f, struct err *err);
+/* C has been made by config_parse_incoming() from what somebody said who is not trusted: what it names on this
+ * host must have been said by MINE, the command line alone. Files that it does not name are forgotten, lists that it
+ * does not name are refused. */
+int config_distrust(struct config *c, const struct config *mine, struct err *err);
+
 /* What the machine is, without what belongs to this process, as config_load_text() reads it. To be freed; NULL:
  * out of memory. */
 char *config_to_json(const struct config *c);

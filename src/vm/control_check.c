@@ -36,7 +36,7 @@ const struct control_request *control_find(const char *name, struct err *err)
 /* Does its value come as a descriptor? */
 bool control_is_fd(const struct control_param *p)
 {
-	return p->kind == CONTROL_NEW_FILE || p->kind == CONTROL_IMAGE;
+	return p->kind == CONTROL_NEW_FILE || p->kind == CONTROL_IMAGE || p->kind == CONTROL_SOCKET;
 }
 
 static const struct control_param *control_find_param(const struct control_request *r, const char *name)
@@ -97,6 +97,7 @@ static int control_check_value(const struct control_param *p, const json_t *v, s
 		break;
 	case CONTROL_NEW_FILE:
 	case CONTROL_IMAGE:
+	case CONTROL_SOCKET:
 		break;
 	}
 	return ok ? 0 : err_set(err, -EINVAL, "%s: must be %s", p->name, control_wanted[p->kind]);

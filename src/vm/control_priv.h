@@ -25,6 +25,7 @@ enum control_kind {
 	CONTROL_BOOL,
 	CONTROL_NEW_FILE,       /* a descriptor beside the request; the client makes the file and renames it in the end */
 	CONTROL_IMAGE,          /* the same, of an image, for reading and writing; the client says its name in 'path' */
+	CONTROL_SOCKET,         /* a descriptor beside the request; the client connects to an address of migrate.h */
 };
 
 struct control_param {

@@ -4,6 +4,8 @@
 #include <string.h>
 #include "blk/blk.h"
 #include "vm/control_disk.h"
+#include "vm/control_migrate.h"
+#include "vm/migrate.h"
 #include "vm/control_priv.h"
 #include "vm/machine_priv.h"
 #include "vm/save.h"
@@ -11,7 +13,7 @@
 const struct control_event control_events[MACHINE_N_EVENTS] = {
 	[MACHINE_EV_STARTED] = { "started", "the machine runs, or is built and paused" },
 	[MACHINE_EV_STOPPED] = { "stopped", "the end; `reason`: `power off`, `reset` (with --no-reboot), `crash`, `error`, "
-				 "`exit port`, `quit`, `signal`, or `saved`" },
+				 "`exit port`, `quit`, `signal`, `saved`, or `migrated`" },
 	[MACHINE_EV_PAUSED] = { "paused", "processors, devices and guest time stand still" },
 	[MACHINE_EV_RESUMED] = { "resumed", "they go on" },
 	[MACHINE_EV_RESET] = { "reset", "the machine starts again from its kernel" },
@@ -150,6 +152,10 @@ static int request_pause(struct control_call *call, struct err *err)
 
 static int request_resume(struct control_call *call, struct err *err)
 {
+	int r = migration_resume(call_machine(call), err);
+
+	if (r < 0)
+		return r;
 	machine_release(call_machine(call), MACHINE_HOLD_USER);
 	return 0;
 }
@@ -284,6 +290,18 @@ const struct control_request control_requests[] = {
 	{ "job-complete", "let a job that is ready change over", NULL, NULL, control_job_complete_params, S_HERE,
 	  control_job_complete },
 	{ "job-set", "change a job's speed or mode", NULL, NULL, control_job_set_params, S_HERE, control_job_set },
+	{ "migrate", "send the running machine to another viv-vmm, which goes on with it",
+	  "The other one has been started with `--incoming`. The reply comes when it runs there, and this one ends. When that fails "
+	  "at any point the machine goes on here; only when nobody can know whether the other side has begun, it stands still with "
+	  "the error EINPROGRESS, until `resume` or `quit`. [migration.md](../formats/migration.md) has the protocol. Disks must be "
+	  "the same files at both sides.",
+	  "`total_ns`, `pause_ns` (the guest stood still, as seen from here), `sent` (bytes), `pages` and `zero_pages` (of 4 KiB), "
+	  "`rounds`", control_migrate_params, S_RUNNING | S_PAUSED, control_migrate },
+	{ "migration", "how far `migrate` is", NULL,
+	  "`phase` (`none`, `connecting`, `memory`, `handover`, or `in doubt`), `left` (bytes of this round), `throttle` (percent of the "
+	  "time that processors rest), `so_far` (as the result of `migrate`)", NULL, S_ANY, control_migration },
+	{ "migrate-cancel", "give `migrate` up", "The machine goes on here. Too late once it has been handed over.", NULL, NULL,
+	  S_ALIVE, control_migrate_cancel },
 	{ "quit", "end the process at once", "As pulling the plug: the guest is not asked.",
 	  NULL, NULL, S_ANY, request_quit },
 	{ "describe", "this list, for programs", NULL,

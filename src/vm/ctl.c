@@ -13,6 +13,7 @@
 #include "util/frames.h"
 #include "util/unixsock.h"
 #include "vm/ctl_priv.h"
+#include "vm/migrate.h"
 
 enum { FILE_MODE = 0600 };
 
@@ -86,6 +87,13 @@ static int ctl_take(struct ctl *c, const struct control_param *p, const char *te
 		c->image = text;        /* opened when it is known whether it is new */
 		return 0;
 	}
+	if (p->kind == CONTROL_SOCKET) {
+		int fd = migrate_connect(text, err);
+
+		if (fd >= 0)
+			c->fd[c->n_fds++] = fd;
+		return fd < 0 ? fd : 0;
+	}
 	int r = control_parse_param(&v, p, text, err);
 	if (!r && json_object_set_new(c->params, p->name, v) < 0)
 		r = err_set(err, -ENOMEM, "out of memory");
@@ -111,6 +119,8 @@ static bool ctl_has(const struct ctl *c, const struct control_param *p)
 {
 	if (p->kind == CONTROL_IMAGE)
 		return c->image != NULL;
+	if (p->kind == CONTROL_SOCKET)
+		return c->n_fds > 0;
 	return control_is_fd(p) ? c->path != NULL : json_object_get(c->params, p->name) != NULL;
 }
 
@@ -219,7 +229,7 @@ static void ctl_print(const struct ctl *c, json_t *v, const char *text)
 
 static void ctl_drop_file(struct ctl *c)
 {
-	if (c->tmp_path && c->n_fds)
+	if (c->tmp_path)
 		unlink(c->tmp_path);
 	if (c->is_image_new)
 		unlink(c->image);

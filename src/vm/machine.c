@@ -19,6 +19,7 @@
 #include "vm/jail.h"
 #include "vm/machine_priv.h"
 #include "vm/map.h"
+#include "vm/migrate.h"
 #include "vm/save.h"
 #include "vm/state_file.h"
 
@@ -273,7 +274,7 @@ static int machine_make_disk(struct machine *m, unsigned i, struct err *err)
 	struct blk_options o = {
 		.path = c->path, .fd = -1,
 		.format = c->format && strcmp(c->format, "auto") ? c->format : NULL,
-		.is_readonly = c->is_readonly, .is_direct = c->is_direct,
+		.is_readonly = c->is_readonly, .is_direct = c->is_direct, .is_inactive = m->cfg->is_incoming,
 	};
 	struct virtio_dev *d = NULL;
 	int r = machine_open_disk(m, i, &o, err);
@@ -444,6 +445,8 @@ int machine_load(struct machine *m, struct err *err)
 
 static int machine_load_or_restore(struct machine *m, struct err *err)
 {
+	if (m->cfg->is_incoming)
+		return 0;       /* state comes later */
 	if (!m->cfg->saved)
 		return machine_load(m, err);
 	int r = machine_load_state(m, m->cfg->saved, err);
@@ -523,6 +526,7 @@ void machine_free(struct machine *m)
 		return;
 	save_abandon(m->save);
 	machine_end_jobs(m);
+	migration_abandon(m);
 	for (size_t i = ARRAY_LEN(parts); i-- > 0;) {
 		if (parts[i].drop)
 			parts[i].drop(m);

@@ -45,12 +45,14 @@ void machine_start(struct machine *m);
 void machine_stop(struct machine *m);
 /* End now, as after a power failure, with status 0. REASON goes to the observer. */
 void machine_quit(struct machine *m, const char *reason);
+/* The same, with status 1. */
+void machine_give_up(struct machine *m, const char *reason);
 enum machine_state machine_get_state(const struct machine *m);
 /* FN hears of what happens. */
 void machine_set_observer(struct machine *m, machine_event_fn fn, void *arg);
 
 /* Who wants the machine to stand still. It runs when nobody does. */
-enum machine_hold { MACHINE_HOLD_USER = 1, MACHINE_HOLD_SAVE = 2 };
+enum machine_hold { MACHINE_HOLD_USER = 1, MACHINE_HOLD_SAVE = 2, MACHINE_HOLD_MIGRATION = 4 };
 /* No processor runs on return, unless the machine is resetting: then it will pause instead of going
  * on. Requests in flight go on until machine_is_at_rest(). */
 void machine_hold(struct machine *m, enum machine_hold why);

@@ -74,6 +74,7 @@ struct machine {
 	machine_event_fn observer;      /* NULL: nobody */
 	void *observer_arg;
 	struct save *save;              /* under way; NULL: none */
+	struct migration *migration;    /* to another process, the same */
 	bool is_frozen;                 /* memory is being written out: even a reset has to wait */
 
 	struct gmem *mem;
@@ -163,14 +164,24 @@ struct state_sections;
 extern const struct state_desc machine_state_desc, machine_disk_desc;
 /* -ENOTSUP: the engine keeps state that nobody reads. */
 int machine_can_save(const struct machine *m, struct err *err);
-/* At rest: all but guest memory. */
+/* What a machine must know to be built: configuration, clock, CPUID. */
+int machine_save_identity(struct machine *m, struct state_sections *s, struct err *err);
+/* At rest: all but guest memory, identity included. */
 int machine_save_state(struct machine *m, struct state_sections *s, struct err *err);
 /* While the machine is built, in this order: time, processor's features, the rest. */
 int machine_load_clock(struct machine *m, struct state_file *f, struct err *err);
 int machine_load_cpuid(struct machine *m, struct state_file *f, struct err *err);
 int machine_load_state(struct machine *m, struct state_file *f, struct err *err);
+/* Of a machine that was built from an identity (cfg->is_incoming) and has not run: the same state, which has come
+ * now. */
+int machine_load_late(struct machine *m, struct state_file *f, struct err *err);
 
 /* --- machine_run.c --- */
+/* Devices take no requests and guest time does not pass, until the machine goes on. No processor runs. */
+void machine_stand_still(struct machine *m);
+/* The dirty log on and off; processors stop for a moment. */
+int machine_log_start(struct machine *m, struct err *err);
+void machine_log_stop(struct machine *m);
 /* Between these, memory and state stand as they are whatever the guest had asked for. At rest. */
 void machine_freeze(struct machine *m);
 void machine_thaw(struct machine *m);

@@ -329,9 +329,14 @@ void machine_quit(struct machine *m, const char *reason)
 	machine_end(m, 0, reason);
 }
 
+void machine_give_up(struct machine *m, const char *reason)
+{
+	machine_end(m, 1, reason);
+}
+
 /* The processors do not run: neither shall devices take requests, nor guest time pass. An engine
  * with its own local APICs counts on by the host's clocks. */
-static void machine_stand_still(struct machine *m)
+void machine_stand_still(struct machine *m)
 {
 	if (m->is_still)
 		return;
@@ -525,6 +530,23 @@ static void machine_do_requests(void *arg)
 		machine_end(m, 0, "reset");
 	else
 		machine_begin_reset(m);
+}
+
+int machine_log_start(struct machine *m, struct err *err)
+{
+	vcpus_pause(m->vcpus);
+	int r = gmem_log_start(m->mem, err);
+	if (m->state == MACHINE_RUNNING)
+		vcpus_resume(m->vcpus);
+	return r;
+}
+
+void machine_log_stop(struct machine *m)
+{
+	vcpus_pause(m->vcpus);
+	gmem_log_stop(m->mem);
+	if (m->state == MACHINE_RUNNING)
+		vcpus_resume(m->vcpus);
 }
 
 void machine_freeze(struct machine *m)

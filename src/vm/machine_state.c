@@ -150,12 +150,9 @@ static const char *cpu_tag(char *buf, const char *what, unsigned n)
 
 static int save_cpus(struct machine *m, struct state_sections *s, struct err *err)
 {
-	struct x86_cpuid_saved cpuid;
 	struct kvmclock_base base;
 	char tag[TAG_LEN];
 
-	x86_cpuid_save(&cpuid, &m->cpuid);
-	state_sections_add_fields(s, "cpuid", &x86_cpuid_desc, &cpuid);
 	kvmclock_base_get(m->kvmclock, &base);
 	state_sections_add_fields(s, "kvmclock", &kvmclock_base_desc, &base);
 	for (unsigned i = 0; i < m->cfg->cpus; i++) {
@@ -352,8 +349,9 @@ int machine_can_save(const struct machine *m, struct err *err)
 	return 0;
 }
 
-int machine_save_state(struct machine *m, struct state_sections *s, struct err *err)
+int machine_save_identity(struct machine *m, struct state_sections *s, struct err *err)
 {
+	struct x86_cpuid_saved cpuid;
 	struct machine_saved saved = {
 		.memory = m->cfg->memory, .cpus = (uint32_t)m->cfg->cpus, .virtio = m->n_virtio,
 		.now_ns = source_now_ns(&m->source.s), .tsc = source_tsc(&m->source.s), .tsc_hz = m->source.s.tsc_hz,
@@ -363,28 +361,64 @@ int machine_save_state(struct machine *m, struct state_sections *s, struct err *
 		return err_set(err, -ENOMEM, "out of memory");
 	state_sections_add(s, "config", config, strlen(config));
 	state_sections_add_fields(s, "machine", &machine_state_desc, &saved);
+	x86_cpuid_save(&cpuid, &m->cpuid);
+	state_sections_add_fields(s, "cpuid", &x86_cpuid_desc, &cpuid);
+	return 0;
+}
+
+int machine_save_state(struct machine *m, struct state_sections *s, struct err *err)
+{
+	int r = machine_save_identity(m, s, err);
+
+	if (r < 0)
+		return r;
 	save_platform(m, s);
 	save_virtio(m, s);
-	int r = save_cpus(m, s, err);
+	r = save_cpus(m, s, err);
 	return r ? r : save_disks(m, s, err);
+}
+
+static int check_size(const struct machine *m, struct state_file *f, struct machine_saved *s, struct err *err)
+{
+	int r = state_file_load(f, "machine", &machine_state_desc, s, err);
+
+	if (r < 0)
+		return r;
+	if (s->memory != m->cfg->memory || state_file_ram(f) != m->cfg->memory)
+		return err_set(err, -EINVAL, "memory: the saved machine has %" PRIu64 " MiB, not %" PRIu64, s->memory >> 20,
+			       m->cfg->memory >> 20);
+	if (s->cpus != m->cfg->cpus)
+		return err_set(err, -EINVAL, "cpus: the saved machine has %u, not %" PRIu64, s->cpus, m->cfg->cpus);
+	return 0;
 }
 
 int machine_load_clock(struct machine *m, struct state_file *f, struct err *err)
 {
 	struct machine_saved s = { 0 };
-	int r = state_file_load(f, "machine", &machine_state_desc, &s, err);
+	int r = check_size(m, f, &s, err);
 
 	if (r < 0)
 		return r;
-	if (s.memory != m->cfg->memory || state_file_ram(f) != m->cfg->memory)
-		return err_set(err, -EINVAL, "memory: the saved machine has %" PRIu64 " MiB, not %" PRIu64, s.memory >> 20,
-			       m->cfg->memory >> 20);
-	if (s.cpus != m->cfg->cpus)
-		return err_set(err, -EINVAL, "cpus: the saved machine has %u, not %" PRIu64, s.cpus, m->cfg->cpus);
 	source_host_init(&m->source, s.tsc_hz);
 	source_host_set(&m->source, s.now_ns, s.tsc, s.tsc_hz);
 	source_host_stop(&m->source);
 	return 0;
+}
+
+int machine_load_late(struct machine *m, struct state_file *f, struct err *err)
+{
+	struct machine_saved s = { 0 };
+	int r = check_size(m, f, &s, err);
+
+	if (r < 0)
+		return r;
+	if (!state_file_same(f, m->cfg->saved, "config") || !state_file_same(f, m->cfg->saved, "cpuid") ||
+	    s.tsc_hz != m->source.s.tsc_hz)
+		return err_set(err, -EPROTO, "the machine whose state comes is not the one that was announced");
+	source_host_go(&m->source);
+	source_host_set(&m->source, s.now_ns, s.tsc, s.tsc_hz);
+	machine_stand_still(m); /* what devices find in memory is not ours yet */
+	return machine_load_state(m, f, err);
 }
 
 int machine_load_cpuid(struct machine *m, struct state_file *f, struct err *err)

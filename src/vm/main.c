@@ -19,6 +19,7 @@
 #include "vm/jail.h"
 #include "vm/janitor.h"
 #include "vm/machine.h"
+#include "vm/migrate.h"
 #include "vm/state_file.h"
 
 /* The terminal as we found it: a fatal signal must give it back, whatever else is broken. */
@@ -151,7 +152,17 @@ static int watch_signals(struct running *r, struct err *err)
 	return rc < 0 ? err_set(err, rc, "cannot watch signals: %s", strerror(-rc)) : 0;
 }
 
-static int run_machine(const struct config *c, const struct running *now, struct err *err)
+static int start_machine(const struct config *c, const struct running *now, struct incoming *in, struct err *err)
+{
+	if (c->starts_paused)
+		machine_hold(now->m, MACHINE_HOLD_USER);
+	if (in)
+		return incoming_start(in, now->m, now->loop, err);
+	machine_start(now->m);
+	return 0;
+}
+
+static int run_machine(const struct config *c, const struct running *now, struct incoming *in, struct err *err)
 {
 	tell_size(now->m);
 	if (wants_terminal(c))
@@ -161,10 +172,13 @@ static int run_machine(const struct config *c, const struct running *now, struct
 		terminal_restore();
 		return rc;
 	}
-	if (c->starts_paused)
-		machine_hold(now->m, MACHINE_HOLD_USER);
-	machine_start(now->m);
-	int r = loop_run(now->loop);
+	int r = start_machine(c, now, in, err);
+	if (r < 0) {
+		terminal_restore();
+		return r;
+	}
+	r = loop_run(now->loop);
+	incoming_cancel(in);
 	machine_stop(now->m);
 	terminal_restore();
 	if (c->wants_stats || c->wants_profile)
@@ -172,7 +186,9 @@ static int run_machine(const struct config *c, const struct running *now, struct
 	return r < 0 ? err_set(err, r, "the event loop failed: %s", strerror(-r)) : r;
 }
 
-static int build_and_run(const struct config *c, enum config_action action, struct janitor *janitor, struct err *err)
+/* IN: where the machine comes from; NULL: from nowhere. */
+static int build_and_run(const struct config *c, enum config_action action, struct janitor *janitor, struct incoming *in,
+			 struct err *err)
 {
 	AUTO(loop_free) struct loop *loop = NULL;
 	AUTO(machine_free) struct machine *m = NULL;
@@ -187,8 +203,10 @@ static int build_and_run(const struct config *c, enum config_action action, stru
 		r = control_open(&control, &(struct control_config){ .path = c->control, .loop = loop, .cfg = c }, err);
 	if (!r)
 		r = machine_new(&m, c, loop, err);
-	if (r < 0)
+	if (r < 0) {
+		incoming_refuse(in, err);
 		return r;
+	}
 	now.m = m;
 	machine_log_map(m);
 	if (action == CONFIG_CHECK)
@@ -196,18 +214,47 @@ static int build_and_run(const struct config *c, enum config_action action, stru
 	janitor_note(janitor);
 	if (control)
 		r = control_serve(control, m, err);
-	return r < 0 ? r : run_machine(c, &now, err);
+	return r < 0 ? r : run_machine(c, &now, in, err);
 }
 
-static int run(const struct config *c, enum config_action action, struct err *err)
+static int run(const struct config *c, enum config_action action, struct incoming *in, struct err *err)
 {
 	struct janitor janitor = { -1 };
 	int r = action == CONFIG_RUN && c->has_jail ? janitor_start(&janitor, c, err) : 0;
 
 	if (!r)
-		r = build_and_run(c, action, &janitor, err);
+		r = build_and_run(c, action, &janitor, in, err);
 	janitor_finish(&janitor);
 	return r;
+}
+
+/* Wait for the machine, and read the command line again for what it is. */
+static int wait_for_machine(struct config *c, struct incoming **in, int argc, char **argv, struct err *err)
+{
+	struct state_file *machine = NULL;
+	struct config mine = *c;
+	bool is_own = false;
+	int r = incoming_open(in, mine.incoming, &machine, &is_own, err);
+
+	if (r < 0)
+		return r;
+	r = config_parse_incoming(c, argc, argv, machine, err);
+	if (!r && !is_own)
+		r = config_distrust(c, &mine, err);
+	config_fini(&mine);
+	if (!r)
+		r = config_validate(c, err);
+	if (r < 0)
+		incoming_refuse(*in, err);
+	return r;
+}
+
+static int run_incoming(struct config *c, int argc, char **argv, struct err *err)
+{
+	AUTO(incoming_close) struct incoming *in = NULL;
+	int r = wait_for_machine(c, &in, argc, argv, err);
+
+	return r < 0 ? r : run(c, CONFIG_RUN, in, err);
 }
 
 /* A standard descriptor that is closed would become the number of the next file opened, a disk
@@ -255,9 +302,11 @@ int main(int argc, char **argv)
 		r = answer(action);
 	if (r > 0) {
 		log_set_level(config_log_level(&c));
-		r = config_validate(&c, &err);
-		if (!r)
-			r = run(&c, action, &err);
+		bool is_incoming = c.incoming && action == CONFIG_RUN;
+
+		r = is_incoming ? run_incoming(&c, argc, argv, &err) : config_validate(&c, &err);
+		if (!r && !is_incoming)
+			r = run(&c, action, NULL, &err);
 	}
 	if (r < 0)
 		log_error("%s", err.msg);

@@ -134,7 +134,7 @@ const struct option options[] = {
 		  "port; there is no display.",
 	  .is_path = true, .example = "--firmware /usr/share/seabios/bios-256k.bin" },
 	{ "--firmware-log", "firmware_log", OPT_STRING, CFG(firmware_log), "FILE", NULL,
-	  "what firmware writes to port 0x402", .example = "--firmware-log bios.log" },
+	  "what firmware writes to port 0x402", .is_path = true, .example = "--firmware-log bios.log" },
 	{ "--disk", "disks", OPT_LIST, .metavar = "path=FILE,...", .help = "add a virtio disk (repeatable)",
 	  .more = "At most 16. The first is /dev/vda in Linux. Keys:", .sub = disk_options, LIST(disks) },
 	{ "--net", "nets", OPT_LIST, .metavar = "KIND,...", .help = "add a virtio network interface (repeatable)",
@@ -193,15 +193,17 @@ const struct option options[] = {
 };
 
 const struct option_action option_actions[] = {
-	{ "--config", "FILE", "read options from a JSON document first; later ones win", CONFIG_RUN },
-	{ "--restore", "FILE", "continue the machine saved in FILE; lists that follow replace its own", CONFIG_RUN },
-	{ "--check", NULL, "judge the options and open all files, but start nothing", CONFIG_CHECK },
-	{ "--list-engines", NULL, "print the engines and whether they work here", CONFIG_LIST_ENGINES },
-	{ "--list-cpus", NULL, "print the CPU models and the names of features", CONFIG_LIST_CPUS },
-	{ "--version", NULL, "print the version", CONFIG_VERSION },
-	{ "--help", NULL, "print this", CONFIG_HELP },
-	{ "--print-api", NULL, "print the page about the control socket as Markdown", CONFIG_API },
-	{ "--print-man", NULL, "print the manual page as roff", CONFIG_MAN },
+	{ "--config", "FILE", "read options from a JSON document first; later ones win", CONFIG_RUN, config_load_file },
+	{ "--restore", "FILE", "continue the machine saved in FILE; lists that follow replace its own", CONFIG_RUN, config_load_saved },
+	{ "--incoming", "ADDRESS", "wait for a machine that another viv-vmm sends; lists that follow replace its own", CONFIG_RUN,
+	  config_load_incoming },
+	{ "--check", NULL, "judge the options and open all files, but start nothing", CONFIG_CHECK, NULL },
+	{ "--list-engines", NULL, "print the engines and whether they work here", CONFIG_LIST_ENGINES, NULL },
+	{ "--list-cpus", NULL, "print the CPU models and the names of features", CONFIG_LIST_CPUS, NULL },
+	{ "--version", NULL, "print the version", CONFIG_VERSION, NULL },
+	{ "--help", NULL, "print this", CONFIG_HELP, NULL },
+	{ "--print-api", NULL, "print the page about the control socket as Markdown", CONFIG_API, NULL },
+	{ "--print-man", NULL, "print the manual page as roff", CONFIG_MAN, NULL },
 	{ .arg = NULL },
 };
 
@@ -363,6 +365,7 @@ void config_fini(struct config *c)
 {
 	options_release(options, c);
 	state_file_close(c->saved);
+	free(c->incoming);
 	memset(c, 0, sizeof(*c));
 }
 
@@ -421,7 +424,7 @@ static int options_parse_action(struct config *c, enum config_action *action, co
 		}
 		if (!value)
 			return err_set(err, -EINVAL, "%s needs a value: %s", name, a->metavar);
-		int r = strcmp(name, "--restore") ? config_load_file(c, value, err) : config_load_saved(c, value, err);
+		int r = a->load(c, value, err);
 		return r < 0 ? r : 1;
 	}
 	return 0;
@@ -591,32 +594,79 @@ static int options_open_saved(const char *path, struct err *err)
 	return fd < 0 ? err_set(err, -errno, "cannot open saved machine '%s': %s", path, strerror(errno)) : fd;
 }
 
-int config_load_saved(struct config *c, const char *path, struct err *err)
+/* C->saved says what machine it is; NAME is for sentences. */
+static int config_use_saved(struct config *c, const char *name, struct err *err)
 {
 	size_t len;
-
-	if (c->saved)
-		return err_set(err, -EINVAL, "--restore is given twice");
-	int fd = options_open_saved(path, err);
-	int r = fd < 0 ? fd : state_file_open(&c->saved, fd, path, err);
-	if (r < 0)
-		return r;
 	const uint8_t *text = state_file_get(c->saved, "config", &len);
+
 	if (!text)
-		return err_set(err, -EPROTO, "'%s' does not say what machine it is", path);
+		return err_set(err, -EPROTO, "'%s' does not say what machine it is", name);
 	for (const struct option *o = options; o->arg; o++) {
 		if (o->kind == OPT_LIST && *(unsigned *)((char *)c + o->n_offset))
-			return err_set(err, -EINVAL, "%s stands before --restore; what is to replace a list of the saved machine "
-				       "comes after it", o->arg);
+			return err_set(err, -EINVAL, "%s stands before --restore or --incoming; what is to replace a list of the saved "
+				       "machine comes after it", o->arg);
 	}
-	r = config_load_text(c, (const char *)text, len, err);
+	int r = config_load_text(c, (const char *)text, len, err);
 	if (r < 0)
-		return err_wrap(err, r, "configuration in '%s'", path);
+		return err_wrap(err, r, "configuration in '%s'", name);
 	for (const struct option *o = options; o->arg; o++) {
 		if (o->kind == OPT_LIST)
 			c->saved_lists |= 1u << (o - options);
 	}
 	return 0;
+}
+
+int config_load_saved(struct config *c, const char *path, struct err *err)
+{
+	if (c->saved || c->incoming)
+		return err_set(err, -EINVAL, "--restore or --incoming is given twice");
+	int fd = options_open_saved(path, err);
+	int r = fd < 0 ? fd : state_file_open(&c->saved, fd, path, err);
+	return r ? r : config_use_saved(c, path, err);
+}
+
+/* The first time the command line is read, nothing has come yet. */
+int config_load_incoming(struct config *c, const char *address, struct err *err)
+{
+	if ((c->saved && !c->is_incoming) || c->incoming)
+		return err_set(err, -EINVAL, "--restore or --incoming is given twice");
+	int r = options_set_string(&c->incoming, address, err);
+	return r || !c->saved ? r : config_use_saved(c, address, err);
+}
+
+int config_parse_incoming(struct config *c, int argc, char **argv, struct state_file *f, struct err *err)
+{
+	enum config_action action;
+	int r = config_init(c, err);
+
+	c->saved = f;
+	c->is_incoming = true;
+	return r ? r : config_parse_args(c, &action, argc, argv, err);
+}
+
+/* What O says of a place on this host. */
+static int options_distrust(const struct option *o, struct config *c, const struct config *mine, struct err *err)
+{
+	char **text = (char **)((char *)c + o->offset);
+
+	if (o->kind == OPT_LIST && c->saved_lists & 1u << (o - options) && *(unsigned *)((char *)c + o->n_offset))
+		return err_set(err, -EPERM, "the machine that comes has %s; who sends it may not say what on this host that is: give %s "
+			       "after --incoming", o->key, o->arg);
+	if (o->is_path && o->kind == OPT_STRING && !*(char *const *)((const char *)mine + o->offset)) {
+		free(*text);
+		*text = NULL;
+	}
+	return 0;
+}
+
+int config_distrust(struct config *c, const struct config *mine, struct err *err)
+{
+	int r = 0;
+
+	for (const struct option *o = options; !r && o->arg; o++)
+		r = options_distrust(o, c, mine, err);
+	return r;
 }
 
 static json_t *options_path_to_json(const char *path)

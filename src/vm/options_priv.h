@@ -43,7 +43,11 @@ struct option {
 struct option_action {
 	const char *arg, *metavar, *help;
 	enum config_action action;
+	int (*load)(struct config *c, const char *value, struct err *err);      /* CONFIG_RUN only */
 };
+
+/* For --incoming. */
+int config_load_incoming(struct config *c, const char *address, struct err *err);
 
 /* Both end with a row without ARG. */
 extern const struct option options[];

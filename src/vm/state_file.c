@@ -160,17 +160,24 @@ static int read_section(struct state_file *f, struct reader *r, struct err *err)
 	return 0;
 }
 
+static int split_sections(struct state_file *f, size_t len, struct err *err)
+{
+	struct reader r = { f->sections, len };
+	int rc = 0;
+
+	while (!rc && r.left)
+		rc = read_section(f, &r, err);
+	return rc;
+}
+
 static int read_sections(struct state_file *f, uint64_t off, uint32_t len, struct err *err)
 {
 	f->sections = malloc((size_t)len + 1);
 	if (!f->sections)
 		return err_set(err, -ENOMEM, "out of memory");
-	struct reader r = { f->sections, len };
-	int rc = read_all(f, f->sections, len, off, err);
+	int r = read_all(f, f->sections, len, off, err);
 
-	while (!rc && r.left)
-		rc = read_section(f, &r, err);
-	return rc;
+	return r ? r : split_sections(f, len, err);
 }
 
 static struct state_extent table_row(const struct state_file *f, size_t i)
@@ -230,11 +237,32 @@ int state_file_open(struct state_file **out, int fd, const char *name, struct er
 	return r;
 }
 
+int state_file_of_sections(struct state_file **out, const uint8_t *sections, size_t len, uint64_t ram, const char *name,
+			   struct err *err)
+{
+	AUTO(state_file_close) struct state_file *f = calloc(1, sizeof(*f));
+
+	if (!f)
+		return err_set(err, -ENOMEM, "out of memory");
+	f->fd = -1;
+	f->name = strdup(name);
+	f->sections = malloc(len + 1);
+	if (!f->name || !f->sections)
+		return err_set(err, -ENOMEM, "out of memory");
+	f->ram = ram;
+	if (len)
+		memcpy(f->sections, sections, len);
+	int r = split_sections(f, len, err);
+	if (!r)
+		*out = take_ptr(&f);
+	return r;
+}
+
 void state_file_close(struct state_file *f)
 {
 	if (!f)
 		return;
-	if (f->name)
+	if (f->name && f->fd >= 0)
 		close(f->fd);
 	free(f->name);
 	free(f->sections);
@@ -273,6 +301,14 @@ int state_file_load(struct state_file *f, const char *tag, const struct state_de
 	if (n < 0)
 		return err_wrap(err, (int)n, "'%s', section '%s'", f->name, tag);
 	return (size_t)n == len ? 0 : err_set(err, -EPROTO, "'%s': section '%s' is too long", f->name, tag);
+}
+
+bool state_file_same(struct state_file *a, struct state_file *b, const char *tag)
+{
+	size_t a_len = 0, b_len = 0;
+	const uint8_t *p = state_file_get(a, tag, &a_len), *q = state_file_get(b, tag, &b_len);
+
+	return p && q && a_len == b_len && !memcmp(p, q, a_len);
 }
 
 int state_file_all_used(const struct state_file *f, struct err *err)
@@ -334,7 +370,7 @@ int state_file_memory(struct state_file *f, struct gmem **out, struct err *err)
 	if (f->packing == STATE_RAW)
 		return gmem_new_mapped(out, f->ram, f->fd, f->memory_off, err);
 	int r = gmem_new(&m, f->ram, err);
-	if (!r)
+	if (!r && f->packing != STATE_NONE)
 		r = unpack_all(f, m->host, err);
 	if (!r)
 		*out = take_ptr(&m);
@@ -343,5 +379,5 @@ int state_file_memory(struct state_file *f, struct gmem **out, struct err *err)
 
 int state_file_verify(struct state_file *f, struct err *err)
 {
-	return unpack_all(f, NULL, err);
+	return f->packing == STATE_NONE ? 0 : unpack_all(f, NULL, err);
 }

@@ -19,6 +19,7 @@ struct gmem;
 struct state_file;
 
 enum state_packing {
+	STATE_NONE = 0,         /* memory is not there: sections that came over a connection */
 	STATE_RAW = 1,          /* pages lie in the file as in RAM, at a multiple of 4 KiB: it can be mapped */
 	STATE_ZSTD = 2,         /* pieces of up to 1 MiB, compressed */
 };
@@ -50,6 +51,10 @@ int state_write(int fd, const struct gmem *mem, enum state_packing packing, stru
 
 /* Take the file FD (also on failure); NAME is for sentences. -EPROTO: it is not what state_write() writes. */
 int state_file_open(struct state_file **out, int fd, const char *name, struct err *err);
+/* The same for LEN bytes of sections (borrowed) that have come in another way, of a machine with RAM bytes of
+ * memory: the memory is new and zero. */
+int state_file_of_sections(struct state_file **out, const uint8_t *sections, size_t len, uint64_t ram, const char *name,
+			   struct err *err);
 void state_file_close(struct state_file *f);            /* memory that is mapped stays. NULL is fine */
 DEFINE_AUTO(struct state_file *, state_file_close)
 
@@ -59,6 +64,8 @@ enum state_packing state_file_packing(const struct state_file *f);
 const uint8_t *state_file_get(struct state_file *f, const char *tag, size_t *len);
 /* Load STATE from the section TAG. -EPROTO. */
 int state_file_load(struct state_file *f, const char *tag, const struct state_desc *d, void *state, struct err *err);
+/* Do both have the same bytes in the section TAG? */
+bool state_file_same(struct state_file *a, struct state_file *b, const char *tag);
 /* Has every section been asked for? -EPROTO names one that has not: what it means is not known here. */
 int state_file_all_used(const struct state_file *f, struct err *err);
 /* Guest memory: mapped where the packing allows, so that only what is touched is read. */

@@ -24,6 +24,7 @@
 #include "virtio/device.h"
 #include "virtio/net.h"
 #include "vm/machine_priv.h"
+#include "vm/migrate_priv.h"
 
 enum { SUBS_MAX = 8 };
 
@@ -53,6 +54,7 @@ static const struct {
 	{ &virtio_net_state_desc, "Receive filter and offloads" },
 	{ &virtio_console_state_desc, "Ports" },
 	{ &machine_disk_desc, "The image behind a disk" },
+	{ &migrate_saved_desc, "Only in a migration" },
 };
 
 static const char *const kinds[] = {

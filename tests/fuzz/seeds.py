@@ -133,6 +133,16 @@ def bzimage(pack):
     return bytes(setup) + packed
 
 
+def migrations():
+    page = struct.pack("<HBB", 1, 1, 0)
+    put("migration", "zero", b"\x02\0\0" + page)
+    put("migration", "raw", b"\x02" + struct.pack("<H", 4095) + struct.pack("<HBB", 3, 1, 1) + b"x" * 4095)
+    put("migration", "packed", b"\x02\x10\0" + struct.pack("<HBB", 3, 1, 2) + b"\x28\xb5\x2f\xfd" + b"\0" * 12 +
+        b"\x02\x10\0" + struct.pack("<HBB", 3, 1, 3) + b"\x1f\x00\x01\x00" + b"\xff" * 12)
+    put("migration", "sections", b"\0\x0a\0\x05" + b"\x01a\0\0\0\0abcd" + b"\0\x05\0\x09sorry")
+    put("migration", "raw-head", b"\x01\x0c\0" + struct.pack("<III", 5, 100, 0))
+
+
 def kernels():
     put("boot", "elf64", b"\0" + elf64())
     put("boot", "pvh", b"\3" + elf64(True))
@@ -244,5 +254,5 @@ def code():
     put("interp", "init", guest(0, snippets["move"], 0, 0x55))
 
 
-for make in (texts, luks, requests, saved_states, kernels, virtio, devices, buses, code):
+for make in (texts, luks, requests, saved_states, migrations, kernels, virtio, devices, buses, code):
     make()

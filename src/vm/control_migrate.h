@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* control_migrate.h - the requests of the control socket that send a machine elsewhere. */
+#ifndef VM_CONTROL_MIGRATE_H
+#define VM_CONTROL_MIGRATE_H
+
+#include "vm/control_priv.h"
+
+extern const struct control_param control_migrate_params[];
+
+int control_migrate(struct control_call *call, struct err *err);
+int control_migration(struct control_call *call, struct err *err);
+int control_migrate_cancel(struct control_call *call, struct err *err);
+
+#endif

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* migrate.h - a running machine goes to another process, here or on another host.
+ *
+ * docs/formats/migration.md has the protocol, and why at every moment at most one of the two runs. A thread
+ * talks to the other side; everything declared here is the loop thread's, except what says otherwise. */
+#ifndef VM_MIGRATE_H
+#define VM_MIGRATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "util/cleanup.h"
+#include "vm/migrate_format.h"
+
+struct err;
+struct loop;
+struct machine;
+struct state_file;
+
+/* --- addresses: "tcp:HOST:PORT", "unix:PATH", "fd:N" --- */
+
+/* A connected socket. */
+int migrate_connect(const char *address, struct err *err);
+/* A listening socket; *IS_CONNECTED: it is "fd:N", which need not be listened on. What it is called goes with
+ * migrate_unlisten(). */
+int migrate_listen(const char *address, bool *is_connected, struct err *err);
+void migrate_unlisten(const char *address);
+/* Wait for one that connects. */
+int migrate_accept(int listener, struct err *err);
+
+/* --- source --- */
+
+struct migrate_result {
+	uint64_t total_ns, pause_ns;    /* of all; that the guest stood still, as the source knows it */
+	uint64_t sent;                  /* bytes over the connection */
+	uint64_t pages, zero_pages;     /* of 4 KiB; those that were nothing but zeroes */
+	unsigned rounds;
+};
+
+enum { MIGRATE_PAUSE_MS = 100, MIGRATE_PAUSE_MAX_MS = 60000 };
+
+struct migrate_options {
+	int fd;                         /* a connected stream socket; taken on success */
+	enum migrate_packing packing;
+	uint64_t bandwidth;             /* bytes per second while the guest runs; 0: as much as there is */
+	uint64_t pause_ns;              /* the longest that the guest is to stand still */
+	bool may_throttle;              /* slow the guest down when it writes faster than the connection takes */
+	/* Once. ERR NULL: it runs at the other side, and this machine ends. -EINPROGRESS: nobody knows; it stands still
+	 * here until migration_resume(). Else it goes on here. */
+	void (*done)(void *arg, const struct migrate_result *result, const struct err *err);
+	void *arg;
+};
+
+/* -EBUSY: it is being saved or migrated already; -ENOTSUP: this machine cannot be. */
+int migration_start(struct machine *m, const struct migrate_options *o, struct err *err);
+/* The machine goes on here. -EALREADY: too late; -ENOENT: there is none. */
+int migration_cancel(struct machine *m, struct err *err);
+/* After -EINPROGRESS: the user knows that it does not run at the other side. 0, also when there is nothing to do. */
+int migration_resume(struct machine *m, struct err *err);
+
+struct migrate_progress {
+	const char *phase;              /* "none", "connecting", "memory", "handover", "in doubt" */
+	struct migrate_result so_far;
+	uint64_t left;                  /* bytes of RAM of this round */
+	unsigned throttle;              /* percent of the time that processors rest */
+};
+void migration_get_progress(const struct machine *m, struct migrate_progress *out);
+/* The machine is about to go. */
+void migration_abandon(struct machine *m);
+
+/* --- destination --- */
+
+struct incoming;
+
+/* Wait at ADDRESS for a source and learn what machine comes: *MACHINE (owned) is its identity, for config_take().
+ * *IS_OWN: the source is this user's process on this host. */
+int incoming_open(struct incoming **out, const char *address, struct state_file **machine, bool *is_own, struct err *err);
+/* Tell the source, if it waits, why nothing comes of it. */
+void incoming_refuse(struct incoming *in, const struct err *err);
+/* M has been built. A thread takes memory and state; then M starts, or gives up. */
+int incoming_start(struct incoming *in, struct machine *m, struct loop *loop, struct err *err);
+/* The machine is about to go: the thread ends. NULL is fine, here and below. */
+void incoming_cancel(struct incoming *in);
+void incoming_close(struct incoming *in);
+DEFINE_AUTO(struct incoming *, incoming_close)
+
+#endif

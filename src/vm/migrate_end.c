@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How a migration ends at its source, and who runs the machine then. docs/formats/migration.md has the argument:
+ * before COMMIT the source does, whatever happens. After COMMIT the destination does, unless it is certain that it
+ * does not: because it said so, because its process has ended, or because the locks of the disks say it. */
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include "mem/gmem.h"
+#include "util/checked.h"
+#include "util/log.h"
+#include "vm/migrate_priv.h"
+
+static const struct field migrate_saved_fields[] = {
+	FIELD(struct migrate_saved, is_paused, 1),
+};
+const struct state_desc migrate_saved_desc = {
+	.name = "migration", .version = 1, .size = sizeof(struct migrate_saved),
+	.n_fields = ARRAY_LEN(migrate_saved_fields), .fields = migrate_saved_fields,
+};
+
+void migration_free(struct migration *g)
+{
+	migrate_steps_fini(&g->steps);
+	migrate_link_fini(&g->link);
+	migrate_sender_fini(&g->sender);
+	state_sections_fini(&g->identity);
+	state_sections_fini(&g->sections);
+	free(g);
+}
+
+/* --- disks --- */
+
+static struct migrate_disk disk_now(const struct machine *m, unsigned i)
+{
+	struct stat st = { 0 };
+
+	(void)blk_fstat(m->blk[i], &st);     /* what has no file has no time */
+	return (struct migrate_disk){ st.st_size, st.st_mtim.tv_sec, st.st_mtim.tv_nsec };
+}
+
+void migrate_note_disks(struct migration *g)
+{
+	for (unsigned i = 0; i < g->m->cfg->n_disks; i++)
+		g->disk[i] = disk_now(g->m, i);
+}
+
+static bool migrate_disks_changed(const struct migration *g)
+{
+	for (unsigned i = 0; i < g->m->cfg->n_disks; i++) {
+		struct migrate_disk now = disk_now(g->m, i);
+
+		if (!blk_is_readonly(g->m->blk[i]) && memcmp(&now, &g->disk[i], sizeof(now)))
+			return true;
+	}
+	return false;
+}
+
+static bool migrate_has_locks(const struct migration *g)
+{
+	for (unsigned i = 0; i < g->m->cfg->n_disks; i++) {
+		if (!blk_is_readonly(g->m->blk[i]))
+			return true;
+	}
+	return false;
+}
+
+/* In the order in which the other side takes them: who gets the first gets all. */
+static int migrate_take_disks(struct migration *g, bool must_be_same, struct err *err)
+{
+	bool have_changed = must_be_same && migrate_disks_changed(g);
+	unsigned n = 0;
+	int r = 0;
+
+	while (!r && n < g->m->cfg->n_disks) {
+		r = blk_activate(g->m->blk[n], err);
+		n += !r;
+	}
+	if (!r && have_changed)
+		r = err_set(err, -ESTALE, "a disk has been written since it was handed over");
+	while (r < 0 && n-- > 0) {
+		(void)blk_deactivate(g->m->blk[n], NULL);
+		blk_release(g->m->blk[n]);
+	}
+	return r;
+}
+
+/* --- the three ends --- */
+
+static void migrate_tell(struct migration *g, const struct err *err)
+{
+	struct migrate_progress p;
+	uint64_t still = g->quiesce.start_ns ? loop_now_ns() - g->quiesce.start_ns : 0;
+
+	migration_get_progress(g->m, &p);
+	p.so_far.pause_ns = still;
+	if (g->o.done)
+		g->o.done(g->o.arg, &p.so_far, err);
+	g->o.done = NULL;
+}
+
+static void migrate_gone(struct migration *g, const char *why)
+{
+	struct machine *m = g->m;
+
+	if (why)
+		log_warn("%s", why);
+	migrate_tell(g, NULL);
+	m->migration = NULL;
+	machine_quit(m, "migrated");
+	migration_free(g);
+}
+
+/* The disks are ours. */
+static void migrate_go_on(struct migration *g, const struct err *err)
+{
+	struct machine *m = g->m;
+
+	throttle_set(&g->throttle, 0);
+	if (g->is_logging)
+		machine_log_stop(m);
+	migrate_tell(g, err);
+	m->migration = NULL;
+	(void)quiesce_end(&g->quiesce);
+	migration_free(g);
+}
+
+static void migrate_doubt(struct migration *g, const struct err *why)
+{
+	struct err err = ERR_INIT;
+
+	atomic_store(&g->phase, MIGRATION_IN_DOUBT);
+	err_set(&err, -EINPROGRESS, "the machine was handed over, but the other side did not confirm it: %s. It stands still here; "
+		"look whether it runs there: then 'quit' this one, else 'resume' it", why->msg);
+	log_error("%s", err.msg);
+	migrate_tell(g, &err);
+}
+
+/* --- which one --- */
+
+/* After COMMIT, without DONE. */
+static void migrate_decide(struct migration *g)
+{
+	bool has_ended = g->err.code == -EREMOTEIO ||
+			 (g->is_direct && (g->err.code == -EPIPE || g->err.code == -ECONNRESET));
+	struct err why = ERR_INIT;
+
+	if (!has_ended && !migrate_has_locks(g)) {
+		migrate_doubt(g, &g->err);
+		return;
+	}
+	/* One that says itself that it did not start has not written what a guest wrote. */
+	int r = migrate_take_disks(g, g->err.code != -EREMOTEIO, &why);
+	if (!r)
+		migrate_go_on(g, &g->err);
+	else if (r == -EBUSY && !has_ended)
+		migrate_gone(g, "the other side has taken the disks without saying so: it runs there");
+	else
+		migrate_doubt(g, &why);
+}
+
+void migrate_ended(void *arg)
+{
+	struct migration *g = arg;
+	struct err why = ERR_INIT;
+
+	pthread_join(g->thread, NULL);
+	g->has_thread = false;
+	if (!g->err.code)
+		migrate_gone(g, NULL);
+	else if (g->is_committed)
+		migrate_decide(g);
+	else if (migrate_take_disks(g, false, &why) < 0)
+		migrate_doubt(g, &why);
+	else
+		migrate_go_on(g, &g->err);
+}
+
+int migration_resume(struct machine *m, struct err *err)
+{
+	struct migration *g = m->migration;
+
+	if (!g || g->phase != MIGRATION_IN_DOUBT)
+		return 0;
+	for (unsigned i = 0; i < m->cfg->n_disks; i++) {
+		int r = blk_activate(m->blk[i], err);
+
+		if (r < 0)
+			return err_wrap(err, r, "the machine runs elsewhere");
+	}
+	migrate_go_on(g, NULL);
+	return 0;
+}
+
+int migration_cancel(struct machine *m, struct err *err)
+{
+	struct migration *g = m->migration;
+
+	if (!g)
+		return err_set(err, -ENOENT, "the machine is not being migrated");
+	if (g->is_committed)
+		return err_set(err, -EALREADY, "the machine has been handed over already");
+	migrate_link_cancel(&g->link);
+	return 0;
+}
+
+static void migration_gone(struct quiesce *q)
+{
+	migration_free(container_of(q, struct migration, quiesce));
+}
+
+void migration_abandon(struct machine *m)
+{
+	struct migration *g = m->migration;
+
+	if (!g)
+		return;
+	m->migration = NULL;
+	throttle_set(&g->throttle, 0);
+	migrate_link_cancel(&g->link);
+	migrate_steps_end(&g->steps);
+	if (g->has_thread)
+		pthread_join(g->thread, NULL);
+	quiesce_abandon(&g->quiesce, migration_gone);
+}
+
+void migration_get_progress(const struct machine *m, struct migrate_progress *out)
+{
+	static const char *const names[MIGRATION_N_PHASES] = { "connecting", "memory", "handover", "in doubt" };
+	const struct migration *g = m->migration;
+
+	*out = (struct migrate_progress){ .phase = "none" };
+	if (!g)
+		return;
+	out->phase = names[atomic_load(&g->phase)];
+	out->left = atomic_load(&g->sender.pages_left) << GMEM_PAGE_SHIFT;
+	out->throttle = g->throttle.percent;
+	out->so_far = (struct migrate_result){
+		.total_ns = loop_now_ns() - g->start_ns, .sent = atomic_load(&g->link.sent),
+		.pages = atomic_load(&g->sender.pages_sent), .zero_pages = atomic_load(&g->sender.pages_zero),
+		.rounds = atomic_load(&g->rounds),
+	};
+}

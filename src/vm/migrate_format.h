@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* migrate_format.h - the bytes of docs/formats/migration.md, for migrate_*.c. */
+#ifndef VM_MIGRATE_FORMAT_H
+#define VM_MIGRATE_FORMAT_H
+
+#include <stdint.h>
+#include "util/endian.h"
+
+#define MIGRATE_MAGIC "VIVMIGRT"
+
+enum {
+	MIGRATE_VERSION = 1,
+	MIGRATE_PAGES_MAX = 1 << 20,            /* bytes of RAM in one record */
+	MIGRATE_SECTIONS_MAX = 64 << 20,
+	MIGRATE_TEXT_MAX = 507,                 /* of a sentence */
+};
+
+enum migrate_type {
+	MIGRATE_HELLO = 1,      /* both: who speaks */
+	MIGRATE_MACHINE,        /* source: what machine it is, as sections */
+	MIGRATE_BUILT,          /* destination: it has been built */
+	MIGRATE_PAGES,          /* source: some of guest memory */
+	MIGRATE_STATE,          /* source: all other state, as sections; memory is complete */
+	MIGRATE_READY,          /* destination: it has everything and could run */
+	MIGRATE_COMMIT,         /* source: it is yours */
+	MIGRATE_DONE,           /* destination: it is mine, disks and all */
+	MIGRATE_FAIL,           /* both, before DONE: a sentence; nothing comes of it */
+	MIGRATE_N_TYPES
+};
+
+struct migrate_head {           /* of every record */
+	le32 type, len;         /* bytes of payload */
+	le32 crc;               /* CRC-32C of head with zeroes here, and payload */
+};
+_Static_assert(sizeof(struct migrate_head) == 12, "docs/formats/migration.md");
+
+struct migrate_hello {
+	char magic[8];
+	le32 version;
+	le32 pid;               /* of the destination; of the source 0 */
+	le64 ram;               /* bytes of guest memory; of the destination 0 */
+};
+_Static_assert(sizeof(struct migrate_hello) == 24, "docs/formats/migration.md");
+
+enum migrate_packing { MIGRATE_ZERO = 0, MIGRATE_RAW = 1, MIGRATE_ZSTD = 2, MIGRATE_LZ4 = 3 };
+
+struct migrate_pages {          /* then the stored bytes */
+	le64 off;               /* in RAM; multiple of 4096 */
+	le32 len;               /* bytes of RAM; multiple of 4096 */
+	le32 packing;
+};
+_Static_assert(sizeof(struct migrate_pages) == 16, "docs/formats/migration.md");
+
+#endif

@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The source of a migration. The thread follows the protocol from top to bottom (migration_talk()); what touches the
+ * machine is a step on the loop thread. How it ends is decided on the loop thread, by migrate_end.c. */
+#include <errno.h>
+#include <string.h>
+#include "mem/gmem.h"
+#include "util/checked.h"
+#include "util/log.h"
+#include "vm/migrate_priv.h"
+
+enum {
+	THROTTLE_FIRST = 20, THROTTLE_STEP = 15,
+	ROUNDS_MAX = 200,               /* of one who may not slow the guest down */
+	LEFT_SMALL = 512 << 10,         /* bytes of RAM that are sent without a thought */
+};
+
+/* --- steps on the loop thread --- */
+
+static void step_log_start(void *arg)
+{
+	struct migration *g = arg;
+	struct err err = ERR_INIT;
+
+	g->is_logging = machine_log_start(g->m, &err) == 0;
+	migrate_step_done(&g->steps, err.code ? &err : NULL);
+}
+
+static void step_throttle(void *arg)
+{
+	struct migration *g = arg;
+
+	throttle_set(&g->throttle, g->throttle_wanted);
+	migrate_step_done(&g->steps, NULL);
+}
+
+/* A job stands on images that are about to change hands. */
+static int check_jobs(const struct machine *m, struct err *err)
+{
+	return m->jobs.first ? err_set(err, -EBUSY, "a job works on the machine's disks; wait for its end or cancel it ('jobs')") : 0;
+}
+
+static int deactivate_disks(struct migration *g, struct err *err)
+{
+	struct machine *m = g->m;
+	int r = check_jobs(m, err);
+
+	for (unsigned i = 0; !r && i < m->cfg->n_disks; i++)
+		r = blk_deactivate(m->blk[i], err);
+	return r;
+}
+
+static void quiesced(struct quiesce *q, int code, const char *why)
+{
+	struct migration *g = container_of(q, struct migration, quiesce);
+	struct migrate_saved told = { .is_paused = (g->m->holds & MACHINE_HOLD_USER) != 0 };
+	struct err err = ERR_INIT;
+
+	if (code)
+		err_set(&err, code, "%s", why);
+	if (!err.code)
+		(void)deactivate_disks(g, &err);
+	if (!err.code)
+		(void)machine_save_state(g->m, &g->sections, &err);
+	if (!err.code)
+		state_sections_add_fields(&g->sections, MIGRATE_TAG, &migrate_saved_desc, &told);
+	if (!err.code && g->sections.is_broken)
+		err_set(&err, -ENOMEM, "out of memory for saved state");
+	migrate_note_disks(g);
+	migrate_step_done(&g->steps, err.code ? &err : NULL);
+}
+
+static void step_stand_still(void *arg)
+{
+	struct migration *g = arg;
+
+	throttle_set(&g->throttle, 0);
+	g->quiesce.done = quiesced;
+	quiesce_start(&g->quiesce, g->m, MACHINE_HOLD_MIGRATION);
+}
+
+/* The last moment to think better of it. */
+static void step_commit(void *arg)
+{
+	struct migration *g = arg;
+	struct err err = ERR_INIT;
+
+	if (atomic_load(&g->link.is_cancelled))
+		err_set(&err, -ECANCELED, "the migration was cancelled");
+	g->is_committed = !err.code;
+	for (unsigned i = 0; g->is_committed && i < g->m->cfg->n_disks; i++)
+		blk_release(g->m->blk[i]);
+	migrate_step_done(&g->steps, err.code ? &err : NULL);
+}
+
+static int migration_step(struct migration *g, void (*fn)(void *arg), struct err *err)
+{
+	return migrate_step(&g->steps, fn, g, err);
+}
+
+/* --- rounds --- */
+
+/* Bytes of RAM per second of the round that began at BEGIN_NS, with PAGES sent before. */
+static uint64_t migration_rate(const struct migration *g, uint64_t begin_ns, uint64_t pages)
+{
+	uint64_t ns = loop_now_ns() - begin_ns, n = atomic_load(&g->sender.pages_sent) - pages;
+
+	return (uint64_t)((unsigned __int128)(n << GMEM_PAGE_SHIFT) * 1000000000u / (ns ? ns : 1));
+}
+
+/* Can LEFT bytes be sent within what the budget leaves, when the rest of the handover takes its part? */
+static bool migration_fits(const struct migration *g, uint64_t left, uint64_t rate)
+{
+	uint64_t budget = g->o.pause_ns / 2;
+
+	return left <= LEFT_SMALL || (rate && (unsigned __int128)left * 1000000000u / rate <= budget);
+}
+
+/* The guest writes faster than the connection takes: it gets less time. */
+static int migration_slow_down(struct migration *g, struct err *err)
+{
+	unsigned now = g->throttle_wanted;
+
+	if (!g->o.may_throttle)
+		return atomic_load(&g->rounds) < ROUNDS_MAX ? 0 :
+		       err_set(err, -ETIMEDOUT, "the guest writes to its memory faster than the connection takes it; allow it to be "
+			       "slowed down, or a longer pause");
+	g->throttle_wanted = !now ? THROTTLE_FIRST : now + THROTTLE_STEP < THROTTLE_MAX ? now + THROTTLE_STEP : THROTTLE_MAX;
+	return migration_step(g, step_throttle, err);
+}
+
+/* Until what is left fits into the pause. */
+static int migration_rounds(struct migration *g, struct err *err)
+{
+	uint64_t left = migrate_sender_take_all(&g->sender), before = 0;
+
+	for (;;) {
+		uint64_t begin = loop_now_ns(), pages = atomic_load(&g->sender.pages_sent);
+		unsigned n = atomic_fetch_add(&g->rounds, 1);
+		int r = migrate_sender_round(&g->sender, !n, err);
+
+		if (r < 0)
+			return r;
+		uint64_t rate = migration_rate(g, begin, pages);
+		left = migrate_sender_take_dirty(&g->sender);
+		if (migration_fits(g, left, rate))
+			return 0;
+		if (n > 1 && left > before / 2)
+			r = migration_slow_down(g, err);
+		if (r < 0)
+			return r;
+		before = left;
+	}
+}
+
+/* --- the protocol --- */
+
+static int migration_announce(struct migration *g, struct err *err)
+{
+	struct migrate_record rec;
+	struct migrate_hello theirs;
+	uint32_t pid = 0;
+	int r = migrate_hello(&g->link, true, g->m->mem->size, 0, &theirs, err);
+
+	if (r < 0)
+		return r;
+	g->is_direct = migrate_peer_is_own(&g->link, &pid) && pid && pid == le32_get(theirs.pid);
+	r = migrate_send(&g->link, MIGRATE_MACHINE, g->identity.buf, g->identity.len, NULL, 0, err);
+	return r ? r : migrate_recv(&g->link, MIGRATE_BIT(MIGRATE_BUILT), &rec, err);
+}
+
+static int migration_hand_over(struct migration *g, struct err *err)
+{
+	struct migrate_record rec;
+	int r = migration_step(g, step_stand_still, err);
+
+	g->sender.bandwidth = 0;
+	if (!r) {       /* besides what was fetched before and not sent */
+		gmem_log_fetch_more(g->m->mem, g->sender.bitmap);
+		r = migrate_sender_round(&g->sender, false, err);
+	}
+	if (!r)
+		r = migrate_send(&g->link, MIGRATE_STATE, g->sections.buf, g->sections.len, NULL, 0, err);
+	if (!r)
+		r = migrate_recv(&g->link, MIGRATE_BIT(MIGRATE_READY), &rec, err);
+	if (!r)
+		r = migration_step(g, step_commit, err);
+	if (!r)
+		r = migrate_send(&g->link, MIGRATE_COMMIT, NULL, 0, NULL, 0, err);
+	return r ? r : migrate_recv(&g->link, MIGRATE_BIT(MIGRATE_DONE), &rec, err);
+}
+
+static int migration_talk(struct migration *g, struct err *err)
+{
+	int r = migration_announce(g, err);
+
+	if (!r)
+		r = migration_step(g, step_log_start, err);
+	atomic_store(&g->phase, MIGRATION_MEMORY);
+	if (!r)
+		r = migration_rounds(g, err);
+	atomic_store(&g->phase, MIGRATION_HANDOVER);
+	return r ? r : migration_hand_over(g, err);
+}
+
+static void *migration_thread(void *arg)
+{
+	struct migration *g = arg;
+
+	pthread_setname_np(pthread_self(), "migrate");
+	int r = migration_talk(g, &g->err);
+	if (r < 0 && !g->is_committed && g->err.code != -EREMOTEIO)
+		migrate_send_fail(&g->link, &g->err);
+	while (loop_call(g->m->loop, migrate_ended, g) < 0)
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+	return NULL;
+}
+
+/* --- entry --- */
+
+static int migration_check(const struct machine *m, struct err *err)
+{
+	if (m->save || m->migration)
+		return err_set(err, -EBUSY, "the machine is being %s already", m->save ? "saved" : "migrated");
+	if (atomic_load(&m->mem->is_logging))
+		return err_set(err, -ENOTSUP, "engine '%s' needs the log of written memory for itself", m->ops->name);
+	int r = check_jobs(m, err);
+	return r ? r : machine_can_save(m, err);
+}
+
+int migration_start(struct machine *m, const struct migrate_options *o, struct err *err)
+{
+	int r = migration_check(m, err);
+	AUTO(migration_free) struct migration *g = r < 0 ? NULL : calloc(1, sizeof(*g));
+
+	if (r < 0)
+		return r;
+	if (!g)
+		return err_set(err, -ENOMEM, "out of memory");
+	g->m = m;
+	g->o = *o;
+	g->start_ns = loop_now_ns();
+	migrate_steps_init(&g->steps, m->loop);
+	throttle_init(&g->throttle, m);
+	migrate_link_init(&g->link, -1);
+	r = migrate_sender_init(&g->sender, &g->link, m->mem, o->packing, o->bandwidth, err);
+	if (!r)
+		r = machine_save_identity(m, &g->identity, err);
+	if (!r && g->identity.is_broken)
+		r = err_set(err, -ENOMEM, "out of memory");
+	if (r < 0)
+		return r;
+	g->link.fd = o->fd;
+	r = pthread_create(&g->thread, NULL, migration_thread, g);
+	if (r) {
+		g->link.fd = -1;
+		return err_set(err, -r, "cannot start a thread: %s", strerror(r));
+	}
+	g->has_thread = true;
+	m->migration = take_ptr(&g);
+	return 0;
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* migrate_priv.h - the source of a migration, for migrate_out.c (the protocol) and migrate_end.c (how it ends). */
+#ifndef VM_MIGRATE_PRIV_H
+#define VM_MIGRATE_PRIV_H
+
+#include "vm/machine_priv.h"
+#include "vm/migrate.h"
+#include "vm/migrate_link.h"
+#include "vm/migrate_mem.h"
+#include "vm/migrate_step.h"
+#include "vm/quiesce.h"
+#include "vm/state_file.h"
+#include "vm/throttle.h"
+
+/* What goes along with the state and no saved machine has. */
+#define MIGRATE_TAG "migration"
+struct migrate_saved {
+	uint8_t is_paused;              /* by its user */
+};
+extern const struct state_desc migrate_saved_desc;
+
+enum migration_phase { MIGRATION_CONNECTING, MIGRATION_MEMORY, MIGRATION_HANDOVER, MIGRATION_IN_DOUBT, MIGRATION_N_PHASES };
+
+/* Of a disk, when the guest had stopped writing. */
+struct migrate_disk {
+	int64_t size, mtime_s, mtime_ns;
+};
+
+struct migration {
+	struct machine *m;
+	struct migrate_options o;
+	pthread_t thread;
+	bool has_thread;
+	struct migrate_steps steps;
+	struct migrate_link link;       /* the thread's */
+	struct migrate_sender sender;
+	struct err err;                 /* how talking ended; code 0: well */
+	_Atomic enum migration_phase phase;
+	_Atomic unsigned rounds;
+	bool is_direct;                 /* nothing is between this process and the other: a closed socket means that it
+					 * has ended, or given up */
+	/* the loop thread's, or while it waits for a step */
+	struct state_sections identity, sections;
+	struct quiesce quiesce;
+	struct throttle throttle;
+	unsigned throttle_wanted;
+	struct migrate_disk disk[CONFIG_DISKS_MAX];
+	bool is_logging;
+	bool is_committed;              /* COMMIT may have been sent: the other side may run */
+	uint64_t start_ns;
+};
+
+void migration_free(struct migration *g);
+DEFINE_AUTO(struct migration *, migration_free)
+
+/* --- migrate_end.c --- */
+/* On the loop thread, when the thread has no more to say. */
+void migrate_ended(void *migration);
+/* Remember what the disks are like now. */
+void migrate_note_disks(struct migration *g);
+
+#endif
