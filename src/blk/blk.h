@@ -35,7 +35,9 @@ struct stat;
 enum { BLK_SECTOR = 512, BLK_DEPTH_MAX = 128 /* images in a chain */ };
 
 struct blk_options {
-	const char *path;       /* file or block device; or NULL and FD >= 0 */
+	/* File or block device, or an address ("nbd://host/export", see docs/guide/disks.md; "file:NAME" is a file
+	 * whose name looks like one); or NULL and FD >= 0. */
+	const char *path;
 	int fd;                 /* an open descriptor instead of a path (taken on success), else -1 */
 	/* "raw", "qcow2", ...; NULL: by content. A writable image that was taken for raw by its
 	 * content refuses (-EPERM) writes that would make it look like another format, so that a
@@ -50,6 +52,7 @@ struct blk_options {
 	bool is_inactive;
 	bool is_repairing;      /* open what needs repair: blk_check() comes next, nothing else */
 	bool is_confined;       /* backing and data files must lie below the image's own directory */
+	bool has_remote_names;  /* backing and data files may be addresses: else an image cannot make us connect */
 	bool has_no_backing;    /* do not open the backing image: what it holds reads as zeroes */
 	bool is_backing_writable;       /* the image's own backing image is opened for writing: commit */
 	const char *backing;    /* this instead of the backing name in the image */

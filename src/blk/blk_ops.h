@@ -155,6 +155,8 @@ struct blk {
 	char *name;                     /* path, for sentences */
 	uint64_t size;                  /* bytes; of a protocol: the file's length now */
 	unsigned block_size, cluster_size;
+	unsigned io_align;              /* protocol of proto.h: unit of transfers in bytes, a power of two; 0: 1 */
+	uint64_t io_max;                /* the most in one transfer; 0: no matter */
 	bool is_open;                   /* co_open has succeeded */
 	bool is_readonly, can_discard;
 	bool is_inactive;               /* reading only, until blk_activate() */

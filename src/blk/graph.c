@@ -12,7 +12,9 @@
 #include <string.h>
 #include <unistd.h>
 #include "blk/front.h"
+#include "blk/proto/proto.h"
 #include "blk/secret.h"
+#include "blk/url.h"
 #include "util/checked.h"
 #include "util/log.h"
 
@@ -99,10 +101,18 @@ static int protocol_open(struct blk **out, struct blk_ctx *c, const struct blk_f
 	return 0;
 }
 
+/* "file:NAME" is a file whose name looks like an address. */
+static const char *protocol_path(const char *path)
+{
+	return path && !strncmp(path, "file:", 5) ? path + 5 : path;
+}
+
 int blk_co_open_protocol(struct blk **out, struct blk_ctx *c, const struct blk_options *o, struct err *err)
 {
+	if (o->path && blk_url_is(o->path))
+		return blk_proto_co_open(out, c, o, err);
 	struct blk_file_options fo = {
-		.path = o->path, .fd = o->path ? -1 : o->fd, .is_readonly = o->is_readonly,
+		.path = protocol_path(o->path), .fd = o->path ? -1 : o->fd, .is_readonly = o->is_readonly,
 		.is_direct = o->is_direct, .is_unlocked = o->is_unlocked && o->is_readonly, .is_inactive = o->is_inactive,
 	};
 
@@ -111,7 +121,10 @@ int blk_co_open_protocol(struct blk **out, struct blk_ctx *c, const struct blk_o
 
 int blk_co_make_protocol(struct blk **out, struct blk_ctx *c, const char *path, bool is_new, struct err *err)
 {
-	struct blk_file_options fo = { .path = path, .fd = -1, .is_emptied = true, .is_new = is_new };
+	struct blk_file_options fo = { .path = protocol_path(path), .fd = -1, .is_emptied = true, .is_new = is_new };
+
+	if (blk_url_is(path))
+		return err_set(err, -ENOTSUP, "images are created as files, not at '%s'; copy one there", path);
 
 	return protocol_open(out, c, &fo, err);
 }
@@ -174,6 +187,29 @@ int blk_co_open_image(struct blk **out, struct blk *file, const struct blk_optio
 	return r;
 }
 
+/* What NAME, which stands in image B, means. One that stands beside an image elsewhere is elsewhere, too. */
+static int child_name(char **out, bool *is_remote, const struct blk *b, const struct blk_options *like,
+		      const char *name,
+		      struct err *err)
+{
+	bool is_beside = blk_url_is(b->name) && !blk_url_is(name) && name[0] != '/';
+
+	*is_remote = blk_url_is(name) || is_beside;
+	if (!*is_remote)
+		return blk_name_resolve(out, b->name, name, err);
+	if (is_beside)
+		return blk_url_join(out, b->name, name, err);
+	if (!like->has_remote_names || like->is_confined)
+		return err_set(err, -EACCES, "'%s' needs '%s', which is not on this host; an image cannot make "
+			       "connections unless that is allowed: name it as backing image when opening", b->name,
+			       name);
+	if (strchr(name, '#'))
+		return err_set(err, -EINVAL, "the address '%s' in '%s' has options, which an image cannot set", name,
+			       b->name);
+	*out = strdup(name);
+	return *out ? 0 : err_set(err, -ENOMEM, "out of memory");
+}
+
 static int child_co_open(struct blk *b, const struct blk_options *like, const char *name, const char *format,
 			 struct blk **out, struct err *err)
 {
@@ -181,12 +217,14 @@ static int child_co_open(struct blk *b, const struct blk_options *like, const ch
 		.fd = -1, .format = format, .is_readonly = like->is_readonly, .is_direct = like->is_direct,
 		.is_unlocked = like->is_unlocked, .is_confined = like->is_confined,
 		.secrets = like->secrets, .n_secrets = like->n_secrets, .has_no_key = like->has_no_key,
+		.has_remote_names = like->has_remote_names,
 	};
 	AUTO(free) char *path = NULL;
 	struct blk *file = NULL;
-	int r = blk_name_resolve(&path, b->name, name, err);
+	bool is_remote = false;
+	int r = child_name(&path, &is_remote, b, like, name, err);
 
-	if (!r && o.is_confined) {
+	if (!r && o.is_confined && !is_remote) {
 		o.fd = blk_name_open_confined(b->name, name, o.is_readonly, err);
 		r = o.fd < 0 ? o.fd : 0;
 	} else if (!r) {
@@ -255,7 +293,10 @@ static int chain_co_open_next(struct blk *top, struct blk *b, const struct blk_o
 	struct blk *file = NULL, *next = NULL;
 
 	like.is_readonly = !(is_first && o->is_backing_writable);
-	int r = child_co_open(b, &like, name, NULL, &file, err);
+	like.path = name;
+	/* What the user names may be anywhere, with options. */
+	int r = is_first && o->backing && blk_url_is(o->backing) ? blk_co_open_protocol(&file, b->ctx, &like, err) :
+		child_co_open(b, &like, name, NULL, &file, err);
 
 	if (r < 0)
 		return err_wrap(err, r, "backing image of '%s'", b->name);

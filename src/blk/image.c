@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "blk/secret.h"
+#include "blk/url.h"
 #include "util/checked.h"
 
 /* --- creating ------------------------------------------------------------------------------- */
@@ -43,12 +44,12 @@ static int create_co_look_at_backing(struct create_run *run)
 	const struct blk_create *a = run->c.args;
 	AUTO(free) char *path = NULL;
 	struct blk *b = NULL;
-	int r = blk_name_resolve(&path, a->path, a->backing, run->err);
+	int r = blk_url_is(a->backing) ? 0 : blk_name_resolve(&path, a->path, a->backing, run->err);
 
 	if (r < 0)
 		return r;
-	struct blk_options o = { .path = path, .fd = -1, .format = a->backing_format, .is_readonly = true,
-				 .is_unlocked = true, .has_no_key = true };
+	struct blk_options o = { .path = path ? path : a->backing, .fd = -1, .format = a->backing_format,
+				 .is_readonly = true, .is_unlocked = true, .has_no_key = true };
 
 	r = blk_open_in(&b, run->ctx, &o, run->err);
 	if (r < 0)

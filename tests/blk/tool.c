@@ -9,6 +9,7 @@
  *	tool resize FILE FORMAT SIZE
  *	tool write FILE FORMAT OFFSET LENGTH BYTE
  *	tool info FILE FORMAT                           JSON
+ *	tool watch FILE FORMAT TIMES MS                 read the disk that often, with a pause between; a sum each time
  *	tool key FILE FORMAT add|remove|find KEYFILE    key slots of an encrypted image
  *	tool key FILE FORMAT change KEYFILE NEWFILE     prints the number of the slot
  * FORMAT "-": by content; "qcow2:cache_size=1M,...": with options of opening. Exit status 1 and a sentence on error. */
@@ -17,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "blk/blk.h"
 #include "blk/luks/luks.h"
 #include "blk/opts.h"
@@ -179,6 +181,30 @@ static int do_info(int n, char **a)
 	return 0;
 }
 
+static int do_watch(int n, char **a)
+{
+	AUTO(blk_close) struct blk *b = open_image(a, true, false);
+	AUTO(free) uint8_t *buf = malloc(CHUNK);
+
+	for (uint64_t times = number(a[2]); buf && times; times--) {
+		uint64_t sum = 0;
+
+		for (uint64_t off = 0; off < blk_size(b); off += CHUNK) {
+			size_t len = blk_size(b) - off < CHUNK ? blk_size(b) - off : CHUNK;
+			int r = blk_pread(b, off, buf, len);
+
+			if (r < 0)
+				die("read", r);
+			for (size_t i = 0; i < len; i++)
+				sum = sum * 31 + buf[i];
+		}
+		printf("%" PRIx64 "\n", sum);
+		fflush(stdout);
+		usleep((useconds_t)number(a[3]) * 1000);
+	}
+	return 0;
+}
+
 static int do_key(int n, char **a)
 {
 	AUTO(blk_close) struct blk *b = open_image(a, false, false);
@@ -214,7 +240,7 @@ int main(int argc, char **argv)
 		{ "dump", 3, do_dump },         { "check", 2, do_check },
 		{ "snapshot", 4, do_snapshot }, { "resize", 3, do_resize },
 		{ "write", 5, do_write },       { "info", 2, do_info },
-		{ "key", 4, do_key },
+		{ "key", 4, do_key },           { "watch", 4, do_watch },
 	};
 
 	for (size_t i = 0; argc > 1 && i < sizeof(commands) / sizeof(*commands); i++)

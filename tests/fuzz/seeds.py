@@ -75,6 +75,12 @@ def luks():
             "config": {"json_size": "12288", "keyslots_size": "16744448"}}, separators=(",", ":")).encode())
 
 
+def urls():
+    for i, text in enumerate(["nbd://host:10809/a%20b#reconnect=5", "nbd+unix:///x?socket=%2Ftmp%2Fs",
+                              "https://[2001:db8::1]:443/dir/disk.img#cache=/c\0a b#?", "nbds://me@h/x", "rbd://pool/a?b=c"]):
+        put("url", str(i), text)
+
+
 def requests():
     def message(text):
         return struct.pack("<I", len(text)) + text.encode()
@@ -254,5 +260,5 @@ def code():
     put("interp", "init", guest(0, snippets["move"], 0, 0x55))
 
 
-for make in (texts, luks, requests, saved_states, migrations, kernels, virtio, devices, buses, code):
+for make in (texts, luks, urls, requests, saved_states, migrations, kernels, virtio, devices, buses, code):
     make()

@@ -203,8 +203,13 @@ TEST(what_an_image_names_is_looked_for_beside_it_and_if_confined_nowhere_else)
 	CHECK_EQ(try_open(&b, (struct blk_options){ 0 }, "gone", &err), -ENOENT);
 	CHECK_HAS(err.msg, "nothing-here");
 	make("net", "qcow2", 1 << 20, "", "gopher://host/x", "raw");
-	CHECK_EQ(try_open(&b, (struct blk_options){ 0 }, "net", &err), -ENOTSUP);
+	CHECK_EQ(try_open(&b, (struct blk_options){ 0 }, "net", &err), -EACCES);
+	CHECK_HAS(err.msg, "cannot make connections");
+	CHECK_EQ(try_open(&b, (struct blk_options){ .has_remote_names = true }, "net", &err), -ENOTSUP);
 	CHECK_HAS(err.msg, "'gopher'");
+	make("sly", "qcow2", 1 << 20, "", "http://h/x#cache=/etc", "raw");
+	CHECK_EQ(try_open(&b, (struct blk_options){ .has_remote_names = true }, "sly", &err), -EINVAL);
+	CHECK_HAS(err.msg, "options");
 }
 
 TEST(a_backing_image_is_shared_and_kept_from_writers)

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "blk/proto/dial.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "util/err.h"
+
+enum { DIAL_ADDRESSES = 8 };
+
+struct dial_address { struct sockaddr_storage addr; socklen_t len; };
+
+struct blk_dialer {
+	int sock;                       /* to the process: SOCK_SEQPACKET */
+	struct dial_address at[DIAL_ADDRESSES];
+	int n;
+};
+
+/* --- in the process: only calls that are safe after fork() ---------------------------------------- */
+
+static int dial_one(const struct dial_address *a, int timeout_ms)
+{
+	int one = 1, e = 0, fd = socket(a->addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct pollfd p = { .fd = fd, .events = POLLOUT };
+	socklen_t len = sizeof(e);
+
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, (const struct sockaddr *)&a->addr, a->len) < 0) {
+		e = errno;
+		if (e == EINPROGRESS)
+			e = poll(&p, 1, timeout_ms) <= 0 ? ETIMEDOUT :
+			    getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &len) < 0 ? errno : e;
+	}
+	if (e) {
+		close(fd);
+		return -e;
+	}
+	if (a->addr.ss_family != AF_UNIX)
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+	return fd;
+}
+
+static int dial_any(const struct blk_dialer *d, int timeout_ms)
+{
+	int r = -EHOSTUNREACH;
+
+	for (int i = 0; i < d->n && r < 0; i++)
+		r = dial_one(&d->at[i], timeout_ms);
+	return r;
+}
+
+/* One answer: -errno, or 0 and a descriptor with it. */
+static void dial_answer(int sock, int result)
+{
+	union { char buf[CMSG_SPACE(sizeof(int))]; struct cmsghdr align; } control = { .buf = "" };
+	int code = result < 0 ? result : 0;
+	struct iovec iov = { &code, sizeof(code) };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	if (result >= 0) {
+		m.msg_control = control.buf;
+		m.msg_controllen = sizeof(control.buf);
+		struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(c), &result, sizeof(int));
+	}
+	(void)!sendmsg(sock, &m, MSG_NOSIGNAL);
+	if (result >= 0)
+		close(result);
+}
+
+_Noreturn static void dial_serve(const struct blk_dialer *d, int sock)
+{
+	int timeout_ms;
+
+	dup2(sock, 0);
+	syscall(SYS_close_range, 1u, ~0u, 0u);
+	while (recv(0, &timeout_ms, sizeof(timeout_ms), 0) == sizeof(timeout_ms))
+		dial_answer(0, dial_any(d, timeout_ms));
+	_exit(0);
+}
+
+/* --- the owner ------------------------------------------------------------------------------------ */
+
+static int dial_resolve(struct blk_dialer *d, const char *host, uint16_t port, struct err *err)
+{
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV }, *list = NULL;
+	char service[8];
+
+	snprintf(service, sizeof(service), "%u", port);
+	int r = getaddrinfo(host, service, &hints, &list);
+
+	if (r)
+		return err_set(err, -EHOSTUNREACH, "cannot find the host '%s': %s", host, gai_strerror(r));
+	for (struct addrinfo *a = list; a && d->n < DIAL_ADDRESSES; a = a->ai_next) {
+		if (a->ai_addrlen > sizeof(d->at[0].addr))
+			continue;
+		memcpy(&d->at[d->n].addr, a->ai_addr, a->ai_addrlen);
+		d->at[d->n++].len = a->ai_addrlen;
+	}
+	freeaddrinfo(list);
+	return 0;
+}
+
+static int dial_unix(struct blk_dialer *d, const char *path, struct err *err)
+{
+	struct sockaddr_un *a = (struct sockaddr_un *)&d->at[0].addr;
+	AUTO(free) char *full = realpath(path, NULL);
+
+	if (!full)
+		return err_set(err, -errno, "cannot find the socket '%s': %s", path, strerror(errno));
+	if (strlen(full) >= sizeof(a->sun_path))
+		return err_set(err, -ENAMETOOLONG, "the name of the socket '%s' is longer than %zu", full,
+			       sizeof(a->sun_path) - 1);
+	a->sun_family = AF_UNIX;
+	strcpy(a->sun_path, full);
+	d->at[0].len = sizeof(*a);
+	d->n = 1;
+	return 0;
+}
+
+/* The process is nobody's child, so that nobody has to wait for its end. */
+static int dial_start(struct blk_dialer *d, struct err *err)
+{
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return err_set(err, -errno, "cannot make a socket: %s", strerror(errno));
+	pid_t pid = fork();
+
+	if (!pid) {
+		pid = fork();
+		if (!pid)
+			dial_serve(d, pair[1]);
+		_exit(pid < 0);
+	}
+	int status = 1, r = pid < 0 ? -errno : 0;
+
+	close(pair[1]);
+	d->sock = pair[0];
+	if (!r && (waitpid(pid, &status, 0) != pid || status))
+		r = -EAGAIN;
+	return r < 0 ? err_set(err, r, "cannot start a process: %s", strerror(-r)) : 0;
+}
+
+int blk_dialer_new(struct blk_dialer **out, const char *host, uint16_t port, const char *path, struct err *err)
+{
+	struct blk_dialer *d = calloc(1, sizeof(*d));
+	int r = 0;
+
+	if (!d)
+		return err_set(err, -ENOMEM, "out of memory");
+	d->sock = -1;
+	r = host ? dial_resolve(d, host, port, err) : dial_unix(d, path, err);
+	if (!r)
+		r = dial_start(d, err);
+	if (r < 0)
+		blk_dialer_free(d);
+	else
+		*out = d;
+	return r;
+}
+
+void blk_dialer_free(struct blk_dialer *d)
+{
+	if (!d)
+		return;
+	if (d->sock >= 0)
+		close(d->sock);
+	free(d);
+}
+
+int blk_dialer_connect(struct blk_dialer *d, int timeout_ms)
+{
+	union { char buf[CMSG_SPACE(sizeof(int))]; struct cmsghdr align; } control = { .buf = "" };
+	int code = -EPIPE, fd = -1;
+	struct iovec iov = { &code, sizeof(code) };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf,
+			    .msg_controllen = sizeof(control.buf) };
+
+	if (send(d->sock, &timeout_ms, sizeof(timeout_ms), MSG_NOSIGNAL) < 0)
+		return -errno;
+	ssize_t n = recvmsg(d->sock, &m, MSG_CMSG_CLOEXEC);
+
+	if (n != sizeof(code))
+		return n < 0 ? -errno : -EPIPE;
+	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+
+	if (c && c->cmsg_type == SCM_RIGHTS)
+		memcpy(&fd, CMSG_DATA(c), sizeof(fd));
+	return code < 0 ? code : fd;
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* dial.h - connections that can be made anew after the process has given up the right to make any.
+ *
+ * A jailed viv-vmm may not open sockets. So a dialer is a small process, split off when the disk is opened, that can
+ * do one thing: connect to the addresses that were found then, and hand over the socket. It ends when its owner does.
+ * Blocking calls of any thread, one at a time. */
+#ifndef BLK_PROTO_DIAL_H
+#define BLK_PROTO_DIAL_H
+
+#include <stdint.h>
+#include "util/cleanup.h"
+
+struct blk_dialer;
+struct err;
+
+/* For HOST and PORT by TCP; or with HOST NULL, for the Unix socket PATH. Does not connect yet. */
+int blk_dialer_new(struct blk_dialer **out, const char *host, uint16_t port, const char *path, struct err *err);
+void blk_dialer_free(struct blk_dialer *d);     /* NULL is fine */
+/* A connected socket (blocking, close on exec), or -errno: of connecting, -ETIMEDOUT; -EPIPE: the process is gone. */
+int blk_dialer_connect(struct blk_dialer *d, int timeout_ms);
+
+#endif
