@@ -23,7 +23,7 @@ void control_print_usage(FILE *to)
 		"Control the machine that listens on SOCKET (viv-vmm --control SOCKET).\n\n");
 	for (const struct control_request *r = control_requests; r->name; r++)
 		fprintf(to, "  %-14s %s\n", r->name, r->help);
-	fprintf(to, "  %-14s %s\n", "fork", "start copies of the machine: fork [-n N] [-- OPTION...]");
+	fprintf(to, "  %-14s %s\n", "fork", "start copies of the machine: fork [-n N] [--dir DIR] [-- OPTION...]");
 	fprintf(to, "\n  --json       print the machine's answer as it is\n"
 		"  --help       after a REQUEST: what it takes\n\n"
 		"Exit status: 0 done; 1 the machine refused; 2 not understood here; 3 the machine cannot be reached.\n");
@@ -90,7 +90,10 @@ static const char doc_fork[] =
 	"SOCKET-I; its process number and socket are printed when it runs, what it has to say goes to SOCKET-I.log. Options after `--` are for the copies, with `{}` for the\n"
 	"number; without a `--console` among them, consoles lead nowhere.\n"
 	"\n"
-	"- Only machines without disks, or with readonly ones, can be forked: two that write one disk destroy it.\n"
+	"- Memory and disks are of one instant: the machine is paused for the save. Its writable disks go on in new images on top of\n"
+	"  what they were (disk-snapshot), IMAGE.fork1 and so on; each copy has images of its own on top of the same, IMAGE.NAME-I. They are\n"
+	"  made beside the disk's image, or in the folder of `--dir`. What they stand on must not be changed as long as any of them is used.\n"
+	"  Readonly disks are shared. With a `--disk` after `--` the copies have those disks instead.\n"
 	"- A copy keeps the network addresses that the guest knows: copies belong into networks of their own, as `user` gives each.\n"
 	"- Copies begin with the same state of the guest's random number generator, and nothing tells the guest that it was copied. What\n"
 	"  they generate before they have gathered new randomness (the virtio entropy device has it) may be the same: make no keys\n"

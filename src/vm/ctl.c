@@ -343,9 +343,10 @@ static int ctl_talk(struct ctl *c, struct err *err)
 	return CTL_DONE;
 }
 
-int ctl_ask(const char *path, const char *name, int fd, json_t **result, struct err *err)
+int ctl_ask(const char *path, const char *name, json_t *params, int fd, json_t **result, struct err *err)
 {
-	struct ctl c = { .request = control_find(name, err), .fd = { fd }, .n_fds = fd >= 0, .params = json_object() };
+	struct ctl c = { .request = control_find(name, err), .fd = { fd }, .n_fds = fd >= 0,
+			 .params = params ? params : json_object() };
 	AUTO(json_decref) json_t *doc = NULL;
 	AUTO(free) char *text = NULL;
 	AUTO_FD int sock = unixsock_connect(path, err);
@@ -362,7 +363,8 @@ int ctl_ask(const char *path, const char *name, int fd, json_t **result, struct 
 	json_t *error = json_object_get(doc, "error");
 	if (error)
 		return err_set(err, -EIO, "%s", json_string_value(json_object_get(error, "message")));
-	*result = json_incref(json_object_get(doc, "result"));
+	if (result)
+		*result = json_incref(json_object_get(doc, "result"));
 	return 0;
 }
 

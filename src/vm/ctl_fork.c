@@ -32,6 +32,7 @@ struct ctl_fork {
 	int n_options;
 	int state;                      /* a memory file */
 	json_t *info;                   /* of the machine */
+	struct ctl_fork_disks disks;
 };
 
 struct copy {
@@ -46,9 +47,13 @@ static int fork_parse(struct ctl_fork *f, int argc, char **argv, struct err *err
 	int i = 0;
 
 	for (; i < argc && strcmp(argv[i], "--"); i++) {
+		if (!strcmp(argv[i], "--dir") && i + 1 < argc) {
+			f->disks.folder = argv[++i];
+			continue;
+		}
 		if (strcmp(argv[i], "-n") || i + 1 == argc)
-			return err_set(err, -EINVAL, "'fork' does not take '%s'; usage: viv-vmm ctl SOCKET fork [-n N] [-- OPTION...]",
-				       argv[i]);
+			return err_set(err, -EINVAL, "'fork' does not take '%s'; usage: viv-vmm ctl SOCKET fork [-n N] [--dir DIR] "
+				       "[-- OPTION...]", argv[i]);
 		int r = str_parse_u64(&n, argv[++i], err);
 		if (r < 0)
 			return err_wrap(err, r, "-n");
@@ -59,21 +64,6 @@ static int fork_parse(struct ctl_fork *f, int argc, char **argv, struct err *err
 	f->options = argv + i + (i < argc);
 	f->n_options = argc - i - (i < argc);
 	return f->n_options > ARGS_MAX / 2 ? err_set(err, -E2BIG, "there are too many options") : 0;
-}
-
-/* Two machines that write one disk destroy it. */
-static int fork_check_disks(const struct ctl_fork *f, struct err *err)
-{
-	json_t *disk;
-	size_t i;
-
-	json_array_foreach(json_object_get(f->info, "disks"), i, disk) {
-		if (!json_is_true(json_object_get(disk, "readonly")))
-			return err_set(err, -ENOTSUP, "disk '%s' is writable, and copies of the machine would destroy it; only a machine "
-				       "without disks, or with readonly ones, can be forked",
-				       json_string_value(json_object_get(disk, "path")));
-	}
-	return 0;
 }
 
 /* --- options of one copy --- */
@@ -142,7 +132,25 @@ static void fork_add_consoles(const struct ctl_fork *f, struct fork_args *a)
 	}
 }
 
-static void fork_build_args(const struct ctl_fork *f, struct fork_args *a, const struct copy *c, unsigned number)
+static int fork_add_disks(const struct ctl_fork *f, struct fork_args *a, const char *name, struct err *err)
+{
+	size_t n = json_array_size(f->disks.disks);
+
+	for (unsigned i = 0; i < n; i++) {
+		char *text = ctl_fork_disk(&f->disks, i, name, err);
+
+		if (!text)
+			return err->code;
+		args_add(a, "--disk");
+		args_take(a, text);
+	}
+	/* What the copy has of its own was made just now. */
+	if (n)
+		args_add(a, "--changed-disks");
+	return 0;
+}
+
+static int fork_build_args(const struct ctl_fork *f, struct fork_args *a, const struct copy *c, unsigned number, struct err *err)
 {
 	char name[80];
 
@@ -160,8 +168,11 @@ static void fork_build_args(const struct ctl_fork *f, struct fork_args *a, const
 	}
 	if (!fork_names(f, "--console"))
 		fork_add_consoles(f, a);
+	int r = fork_names(f, "--disk") ? 0 : fork_add_disks(f, a, name, err);
+
 	for (int i = 0; i < f->n_options; i++)
 		args_add_numbered(a, f->options[i], number);
+	return r;
 }
 
 /* --- processes --- */
@@ -176,7 +187,7 @@ static int fork_spawn(const struct ctl_fork *f, struct copy *c, unsigned number,
 	if ((size_t)snprintf(c->socket, sizeof(c->socket), "%s-%u", f->socket, number) >= sizeof(c->socket))
 		return err_set(err, -ENAMETOOLONG, "'%s-%u' is too long for a socket", f->socket, number);
 	snprintf(c->log, sizeof(c->log), "%s.log", c->socket);
-	fork_build_args(f, &a, c, number);
+	r = fork_build_args(f, &a, c, number, err);
 	posix_spawnattr_init(&attr);
 	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSID);
 	posix_spawn_file_actions_init(&fa);
@@ -184,12 +195,12 @@ static int fork_spawn(const struct ctl_fork *f, struct copy *c, unsigned number,
 	posix_spawn_file_actions_addopen(&fa, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
 	posix_spawn_file_actions_addopen(&fa, STDERR_FILENO, c->log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
 	posix_spawn_file_actions_adddup2(&fa, f->state, STATE_FD);
-	r = a.is_broken ? ENOMEM : posix_spawn(&c->pid, "/proc/self/exe", &fa, &attr, a.v, environ);
+	int e = r < 0 || a.is_broken ? ENOMEM : posix_spawn(&c->pid, "/proc/self/exe", &fa, &attr, a.v, environ);
 	posix_spawn_file_actions_destroy(&fa);
 	posix_spawnattr_destroy(&attr);
 	while (a.n)
 		free(a.v[--a.n]);
-	return r ? err_set(err, -r, "cannot start copy %u: %s", number, strerror(r)) : 0;
+	return r < 0 ? r : e ? err_set(err, -e, "cannot start copy %u: %s", number, strerror(e)) : 0;
 }
 
 /* It serves its control socket: it runs. */
@@ -228,20 +239,31 @@ static int fork_start_all(const struct ctl_fork *f, struct err *err)
 
 /* --- the whole --- */
 
+/* Memory and disks of one instant: nothing runs from here until the memory is saved. */
 static int fork_save(struct ctl_fork *f, struct err *err)
 {
-	json_t *result = NULL;
-	int r = ctl_ask(f->socket, "info", -1, &f->info, err);
+	int r = ctl_ask(f->socket, "pause", NULL, -1, NULL, err);
 
 	if (!r)
-		r = fork_check_disks(f, err);
+		r = ctl_fork_split(&f->disks, err);
+	return r ? r : ctl_ask(f->socket, "save", NULL, f->state, NULL, err);
+}
+
+static int fork_take(struct ctl_fork *f, struct err *err)
+{
+	int r = ctl_ask(f->socket, "info", NULL, -1, &f->info, err);
+
 	if (r < 0)
 		return r;
+	f->disks.disks = json_object_get(f->info, "disks");
 	f->state = memfd_create("saved-machine", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (f->state < 0)
 		return err_set(err, -errno, "cannot make a memory file: %s", strerror(errno));
-	r = ctl_ask(f->socket, "save", f->state, &result, err);
-	json_decref(result);
+	const char *state = json_string_value(json_object_get(f->info, "state"));
+
+	r = fork_save(f, err);
+	if (state && strcmp(state, "paused") && ctl_ask(f->socket, "resume", NULL, -1, NULL, r < 0 ? NULL : err) < 0 && !r)
+		return -EIO;
 	if (r < 0)
 		return r;
 	/* What the copies stand on must not move. */
@@ -252,15 +274,16 @@ static int fork_save(struct ctl_fork *f, struct err *err)
 
 int ctl_fork(const char *socket, int argc, char **argv, struct err *err)
 {
-	struct ctl_fork f = { .socket = socket, .state = -1 };
+	struct ctl_fork f = { .socket = socket, .state = -1, .disks.socket = socket };
 	int r = fork_parse(&f, argc, argv, err);
 
 	if (r < 0)
 		return CTL_USAGE;
-	r = fork_save(&f, err);
+	r = fork_take(&f, err);
 	if (!r)
 		r = fork_start_all(&f, err);
 	auto_fd(&f.state);
+	ctl_fork_disks_fini(&f.disks);
 	json_decref(f.info);
 	return r < 0 ? CTL_REFUSED : CTL_DONE;
 }

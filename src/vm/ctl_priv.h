@@ -1,16 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ctl_priv.h - what `viv-vmm ctl` consists of: ctl.c sends one request, ctl_fork.c does more with several. */
+/* ctl_priv.h - what `viv-vmm ctl` consists of: ctl.c sends one request, ctl_fork*.c do more with several. */
 #ifndef VM_CTL_PRIV_H
 #define VM_CTL_PRIV_H
 
+#include "vm/config.h"
 #include "vm/control_priv.h"
 
 /* Exit statuses; control_print_usage() tells them. */
 enum { CTL_DONE = 0, CTL_REFUSED = 1, CTL_USAGE = 2, CTL_LOST = 3 };
 
-/* Send the request NAME without parameters, with the descriptor FD unless it is -1, to the machine at SOCKET. *RESULT
- * is a new reference. -errno and the machine's sentence, or ours. */
-int ctl_ask(const char *socket, const char *name, int fd, json_t **result, struct err *err);
+/* Send the request NAME with PARAMS (taken; NULL: none) and the descriptor FD unless it is -1, to the machine at SOCKET.
+ * *RESULT (or NULL) is a new reference. -errno and the machine's sentence, or ours. */
+int ctl_ask(const char *socket, const char *name, json_t *params, int fd, json_t **result, struct err *err);
+
+/* --- ctl_fork_disks.c --- */
+struct ctl_fork_disks {
+	const char *socket, *folder;    /* of new images; NULL: that of the disk's image */
+	json_t *disks;                  /* as `info` tells, before anything; borrowed */
+	char *base[CONFIG_DISKS_MAX];   /* what each writable disk was; owned, NULL: a readonly one */
+};
+/* The machine is paused: give each of its writable disks a new image, so that what they are stands still. */
+int ctl_fork_split(struct ctl_fork_disks *d, struct err *err);
+/* The value of --disk for disk I of the copy called NAME, whose own image is made; to be freed. NULL and a sentence. */
+char *ctl_fork_disk(const struct ctl_fork_disks *d, unsigned i, const char *name, struct err *err);
+void ctl_fork_disks_fini(struct ctl_fork_disks *d);
 
 /* Start copies; the exit status, not CTL_DONE with the reason in ERR. */
 int ctl_fork(const char *socket, int argc, char **argv, struct err *err);
