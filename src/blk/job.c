@@ -17,7 +17,7 @@
 
 static const struct blk_job_ops *const kinds[] = {
 	&blk_job_stream, &blk_job_commit, &blk_job_mirror, &blk_job_backup, &blk_job_overlay, &blk_job_resize,
-	&blk_job_bitmap_add, &blk_job_bitmap_remove, &blk_job_bitmap_clear,
+	&blk_job_bitmap_add, &blk_job_bitmap_remove, &blk_job_bitmap_clear, &blk_job_snapshot_create, &blk_job_snapshot_delete,
 };
 
 /* --- telling -------------------------------------------------------------------------------------- */
@@ -273,6 +273,7 @@ static int job_new(struct blk_job **out, struct blk_jobs *jobs, const struct blk
 	j->args.top = args_copy(j, a->top);
 	j->args.backing = args_copy(j, a->backing);
 	j->args.bitmap = args_copy(j, a->bitmap);
+	j->args.snapshot = args_copy(j, a->snapshot);
 	r = image_copy(j, &j->args.target, err);
 	if (r < 0)
 		j->args.overlay.fd = -1;

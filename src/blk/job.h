@@ -12,6 +12,7 @@
  *	overlay    put a new, empty image on top: an external snapshot. Takes a moment
  *	resize     change the size of the disk. Takes a moment; tell the device then
  *	bitmap-add, bitmap-remove, bitmap-clear    a dirty bitmap of the top image. A moment
+ *	snapshot-create, snapshot-delete           a snapshot inside the top image. A moment
  *
  * What takes a moment is over when it has begun: it tells no events and cannot be found.
  * All calls on the loop thread of the disks, outside of coroutines. */
@@ -64,6 +65,7 @@ struct blk_job_args {
 	bool stays_ready;       /* mirror, commit of the top: changes over when told to; else as soon as it is ready */
 	bool keeps_source;      /* mirror: at the end the disk stays where it is */
 	uint64_t size;          /* resize: bytes, not less than it has; bitmap-add: bytes that a bit stands for, 0: 64 KiB */
+	const char *snapshot;   /* its name, or when deleting its id or else its name */
 	const char *bitmap;     /* its name; backup: only what this bitmap says has changed; cleared on success */
 };
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* job_moment.c - what takes a moment: a new image on top, another size, dirty bitmaps. */
+/* job_moment.c - what takes a moment: a new image on top, another size, snapshots inside. */
 #include "blk/job_priv.h"
 
 #include <errno.h>
@@ -107,4 +107,63 @@ static void moment_release(struct blk_job *j, int result)
 const struct blk_job_ops blk_job_resize = {
 	.kind = "resize", .size = sizeof(struct blk_job), .is_moment = true, .prepare = resize_prepare,
 	.begin = resize_begin, .release = moment_release,
+};
+
+/* --- snapshots inside ----------------------------------------------------------------------------- */
+
+struct snapshot {
+	struct blk_job j;
+	struct blk_snapshot made;       /* its id is "" until it is */
+};
+
+static int snapshot_prepare(struct blk_job *j, struct err *err)
+{
+	struct snapshot *s = container_of(j, struct snapshot, j);
+	const struct blk *top = blk_front_top(j->front);
+
+	if (!top->drv->co_snapshot_create || !top->drv->co_snapshot_delete)
+		return err_set(err, -ENOTSUP, "'%s' is a %s image: it takes no snapshots inside", top->name, top->drv->name);
+	if (top->is_readonly)
+		return err_set(err, -EROFS, "'%s' is open for reading only", top->name);
+	if (!j->args.snapshot || !*j->args.snapshot || strlen(j->args.snapshot) >= sizeof(s->made.name))
+		return err_set(err, -EINVAL, "the name of a snapshot has 1 to %zu bytes", sizeof(s->made.name) - 1);
+	s->made.icount = UINT64_MAX;
+	strcpy(s->made.name, j->args.snapshot);
+	return 0;
+}
+
+static int snapshot_create(struct blk_job *j, struct err *err)
+{
+	struct snapshot *s = container_of(j, struct snapshot, j);
+	struct blk *top = j->front->file;
+
+	return top->drv->co_snapshot_create(top, &s->made, err);
+}
+
+/* Not on all disks: then on none. */
+static void snapshot_release(struct blk_job *j, int result)
+{
+	struct snapshot *s = container_of(j, struct snapshot, j);
+	struct blk *top = j->front->file;
+	struct err err = ERR_INIT;
+
+	if (result < 0 && *s->made.id && top->drv->co_snapshot_delete(top, s->made.id, &err) < 0)
+		log_warn("%s", err.msg);
+}
+
+static int snapshot_delete(struct blk_job *j, struct err *err)
+{
+	struct blk *top = j->front->file;
+
+	return top->drv->co_snapshot_delete(top, j->args.snapshot, err);
+}
+
+const struct blk_job_ops blk_job_snapshot_create = {
+	.kind = "snapshot-create", .size = sizeof(struct snapshot), .is_moment = true, .prepare = snapshot_prepare,
+	.begin = snapshot_create, .release = snapshot_release,
+};
+
+const struct blk_job_ops blk_job_snapshot_delete = {
+	.kind = "snapshot-delete", .size = sizeof(struct snapshot), .is_moment = true, .prepare = snapshot_prepare,
+	.begin = snapshot_delete, .release = moment_release,
 };

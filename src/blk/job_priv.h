@@ -23,7 +23,7 @@ struct blk_job_ops {
 	void (*release)(struct blk_job *j, int result);
 };
 extern const struct blk_job_ops blk_job_stream, blk_job_commit, blk_job_mirror, blk_job_backup, blk_job_overlay,
-	blk_job_resize;
+	blk_job_resize, blk_job_snapshot_create, blk_job_snapshot_delete;
 
 struct blk_job {
 	const struct blk_job_ops *ops;
@@ -32,7 +32,7 @@ struct blk_job {
 	struct blk *front;
 	char id[BLK_JOB_ID_MAX + 1];
 	struct blk_job_args args;       /* strings and descriptors are its own; see args_copy() */
-	char *strings[12];
+	char *strings[14];
 	unsigned n_strings;
 	bool lacks_memory;
 	uint64_t done, total, told_ns;

@@ -82,6 +82,7 @@ struct config {
 	bool starts_paused;
 	bool has_jail;
 	bool takes_changed_disks;       /* restore although a disk is not what it was */
+	bool reverts_disks;             /* restore disks, too: their snapshots of the saved instant */
 	struct state_file *saved;       /* the machine to continue, owned; NULL: boot */
 	char *incoming;                 /* where another process sends it; NULL: nobody does */
 	bool is_incoming;               /* SAVED is all that has come so far: its identity */

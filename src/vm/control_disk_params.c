@@ -101,6 +101,12 @@ const struct control_param control_bitmap_name_params[] = {
 	END,
 };
 
+const struct control_param control_inside_params[] = {
+	{ "disks", CONTROL_STRING, true, "DISK[,DISK...]", "of the format qcow2", NULL },
+	{ "name", CONTROL_STRING, true, "NAME", "of the snapshot; to delete one also its id", NULL },
+	END,
+};
+
 const struct control_param control_job_params[] = { JOB, END };
 
 const struct control_param control_job_complete_params[] = {

@@ -331,7 +331,7 @@ int control_backup(struct control_call *call, struct err *err)
 	return targets_start(t, err);
 }
 
-static int control_bitmap(struct control_call *call, const char *kind, struct err *err)
+static int control_named(struct control_call *call, const char *kind, struct err *err)
 {
 	struct targets *t = targets_new(call, "disks", err);
 
@@ -339,7 +339,7 @@ static int control_bitmap(struct control_call *call, const char *kind, struct er
 		return err->code;
 	for (unsigned i = 0; i < t->n; i++) {
 		t->a[i].kind = kind;
-		t->a[i].bitmap = control_get_string(call->params, "name", NULL);
+		t->a[i].bitmap = t->a[i].snapshot = control_get_string(call->params, "name", NULL);
 		t->a[i].size = control_get_size(call->params, "granularity", 0);
 	}
 	return targets_start(t, err);
@@ -347,17 +347,27 @@ static int control_bitmap(struct control_call *call, const char *kind, struct er
 
 int control_bitmap_add(struct control_call *call, struct err *err)
 {
-	return control_bitmap(call, "bitmap-add", err);
+	return control_named(call, "bitmap-add", err);
 }
 
 int control_bitmap_remove(struct control_call *call, struct err *err)
 {
-	return control_bitmap(call, "bitmap-remove", err);
+	return control_named(call, "bitmap-remove", err);
 }
 
 int control_bitmap_clear(struct control_call *call, struct err *err)
 {
-	return control_bitmap(call, "bitmap-clear", err);
+	return control_named(call, "bitmap-clear", err);
+}
+
+int control_snapshot_create(struct control_call *call, struct err *err)
+{
+	return control_named(call, "snapshot-create", err);
+}
+
+int control_snapshot_delete(struct control_call *call, struct err *err)
+{
+	return control_named(call, "snapshot-delete", err);
 }
 
 /* --- jobs that are -------------------------------------------------------------------------------- */

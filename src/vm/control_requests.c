@@ -193,7 +193,8 @@ static int request_save(struct control_call *call, struct err *err)
 	bool is_raw = !strcmp(control_get_string(call->params, "packing", "raw"), "raw");
 	struct save_options o = {
 		.fd = call->fd[0], .packing = is_raw ? STATE_RAW : STATE_ZSTD,
-		.ends_machine = control_get_bool(call->params, "stop", false), .done = save_done, .arg = call,
+		.ends_machine = control_get_bool(call->params, "stop", false),
+		.snapshot = control_get_string(call->params, "snapshot", NULL), .done = save_done, .arg = call,
 	};
 	int r = save_start(call_machine(call), &o, err);
 
@@ -208,6 +209,9 @@ static int request_save(struct control_call *call, struct err *err)
 static const struct control_param save_params[] = {
 	{ "file", CONTROL_NEW_FILE, true, "FILE", "an empty regular file, open for reading and writing", NULL },
 	{ "stop", CONTROL_BOOL, false, "--stop", "end the machine when it is saved; else it goes on", NULL },
+	{ "snapshot", CONTROL_STRING, false, "snapshot=NAME",
+	  "take a snapshot of this name inside each writable disk at the same instant; they must be qcow2. --restore goes back to it "
+	  "with --revert-disks", NULL },
 	{ "packing", CONTROL_CHOICE, false, "packing=raw|zstd",
 	  "raw: guest memory can be mapped, so that a restored machine runs at once; zstd: smaller, and read in full before "
 	  "it runs", "raw zstd" },
@@ -246,7 +250,7 @@ const struct control_request control_requests[] = {
 	{ "save", "write the machine to a file, from which --restore continues it",
 	  "The machine is paused until its disks have answered what it asked of them and its memory is in the file, then goes "
 	  "on; the reply comes when the file is durable. `viv-vmm ctl` writes FILE.tmp and renames it when the save has succeeded. A disk that "
-	  "the guest writes afterwards does not fit to the saved machine any more.",
+	  "the guest writes afterwards does not fit to the saved machine any more, unless there is a snapshot of it to go back to.",
 	  "`memory` (bytes of guest memory that are not zero), `file` (bytes written), `pause_ns`", save_params,
 	  S_RUNNING | S_PAUSED, request_save },
 	{ "set", "change a setting while the machine runs",
@@ -280,6 +284,10 @@ const struct control_request control_requests[] = {
 	  control_bitmap_params, S_HERE, control_bitmap_add },
 	{ "bitmap-remove", "remove dirty bitmaps", NULL, NULL, control_bitmap_name_params, S_HERE, control_bitmap_remove },
 	{ "bitmap-clear", "empty dirty bitmaps", NULL, NULL, control_bitmap_name_params, S_HERE, control_bitmap_clear },
+	{ "snapshot-create", "take snapshots inside the top images of disks, at the same instant",
+	  "Without memory: what a disk would be after a power failure. `disk-info` lists them.", NULL, control_inside_params, S_HERE,
+	  control_snapshot_create },
+	{ "snapshot-delete", "delete snapshots inside disks", NULL, NULL, control_inside_params, S_HERE, control_snapshot_delete },
 	{ "jobs", "the jobs that are", NULL,
 	  "`jobs`: an array with `job` (the id), `kind`, `disk`, `done` and `total` (bytes; the total grows when what was copied is "
 	  "written again), `speed`, `paused`, `ready`, `mode`", NULL, S_ANY, control_jobs },

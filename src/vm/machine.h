@@ -40,6 +40,8 @@ int machine_new(struct machine **out, const struct config *cfg, struct loop *loo
 void machine_free(struct machine *m);           /* stops it first; NULL is fine */
 DEFINE_AUTO(struct machine *, machine_free)
 
+/* Before the machine runs: bring disks back to what they were when it was saved (cfg->reverts_disks). */
+int machine_revert_disks(struct machine *m, struct err *err);
 void machine_start(struct machine *m);
 /* No processor runs on return. */
 void machine_stop(struct machine *m);

@@ -7,6 +7,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include "blk/blk.h"
 #include "blk/job.h"
 #include "bus/bus.h"
 #include "bus/pci.h"
@@ -119,6 +120,7 @@ struct machine {
 	blk_job_fn job_observer;        /* NULL: nobody */
 	void *job_observer_arg;
 	struct machine_image *images;   /* that clients have handed over */
+	struct blk_snapshot disk_snapshot[CONFIG_DISKS_MAX];    /* of the save, or to go back to; id "": none */
 
 	struct machine_line com[CONFIG_UARTS_MAX];
 	struct machine_line port[CONFIG_PORTS_MAX];     /* of hvc; port 0 is always there */
@@ -157,6 +159,17 @@ struct machine_image {
 };
 struct machine_image *machine_find_image(const struct machine *m, const char *id, struct err *err);
 void machine_drop_image(struct machine *m, struct machine_image *i);
+
+/* --- save_disks.c: snapshots inside disks, of the instant of a save --- */
+enum { MACHINE_SNAPSHOT_ID = 32, MACHINE_SNAPSHOT_NAME = 64 };
+/* Could all writable disks take one called NAME? */
+int machine_check_snapshot(const struct machine *m, const char *name, struct err *err);
+/* At rest and flushed: take them, all or none. They stand in m->disk_snapshot, for the saved state. */
+int machine_snapshot_disks(struct machine *m, const char *name, struct err *err);
+void machine_drop_snapshots(struct machine *m);         /* the save has failed: delete them */
+void machine_forget_snapshots(struct machine *m);
+/* Disk I is to be what it was at WANTED, which must be there. Nothing changes before machine_revert_disks(). */
+int machine_find_snapshot(struct machine *m, unsigned i, const struct blk_snapshot *wanted, struct err *err);
 
 /* --- machine_state.c --- */
 struct state_file;

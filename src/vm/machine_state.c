@@ -276,15 +276,33 @@ static int load_virtio(struct machine *m, struct state_file *f, struct err *err)
 struct disk_saved {
 	uint64_t size;
 	uint64_t mtime_ns;              /* of a file; 0: a block device */
+	/* Of a snapshot inside, taken at the same instant; id "": none. */
+	uint8_t snapshot_id[MACHINE_SNAPSHOT_ID], snapshot_name[MACHINE_SNAPSHOT_NAME];
+	uint64_t snapshot_date_s;
+	uint32_t snapshot_date_ns;
 };
 
 static const struct field disk_fields[] = {
 	FIELD(struct disk_saved, size, 1),
 	FIELD(struct disk_saved, mtime_ns, 1),
+	FIELD_RAW(struct disk_saved, snapshot_id, 2),
+	FIELD_RAW(struct disk_saved, snapshot_name, 2),
+	FIELD(struct disk_saved, snapshot_date_s, 2),
+	FIELD(struct disk_saved, snapshot_date_ns, 2),
 };
+
+static int disk_saved_check(void *state, struct err *err)
+{
+	const struct disk_saved *d = state;
+
+	if (!memchr(d->snapshot_id, '\0', sizeof(d->snapshot_id)) || !memchr(d->snapshot_name, '\0', sizeof(d->snapshot_name)))
+		return err_set(err, -EPROTO, "the name of a snapshot has no end");
+	return 0;
+}
+
 const struct state_desc machine_disk_desc = {
-	.name = "disk", .version = 1, .size = sizeof(struct disk_saved),
-	.n_fields = ARRAY_LEN(disk_fields), .fields = disk_fields,
+	.name = "disk", .version = 2, .size = sizeof(struct disk_saved),
+	.n_fields = ARRAY_LEN(disk_fields), .fields = disk_fields, .check = disk_saved_check,
 };
 
 static int disk_look(struct disk_saved *out, const struct machine *m, unsigned i, struct err *err)
@@ -301,6 +319,44 @@ static int disk_look(struct disk_saved *out, const struct machine *m, unsigned i
 	return 0;
 }
 
+static void disk_note_snapshot(struct disk_saved *d, const struct blk_snapshot *s)
+{
+	size_t id = strlen(s->id), name = strlen(s->name);
+
+	/* What we made has a number for an id, and a name that was checked. */
+	if (!id || id >= sizeof(d->snapshot_id) || name >= sizeof(d->snapshot_name))
+		return;
+	memcpy(d->snapshot_id, s->id, id);
+	memcpy(d->snapshot_name, s->name, name);
+	d->snapshot_date_s = s->date_s;
+	d->snapshot_date_ns = s->date_ns;
+}
+
+/* The disk has changed since, and can go back. */
+static int disk_go_back(struct machine *m, unsigned i, const struct disk_saved *d, struct err *err)
+{
+	struct blk_snapshot s = { .date_s = d->snapshot_date_s, .date_ns = d->snapshot_date_ns };
+
+	memcpy(s.id, d->snapshot_id, sizeof(d->snapshot_id));
+	memcpy(s.name, d->snapshot_name, sizeof(d->snapshot_name));
+	return machine_find_snapshot(m, i, &s, err);
+}
+
+static int disk_stale(const struct machine *m, unsigned i, const struct disk_saved *d, struct err *err)
+{
+	const char *path = m->cfg->disks[i].path;
+
+	if (*d->snapshot_id)
+		return err_set(err, -ESTALE, "disk '%s' has changed since the machine was saved; go back to its snapshot '%s' of that "
+			       "instant with --revert-disks, which forgets what was written since", path,
+			       (const char *)d->snapshot_name);
+	if (m->cfg->reverts_disks)
+		return err_set(err, -ENOENT, "disk '%s' has changed since the machine was saved, and no snapshot of it was taken then",
+			       path);
+	return err_set(err, -ESTALE, "disk '%s' has changed since the machine was saved; the guest would destroy "
+		       "what is on it. Bring back its contents of then, or insist with --changed-disks", path);
+}
+
 static int save_disks(struct machine *m, struct state_sections *s, struct err *err)
 {
 	char tag[TAG_LEN];
@@ -311,6 +367,7 @@ static int save_disks(struct machine *m, struct state_sections *s, struct err *e
 
 		if (r < 0)
 			return r;
+		disk_note_snapshot(&d, &m->disk_snapshot[i]);
 		state_sections_add_fields(s, cpu_tag(tag, "disk", i), &machine_disk_desc, &d);
 	}
 	return 0;
@@ -329,12 +386,17 @@ static int load_disks(struct machine *m, struct state_file *f, struct err *err)
 			r = disk_look(&now, m, i, err);
 		if (r < 0)
 			return r;
+		if (*d.snapshot_id && m->cfg->reverts_disks && !blk_is_readonly(m->blk[i])) {
+			r = disk_go_back(m, i, &d, err);
+			if (r < 0)
+				return r;
+			continue;
+		}
 		if (d.size != now.size)
 			return err_set(err, -EINVAL, "disk '%s' has %" PRIu64 " bytes, and had %" PRIu64 " when the machine was saved",
 				       path, now.size, d.size);
 		if (d.mtime_ns && now.mtime_ns != d.mtime_ns && !m->cfg->takes_changed_disks)
-			return err_set(err, -ESTALE, "disk '%s' has changed since the machine was saved; the guest would destroy "
-				       "what is on it. Bring back its contents of then, or insist with --changed-disks", path);
+			return disk_stale(m, i, &d, err);
 	}
 	return 0;
 }

@@ -167,7 +167,9 @@ static int run_machine(const struct config *c, const struct running *now, struct
 	tell_size(now->m);
 	if (wants_terminal(c))
 		terminal_make_raw();
-	int rc = c->has_jail ? jail_filter(err) : 0;
+	int rc = machine_revert_disks(now->m, err);
+	if (!rc && c->has_jail)
+		rc = jail_filter(err);
 	if (rc < 0) {
 		terminal_restore();
 		return rc;

@@ -166,6 +166,11 @@ const struct option options[] = {
 	  .more = "What the guest remembers of its disks is then wrong: unless their contents of then have been brought "
 		  "back, for instance from a copy, it destroys its file systems.",
 	  .is_host = true, .example = "--changed-disks" },
+	{ "--revert-disks", "revert_disks", OPT_FLAG, CFG(reverts_disks), NULL, "off",
+	  "with --restore: bring disks back to the snapshots that were taken with the save",
+	  .more = "For a machine that was saved with snapshot=NAME. What was written to its disks since is gone. Without it a disk that "
+		  "has changed is refused.",
+	  .is_host = true, .example = "--revert-disks" },
 	{ "--jail", "jail", OPT_BOOL, CFG(has_jail), NULL, "on", "give up all rights that a running machine does not need",
 	  .more = "A guest that takes over this process finds no file, no network and no program that it could open, connect "
 		  "to or start. Run by root, it is the user 'nobody' in namespaces of its own. A passt process that dies is "

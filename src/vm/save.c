@@ -56,6 +56,10 @@ static void save_finish(struct save *s)
 	bool ends = s->o.ends_machine && !s->err.code;
 
 	m->save = NULL;
+	/* While nothing of the guest is under way. */
+	if (s->err.code)
+		machine_drop_snapshots(m);
+	machine_forget_snapshots(m);
 	if (!ends)
 		save_let_go(s);
 	else
@@ -123,7 +127,11 @@ static void *save_thread(void *arg)
 
 static void save_collect(struct save *s)
 {
-	int r = machine_save_state(s->m, &s->sections, &s->err);
+	struct machine *m = s->m;
+	int r = s->o.snapshot ? machine_snapshot_disks(m, s->o.snapshot, &s->err) : 0;
+
+	if (!r)
+		r = machine_save_state(m, &s->sections, &s->err);
 
 	if (r < 0) {
 		save_finish(s);
@@ -159,6 +167,8 @@ static int save_check(const struct machine *m, const struct save_options *o, str
 	for (unsigned i = 0; i < m->cfg->n_disks; i++)
 		if (blk_job_check_idle(m->blk[i], err) < 0)
 			return -EBUSY;
+	if (o->snapshot && machine_check_snapshot(m, o->snapshot, err) < 0)
+		return err->code;
 	return machine_can_save(m, err);
 }
 
@@ -192,5 +202,6 @@ void save_abandon(struct save *s)
 	if (s->has_thread)
 		pthread_join(s->thread, NULL);
 	s->m->save = NULL;
+	machine_drop_snapshots(s->m);
 	quiesce_abandon(&s->quiesce, save_gone);
 }

@@ -25,6 +25,7 @@ struct save_options {
 	int fd;                 /* an empty regular file, open for reading and writing; taken on success */
 	enum state_packing packing;
 	bool ends_machine;      /* when the file is durable */
+	const char *snapshot;   /* of this name, inside each writable disk, at the same instant; NULL: none. Borrowed until DONE */
 	/* Once: ERR is NULL when the file is whole and durable. */
 	void (*done)(void *arg, const struct save_result *result, const struct err *err);
 	void *arg;

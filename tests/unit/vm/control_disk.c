@@ -327,3 +327,49 @@ TEST(a_disk_is_made_larger)
 	json_decref(doc);
 	rig_fini(&r);
 }
+
+TEST(snapshots_inside_are_taken_on_all_disks_or_on_none)
+{
+	struct rig r;
+
+	rig_init(&r, 2);
+	rig_do(&r, "{'request':'snapshot-create','params':{'disks':'disk1','name':'a'}}", -1);
+	rig_refused(&r, "{'request':'snapshot-create','params':{'disks':'root,disk1','name':'a'}}", -1, "has a snapshot 'a' already");
+	rig_refused(&r, "{'request':'snapshot-delete','params':{'disks':'root','name':'a'}}", -1, "'a'");
+	rig_do(&r, "{'request':'snapshot-delete','params':{'disks':'disk1','name':'a'}}", -1);
+	rig_do(&r, "{'request':'snapshot-create','params':{'disks':'root,disk1','name':'a'}}", -1);
+	rig_do(&r, "{'request':'snapshot-delete','params':{'disks':'root,disk1','name':'a'}}", -1);
+	rig_fini(&r);
+}
+
+TEST(a_mirror_a_backup_and_a_commit_are_asked_for)
+{
+	char top[64];
+	struct rig r;
+
+	rig_init(&r, 2);
+	hand_over(&r, "t", "t0", ",'new':true,'format':'raw'");
+	rig_do(&r, "{'request':'disk-mirror','params':{'disks':'root=t','id':'m','wait':true,'mode':'blocking'}}", -1);
+	wait_job(&r, "m", "ready");
+	rig_do(&r, "{'request':'job-complete','params':{'id':'m'}}", -1);
+	wait_job(&r, "m", "completed");
+	CHECK_EQ(chain_len(&r, "root", top), 1);
+	CHECK_STR(top, in_dir(&r, "t0"));
+	CHECK_STR(r.h.cfg.disks[0].path, top);
+	CHECK_STR(r.h.cfg.disks[0].format, "raw");
+	rig_refused(&r, "{'request':'bitmap-add','params':{'disks':'root','name':'x'}}", -1, "keeps no dirty bitmaps");
+	rig_do(&r, "{'request':'bitmap-add','params':{'disks':'disk1','name':'x','granularity':'4K'}}", -1);
+	hand_over(&r, "f", "f0", ",'new':true");
+	hand_over(&r, "g", "g0", ",'new':true");
+	rig_do(&r, "{'request':'disk-backup','params':{'disks':'root=f,disk1=g','id':'b'}}", -1);
+	wait_job(&r, "b.root", "completed");
+	hand_over(&r, "o", "o0", ",'new':true");
+	rig_do(&r, "{'request':'disk-snapshot','params':{'disks':'root=o'}}", -1);
+	CHECK_EQ(chain_len(&r, "root", top), 2);
+	rig_do(&r, "{'request':'disk-commit','params':{'disk':'root'}}", -1);
+	wait_job(&r, "commit.root", "completed");
+	CHECK_EQ(chain_len(&r, "root", top), 1);
+	CHECK_STR(top, in_dir(&r, "t0"));
+	rig_refused(&r, "{'request':'disk-commit','params':{'disk':'root'}}", -1, "has no backing image");
+	rig_fini(&r);
+}

@@ -246,3 +246,147 @@ TEST(what_does_not_fit_to_the_saved_machine_is_refused)
 	drop(&other);
 	hlt_machine_fini(&h);
 }
+
+/* --- disks that belong to the memory --------------------------------------------------------------- */
+
+static void add_disk(struct hlt_machine *h, const char *name, const char *format)
+{
+	char path[80], text[200];
+	struct err e = ERR_INIT;
+
+	snprintf(path, sizeof(path), "%s/%s", h->dir, name);
+	struct blk_create c = { .path = path, .format = format, .size = 1 << 20 };
+
+	if (blk_create(&c, &e) < 0)
+		FAIL("%s", e.msg);
+	snprintf(text, sizeof(text), "{\"disks\":[{\"path\":\"%s\",\"format\":\"%s\"}]}", path, format);
+	CHECK_EQ(config_load_text(&h->cfg, text, strlen(text), &e), 0);
+}
+
+static uint8_t disk_byte(struct machine *m, unsigned i)
+{
+	uint8_t b = 0;
+
+	CHECK_EQ(blk_pread(m->blk[i], 4096, &b, 1), 0);
+	return b;
+}
+
+static void disk_write(struct machine *m, unsigned i, uint8_t b)
+{
+	CHECK_EQ(blk_pwrite(m->blk[i], 4096, &b, 1), 0);
+	CHECK_EQ(blk_flush(m->blk[i]), 0);
+}
+
+static int save_with(struct hlt_machine *h, const char *snapshot, struct outcome *o, struct err *e)
+{
+	int fd = memfd_create("state", 0);
+	struct save_options so = { .fd = dup(fd), .packing = STATE_RAW, .done = saved, .arg = o, .snapshot = snapshot };
+	int r = save_start(h->m, &so, e);
+
+	*o = (struct outcome){ .is_done = false };
+	if (r < 0) {
+		close(so.fd);
+		close(fd);
+		return r;
+	}
+	hlt_machine_run_until(h, is_done, o);
+	return fd;
+}
+
+static void remove_disks(struct hlt_machine *h)
+{
+	char text[80];
+
+	snprintf(text, sizeof(text), "rm -f %s/d?", h->dir);
+	CHECK_EQ(system(text), 0);
+}
+
+TEST(disks_go_back_to_the_instant_of_the_memory)
+{
+	struct hlt_machine h, other;
+	struct err e = ERR_INIT;
+	struct outcome o;
+
+	hlt_machine_init(&h);
+	add_disk(&h, "d0", "qcow2");
+	add_disk(&h, "d1", "qcow2");
+	hlt_machine_build(&h);
+	machine_start(h.m);
+	disk_write(h.m, 0, 1);
+	disk_write(h.m, 1, 2);
+	int fd = save_with(&h, "then", &o, &e);
+
+	CHECK(fd >= 0);
+	CHECK_EQ(o.err.code, 0);
+	disk_write(h.m, 0, 10);
+	disk_write(h.m, 1, 20);
+	/* The name is taken now: a second save fails, and takes none on any disk. */
+	int again = save_with(&h, "then", &o, &e);
+
+	CHECK_HAS(o.err.msg, "has a snapshot 'then' already");
+	close(again);
+	machine_stop(h.m);
+	machine_free(h.m);
+	h.m = NULL;
+	CHECK_EQ(restore(&other, fd, "interp", &e), -ESTALE);
+	CHECK_HAS(e.msg, "snapshot 'then' of that instant with --revert-disks");
+	drop(&other);
+	/* Looking is not going back. */
+	for (int i = 0; i < 3; i++) {
+		char arg[16];
+
+		e = (struct err)ERR_INIT;
+		memset(&other, 0, sizeof(other));
+		snprintf(arg, sizeof(arg), "fd:%d", fd);
+		CHECK_EQ(config_init(&other.cfg, &e), 0);
+		CHECK_EQ(config_load_saved(&other.cfg, arg, &e), 0);
+		free(other.cfg.engine);
+		other.cfg.engine = strdup("interp");
+		other.cfg.has_jail = false;
+		other.cfg.reverts_disks = true;
+		CHECK_EQ(config_validate(&other.cfg, &e), 0);
+		CHECK_EQ(loop_new(&other.loop, &e), 0);
+		if (machine_new(&other.m, &other.cfg, other.loop, &e) < 0)
+			FAIL("%s", e.msg);
+		CHECK_EQ(disk_byte(other.m, 0), 10);
+		if (i) {
+			CHECK_EQ(machine_revert_disks(other.m, &e), 0);
+			CHECK_EQ(disk_byte(other.m, 0), 1);
+			CHECK_EQ(disk_byte(other.m, 1), 2);
+			disk_write(other.m, 0, 10);
+			disk_write(other.m, 1, 20);
+		}
+		drop(&other);
+	}
+	close(fd);
+	remove_disks(&h);
+	hlt_machine_fini(&h);
+}
+
+TEST(a_save_with_a_snapshot_needs_disks_that_take_one)
+{
+	struct hlt_machine h;
+	struct err e = ERR_INIT;
+	struct outcome o;
+
+	hlt_machine_init(&h);
+	hlt_machine_build(&h);
+	machine_start(h.m);
+	CHECK_EQ(save_with(&h, "x", &o, &e), -EINVAL);
+	CHECK_HAS(e.msg, "has no disk");
+	machine_stop(h.m);
+	hlt_machine_fini(&h);
+	hlt_machine_init(&h);
+	add_disk(&h, "d0", "qcow2");
+	add_disk(&h, "d1", "raw");
+	hlt_machine_build(&h);
+	machine_start(h.m);
+	e = (struct err)ERR_INIT;
+	CHECK_EQ(save_with(&h, "x", &o, &e), -ENOTSUP);
+	CHECK_HAS(e.msg, "takes no snapshots inside");
+	e = (struct err)ERR_INIT;
+	CHECK_EQ(save_with(&h, "", &o, &e), -EINVAL);
+	machine_stop(h.m);
+	remove_disks(&h);
+	hlt_machine_fini(&h);
+}
