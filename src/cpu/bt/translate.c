@@ -114,13 +114,34 @@ uint16_t tr_live_before(const struct tr_insn *i)
 	return (i->live & ~i->fx.fl_kills) | i->fx.fl_reads;
 }
 
-/* Direct jumps read what is live where they go. */
-static void tr_look_ahead(struct tr *t, struct tr_insn *i)
+/* Could the flags that are live after instruction N change how any up to N is translated? Only if between what
+ * overwrites them all and N something needs the host's for itself. Mostly a comparison comes just before a jump. */
+static bool is_look_worthwhile(const struct tr *t, unsigned n)
 {
-	uint16_t reads = i->x.row->flags_read & X86_FLAGS_ARITH;
+	bool is_jcc = t->insn[n].fx.kind == BT_JCC, is_lost = t->insn[n].fx.kind == BT_CALL;
+
+	for (unsigned k = n + (n + 1 == t->n && !tr_ends_fragment(&t->insn[n])); k-- > 0; ) {
+		const struct bt_effects *fx = &t->insn[k].fx;
+
+		if (!(X86_FLAGS_ARITH & ~fx->fl_kills))
+			return is_lost;
+		is_lost |= fx->mem_size || (fx->kind != BT_COPY && fx->kind != BT_NOTHING && fx->kind != BT_JCC);
+	}
+	return is_lost || !is_jcc;
+}
+
+static uint16_t tr_look_from(struct tr *t, unsigned n, uint64_t va)
+{
+	return is_look_worthwhile(t, n) ? tr_live_at(t, va) : X86_FLAGS_ARITH;
+}
+
+/* Direct jumps read what is live where they go. */
+static void tr_look_ahead(struct tr *t, unsigned n)
+{
+	struct tr_insn *i = &t->insn[n];
 
 	if (i->fx.kind == BT_JCC || i->fx.kind == BT_JMP || i->fx.kind == BT_CALL)
-		i->fx.fl_reads = reads | tr_live_at(t, tr_branch_target(i));
+		i->fx.fl_reads = (i->x.row->flags_read & X86_FLAGS_ARITH) | tr_look_from(t, n, tr_branch_target(i));
 }
 
 static void tr_liveness(struct tr *t)
@@ -129,12 +150,11 @@ static void tr_liveness(struct tr *t)
 	uint16_t live = X86_FLAGS_ARITH;
 
 	if (!t->is_crossing && !tr_ends_fragment(last))
-		live = tr_live_at(t, tr_next(t, last));
+		live = tr_look_from(t, t->n - 1, tr_next(t, last));
 	else if (last->fx.kind == BT_JMP || last->fx.kind == BT_CALL)
 		live = 0;               /* but for what it reads itself */
-
 	for (unsigned n = t->n; n-- > 0; ) {
-		tr_look_ahead(t, &t->insn[n]);
+		tr_look_ahead(t, n);
 		t->insn[n].live = live;
 		live = tr_live_before(&t->insn[n]);
 	}
