@@ -128,6 +128,10 @@ struct blk_req {
  * in any order. */
 void blk_submit(struct blk *b, struct blk_req *r);
 unsigned blk_in_flight(const struct blk *b);
+/* Between the two, what is submitted and over at once is told of at the end, inside blk_batch_end(), and not
+ * by a later event of the loop. In no callback of the disk. */
+void blk_batch_begin(struct blk *b);
+void blk_batch_end(struct blk *b);
 /* Wait for an event of this disk and serve it: `while (blk_in_flight(b)) blk_wait(b);` where no loop runs. */
 void blk_wait(struct blk *b);
 
@@ -229,6 +233,10 @@ int blk_snapshot_list(struct blk *b, struct blk_snapshot **list, unsigned *n, st
 int blk_snapshot_create(struct blk *b, struct blk_snapshot *s, struct err *err);
 int blk_snapshot_apply(struct blk *b, const char *which, struct err *err);
 int blk_snapshot_delete(struct blk *b, const char *which, struct err *err);
+
+/* A copy of the dirty bitmap NAME: a bit per *GRANULARITY bytes of the disk, lowest bit first; the caller frees
+ * *BITS. -ENOENT; -EINVAL: it cannot be trusted. */
+int blk_bitmap_read(struct blk *b, const char *name, uint8_t **bits, uint32_t *granularity, struct err *err);
 
 /* Record another backing image (NULL: none) without touching data; the node's own backing is not
  * reopened. */

@@ -118,6 +118,7 @@ struct blk_driver {
 	int (*co_snapshot_create)(struct blk *b, struct blk_snapshot *s, struct err *err);
 	int (*co_snapshot_apply)(struct blk *b, const char *which, struct err *err);
 	int (*co_snapshot_delete)(struct blk *b, const char *which, struct err *err);
+	int (*co_bitmap_read)(struct blk *b, const char *name, uint8_t **bits, uint32_t *granularity, struct err *err);
 	int (*co_change_backing)(struct blk *b, const char *name, const char *format, struct err *err);
 	int (*co_amend)(struct blk *b, const struct blk_opts *opts, struct err *err);
 	int (*co_make_empty)(struct blk *b, struct err *err);

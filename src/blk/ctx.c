@@ -98,6 +98,18 @@ static void ctx_signal(struct blk_ctx *c)
 		log_error("disk: cannot write its event: %s", strerror(errno));
 }
 
+static void ctx_finish(struct blk_ctx *c)
+{
+	for (unsigned round = 0; round < CTX_ROUNDS && c->deferred; round++) {
+		c->n_now = 0;
+		ctx_run_deferred(c);
+	}
+	c->depth--;
+	if (c->deferred && !c->depth)
+		ctx_signal(c);
+	blk_ctx_put(c);
+}
+
 static void ctx_event(struct loop_fd *h, unsigned events)
 {
 	struct blk_ctx *c = container_of(container_of(h, struct blk_watch, h), struct blk_ctx, event);
@@ -111,14 +123,19 @@ static void ctx_event(struct loop_fd *h, unsigned events)
 	c->aio_ops->reap(c->aio);
 	if (c->threads)
 		aio_threads.reap(c->threads);
-	for (unsigned round = 0; round < CTX_ROUNDS && c->deferred; round++) {
-		c->n_now = 0;
-		ctx_run_deferred(c);
-	}
-	c->depth--;
-	if (c->deferred)
-		ctx_signal(c);
-	blk_ctx_put(c);
+	ctx_finish(c);
+}
+
+void blk_batch_begin(struct blk *b)
+{
+	b->ctx->depth++;
+	b->ctx->n_nodes++;              /* a completion may close the disk */
+	b->ctx->n_now = 0;
+}
+
+void blk_batch_end(struct blk *b)
+{
+	ctx_finish(b->ctx);
 }
 
 void blk_finish_later(struct blk *at, struct blk_req *r, int result)

@@ -187,6 +187,8 @@ struct sync_call {
 	struct blk_check *check;
 	struct blk_snapshot *snapshot, **list;
 	unsigned *n;
+	uint8_t **bits;
+	uint32_t *granularity;
 	const char *name, *format;
 	const struct blk_opts *opts;
 };
@@ -331,6 +333,22 @@ int blk_snapshot_delete(struct blk *b, const char *which, struct err *err)
 	struct sync_call c = { .b = blk_top(b), .name = which, .err = err };
 
 	return blk_run(b, sync_snapshot_delete, &c);
+}
+
+static int sync_bitmap_read(void *arg)
+{
+	struct sync_call *c = arg;
+
+	if (!c->b->drv->co_bitmap_read)
+		return sync_no(c, "it has no bitmaps");
+	return c->b->drv->co_bitmap_read(c->b, c->name, c->bits, c->granularity, c->err);
+}
+
+int blk_bitmap_read(struct blk *b, const char *name, uint8_t **bits, uint32_t *granularity, struct err *err)
+{
+	struct sync_call c = { .b = b, .name = name, .bits = bits, .granularity = granularity, .err = err };
+
+	return blk_run(b, sync_bitmap_read, &c);
 }
 
 static int sync_change_backing(void *arg)

@@ -11,6 +11,7 @@ const struct cli_command *const cli_commands[] = {
 	&disk_create, &disk_convert, &disk_info, &disk_map, &disk_check,
 	&disk_snapshot_create, &disk_snapshot_list, &disk_snapshot_revert, &disk_snapshot_rm,
 	&disk_commit, &disk_rebase, &disk_flatten, &disk_compare, &disk_resize, &disk_measure, &disk_bitmap_list,
+	&disk_serve,
 	&image_ls, &image_import, &image_build, &image_rm,
 	&volume_ls, &volume_create, &volume_rm,
 	NULL,

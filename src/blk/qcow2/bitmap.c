@@ -164,6 +164,34 @@ static int bitmap_read(struct q2 *s, struct q2_bitmap *m)
 	return r;
 }
 
+int q2_co_bitmap_read(struct blk *b, const char *name, uint8_t **bits, uint32_t *granularity, struct err *err)
+{
+	struct q2 *s = b->priv;
+	struct q2_bitmap *m = NULL;
+
+	for (uint32_t i = 0; !m && i < s->n_bitmaps; i++)
+		m = strcmp(s->bitmaps[i].name, name) ? NULL : &s->bitmaps[i];
+	if (!m)
+		return err_set(err, -ENOENT, "'%s' has no bitmap '%s'", b->name, name);
+	/* What records already is in memory. */
+	if (!m->bits && !bitmap_is_usable(m))
+		return err_set(err, -EINVAL, "the bitmap '%s' of '%s' was not closed, and cannot be trusted", name, b->name);
+	struct q2_bitmap copy = *m;
+	int r = m->bits ? 0 : bitmap_read(s, &copy);
+
+	if (!r && m->bits) {
+		copy.bits = malloc(m->n_bytes ? m->n_bytes : 1);
+		r = copy.bits ? 0 : -ENOMEM;
+		if (!r)
+			memcpy(copy.bits, m->bits, m->n_bytes);
+	}
+	if (r < 0)
+		return err_set(err, r, "cannot read the bitmap '%s' of '%s': %s", name, b->name, strerror(-r));
+	*bits = copy.bits;
+	*granularity = 1u << m->granularity_bits;
+	return 0;
+}
+
 static int bitmaps_begin(struct q2 *s, bool all)
 {
 	bool is_changed = false;

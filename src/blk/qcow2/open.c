@@ -398,6 +398,7 @@ const struct blk_driver blk_qcow2 = {
 	.co_snapshot_create = q2_co_snapshot_create,
 	.co_snapshot_apply = q2_co_snapshot_apply,
 	.co_snapshot_delete = q2_co_snapshot_delete,
+	.co_bitmap_read = q2_co_bitmap_read,
 	.co_change_backing = q2_co_change_backing,
 	.co_amend = q2_co_amend,
 	.co_make_empty = q2_co_make_empty,

@@ -300,6 +300,7 @@ int q2_marks_check(struct q2 *s, unsigned fix, uint64_t *n_wrong, uint64_t *n_sa
 int q2_marks_clear(struct q2 *s);       /* all of them */
 
 /* bitmap.c */
+int q2_co_bitmap_read(struct blk *b, const char *name, uint8_t **bits, uint32_t *granularity, struct err *err);
 int q2_bitmaps_load(struct q2 *s, uint64_t file_size, struct err *err);
 int q2_bitmaps_begin(struct q2 *s);     /* a session that writes starts: those that record are in use */
 int q2_bitmaps_store(struct q2 *s, bool is_end);        /* it ends; or it goes on, and they stay in use */
