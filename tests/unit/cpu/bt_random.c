@@ -11,7 +11,7 @@
 #include "test.h"
 
 enum {
-	N_PROGRAMS = 4000, N_STEPPED = 24, N_PIECES = 40, CODE_MAX = 3800,
+	N_PROGRAMS = 4000, N_STEPPED = 6, N_PIECES = 40, CODE_MAX = 3800,
 	/* Bytes beyond RIG_DATA: three pages, the second elsewhere in memory, the third missing. */
 	ODD = 0x8000, ODD_PAGE = RIG_DATA + 0xc000,
 };
