@@ -4,7 +4,10 @@
 # shellcheck shell=sh
 
 # apt_aside DIR SUITE... - set up in DIR, which the caller removes; then call apt_ in place of apt-get,
-# apt_cache in place of apt-cache. The mirror is the first Debian mirror that apt itself knows.
+# apt_cache in place of apt-cache. The mirror is the first Debian mirror that apt itself knows. With apt_arch set
+# before, packages are of that architecture.
+apt_arch=${apt_arch:-$(dpkg --print-architecture)}
+
 apt_aside() {
 	apt_dir=$1
 	shift
@@ -17,7 +20,7 @@ apt_aside() {
 	fi
 	apt_keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 	for apt_suite; do
-		echo "deb [signed-by=$apt_keyring] $apt_uri $apt_suite main"
+		echo "deb [arch=$apt_arch signed-by=$apt_keyring] $apt_uri $apt_suite main"
 		echo "deb-src [signed-by=$apt_keyring] $apt_uri $apt_suite main"
 	done >"$apt_dir/sources/debian.list"
 	if ! apt_ update >"$apt_dir/log" 2>&1; then
@@ -30,10 +33,12 @@ apt_aside() {
 apt_() {
 	apt-get -q -y -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$apt_dir/sources" \
 		-o Dir::State::lists="$apt_dir/lists" -o Dir::Cache="$apt_dir/cache" \
+		-o APT::Architecture="$apt_arch" -o APT::Architectures::="$apt_arch" \
 		-o APT::Sandbox::User= -o Debug::NoLocking=1 "$@"
 }
 
 apt_cache() {
 	apt-cache -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$apt_dir/sources" \
+		-o APT::Architecture="$apt_arch" -o APT::Architectures::="$apt_arch" \
 		-o Dir::State::lists="$apt_dir/lists" -o Dir::Cache="$apt_dir/cache" "$@"
 }

@@ -2,7 +2,8 @@
 /* Linux: Documentation/arch/x86/boot.rst. The bzImage's setup code and decompressor are not
  * run: its payload is unpacked here and the vmlinux inside entered at startup_64 with the
  * state that the 64-bit boot protocol asks for. What follows the protocol without being Linux
- * (memtest86+) has no payload: its protected-mode part is entered as it is. */
+ * (memtest86+) has no payload: its protected-mode part is entered as it is. So are 32-bit kernels, by the 32-bit
+ * protocol: they unpack and move themselves. */
 #include "vm/boot_priv.h"
 
 #include <errno.h>
@@ -60,6 +61,7 @@ struct setup {
 	uint32_t initrd_max, cmdline_size;
 	size_t header_end;
 	uint64_t image_at;              /* in the file: what comes after the setup code */
+	bool is_32;
 };
 
 bool boot_is_bzimage(struct boot_image image)
@@ -81,8 +83,7 @@ static int linux_setup(struct setup *s, struct boot_image image, struct err *err
 			       version >> 8, version & 0xff);
 	if (!(d[HDR_LOADFLAGS] & LOADED_HIGH))
 		return err_set(err, -EINVAL, "is a zImage, which loads below 1 MiB; only bzImage works");
-	if (version >= VERSION_XLOADFLAGS && !(get_le16(d + HDR_XLOADFLAGS) & XLF_KERNEL_64))
-		return err_set(err, -EINVAL, "is a 32-bit Linux kernel; an x86-64 kernel is needed");
+	s->is_32 = version >= VERSION_XLOADFLAGS && !(get_le16(d + HDR_XLOADFLAGS) & XLF_KERNEL_64);
 	s->header_end = HDR_MAGIC + (size_t)d[HDR_JUMP + 1];
 	if (s->header_end < HDR_END_MIN || s->header_end > HDR_END_MAX)
 		return err_set(err, -EINVAL, "has a damaged setup header: it ends at 0x%zx", s->header_end);
@@ -138,24 +139,31 @@ static int linux_finish(const struct boot_job *j, uint8_t zp[ZERO_PAGE_LEN], con
 		return r;
 	linux_zero_page(zp, j, &rd);
 	r = boot_put(j, BOOT_ZERO_PAGE, zp, ZERO_PAGE_LEN, err);
-	return r < 0 ? r : boot_enter_long(j, entry, BOOT_ZERO_PAGE, err);
+	if (r < 0)
+		return r;
+	if (!s->is_32)
+		return boot_enter_long(j, entry, BOOT_ZERO_PAGE, err);
+	r = boot_enter_flat(j, (uint32_t)entry, 0, 0, err);
+	j->bsp->gpr[X86_RSI] = BOOT_ZERO_PAGE;
+	return r;
 }
 
-/* A bzImage without a payload: entered 0x200 bytes behind its beginning, in 64-bit mode. */
+/* A bzImage without a payload, or of 32 bits. It is entered 0x200 bytes behind its beginning in 64-bit mode, at it in
+ * 32-bit mode. */
 static int linux_plain(const struct boot_job *j, const struct setup *s, uint64_t end, struct err *err)
 {
 	enum { ENTRY_64 = 0x200 };
 	uint8_t zp[ZERO_PAGE_LEN] = { 0 };
 	uint64_t len = j->image.len - s->image_at;
 
-	if (!boot_is_kernel_place(s->pref_address, len, false) || len > s->init_size)
+	if (!boot_is_kernel_place(s->pref_address, len, false) || len > s->init_size || (s->is_32 && end > UINT32_MAX))
 		return err_set(err, -EINVAL, "has a damaged setup header: %" PRIu64 " bytes do not belong at 0x%" PRIx64, len,
 			       s->pref_address);
 	int r = boot_put(j, s->pref_address, j->image.data + s->image_at, len, err);
 	if (r < 0)
 		return r;
 	memcpy(zp + HDR_START, j->image.data + HDR_START, s->header_end - HDR_START);
-	return linux_finish(j, zp, s, end, s->pref_address + ENTRY_64, err);
+	return linux_finish(j, zp, s, end, s->pref_address + (s->is_32 ? 0 : ENTRY_64), err);
 }
 
 int boot_linux_bzimage(const struct boot_job *j, struct err *err)
@@ -175,7 +183,7 @@ int boot_linux_bzimage(const struct boot_job *j, struct err *err)
 		return err_set(err, -ENOSPC, "needs memory from 0x%" PRIx64 " to 0x%" PRIx64 ", but the guest has only %"
 			       PRIu64 " MiB; give it more with --memory", s.pref_address, s.pref_address + s.init_size,
 			       j->mem->size >> 20);
-	if (!s.payload_len)
+	if (!s.payload_len || s.is_32)
 		return linux_plain(j, &s, end, err);
 	r = unpack_payload(&vmlinux, &inner.len, j->image.data + s.payload, s.payload_len, j->mem->size, err);
 	if (r < 0)
@@ -184,8 +192,10 @@ int boot_linux_bzimage(const struct boot_job *j, struct err *err)
 	if (!boot_is_elf(inner))
 		return err_set(err, -EINVAL, "has a payload that is no ELF file");
 	r = boot_elf_parse(&e, inner, err);
-	if (!r && !e.is_64)
-		r = err_set(err, -EINVAL, "is a 32-bit Linux kernel; an x86-64 kernel is needed");
+	if (!r && !e.is_64) {           /* from the time before headers said so */
+		s.is_32 = true;
+		return linux_plain(j, &s, end, err);
+	}
 	if (!r)
 		r = boot_elf_load(&e, inner, j->mem, false, err);
 	if (r < 0)

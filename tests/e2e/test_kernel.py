@@ -32,6 +32,15 @@ def test_cloud_kernel_boots_to_init_and_powers_off(suite, engine):
         assert guest.wait(60) == 0
 
 
+@pytest.mark.parametrize("engine", ["interp", "bt"])
+def test_32_bit_kernel_boots_to_init_and_powers_off(engine):
+    with boot("bookworm-686", run="uname -m", name="uname", cmdline="console=ttyS0 quiet cryptomgr.notests",
+              engine=engine) as guest:
+        guest.expect(r"VIV-BOOT-OK", 240)
+        guest.expect(r"i686", 30)
+        assert guest.wait(60) == 0
+
+
 def test_reboot_starts_the_kernel_again_and_no_reboot_ends():
     with boot("bookworm", run="reboot -f", name="reboot") as guest:
         guest.expect(r"VIV-BOOT-OK", 120)

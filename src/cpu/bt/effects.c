@@ -67,6 +67,19 @@ static bool is_kind_of_32(enum bt_kind kind)
 	}
 }
 
+/* System instructions that are the same in 32-bit code, or narrower by themselves. */
+static bool is_system_of_32(const struct x86_insn *x)
+{
+	switch (x->op) {
+	case X86_OP_PAUSE: case X86_OP_RDTSC: case X86_OP_RDTSCP: case X86_OP_STI:
+		return true;
+	case X86_OP_MOV_CR:
+		return x->opnd[1].kind == X86_O_CREG;
+	default:
+		return false;
+	}
+}
+
 /* All operands are of kinds that a copied instruction can have. */
 static bool has_plain_operands(const struct x86_insn *x)
 {
@@ -192,7 +205,8 @@ static void add_operands(struct bt_effects *fx, const struct x86_insn *x)
 void bt_effects(struct bt_effects *fx, const struct x86_insn *x, unsigned key)
 {
 	*fx = (struct bt_effects){ .kind = (uint8_t)kind_of(x, key) };
-	if (key & BT_KEY_32 && (!is_plain_32(x, key) || !is_kind_of_32(fx->kind)))
+	if (key & BT_KEY_32 && (!is_plain_32(x, key) ||
+			       !(is_kind_of_32(fx->kind) || (fx->kind == BT_SYSTEM && is_system_of_32(x)))))
 		fx->kind = BT_CALL_OUT;
 	add_operands(fx, x);
 	switch (fx->kind) {

@@ -303,10 +303,14 @@ static void system_move(struct tr *t, const struct tr_insn *i)
 		} else {
 			emit_load16(&t->e, o[0].reg, sel);
 		}
-	} else if (o[1].kind == X86_O_CREG)
-		emit_load(&t->e, o[0].reg, cr[o[1].reg]);
-	else
+	} else if (o[1].kind == X86_O_CREG) {
+		if (t->word == 4)
+			emit_load32(&t->e, o[0].reg, cr[o[1].reg]);
+		else
+			emit_load(&t->e, o[0].reg, cr[o[1].reg]);
+	} else {
 		emit_store(&t->e, o[1].reg, BT_OFF(i.s.cr2));
+	}
 	tr_wrote(t, i->fx.writes);
 }
 

@@ -161,9 +161,22 @@ static void put_fp(struct prog *p)
 	put(p, 0xc0 | rnd(p, 8) << 3 | rnd(p, 8));
 }
 
+/* PAUSE, STI, control registers. The rig has no TSC. */
+static void put_system(struct prog *p)
+{
+	static const uint8_t cr[] = { 0, 2, 3, 4 };
+
+	switch (rnd(p, 3)) {
+	case 0: put(p, 0xf3); put(p, 0x90); break;
+	case 1: put(p, 0xfb); break;
+	default: put(p, 0x0f); put(p, 0x20); put(p, 0xc0 | cr[rnd(p, 4)] << 3 | any_reg(p)); break;
+	}
+}
+
 static void put_piece(struct prog *p)
 {
-	switch (rnd(p, 12)) {
+	switch (rnd(p, 13)) {
+	case 12: put_system(p); break;
 	case 0: case 1: put_stack(p); break;
 	case 2: case 3: put_jump(p); break;
 	case 4: put_fp(p); break;
@@ -195,7 +208,7 @@ static void run_prog(struct rig *r, const struct prog *p)
 	c->s.gpr[X86_RSP] = RIG_STACK + 0x800;
 	c->s.gpr[X86_RDI] = 3;
 	c->s.rflags = X86_FLAGS_FIXED;
-	c->s.cr2 = 0;
+	c->s.cr2 = 0x123456789a;
 	c->s.mp_state = X86_MP_RUNNABLE;
 	c->s.seg[X86_CS].attr = 0xc09b;                         /* 32-bit, flat */
 	c->s.seg[X86_GS].base = GS_BASE;

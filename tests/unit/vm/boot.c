@@ -155,6 +155,31 @@ TEST(a_bzimage_is_unpacked_and_entered_in_long_mode)
 	free(img);
 }
 
+TEST(a_bzimage_of_32_bits_is_entered_as_it_is_in_protected_mode)
+{
+	struct err e;
+	size_t len;
+
+	make_elf();
+	uint8_t *img = make_bzimage(elf, sizeof(elf), &len);
+	size_t start = (size_t)(img[0x1f1] + 1) * 512;
+
+	put_le16(img + 0x236, 0);
+	CHECK_EQ(load(img, len, &e), 0);
+	uint64_t at = get_le64(img + 0x258);
+	uint8_t got[16];
+
+	CHECK_EQ(gmem_read(mem, at, got, sizeof(got)), 0);
+	CHECK_MEM(got, img + start, sizeof(got));
+	CHECK_EQ(state.rip, at);
+	CHECK_EQ(state.gpr[X86_RSI], 0x7000);
+	CHECK_EQ(state.gpr[X86_RBX] | state.gpr[X86_RBP] | state.gpr[X86_RDI], 0);
+	CHECK_EQ(state.cr0 & (X86_CR0_PE | X86_CR0_PG), X86_CR0_PE);
+	CHECK_EQ(state.efer, 0);
+	CHECK_EQ(state.seg[X86_CS].attr & (X86_SEG_L | X86_SEG_DB), X86_SEG_DB);
+	free(img);
+}
+
 TEST(every_truncation_of_a_bzimage_is_refused_with_a_sentence)
 {
 	size_t len;
@@ -180,7 +205,6 @@ TEST(damaged_fields_of_a_bzimage_are_refused)
 		{ 0x206, 2, 0x0209, "boot protocol 2.09" },
 		{ 0x211, 1, 0, "is a zImage" },
 		{ 0x22c, 4, 0, NULL },
-		{ 0x236, 2, 0, "is a 32-bit Linux kernel" },
 		{ 0x238, 4, 4, "command line of at most 4" },
 		{ 0x248, 4, 0xffffffff, "damaged setup header" },
 		{ 0x248, 4, 3, "no compression format" },
