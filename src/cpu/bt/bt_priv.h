@@ -20,11 +20,11 @@ enum {
 	BT_FRAG_MAX = 40,               /* guest instructions */
 	BT_IND_BITS = 16,
 	/* Memory for code and for what describes it, together; the most that could be used. */
-	BT_CACHE_BYTES = 56 << 20,
+	BT_CACHE_BYTES = 60 << 20,
 	BT_CACHE_MIN = 1 << 20, BT_CACHE_MAX = 1 << 30,
 	BT_N_REGIONS = 4,               /* that it is emptied by */
-	BT_PAGES = 1 << 15,             /* struct bt_page */
-	BT_HASH_BITS = 16,
+	BT_PAGES = 1 << 14,             /* struct bt_page */
+	BT_HASH_BITS = 18,
 	BT_FRAG_CODE_ROOM = BT_FRAG_MAX * 512,
 	BT_FRAG_ARENA_ROOM = BT_FRAG_MAX * 320,
 	BT_ARENA_FIRST = 64,            /* offset 0 stands for nothing */
@@ -75,9 +75,11 @@ struct bt_page {
 	uint32_t gen;                   /* of the physical page, not newer than any of frags */
 	/* By enum bt_less: a bit for each 64th of the page whose fragments have less of groups. */
 	uint64_t less[BT_N_LESS];
+	/* Bits: a fragment begins, or has begun, at this byte, or a jump from a fragment goes there. */
+	uint64_t starts[64];
 };
 
-/* Entries are offsets in the code cache; emitted one after the other:
+/* Entries are IENTRY, an offset in the code cache, and what the others are behind it; one after the other:
  *	ientry  from indirect jumps: R10 is the target, flags are in flags_ax; checks R10
  *	xentry  from another page, flags in the host; saves flags if they are live
  *	lentry  from another page or the dispatcher: checks that the page is still mapped here
@@ -88,18 +90,23 @@ struct bt_frag {
 	struct bt_page *page;
 	struct bt_frag *next_hash, *next_page;
 	struct bt_link *in;             /* links that have been made to it */
-	uint32_t ientry, xentry, lentry, entry, body;
+	uint32_t ientry;
+	uint8_t xentry, lentry, entry, body;
 	uint16_t n_bytes;
 	bool needs_flags;               /* flags are live at its start */
+	bool is_split;                  /* checks each access; only what has failed goes to it, see bt_find_split() */
 	uint16_t live_flags;            /* which */
 	uint8_t less;                   /* of groups: a bit for each enum bt_less that it was made with */
-	uint8_t n_failures;             /* of its groups' checks since FAILING_SINCE, by the host's TSC */
-	uint64_t failing_since;
-	uint64_t crossing[2];           /* what its making depended on beside all this: tr.crossing */
+	uint8_t n_failures;             /* of its groups' checks since FAILING_SINCE */
+	uint32_t failing_since;         /* by the host's TSC, in units of engine.c's */
 	uint8_t n_looks;
+	uint64_t crossing[2];           /* what its making depended on beside all this: tr.crossing */
 	/* The code it was made from; then, N_LOOKS times, what else was looked at (look.c). */
 	uint8_t bytes[];
 };
+_Static_assert(offsetof(struct bt_frag, bytes) <= 80, "there are many");
+
+static inline uint32_t bt_body(const struct bt_frag *f) { return f->ientry + f->body; }
 
 enum bt_link_kind { BT_LINK_FORWARD, BT_LINK_BACKWARD, BT_LINK_PAGE };
 
@@ -108,27 +115,31 @@ struct bt_link {
 	uint64_t va;
 	struct bt_link *next_in;
 	struct bt_frag *to;             /* NULL: goes to its exit */
-	uint32_t at;                    /* of the 32-bit displacement */
-	uint32_t exit;
-	uint8_t kind;
-	bool has_slot;                  /* flags are in flags_ax when it is taken (else in the host) */
+	uint32_t at : 30;               /* of the 32-bit displacement */
+	uint32_t kind : 2;              /* enum bt_link_kind */
+	uint32_t exit : 30;
+	uint32_t has_slot : 1;          /* flags are in flags_ax when it is taken (else in the host) */
 };
+_Static_assert(sizeof(struct bt_link) == 32 && BT_CACHE_MAX <= 1 << 30, "there are many");
 
 /* A place where the interpreter can take over for one instruction. There is one for each that accesses
  * memory, and few are ever used: what the interpreter needs is made when it is first needed. */
 struct bt_site {
-	struct bt_frag *frag;           /* that it lies in */
+	uint32_t frag;                  /* in the arena: that it lies in */
 	uint32_t op;                    /* struct iop in the arena; 0: none yet */
 	uint32_t retry;                 /* where the instruction begins: its check is worth another try */
 	uint32_t resume;                /* where to go on when the next instruction is the next; 0: leave */
-	uint16_t off;                   /* of the instruction in the fragment */
-	uint8_t len;                    /* of the instruction; 0: it goes on in the next page */
-	uint8_t vec;                    /* enum bt_vec flags, on resuming */
+	uint32_t off : 12;              /* of the instruction in the fragment */
+	uint32_t len : 4;               /* of the instruction; 0: it goes on in the next page */
+	uint32_t span : 12;             /* see below; 0: it checks no group */
+	uint32_t mine_scale : 2;
+	uint8_t vec : 3;                /* enum bt_vec flags, on resuming */
+	uint8_t miss : 3;               /* enum bt_miss: of its only check */
+	uint8_t scale : 2;
 	int8_t behind;                  /* instructions of the fragment before it, less those in n_insns by then */
-	uint8_t miss;                   /* enum bt_miss: of its only check */
 	/* It checks a group of accesses: SPAN bytes, of which the instruction's own begin at MINE, from
 	 * register BASE plus INDEX << SCALE plus LO on. It resumes by checking them once more. */
-	uint8_t base, index, scale;     /* X86_NO_REG: none */
+	uint8_t base, index;            /* X86_NO_REG: none */
 	bool is_abs : 1;                /* LO is counted from the fragment's page */
 	bool is_write : 1, wants_write : 1;     /* the instruction; the group */
 	bool is_aligned : 1;            /* the instruction wants alignment, and says so before the page is looked up */
@@ -136,12 +147,11 @@ struct bt_site {
 	bool is_ranged : 1;             /* the group is a table, and an index is added to MINE: */
 	bool is_double : 1;             /* it lies in two pages, which have to follow each other in the host */
 	bool may_double : 1;            /* it would pay to look both up */
-	uint8_t mine_scale : 2;
 	uint8_t mine_index;             /* X86_NO_REG: none */
-	uint16_t mine, span;            /* span 0: it does not */
+	uint16_t mine;
 	int32_t lo;
 };
-_Static_assert(sizeof(struct bt_site) == 40, "there are many");
+_Static_assert(sizeof(struct bt_site) == 32, "there are many");
 
 /* What a check leaves behind that has found no entry: how far the address is beyond the tag of the
  * entry in one register, where that is in the table in the other. */
@@ -233,6 +243,7 @@ struct bt_thunks {
 struct bt_cache {
 	int fd;
 	uint8_t *rw, *rx;               /* the same memory, mapped twice */
+	struct emit cold;               /* for what seldom runs: cold paths and exits, beyond the rest of the region */
 	uint8_t *code_start;            /* in rw, after the thunks */
 	uint32_t code_bytes, arena_bytes;
 	unsigned region;                /* that is being filled, of both */
@@ -253,6 +264,7 @@ struct bt_cache {
 static inline uint32_t bt_code_off(const struct bt_cache *k, const uint8_t *rw) { return (uint32_t)(rw - k->rw); }
 static inline void *bt_arena_at(const struct bt_cache *k, uint32_t off) { return k->arena + off; }
 static inline uint32_t bt_arena_off(const struct bt_cache *k, const void *p) { return (uint32_t)((const uint8_t *)p - k->arena); }
+static inline struct bt_frag *bt_site_frag(const struct bt_cache *k, const struct bt_site *s) { return bt_arena_at(k, s->frag); }
 
 /* --- cache.c ------------------------------------------------------------------------------------ */
 
@@ -269,6 +281,9 @@ void bt_frag_unhash(struct bt_cache *k, const struct bt_frag *f);
 void bt_link_undo(struct bt_cache *k, struct bt_link *l);
 /* The fragment at RIP, translated when it is new; NULL: the interpreter must do it. Faults. */
 struct bt_frag *bt_find(struct bt_cpu *b, uint64_t rip);
+/* The fragment at VA in PAGE that has no groups: for going on where the check of a group has failed because it lies
+ * across two pages. Links and jumps do not lead to it. There is room for one more page. NULL: the code has changed. */
+struct bt_frag *bt_find_split(struct bt_cpu *b, struct bt_page *page, uint64_t va);
 void bt_link_make(struct bt_cache *k, struct bt_link *l, struct bt_frag *to);
 /* Code will jump through the table of KEY. */
 void bt_indirect_need(struct bt_cpu *b, unsigned key);
@@ -324,8 +339,10 @@ bool bt_frag_is_same(const struct bt_frag *f, const uint8_t *page);
 
 /* --- translate.c, thunk.c ------------------------------------------------------------------------ */
 
-/* Translate what is at VA in PAGE. NULL: not even one instruction. */
-struct bt_frag *bt_translate(struct bt_cpu *b, struct bt_page *page, uint64_t va);
+/* Translate what is at VA in PAGE, IS_SPLIT: without groups. NULL: not even one instruction. */
+struct bt_frag *bt_translate(struct bt_cpu *b, struct bt_page *page, uint64_t va, bool is_split);
+/* Flags that somebody may read from VA in PAGE on, as far as the longest fragment sees. */
+uint16_t bt_live_flags(struct bt_cpu *b, struct bt_page *page, uint64_t va);
 void bt_thunks_emit(struct bt_cache *k);
 
 /* From the thunks: run the instruction of b->site; where to go on, or NULL to leave. */

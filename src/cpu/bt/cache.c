@@ -116,9 +116,9 @@ void bt_link_make(struct bt_cache *k, struct bt_link *l, struct bt_frag *to)
 	uint32_t at = l->kind == BT_LINK_FORWARD ? to->body : l->kind == BT_LINK_BACKWARD ? to->entry : to->lentry;
 
 	/* Flags that are live in it: LENTRY and what follows expect them in the slot. */
-	if (to->needs_flags)
-		at = l->has_slot ? to->lentry : to->xentry;
-	link_point(k, l, at);
+	if (to->needs_flags && !l->has_slot)
+		at = to->xentry;
+	link_point(k, l, to->ientry + at);
 	l->to = to;
 	l->next_in = to->in;
 	to->in = l;
@@ -238,6 +238,38 @@ const struct bt_frag *bt_frag_at(const struct bt_cpu *b, uint64_t va)
 	return NULL;
 }
 
+/* What is at VA in P, translated and entered where it is found; NULL: not even one instruction. */
+static struct bt_frag *frag_new(struct bt_cpu *b, struct bt_page *p, uint64_t va, bool is_split)
+{
+	struct bt_cache *k = b->cache;
+	struct bt_frag **bucket = frag_bucket(k, va, p->id);
+	uint32_t start = bt_code_off(k, k->e.p), cold = bt_code_off(k, k->cold.p);
+	uint8_t was = icpu_phase_set(&b->i, CPU_PHASE_TRANSLATE);
+	struct bt_frag *f = bt_translate(b, p, va, is_split);
+
+	icpu_phase_set(&b->i, was);
+	if (!f)
+		return NULL;
+	b->i.stats.blocks_decoded++;
+	b->i.stats.code_bytes += bt_code_off(k, k->e.p) - start + bt_code_off(k, k->cold.p) - cold;
+	if (k->perf_map)
+		bt_perf_map_add(k, f, bt_code_off(k, k->e.p));
+	f->next_hash = *bucket;
+	*bucket = f;
+	f->next_page = p->frags;
+	p->frags = f;
+	return f;
+}
+
+struct bt_frag *bt_find_split(struct bt_cpu *b, struct bt_page *page, uint64_t va)
+{
+	for (struct bt_frag *f = *frag_bucket(b->cache, va, page->id); f; f = f->next_hash)
+		if (f->va == va && f->page == page && f->is_split)
+			return f;
+	bt_cache_reserve(b);
+	return frag_new(b, page, va, true);
+}
+
 struct bt_frag *bt_find(struct bt_cpu *b, uint64_t rip)
 {
 	struct bt_cache *k = b->cache;
@@ -248,7 +280,7 @@ struct bt_frag *bt_find(struct bt_cpu *b, uint64_t rip)
 	if (key == BT_NO_KEY)
 		return NULL;
 	for (struct bt_frag *f = n->tag & 1 ? *frag_bucket(k, rip, (uint32_t)n->tag) : NULL; f; f = f->next_hash)
-		if (f->va == rip && f->page->id == n->tag && f->page->key == key)
+		if (f->va == rip && f->page->id == n->tag && f->page->key == key && !f->is_split)
 			return f;
 	if (!(key & BT_KEY_32))
 		check_canonical(c, rip);
@@ -259,30 +291,14 @@ struct bt_frag *bt_find(struct bt_cpu *b, uint64_t rip)
 	bt_cache_reserve(b);
 	struct bt_page *p = page_get(b, rip & ~0xfffull, (uint64_t)(e->host - c->mem->host) >> GMEM_PAGE_SHIFT, key,
 				     bt_policy_now(c, key));
-	struct bt_frag **bucket = frag_bucket(k, rip, p->id);
 
 	n->tag = p->id;
-	for (struct bt_frag *f = *bucket; f; f = f->next_hash)
-		if (f->va == rip && f->page == p)
+	for (struct bt_frag *f = *frag_bucket(k, rip, p->id); f; f = f->next_hash)
+		if (f->va == rip && f->page == p && !f->is_split)
 			return f;
 	if (is_unfamiliar(b, p, rip))
 		return NULL;
-	uint32_t start = bt_code_off(k, k->e.p);
-	uint8_t was = icpu_phase_set(c, CPU_PHASE_TRANSLATE);
-	struct bt_frag *f = bt_translate(b, p, rip);
-
-	icpu_phase_set(c, was);
-	if (!f)
-		return NULL;
-	c->stats.blocks_decoded++;
-	c->stats.code_bytes += bt_code_off(k, k->e.p) - start;
-	if (k->perf_map)
-		bt_perf_map_add(k, f, bt_code_off(k, k->e.p));
-	f->next_hash = *bucket;
-	*bucket = f;
-	f->next_page = p->frags;
-	p->frags = f;
-	return f;
+	return frag_new(b, p, rip, false);
 }
 
 /* --- invalidation ---------------------------------------------------------------------------------- */

@@ -11,7 +11,7 @@
 /* What a fragment is emitted into when it is not to be kept. */
 struct bt_scratch {
 	struct bt_cache k;
-	uint8_t code[BT_FRAG_CODE_ROOM];
+	uint8_t code[BT_FRAG_CODE_ROOM], cold[BT_FRAG_CODE_ROOM];
 	uint8_t arena[BT_FRAG_ARENA_ROOM + 2 * BT_ARENA_FIRST];
 };
 
@@ -90,7 +90,7 @@ static const struct bt_frag *frag_before(const struct bt_cache *k, uint32_t at)
 static void head_place(const struct bt_frag *f, uint32_t at, struct bt_place *p)
 {
 	*p = (struct bt_place){ .frag = f, .rip = f->va, .in_host = BOUNDARY_HOST, .rax_at = RAX, .live_flags = f->live_flags,
-				.fl_slot = true, .is_exact = at >= f->lentry, .next = f->body };
+				.fl_slot = true, .is_exact = at >= f->ientry + f->lentry, .next = bt_body(f) };
 }
 
 bool bt_describe(struct bt_cpu *b, const void *pc, struct bt_place *out)
@@ -111,6 +111,7 @@ bool bt_describe(struct bt_cpu *b, const void *pc, struct bt_place *out)
 	s->k.arena_used = BT_ARENA_FIRST;
 	s->k.arena_end = sizeof(s->arena);
 	s->k.e = (struct emit){ s->code, s->code + sizeof(s->code) };
+	s->k.cold = (struct emit){ s->cold, s->cold + sizeof(s->cold) };
 	struct tr_track track = { .target = (uint32_t)at };
 
 	head_place(f, (uint32_t)at, &track.place);

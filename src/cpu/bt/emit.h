@@ -166,6 +166,13 @@ static inline void emit_alu_gs_i(struct emit *e, unsigned alu, uint32_t disp, ui
 	emit32(e, imm);
 }
 
+/* cmp dword gs:[disp], 0. */
+static inline void emit_cmp_gs_0(struct emit *e, uint32_t disp)
+{
+	emit_gs(e, false, 0x83, EMIT_CMP, disp);
+	emit8(e, 0);
+}
+
 /* byte gs:[off] = V. Flags stay. */
 static inline void emit_set_byte(struct emit *e, uint32_t off, unsigned v)
 {

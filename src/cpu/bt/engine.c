@@ -28,20 +28,20 @@ static void flags_from_rflags(struct bt_cpu *b)
 	b->flags_ax = (uint32_t)((rf & 0xff) << 8 | (rf >> 11 & 1));
 }
 
-enum { MAX_FAILURES = 8, FAILURE_CYCLES = 20000 };
+enum { MAX_FAILURES = 8, FAILURE_CYCLES = 4000 };
 
 /* A check of a group of S has failed for good: it lies in two pages, or may be read but not written; HOW
- * would have helped. That costs some thousand cycles, which must not happen too often. */
+ * would have helped. That costs some hundred cycles, which must not happen too often. */
 static void note_failure(struct bt_cpu *b, const struct bt_site *s, enum bt_less how)
 {
-	struct bt_frag *f = s->frag;
-	uint64_t now = __builtin_ia32_rdtsc();
+	struct bt_frag *f = bt_site_frag(b->cache, s);
+	uint32_t now = (uint32_t)(__builtin_ia32_rdtsc() / FAILURE_CYCLES);
 
 	if (!f->n_failures++) {
 		f->failing_since = now;
 	} else if (f->n_failures > MAX_FAILURES) {
 		f->n_failures = 0;
-		if (now - f->failing_since < MAX_FAILURES * FAILURE_CYCLES) {
+		if (now - f->failing_since < MAX_FAILURES) {
 			b->split = f;
 			b->split_how = how;
 		}
@@ -53,11 +53,12 @@ static void note_failure(struct bt_cpu *b, const struct bt_site *s, enum bt_less
 static bool group_is_ready(struct bt_cpu *b, const struct bt_site *s)
 {
 	struct icpu *c = &b->i;
+	const struct bt_page *page = bt_site_frag(b->cache, s)->page;
 	uint64_t index = s->index < 16 ? c->s.gpr[s->index] << s->scale : 0;
-	uint64_t base = s->is_abs ? s->frag->page->va : s->base < 16 ? c->s.gpr[s->base] : 0;
+	uint64_t base = s->is_abs ? page->va : s->base < 16 ? c->s.gpr[s->base] : 0;
 	uint64_t la = base + index + (uint64_t)(int64_t)s->lo;
 
-	if (s->frag->page->key & BT_KEY_32)
+	if (page->key & BT_KEY_32)
 		la = (uint32_t)la;
 	uint64_t own = la + s->mine + (s->mine_index < 16 ? c->s.gpr[s->mine_index] << s->mine_scale : 0);
 
@@ -84,6 +85,7 @@ static bool group_is_ready(struct bt_cpu *b, const struct bt_site *s)
 static const struct iop *take_over(struct bt_cpu *b, struct bt_site *s)
 {
 	struct icpu *c = &b->i;
+	const struct bt_frag *f = bt_site_frag(b->cache, s);
 	struct iop *op = s->op ? bt_arena_at(b->cache, s->op) : NULL;
 
 	c->next_rip = c->s.rip + s->len;
@@ -91,7 +93,7 @@ static const struct iop *take_over(struct bt_cpu *b, struct bt_site *s)
 		return op;
 	struct x86_insn x;
 
-	x86_decode(&x, s->frag->bytes + s->off, s->len, s->frag->page->key & BT_KEY_32 ? X86_MODE_32 : X86_MODE_64);
+	x86_decode(&x, f->bytes + s->off, s->len, f->page->key & BT_KEY_32 ? X86_MODE_32 : X86_MODE_64);
 	if (bt_arena_has(b->cache, sizeof(*op))) {
 		op = bt_arena_alloc(b->cache, sizeof(*op));
 		s->op = bt_arena_off(b->cache, op);
@@ -106,12 +108,13 @@ static const struct iop *take_over(struct bt_cpu *b, struct bt_site *s)
 static const uint8_t *run_crossing(struct bt_cpu *b, const struct bt_site *s)
 {
 	struct icpu *c = &b->i;
+	const struct bt_frag *f = bt_site_frag(b->cache, s);
 
 	flags_to_rflags(b);
-	c->s.rip = s->frag->va;
+	c->s.rip = f->va;
 	icpu_run_insn(c);
 	flags_from_rflags(b);
-	if (atomic_load_explicit(&c->req, memory_order_relaxed) || bt_key_now(c) != s->frag->page->key)
+	if (atomic_load_explicit(&c->req, memory_order_relaxed) || bt_key_now(c) != f->page->key)
 		return NULL;
 	b->want_vec = s->vec;
 	return b->cache->rx + s->resume;
@@ -121,24 +124,29 @@ const uint8_t *bt_call_out(struct bt_cpu *b)
 {
 	struct icpu *c = &b->i;
 	struct bt_site *s = bt_arena_at(b->cache, b->site);
+	const struct bt_frag *f = bt_site_frag(b->cache, s);
 
 	bt_x87_settle(b);
 	if (!s->len)
 		return run_crossing(b, s);
 	flags_to_rflags(b);
-	c->s.rip = s->frag->va + s->off;
+	c->s.rip = f->va + s->off;
 	b->want_vec = s->vec;
 	b->n_insns += (uint64_t)(int64_t)s->behind;
 	if (s->span && group_is_ready(b, s)) {
 		b->n_insns -= (uint64_t)(int64_t)s->behind;
 		return b->cache->rx + s->resume;
 	}
+	if (s->span && !s->is_abs && b->cache->n_pages < BT_PAGES) {
+		f = bt_find_split(b, f->page, c->s.rip);
+		return f ? b->cache->rx + bt_body(f) : NULL;
+	}
 	if (s->is_misaligned)
 		note_failure(b, s, BT_LESS_GROUPS);
 	const struct iop *op = take_over(b, s);
 	uint64_t next = c->next_rip;
 
-	c->block_page[0] = s->frag->page->page;
+	c->block_page[0] = f->page->page;
 	c->block_page[1] = UINT64_MAX;
 	b->n_call_outs[op->x.op]++;
 	icpu_phase_set(c, CPU_PHASE_CALL_OUT);
@@ -164,7 +172,7 @@ static void bt_undo_indirect(struct bt_cpu *b)
 	struct icpu *c = &b->i;
 	struct bt_site *s = bt_arena_at(b->cache, b->site);
 
-	c->s.rip = s->frag->va + s->off;
+	c->s.rip = bt_site_frag(b->cache, s)->va + s->off;
 	const struct iop *op = take_over(b, s);
 	const struct x86_insn *x = &op->x;
 
@@ -231,7 +239,7 @@ void bt_execute(struct icpu *c)
 			bt_link_make(b->cache, link, f);
 		else if (is_indirect)
 			bt_indirect_set(b, f);
-		link = bt_enter(b, f->lentry);
+		link = bt_enter(b, f->ientry + f->lentry);
 		c->stats.exits_link += link != NULL;
 		c->stats.exits_indirect += b->exit_indirect;
 		c->stats.exits_other += !link && !b->exit_indirect;
@@ -282,7 +290,7 @@ void bt_execute_one(struct icpu *c)
 	c->block = NULL;
 	f = bt_find(b, c->s.rip);
 	if (f)
-		bt_enter(b, f->body);
+		bt_enter(b, bt_body(f));
 	else
 		icpu_run_insn(c);
 }

@@ -9,6 +9,9 @@
 _Static_assert(BT_FRAG_MAX * (2 * sizeof(struct bt_site) + 2 * sizeof(struct bt_link) + sizeof(struct bt_x87_note) + X86_INSN_MAX) +
 	       4 * (sizeof(struct bt_site) + sizeof(struct bt_frag)) <= BT_FRAG_ARENA_ROOM, "room for one fragment");
 
+/* One part in so many of the code of a region; as it turned out to be used. */
+enum { COLD_PART = 4 };
+
 /* What is going to be emptied. */
 struct doomed {
 	const uint8_t *arena, *arena_end;
@@ -26,7 +29,8 @@ static void region_start(struct bt_cache *k, unsigned region)
 
 	k->region = region;
 	k->e.p = region ? k->rw + region * code : k->code_start;
-	k->e.end = k->rw + (region + 1) * code;
+	k->cold.end = k->rw + (region + 1) * code;
+	k->e.end = k->cold.p = k->cold.end - code / COLD_PART;
 	k->arena_used = region ? region * arena : BT_ARENA_FIRST;
 	k->arena_end = (region + 1) * arena;
 }
@@ -111,7 +115,8 @@ void bt_cache_reserve(struct bt_cpu *b)
 
 	if (k->n_pages == BT_PAGES) {
 		bt_cache_clear(b);
-	} else if (k->e.p + BT_FRAG_CODE_ROOM > k->e.end || k->arena_used + BT_FRAG_ARENA_ROOM > k->arena_end) {
+	} else if (k->e.p + BT_FRAG_CODE_ROOM > k->e.end || k->cold.p + BT_FRAG_CODE_ROOM > k->cold.end ||
+		   k->arena_used + BT_FRAG_ARENA_ROOM > k->arena_end) {
 		unsigned next = (k->region + 1) % BT_N_REGIONS;
 
 		evict_region(b, next);

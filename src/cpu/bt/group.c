@@ -391,7 +391,7 @@ void tr_make_groups(struct tr *t)
 	struct grouping g = { .t = t };
 	struct tr_access a;
 
-	t->may_group = !(t->page->less[BT_LESS_GROUPS] & here);
+	t->may_group = !(t->page->less[BT_LESS_GROUPS] & here) && !t->is_split;
 	t->may_promote = !(t->page->less[BT_LESS_WRITES] & here);
 	t->may_double = t->page->less[BT_LESS_PAGES] & here;
 	t->may_range = t->may_group && !(t->page->less[BT_LESS_TABLES] & here);

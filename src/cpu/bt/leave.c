@@ -6,7 +6,7 @@ struct bt_site *tr_site(struct tr *t, const struct tr_insn *i)
 {
 	struct bt_site *s = bt_arena_alloc(t->k, sizeof(*s));
 
-	s->frag = t->frag;
+	s->frag = bt_arena_off(t->k, t->frag);
 	s->off = (uint16_t)(i->va - t->frag->va);
 	s->len = i->x.len;
 	if (t->b->is_counting)

@@ -71,7 +71,7 @@ static uint64_t live_flags(struct lockstep *l)
 		c->s.cr2 = cr2;
 		f = bt_frag_at(l->bt, c->s.rip);
 	}
-	return f ? f->live_flags : X86_FLAGS_ARITH;
+	return f ? f->live_flags & bt_live_flags(l->bt, f->page, f->va) : X86_FLAGS_ARITH;
 }
 
 bool lockstep_state_is_same(struct lockstep *l, bool is_unfinished)

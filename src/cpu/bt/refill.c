@@ -9,7 +9,7 @@ const uint8_t *bt_refill(struct bt_cpu *b)
 {
 	const struct bt_site *s = bt_arena_at(b->cache, b->site);
 	bool is_r11 = s->miss & BT_MISS_R11;
-	unsigned priv = s->frag->page->key & BT_KEY_PRIV;
+	unsigned priv = bt_site_frag(b->cache, s)->page->key & BT_KEY_PRIV;
 	enum icpu_access acc = s->miss & BT_MISS_WRITE ? ICPU_WRITE : ICPU_READ;
 	uint64_t beyond = b->scratch[is_r11], slot = b->scratch[!is_r11] / sizeof(struct itlb_inline);
 

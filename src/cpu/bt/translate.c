@@ -80,17 +80,43 @@ bool tr_decode_one(struct tr *t, struct tr_insn *i, uint64_t va, const uint8_t *
 	return true;
 }
 
+/* Where a fragment begins, others end: code of the guest is translated once, not once per way that leads there. */
+static bool is_start(const struct bt_page *p, uint64_t va)
+{
+	return p->starts[va >> 6 & 63] >> (va & 63) & 1;
+}
+
+static void start_note(struct bt_page *p, uint64_t va)
+{
+	p->starts[va >> 6 & 63] |= 1ull << (va & 63);
+}
+
+/* If I is a jump in its page, a fragment will begin where it goes. */
+static void tr_note_target(struct tr *t, const struct tr_insn *i)
+{
+	uint64_t to;
+
+	if (t->is_look || (i->fx.kind != BT_JCC && i->fx.kind != BT_JMP))
+		return;
+	to = tr_branch_target(i);
+	if (!((to ^ i->va) & ~0xfffull))
+		start_note(t->page, to);
+}
+
 static void tr_decode(struct tr *t, uint64_t va)
 {
 	const struct bt_effects call_out = { .kind = BT_CALL_OUT, .fl_reads = X86_FLAGS_ARITH };
 	unsigned at = 0, max = t->b->frag_max;
 
-	while (t->n < max && at < t->n_code) {
+	if (!t->is_look)
+		start_note(t->page, va);
+	while (t->n < max && at < t->n_code && !(t->n && !t->is_look && is_start(t->page, va + at))) {
 		struct tr_insn *i = &t->insn[t->n];
 
 		if (!tr_decode_one(t, i, va + at, t->code + at, t->n_code - at))
 			break;
 		tr_note_vec(t, i);
+		tr_note_target(t, i);
 		t->n++;
 		at += i->x.len;
 		if (tr_ends_fragment(i))
@@ -207,6 +233,11 @@ static void tr_one(struct tr *t, const struct tr_insn *i)
 
 /* --- head ----------------------------------------------------------------------------------------- */
 
+static uint8_t head_size(const struct tr *t)
+{
+	return (uint8_t)(bt_code_off(t->k, t->e.p) - t->frag->ientry);
+}
+
 static void tr_head(struct tr *t)
 {
 	struct bt_frag *f = t->frag;
@@ -226,7 +257,7 @@ static void tr_head(struct tr *t)
 	emit_jcc(e, EMIT_NE, t->k->rw + t->k->thunk.miss);
 	uint8_t *skip = f->needs_flags ? emit_jmp(e, NULL) : NULL;
 
-	f->xentry = bt_code_off(t->k, e->p);
+	f->xentry = head_size(t);
 	if (skip) {
 		t->fl_host = true;
 		tr_save_flags(t, R11);
@@ -234,17 +265,17 @@ static void tr_head(struct tr *t)
 	}
 	t->fl_host = false;
 	t->fl_slot = f->needs_flags;
-	f->lentry = bt_code_off(t->k, e->p);
+	f->lentry = head_size(t);
 	emit_alu_gs_i(e, EMIT_CMP, tag, t->page->id);
 	t->head_jump[0] = emit_jcc(e, EMIT_NE, NULL);
-	f->entry = bt_code_off(t->k, e->p);
-	emit_alu_gs_i(e, EMIT_CMP, (uint32_t)offsetof(struct bt_cpu, i.req), 0);
+	f->entry = head_size(t);
+	emit_cmp_gs_0(e, (uint32_t)offsetof(struct bt_cpu, i.req));
 	t->head_jump[1] = emit_jcc(e, EMIT_NE, NULL);
 	if (t->b->is_checked) {
 		emit_alu_gs_i(e, EMIT_SUB, BT_OFF(fuel), 1);
 		t->head_jump[2] = emit_jcc(e, EMIT_S, NULL);
 	}
-	f->body = bt_code_off(t->k, e->p);
+	f->body = head_size(t);
 	if (t->uses_vec) {
 		t->vec_jump = emit_jump_if_byte_zero(e, t->uses_x87 ? BT_OFF(x87_live) : BT_OFF(vec_live));
 		t->vec_back = bt_code_off(t->k, e->p);
@@ -283,11 +314,12 @@ static struct bt_frag *tr_all(struct tr *t, uint64_t va)
 		return NULL;
 	tr_liveness(t);
 	tr_make_groups(t);
-	struct bt_frag *f = bt_arena_alloc(t->k, sizeof(*f) + (t->end - va) + tr_looks_size(t));
+	struct bt_frag *f = bt_arena_alloc(t->k, offsetof(struct bt_frag, bytes) + (t->end - va) + tr_looks_size(t));
 
 	t->frag = f;
 	f->va = va;
 	f->page = t->page;
+	f->is_split = t->is_split;
 	f->n_bytes = (uint16_t)(t->end - va);
 	f->live_flags = tr_live_before(&t->insn[0]);
 	f->needs_flags = f->live_flags;
@@ -308,9 +340,12 @@ static struct bt_frag *tr_all(struct tr *t, uint64_t va)
 		tr_link(t, last, emit_jmp(&t->e, NULL), tr_next(t, last));
 	}
 	tr_track_end(t);
+	t->k->e.p = t->e.p;
+	t->e = t->k->cold;
 	tr_emit_cold(t);
 	tr_emit_exits(t);
 	tr_head_cold(t);
+	t->k->cold.p = t->e.p;
 	return f;
 }
 
@@ -325,18 +360,38 @@ static void tr_begin(struct tr *t, struct bt_cpu *b, struct bt_cache *k, struct 
 	t->word = t->key & BT_KEY_32 ? 4 : 8;
 }
 
-struct bt_frag *bt_translate(struct bt_cpu *b, struct bt_page *page, uint64_t va)
+/* What is at VA in T's page. */
+static void tr_take(struct tr *t, uint64_t va)
 {
-	const uint8_t *bytes = b->i.mem->host + (page->page << GMEM_PAGE_SHIFT);
+	t->page_bytes = t->b->i.mem->host + (t->page->page << GMEM_PAGE_SHIFT);
+	t->n_code = 4096 - (va & 0xfff) < sizeof(t->code) ? 4096 - (va & 0xfff) : sizeof(t->code);
+	memcpy(t->code, t->page_bytes + (va & 0xfff), t->n_code);
+}
+
+uint16_t bt_live_flags(struct bt_cpu *b, struct bt_page *page, uint64_t va)
+{
+	struct tr t;
+
+	tr_begin(&t, b, b->cache, page);
+	t.is_look = true;
+	tr_take(&t, va);
+	tr_decode(&t, va);
+	if (!t.n)
+		return X86_FLAGS_ARITH;
+	tr_liveness(&t);
+	return tr_live_before(&t.insn[0]);
+}
+
+struct bt_frag *bt_translate(struct bt_cpu *b, struct bt_page *page, uint64_t va, bool is_split)
+{
 	struct tr t;
 
 	if (!bt_policy_is_offered(page->policy))
 		return NULL;
 	tr_begin(&t, b, b->cache, page);
-	t.page_bytes = bytes;
+	t.is_split = is_split;
 	icpu_watch_code(&b->i, page->page);
-	t.n_code = 4096 - (va & 0xfff) < sizeof(t.code) ? 4096 - (va & 0xfff) : sizeof(t.code);
-	memcpy(t.code, bytes + (va & 0xfff), t.n_code);
+	tr_take(&t, va);
 	struct bt_frag *f = tr_all(&t, va);
 
 	if (!f)
@@ -344,7 +399,6 @@ struct bt_frag *bt_translate(struct bt_cpu *b, struct bt_page *page, uint64_t va
 	for (unsigned n = 0; n < BT_N_LESS; n++)
 		f->less |= (uint8_t)((page->less[n] >> (va >> 6 & 63) & 1) << n);
 	memcpy(f->crossing, t.crossing, sizeof(f->crossing));
-	t.k->e.p = t.e.p;
 	return f;
 }
 
@@ -359,10 +413,12 @@ void bt_translate_again(struct bt_cpu *b, struct bt_cache *k, const struct bt_fr
 		page.less[n] = f->less >> n & 1 ? UINT64_MAX : 0;
 	tr_begin(&t, b, k, &page);
 	t.track = track;
+	t.is_look = true;
+	t.is_split = f->is_split;
 	t.page_bytes = seen;
 	memcpy(t.crossing, f->crossing, sizeof(t.crossing));
 	t.n_code = f->n_bytes;
 	memcpy(t.code, f->bytes, f->n_bytes);
 	tr_all(&t, f->va);
-	track->last = bt_code_off(k, t.e.p);
+	track->last = bt_code_off(k, k->e.p);
 }

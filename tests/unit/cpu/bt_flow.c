@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where the translator's fragments begin and end, and what happens when their groups of accesses do not hold. */
+#include "cpu/bt/bt.h"
+
+#include "cpu/bt/bt_priv.h"
+#include "cpu/interp_rig.h"
+#include "test.h"
+
+/* Everything is translated at once. */
+static struct bt_cpu *start(struct rig *r)
+{
+	rig_init(r, 1);
+	memset(bt_of(r->c)->seen, 0xff, sizeof(bt_of(r->c)->seen));
+	return bt_of(r->c);
+}
+
+static uint64_t n_call_outs(const struct bt_cpu *b)
+{
+	uint64_t n = 0;
+
+	for (unsigned op = 0; op < X86_N_OPS; op++)
+		n += b->n_call_outs[op];
+	return n;
+}
+
+/* Sums up R15 .. 1 twice through two words at RBX, which are in one group. */
+static const uint8_t sum_loop[] = {
+	0x4c, 0x89, 0x3b,               /* l: mov [rbx], r15 */
+	0x4c, 0x89, 0x7b, 0x08,         /* mov [rbx + 8], r15 */
+	0x48, 0x03, 0x03,               /* add rax, [rbx] */
+	0x48, 0x03, 0x43, 0x08,         /* add rax, [rbx + 8] */
+	0x49, 0xff, 0xcf,               /* dec r15 */
+	0x75, 0xed,                     /* jnz l */
+	0xf4,                           /* hlt */
+};
+
+static void sum_up(struct rig *r, uint64_t at)
+{
+	rig_code(r, RIG_CODE, sum_loop, sizeof(sum_loop));
+	r->c->s.gpr[X86_RAX] = 0;
+	r->c->s.gpr[X86_RBX] = at;
+	r->c->s.gpr[X86_R15] = 1000;
+	rig_run_to_halt(r);
+	CHECK_EQ(r->c->s.gpr[X86_RAX], 1001000);
+	CHECK_EQ(r->c->s.gpr[X86_R15], 0);
+}
+
+TEST(a_group_across_two_pages_stays_in_code)
+{
+	struct rig r;
+	struct bt_cpu *b = start(&r);
+
+	sum_up(&r, RIG_DATA + 0xff8);
+	CHECK(n_call_outs(b) < 5);
+	CHECK(r.c->stats.exits_other < 5);
+	rig_fini(&r);
+}
+
+TEST(a_word_of_a_group_across_two_pages_is_exact)
+{
+	struct rig r;
+
+	start(&r);
+	sum_up(&r, RIG_DATA + 0xffc);           /* the first word itself */
+	CHECK_EQ(*(uint32_t *)gmem_ptr(r.mem, RIG_DATA + 0xffc, 4), 1);
+	CHECK_EQ(*(uint32_t *)gmem_ptr(r.mem, RIG_DATA + 0x1000, 4), 0);
+	CHECK_EQ(*(uint32_t *)gmem_ptr(r.mem, RIG_DATA + 0x1004, 4), 1);
+	rig_fini(&r);
+}
+
+TEST(a_fault_in_the_second_page_of_a_group_is_exact)
+{
+	struct rig r;
+
+	start(&r);
+	rig_gate(&r, X86_EXC_PF, RIG_CODE + 0x100);
+	rig_code(&r, RIG_CODE + 0x100, "\xf4", 1);
+	*rig_pte(&r, RIG_DATA + 0x1000) = 0;
+	rig_code(&r, RIG_CODE, sum_loop, sizeof(sum_loop));
+	r.c->s.gpr[X86_RAX] = 0;
+	r.c->s.gpr[X86_RBX] = RIG_DATA + 0xff8;
+	r.c->s.gpr[X86_R15] = 7;
+	rig_run_to_halt(&r);
+	CHECK_EQ(r.c->s.cr2, RIG_DATA + 0x1000);
+	CHECK_EQ(r.c->s.gpr[X86_RAX], 0);
+	CHECK_EQ(*(uint64_t *)gmem_ptr(r.mem, RIG_DATA + 0xff8, 8), 7);
+	rig_fini(&r);
+}
+
+TEST(a_fragment_ends_where_a_jump_leads)
+{
+	struct rig r;
+	struct bt_cpu *b = start(&r);
+	const struct bt_frag *f;
+
+	/* test eax, eax; jz m; inc ecx; inc ecx; m: inc edx; inc edx; hlt */
+	RIG_CODE_BYTES(&r, 0x85, 0xc0, 0x74, 0x04, 0xff, 0xc1, 0xff, 0xc1, 0xff, 0xc2, 0xff, 0xc2, 0xf4);
+	r.c->s.gpr[X86_RAX] = 1;
+	r.c->s.gpr[X86_RCX] = r.c->s.gpr[X86_RDX] = 0;
+	rig_run_to_halt(&r);
+	CHECK_EQ(r.c->s.gpr[X86_RCX], 2);
+	CHECK_EQ(r.c->s.gpr[X86_RDX], 2);
+	f = bt_frag_at(b, RIG_CODE);
+	CHECK(f && f->n_bytes == 8);
+	f = bt_frag_at(b, RIG_CODE + 8);
+	CHECK(f && f->n_bytes == 5);
+	rig_fini(&r);
+}
