@@ -102,6 +102,9 @@ static int config_check_basics(const struct config *c, struct err *err)
 			       c->memory >> 30, (uint64_t)(GMEM_MAX_SIZE >> 30));
 	if (c->memory % GMEM_PAGE_SIZE)
 		return err_set(err, -EINVAL, "memory: %" PRIu64 " is not a multiple of 4096 bytes", c->memory);
+	if (c->code_cache < CONFIG_CODE_CACHE_MIN || c->code_cache > CONFIG_CODE_CACHE_MAX)
+		return err_set(err, -EINVAL, "code_cache: %" PRIu64 " bytes is not possible; it takes 1M to 1G (did you "
+			       "forget the suffix, as in 64M?)", c->code_cache);
 	int r = x86_model_check(c->cpu, err);
 	return r < 0 ? err_wrap(err, r, "cpu") : 0;
 }

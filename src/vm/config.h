@@ -29,6 +29,8 @@ enum {
 	CONFIG_CMDLINE_MAX = 2047,      /* what Linux takes on x86 (COMMAND_LINE_SIZE) less the NUL */
 };
 #define CONFIG_MEMORY_MIN (4ull << 20)
+#define CONFIG_CODE_CACHE_MIN (1ull << 20)
+#define CONFIG_CODE_CACHE_MAX (1ull << 30)
 
 struct config_disk {
 	char *path;
@@ -62,6 +64,7 @@ struct config {
 	char *engine;
 	char *cpu;              /* CPU model and changes: cpu/x86/model.h */
 	uint64_t memory;        /* bytes */
+	uint64_t code_cache;    /* bytes per processor, CONFIG_CODE_CACHE_MIN to CONFIG_CODE_CACHE_MAX */
 	uint64_t cpus;
 	char *kernel, *initrd, *cmdline;
 	char *firmware;         /* instead of a kernel: a ROM image */

@@ -78,7 +78,7 @@ static int machine_make_cpus(struct machine *m, struct err *err)
 	struct cpu_config cfg = {
 		.n_vcpus = (unsigned)m->cfg->cpus, .mem = m->mem, .cpuid = &m->cpuid,
 		.host = &m->host, .source = &m->source.s,
-		.wants_profile = m->cfg->wants_profile, .wants_perf_map = m->cfg->wants_perf_map,
+		.code_cache = m->cfg->code_cache, .wants_profile = m->cfg->wants_profile, .wants_perf_map = m->cfg->wants_perf_map,
 	};
 	machine_fill_host(m);
 	int r = m->ops->vm_new(&m->vm, &cfg, err);

@@ -30,6 +30,7 @@ TEST(defaults_and_a_kernel_make_a_machine)
 
 	CHECK_EQ(PARSE(&c, &e, "--kernel", "k"), 0);
 	CHECK_EQ(c.memory, 256ull << 20);
+	CHECK_EQ(c.code_cache, 60ull << 20);
 	CHECK_EQ(c.cpus, 1);
 	CHECK(c.has_rng && !c.is_no_reboot);
 	CHECK_STR(c.engine, "auto");
@@ -76,6 +77,9 @@ TEST(every_refusal_names_its_object)
 		{ "--memory", "99999999999T", "too large" },
 		{ "--memory", "lots", "--memory: 'lots' is not a number" },
 		{ "--memory", "16777217", "not a multiple of 4096" },
+		{ "--code-cache", "64", "code_cache: 64 bytes is not possible; it takes 1M to 1G (did you forget the suffix" },
+		{ "--code-cache", "2G", "code_cache: 2147483648 bytes is not possible" },
+		{ "--code-cache", "big", "--code-cache: 'big' is not a number" },
 		{ "--cpus", "0", "cpus: 0 is not possible" },
 		{ "--cpus", "10000", "cpus: 10000 is not possible; a machine has 1 to 64" },
 		{ "--cpus", "-1", "--cpus: '-1' is not a number" },
