@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* powercut - what an image is when the power goes at any moment.
  *
- *	powercut [--seed N] [--steps N] [--cuts N] [--format F] [--options LIST] [--backing] [--dir DIR] [--qemu]
+ *	powercut [--seed N] [--steps N] [--cuts N] [--format F] [--options LIST] [--backing] [--size BYTES]
+ *		 [--dir DIR] [--qemu]
  *
  * A back end below the library records every write, hole, new length and flush of the image file while a
  * guest's random work goes on; requests end in random order. Then, for many moments: what was done before
@@ -173,8 +174,8 @@ _Noreturn static void fail(const struct guest *g, const char *fmt, ...)
 	va_end(ap);
 	fprintf(stderr,
 		"\nagain: --seed %" PRIu64
-		" --steps %u --cuts %u --format %s --options '%s'%s (image: %s)\n",
-		g->seed, g->steps, g->cuts, g->format, g->options,
+		" --steps %u --cuts %u --format %s --options '%s' --size %" PRIu64 "%s (image: %s)\n",
+		g->seed, g->steps, g->cuts, g->format, g->options, g->size,
 		g->has_backing ? " --backing" : "", g->cut);
 	exit(1);
 }
@@ -558,6 +559,7 @@ int main(int argc, char **argv)
 		{ "cuts", 1, NULL, 'c' },    { "format", 1, NULL, 'f' },
 		{ "options", 1, NULL, 'o' }, { "backing", 0, NULL, 'b' },
 		{ "dir", 1, NULL, 'd' },     { "qemu", 0, NULL, 'q' },
+		{ "size", 1, NULL, 'z' },
 		{ NULL, 0, NULL, 0 },
 	};
 	static struct guest g = { .seed = 1, .steps = 60, .cuts = 60, .format = "qcow2",
@@ -574,6 +576,7 @@ int main(int argc, char **argv)
 		case 'o': g.options = optarg; break;
 		case 'b': g.has_backing = true; break;
 		case 'd': g.dir = optarg; break;
+		case 'z': g.size = strtoull(optarg, NULL, 0) / SECTOR * SECTOR; break;
 		case 'q': g.has_qemu = true; break;
 		default: return 2;
 		}

@@ -8,6 +8,7 @@
  *	tool snapshot FILE FORMAT create|apply|delete NAME
  *	tool resize FILE FORMAT SIZE
  *	tool write FILE FORMAT OFFSET LENGTH BYTE
+ *	tool crash FILE FORMAT OFFSET LENGTH BYTE       the same, flushed, and the program dies
  *	tool info FILE FORMAT                           JSON
  *	tool watch FILE FORMAT TIMES MS                 read the disk that often, with a pause between; a sum each time
  *	tool key FILE FORMAT add|remove|find KEYFILE    key slots of an encrypted image
@@ -152,9 +153,8 @@ static int do_resize(int n, char **a)
 	return 0;
 }
 
-static int do_write(int n, char **a)
+static void write_byte(struct blk *b, char **a)
 {
-	AUTO(blk_close) struct blk *b = open_image(a, false, false);
 	size_t len = number(a[3]);
 	AUTO(free) char *buf = malloc(len);
 
@@ -165,7 +165,26 @@ static int do_write(int n, char **a)
 
 	if (r < 0)
 		die("write", r);
+}
+
+static int do_write(int n, char **a)
+{
+	AUTO(blk_close) struct blk *b = open_image(a, false, false);
+
+	write_byte(b, a);
 	return 0;
+}
+
+static int do_crash(int n, char **a)
+{
+	struct blk *b = open_image(a, false, false);
+
+	write_byte(b, a);
+	int r = blk_flush(b);
+
+	if (r < 0)
+		die("crash", r);
+	_exit(0);
 }
 
 static int do_info(int n, char **a)
@@ -239,8 +258,9 @@ int main(int argc, char **argv)
 		{ "create", 4, do_create },     { "load", 3, do_load },
 		{ "dump", 3, do_dump },         { "check", 2, do_check },
 		{ "snapshot", 4, do_snapshot }, { "resize", 3, do_resize },
-		{ "write", 5, do_write },       { "info", 2, do_info },
+		{ "write", 5, do_write },       { "crash", 5, do_crash },
 		{ "key", 4, do_key },           { "watch", 4, do_watch },
+		{ "info", 2, do_info },
 	};
 
 	for (size_t i = 0; argc > 1 && i < sizeof(commands) / sizeof(*commands); i++)

@@ -3,10 +3,7 @@
 #include "blk/bat/bat_priv.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/random.h>
 
 const struct blk_opt bat_open_opts[] = {
 	{ "cache_size", BLK_OPT_SIZE, "32M", "memory for tables of the image, per file", 64 << 10, 1ull << 32, NULL },
@@ -105,20 +102,4 @@ int bat_drv_map(struct blk *b, uint64_t off, uint64_t len, struct blk_extent *ou
 int bat_drv_flush(struct blk *b)
 {
 	return bat_flush(b->priv);
-}
-
-void bat_uuid_make(uint8_t uuid[16])
-{
-	if (getrandom(uuid, 16, 0) != 16)
-		memset(uuid, 0x5a, 16);
-	uuid[7] = (uint8_t)((uuid[7] & 0x0f) | 0x40);
-	uuid[8] = (uint8_t)((uuid[8] & 0x3f) | 0x80);
-}
-
-const char *bat_uuid_text(const uint8_t u[16], char text[BAT_UUID_TEXT])
-{
-	snprintf(text, BAT_UUID_TEXT, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[3],
-		 u[2],
-		 u[1], u[0], u[5], u[4], u[7], u[6], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
-	return text;
 }

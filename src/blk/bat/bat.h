@@ -161,6 +161,12 @@ int bat_trim(struct bat *t);
 enum { BAT_UUID_TEXT = 37 };
 void bat_uuid_make(uint8_t uuid[16]);
 const char *bat_uuid_text(const uint8_t uuid[16], char text[BAT_UUID_TEXT]);
+/* UTF-16 to UTF-8, backslashes to slashes; ends at a zero. The caller frees it. NULL: memory, or it is not UTF-16. */
+char *bat_from_utf16(const uint8_t *p, size_t units, bool is_big);
+/* UTF-8 to UTF-16 units; slashes to backslashes. The number of units, or -EINVAL. */
+int bat_to_utf16(const char *text, uint16_t *out, size_t cap);
+/* What a path of another host means beside the image: of the path of a drive the last part; without "./". In place. */
+char *bat_path_of(char *path);
 /* The table has changed behind its back, or its length will: forget what is not dirty. */
 void bat_pages_drop(struct bat *t);
 /* Move all blocks that begin before HOST behind the others: the table will grow over them. */

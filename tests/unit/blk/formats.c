@@ -9,6 +9,7 @@
 #include "blk/opts.h"
 #include "test.h"
 #include "util/checked.h"
+#include "util/crc32c.h"
 #include "util/endian.h"
 #include "util/err.h"
 
@@ -104,12 +105,24 @@ static void sum_vhd(const char *name, int64_t off, size_t len, size_t at)
 	patch(name, off + (int64_t)at, raw, 4);
 }
 
-enum sum { NONE, VHD_FOOTERS, VHD_END, VHD_HEADER };
+enum sum { NONE, VHD_FOOTERS, VHD_END, VHD_HEADER, VHDX_HEADERS, VHDX_REGIONS };
+
+static void sum_vhdx(const char *name, int64_t off, size_t len)
+{
+	uint8_t *buf = malloc(len);
+
+	CHECK(buf);
+	peek(name, off, buf, len);
+	put_le32(buf + 4, 0);
+	put_le32(buf + 4, crc32c(0, buf, len));
+	patch(name, off, buf, len);
+	free(buf);
+}
 
 struct bad {
 	const char *format, *options;
 	int64_t off;
-	unsigned len;           /* of VALUE, little-endian for VDI and VMDK, big-endian for VHD */
+	unsigned len;           /* of VALUE, big-endian for VHD, else little-endian */
 	uint64_t value;
 	enum sum sum;
 	const char *sentence;
@@ -166,6 +179,44 @@ static const struct bad bads[] = {
 	{ "vpc", "", 512 + 32, 4, 0x80000000, VHD_HEADER, "blocks of" },
 	{ "vpc", "subformat=fixed", -512 + 48, 8, SIZE + 512, VHD_END, "its file has" },
 	{ "vpc", "subformat=fixed", -512, 1, 'x', NONE, "not a VHD image" },
+	{ "vhdx", "", 0, 1, 'x', NONE, "not a VHDX image" },
+	{ "vhdx", "", 0x20000 + 66, 2, 2, VHDX_HEADERS, "version 2" },
+	{ "vhdx", "", 0x20000 + 64, 2, 1, VHDX_HEADERS, "log of version 1" },
+	{ "vhdx", "", 0x20000 + 68, 4, 4096, VHDX_HEADERS, "a log of 4096" },
+	{ "vhdx", "", 0x20000 + 72, 8, 1ull << 60, VHDX_HEADERS, "a log of" },
+	{ "vhdx", "", 0x20000 + 72, 8, 0, VHDX_HEADERS, "a log of" },
+	{ "vhdx", "", 0x20000 + 72, 8, 0x300000, VHDX_HEADERS, "region" },
+	{ "vhdx", "", 0x30000 + 8, 4, 2048, VHDX_REGIONS, "region tables" },
+	{ "vhdx", "", 0x30000 + 8, 4, 1, VHDX_REGIONS, "no region for metadata" },
+	{ "vhdx", "", 0x30000 + 16, 4, 1, VHDX_REGIONS, "must be known" },
+	{ "vhdx", "", 0x30000 + 32, 8, 0x200000, VHDX_REGIONS, "over each other" },
+	{ "vhdx", "", 0x30000 + 32, 8, 1ull << 50, VHDX_REGIONS, "region of" },
+	{ "vhdx", "", 0x30000 + 40, 4, 0, VHDX_REGIONS, "0 bytes at" },
+	{ "vhdx", "", 0x30000 + 64, 8, 0x300000, VHDX_REGIONS, "over each other" },
+	{ "vhdx", "", 0x200000, 1, 'x', NONE, "metadata table" },
+	{ "vhdx", "", 0x200000 + 10, 2, 2048, NONE, "metadata table" },
+	{ "vhdx", "", 0x200000 + 10, 2, 4, NONE, "no physical sector size" },
+	{ "vhdx", "", 0x200000 + 32, 4, 1, NONE, "must be known" },
+	{ "vhdx", "", 0x200000 + 48, 4, 12, NONE, "file parameters" },
+	{ "vhdx", "", 0x200000 + 48, 4, 0xfffffff0, NONE, "file parameters" },
+	{ "vhdx", "", 0x200000 + 52, 4, 9, NONE, "file parameters" },
+	{ "vhdx", "", 0x210000, 4, 0, NONE, "blocks of 0 bytes" },
+	{ "vhdx", "", 0x210000, 4, 0x80000000, NONE, "blocks of" },
+	{ "vhdx", "", 0x210004, 4, 2, NONE, "parent" },
+	{ "vhdx", "", 0x210010, 8, 0, NONE, "disk of 0 bytes" },
+	{ "vhdx", "", 0x210010, 8, 1ull << 50, NONE, "disk of" },
+	{ "vhdx", "", 0x210010, 8, 1ull << 45, NONE, "not enough for a disk" },
+	{ "vhdx", "", 0x210030, 4, 520, NONE, "sectors of 520" },
+	{ "parallels", "", 0, 1, 'x', NONE, "not a Parallels image" },
+	{ "parallels", "", 16, 4, 3, NONE, "version 3" },
+	{ "parallels", "", 28, 4, 0, NONE, "clusters of 0 sectors" },
+	{ "parallels", "", 28, 4, 0xffffffff, NONE, "clusters of" },
+	{ "parallels", "", 32, 4, 1, NONE, "1 clusters for a disk" },
+	{ "parallels", "", 32, 4, 0xffffffff, NONE, "4294967295 clusters" },
+	{ "parallels", "", 36, 8, UINT64_MAX, NONE, "clusters for a disk" },
+	{ "parallels", "", 48, 4, 1, NONE, "data at byte 512" },
+	{ "parallels", "", 56, 8, 1ull << 40, NONE, "extension at sector" },
+	{ "parallels", "", 56, 8, 2048, NONE, "extension" },
 };
 
 static void seal(const struct bad *x)
@@ -180,6 +231,10 @@ static void seal(const struct bad *x)
 		sum_vhd("bad", -512, 512, 64);
 	} else if (x->sum == VHD_HEADER) {
 		sum_vhd("bad", 512, 1024, 36);
+	} else if (x->sum == VHDX_HEADERS) {
+		sum_vhdx("bad", 0x20000, 4096);
+	} else if (x->sum == VHDX_REGIONS) {
+		sum_vhdx("bad", 0x30000, 65536);
 	}
 }
 
@@ -214,6 +269,7 @@ TEST(an_entry_that_leads_out_of_the_file_is_an_error_and_stops_writing)
 {
 	static const struct { const char *format, *options; int64_t off; bool is_big; } at[] = {
 		{ "vdi", "", 512, false }, { "vpc", "", 1536, true },
+		{ "parallels", "", 64, false }, { "vhdx", "", 0x300000, false },
 		{ "vmdk", "", (21 + 5 + 1) * 512, false },
 		     /* header, descriptor, second directory and tables, directory */
 	};
@@ -350,7 +406,54 @@ TEST(a_parent_that_has_changed_is_refused)
 	b = must_open("over.vhd", NULL);
 	CHECK_EQ(blk_size(b), SIZE);
 	blk_close(b);
+	create("base.vhdx", "vhdx", "", SIZE, NULL);
+	create("over.vhdx", "vhdx", "", 0, "base.vhdx");
+	b = must_open("over.vhdx", NULL);
+	CHECK_EQ(blk_size(b), SIZE);
+	blk_close(b);
+	b = must_open("base.vhdx", "vhdx");
+	CHECK_EQ(blk_pwrite(b, 0, buf, sizeof(buf)), 0);
+	blk_close(b);
+	CHECK_EQ(try_open("over.vhdx", "vhdx", false, &b, &err), -EINVAL);
+	CHECK_HAS(err.msg, "has been changed since");
 	create("base.vhd", "vpc", "", SIZE, NULL);
 	CHECK_EQ(try_open("over.vhd", "vpc", false, &b, &err), -EINVAL);
 	CHECK_HAS(err.msg, "was made over the image");
+}
+
+/* --- bundles ------------------------------------------------------------------------------------ */
+
+#define XML "<?xml version=\"1.0\"?>\n<Parallels_disk_image Version=\"1.0\"><Disk_Parameters>" \
+	    "<Disk_size>16384</Disk_size></Disk_Parameters><StorageData><Storage>"
+#define XML_END "</Storage></StorageData></Parallels_disk_image>\n"
+#define XML_IMAGE "<Image><GUID>{0}</GUID><Type>Compressed</Type><File>a&amp;b.hds</File></Image>"
+
+TEST(a_bundle_is_read_strictly)
+{
+	static const struct { const char *text, *sentence; } texts[] = {
+		{ XML XML_END, "0 images" },
+		{ XML XML_IMAGE XML_IMAGE XML_END, "2 images" },
+		{ XML XML_IMAGE, "not the XML" },
+		{ XML XML_IMAGE "</Image>" XML_END, "not the XML" },
+		{ XML "<!DOCTYPE x>" XML_IMAGE XML_END, "not the XML" },
+		{ XML "<Image><Type>Sparse</Type><File>x</File></Image>" XML_END, "type 'Sparse'" },
+		{ XML "<Image><Type>Plain</Type><File></File></Image>" XML_END, "does not name" },
+		{ XML "<Image><Type>Plain</Type><File>&x;</File></Image>" XML_END, "not the XML" },
+		{ XML "<Image><Type>Plain</Type><File>missing</File></Image>" XML_END, "missing" },
+	};
+	struct err err;
+	struct blk *b;
+
+	setup();
+	create("a&b.hds", "parallels", "", SIZE, NULL);
+	for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+		write_text("bad", texts[i].text);
+		CHECK(try_open("bad", "parallels", true, &b, &err) < 0);
+		CHECK_HAS(err.msg, texts[i].sentence);
+	}
+	write_text("good", XML "<!-- <x> -->" XML_IMAGE XML_END);
+	CHECK_EQ(try_open("good", NULL, true, &b, &err), 0);
+	CHECK_EQ(blk_size(b), SIZE);
+	blk_close(b);
+	CHECK_EQ(try_open("good", NULL, false, &b, &err), -EROFS);
 }

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* create.c - new Parallels images, and growing them. */
+#include "blk/parallels/parallels.h"
+#include "blk/parallels/parallels_priv.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+enum { CREATE_HEADS = 16, CREATE_PER_CYLINDER = 32 * CREATE_HEADS };
+
+static const char *const create_preallocs[] = { "off", "metadata", "falloc", "full", NULL };
+const struct blk_opt prl_create_opts[] = {
+	{ "cluster_size", BLK_OPT_SIZE, "1M", "unit of allocation, a multiple of 512", 512, 64 << 20, NULL },
+	{ "preallocation", BLK_OPT_CHOICE, "off", "off, metadata, falloc (space reserved) or full (zeroes written)", 0,
+	  0,
+	  create_preallocs },
+	{ .name = NULL },
+};
+
+static uint64_t table_end(uint64_t n, uint64_t cluster)
+{
+	return (PRL_HEADER_LEN + n * 4 + cluster - 1) / cluster * cluster;
+}
+
+static int size_check(uint64_t n, uint64_t cluster, uint64_t size, struct err *err)
+{
+	if (n >= UINT32_MAX - 1 - table_end(n, cluster) / cluster || table_end(n, cluster) / BLK_SECTOR > UINT32_MAX)
+		return err_set(err, -EFBIG, "a disk of %" PRIu64 " bytes needs larger clusters than %" PRIu64 " bytes",
+			       size,
+			       cluster);
+	return 0;
+}
+
+int prl_co_create(struct blk_creating *c, struct err *err)
+{
+	uint64_t cluster = blk_opts_num(c->opts, "cluster_size"), n = c->size / cluster + (c->size % cluster != 0);
+	enum blk_prealloc p = (enum blk_prealloc)blk_opts_num(c->opts, "preallocation");
+	struct blk *b = NULL;
+
+	if (cluster % BLK_SECTOR)
+		return err_set(err, -EINVAL, "cluster_size is a multiple of 512");
+	int r = size_check(n, cluster, c->size, err);
+
+	if (r < 0)
+		return r;
+	struct prl_header h = {
+		.version = le32_of(PRL_VERSION), .heads = le32_of(CREATE_HEADS),
+		.cylinders = le32_of((uint32_t)((c->size / BLK_SECTOR + CREATE_PER_CYLINDER - 1) /
+						CREATE_PER_CYLINDER)),
+		.tracks = le32_of((uint32_t)(cluster / BLK_SECTOR)), .n_entries = le32_of((uint32_t)n),
+		.n_sectors = le64_of(c->size / BLK_SECTOR),
+		.data_off = le32_of((uint32_t)(table_end(n, cluster) / BLK_SECTOR)),
+	};
+	memcpy(h.magic, "WithouFreSpacExt", 16);
+	r = blk_co_pwrite(c->file, 0, &h, sizeof(h));
+	if (r < 0)
+		return err_set(err, r, "cannot write '%s': %s", c->args->path, strerror(-r));
+	r = blk_co_truncate(c->file, table_end(n, cluster), BLK_PREALLOC_OFF, err);
+	if (r < 0 || p == BLK_PREALLOC_OFF)
+		return r;
+	r = blk_co_open_new(c, &b, err);
+	if (r < 0)
+		return r;
+	r = bat_preallocate(b->priv, 0, b->size, p);
+	blk_co_close(b);
+	return r < 0 ? err_set(err, r, "cannot allocate '%s': %s", c->args->path, strerror(-r)) : 0;
+}
+
+/* --- growing ---------------------------------------------------------------------------------- */
+
+/* Clusters that stand where the table will, go; then entries; then the header, in one sector, has them. */
+static int grow(struct prl *s, uint64_t size, uint64_t n)
+{
+	struct bat *t = &s->t;
+	uint64_t old = t->size, edge = old % t->block_size, end = table_end(n, s->scale);
+	int r = end > t->data_off ? bat_make_room(t, end) : 0;
+
+	if (!r && edge) {
+		t->size = old - edge + t->block_size;
+		r = bat_zeroes(t, old, t->size - old, false);
+		t->size = old;
+	}
+	if (!r)
+		r = bat_flush(t);
+	if (!r)
+		r = blk_co_zeroes(t->file, t->table_off + t->n_slots * 4, (n - t->n_slots) * 4, false);
+	if (!r && t->file->size < end)
+		r = blk_co_truncate(t->file, end, BLK_PREALLOC_OFF, NULL);
+	if (!r)
+		r = blk_co_flush(t->file);
+	if (r < 0)
+		return r;
+	t->data_off = end > t->data_off ? end : t->data_off;
+	t->alloc_end = t->alloc_end > t->data_off ? t->alloc_end : t->data_off;
+	s->h.n_entries = le32_of((uint32_t)n);
+	s->h.n_sectors = le64_of(size / BLK_SECTOR);
+	s->h.data_off = le32_of((uint32_t)(t->data_off / BLK_SECTOR));
+	r = blk_co_pwrite(t->file, 0, &s->h, sizeof(s->h));
+	bat_pages_drop(t);
+	t->n_slots = n;
+	t->n_blocks = size / t->block_size + (size % t->block_size != 0);
+	return r;
+}
+
+int prl_co_truncate(struct blk *b, uint64_t size, enum blk_prealloc prealloc, struct err *err)
+{
+	struct prl *s = b->priv;
+	struct bat *t = &s->t;
+	struct blk_range range;
+
+	if (size < b->size)
+		return err_set(err, -ENOTSUP, "a Parallels image can grow, not shrink: '%s'", b->name);
+	uint64_t n = size / t->block_size + (size % t->block_size != 0);
+
+	n = n > t->n_slots ? n : t->n_slots;
+	int r = size_check(n, s->scale, size, err);
+
+	if (!r && !s->is_ext && size / BLK_SECTOR > UINT32_MAX)
+		r = err_set(err, -EFBIG, "'%s' is of the older kind, which ends at 2 TiB; convert it", b->name);
+	if (r < 0)
+		return r;
+	blk_drain_begin(b, &range);
+	r = bat_prepare(t);
+	if (!r)
+		r = grow(s, size, n);
+	if (!r)
+		t->size = b->size = size;
+	if (!r && prealloc != BLK_PREALLOC_OFF)
+		r = bat_preallocate(t, 0, size, prealloc);
+	blk_drain_end(b, &range);
+	return r < 0 ? err_set(err, r, "cannot grow '%s': %s", b->name, strerror(-r)) : 0;
+}
