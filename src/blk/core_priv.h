@@ -24,7 +24,8 @@ struct blk_ctx {
 int blk_ctx_new(struct blk_ctx **out, struct loop *loop, const struct aio_ops *aio, struct err *err);
 void blk_ctx_put(struct blk_ctx *c);
 const struct aio_ops *blk_aio_find(const char *name, struct err *err);
-/* Wait for an event of C and handle it. */
+/* Wait for an event of C and handle it; at most TIMEOUT_MS, -1: for ever. */
+void blk_ctx_poll(struct blk_ctx *c, int timeout_ms);
 void blk_ctx_wait(struct blk_ctx *c);
 /* blk_run() on a context. */
 int blk_ctx_run(struct blk_ctx *c, int (*fn)(void *arg), void *arg);

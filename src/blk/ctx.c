@@ -152,7 +152,7 @@ void blk_finish_later(struct blk *at, struct blk_req *r, int result)
 }
 
 /* For those without a loop, and those who stand in the way of it. */
-void blk_ctx_wait(struct blk_ctx *c)
+void blk_ctx_poll(struct blk_ctx *c, int timeout_ms)
 {
 	enum { MAX = 32 };
 	struct pollfd p[MAX];
@@ -170,7 +170,7 @@ void blk_ctx_wait(struct blk_ctx *c)
 		w[n] = at;
 		p[n++] = (struct pollfd){ .fd = at->h.fd, .events = events };
 	}
-	if (poll(p, n, -1) <= 0)
+	if (poll(p, n, timeout_ms) <= 0)
 		return;
 	for (nfds_t i = 0; i < n; i++) {
 		unsigned events = (p[i].revents & POLLIN ? LOOP_IN : 0u) | (p[i].revents & POLLOUT ? LOOP_OUT : 0u) |
@@ -182,6 +182,11 @@ void blk_ctx_wait(struct blk_ctx *c)
 			return;
 		}
 	}
+}
+
+void blk_ctx_wait(struct blk_ctx *c)
+{
+	blk_ctx_poll(c, -1);
 }
 
 void blk_submit_job(struct blk *b, struct aio_job *j)

@@ -14,10 +14,12 @@
 
 #define TELL_NS (500 * 1000000ull)      /* progress is told at most this often */
 #define BREATH_NS (5 * 1000000ull)      /* the loop serves others at least this often */
+enum { END_POLL_MS = 2 };               /* when several jobs are ended, each disk is looked at this long */
 
 static const struct blk_job_ops *const kinds[] = {
 	&blk_job_stream, &blk_job_commit, &blk_job_mirror, &blk_job_backup, &blk_job_overlay, &blk_job_resize,
-	&blk_job_bitmap_add, &blk_job_bitmap_remove, &blk_job_bitmap_clear, &blk_job_snapshot_create, &blk_job_snapshot_delete,
+	&blk_job_bitmap_add, &blk_job_bitmap_remove, &blk_job_bitmap_clear, &blk_job_snapshot_create,
+	&blk_job_snapshot_delete,
 };
 
 /* --- telling -------------------------------------------------------------------------------------- */
@@ -176,7 +178,9 @@ int blk_job_check_idle(const struct blk *front, struct err *err)
 {
 	const struct blk_job *j = blk_front_get_job(front);
 
-	return j ? err_set(err, -EBUSY, "disk '%s' has a job, '%s'", blk_name(front), *j->id ? j->id : "being started") : 0;
+	const char *id = j && *j->id ? j->id : "being started";
+
+	return j ? err_set(err, -EBUSY, "disk '%s' has a job, '%s'", blk_name(front), id) : 0;
 }
 
 /* --- life ----------------------------------------------------------------------------------------- */
@@ -236,7 +240,8 @@ static int job_check(const struct blk_jobs *jobs, const struct blk_job_ops *ops,
 	if (!ops)
 		return err_set(err, -EINVAL, "there is no kind of job '%s'", a->kind);
 	if (!ops->is_moment && !id_is_fine(a->id))
-		return err_set(err, -EINVAL, "the id of a job has 1 to %d printable ASCII characters and no space", BLK_JOB_ID_MAX);
+		return err_set(err, -EINVAL, "the id of a job has 1 to %d printable ASCII characters and no space",
+			       BLK_JOB_ID_MAX);
 	if (!ops->is_moment && blk_job_find(jobs, a->id, NULL))
 		return err_set(err, -EEXIST, "there is a job '%s' already", a->id);
 	if (!a->front->ctx->loop)
@@ -319,7 +324,8 @@ static void job_main(void *arg)
 		err_set(&err, r, "%s", strerror(-r));
 	/* Told before the guest goes on: what it writes now may be in another image than before, and whoever keeps the
 	 * books must know that whenever this process dies. */
-	job_tell(j, !r ? BLK_JOB_COMPLETED : r == -ECANCELED ? BLK_JOB_CANCELLED : BLK_JOB_FAILED, r < 0 && err.code ? &err : NULL);
+	job_tell(j, !r ? BLK_JOB_COMPLETED : r == -ECANCELED ? BLK_JOB_CANCELLED : BLK_JOB_FAILED,
+		 r < 0 && err.code ? &err : NULL);
 	blk_front_drain_end(front);
 	job_free(j);
 }
@@ -374,7 +380,9 @@ static void start_main(void *arg)
 	while (!r && n_prepared < s->n) {
 		struct blk_job *j = s->job[n_prepared++];
 
-		r = j->must_cancel ? err_set(&err, -ECANCELED, "job '%s' was cancelled", j->id) : j->ops->prepare(j, &err);
+		r = j->must_cancel ? err_set(&err, -ECANCELED, "job '%s' was cancelled", j->id) : 0;
+		if (!r)
+			r = j->ops->prepare(j, &err);
 	}
 	for (unsigned i = 0; r && i < n_prepared; i++)
 		s->job[i]->ops->release(s->job[i], r);
@@ -427,18 +435,31 @@ int blk_jobs_start(struct blk_jobs *jobs, const struct blk_job_args *a, unsigned
 	return r;
 }
 
+static bool job_is_there(const struct blk_jobs *jobs, const struct blk_job *j)
+{
+	const struct blk_job *at = jobs->first;
+
+	while (at && at != j)
+		at = at->next;
+	return at;
+}
+
 void blk_jobs_end(struct blk_jobs *jobs)
 {
 	jobs->is_ending = true;
 	for (struct blk_job *j = jobs->first; j; j = j->next)
 		j->must_cancel = true;
-	while (jobs->first) {
-		struct blk_ctx *c = jobs->first->front->ctx;
+	/* Each waits for its own disk, or for another that begins with it. */
+	for (struct blk_job *j = jobs->first, *next; jobs->first; j = next) {
+		bool is_only = !jobs->first->next;
 
-		/* One that slept may be gone when it has been woken. */
-		if (!co_queue_is_empty(&jobs->first->changed))
-			blk_job_wake(jobs->first);
+		next = j->next ? j->next : jobs->first;
+		if (!co_queue_is_empty(&j->changed))
+			blk_job_wake(j);
 		else
-			blk_ctx_wait(c);
+			blk_ctx_poll(j->front->ctx, is_only ? -1 : END_POLL_MS);
+		/* Any of them may be gone now. */
+		if (!job_is_there(jobs, next))
+			next = jobs->first;
 	}
 }

@@ -45,7 +45,7 @@ enum blk_job_sync {
 };
 
 enum blk_job_mode {
-	BLK_MODE_AUTO,          /* in the background; blocking when what has been copied twice over is still not enough */
+	BLK_MODE_AUTO,          /* background; blocking when twice as much as there was has been copied */
 	BLK_MODE_BACKGROUND,    /* the guest never waits: it may write faster than is copied, for ever */
 	BLK_MODE_BLOCKING,      /* writes end when the target has them too */
 };
@@ -55,16 +55,18 @@ struct blk_job_args {
 	const char *id;         /* printable, unique among the jobs that are; what takes a moment needs none */
 	struct blk *front;
 	uint64_t speed;         /* bytes per second; 0: as fast as it goes */
-	struct blk_job_image target;    /* mirror, backup, overlay; commit: the base again, for writing, unless we may already */
+	/* mirror, backup, overlay: the new image. Commit: the base again, for writing, unless we may already. */
+	struct blk_job_image target;
 	struct blk_job_image overlay;   /* commit: the image above TOP again, for writing, unless we may already */
-	const char *base;       /* stream: what stays; commit: what takes; a name in the chain, or its depth. NULL: none; the last */
+	/* A name in the chain, or its depth. Stream: what stays, NULL: nothing. Commit: what takes, NULL: the last. */
+	const char *base;
 	const char *top;        /* commit: what is pushed down. NULL: the top image */
 	const char *backing;    /* stream, commit: what is recorded as backing image. NULL: the path of what it is */
 	enum blk_job_sync sync; /* mirror */
 	enum blk_job_mode mode; /* mirror, commit of the top */
 	bool stays_ready;       /* mirror, commit of the top: changes over when told to; else as soon as it is ready */
 	bool keeps_source;      /* mirror: at the end the disk stays where it is */
-	uint64_t size;          /* resize: bytes, not less than it has; bitmap-add: bytes that a bit stands for, 0: 64 KiB */
+	uint64_t size;          /* resize: bytes. bitmap-add: bytes that a bit stands for, 0: 64 KiB */
 	const char *snapshot;   /* its name, or when deleting its id or else its name */
 	const char *bitmap;     /* its name; backup: only what this bitmap says has changed; cleared on success */
 };
@@ -108,10 +110,11 @@ struct blk_job *blk_job_next(const struct blk_job *j);
 void blk_job_get_info(const struct blk_job *j, struct blk_job_info *out);
 void blk_job_pause(struct blk_job *j, bool is_paused);
 void blk_job_set_speed(struct blk_job *j, uint64_t speed);
-int blk_job_set_mode(struct blk_job *j, enum blk_job_mode mode, struct err *err);        /* -ENOTSUP: it follows nothing */
+/* -ENOTSUP: it follows nothing. */
+int blk_job_set_mode(struct blk_job *j, enum blk_job_mode mode, struct err *err);
 void blk_job_cancel(struct blk_job *j);
-/* A job that is ready changes over; KEEPS_SOURCE: it only ends, and the target is what the disk was then. -EAGAIN: it is
- * not ready; -ENOTSUP: it ends by itself. */
+/* A job that is ready changes over; KEEPS_SOURCE: it only ends, and the target is what the disk was then. -EAGAIN:
+ * it is not ready; -ENOTSUP: it ends by itself. */
 int blk_job_complete(struct blk_job *j, bool keeps_source, struct err *err);
 
 /* Is there a job on FRONT? 0, or -EBUSY with a sentence: for what must not meet one. */

@@ -2,8 +2,9 @@
 /* job_backup.c - the disk as it was at one instant goes to another image.
  *
  * A bitmap says what is still to be copied. Before the guest changes a chunk of that, it is copied first ("copy before
- * write"); workers copy the rest. With a dirty bitmap of the image only what that says is copied; from the instant on the
- * bitmap records anew, and only when the job fails or is cancelled gets back what it had: the next one copies it then. */
+ * write"); workers copy the rest. With a dirty bitmap of the image only what that says is copied; from the instant
+ * on the bitmap records anew, and only when the job fails or is cancelled gets back what it had: the next one copies
+ * it then. */
 #include "blk/job_priv.h"
 
 #include <errno.h>
@@ -76,10 +77,11 @@ static int backup_prepare(struct blk_job *j, struct err *err)
 	if (r < 0)
 		return r;
 	if (k->target->size < j->front->size)
-		return err_set(err, -EINVAL, "'%s' has %" PRIu64 " bytes, and the disk %" PRIu64, k->target->name, k->target->size,
-			       j->front->size);
+		return err_set(err, -EINVAL, "'%s' has %" PRIu64 " bytes, and the disk %" PRIu64, k->target->name,
+			       k->target->size, j->front->size);
 	if (!j->args.bitmap && k->target->backing_name)
-		return err_set(err, -EINVAL, "'%s' has a backing image, and all of the disk is to go there", k->target->name);
+		return err_set(err, -EINVAL, "'%s' has a backing image, and all of the disk is to go there",
+			       k->target->name);
 	return 0;
 }
 
@@ -124,7 +126,8 @@ static int backup_run(struct blk_job *j, struct err *err)
 
 	r = k->error ? k->error : r;
 	/* What the guest waits for is not known to the workers. */
-	return !r || r == -ECANCELED ? r : err_set(err, r, "cannot copy the disk to '%s': %s", k->target->name, strerror(-r));
+	return !r || r == -ECANCELED ? r : err_set(err, r, "cannot copy the disk to '%s': %s", k->target->name,
+						   strerror(-r));
 }
 
 static int backup_finish(struct blk_job *j, struct err *err)
@@ -148,6 +151,7 @@ static void backup_release(struct blk_job *j, int result)
 }
 
 const struct blk_job_ops blk_job_backup = {
-	.kind = "backup", .size = sizeof(struct backup), .prepare = backup_prepare, .begin = backup_begin, .run = backup_run,
+	.kind = "backup", .size = sizeof(struct backup), .prepare = backup_prepare, .begin = backup_begin,
+	.run = backup_run,
 	.finish = backup_finish, .release = backup_release,
 };

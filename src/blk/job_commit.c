@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* job_commit.c - what an image and those between hold goes down into a base, and they leave the chain.
  *
- * An image below the top is only read, so nobody changes what is being pushed down; the base changes only where an image
- * above it hides that. Then the image above is told of its new backing image. The top of the disk, which the guest
- * writes, is committed by a mirror into the base (job_mirror.c), which becomes the disk. */
+ * An image below the top is only read, so nobody changes what is being pushed down; the base changes only where an
+ * image above it hides that. Then the image above is told of its new backing image. The top of the disk, which the
+ * guest writes, is committed by a mirror into the base (job_mirror.c), which becomes the disk. */
 #include "blk/job_priv.h"
 
 #include <errno.h>
@@ -77,8 +77,9 @@ static int commit_prepare(struct blk_job *j, struct err *err)
 
 	j->follows = k->is_active;
 	if (!r && !k->is_active && !blk_may_write_again(blk_chain_above(j->front, k->top), &j->args.overlay))
-		r = err_set(err, -EACCES, "the image above '%s' gets another backing image, and is open for reading only: hand it over "
-			    "for writing", k->top->name);
+		r = err_set(err, -EACCES,
+			    "the image above '%s' gets another backing image, and is open for reading only: hand it "
+			    "over for writing", k->top->name);
 	if (!r && k->base->drv->flags & BLK_DRIVER_READONLY)
 		r = err_set(err, -EROFS, "%s images can only be read: '%s'", k->base->drv->name, k->base->name);
 	return r;
@@ -115,7 +116,8 @@ static int commit_begin(struct blk_job *j, struct err *err)
 	if (!r && k->is_active) {
 		k->m.target = k->base;
 		if (k->base->size != k->top->size)
-			return err_set(err, -EINVAL, "'%s' is larger than the disk, which it would become", k->base->name);
+			return err_set(err, -EINVAL, "'%s' is larger than the disk, which it would become",
+				       k->base->name);
 		return job_mirror_begin(j, err);
 	}
 	if (!r && job_copy_init(&k->m.copy, j, k->top->size, k->base->cluster_size) < 0)
@@ -174,6 +176,7 @@ static void commit_release(struct blk_job *j, int result)
 }
 
 const struct blk_job_ops blk_job_commit = {
-	.kind = "commit", .size = sizeof(struct commit), .prepare = commit_prepare, .begin = commit_begin, .run = commit_run,
+	.kind = "commit", .size = sizeof(struct commit), .prepare = commit_prepare, .begin = commit_begin,
+	.run = commit_run,
 	.finish = commit_finish, .release = commit_release,
 };

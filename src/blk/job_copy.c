@@ -138,7 +138,8 @@ int job_copy_run(struct job_copy *c)
 
 	c->result = 0;
 	/* As many as have something to do at once. */
-	uint64_t per_run = JOB_RUN >> c->chunk_bits ? JOB_RUN >> c->chunk_bits : 1, n = (c->n_todo + per_run - 1) / per_run;
+	uint64_t per_run = JOB_RUN >> c->chunk_bits ? JOB_RUN >> c->chunk_bits : 1,
+		n = (c->n_todo + per_run - 1) / per_run;
 
 	for (unsigned i = 0; !r && i < JOB_WORKERS && i < n && c->n_todo; i++) {
 		c->n_live++;
@@ -187,7 +188,8 @@ int blk_co_copy(struct blk *from, struct blk *to, uint64_t off, uint64_t len, vo
 		} else if (!r) {
 			r = blk_co_pread(from, off, buf, e.len);
 			if (!r)
-				r = buf_is_zero(buf, e.len) ? copy_zeroes(to, off, e.len) : blk_co_pwrite(to, off, buf, e.len);
+				r = buf_is_zero(buf, e.len) ? copy_zeroes(to, off, e.len) :
+				    blk_co_pwrite(to, off, buf, e.len);
 		}
 		if (r < 0)
 			return r;

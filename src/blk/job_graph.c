@@ -58,8 +58,8 @@ static int make_image(struct blk *front, const struct blk_job_image *i, struct e
 	return r;
 }
 
-static int open_image(struct blk **out, struct blk_ctx *c, int fd, const char *path, const char *format, bool is_readonly,
-		      struct err *err)
+static int open_image(struct blk **out, struct blk_ctx *c, int fd, const char *path, const char *format,
+		      bool is_readonly, struct err *err)
 {
 	struct blk_options o = { .fd = -1, .format = format, .is_readonly = is_readonly };
 	struct blk *file = NULL;
@@ -118,7 +118,8 @@ static int reopen_writable(struct blk **node, const struct blk_job_image *again,
 
 	if ((fcntl(own, F_GETFL) & O_ACCMODE) != O_RDWR) {
 		if (!again || again->fd < 0)
-			return err_set(err, -EACCES, "'%s' is open for reading only: the request needs it once more, for writing",
+			return err_set(err, -EACCES,
+				       "'%s' is open for reading only: the request needs it once more, for writing",
 				       old->name);
 		fd = again->fd;
 	}
@@ -149,7 +150,7 @@ int blk_co_reopen(struct blk **node, bool is_readonly, const struct blk_job_imag
 
 	if (old->is_readonly == is_readonly)
 		return 0;
-	if (!old->file || blk_file_fd(old->file) < 0 || old->data || old->n_extra)
+	if (!old->file || blk_file_fd(old->file) < 0 || old->data || old->n_extra || old->has_opts)
 		return err_set(err, -ENOTSUP, "'%s' cannot be opened in another way while it is in use", old->name);
 	return is_readonly ? reopen_readonly(node, err) : reopen_writable(node, again, err);
 }
@@ -230,7 +231,8 @@ int blk_co_cut(struct blk *b, struct blk *backing, const char *name, struct err 
 	if (last == backing)
 		return 0;
 	if (!b->drv->co_change_backing)
-		return err_set(err, -ENOTSUP, "'%s' is a %s image: its backing image cannot be changed", b->name, b->drv->name);
+		return err_set(err, -ENOTSUP, "'%s' is a %s image: its backing image cannot be changed", b->name,
+			       b->drv->name);
 	if (backing && !name && !absolute)
 		return err_set(err, -ENOMEM, "out of memory");
 	/* All that it took over must be there before it stops to name where it came from. */
@@ -240,7 +242,8 @@ int blk_co_cut(struct blk *b, struct blk *backing, const char *name, struct err 
 		r = blk_co_flush(backing);
 	if (r < 0)
 		return err_set(err, r, "cannot write '%s': %s", b->name, strerror(-r));
-	r = b->drv->co_change_backing(b, backing ? name ? name : absolute : NULL, backing ? backing->drv->name : NULL, err);
+	r = b->drv->co_change_backing(b, backing ? name ? name : absolute : NULL, backing ? backing->drv->name : NULL,
+				      err);
 	if (r < 0)
 		return r;
 	while (last && last->backing != backing)

@@ -3,9 +3,9 @@
  *
  * A bitmap says which chunks the target does not have as they are. The guest's changes set bits when they are over;
  * workers clear a chunk's bit and copy it, with the range locked, so no change falls between. In blocking mode a change
- * of chunks that the target has is written to both before the guest hears of it: then no bit is set any more, and the job
- * gets ready however much is written. At the end, drained, the rest is copied, the target is flushed, and it becomes the
- * disk.
+ * of chunks that the target has is written to both before the guest hears of it: then no bit is set any more, and
+ * the job gets ready however much is written. At the end, drained, the rest is copied, the target is flushed, and it
+ * becomes the disk.
  *
  * The commit of a top image is the same with a target in the disk's own chain. */
 #include "blk/job_priv.h"
@@ -131,13 +131,16 @@ static int mirror_prepare(struct blk_job *j, struct err *err)
 	if (r < 0)
 		return r;
 	if (m->target->size != top->size)
-		return err_set(err, -EINVAL, "'%s' has %" PRIu64 " bytes and the disk %" PRIu64 ": a mirror needs the same",
+		return err_set(err, -EINVAL,
+			       "'%s' has %" PRIu64 " bytes and the disk %" PRIu64 ": a mirror needs the same",
 			       m->target->name, m->target->size, top->size);
 	if (j->args.sync == BLK_SYNC_FULL && m->target->backing_name)
-		return err_set(err, -EINVAL, "'%s' has a backing image, and all of the disk is to go there", m->target->name);
+		return err_set(err, -EINVAL, "'%s' has a backing image, and all of the disk is to go there",
+			       m->target->name);
 	if (!j->keeps_source && !m->target->backing_name &&
 	    (j->args.sync == BLK_SYNC_NONE || (j->args.sync == BLK_SYNC_TOP && top->backing)))
-		return err_set(err, -EINVAL, "'%s' would not have all of the disk: it needs a backing image that has the rest",
+		return err_set(err, -EINVAL,
+			       "'%s' would not have all of the disk: it needs a backing image that has the rest",
 			       m->target->name);
 	return 0;
 }
@@ -163,7 +166,8 @@ int job_mirror_begin(struct blk_job *j, struct err *err)
 
 static int mirror_error(struct job_mirror *m, int r, struct err *err)
 {
-	return !r || r == -ECANCELED ? r : err_set(err, r, "cannot bring the disk to '%s': %s", m->target->name, strerror(-r));
+	return !r || r == -ECANCELED ? r : err_set(err, r, "cannot bring the disk to '%s': %s", m->target->name,
+						   strerror(-r));
 }
 
 int job_mirror_run(struct blk_job *j, struct err *err)

@@ -15,8 +15,8 @@ struct overlay {
 	struct blk *image;
 };
 
-/* The new image is whole and durable, and names the top as its backing image, before anything is written to it: whenever
- * the process dies, it opens and shows what the disk was. */
+/* The new image is whole and durable, and names the top as its backing image, before anything is written to it:
+ * whenever the process dies, it opens and shows what the disk was. */
 static int overlay_prepare(struct blk_job *j, struct err *err)
 {
 	struct overlay *o = container_of(j, struct overlay, j);
@@ -85,7 +85,8 @@ static int resize_prepare(struct blk_job *j, struct err *err)
 	if (j->args.size % BLK_SECTOR)
 		return err_set(err, -EINVAL, "the size of a disk is a multiple of 512 bytes");
 	if (j->args.size < top->size)
-		return err_set(err, -EINVAL, "'%s' has %" PRIu64 " bytes: a disk in use cannot become smaller", top->name, top->size);
+		return err_set(err, -EINVAL, "'%s' has %" PRIu64 " bytes: a disk in use cannot become smaller",
+			       top->name, top->size);
 	return 0;
 }
 
@@ -122,7 +123,8 @@ static int snapshot_prepare(struct blk_job *j, struct err *err)
 	const struct blk *top = blk_front_top(j->front);
 
 	if (!top->drv->co_snapshot_create || !top->drv->co_snapshot_delete)
-		return err_set(err, -ENOTSUP, "'%s' is a %s image: it takes no snapshots inside", top->name, top->drv->name);
+		return err_set(err, -ENOTSUP, "'%s' is a %s image: it takes no snapshots inside", top->name,
+			       top->drv->name);
 	if (top->is_readonly)
 		return err_set(err, -EROFS, "'%s' is open for reading only", top->name);
 	if (!j->args.snapshot || !*j->args.snapshot || strlen(j->args.snapshot) >= sizeof(s->made.name))

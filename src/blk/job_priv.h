@@ -93,7 +93,7 @@ struct job_copy {
 	unsigned chunk_bits;            /* a bit stands for this much */
 	uint64_t n_chunks, n_todo, cursor;
 	uint8_t *todo;                  /* bits; bytes are whole */
-	/* Do [OFF, OFF+LEN), whose bits are clear already; the range of the front is locked exclusive. BUF: for LEN bytes. */
+	/* Do [OFF, OFF+LEN): its bits are clear already, its range is locked exclusive. BUF: for LEN bytes. */
 	int (*copy)(struct job_copy *c, uint64_t off, uint64_t len, void *buf);
 	unsigned n_live;                /* coroutines */
 	bool is_drained;                /* nobody else is there: no speed limit, no pause */

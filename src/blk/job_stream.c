@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* job_stream.c - the top image takes what its backing images hold, down to BASE, and lets go of them.
  *
- * Each piece is read and written with its range of the disk locked against the guest, and only where the top has nothing:
- * what the guest writes meanwhile stays. At each moment the disk shows what it showed, so there is nothing to repair after
- * a crash. The name of the backing image changes last, when all is durable. */
+ * Each piece is read and written with its range of the disk locked against the guest, and only where the top has
+ * nothing: what the guest writes meanwhile stays. At each moment the disk shows what it showed, so there is nothing
+ * to repair after a crash. The name of the backing image changes last, when all is durable. */
 #include "blk/job_priv.h"
 
 #include <errno.h>
@@ -84,7 +84,8 @@ static int stream_run(struct blk_job *j, struct err *err)
 	struct stream *s = container_of(j, struct stream, j);
 	int r = job_copy_run(&s->copy);
 
-	return r < 0 && r != -ECANCELED ? err_set(err, r, "cannot bring the disk to '%s': %s", s->top->name, strerror(-r)) : r;
+	return r < 0 && r != -ECANCELED ? err_set(err, r, "cannot bring the disk to '%s': %s", s->top->name,
+						  strerror(-r)) : r;
 }
 
 static int stream_finish(struct blk_job *j, struct err *err)
@@ -103,6 +104,7 @@ static void stream_release(struct blk_job *j, int result)
 }
 
 const struct blk_job_ops blk_job_stream = {
-	.kind = "stream", .size = sizeof(struct stream), .prepare = stream_prepare, .begin = stream_begin, .run = stream_run,
+	.kind = "stream", .size = sizeof(struct stream), .prepare = stream_prepare, .begin = stream_begin,
+	.run = stream_run,
 	.finish = stream_finish, .release = stream_release,
 };

@@ -24,8 +24,10 @@ static json_t *job_describe(struct machine *m, const struct blk_job_info *i)
 	char buf[CONFIG_DISK_NAME_MAX + 1];
 
 	return json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:b, s:b, s:s}", "job", i->id, "kind", i->kind, "disk",
-			 config_disk_name(m->cfg, machine_disk_of(m, i->front), buf), "done", (json_int_t)i->done, "total",
-			 (json_int_t)i->total, "speed", (json_int_t)i->speed, "paused", i->is_paused, "ready", i->is_ready,
+			 config_disk_name(m->cfg, machine_disk_of(m, i->front), buf), "done", (json_int_t)i->done,
+				"total",
+			 (json_int_t)i->total, "speed", (json_int_t)i->speed, "paused", i->is_paused, "ready",
+				i->is_ready,
 			 "mode", i->is_blocking ? "blocking" : "background");
 }
 
@@ -76,7 +78,8 @@ int control_image_add(struct control_call *call, struct err *err)
 		n++;
 	if (n >= CONFIG_DISKS_MAX * 2 || machine_find_image(m, id, NULL) || !*id || strlen(id) >= NAME_CAP) {
 		free(i);
-		return n >= CONFIG_DISKS_MAX * 2 ? err_set(err, -E2BIG, "too many images wait to be used; see image-drop") :
+		return n >= CONFIG_DISKS_MAX * 2 ? err_set(err, -E2BIG,
+							   "too many images wait to be used; see image-drop") :
 		       err_set(err, -EEXIST, "'%.64s' is not a new name of 1 to %d characters", id, NAME_CAP - 1);
 	}
 	if (!is_broken) {
@@ -118,7 +121,8 @@ struct targets {
 	uint64_t size;
 };
 
-static int image_use(const struct machine *m, const char *id, char name[NAME_CAP], struct blk_job_image *out, struct err *err)
+static int image_use(const struct machine *m, const char *id, char name[NAME_CAP], struct blk_job_image *out,
+		     struct err *err)
 {
 	*out = (struct blk_job_image){ .fd = -1 };
 	*name = '\0';
@@ -199,7 +203,10 @@ static void targets_begun(void *arg, const struct err *err)
 static int targets_start(struct targets *t, struct err *err)
 {
 	struct machine *m = call_machine(t->call);
-	int r = blk_jobs_start(&m->jobs, t->a, t->n, targets_begun, t, err);
+	/* Which image is the disk, and what is in it, is being written down or handed over just now. */
+	int r = m->save || m->migration ?
+		err_set(err, -EBUSY, "the machine is being %s", m->save ? "saved" : "migrated") :
+		blk_jobs_start(&m->jobs, t->a, t->n, targets_begun, t, err);
 
 	if (r < 0)
 		free(t);
@@ -268,7 +275,8 @@ int control_stream(struct control_call *call, struct err *err)
 
 static enum blk_job_mode job_mode(const char *text)
 {
-	return !strcmp(text, "blocking") ? BLK_MODE_BLOCKING : !strcmp(text, "background") ? BLK_MODE_BACKGROUND : BLK_MODE_AUTO;
+	return !strcmp(text, "blocking") ? BLK_MODE_BLOCKING : !strcmp(text, "background") ? BLK_MODE_BACKGROUND :
+		BLK_MODE_AUTO;
 }
 
 static void targets_follow(struct blk_job_args *a, const json_t *params)
@@ -314,7 +322,8 @@ int control_mirror(struct control_call *call, struct err *err)
 	for (unsigned i = 0; i < t->n; i++) {
 		targets_follow(&t->a[i], call->params);
 		t->a[i].keeps_source = control_get_bool(call->params, "stay", false);
-		t->a[i].sync = !strcmp(sync, "top") ? BLK_SYNC_TOP : !strcmp(sync, "none") ? BLK_SYNC_NONE : BLK_SYNC_FULL;
+		t->a[i].sync = !strcmp(sync, "top") ? BLK_SYNC_TOP : !strcmp(sync, "none") ? BLK_SYNC_NONE :
+			BLK_SYNC_FULL;
 	}
 	return targets_start(t, err);
 }

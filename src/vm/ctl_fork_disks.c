@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The disks of forked machines. What a disk is when the memory is saved stays as it is from then on; the machine goes on in
- * a new image on top of it, and each copy gets one of its own. A readonly disk is everybody's. */
+/* The disks of forked machines. What a disk is when the memory is saved stays as it is from then on; the machine
+ * goes on in a new image on top of it, and each copy gets one of its own. A readonly disk is everybody's. */
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
@@ -55,7 +55,8 @@ static int split_open(const struct ctl_fork_disks *d, unsigned i, char **name, s
 		*name = take_ptr(&at);
 		return fd;
 	}
-	return err_set(err, -EEXIST, "'%s' has been forked %d times; merge some images with disk-commit", d->base[i], NEW_MAX);
+	return err_set(err, -EEXIST, "'%s' has been forked %d times; merge some images with disk-commit", d->base[i],
+		       NEW_MAX);
 }
 
 static int split_hand_over(struct ctl_fork_disks *d, unsigned i, char **name, struct err *err)
@@ -68,7 +69,8 @@ static int split_hand_over(struct ctl_fork_disks *d, unsigned i, char **name, st
 	AUTO(free) char *path = realpath(*name, NULL);
 
 	snprintf(id, sizeof(id), "fork.disk%u", i);
-	return ctl_ask(d->socket, "image-add", json_pack("{s:s, s:s, s:b}", "id", id, "path", path ? path : *name, "new", 1), fd,
+	return ctl_ask(d->socket, "image-add", json_pack("{s:s, s:s, s:b}", "id", id, "path", path ? path : *name,
+							 "new", 1), fd,
 		       NULL, err);
 }
 
@@ -101,7 +103,8 @@ static void split_undo(const struct ctl_fork_disks *d, char **name)
 int ctl_fork_split(struct ctl_fork_disks *d, struct err *err)
 {
 	char *name[CONFIG_DISKS_MAX] = { NULL };
-	int r = json_array_size(d->disks) <= CONFIG_DISKS_MAX ? 0 : err_set(err, -E2BIG, "the machine has too many disks");
+	int r = json_array_size(d->disks) <= CONFIG_DISKS_MAX ? 0 : err_set(err, -E2BIG,
+									    "the machine has too many disks");
 
 	for (unsigned i = 0; !r && i < json_array_size(d->disks); i++) {
 		if (disk_is_readonly(d, i))

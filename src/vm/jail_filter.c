@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The system-call filters: one table, a row per call with who may make it and with which arguments. */
 #include <errno.h>
+#include <linux/fs.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <stdbool.h>
@@ -107,6 +108,10 @@ static const struct jail_row {
 	{ SCMP_SYS(ioctl), NOT_VCPU, true, ARG_IS(1, TCSETSF) },
 	{ SCMP_SYS(ioctl), NOT_VCPU, true, ARG_IS(1, TIOCGWINSZ) },
 	{ SCMP_SYS(ioctl), NOT_VCPU, true, ARG_IS(1, 0x400454d0u /* TUNSETOFFLOAD */) },
+	/* what a block device is that is handed over as an image */
+	{ SCMP_SYS(ioctl), NOT_VCPU, true, ARG_IS(1, BLKGETSIZE64) },
+	{ SCMP_SYS(ioctl), NOT_VCPU, true, ARG_IS(1, BLKSSZGET) },
+	{ SCMP_SYS(ioctl), NOT_VCPU, true, ARG_IS(1, BLKPBSZGET) },
 	{ SCMP_SYS(ioctl), ALL, true, { 1, SCMP_CMP_MASKED_EQ, 0xff00, 0xae00 /* KVMIO */ } },
 };
 

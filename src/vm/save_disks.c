@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Snapshots inside a machine's disks that belong to its saved memory: taken while it stands still for the save, named in
- * the saved state, and what --restore --revert-disks goes back to. */
+/* Snapshots inside a machine's disks that belong to its saved memory: taken while it stands still for the save,
+ * named in the saved state, and what --restore --revert-disks goes back to. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,8 +21,10 @@ int machine_check_snapshot(const struct machine *m, const char *name, struct err
 			continue;
 		n++;
 		if (strcmp(blk_format(m->blk[i]), "qcow2"))
-			return err_set(err, -ENOTSUP, "disk '%s' is a %s image, which takes no snapshots inside; put a qcow2 on top of it "
-				       "with disk-snapshot, or save without one", blk_name(m->blk[i]), blk_format(m->blk[i]));
+			return err_set(err, -ENOTSUP,
+				       "disk '%s' is a %s image, which takes no snapshots inside; put a qcow2 on top of it "
+				       "with disk-snapshot, or save without one", blk_name(m->blk[i]),
+					blk_format(m->blk[i]));
 	}
 	return n ? 0 : err_set(err, -EINVAL, "snapshot: the machine has no disk that it could change");
 }
@@ -73,13 +75,15 @@ int machine_find_snapshot(struct machine *m, unsigned i, const struct blk_snapsh
 
 	for (unsigned k = 0; !r && k < n; k++) {
 		/* One that was made later under the same name is another. */
-		if (strcmp(list[k].id, wanted->id) || strcmp(list[k].name, wanted->name) || list[k].date_s != wanted->date_s ||
+		if (strcmp(list[k].id, wanted->id) || strcmp(list[k].name,
+							     wanted->name) || list[k].date_s != wanted->date_s ||
 		    list[k].date_ns != wanted->date_ns)
 			continue;
 		m->disk_snapshot[i] = list[k];
 		return 0;
 	}
-	return r < 0 ? r : err_set(err, -ENOENT, "disk '%s' has the snapshot '%s' no more that was taken with the saved machine",
+	return r < 0 ? r : err_set(err, -ENOENT,
+				   "disk '%s' has the snapshot '%s' no more that was taken with the saved machine",
 				   blk_name(m->blk[i]), wanted->name);
 }
 

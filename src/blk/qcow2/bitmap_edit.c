@@ -23,13 +23,15 @@ static int add_check(struct q2 *s, const char *name, uint64_t granularity, struc
 	size_t n = strlen(name);
 
 	if (s->version == 2)
-		return err_set(err, -ENOTSUP, "'%s' is version 2 and has no bitmaps; amend it with compat=1.1", s->b->name);
+		return err_set(err, -ENOTSUP, "'%s' is version 2 and has no bitmaps; amend it with compat=1.1",
+			       s->b->name);
 	if (!n || n > Q2_BITMAP_NAME_MAX)
 		return err_set(err, -EINVAL, "the name of a bitmap has 1 to %d bytes", Q2_BITMAP_NAME_MAX);
 	if (bitmap_find(s, name))
 		return err_set(err, -EEXIST, "'%s' has a bitmap '%s' already", s->b->name, name);
 	if (!is_pow2(granularity) || granularity < 512 || granularity > 1u << 31)
-		return err_set(err, -EINVAL, "a bit of a bitmap stands for a power of 2 from 512 bytes to 2 GiB, not %" PRIu64,
+		return err_set(err, -EINVAL,
+			       "a bit of a bitmap stands for a power of 2 from 512 bytes to 2 GiB, not %" PRIu64,
 			       granularity);
 	if (s->n_bitmaps == Q2_BITMAPS_MAX)
 		return err_set(err, -E2BIG, "'%s' has %d bitmaps, which is the most", s->b->name, Q2_BITMAPS_MAX);
@@ -113,8 +115,10 @@ int q2_co_bitmap_take(struct blk *b, const char *name, struct blk_bits *out, str
 	if (r < 0)
 		return err_set(err, r, "cannot read the bitmaps of '%s': %s", b->name, strerror(-r));
 	if (!m->bits)
-		return err_set(err, -ESTALE, "bitmap '%s' of '%s' does not say what has changed: %s; remove it and make a full "
-			       "backup", name, b->name, m->flags & Q2_BITMAP_IN_USE ? "the process that recorded last did not end well"
+		return err_set(err, -ESTALE,
+			       "bitmap '%s' of '%s' does not say what has changed: %s; remove it and make a full "
+			       "backup", name, b->name,
+				m->flags & Q2_BITMAP_IN_USE ? "the process that recorded last did not end well"
 			       : "it does not record");
 	out->v = malloc(m->n_bytes ? m->n_bytes : 1);
 	if (!out->v)

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "test.h"
 
@@ -55,7 +56,9 @@ TEST(a_snapshot_takes_all_later_writes_and_the_old_top_stays)
 			char name[16];
 
 			snprintf(name, sizeof(name), "over%d", k);
-			struct blk_job_args a = { .kind = "overlay", .front = r.front, .target = rig_new_file(&r, name, "qcow2") };
+			struct blk_job_args a = { .kind = "overlay", .front = r.front, .target = rig_new_file(&r,
+													      name,
+				"qcow2") };
 
 			a.overlay.fd = -1;
 			rig_start(&r, &a, 1);
@@ -99,7 +102,8 @@ TEST(a_job_is_paused_slowed_and_cancelled)
 
 	rig_init(&r, 20);
 	chain(&r, "qcow2");
-	struct blk_job_args a = { .kind = "stream", .id = "s", .front = r.front, .target.fd = -1, .overlay.fd = -1, .speed = 1 << 20 };
+	struct blk_job_args a = { .kind = "stream", .id = "s", .front = r.front, .target.fd = -1, .overlay.fd = -1,
+				 .speed = 1 << 20 };
 
 	rig_start(&r, &a, 1);
 	rig_until(&r, &r.n_completed, 0, 50);
@@ -135,7 +139,8 @@ TEST(closing_ends_a_job_in_the_middle)
 
 	rig_init(&r, 30);
 	chain(&r, "qcow2");
-	struct blk_job_args a = { .kind = "stream", .id = "s", .front = r.front, .target.fd = -1, .overlay.fd = -1, .speed = 1000 };
+	struct blk_job_args a = { .kind = "stream", .id = "s", .front = r.front, .target.fd = -1, .overlay.fd = -1,
+				 .speed = 1000 };
 
 	rig_start(&r, &a, 1);
 	rig_until(&r, &r.n_completed, 0, 50);
@@ -153,7 +158,8 @@ TEST(a_disk_grows_while_it_is_written)
 		rig_init(&r, 40);
 		rig_add_image(&r, "one", i ? "raw" : "qcow2", NULL, 40);
 		rig_open(&r, NULL);
-		struct blk_job_args a = { .kind = "resize", .front = r.front, .size = RIG_SIZE + (8 << 20), .target.fd = -1,
+		struct blk_job_args a = { .kind = "resize", .front = r.front, .size = RIG_SIZE + (8 << 20),
+					 .target.fd = -1,
 					  .overlay.fd = -1 };
 
 		rig_until(&r, &r.n_completed, 0, 20);
@@ -189,7 +195,8 @@ TEST(what_cannot_be_is_refused_and_changes_nothing)
 	a.id = "s";
 	a.kind = "dance";
 	CHECK_HAS(rig_start_fails(&r, &a), "no kind of job 'dance'");
-	struct blk_job_args o = { .kind = "overlay", .front = r.front, .target = rig_open_file(&r, "full", "qcow2"), .overlay.fd = -1 };
+	struct blk_job_args o = { .kind = "overlay", .front = r.front, .target = rig_open_file(&r, "full", "qcow2"),
+				 .overlay.fd = -1 };
 
 	CHECK_EQ(write(o.target.fd, "x", 1), 1);
 	CHECK_HAS(rig_start_fails(&r, &o), "is not empty");
@@ -339,7 +346,8 @@ TEST(an_image_in_the_middle_is_committed)
 	for (int i = 0; i < 2; i++) {
 		rig_init(&r, 200 + (uint64_t)i);
 		chain(&r, i ? "raw" : "qcow2");
-		struct blk_job_args a = { .kind = "commit", .id = "c", .front = r.front, .top = "1", .target.fd = -1, .overlay.fd = -1 };
+		struct blk_job_args a = { .kind = "commit", .id = "c", .front = r.front, .top = "1", .target.fd = -1,
+					 .overlay.fd = -1 };
 
 		CHECK_HAS(rig_start_fails(&r, &a), "open for reading only");
 		a.target = rig_open_file(&r, "mid", "qcow2");
@@ -363,7 +371,8 @@ TEST(the_top_is_committed_while_it_is_written)
 	for (int i = 0; i < 3; i++) {
 		rig_init(&r, 210 + (uint64_t)i);
 		chain(&r, i == 1 ? "raw" : "qcow2");
-		struct blk_job_args a = { .kind = "commit", .id = "c", .front = r.front, .mode = i == 2 ? BLK_MODE_BLOCKING : BLK_MODE_AUTO, .stays_ready = i > 0,
+		struct blk_job_args a = { .kind = "commit", .id = "c", .front = r.front,
+					 .mode = i == 2 ? BLK_MODE_BLOCKING : BLK_MODE_AUTO, .stays_ready = i > 0,
 					  .base = i ? NULL : "1", .overlay.fd = -1 };
 
 		a.target = rig_open_file(&r, i ? "base" : "mid", i == 1 ? "raw" : "qcow2");
@@ -389,7 +398,8 @@ TEST(a_snapshot_is_taken_and_committed_again_without_another_descriptor)
 	rig_open(&r, NULL);
 	for (int i = 0; i < 3; i++) {
 		char name[8] = { 'o', (char)('0' + i) };
-		struct blk_job_args a = { .kind = "overlay", .front = r.front, .target = rig_new_file(&r, name, "qcow2"),
+		struct blk_job_args a = { .kind = "overlay", .front = r.front, .target = rig_new_file(&r, name,
+												      "qcow2"),
 					  .overlay.fd = -1 };
 
 		rig_start(&r, &a, 1);
@@ -397,7 +407,8 @@ TEST(a_snapshot_is_taken_and_committed_again_without_another_descriptor)
 		rig_until(&r, &r.n_completed, 0, 60);
 	}
 	/* o1 and o0 into one, then o2 as well. */
-	struct blk_job_args c = { .kind = "commit", .id = "c", .front = r.front, .top = "1", .target.fd = -1, .overlay.fd = -1 };
+	struct blk_job_args c = { .kind = "commit", .id = "c", .front = r.front, .top = "1", .target.fd = -1,
+				 .overlay.fd = -1 };
 
 	rig_start(&r, &c, 1);
 	rig_until(&r, &r.n_completed, 1, 60);
@@ -466,7 +477,8 @@ TEST(a_backup_is_the_disk_of_the_instant_it_began)
 		chain(&r, "qcow2");
 		rig_until(&r, &r.n_completed, 0, 60);
 		rig_settle(&r);
-		struct blk_job_args a = { .kind = "backup", .id = "b", .front = r.front, .speed = 10 << 20, .overlay.fd = -1,
+		struct blk_job_args a = { .kind = "backup", .id = "b", .front = r.front, .speed = 10 << 20,
+					 .overlay.fd = -1,
 					  .target = rig_new_file(&r, "copy", formats[i]) };
 		struct rig_model *then = model_copy(&r);
 
@@ -543,7 +555,8 @@ TEST(a_backup_that_fails_or_is_cancelled_keeps_the_bitmap)
 	rig_until(&r, &r.n_completed, 1, 0);
 	bitmap(&r, "bitmap-add", "day");
 	go_on(&r, 20);
-	struct blk_job_args a = { .kind = "backup", .id = "b", .front = r.front, .overlay.fd = -1, .bitmap = "day", .speed = 1 << 20,
+	struct blk_job_args a = { .kind = "backup", .id = "b", .front = r.front, .overlay.fd = -1, .bitmap = "day",
+				 .speed = 1 << 20,
 				  .target = rig_new_file(&r, "lost", "raw") };
 
 	rig_start(&r, &a, 1);
@@ -559,7 +572,8 @@ TEST(a_backup_that_fails_or_is_cancelled_keeps_the_bitmap)
 	verify_backup(&r, then, "next", "qcow2");
 	/* Emptied: nothing has changed, and a backup has nothing. */
 	bitmap(&r, "bitmap-clear", "day");
-	struct blk_job_args no = { .kind = "backup", .id = "b", .front = r.front, .overlay.fd = -1, .bitmap = "night", .target.fd = -1 };
+	struct blk_job_args no = { .kind = "backup", .id = "b", .front = r.front, .overlay.fd = -1, .bitmap = "night",
+				  .target.fd = -1 };
 
 	no.target = rig_new_file(&r, "none", "raw");
 	CHECK_HAS(rig_start_fails(&r, &no), "has no bitmap 'night'");
@@ -571,7 +585,8 @@ TEST(a_backup_that_fails_or_is_cancelled_keeps_the_bitmap)
 TEST(bitmaps_are_listed_checked_and_refused)
 {
 	struct rig r;
-	struct blk_job_args a = { .kind = "bitmap-add", .bitmap = "x", .target.fd = -1, .overlay.fd = -1, .size = 1000 };
+	struct blk_job_args a = { .kind = "bitmap-add", .bitmap = "x", .target.fd = -1, .overlay.fd = -1,
+				 .size = 1000 };
 
 	rig_init(&r, 330);
 	rig_add_image(&r, "top", "qcow2", NULL, 10);
@@ -599,4 +614,71 @@ TEST(bitmaps_are_listed_checked_and_refused)
 	a.front = r.front;
 	CHECK_HAS(rig_start_fails(&r, &a), "keeps no dirty bitmaps");
 	finish(&r);
+}
+
+/* --- what goes wrong ------------------------------------------------------------------------------ */
+
+static uint64_t inode(int fd)
+{
+	struct stat st;
+
+	CHECK_EQ(fstat(fd, &st), 0);
+	return st.st_ino;
+}
+
+TEST(a_target_without_room_fails_the_job_and_not_the_guest)
+{
+	static const struct { const char *kind; enum blk_job_mode mode; } kinds[] = {
+		{ "backup", BLK_MODE_AUTO }, { "mirror", BLK_MODE_BACKGROUND }, { "mirror", BLK_MODE_BLOCKING }, { "commit", 0 },
+	};
+	struct rig r;
+
+	for (size_t i = 0; i < 4; i++) {
+		bool is_commit = !strcmp(kinds[i].kind, "commit");
+
+		rig_init(&r, 400 + i);
+		chain_on(&r, "qcow2", &rig_random_aio);
+		struct blk_job_args a = { .kind = kinds[i].kind, .id = "x", .front = r.front, .mode = kinds[i].mode,
+					  .stays_ready = true, .overlay.fd = -1, .speed = is_commit ? 8 << 20 : 0,
+					  .target = is_commit ? rig_open_file(&r, "base", "qcow2") : rig_new_file(&r, "t", "raw") };
+
+		rig_start(&r, &a, 1);
+		if (i == 2)
+			rig_until(&r, &r.n_ready, 1, 0);
+		rig_full_inode = inode(a.target.fd);
+		rig_until(&r, &r.n_failed, 1, 50);
+		CHECK_HAS(r.why, "No space left");
+		rig_full_inode = 0;
+		close(a.target.fd);
+		r.n_failed = 0;
+		CHECK_EQ(chain_len(&r), 3);
+		rig_until(&r, &r.n_completed, 0, 30);
+		finish(&r);
+	}
+}
+
+static void ignore(void *arg, const struct err *err) { }
+
+TEST(jobs_of_two_disks_begin_at_one_instant_and_end_with_the_process)
+{
+	struct blk_job_args a[2];
+	struct rig r[2];
+
+	for (int i = 0; i < 2; i++) {
+		rig_init(&r[i], 500 + (uint64_t)i);
+		chain_on(&r[i], "qcow2", &rig_random_aio);
+		rig_until(&r[i], &r[i].n_completed, 0, 20);
+		a[i] = (struct blk_job_args){ .kind = "backup", .id = i ? "b" : "a", .front = r[i].front, .overlay.fd = -1,
+					      .target = rig_new_file(&r[i], "copy", "qcow2"), .speed = 1 << 20 };
+	}
+	/* Not begun yet, the images are being made. */
+	CHECK_EQ(blk_jobs_start(&r[0].jobs, a, 2, ignore, NULL, NULL), 0);
+	CHECK(blk_job_find(&r[0].jobs, "a", NULL) && blk_job_find(&r[0].jobs, "b", NULL));
+	blk_jobs_end(&r[0].jobs);
+	CHECK(!r[0].jobs.first);
+	CHECK_EQ(blk_job_check_idle(r[1].front, NULL), 0);
+	for (int i = 0; i < 2; i++) {
+		close(a[i].target.fd);
+		finish(&r[i]);
+	}
 }

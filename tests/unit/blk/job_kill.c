@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The process of a disk with a job is killed at its N-th write, flush or change of the file, half-way through it, for N
- * from the first to the last. What the guest has flushed is there afterwards, each sector is one that was asked for, and
- * no image is wrong. */
+ * from the first to the last. What the guest has flushed is there afterwards, each sector is one that was asked for,
+ * and no image is wrong. */
 #include "job_rig.h"
 
 #include <errno.h>
@@ -69,7 +69,8 @@ static void kill_close(struct aio *a)
 }
 
 static const struct aio_ops kill_aio = {
-	.name = "kill", .has_threads = true, .open = kill_open, .submit = kill_submit, .reap = kill_reap, .close = kill_close,
+	.name = "kill", .has_threads = true, .open = kill_open, .submit = kill_submit, .reap = kill_reap,
+		.close = kill_close,
 };
 
 /* --- what is done and killed ------------------------------------------------------------------------ */
@@ -151,7 +152,8 @@ static void run_mirror_top(struct rig *r)
 
 static void run_commit(struct rig *r)
 {
-	job(r, (struct blk_job_args){ .kind = "commit", .id = "c", .top = "1", .target = rig_open_file(r, "base", "qcow2") });
+	job(r, (struct blk_job_args){ .kind = "commit", .id = "c", .top = "1", .target = rig_open_file(r, "base",
+												       "qcow2") });
 }
 
 static void run_commit_top(struct rig *r)
@@ -161,10 +163,12 @@ static void run_commit_top(struct rig *r)
 
 static void run_backup(struct rig *r)
 {
-	struct blk_job_args b = { .kind = "bitmap-add", .front = r->front, .bitmap = "day", .target.fd = -1, .overlay.fd = -1 };
+	struct blk_job_args b = { .kind = "bitmap-add", .front = r->front, .bitmap = "day", .target.fd = -1,
+				 .overlay.fd = -1 };
 
 	rig_start(r, &b, 1);
-	job(r, (struct blk_job_args){ .kind = "backup", .id = "b", .bitmap = "day", .target = rig_new_file(r, "copy", "qcow2") });
+	job(r, (struct blk_job_args){ .kind = "backup", .id = "b", .bitmap = "day", .target = rig_new_file(r, "copy",
+													   "qcow2") });
 }
 
 /* The process that dies; true: it did not, there were not so many operations. */

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "test.h"
 #include "util/endian.h"
@@ -186,6 +187,18 @@ static void random_submit(struct aio *a, struct aio_job *j)
 	random_signal(a);
 }
 
+uint64_t rig_full_inode;
+
+static int64_t random_do(const struct aio_job *j)
+{
+	struct stat st;
+
+	if (rig_full_inode && (j->op == AIO_WRITEV || j->op == AIO_FALLOCATE) && !fstat(j->fd, &st) &&
+	    st.st_ino == rig_full_inode)
+		return -ENOSPC;
+	return aio_do(j);
+}
+
 static void random_reap(struct aio *a)
 {
 	struct aio_job *j = a->first;
@@ -200,7 +213,7 @@ static void random_reap(struct aio *a)
 		if (a->rng & 3)
 			random_submit(a, j);
 		else
-			j->done(j, aio_do(j));
+			j->done(j, random_do(j));
 	}
 }
 
@@ -248,7 +261,8 @@ static void slot_send(struct rig_slot *s)
 {
 	struct rig *r = s->rig;
 	uint64_t what = rig_random(r) % 16;
-	uint32_t n = 1 + (uint32_t)(rig_random(r) % RIG_SLOT_SECTORS), first = (uint32_t)(rig_random(r) % (RIG_SECTORS - n));
+	uint32_t n = 1 + (uint32_t)(rig_random(r) % RIG_SLOT_SECTORS),
+		first = (uint32_t)(rig_random(r) % (RIG_SECTORS - n));
 
 	if (!slot_is_free(r, first, n))
 		return;
@@ -256,8 +270,10 @@ static void slot_send(struct rig_slot *s)
 	s->n = n;
 	s->is_busy = true;
 	s->iov = (struct iovec){ s->buf, n * 512 };
-	s->r = (struct blk_req){ .op = what < 3 && !r->is_write_only ? BLK_READ : what < 5 && !r->is_write_only ? BLK_ZEROES : BLK_WRITE,
-				 .off = first * 512ull, .len = n * 512ull, .iov = &s->iov, .n_iov = 1, .done = slot_done,
+	s->r = (struct blk_req){ .op = what < 3 && !r->is_write_only ? BLK_READ :
+				what < 5 && !r->is_write_only ? BLK_ZEROES : BLK_WRITE,
+				 .off = first * 512ull, .len = n * 512ull, .iov = &s->iov, .n_iov = 1,
+					.done = slot_done,
 				 .arg = s, .may_unmap = what & 1 };
 	for (uint32_t i = first; i < first + n && s->r.op != BLK_READ; i++) {
 		uint32_t version = (r->m->asked[i] & ~RIG_ZERO) + 1;
@@ -312,7 +328,8 @@ void rig_settle(struct rig *r)
 struct blk_job_image rig_open_file(struct rig *r, const char *name, const char *format)
 {
 	const char *path = rig_path(r, name);
-	struct blk_job_image i = { .fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600), .path = path, .format = format };
+	struct blk_job_image i = { .fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600), .path = path,
+				  .format = format };
 
 	CHECK(i.fd >= 0);
 	return i;
@@ -401,7 +418,8 @@ static void verify(struct rig *r, struct blk *b, bool is_exact)
 				is_fine = sector_is(p, s, v) || sector_is(p, s, RIG_ZERO);
 		}
 		if (!is_fine)
-			FAIL("sector %u is (%u, %u), not of version %x to %x", s, get_le32(p), get_le32(p + 4), from, to);
+			FAIL("sector %u is (%u, %u), not of version %x to %x", s, get_le32(p), get_le32(p + 4), from,
+			     to);
 	}
 	free(buf);
 }
@@ -414,7 +432,8 @@ void rig_verify(struct rig *r)
 
 void rig_check_image(const char *path, const char *format)
 {
-	struct blk_options o = { .path = path, .fd = -1, .format = format, .is_readonly = true, .has_no_backing = true };
+	struct blk_options o = { .path = path, .fd = -1, .format = format, .is_readonly = true,
+				.has_no_backing = true };
 	struct err err = ERR_INIT;
 	struct blk_check c = { 0 };
 	struct blk *b = NULL;

@@ -58,6 +58,7 @@ void rig_fini(struct rig *r);
 void rig_add_image(struct rig *r, const char *name, const char *format, const char *backing, unsigned n);
 /* A back end that does jobs late and in any order. */
 extern const struct aio_ops rig_random_aio;
+extern uint64_t rig_full_inode;        /* of a file that has no room any more; 0: none */
 /* Open the top behind a front; AIO NULL: the usual. */
 void rig_open(struct rig *r, const struct aio_ops *aio);
 void rig_close(struct rig *r);
