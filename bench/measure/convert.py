@@ -16,7 +16,6 @@ CASES = {
     "qcow2 to raw": ("qcow2", "raw", "", False),
     "vmdk to qcow2": ("vmdk", "qcow2", "", False),
     "raw to qcow2, zstd": ("raw", "qcow2", "compression_type=zstd", True),
-    "raw to qcow2, zlib": ("raw", "qcow2", "", True),
     "qcow2 of zstd to qcow2": ("zstd", "qcow2", "", False),
 }
 
@@ -50,8 +49,13 @@ def sources(qemu):
 
 def run(argv, target):
     begin = time.monotonic()
-    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
+    child = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
+    _, child.returncode, used = os.wait4(child.pid, 0)
     took = time.monotonic() - begin
+    if child.returncode:
+        raise ValueError(f"{argv[0]} failed")
+    if Options.cpu_time:
+        took = used.ru_utime + used.ru_stime
     size = os.stat(target).st_blocks * 512
     os.unlink(target)
     subprocess.run(["sync"], check=True)        # nobody pays for the other's dirty pages
@@ -79,10 +83,6 @@ def bench_convert(report):
     made = sources(qemu)
     for name, case in CASES.items():
         if Options.only and not any(o in name for o in Options.only):
-            continue
-        have = subprocess.run([VIV, "disk", "info", made[case[0]]], capture_output=True, check=False)
-        if have.returncode or (case[0] == "vmdk" and b"vmdk" not in have.stdout):
-            print(f"skipped: {name}: this viv cannot read it")
             continue
         took = {"viv": [], "qemu-img": [], "qemu-img -t writeback": []}
         sizes = {}

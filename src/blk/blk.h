@@ -238,6 +238,12 @@ int blk_snapshot_delete(struct blk *b, const char *which, struct err *err);
  * *BITS. -ENOENT; -EINVAL: it cannot be trusted. */
 int blk_bitmap_read(struct blk *b, const char *name, uint8_t **bits, uint32_t *granularity, struct err *err);
 
+/* Dirty bitmaps that the image keeps: make one that records from now on (a bit per GRANULARITY bytes, a power of
+ * two), forget one, empty one. Nothing is in flight. -EEXIST, -ENOENT. */
+int blk_bitmap_add(struct blk *b, const char *name, uint64_t granularity, struct err *err);
+int blk_bitmap_remove(struct blk *b, const char *name, struct err *err);
+int blk_bitmap_clear(struct blk *b, const char *name, struct err *err);
+
 /* Record another backing image (NULL: none) without touching data; the node's own backing is not
  * reopened. */
 int blk_change_backing(struct blk *b, const char *name, const char *format, struct err *err);

@@ -351,6 +351,49 @@ int blk_bitmap_read(struct blk *b, const char *name, uint8_t **bits, uint32_t *g
 	return blk_run(b, sync_bitmap_read, &c);
 }
 
+static int sync_bitmap_change(void *arg)
+{
+	struct sync_call *c = arg;
+	const struct blk_driver *drv = c->b->drv;
+	struct blk_bits bits = { 0 };
+
+	if (!drv->co_bitmap_add)
+		return sync_no(c, "it keeps no bitmaps");
+	int r = sync_writable(c);
+
+	if (!r && c->size) {
+		r = drv->co_bitmap_add(c->b, c->name, c->size, c->err);
+	} else if (!r && c->fix) {
+		r = drv->co_bitmap_take(c->b, c->name, &bits, c->err);
+		free(bits.v);
+	} else if (!r) {
+		r = drv->co_bitmap_remove(c->b, c->name, c->err);
+	}
+	return r;
+}
+
+int blk_bitmap_add(struct blk *b, const char *name, uint64_t granularity, struct err *err)
+{
+	struct sync_call c = { .b = b, .name = name, .size = granularity, .err = err };
+
+	return granularity ? blk_run(b, sync_bitmap_change, &c) :
+	       err_set(err, -EINVAL, "the granularity of a bitmap is a power of two");
+}
+
+int blk_bitmap_remove(struct blk *b, const char *name, struct err *err)
+{
+	struct sync_call c = { .b = b, .name = name, .err = err };
+
+	return blk_run(b, sync_bitmap_change, &c);
+}
+
+int blk_bitmap_clear(struct blk *b, const char *name, struct err *err)
+{
+	struct sync_call c = { .b = b, .name = name, .fix = true, .err = err };
+
+	return blk_run(b, sync_bitmap_change, &c);
+}
+
 static int sync_change_backing(void *arg)
 {
 	struct sync_call *c = arg;

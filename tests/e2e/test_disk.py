@@ -316,6 +316,33 @@ def test_damage_is_found_and_repaired():
     same("in.raw", "a.qcow2")
 
 
+def test_bitmaps_are_made_and_removed():
+    viv("create", "a.qcow2", "1M")
+    viv("bitmap", "add", "a.qcow2", "daily", "--granularity", "32K")
+    viv("bitmap", "add", "a.qcow2", "weekly")
+    refused("bitmap", "add", "a.qcow2", "daily", status=EXISTS, says="daily")
+    refused("bitmap", "add", "a.qcow2", "odd", "-g", "3000", status=FAILED, says="power of 2")
+    listed = {m["name"]: m["granularity"] for m in json.loads(qemu("info", "--output=json", "a.qcow2"))
+              ["format-specific"]["data"]["bitmaps"]}
+    assert listed == {"daily": 32 * KIB, "weekly": 64 * KIB}
+    viv("bitmap", "clear", "a.qcow2", "daily")
+    viv("bitmap", "rm", "a.qcow2", "daily")
+    refused("bitmap", "rm", "a.qcow2", "daily", status=NOT_FOUND, says="daily")
+    clean("a.qcow2")
+
+
+def test_bench_measures_and_writes_only_when_told():
+    make_raw("in.raw")
+    viv("convert", "in.raw", "a.qcow2")
+    told = viv_json("bench", "a.qcow2", "--seconds", "1", "--depth", "4")
+    assert told["requests"] > 0 and told["requests-per-second"] > 0 and told["latency-median-us"] <= told["latency-99-us"]
+    same("in.raw", "a.qcow2")
+    assert "requests/s" in viv("bench", "a.qcow2", "--write", "--sequential", "--size", "64K", "--seconds", "1").stdout
+    clean("a.qcow2")
+    refused("bench", "a.qcow2", "--depth", "0", status=FAILED, says="--depth")
+    refused("bench", "a.qcow2", "--size", "100", status=FAILED, says="512")
+
+
 def test_bitmaps_are_listed():
     viv("create", "a.qcow2", "1M")
     assert viv_json("bitmap", "list", "a.qcow2") == []

@@ -571,6 +571,78 @@ TEST(short_transfers_are_continued_and_flush_follows_as_fdatasync)
 	blk_close(b);
 }
 
+static int64_t now_answer;
+static int n_now;
+
+static int64_t fake_now(struct aio *a, const struct aio_job *j)
+{
+	n_now++;
+	return now_answer > 0 ? (int64_t)j->len : now_answer;
+}
+
+static const struct aio_ops fake_aio_now = {
+	.name = "fake", .open = fake_open, .submit = fake_submit, .now = fake_now, .reap = fake_reap, .close = fake_close,
+};
+
+static struct blk *open_fake_now(struct fake_step *steps)
+{
+	struct blk *b = NULL;
+
+	script = steps;
+	make_image(1 << 20);
+	CHECK_EQ(blk_open_with(&b, &loop, &(struct blk_options){ .path = path, .fd = -1, .format = "raw" }, &fake_aio_now,
+			       NULL), 0);
+	return b;
+}
+
+TEST(a_small_transfer_is_done_at_once_and_told_of_later)
+{
+	static uint8_t buf[4096];
+	struct iovec iov = { buf, sizeof(buf) };
+	int result = PENDING;
+	struct blk_req r = { .op = BLK_WRITE, .off = 4096, .len = 4096, .iov = &iov, .n_iov = 1, .done = set_result,
+			     .arg = &result };
+	struct blk *b = open_fake_now(NULL);
+
+	now_answer = 1;
+	blk_submit(b, &r);
+	CHECK_EQ(n_now, 1);
+	CHECK_EQ(result, PENDING);
+	turn();
+	CHECK_EQ(result, 0);
+	result = PENDING;
+	blk_batch_begin(b);
+	blk_submit(b, &r);
+	CHECK_EQ(result, PENDING);
+	blk_batch_end(b);
+	CHECK_EQ(result, 0);
+	CHECK_EQ(blk_in_flight(b), 0);
+	blk_close(b);
+}
+
+TEST(what_cannot_be_done_at_once_goes_the_long_way)
+{
+	static uint8_t buf[128 << 10];
+	struct blk *b = open_fake_now((struct fake_step[]){
+		{ AIO_WRITEV, 0, 0, 4096, FAKE_ALL },           /* it would have waited */
+		{ AIO_WRITEV, 0, 0, 4096, -ENOSPC },            /* whatever was wrong is found there */
+		{ AIO_WRITEV, 0, 512, 4096, FAKE_ALL },         /* a part of a page may have to be read */
+		{ AIO_READV, 0, 0, 128 << 10, FAKE_ALL },       /* large */
+	});
+
+	now_answer = -EAGAIN;
+	CHECK_EQ(do_op(b, BLK_WRITE, 0, buf, 4096), 0);
+	now_answer = -EIO;
+	CHECK_EQ(do_op(b, BLK_WRITE, 0, buf, 4096), -ENOSPC);
+	CHECK_EQ(n_now, 2);
+	now_answer = 1;
+	CHECK_EQ(do_op(b, BLK_WRITE, 512, buf, 4096), 0);
+	CHECK_EQ(do_op(b, BLK_READ, 0, buf, sizeof(buf)), 0);
+	CHECK_EQ(n_now, 2);
+	CHECK_EQ(script_at, 4);
+	blk_close(b);
+}
+
 TEST(after_a_failed_fdatasync_no_flush_succeeds)
 {
 	struct blk *b = open_fake((struct fake_step[]){ { AIO_FDATASYNC, 0, 0, 0, -EIO } });
