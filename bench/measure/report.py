@@ -22,6 +22,17 @@ PROMISES = {
     "scaling: bt, make -j2 on 2 processors, times as fast": (">=", 1.7),
     "crowd: bt, complaints of the guest's kernel": ("<=", 0),
     "clock: bt, drift in ppm": ("<=", 50),
+    "convert: raw to qcow2, times as fast as qemu-img -t writeback": (">=", 1.5),
+    "convert: qcow2 to raw, times as fast as qemu-img -t writeback": (">=", 1.5),
+    "convert: vmdk to qcow2, times as fast as qemu-img -t writeback": (">=", 1.5),
+    "convert: raw to qcow2, zstd, times as fast as qemu-img -t writeback": (">=", 1.5),
+    "nbd: 4 KiB randread x1, times qemu-nbd's rate": (">=", 1.2),
+    "nbd: 4 KiB randread x32, times qemu-nbd's rate": (">=", 1.2),
+    "nbd: 4 KiB randwrite x1, times qemu-nbd's rate": (">=", 1.2),
+    "nbd: 4 KiB randwrite x32, times qemu-nbd's rate": (">=", 1.2),
+    "disk: creating 1 TiB, ms": ("<=", 20),
+    "disk: snapshotting 1 TiB, ms": ("<=", 20),
+    "disk: cloning 1 TiB, ms": ("<=", 20),
 }
 # The same of a row's ratio to QEMU's.
 RATIOS = {
