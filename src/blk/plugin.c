@@ -59,26 +59,47 @@ static const char *plugin_find(const char *scheme, struct err *err)
 	return NULL;
 }
 
-static int plugin_load(const struct blk_driver **out, const char *scheme, struct err *err)
+struct plugin_load {
+	const char *scheme;
+	const struct blk_driver *drv;
+	struct err err;
+};
+
+static int64_t plugin_load(void *arg)
 {
-	const char *name = plugin_find(scheme, err);
+	struct plugin_load *l = arg;
+	const char *name = plugin_find(l->scheme, &l->err);
 	char path[4096];
 
 	if (!name)
 		return -ENOTSUP;
 	plugin_path(path, sizeof(path), name);
 	if (access(path, F_OK) < 0)
-		return err_set(err, -ENOTSUP, "protocol '%s' needs the plug-in '%s', which is not installed", scheme,
+		return err_set(&l->err, -ENOTSUP, "protocol '%s' needs the plug-in '%s', which is not installed",
+			       l->scheme,
 			       path);
 	void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
 
 	if (!handle)
-		return err_set(err, -ENOTSUP, "cannot load the plug-in of protocol '%s': %s", scheme, dlerror());
+		return err_set(&l->err, -ENOTSUP, "cannot load the plug-in of protocol '%s': %s", l->scheme, dlerror());
 	const struct blk_plugin *p = dlsym(handle, "viv_blk_plugin");
 
 	if (!p || p->abi != BLK_PROTO_ABI || strcmp(p->version, VIV_VERSION))
-		return err_set(err, -ENOTSUP, "the plug-in '%s' is of another version than this program", path);
-	*out = p->drv;
+		return err_set(&l->err, -ENOTSUP, "the plug-in '%s' is of another version than this program", path);
+	l->drv = p->drv;
+	return 0;
+}
+
+/* Libraries run code when they are loaded, some of it with more stack than a coroutine has. */
+static int plugin_co_load(const struct blk_driver **out, struct blk_ctx *c, const char *scheme, struct err *err)
+{
+	struct plugin_load l = { .scheme = scheme, .err = ERR_INIT };
+	struct blk in = { .ctx = c };
+	int r = (int)blk_co_call(&in, plugin_load, &l);
+
+	if (r < 0)
+		return err_set(err, r, "%s", l.err.msg);
+	*out = l.drv;
 	return 0;
 }
 
@@ -115,7 +136,7 @@ int blk_proto_co_open(struct blk **out, struct blk_ctx *c, const struct blk_opti
 	int r = blk_url_parse(&u, o->path, err);
 
 	if (!r)
-		r = plugin_load(&drv, u.scheme, err);
+		r = plugin_co_load(&drv, c, u.scheme, err);
 	if (!r)
 		r = blk_node_new(&b, c, drv, u.plain, o, err);
 	if (r < 0)
