@@ -52,6 +52,7 @@ struct blk_options {
 	bool is_inactive;
 	bool is_repairing;      /* open what needs repair: blk_check() comes next, nothing else */
 	bool is_confined;       /* backing and data files must lie below the image's own directory */
+	bool is_alone;          /* it must not need any other file */
 	bool has_remote_names;  /* backing and data files may be addresses: else an image cannot make us connect */
 	bool has_no_backing;    /* do not open the backing image: what it holds reads as zeroes */
 	bool is_backing_writable;       /* the image's own backing image is opened for writing: commit */

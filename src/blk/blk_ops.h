@@ -209,6 +209,9 @@ int64_t blk_co_call(struct blk *b, int64_t (*call)(void *arg), void *arg);
 int blk_co_open_file(struct blk *b, const char *name, const char *format, struct blk **out, struct err *err);
 /* The same, appended to b->extra, which owns it; e.g. the extents of a split image. */
 int blk_co_open_extra(struct blk *b, const char *name, const char *format, struct blk **out, struct err *err);
+/* LEN bytes of b->file from OFF on as an image of their own, of whatever format, for reading; it may not need
+ * another file. Its owner closes it before B is. */
+int blk_co_open_window(struct blk *b, uint64_t off, uint64_t len, const char *name, struct blk **out, struct err *err);
 /* In co_create: make (or empty) and open another file beside c->args->path; the caller closes it with
  * blk_co_close(). */
 int blk_co_create_file(struct blk_creating *c, const char *name, struct blk **out, struct err *err);

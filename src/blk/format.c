@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "blk/luks/luks.h"
+#include "blk/ova/ova.h"
 #include "blk/parallels/parallels.h"
 #include "blk/qcow2/qcow2.h"
 #include "blk/vdi/vdi.h"
@@ -18,7 +19,7 @@
 /* Where two are equally sure the first wins: VHD, because the guest has written the first bytes of a fixed one, and
  * must not choose what they are taken for. Raw has no marks and is what is left. */
 static const struct blk_driver *const blk_formats[] = {
-	&blk_vhd, &blk_qcow2, &blk_vmdk, &blk_vdi, &blk_vhdx, &blk_parallels, &blk_luks, &blk_raw,
+	&blk_vhd, &blk_qcow2, &blk_vmdk, &blk_vdi, &blk_vhdx, &blk_parallels, &blk_luks, &blk_ova, &blk_raw,
 };
 
 const char *blk_format_name(unsigned i)

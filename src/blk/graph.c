@@ -192,6 +192,8 @@ static int child_name(char **out, bool *is_remote, const struct blk *b, const st
 		      const char *name,
 		      struct err *err)
 {
+	if (like->is_alone)
+		return err_set(err, -EACCES, "'%s' needs '%s', which is not inside", b->name, name);
 	bool is_beside = blk_url_is(b->name) && !blk_url_is(name) && name[0] != '/';
 
 	*is_remote = blk_url_is(name) || is_beside;

@@ -75,6 +75,24 @@ def luks():
             "config": {"json_size": "12288", "keyslots_size": "16744448"}}, separators=(",", ":")).encode())
 
 
+def ova():
+    ns = "http://schemas.dmtf.org/ovf/envelope/1"
+    text = (f'<Envelope xmlns="{ns}" xmlns:o="{ns}"><References><File o:id="f" o:href="one"/></References><DiskSection>'
+            '<Disk o:diskId="d" o:fileRef="f" o:capacity="1" o:capacityAllocationUnits="byte * 2^20"/></DiskSection>'
+            '<VirtualSystem o:id="m"><Item><AllocationUnits>MegaBytes</AllocationUnits><ResourceType>4</ResourceType>'
+            '<VirtualQuantity>512</VirtualQuantity></Item></VirtualSystem></Envelope>')
+    put("ova", "text", b"\1" + text.encode())
+    put("ova", "doctype", b"\1" + b"<!DOCTYPE a [<!ENTITY x \"y\">]>" + text.encode())
+
+    def member(name, data):
+        head = bytearray(struct.pack("100s8s8s8s12s12s8sc100s8s", name, b"0000644", b"0000000", b"0000000", b"%011o" % len(data),
+                                     b"00000000000", b" " * 8, b"0", b"", b"ustar\x0000").ljust(512, b"\0"))
+        head[148:156] = b"%06o\0 " % sum(head)
+        return bytes(head) + data + bytes(-len(data) % 512)
+    put("ova", "archive", b"\0" + member(b"m.ovf", text.encode()) + member(b"one", bytes(1024)) +
+        member(b"m.mf", b"SHA256(one)= " + b"00" * 32 + b"\n") + bytes(1024))
+
+
 def urls():
     for i, text in enumerate(["nbd://host:10809/a%20b#reconnect=5", "nbd+unix:///x?socket=%2Ftmp%2Fs",
                               "https://[2001:db8::1]:443/dir/disk.img#cache=/c\0a b#?", "nbds://me@h/x", "rbd://pool/a?b=c"]):
@@ -260,5 +278,5 @@ def code():
     put("interp", "init", guest(0, snippets["move"], 0, 0x55))
 
 
-for make in (texts, luks, urls, requests, saved_states, migrations, kernels, virtio, devices, buses, code):
+for make in (texts, luks, urls, ova, requests, saved_states, migrations, kernels, virtio, devices, buses, code):
     make()
