@@ -152,7 +152,8 @@ static int rebase_extent(const struct commit *c, uint64_t off, uint64_t len)
 int blk_rebase(struct blk *top, struct blk *base, const struct blk_progress *progress, struct err *err)
 {
 	AUTO(free) uint8_t *buf = aligned_alloc(4096, COMMIT_PIECE), *other = aligned_alloc(4096, COMMIT_PIECE);
-	struct commit c = { .top = top, .other = base, .buf = buf, .other_buf = other, .progress = progress, .err = err };
+	struct commit c = { .top = top, .other = base, .buf = buf, .other_buf = other, .progress = progress,
+			    .err = err };
 	int r = buf && other ? 0 : err_set(err, -ENOMEM, "out of memory");
 
 	for (uint64_t off = 0; !r && off < blk_size(top);) {

@@ -36,7 +36,8 @@ static int compare_map(struct compare *c, int i, uint64_t off, uint64_t *len, bo
 	int r = blk_map(c->disk[i], off, *len < size - off ? *len : size - off, true, &e);
 
 	if (r < 0)
-		return err_set(c->err, r, "cannot examine '%s' at byte %" PRIu64 ": %s", blk_name(c->disk[i]), off, strerror(-r));
+		return err_set(c->err, r, "cannot examine '%s' at byte %" PRIu64 ": %s", blk_name(c->disk[i]), off,
+			       strerror(-r));
 	*len = e.len;
 	*is_zero = !(e.flags & BLK_EXT_DATA);
 	return 0;

@@ -193,7 +193,8 @@ static int piece_co_store(struct piece *p, size_t at, size_t len, bool is_zero)
 	} else {
 		for (size_t n; !r && len; at += n, len -= n) {
 			n = len < c->granule ? len : (size_t)c->granule;
-			r = c->dst->drv->co_pwritev_compressed(c->dst, p->off + at, n, blk_vec_of(&iov, p->buf + at, n));
+			r = c->dst->drv->co_pwritev_compressed(c->dst, p->off + at, n,
+							       blk_vec_of(&iov, p->buf + at, n));
 			c->how->n_data += n;
 		}
 		return r;
@@ -244,7 +245,8 @@ static void piece_main(void *arg)
 static int convert_check(const struct convert *c, struct err *err)
 {
 	if (c->size > c->dst->size)
-		return err_set(err, -ENOSPC, "'%s' has %" PRIu64 " bytes, and the disk to be copied %" PRIu64, c->dst->name,
+		return err_set(err, -ENOSPC, "'%s' has %" PRIu64 " bytes, and the disk to be copied %" PRIu64,
+			       c->dst->name,
 			       c->dst->size, c->size);
 	if (c->how->is_compressed && !c->dst->drv->co_pwritev_compressed)
 		return err_set(err, -ENOTSUP, "images of format '%s' cannot be compressed", c->dst->drv->name);

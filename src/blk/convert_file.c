@@ -46,7 +46,8 @@ static int target_check(struct target *t, struct err *err)
 		return err_set(err, -EEXIST, "'%s' exists; choose another name, or overwrite it with --force", path);
 	t->is_in_place = S_ISBLK(st.st_mode);
 	if (t->is_in_place)
-		return strcmp(t->c->format, "raw") ? err_set(err, -EINVAL, "'%s' is a block device: only the format raw can be "
+		return strcmp(t->c->format, "raw") ? err_set(err, -EINVAL,
+							     "'%s' is a block device: only the format raw can be "
 							     "written to it", path) : 0;
 	if (!S_ISREG(st.st_mode))
 		return err_set(err, -EINVAL, "'%s' is neither a file nor a block device", path);
@@ -70,7 +71,8 @@ static char *target_name(const char *path, unsigned i)
 
 static int target_create(struct target *t, uint64_t size, struct err *err)
 {
-	struct blk_create a = { .path = t->path, .format = t->c->format, .size = size, .opts = t->c->opts, .is_new = true,
+	struct blk_create a = { .path = t->path, .format = t->c->format, .size = size, .opts = t->c->opts,
+				.is_new = true,
 				.secret = t->has_secret ? &t->secret : NULL };
 	int r = blk_create(&a, err);
 
@@ -150,7 +152,8 @@ static int target_make(struct target *t, uint64_t size, struct err *err)
 		target_note_file(t, t->blk->extra[i]);
 	target_remove(t);
 	if (t->old_fd >= 0)
-		return err_set(err, -EEXIST, "'%s' exists, and an image of several files cannot replace it; remove it before",
+		return err_set(err, -EEXIST, "'%s' exists, and an image of several files cannot replace it; remove it "
+			       "before",
 			       t->c->path);
 	free(t->path);
 	t->path = strdup(t->c->path);
@@ -187,7 +190,8 @@ static int target_finish(struct target *t, struct err *err)
 		return r;
 	if (rename(t->path, path) < 0)
 		return err_set(err, -errno, "cannot rename '%s' to '%s': %s", t->path, path, strerror(errno));
-	snprintf(folder, sizeof(folder), "%.*s", slash == path ? 1 : slash ? (int)(slash - path) : 1, slash ? path : ".");
+	snprintf(folder, sizeof(folder), "%.*s", slash == path ? 1 : slash ? (int)(slash - path) : 1,
+		 slash ? path : ".");
 	return sync_path(folder, O_RDONLY | O_DIRECTORY, err);
 }
 
@@ -197,7 +201,8 @@ static bool target_clone(struct target *t, const struct blk *src)
 	const struct file *from = src->file ? src->file->priv : NULL;
 	struct blk *dst = t->blk;
 
-	return src->drv == &blk_raw && dst->drv == &blk_raw && src->file->drv == &blk_file && dst->file->drv == &blk_file &&
+	return src->drv == &blk_raw && dst->drv == &blk_raw && src->file->drv == &blk_file &&
+	       dst->file->drv == &blk_file &&
 	       src->size == dst->size && !ioctl(((struct file *)dst->file->priv)->fd, FICLONE, from->fd);
 }
 

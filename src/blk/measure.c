@@ -26,7 +26,8 @@ static int measure_data(struct measure *m, struct blk *src, struct err *err)
 		int r = blk_map(src, off, m->size - off, true, &e);
 
 		if (r < 0)
-			return err_set(err, r, "cannot examine '%s' at byte %" PRIu64 ": %s", blk_name(src), off, strerror(-r));
+			return err_set(err, r, "cannot examine '%s' at byte %" PRIu64 ": %s", blk_name(src), off,
+				       strerror(-r));
 		if (e.flags & BLK_EXT_DATA) {
 			uint64_t first = off / m->unit, end = (off + e.len - 1) / m->unit + 1;
 
@@ -54,7 +55,8 @@ static uint64_t measure_qcow2(const struct measure *m, const struct blk_opts *o,
 	uint64_t per_block = cluster * 8 / blk_opts_num(o, "refcount_bits"), blocks = 1, table = 1;
 
 	for (;;) {
-		uint64_t more_blocks = div_up(fixed + blocks + table, per_block), more_table = div_up(more_blocks * 8, cluster);
+		uint64_t more_blocks = div_up(fixed + blocks + table, per_block),
+			more_table = div_up(more_blocks * 8, cluster);
 
 		if (more_blocks <= blocks && more_table <= table)
 			return (fixed + blocks + table) * cluster;
@@ -63,7 +65,8 @@ static uint64_t measure_qcow2(const struct measure *m, const struct blk_opts *o,
 	}
 }
 
-int blk_measure(struct blk *src, uint64_t size, const char *format, const struct blk_opts *opts, struct blk_measure *out,
+int blk_measure(struct blk *src, uint64_t size, const char *format, const struct blk_opts *opts,
+		struct blk_measure *out,
 		struct err *err)
 {
 	bool is_qcow2 = !strcmp(format, "qcow2");
@@ -72,7 +75,8 @@ int blk_measure(struct blk *src, uint64_t size, const char *format, const struct
 	int r = blk_opts_init(&defaults, blk_format_create_opts(format), err);
 
 	if (!r && !is_qcow2 && strcmp(format, "raw"))
-		r = err_set(err, -ENOTSUP, "how large a %s image will be is not known before; raw and qcow2 can be measured",
+		r = err_set(err, -ENOTSUP, "how large a %s image will be is not known before; raw and qcow2 can be "
+			    "measured",
 			    format);
 	if (r < 0)
 		return r;

@@ -178,7 +178,8 @@ static void conn_parse(struct nbd_conn *c)
 		}
 		if (conn_is_full(c))
 			break;
-		n = (c->state == NBD_TRANSMISSION ? nbd_request : nbd_handshake)(c, c->rx + c->rx_at, c->rx_end - c->rx_at);
+		n = (c->state == NBD_TRANSMISSION ? nbd_request : nbd_handshake)(c, c->rx + c->rx_at,
+										 c->rx_end - c->rx_at);
 		if (n <= 0)
 			break;
 		c->rx_at += (size_t)n;
@@ -456,7 +457,8 @@ int nbd_server_open(struct nbd_server **out, const struct nbd_server_config *c, 
 	if (strlen(s->c.name) > NBD_NAME_MAX || (c->bitmap && strlen(c->bitmap) > NBD_NAME_MAX))
 		return err_set(err, -EINVAL, "a name has at most %d bytes", NBD_NAME_MAX);
 	if (c->bitmap && !s->c.is_readonly)
-		return err_set(err, -EINVAL, "a bitmap is offered as it is now, which takes a disk that is not written: say --read-only");
+		return err_set(err, -EINVAL, "a bitmap is offered as it is now, which takes a disk that is not "
+			       "written: say --read-only");
 	if (c->bitmap)
 		r = blk_bitmap_read(c->blk, c->bitmap, &s->bitmap, &s->bitmap_granularity, err);
 	if (!r)

@@ -104,7 +104,8 @@ static ssize_t option_list(struct nbd_conn *c, uint32_t option, size_t len)
 		return option_error(c, option, NBD_REP_ERR_INVALID, "a list takes no data");
 	put_be32(data, (uint32_t)n);
 	memcpy(data + 4, c->s->c.name, n);
-	return option_reply(c, option, NBD_REP_SERVER, data, 4 + n) < 0 ? -1 : option_reply(c, option, NBD_REP_ACK, NULL, 0);
+	return option_reply(c, option, NBD_REP_SERVER, data, 4 + n) < 0 ? -1 :
+		option_reply(c, option, NBD_REP_ACK, NULL, 0);
 }
 
 static ssize_t info_send(struct nbd_conn *c, uint32_t option, bool wants_name)

@@ -167,7 +167,8 @@ static void request_start(struct nbd_req *q)
 	bool is_whole = !((q->off | q->len) % BLK_SECTOR) && q->type != NBD_CMD_BLOCK_STATUS;
 
 	q->iov = (struct iovec){ q->buf, (size_t)q->len };
-	q->r = (struct blk_req){ .op = q->type == NBD_CMD_BLOCK_STATUS ? BLK_READ : ops[q->type], .off = q->off, .len = q->len,
+	q->r = (struct blk_req){ .op = q->type == NBD_CMD_BLOCK_STATUS ? BLK_READ : ops[q->type], .off = q->off,
+				 .len = q->len,
 				 .iov = &q->iov, .n_iov = 1, .done = request_done,
 				 .may_unmap = !(q->flags & NBD_FLAG_NO_HOLE) };
 	if (q->type == NBD_CMD_FLUSH)

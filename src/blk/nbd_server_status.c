@@ -91,7 +91,8 @@ static int status_allocation(struct status *st, struct nbd_req *q)
 			return r;
 		next = off + e.len < end ? off + e.len : end;
 		if (!(e.flags & BLK_EXT_DATA))
-			state = NBD_STATE_ZERO | (e.flags & BLK_EXT_ALLOCATED && !(e.flags & BLK_EXT_HOST) ? 0u : NBD_STATE_HOLE);
+			state = NBD_STATE_ZERO | (e.flags & BLK_EXT_ALLOCATED && !(e.flags & BLK_EXT_HOST) ? 0u :
+						  NBD_STATE_HOLE);
 		if (!status_add(st, next - at, state))
 			break;
 		off += e.len;

@@ -193,7 +193,8 @@ static int parse_check_args(const struct cli *c, struct err *err)
 
 	for (; a && a->name; a++, n++) {
 		if (n >= c->n_args && !a->is_optional)
-			return err_set(err, -EINVAL, "%s is missing; 'viv %s --help' tells more", a->name, c->cmd->path);
+			return err_set(err, -EINVAL, "%s is missing; 'viv %s --help' tells more", a->name,
+				       c->cmd->path);
 		if (a->is_repeated)
 			return 0;
 	}

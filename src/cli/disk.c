@@ -28,7 +28,8 @@ static int disk_keys_read(const struct cli *c, struct blk_secret *keys, unsigned
 	return r;
 }
 
-int disk_with_keys(const struct cli *c, struct blk_options *o, int (*fn)(struct blk_options *o, void *arg, struct err *err),
+int disk_with_keys(const struct cli *c, struct blk_options *o, int (*fn)(struct blk_options *o, void *arg,
+									 struct err *err),
 		   void *arg, struct err *err)
 {
 	struct blk_secret keys[DISK_KEYS_MAX] = { 0 };
@@ -53,7 +54,8 @@ int disk_with_keys(const struct cli *c, struct blk_options *o, int (*fn)(struct 
 		blk_secret_wipe(&keys[i]);
 	o->secrets = NULL;
 	o->n_secrets = 0;
-	return r < 0 ? err_set(err, r, "%s%s", why.msg, r == -ENOKEY ? "; name a file that holds it with --key-file" : "") : r;
+	return r < 0 ? err_set(err, r, "%s%s", why.msg, r == -ENOKEY ? "; name a file that holds it with --key-file" :
+			       "") : r;
 }
 
 static int disk_open_with(struct blk_options *o, void *arg, struct err *err)
@@ -61,7 +63,8 @@ static int disk_open_with(struct blk_options *o, void *arg, struct err *err)
 	return blk_open(arg, NULL, o, err);
 }
 
-int disk_open(struct blk **out, const struct cli *c, const char *path, const char *format, unsigned flags, struct err *err)
+int disk_open(struct blk **out, const struct cli *c, const char *path, const char *format, unsigned flags,
+	      struct err *err)
 {
 	struct blk_options o = {
 		.path = path, .fd = -1, .format = format,
@@ -114,7 +117,8 @@ int disk_backing_format(const char **out, const char *image, const char *name, c
 	if (r < 0)
 		return err_wrap(err, r, "backing image '%s'", name);
 	if (!format && strcmp(found, "raw") && (!ending || strcmp(ending, found)))
-		return err_set(err, -EINVAL, "'%s' looks like %s, but a guest that had it as a raw disk may have made it "
+		return err_set(err, -EINVAL, "'%s' looks like %s, but a guest that had it as a raw disk may have made "
+			       "it "
 			       "look so: say --backing-format %s if you know that it is", name, found, found);
 	*out = found;
 	return 0;
@@ -155,7 +159,8 @@ int disk_check_new(const struct cli *c, const char *path, struct err *err)
 static void describe_opt(struct cli_doc *d, const struct blk_opt *o)
 {
 	static const char *const values[] = {
-		[BLK_OPT_BOOL] = "=on|off", [BLK_OPT_SIZE] = "=SIZE", [BLK_OPT_NUMBER] = "=N", [BLK_OPT_STRING] = "=TEXT",
+		[BLK_OPT_BOOL] = "=on|off", [BLK_OPT_SIZE] = "=SIZE", [BLK_OPT_NUMBER] = "=N",
+			[BLK_OPT_STRING] = "=TEXT",
 	};
 	char value[128] = "=";
 
@@ -173,7 +178,8 @@ static void describe_opt(struct cli_doc *d, const struct blk_opt *o)
 static void describe_formats(struct cli_doc *d)
 {
 	cli_doc_section(d, "FORMATS");
-	cli_doc_text(d, "A format is told by the content of an image, never by its name; --format says it instead. A new "
+	cli_doc_text(d, "A format is told by the content of an image, never by its name; --format says it instead. A "
+		     "new "
 			"image has the format that its ending names ('.img' is raw), else qcow2.");
 	for (unsigned i = 0; blk_format_name(i); i++)
 		cli_doc_entry(d, blk_format_name(i), "", blk_format_title(i), NULL);
@@ -195,9 +201,12 @@ static void describe_formats(struct cli_doc *d)
 const struct cli_group disk_group = {
 	.path = "disk",
 	.summary = "make, inspect, change, convert and export disk images",
-	.about = "Works on files and block devices that hold a disk of a virtual machine, in any format that machines can "
-		 "use. Sizes are bytes and take the suffixes K, M, G and T, which count in powers of 1024. An image that "
-		 "is written is locked, so that no machine and no other command can use it at the same time; one that is "
+	.about = "Works on files and block devices that hold a disk of a virtual machine, in any format that machines "
+		 "can "
+		 "use. Sizes are bytes and take the suffixes K, M, G and T, which count in powers of 1024. An image "
+			 "that "
+		 "is written is locked, so that no machine and no other command can use it at the same time; one that "
+			 "is "
 		 "read only may be read by many.",
 	.describe = describe_formats,
 	.see_also = ".BR qemu\\-img (1),\n.BR nbdinfo (1)",

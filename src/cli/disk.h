@@ -11,7 +11,8 @@
 #include "cli/progress.h"
 
 extern const struct cli_command disk_create, disk_convert, disk_info, disk_map, disk_check, disk_snapshot_create,
-	disk_snapshot_list, disk_snapshot_revert, disk_snapshot_rm, disk_commit, disk_rebase, disk_flatten, disk_compare,
+	disk_snapshot_list, disk_snapshot_revert, disk_snapshot_rm, disk_commit, disk_rebase, disk_flatten,
+		disk_compare,
 	disk_resize, disk_measure, disk_bitmap_add, disk_bitmap_rm, disk_bitmap_clear,
 	disk_bitmap_list, disk_serve, disk_bench;
 extern const struct cli_group disk_group;
@@ -33,9 +34,11 @@ enum disk_open_flag {
 };
 
 /* Open the image PATH; FORMAT NULL: by content. C has the option --key-file. */
-int disk_open(struct blk **out, const struct cli *c, const char *path, const char *format, unsigned flags, struct err *err);
+int disk_open(struct blk **out, const struct cli *c, const char *path, const char *format, unsigned flags,
+	      struct err *err);
 /* FN(O, ARG, err) with the passphrases of C in O, and again with one from the terminal if it says -ENOKEY. */
-int disk_with_keys(const struct cli *c, struct blk_options *o, int (*fn)(struct blk_options *o, void *arg, struct err *err),
+int disk_with_keys(const struct cli *c, struct blk_options *o, int (*fn)(struct blk_options *o, void *arg,
+									 struct err *err),
 		   void *arg, struct err *err);
 /* The format for a new file: FORMAT, or what the ending of PATH says, or qcow2. */
 const char *disk_new_format(const char *path, const char *format);

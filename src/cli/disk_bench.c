@@ -93,11 +93,14 @@ static int bench_report(const struct cli *c, const struct bench *b, uint64_t beg
 	char bytes[OUTPUT_SIZE_LEN];
 
 	if (c->is_json)
-		return output_json(json_pack("{s:f, s:f, s:f, s:f, s:I}", "requests-per-second", rate, "bytes-per-second",
+		return output_json(json_pack("{s:f, s:f, s:f, s:f, s:I}", "requests-per-second", rate,
+					     "bytes-per-second",
 					     rate * (double)b->len, "latency-median-us", bench_latency_us(b, 500),
-					     "latency-99-us", bench_latency_us(b, 990), "requests", (json_int_t)b->n_done), err);
+					     "latency-99-us", bench_latency_us(b, 990), "requests",
+						     (json_int_t)b->n_done), err);
 	printf("%.0f requests/s, %s/s; half of them within %.0f us, 99 of 100 within %.0f us\n", rate,
-	       output_size(bytes, (uint64_t)(rate * (double)b->len)), bench_latency_us(b, 500), bench_latency_us(b, 990));
+	       output_size(bytes, (uint64_t)(rate * (double)b->len)), bench_latency_us(b, 500),
+		       bench_latency_us(b, 990));
 	return 0;
 }
 
@@ -108,7 +111,8 @@ static int bench_start(struct bench *b, enum blk_op op, unsigned depth, uint8_t 
 
 		s->b = b;
 		s->iov = (struct iovec){ mem + i * b->len, b->len };
-		s->r = (struct blk_req){ .op = op, .len = b->len, .iov = &s->iov, .n_iov = 1, .done = bench_done, .arg = s };
+		s->r = (struct blk_req){ .op = op, .len = b->len, .iov = &s->iov, .n_iov = 1, .done = bench_done,
+					 .arg = s };
 		bench_submit(b, s);
 	}
 	return loop_run(b->loop);
@@ -187,7 +191,8 @@ static int bench_run(struct cli *c, struct err *err)
 const struct cli_command disk_bench = {
 	.path = "disk bench",
 	.summary = "measure how fast an image is",
-	.about = "Keeps some requests under way for a few seconds and tells how many were done and how long they took. Reading "
+	.about = "Keeps some requests under way for a few seconds and tells how many were done and how long they "
+		 "took. Reading "
 		 "changes nothing; writing overwrites the disk.",
 	.args = (const struct cli_arg[]){ { "FILE", .help = "the image" }, { .name = NULL } },
 	.options = (const struct cli_option[]){
@@ -202,7 +207,8 @@ const struct cli_command disk_bench = {
 	},
 	.examples = (const struct cli_example[]){
 		{ "disk bench root.qcow2", "random reads of 4 KiB" },
-		{ "disk bench scratch.qcow2 --write --sequential --size 1M --depth 4 --direct", "how fast the storage takes data" },
+		{ "disk bench scratch.qcow2 --write --sequential --size 1M --depth 4 --direct",
+		  "how fast the storage takes data" },
 		{ .line = NULL },
 	},
 	.run = bench_run,

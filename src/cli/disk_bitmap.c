@@ -63,7 +63,8 @@ static int bitmap_list(struct cli *c, struct err *err)
 	AUTO(blk_close) struct blk *b = NULL;
 	json_t *o = NULL, *m;
 	size_t i;
-	int r = disk_open(&b, c, cli_arg(c, 0), cli_str(c, "--format"), DISK_UNLOCKED | DISK_NO_BACKING | DISK_NO_KEY, err);
+	int r = disk_open(&b, c, cli_arg(c, 0), cli_str(c, "--format"), DISK_UNLOCKED | DISK_NO_BACKING | DISK_NO_KEY,
+			  err);
 
 	if (!r)
 		r = blk_info(b, false, &o, err);
@@ -93,10 +94,12 @@ const struct cli_command disk_bitmap_add = {
 	.args = bitmap_args,
 	.options = (const struct cli_option[]){
 		DISK_OPTION_FORMAT,
-		{ "--granularity", 'g', CLI_SIZE, .metavar = "SIZE", .def = "64K", .help = "how large the parts are; a power of two" },
+		{ "--granularity", 'g', CLI_SIZE, .metavar = "SIZE", .def = "64K",
+		  .help = "how large the parts are; a power of two" },
 		{ .name = NULL },
 	},
-	.examples = (const struct cli_example[]){ { "disk bitmap add root.qcow2 daily", "before the first backup" }, { .line = NULL } },
+	.examples = (const struct cli_example[]){ { "disk bitmap add root.qcow2 daily", "before the first backup" },
+						  { .line = NULL } },
 	.run = bitmap_add,
 };
 
@@ -106,7 +109,8 @@ const struct cli_command disk_bitmap_rm = {
 	.about = "Backups that go by it have to be complete the next time.",
 	.args = bitmap_args,
 	.options = (const struct cli_option[]){ DISK_OPTION_FORMAT, { .name = NULL } },
-	.examples = (const struct cli_example[]){ { "disk bitmap rm root.qcow2 daily", "when it is not needed" }, { .line = NULL } },
+	.examples = (const struct cli_example[]){ { "disk bitmap rm root.qcow2 daily", "when it is not needed" },
+						  { .line = NULL } },
 	.run = bitmap_rm,
 };
 
@@ -116,17 +120,20 @@ const struct cli_command disk_bitmap_clear = {
 	.about = "It records on, from now.",
 	.args = bitmap_args,
 	.options = (const struct cli_option[]){ DISK_OPTION_FORMAT, { .name = NULL } },
-	.examples = (const struct cli_example[]){ { "disk bitmap clear root.qcow2 daily", "after a backup" }, { .line = NULL } },
+	.examples = (const struct cli_example[]){ { "disk bitmap clear root.qcow2 daily", "after a backup" },
+						  { .line = NULL } },
 	.run = bitmap_clear,
 };
 
 const struct cli_command disk_bitmap_list = {
 	.path = "disk bitmap list",
 	.summary = "list the dirty bitmaps in an image",
-	.about = "A bitmap remembers which parts of the disk were written since it was made; incremental backups need it. One "
+	.about = "A bitmap remembers which parts of the disk were written since it was made; incremental backups need "
+		 "it. One "
 		 "with the flag 'auto' goes on recording, one that is 'in-use' was not closed and nobody trusts it.",
 	.args = (const struct cli_arg[]){ { "FILE", .help = "the image" }, { .name = NULL } },
 	.options = (const struct cli_option[]){ DISK_OPTION_FORMAT, { .name = NULL } },
-	.examples = (const struct cli_example[]){ { "disk bitmap list root.qcow2", "what there is" }, { .line = NULL } },
+	.examples = (const struct cli_example[]){ { "disk bitmap list root.qcow2", "what there is" },
+						  { .line = NULL } },
 	.run = bitmap_list,
 };

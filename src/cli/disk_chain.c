@@ -12,7 +12,8 @@
 static int chain_say(const struct cli *c, const char *backing, const char *sentence, struct err *err)
 {
 	if (c->is_json)
-		return output_json(json_pack("{s:s, s:s?}", "filename", cli_arg(c, 0), "backing-filename", backing), err);
+		return output_json(json_pack("{s:s, s:s?}", "filename", cli_arg(c, 0), "backing-filename", backing),
+				   err);
 	if (!c->is_quiet)
 		printf("%s: %s%s\n", cli_arg(c, 0), sentence, backing ? backing : "");
 	return 0;
@@ -48,7 +49,8 @@ static int commit_run(struct cli *c, struct err *err)
 const struct cli_command disk_commit = {
 	.path = "disk commit",
 	.summary = "write what an image has over its backing image into that",
-	.about = "Afterwards the image is empty and shows its backing image alone. Other images that have the same backing image "
+	.about = "Afterwards the image is empty and shows its backing image alone. Other images that have the same "
+		 "backing image "
 		 "would show other data than before: make sure that there are none.",
 	.args = (const struct cli_arg[]){ { "FILE", .help = "the image" }, { .name = NULL } },
 	.options = (const struct cli_option[]){
@@ -56,14 +58,16 @@ const struct cli_command disk_commit = {
 		{ "--keep", 0, CLI_FLAG, .help = "do not empty the image" },
 		{ .name = NULL },
 	},
-	.examples = (const struct cli_example[]){ { "disk commit web1.qcow2", "make the changes part of the base" }, { .line = NULL } },
+	.examples = (const struct cli_example[]){ { "disk commit web1.qcow2", "make the changes part of the base" },
+						  { .line = NULL } },
 	.run = commit_run,
 };
 
 /* --- rebase, flatten -------------------------------------------------------------------------------- */
 
 /* NAME as it will stand in IMAGE, opened. */
-static int rebase_open_base(struct blk **out, const struct cli *c, const char *image, const char *name, const char *format, struct err *err)
+static int rebase_open_base(struct blk **out, const struct cli *c, const char *image, const char *name,
+			    const char *format, struct err *err)
 {
 	const char *slash = strrchr(image, '/');
 	char path[4096];
@@ -72,7 +76,8 @@ static int rebase_open_base(struct blk **out, const struct cli *c, const char *i
 	int r = disk_open(out, c, path, format, 0, err);
 
 	if (r == -EBUSY)
-		return err_set(err, r, "'%s' is in use, or has '%s' behind it: an image cannot be behind itself", path, image);
+		return err_set(err, r, "'%s' is in use, or has '%s' behind it: an image cannot be behind itself", path,
+			       image);
 	return r < 0 ? err_wrap(err, r, "backing image '%s'", name) : 0;
 }
 
@@ -106,7 +111,8 @@ static int rebase_to(struct cli *c, const char *name, const char *format, bool i
 		r = rebase_data(c, b, name, format, err);
 	if (!r)
 		r = blk_change_backing(b, name, name ? format : NULL, err);
-	return r < 0 ? r : chain_say(c, name, name ? "its backing image is now " : "it needs no backing image any more", err);
+	return r < 0 ? r : chain_say(c, name, name ? "its backing image is now " :
+				     "it needs no backing image any more", err);
 }
 
 static int rebase_run(struct cli *c, struct err *err)
@@ -122,7 +128,8 @@ static int flatten_run(struct cli *c, struct err *err)
 const struct cli_command disk_rebase = {
 	.path = "disk rebase",
 	.summary = "give an image another backing image",
-	.about = "The disk does not change: where the new backing image differs from what the disk shows, that is copied into "
+	.about = "The disk does not change: where the new backing image differs from what the disk shows, that is "
+		 "copied into "
 		 "the image before.",
 	.args = (const struct cli_arg[]){
 		{ "FILE", .help = "the image" },
@@ -131,7 +138,8 @@ const struct cli_command disk_rebase = {
 	},
 	.options = (const struct cli_option[]){
 		DISK_OPTION_FORMAT,
-		{ "--backing-format", 'F', CLI_STRING, .metavar = "FORMAT", .help = "format of BACKING; it goes into FILE" },
+		{ "--backing-format", 'F', CLI_STRING, .metavar = "FORMAT",
+		  .help = "format of BACKING; it goes into FILE" },
 		{ "--unsafe", 'u', CLI_FLAG, .help = "change the name alone, as for a backing image that was moved",
 		  .more = "If it holds other data than the old one, the disk is damaged." },
 		{ .name = NULL },
@@ -150,6 +158,7 @@ const struct cli_command disk_flatten = {
 	.about = "Afterwards it needs no backing image, and the disk is what it was.",
 	.args = (const struct cli_arg[]){ { "FILE", .help = "the image" }, { .name = NULL } },
 	.options = (const struct cli_option[]){ DISK_OPTION_FORMAT, { .name = NULL } },
-	.examples = (const struct cli_example[]){ { "disk flatten web1.qcow2", "make a linked clone stand alone" }, { .line = NULL } },
+	.examples = (const struct cli_example[]){ { "disk flatten web1.qcow2", "make a linked clone stand alone" },
+						  { .line = NULL } },
 	.run = flatten_run,
 };

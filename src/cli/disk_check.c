@@ -15,12 +15,14 @@ static void check_line(void *arg, const char *line)
 static void check_print(const struct blk_check *k)
 {
 	if (k->n_errors_fixed || k->n_leaks_fixed)
-		printf("repaired: %" PRIu64 " errors, %" PRIu64 " leaked clusters\n", k->n_errors_fixed, k->n_leaks_fixed);
+		printf("repaired: %" PRIu64 " errors, %" PRIu64 " leaked clusters\n", k->n_errors_fixed,
+		       k->n_leaks_fixed);
 	if (k->n_errors)
 		printf("%" PRIu64 " errors: data may be lost; viv disk check --repair makes the image usable again\n",
 		       k->n_errors);
 	if (k->n_leaks)
-		printf("%" PRIu64 " leaked clusters: they take space and do no harm; viv disk check --repair frees them\n",
+		printf("%" PRIu64 " leaked clusters: they take space and do no harm; viv disk check --repair frees "
+		       "them\n",
 		       k->n_leaks);
 	if (!k->n_errors && !k->n_leaks)
 		printf("nothing is wrong\n");
@@ -36,7 +38,8 @@ static json_t *check_json(const char *path, const struct blk_check *k)
 			 "errors-fixed", (json_int_t)k->n_errors_fixed, "leaks-fixed", (json_int_t)k->n_leaks_fixed,
 			 "total-clusters", (json_int_t)k->n_clusters, "allocated-clusters", (json_int_t)k->n_allocated,
 			 "compressed-clusters", (json_int_t)k->n_compressed,
-			 "fragmented-clusters", (json_int_t)k->n_fragmented, "image-end-offset", (json_int_t)k->image_end);
+			 "fragmented-clusters", (json_int_t)k->n_fragmented, "image-end-offset",
+				 (json_int_t)k->image_end);
 }
 
 static int check_run(struct cli *c, struct err *err)
@@ -65,12 +68,14 @@ static int check_run(struct cli *c, struct err *err)
 const struct cli_command disk_check = {
 	.path = "disk check",
 	.summary = "find, and repair, what is wrong in an image",
-	.about = "Compares the tables of the image with each other. Exit status 3 says that something is wrong, and still is.",
+	.about = "Compares the tables of the image with each other. Exit status 3 says that something is wrong, and "
+		 "still is.",
 	.args = (const struct cli_arg[]){ { "FILE", .help = "the image; nobody may be writing it" }, { .name = NULL } },
 	.options = (const struct cli_option[]){
 		DISK_OPTION_FORMAT,
 		{ "--repair", 0, CLI_FLAG, .help = "repair errors and free what is leaked; make a copy before",
-		  .more = "Where two parts of the disk claim the same place, or a table is unreadable, what was there is lost, and "
+		  .more = "Where two parts of the disk claim the same place, or a table is unreadable, what was there "
+		  "is lost, and "
 			  "the sentences on standard error tell where." },
 		{ "--repair-only", 0, CLI_CHOICE, .choices = "leaks", .help = "repair only this" },
 		{ .name = NULL },

@@ -47,15 +47,19 @@ static int compare_run(struct cli *c, struct err *err)
 const struct cli_command disk_compare = {
 	.path = "disk compare",
 	.summary = "tell whether two images hold the same disk",
-	.about = "Compares what a machine would see, whatever the formats. Where one disk is larger, the rest of it has to be "
+	.about = "Compares what a machine would see, whatever the formats. Where one disk is larger, the rest of it "
+		 "has to be "
 		 "zeroes. Exit status 3 says that they differ.",
-	.args = (const struct cli_arg[]){ { "A", .help = "an image" }, { "B", .help = "another one" }, { .name = NULL } },
+	.args = (const struct cli_arg[]){ { "A", .help = "an image" }, { "B", .help = "another one" },
+					  { .name = NULL } },
 	.options = (const struct cli_option[]){
 		{ "--format", 'f', CLI_STRING, .metavar = "FORMAT", .help = "format of A; else its content tells" },
 		DISK_OPTION_KEY,
-		{ "--other-format", 'F', CLI_STRING, .metavar = "FORMAT", .help = "format of B; else its content tells" },
+		{ "--other-format", 'F', CLI_STRING, .metavar = "FORMAT",
+		  .help = "format of B; else its content tells" },
 		{ .name = NULL },
 	},
-	.examples = (const struct cli_example[]){ { "disk compare old.vmdk new.qcow2", "after a conversion" }, { .line = NULL } },
+	.examples = (const struct cli_example[]){ { "disk compare old.vmdk new.qcow2", "after a conversion" },
+						  { .line = NULL } },
 	.run = compare_run,
 };

@@ -14,7 +14,8 @@ static int convert_report(const struct cli *c, const struct blk_convert_file *f,
 	char size[OUTPUT_SIZE_LEN], data[OUTPUT_SIZE_LEN];
 
 	if (c->is_json)
-		return output_json(json_pack("{s:s, s:s, s:I, s:I}", "filename", f->path, "format", f->format, "virtual-size",
+		return output_json(json_pack("{s:s, s:s, s:I, s:I}", "filename", f->path, "format", f->format,
+					     "virtual-size",
 					     (json_int_t)f->size, "data-size", (json_int_t)f->how.n_data), err);
 	if (!c->is_quiet)
 		printf("%s: a disk of %s with %s of data, format %s\n", f->path, output_size(size, f->size),
@@ -51,8 +52,10 @@ static int convert_run(struct cli *c, struct err *err)
 const struct cli_command disk_convert = {
 	.path = "disk convert",
 	.summary = "copy a disk into a new image of any format",
-	.about = "Reads the disk as a machine would see it, backing images included, and writes a new image that needs none. "
-		 "What reads as zeroes takes no space in it. The image appears under its name when it is whole and on the "
+	.about = "Reads the disk as a machine would see it, backing images included, and writes a new image that "
+		 "needs none. "
+		 "What reads as zeroes takes no space in it. The image appears under its name when it is whole and on "
+			 "the "
 		 "disk; if anything fails, the host included, there is none.",
 	.args = (const struct cli_arg[]){
 		{ "SRC", .help = "the image to read" },
@@ -62,18 +65,21 @@ const struct cli_command disk_convert = {
 	.options = (const struct cli_option[]){
 		{ "--format", 'f', CLI_STRING, .metavar = "FORMAT",
 		  .help = "format of the new image; else its ending tells, else it is qcow2" },
-		{ "--source-format", 0, CLI_STRING, .metavar = "FORMAT", .help = "format of SRC; else its content tells" },
+		{ "--source-format", 0, CLI_STRING, .metavar = "FORMAT",
+		  .help = "format of SRC; else its content tells" },
 		DISK_OPTION_KEY,
 		{ "-o", 'o', CLI_STRING, .is_repeatable = true, .metavar = "NAME=VALUE,...",
 		  .help = "options of the new image's format; 'man viv-disk' lists them" },
-		{ "--compress", 'c', CLI_FLAG, .help = "keep its clusters compressed; -o compression_type=zstd is the faster kind" },
+		{ "--compress", 'c', CLI_FLAG, .help = "keep its clusters compressed; -o compression_type=zstd is the "
+		  "faster kind" },
 		{ "--force", 0, CLI_FLAG, .help = "replace DST if it exists" },
 		{ .name = NULL },
 	},
 	.examples = (const struct cli_example[]){
 		{ "disk convert old.vmdk root.qcow2", "an image of another product" },
 		{ "disk convert web1.qcow2 web1.img", "a raw image from a chain of images" },
-		{ "disk convert root.qcow2 small.qcow2 --compress -o compression_type=zstd", "one that takes less space" },
+		{ "disk convert root.qcow2 small.qcow2 --compress -o compression_type=zstd",
+		  "one that takes less space" },
 		{ .line = NULL },
 	},
 	.run = convert_run,

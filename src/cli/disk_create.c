@@ -75,10 +75,13 @@ const struct cli_command disk_create = {
 	.options = (const struct cli_option[]){
 		{ "--format", 'f', CLI_STRING, .metavar = "FORMAT",
 		  .help = "format of the image; else its ending tells, else it is qcow2" },
-		{ "--backing", 'b', CLI_STRING, .metavar = "IMAGE", .help = "show what is in this image until it is overwritten",
-		  .more = "The name goes into the new image as it stands, and is relative to the directory of that. The backing "
+		{ "--backing", 'b', CLI_STRING, .metavar = "IMAGE",
+		  .help = "show what is in this image until it is overwritten",
+		  .more = "The name goes into the new image as it stands, and is relative to the directory of that. "
+		  "The backing "
 			  "image must not be written to any more." },
-		{ "--backing-format", 'F', CLI_STRING, .metavar = "FORMAT", .help = "its format; it goes into the new image" },
+		{ "--backing-format", 'F', CLI_STRING, .metavar = "FORMAT",
+		  .help = "its format; it goes into the new image" },
 		{ "-o", 'o', CLI_STRING, .is_repeatable = true, .metavar = "NAME=VALUE,...",
 		  .help = "options of the format; 'man viv-disk' lists them" },
 		DISK_OPTION_KEY,
@@ -88,7 +91,8 @@ const struct cli_command disk_create = {
 	.examples = (const struct cli_example[]){
 		{ "disk create root.qcow2 20G", "an empty disk of 20 GiB" },
 		{ "disk create web1.qcow2 --backing debian.qcow2", "a disk that begins as a copy of another, at once" },
-		{ "disk create fast.qcow2 100G -o extended_l2=on,cluster_size=128K", "a disk with options of its format" },
+		{ "disk create fast.qcow2 100G -o extended_l2=on,cluster_size=128K",
+		  "a disk with options of its format" },
 		{ .line = NULL },
 	},
 	.run = create_run,

@@ -133,7 +133,8 @@ static int info_run(struct cli *c, struct err *err)
 const struct cli_command disk_info = {
 	.path = "disk info",
 	.summary = "tell what an image is",
-	.about = "Format, sizes, backing image, snapshots, and what else the format knows about itself. The image may be in "
+	.about = "Format, sizes, backing image, snapshots, and what else the format knows about itself. The image may "
+		 "be in "
 		 "use; what is told can then be old.",
 	.args = (const struct cli_arg[]){ { "FILE", .help = "the image" }, { .name = NULL } },
 	.options = (const struct cli_option[]){

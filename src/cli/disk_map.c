@@ -10,7 +10,8 @@
 
 static json_t *map_json(const struct blk_extent *e)
 {
-	json_t *o = json_pack("{s:I, s:I, s:i, s:b, s:b, s:b, s:b}", "start", (json_int_t)e->off, "length", (json_int_t)e->len,
+	json_t *o = json_pack("{s:I, s:I, s:i, s:b, s:b, s:b, s:b}", "start", (json_int_t)e->off, "length",
+			      (json_int_t)e->len,
 			      "depth", (int)e->depth, "data", !!(e->flags & BLK_EXT_DATA), "zero",
 			      !!(e->flags & BLK_EXT_ZERO), "allocated", !!(e->flags & BLK_EXT_ALLOCATED), "compressed",
 			      !!(e->flags & BLK_EXT_COMPRESSED));
@@ -58,7 +59,8 @@ static int map_all(const struct cli *c, struct blk *b, json_t *list, struct err 
 		int r = blk_map(b, off, blk_size(b) - off, true, &e);
 
 		if (r < 0)
-			return err_set(err, r, "cannot examine '%s' at byte %" PRIu64 ": %s", blk_name(b), off, strerror(-r));
+			return err_set(err, r, "cannot examine '%s' at byte %" PRIu64 ": %s", blk_name(b), off,
+				       strerror(-r));
 		if (last.len && map_continues(&last, &e)) {
 			last.len += e.len;
 			continue;
@@ -90,7 +92,8 @@ static int map_run(struct cli *c, struct err *err)
 const struct cli_command disk_map = {
 	.path = "disk map",
 	.summary = "tell what is where in an image",
-	.about = "Lists the ranges of the disk: where data is stored, in which image of the chain (depth 0 is FILE itself), "
+	.about = "Lists the ranges of the disk: where data is stored, in which image of the chain (depth 0 is FILE "
+		 "itself), "
 		 "and what reads as zeroes.",
 	.args = (const struct cli_arg[]){ { "FILE", .help = "the image" }, { .name = NULL } },
 	.options = (const struct cli_option[]){ DISK_OPTION_FORMAT, { .name = NULL } },

@@ -29,7 +29,8 @@ static int measure_run(struct cli *c, struct err *err)
 	if (c->is_json)
 		return output_json(json_pack("{s:I, s:I}", "required", (json_int_t)m.required, "fully-allocated",
 					     (json_int_t)m.fully_allocated), err);
-	printf("a %s image of it takes %s, and %s when all of the disk is written\n", format, output_size(need, m.required),
+	printf("a %s image of it takes %s, and %s when all of the disk is written\n", format,
+	       output_size(need, m.required),
 	       output_size(all, m.fully_allocated));
 	return 0;
 }
@@ -37,12 +38,15 @@ static int measure_run(struct cli *c, struct err *err)
 const struct cli_command disk_measure = {
 	.path = "disk measure",
 	.summary = "tell how large a new image would be",
-	.about = "For a conversion, or with --size for a new disk. Compression is not foreseen, nor zeroes that are stored as data.",
-	.args = (const struct cli_arg[]){ { "FILE", .help = "the image to convert", .is_optional = true }, { .name = NULL } },
+	.about = "For a conversion, or with --size for a new disk. Compression is not foreseen, nor zeroes that are "
+		 "stored as data.",
+	.args = (const struct cli_arg[]){ { "FILE", .help = "the image to convert", .is_optional = true },
+					  { .name = NULL } },
 	.options = (const struct cli_option[]){
 		{ "--format", 'f', CLI_STRING, .metavar = "FORMAT", .def = "qcow2", .help = "format of the new image" },
 		DISK_OPTION_KEY,
-		{ "--source-format", 0, CLI_STRING, .metavar = "FORMAT", .help = "format of FILE; else its content tells" },
+		{ "--source-format", 0, CLI_STRING, .metavar = "FORMAT",
+		  .help = "format of FILE; else its content tells" },
 		{ "--size", 0, CLI_SIZE, .metavar = "SIZE", .help = "of an empty disk, without FILE" },
 		{ "-o", 'o', CLI_STRING, .is_repeatable = true, .metavar = "NAME=VALUE,...",
 		  .help = "options of the new image's format" },

@@ -20,7 +20,8 @@ static int resize_parse(uint64_t *out, const char *text, uint64_t old, struct er
 	if (r < 0)
 		return r;
 	if (is_less && v >= old)
-		return err_set(err, -EINVAL, "the disk has %" PRIu64 " bytes, which is not more than %s", old, text + 1);
+		return err_set(err, -EINVAL, "the disk has %" PRIu64 " bytes, which is not more than %s", old,
+			       text + 1);
 	if (is_more && !u64_add(old, v, &v))
 		return err_set(err, -ERANGE, "the disk would be too large");
 	v = is_less ? old - v : v;
@@ -55,7 +56,8 @@ static int resize_run(struct cli *c, struct err *err)
 	uint64_t old = blk_size(b);
 
 	if (size < old && !cli_flag(c, "--shrink"))
-		return err_set(err, -EPERM, "that would cut off %" PRIu64 " bytes of '%s', and what is in them is lost; shrink the "
+		return err_set(err, -EPERM, "that would cut off %" PRIu64 " bytes of '%s', and what is in them is "
+			       "lost; shrink the "
 			       "file system inside, then say --shrink", old - size, path);
 	r = blk_resize(b, size, resize_prealloc(cli_str(c, "--preallocation")), err);
 	if (r < 0)
@@ -70,7 +72,8 @@ static int resize_run(struct cli *c, struct err *err)
 const struct cli_command disk_resize = {
 	.path = "disk resize",
 	.summary = "make a disk larger or smaller",
-	.about = "New space reads as zeroes. What is on the disk - partitions, file systems - has to be changed inside the "
+	.about = "New space reads as zeroes. What is on the disk - partitions, file systems - has to be changed "
+		 "inside the "
 		 "machine: after growing it, before shrinking it.",
 	.args = (const struct cli_arg[]){
 		{ "FILE", .help = "the image" },

@@ -90,22 +90,28 @@ static int serve_run(struct cli *c, struct err *err)
 const struct cli_command disk_serve = {
 	.path = "disk serve",
 	.summary = "offer a disk to other programs over NBD",
-	.about = "Serves until it is interrupted. Many clients, and many connections of one client, may use the disk at once. There "
-		 "is no encryption and no password: a Unix socket is for this user alone, and with tcp: everybody who can reach the "
+	.about = "Serves until it is interrupted. Many clients, and many connections of one client, may use the disk "
+		 "at once. There "
+		 "is no encryption and no password: a Unix socket is for this user alone, and with tcp: everybody who "
+			 "can reach the "
 		 "port can use the disk.",
 	.args = (const struct cli_arg[]){ { "FILE", .help = "the image" }, { .name = NULL } },
 	.options = (const struct cli_option[]){
-		{ "--nbd", 0, CLI_STRING, .metavar = "unix:PATH|tcp:[HOST:]PORT", .help = "where to listen; tcp without HOST: for this host alone" },
+		{ "--nbd", 0, CLI_STRING, .metavar = "unix:PATH|tcp:[HOST:]PORT",
+		  .help = "where to listen; tcp without HOST: for this host alone" },
 		{ "--export", 'x', CLI_STRING, .metavar = "NAME", .def = "", .help = "name of the export" },
-		{ "--read-only", 'r', CLI_FLAG, .help = "clients cannot write; other readers may open the image meanwhile" },
-		{ "--bitmap", 'B', CLI_STRING, .metavar = "NAME", .help = "offer this dirty bitmap, too; needs --read-only" },
+		{ "--read-only", 'r', CLI_FLAG, .help = "clients cannot write; other readers may open the image "
+		  "meanwhile" },
+		{ "--bitmap", 'B', CLI_STRING, .metavar = "NAME",
+		  .help = "offer this dirty bitmap, too; needs --read-only" },
 		{ "--direct", 0, CLI_FLAG, .help = "bypass the page cache of this host" },
 		DISK_OPTION_FORMAT,
 		{ .name = NULL },
 	},
 	.examples = (const struct cli_example[]){
 		{ "disk serve --nbd unix:/run/user/1000/web1.nbd web1.qcow2", "for programs of this user" },
-		{ "disk serve --nbd tcp:0.0.0.0:10809 --read-only --export debian debian.qcow2", "for a network, by name" },
+		{ "disk serve --nbd tcp:0.0.0.0:10809 --read-only --export debian debian.qcow2",
+		  "for a network, by name" },
 		{ .line = NULL },
 	},
 	.run = serve_run,

@@ -12,7 +12,8 @@
 static int snapshot_say(const struct cli *c, const char *what, const char *id, struct err *err)
 {
 	if (c->is_json)
-		return output_json(json_pack("{s:s, s:s, s:s}", "filename", cli_arg(c, 0), "snapshot", cli_arg(c, 1), "id", id), err);
+		return output_json(json_pack("{s:s, s:s, s:s}", "filename", cli_arg(c, 0), "snapshot", cli_arg(c, 1),
+					     "id", id), err);
 	if (!c->is_quiet)
 		printf("%s: snapshot '%s' %s\n", cli_arg(c, 0), cli_arg(c, 1), what);
 	return 0;
@@ -81,7 +82,8 @@ static int snapshot_list(struct cli *c, struct err *err)
 	AUTO(free) struct blk_snapshot *list = NULL;
 	json_t *out = json_array();
 	unsigned n = 0;
-	int r = disk_open(&b, c, cli_arg(c, 0), cli_str(c, "--format"), DISK_UNLOCKED | DISK_NO_BACKING | DISK_NO_KEY, err);
+	int r = disk_open(&b, c, cli_arg(c, 0), cli_str(c, "--format"), DISK_UNLOCKED | DISK_NO_BACKING | DISK_NO_KEY,
+			  err);
 
 	if (!r)
 		r = blk_snapshot_list(b, &list, &n, err);
@@ -91,8 +93,10 @@ static int snapshot_list(struct cli *c, struct err *err)
 		if (!c->is_json)
 			snapshot_print(&list[i]);
 		else
-			json_array_append_new(out, json_pack("{s:s, s:s?, s:I, s:I, s:I}", "id", list[i].id, "name", list[i].name,
-							     "disk-size", (json_int_t)list[i].disk_size, "vm-state-size",
+			json_array_append_new(out, json_pack("{s:s, s:s?, s:I, s:I, s:I}", "id", list[i].id, "name",
+							     list[i].name,
+							     "disk-size", (json_int_t)list[i].disk_size,
+								     "vm-state-size",
 							     (json_int_t)list[i].vm_state_size, "date-sec",
 							     (json_int_t)list[i].date_s));
 	}
@@ -111,12 +115,14 @@ static const struct cli_option snapshot_options[] = { DISK_OPTION_FORMAT, { .nam
 const struct cli_command disk_snapshot_create = {
 	.path = "disk snapshot create",
 	.summary = "remember what the disk holds now, inside the image",
-	.about = "Takes a few milliseconds, whatever the size of the disk. The disk of a running machine is in use; its own "
+	.about = "Takes a few milliseconds, whatever the size of the disk. The disk of a running machine is in use; "
+		 "its own "
 		 "snapshots are made by the machine.",
 	.args = snapshot_args,
 	.options = snapshot_options,
 	.examples = (const struct cli_example[]){
-		{ "disk snapshot create root.qcow2 before-upgrade", "before something that may go wrong" }, { .line = NULL },
+		{ "disk snapshot create root.qcow2 before-upgrade", "before something that may go wrong" },
+		{ .line = NULL },
 	},
 	.run = snapshot_create,
 };
@@ -127,7 +133,8 @@ const struct cli_command disk_snapshot_list = {
 	.about = "Tells the id, the time and the name of each.",
 	.args = (const struct cli_arg[]){ { "FILE", .help = "the image" }, { .name = NULL } },
 	.options = snapshot_options,
-	.examples = (const struct cli_example[]){ { "disk snapshot list root.qcow2", "what there is" }, { .line = NULL } },
+	.examples = (const struct cli_example[]){ { "disk snapshot list root.qcow2", "what there is" },
+						  { .line = NULL } },
 	.run = snapshot_list,
 };
 

@@ -55,7 +55,8 @@ static void now_reap(struct aio *a)
 static void now_close(struct aio *a) { free(a); }
 
 static const struct aio_ops now_aio = {
-	.name = "now", .has_threads = true, .open = now_open, .submit = now_submit, .reap = now_reap, .close = now_close,
+	.name = "now", .has_threads = true, .open = now_open, .submit = now_submit, .reap = now_reap,
+	.close = now_close,
 };
 
 static struct blk *open_disk(struct loop *loop)

@@ -202,7 +202,8 @@ void q2_packed_range(const struct q2 *s, const struct q2_entry *e, uint64_t *off
 /* A vector that is one piece of memory: that; else NULL. */
 static uint8_t *vec_memory(struct blk_vec v, uint64_t len)
 {
-	return v.n > 0 && v.iov->iov_len > v.skip && v.iov->iov_len - v.skip >= len ? (uint8_t *)v.iov->iov_base + v.skip : NULL;
+	return v.n > 0 && v.iov->iov_len > v.skip && v.iov->iov_len - v.skip >= len ?
+		(uint8_t *)v.iov->iov_base + v.skip : NULL;
 }
 
 static int inflate_with(struct q2 *s, struct q2_packer *p, const struct q2_entry *e, uint64_t skip, uint64_t len,

@@ -9,7 +9,8 @@
 
 static const struct cli_command sample = {
 	.path = "sample run",
-	.args = (const struct cli_arg[]){ { "A", .help = "" }, { "B", .help = "", .is_optional = true }, { .name = NULL } },
+	.args = (const struct cli_arg[]){ { "A", .help = "" }, { "B", .help = "", .is_optional = true },
+					  { .name = NULL } },
 	.options = (const struct cli_option[]){
 		{ "--size", 's', CLI_SIZE, .metavar = "N", .def = "4K" }, { "--count", 0, CLI_UINT, .metavar = "N" },
 		{ "--kind", 'k', CLI_CHOICE, .choices = "one two" }, { "--force", 0, CLI_FLAG, .help = "" },
