@@ -36,6 +36,7 @@ struct config_disk {
 	char *path;
 	char *format;           /* "raw", "qcow2", ...; "auto": by content */
 	char *serial;           /* NULL: none */
+	char *key_file;         /* of an encrypted image; NULL: none */
 	char *name;             /* NULL: "disk" and its number */
 	bool is_readonly, is_direct;
 	struct blk_limits limits;

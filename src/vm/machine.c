@@ -16,6 +16,7 @@
 #include "virtio/rng.h"
 #include "net/net.h"
 #include "blk/blk.h"
+#include "blk/secret.h"
 #include "vm/jail.h"
 #include "vm/machine_priv.h"
 #include "vm/map.h"
@@ -276,8 +277,14 @@ static int machine_make_disk(struct machine *m, unsigned i, struct err *err)
 		.format = c->format && strcmp(c->format, "auto") ? c->format : NULL,
 		.is_readonly = c->is_readonly, .is_direct = c->is_direct, .is_inactive = m->cfg->is_incoming,
 	};
+	AUTO(blk_secret_wipe) struct blk_secret key = { 0 };
 	struct virtio_dev *d = NULL;
-	int r = machine_open_disk(m, i, &o, err);
+	int r = c->key_file ? blk_secret_read_file(&key, c->key_file, err) : 0;
+
+	o.secrets = &key;
+	o.n_secrets = !!key.len;
+	if (!r)
+		r = machine_open_disk(m, i, &o, err);
 
 	if (!r) {
 		struct virtio_blk_config bc = { .backend = m->blk[i], .serial = c->serial };

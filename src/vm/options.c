@@ -9,6 +9,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include "blk/url.h"
 #include "util/checked.h"
 #include "util/cleanup.h"
 #include "util/err.h"
@@ -39,7 +40,7 @@ static const struct option disk_options[] = {
 	  .more = "Its size must be a multiple of 512 bytes. The file is locked: a second machine may "
 		  "use it only when both have readonly=on.",
 	  .example = "path=/srv/vm/root.img" },
-	{ "format", "format", OPT_STRING, DISK(format), "FORMAT", "auto", "format of the image: auto, raw, qcow2",
+	{ "format", "format", OPT_STRING, DISK(format), "FORMAT", "auto", "format of the image: auto, raw, qcow2 ...",
 	  .more = "auto looks at the content. A writable image that looks like none is raw, and the guest cannot write "
 		  "to it what would make it look like another; format=raw lets it write anything.",
 	  .example = "path=root.img,format=raw" },
@@ -50,6 +51,11 @@ static const struct option disk_options[] = {
 	{ "serial", "serial", OPT_STRING, DISK(serial), "TEXT", NULL, "serial number that the guest sees",
 	  .more = "At most 20 characters. Linux shows it as /sys/block/vda/serial.",
 	  .example = "path=root.img,serial=web1-root" },
+	{ "key-file", "key_file", OPT_STRING, DISK(key_file), "FILE", NULL, "file with the passphrase of an encrypted image",
+	  .is_path = true,
+	  .more = "Of formats luks and qcow2. Every byte counts, a newline at the end too. Its backing images are tried with "
+		  "it as well.",
+	  .example = "path=root.qcow2,key-file=/etc/vm/root.key" },
 	{ "name", "name", OPT_STRING, DISK(name), "NAME", NULL, "what control requests call it; default: disk0, disk1, ...",
 	  .more = "1 to 31 letters, digits, '-' and '_'.", .example = "path=root.img,name=root" },
 	LIMIT("iops", "iops", BLK_LIMIT_IOPS, OPT_UINT, "N", "500", "2000", "requests"),
@@ -680,7 +686,7 @@ int config_distrust(struct config *c, const struct config *mine, struct err *err
 
 static json_t *options_path_to_json(const char *path)
 {
-	AUTO(free) char *cwd = *path == '/' ? NULL : getcwd(NULL, 0);
+	AUTO(free) char *cwd = *path == '/' || blk_url_is(path) ? NULL : getcwd(NULL, 0);
 
 	return cwd ? json_sprintf("%s/%s", cwd, path) : json_string(path);
 }
