@@ -70,9 +70,7 @@ static void create_slots(struct luks *l, enum luks_kdf_type kdf)
 		*s = (struct luks_slot){ .is_bound = true, .kdf.type = kdf, .key_bytes = l->key_bytes,
 					 .area_key_bytes = l->key_bytes, .len = area };
 		s->off = (l->version == 1 ? LUKS_ALIGN : 2 * LUKS2_HDR_SIZE) + i * area;
-		memcpy(s->kdf.hash, l->hash, sizeof(s->kdf.hash));
-		memcpy(s->af_hash, l->hash, sizeof(s->af_hash));
-		memcpy(s->cipher, l->cipher, sizeof(s->cipher));
+		luks_slot_names(s, l);
 	}
 	l->slots[0].is_used = true;
 }

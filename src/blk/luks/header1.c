@@ -60,9 +60,7 @@ static int luks1_slot(struct luks *l, unsigned i, const struct luks1_slot *from,
 		.kdf = { .type = LUKS_PBKDF2, .iterations = be32_get(from->iterations), .salt_len = LUKS1_SALT },
 	};
 	memcpy(s->kdf.salt, from->salt, LUKS1_SALT);
-	memcpy(s->kdf.hash, l->hash, sizeof(s->kdf.hash));
-	memcpy(s->af_hash, l->hash, sizeof(s->af_hash));
-	memcpy(s->cipher, l->cipher, sizeof(s->cipher));
+	luks_slot_names(s, l);
 	return s->is_used ? luks_kdf_check(&s->kdf, l->p.name, err) : 0;
 }
 

@@ -143,5 +143,7 @@ int luks_co_slot_open(struct luks *l, unsigned i, const struct blk_secret *s, ui
 int luks_co_slot_write(struct luks *l, unsigned i, const struct blk_secret *s, unsigned ms);
 int luks_co_slot_destroy(struct luks *l, unsigned i);
 int luks_digest_make(struct luks *l, unsigned ms);
+/* Hashes and cipher as the whole image has them. */
+void luks_slot_names(struct luks_slot *s, const struct luks *l);
 
 #endif

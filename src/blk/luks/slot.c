@@ -177,3 +177,10 @@ int luks_digest_make(struct luks *l, unsigned ms)
 
 	return (int)blk_co_call(l->p.node, slot_make_digest, &j);
 }
+
+void luks_slot_names(struct luks_slot *s, const struct luks *l)
+{
+	memcpy(s->kdf.hash, l->hash, sizeof(s->kdf.hash));
+	memcpy(s->af_hash, l->hash, sizeof(s->af_hash));
+	memcpy(s->cipher, l->cipher, sizeof(s->cipher));
+}
