@@ -195,6 +195,7 @@ struct blk_create {
 	const char *backing_format;     /* needed with BACKING: it is never guessed later */
 	bool is_backing_unchecked;      /* do not look at the backing image; needs SIZE */
 	bool is_new;                    /* refuse to overwrite */
+	const char *final_path;         /* it will be renamed to this: what it says of its own name; NULL: PATH */
 	const struct blk_opts *opts;    /* of the format's create table; NULL: defaults */
 	const struct blk_secret *secret;        /* of an encrypted image; NULL: as its options say; borrowed */
 };

@@ -71,8 +71,8 @@ static char *target_name(const char *path, unsigned i)
 
 static int target_create(struct target *t, uint64_t size, struct err *err)
 {
-	struct blk_create a = { .path = t->path, .format = t->c->format, .size = size, .opts = t->c->opts,
-				.is_new = true,
+	struct blk_create a = { .path = t->path, .format = t->c->format, .size = size, .opts = t->c->opts, .is_new = true,
+				.final_path = t->is_in_place ? NULL : t->c->path,
 				.secret = t->has_secret ? &t->secret : NULL };
 	int r = blk_create(&a, err);
 

@@ -40,7 +40,7 @@ static const struct option disk_options[] = {
 	  .more = "Its size must be a multiple of 512 bytes. The file is locked: a second machine may "
 		  "use it only when both have readonly=on.",
 	  .example = "path=/srv/vm/root.img" },
-	{ "format", "format", OPT_STRING, DISK(format), "FORMAT", "auto", "format of the image: auto, raw, qcow2 ...",
+	{ "format", "format", OPT_STRING, DISK(format), "FORMAT", "auto", "format of the image: auto, raw, qcow2, vmdk, ...",
 	  .more = "auto looks at the content. A writable image that looks like none is raw, and the guest cannot write "
 		  "to it what would make it look like another; format=raw lets it write anything.",
 	  .example = "path=root.img,format=raw" },

@@ -102,6 +102,35 @@ echo QCOW2-OK
     assert base.read_bytes()[:10] == b"from-base\n"
 
 
+def test_disks_of_other_products_work_and_stay_whole(tmp_path):
+    formats = ("vmdk", "vdi", "vpc", "vhdx", "parallels")
+    disks = [tmp_path / f"d.{name}" for name in formats]
+    for name, disk in zip(formats, disks):
+        subprocess.run(["qemu-img", "create", "-q", "-f", name, disk, "32M"], check=True)
+    run = """
+set -e
+dd if=/dev/urandom of=/tmp/r bs=64k count=32 2>/dev/null
+for d in vda vdb vdc vdd vde; do
+	dd if=/tmp/r of=/dev/$d bs=4k seek=1001 conv=fsync 2>/dev/null
+done
+echo 3 >/proc/sys/vm/drop_caches
+for d in vda vdb vdc vdd vde; do
+	dd if=/dev/$d bs=4k skip=1001 count=512 2>/dev/null | cmp - /tmp/r
+done
+echo FORMATS-OK
+"""
+    options = [word for disk in disks for word in ("--disk", f"path={disk},format=auto")]
+    with boot("bookworm", *options, "--net", "none", run=run, name="formats") as guest:
+        guest.expect(r"FORMATS-OK", 240)
+        assert guest.wait(60) == 0
+    for name, disk in zip(formats, disks):
+        # 63: for this format there is no check
+        assert subprocess.run(["qemu-img", "check", "-q", "-f", name, disk], check=False).returncode in (0, 63)
+        out = subprocess.run(["qemu-io", "-r", "-f", name, "-c", "read -P 0 0 3M", disk], capture_output=True, text=True,
+                             check=True).stdout
+        assert "verification failed" not in out
+
+
 def receive(s, end, timeout=30):
     """What comes from socket S up to the bytes END."""
     data = b""

@@ -214,7 +214,8 @@ static int write_descriptor(const struct create *k, struct err *err)
 
 static int create_name(struct create *k, struct err *err)
 {
-	const char *path = k->c->args->path, *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+	const struct blk_create *a = k->c->args;
+	const char *path = a->final_path ? a->final_path : a->path, *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
 	size_t n = strlen(name);
 
 	if (n > 5 && !strcmp(name + n - 5, ".vmdk"))
