@@ -139,6 +139,16 @@ static uint64_t check_leaks(const struct bat *t, const struct bat_units *u, cons
 	return bytes / t->stride + (bytes % t->stride != 0);
 }
 
+/* BLOCK, or the first one behind it whose page of the table is somewhere. */
+static uint64_t check_next(const struct bat *t, uint64_t block)
+{
+	uint64_t per_page = t->page_size / t->f->entry_size;
+
+	while (t->f->page_at && block < t->n_blocks && !bat_page_place(t, false, bat_page_of(t, bat_slot(t, block))))
+		block = (block / per_page + 1) * per_page;
+	return block;
+}
+
 static int check_run(struct bat *t, struct bat_checking *c, struct bat_units *u)
 {
 	uint64_t last = 0, leaks;
@@ -146,7 +156,7 @@ static int check_run(struct bat *t, struct bat_checking *c, struct bat_units *u)
 
 	if (!r)
 		r = bat_trim(t);
-	for (uint64_t block = 0; !r && block < t->n_blocks; block++)
+	for (uint64_t block = check_next(t, 0); !r && block < t->n_blocks; block = check_next(t, block + 1))
 		r = check_block(t, block, u, c, &last);
 	if (r < 0)
 		return r;
