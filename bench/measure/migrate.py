@@ -84,7 +84,8 @@ def migrate_qemu(options):
                 time.sleep(0.2)
             h.expect("round", 60)
             h.kill()
-        os.unlink(wire)
+        if os.path.exists(wire):
+            os.unlink(wire)
     return float(re.search(r"downtime: (\d+)", text).group(1)), float(re.search(r"total time: (\d+)", text).group(1)) / 1e3
 
 

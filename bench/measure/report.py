@@ -33,11 +33,13 @@ PROMISES = {
     "disk: creating 1 TiB, ms": ("<=", 20),
     "disk: snapshotting 1 TiB, ms": ("<=", 20),
     "disk: cloning 1 TiB, ms": ("<=", 20),
+    "migrate: bt, ms of pause": ("<=", 100),
 }
 # The same of a row's ratio to QEMU's.
 RATIOS = {
     "boot: bt, seconds to power off": ("<=", 0.45),
     "login: bt, seconds to the login prompt": ("<=", 0.45),
+    "migrate: bt, ms of pause": ("<=", 0.5),
 }
 
 

@@ -7,6 +7,7 @@
 #include <linux/membarrier.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include "util/err.h"
 
@@ -35,14 +36,8 @@ static uint64_t gmem_log_words(const struct gmem *m)
 	return (gmem_pages(m) + 63) / 64;
 }
 
-static int gmem_map_ram(struct gmem *m, struct err *err)
+static int gmem_map_fd(struct gmem *m, struct err *err)
 {
-	m->fd = memfd_create("guest-ram", MFD_CLOEXEC);
-	if (m->fd < 0)
-		return err_set(err, -errno, "cannot create guest memory: %s", strerror(errno));
-	if (ftruncate(m->fd, (off_t)m->size) < 0)
-		return err_set(err, -ENOMEM, "cannot size guest memory to %" PRIu64 " MiB: %s",
-			       m->size >> 20, strerror(errno));
 	void *p = mmap(NULL, m->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, m->fd, 0);
 
 	if (p == MAP_FAILED)
@@ -51,6 +46,29 @@ static int gmem_map_ram(struct gmem *m, struct err *err)
 	m->host = p;
 	madvise(p, m->size, MADV_HUGEPAGE);     /* a hint: refusal costs only speed */
 	return 0;
+}
+
+static int gmem_map_ram(struct gmem *m, struct err *err)
+{
+	m->fd = memfd_create("guest-ram", MFD_CLOEXEC);
+	if (m->fd < 0)
+		return err_set(err, -errno, "cannot create guest memory: %s", strerror(errno));
+	if (ftruncate(m->fd, (off_t)m->size) < 0)
+		return err_set(err, -ENOMEM, "cannot size guest memory to %" PRIu64 " MiB: %s",
+			       m->size >> 20, strerror(errno));
+	return gmem_map_fd(m, err);
+}
+
+static int gmem_map_shared(struct gmem *m, int fd, struct err *err)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || (uint64_t)st.st_size != m->size)
+		return err_set(err, -EINVAL, "what was handed over is not %" PRIu64 " MiB of guest memory", m->size >> 20);
+	m->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (m->fd < 0)
+		return err_set(err, -errno, "cannot duplicate a descriptor: %s", strerror(errno));
+	return gmem_map_fd(m, err);
 }
 
 static int gmem_map_file(struct gmem *m, int fd, uint64_t off, struct err *err)
@@ -69,7 +87,7 @@ static int gmem_map_file(struct gmem *m, int fd, uint64_t off, struct err *err)
 	return 0;
 }
 
-/* FD -1: new memory. */
+/* FD -1: new memory; OFF UINT64_MAX: FD is the memory itself. */
 static int gmem_make(struct gmem **out, uint64_t size, int fd, uint64_t off, struct err *err)
 {
 	if (size < GMEM_MIN_SIZE || size > GMEM_MAX_SIZE || size % GMEM_PAGE_SIZE)
@@ -84,7 +102,7 @@ static int gmem_make(struct gmem **out, uint64_t size, int fd, uint64_t off, str
 	m->low_size = size < GMEM_LOW_MAX ? size : GMEM_LOW_MAX;
 	if (syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) < 0)
 		return err_set(err, -errno, "the host kernel refuses membarrier(): %s", strerror(errno));
-	int r = fd < 0 ? gmem_map_ram(m, err) : gmem_map_file(m, fd, off, err);
+	int r = fd < 0 ? gmem_map_ram(m, err) : off == UINT64_MAX ? gmem_map_shared(m, fd, err) : gmem_map_file(m, fd, off, err);
 
 	if (r < 0)
 		return r;
@@ -99,6 +117,11 @@ static int gmem_make(struct gmem **out, uint64_t size, int fd, uint64_t off, str
 int gmem_new(struct gmem **out, uint64_t size, struct err *err)
 {
 	return gmem_make(out, size, -1, 0, err);
+}
+
+int gmem_new_shared(struct gmem **out, uint64_t size, int fd, struct err *err)
+{
+	return gmem_make(out, size, fd, UINT64_MAX, err);
 }
 
 int gmem_new_mapped(struct gmem **out, uint64_t size, int fd, uint64_t off, struct err *err)

@@ -63,6 +63,8 @@ struct gmem {
 /* Create SIZE bytes of zeroed guest RAM. -EINVAL for a size that is zero, not a multiple of
  * 4 KiB or out of bounds; -ENOMEM when the host refuses. */
 int gmem_new(struct gmem **out, uint64_t size, struct err *err);
+/* RAM that another process has made: its memfd FD (borrowed) of SIZE bytes. Both see what either writes. */
+int gmem_new_shared(struct gmem **out, uint64_t size, int fd, struct err *err);
 /* RAM whose contents are SIZE bytes at OFF (multiple of 4 KiB) of the file FD (borrowed), read when they
  * are touched; holes are zeroes. What is written stays here. The file must neither shrink nor change. */
 int gmem_new_mapped(struct gmem **out, uint64_t size, int fd, uint64_t off, struct err *err);

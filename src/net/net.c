@@ -37,6 +37,11 @@ void net_set_offload(struct net *n, unsigned tun_f)
 		n->ops->set_offload(n, tun_f);
 }
 
+int net_fd(const struct net *n)
+{
+	return n->ops->fd ? n->ops->fd(n) : -ENOTSUP;
+}
+
 int net_send(struct net *n, const struct iovec *iov, int n_iov)
 {
 	return n->ops->send(n, iov, n_iov);

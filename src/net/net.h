@@ -55,6 +55,9 @@ DEFINE_AUTO(struct net *, net_close)
 bool net_has_vnet_hdr(const struct net *n);
 /* Tell a vnet-hdr backend which offloads the guest's driver accepts on reception (TUN_F_*). */
 void net_set_offload(struct net *n, unsigned tun_f);
+/* The descriptor (borrowed) with which another process can take the backend over by net_options.fd; -ENOENT: it
+ * needs none; -ENOTSUP: it cannot be taken over. */
+int net_fd(const struct net *n);
 /* Send one frame. 0; -EAGAIN: not taken, writable() comes; other errors: frame dropped. */
 int net_send(struct net *n, const struct iovec *iov, int n_iov);
 void net_rx_resume(struct net *n);      /* can_receive() is true again */

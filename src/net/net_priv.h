@@ -13,6 +13,7 @@ struct net_ops {
 	int (*send)(struct net *n, const struct iovec *iov, int n_iov);
 	void (*rx_resume)(struct net *n);                       /* NULL: nothing is received */
 	void (*set_offload)(struct net *n, unsigned tun_f);     /* NULL: no offloads */
+	int (*fd)(const struct net *n);                         /* net_fd(); NULL: it has none to hand over */
 	void (*close)(struct net *n);                           /* also half-open ones */
 };
 

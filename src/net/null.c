@@ -27,9 +27,15 @@ static int null_open(struct net **out, struct loop *loop, struct net_client *cli
 	return 0;
 }
 
+static int null_fd(const struct net *n)
+{
+	return -ENOENT;
+}
+
 const struct net_ops net_null_ops = {
 	.kind = "none",
 	.open = null_open,
 	.send = null_send,
+	.fd = null_fd,
 	.close = null_close,
 };

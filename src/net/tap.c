@@ -114,6 +114,11 @@ static void tap_close(struct net *n)
 	free(t);
 }
 
+static int tap_fd(const struct net *n)
+{
+	return container_of(n, const struct tap, net)->fd.fd;
+}
+
 /* Make or join the interface of that name. */
 static int tap_attach(int fd, const struct net_options *o, struct err *err)
 {
@@ -214,5 +219,6 @@ const struct net_ops net_tap_ops = {
 	.send = tap_send,
 	.rx_resume = tap_rx_resume,
 	.set_offload = tap_set_offload,
+	.fd = tap_fd,
 	.close = tap_close,
 };

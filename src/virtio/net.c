@@ -519,6 +519,11 @@ int virtio_net_new(struct virtio_dev **out, const struct virtio_env *env,
 	return 0;
 }
 
+int virtio_net_fd(const struct virtio_dev *d)
+{
+	return net_fd(container_of(d, const struct virtio_net, dev)->backend);
+}
+
 void virtio_net_set_link(struct virtio_dev *d, bool is_up)
 {
 	le16 status = le16_of(is_up ? S_LINK_UP : 0);

@@ -20,6 +20,8 @@ extern const struct state_desc virtio_net_state_desc;
  * 68; else what net_open() says. */
 int virtio_net_new(struct virtio_dev **out, const struct virtio_env *env,
 		   const struct virtio_net_config *cfg, struct err *err);
+/* net_fd() of its backend. */
+int virtio_net_fd(const struct virtio_dev *d);
 /* Plug or pull the cable. */
 void virtio_net_set_link(struct virtio_dev *d, bool is_up);
 

@@ -15,6 +15,7 @@
 #include "util/log.h"
 
 struct err;
+struct handed;
 struct state_file;
 
 enum {
@@ -89,6 +90,8 @@ struct config {
 	bool reverts_disks;             /* restore disks, too: their snapshots of the saved instant */
 	struct state_file *saved;       /* the machine to continue, owned; NULL: boot */
 	char *incoming;                 /* where another process sends it; NULL: nobody does */
+	struct handed *handed;          /* what the other process had open, borrowed; NULL: nothing */
+	bool is_takeover;               /* of a process of this host, with all that it has open */
 	bool is_incoming;               /* SAVED is all that has come so far: its identity */
 	unsigned saved_lists;           /* private: lists (by place in the table) that are still the saved machine's */
 };
@@ -110,7 +113,8 @@ int config_load_file(struct config *c, const char *path, struct err *err);
 int config_load_saved(struct config *c, const char *path, struct err *err);
 /* The same for a machine that comes over a connection: F (taken, also on failure) is its identity. The command line
  * is read again: C is initialised anew, and --incoming stands for the machine. */
-int config_parse_incoming(struct config *c, int argc, char **argv, struct state_file *f, struct err *err);
+int config_parse_incoming(struct config *c, int argc, char **argv, struct state_file *f, struct handed *handed,
+			  struct err *err);
 /* C has been made by config_parse_incoming() from what somebody said who is not trusted: what it names on this
  * host must have been said by MINE, the command line alone. Files that it does not name are forgotten, lists that it
  * does not name are refused. */
@@ -119,6 +123,8 @@ int config_distrust(struct config *c, const struct config *mine, struct err *err
 /* What the machine is, without what belongs to this process, as config_load_text() reads it. To be freed; NULL:
  * out of memory. */
 char *config_to_json(const struct config *c);
+/* The options that belong to a process, and that another takes over with the machine. The same. */
+char *config_process_to_json(const struct config *c);
 int config_load_text(struct config *c, const char *text, size_t len, struct err *err);
 
 /* Is this a machine that can be built? Looks at no file. The sentence names the value's path. */

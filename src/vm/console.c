@@ -14,6 +14,7 @@
 #include "util/log.h"
 #include "util/loop.h"
 #include "util/unixsock.h"
+#include "vm/handover.h"
 
 enum {
 	OUT_MAX = 1 << 20,
@@ -36,6 +37,7 @@ struct console {
 	struct loop_fd in, out, listener;
 	bool can_watch_in, can_watch_out; /* false: a file, always ready */
 	bool is_fresh_file;             /* opened, neither emptied nor written yet */
+	bool is_handed;                 /* by another process, which may still use it */
 	bool in_eof;
 
 	uint8_t in_buf[IN_MAX];
@@ -263,8 +265,12 @@ static void console_in_ready(struct loop_fd *h, unsigned events)
 		(void)loop_fd_mod(h, 0);
 }
 
+static void console_begin_handed(struct console *c);
+
 void console_start(struct console *c, bool keeps_file)
 {
+	if (c->is_handed)
+		console_begin_handed(c);
 	/* A pipe or a device that was named as a file has no length: fine. */
 	if (c->is_fresh_file && keeps_file)
 		(void)lseek(c->out_fd, 0, SEEK_END);
@@ -402,10 +408,66 @@ static int console_open_socket(struct console *c, const char *path, struct err *
 	return r < 0 ? err_set(err, r, "cannot watch '%s': %s", path, strerror(-r)) : 0;
 }
 
+/* --- from one process to another --- */
+
+int console_hand_over(const struct console *c, int fds[4], struct err *err)
+{
+	const int all[HANDED_PARTS] = {
+		[HANDED_IN] = c->in_fd, [HANDED_OUT] = c->out_fd, [HANDED_LISTENER] = c->listen_fd, [HANDED_PTY] = c->pty_slave_fd,
+	};
+
+	if (c->is_terminal)
+		return err_set(err, -ENOTSUP, "a console is the terminal that viv-vmm was started on, which cannot be handed over");
+	memcpy(fds, all, sizeof(all));
+	return 0;
+}
+
+void console_forget_name(struct console *c)
+{
+	free(c->socket_path);
+	c->socket_path = NULL;
+}
+
+static int console_take_handed(struct console *c, const char *t, const int *handed, struct err *err)
+{
+	int *const at[HANDED_PARTS] = { &c->in_fd, &c->out_fd, &c->listen_fd, &c->pty_slave_fd };
+
+	c->owns_fds = c->is_handed = true;
+	for (unsigned i = 0; i < HANDED_PARTS; i++) {
+		*at[i] = handed[i] < 0 ? -1 : fcntl(handed[i], F_DUPFD_CLOEXEC, 0);
+		if (handed[i] >= 0 && *at[i] < 0)
+			return err_set(err, -errno, "cannot duplicate a descriptor: %s", strerror(errno));
+	}
+	if (!strncmp(t, "socket:", 7) && !(c->socket_path = strdup(t + 7)))
+		return err_set(err, -ENOMEM, "out of memory");
+	return 0;
+}
+
+/* It is ours alone from now on. */
+static void console_begin_handed(struct console *c)
+{
+	bool has_client = c->in_fd >= 0;
+	struct err err = ERR_INIT;
+	int r = console_watch(c, &err);
+
+	c->is_handed = false;
+	if (!r && c->listen_fd >= 0)
+		r = loop_fd_add(c->loop, &c->listener, c->listen_fd, has_client ? 0 : LOOP_IN, console_accept);
+	if (r < 0)
+		log_error("the console that was taken over is dead: %s", err.code ? err.msg : strerror(-r));
+	if (c->listen_fd >= 0)
+		console_tell_connected(c, has_client);
+}
+
 static int console_open_target(struct console *c, const char *t, struct err *err)
 {
+	const int *handed = c->cfg.handed;
+
+	c->cfg.handed = NULL;   /* was borrowed for the call */
 	if (!strcmp(t, "none"))
 		return 0;
+	if (handed && strncmp(t, "file:", 5))
+		return console_take_handed(c, t, handed, err);
 	if (!strcmp(t, "stdio"))
 		return console_open_stdio(c, err);
 	if (!strcmp(t, "pty"))
@@ -454,7 +516,7 @@ void console_close(struct console *c)
 		auto_fd(&c->listen_fd);
 		auto_fd(&c->pty_slave_fd);
 	}
-	if (c->socket_path)
+	if (c->socket_path && !c->is_handed)
 		unlink(c->socket_path);
 	free(c->socket_path);
 	pthread_mutex_destroy(&c->lock);

@@ -30,6 +30,9 @@ struct console_guest {
 struct console_config {
 	const char *target;             /* as in struct config_console */
 	struct console_guest guest;
+	/* Another process's ends of the same console, by enum handed_part of handover.h (borrowed for the call), which
+	 * are looked at from console_start() on; NULL: none. */
+	const int *handed;
 	void (*quit)(void *arg);        /* the user wants to end */
 	void *quit_arg;
 };
@@ -41,6 +44,12 @@ DEFINE_AUTO(struct console *, console_close)
 /* The machine starts or goes on. The first time, a file is emptied, or written on at its end with
  * KEEPS_FILE: opening alone loses nothing. */
 void console_start(struct console *c, bool keeps_file);
+
+/* What another process needs to take it over: FDS (borrowed), -1: none. -ENOTSUP: a terminal, which keeps what it
+ * was set to in one process only. */
+int console_hand_over(const struct console *c, int fds[4], struct err *err);
+/* It has been taken over: closing it leaves its name in the file system. */
+void console_forget_name(struct console *c);
 
 /* Returns how much was taken: all, unless the buffer of 1 MiB is full. */
 size_t console_write(struct console *c, const uint8_t *buf, size_t len);

@@ -3,6 +3,7 @@
 #include "vm/control.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
 #include "util/checked.h"
@@ -35,12 +36,14 @@ struct control {
 	struct loop_fd listener;
 	int listen_fd;
 	char *path;
+	bool is_handed;                 /* the listener is another process's until the machine starts */
 	struct control_client *client[CLIENTS_MAX];     /* NULL: free */
 	struct control_call *calls;                     /* under way */
 	bool reap_queued;
 };
 
 static void control_client_ready(struct loop_fd *h, unsigned events);
+static int control_watch(struct control *c);
 
 struct machine *control_machine(const struct control *c)
 {
@@ -172,6 +175,13 @@ void control_emit(struct control *c, json_t *event)
 
 static void control_tell(void *arg, enum machine_event event, const char *detail)
 {
+	struct control *c = arg;
+
+	if (event == MACHINE_EV_STARTED && c->is_handed) {      /* nobody else accepts any more */
+		c->is_handed = false;
+		if (control_watch(c) < 0)
+			log_error("cannot watch the control socket");
+	}
 	control_emit(arg, json_pack("{s:s, s:s*}", "event", control_events[event].name, "reason", detail));
 }
 
@@ -351,7 +361,12 @@ int control_open(struct control **out, const struct control_config *cfg, struct 
 	c->listen_fd = -1;
 	c->path = cfg->path ? strdup(cfg->path) : NULL;
 	c->cfg.path = NULL;     /* was borrowed for the call */
-	if (c->path) {
+	if (c->path && cfg->listen_fd >= 0) {
+		c->listen_fd = fcntl(cfg->listen_fd, F_DUPFD_CLOEXEC, 0);
+		c->is_handed = true;
+		if (c->listen_fd < 0)
+			return err_set(err, -errno, "control: cannot duplicate a descriptor: %s", strerror(errno));
+	} else if (c->path) {
 		c->listen_fd = unixsock_listen(c->path, 0600, BACKLOG, err);
 		if (c->listen_fd < 0) {
 			free(take_ptr(&c->path));       /* not ours to unlink */
@@ -362,9 +377,14 @@ int control_open(struct control **out, const struct control_config *cfg, struct 
 	return 0;
 }
 
+static int control_watch(struct control *c)
+{
+	return c->listen_fd < 0 ? 0 : loop_fd_add(c->cfg.loop, &c->listener, c->listen_fd, LOOP_IN, control_accept);
+}
+
 int control_serve(struct control *c, struct machine *m, struct err *err)
 {
-	int r = c->listen_fd < 0 ? 0 : loop_fd_add(c->cfg.loop, &c->listener, c->listen_fd, LOOP_IN, control_accept);
+	int r = c->is_handed ? 0 : control_watch(c);
 
 	if (r < 0)
 		return err_set(err, r, "cannot watch the control socket: %s", strerror(-r));
@@ -372,6 +392,22 @@ int control_serve(struct control *c, struct machine *m, struct err *err)
 	machine_set_observer(m, control_tell, c);
 	control_watch_jobs(c);
 	return 0;
+}
+
+int control_listen_fd(const struct control *c)
+{
+	return c->listen_fd;
+}
+
+int control_janitor_fd(const struct control *c)
+{
+	return c->cfg.janitor_fd;
+}
+
+void control_forget_name(struct control *c)
+{
+	free(c->path);
+	c->path = NULL;
 }
 
 void control_close(struct control *c)
@@ -391,7 +427,7 @@ void control_close(struct control *c)
 	}
 	loop_fd_del(&c->listener);
 	auto_fd(&c->listen_fd);
-	if (c->path)
+	if (c->path && !c->is_handed)
 		(void)unlink(c->path);  /* in a jail the janitor does it */
 	for (unsigned i = 0; i < CLIENTS_MAX; i++) {
 		struct control_client *cl = c->client[i];

@@ -20,6 +20,9 @@ struct loop;
 
 struct control_config {
 	const char *path;               /* of the socket, made with mode 0600; NULL: none */
+	int listen_fd;                  /* of another process at that path, taken over (borrowed) and listened on when the
+					 * machine has started; or -1 */
+	int janitor_fd;                 /* to be handed over with the machine, borrowed; -1: none */
 	struct loop *loop;
 	const struct config *cfg;       /* borrowed */
 };
@@ -31,6 +34,12 @@ int control_serve(struct control *c, struct machine *m, struct err *err);
 /* Sends what clients take at once, unlinks the socket. Before the machine goes. NULL is fine. */
 void control_close(struct control *c);
 DEFINE_AUTO(struct control *, control_close)
+
+/* The listener and the janitor's descriptor, for another process; they stay ours, too. */
+int control_listen_fd(const struct control *c);
+int control_janitor_fd(const struct control *c);
+/* Another process has taken the socket over: its name stays. */
+void control_forget_name(struct control *c);
 
 /* Serve FD, a connected socket, as if it had been accepted (taken, also on failure). For tests and for
  * a parent that hands over its end. */

@@ -2,7 +2,12 @@
 #include "vm/control_migrate.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+#include "virtio/net.h"
+#include "vm/handover.h"
+#include "vm/machine_priv.h"
 #include "vm/migrate.h"
 
 const struct control_param control_migrate_params[] = {
@@ -28,6 +33,11 @@ static void migrate_done(void *arg, const struct migrate_result *result, const s
 	control_finish(arg, err ? NULL : migrate_figures(result), err);
 }
 
+const struct control_param control_upgrade_params[] = {
+	{ "socket", CONTROL_SOCKET, true, "unix:PATH|fd:N", "a Unix socket that is connected to a `viv-vmm --takeover`", NULL },
+	{ .name = NULL },
+};
+
 int control_migrate(struct control_call *call, struct err *err)
 {
 	const char *packing = control_get_string(call->params, "packing", "none");
@@ -45,6 +55,59 @@ int control_migrate(struct control_call *call, struct err *err)
 	r = migration_start(control_machine(call->control), &o, err);
 	if (r < 0)
 		return r;
+	call->fd[0] = -1;
+	return 1;
+}
+
+/* What another process of this host needs besides memory and state. To be freed by migration. */
+static int upgrade_hands(const struct control_call *call, struct handed **out, struct err *err)
+{
+	const struct machine *m = control_machine(call->control);
+	struct handed *h = malloc(sizeof(*h));
+	int r = 0;
+
+	if (!h)
+		return err_set(err, -ENOMEM, "out of memory");
+	handed_init(h);
+	h->control = control_listen_fd(call->control);
+	h->janitor = control_janitor_fd(call->control);
+	h->log = STDERR_FILENO;
+	for (unsigned i = 0; !r && i < m->cfg->n_nets; i++) {
+		int fd = virtio_net_fd(m->net_dev[i]);
+
+		h->net[i] = fd < 0 ? -1 : fd;
+		if (fd == -ENOTSUP)
+			r = err_set(err, -ENOTSUP, "the network '%s' belongs to this process and cannot be handed over", m->cfg->nets[i].kind);
+	}
+	if (!r)
+		r = machine_hand_over_consoles(m, h, err);
+	if (!r && !(h->options = config_process_to_json(m->cfg)))
+		r = err_set(err, -ENOMEM, "out of memory");
+	if (r < 0) {
+		handed_fini(h);
+		free(h);
+	} else {
+		*out = h;
+	}
+	return r;
+}
+
+int control_upgrade(struct control_call *call, struct err *err)
+{
+	struct migrate_options o = {
+		.fd = call->fd[0], .packing = MIGRATE_RAW, .pause_ns = MIGRATE_PAUSE_MS * 1000000ull, .may_throttle = true,
+		.done = migrate_done, .arg = call,
+	};
+	int r = upgrade_hands(call, &o.hands, err);
+
+	if (!r)
+		r = migration_start(control_machine(call->control), &o, err);
+	if (r < 0) {
+		if (o.hands)
+			handed_fini(o.hands);
+		free(o.hands);
+		return r;
+	}
 	call->fd[0] = -1;
 	return 1;
 }

@@ -5,9 +5,10 @@
 
 #include "vm/control_priv.h"
 
-extern const struct control_param control_migrate_params[];
+extern const struct control_param control_migrate_params[], control_upgrade_params[];
 
 int control_migrate(struct control_call *call, struct err *err);
+int control_upgrade(struct control_call *call, struct err *err);
 int control_migration(struct control_call *call, struct err *err);
 int control_migrate_cancel(struct control_call *call, struct err *err);
 

@@ -305,6 +305,11 @@ const struct control_request control_requests[] = {
 	  "the same files at both sides.",
 	  "`total_ns`, `pause_ns` (the guest stood still, as seen from here), `sent` (bytes), `pages` and `zero_pages` (of 4 KiB), "
 	  "`rounds`", control_migrate_params, S_RUNNING | S_PAUSED, control_migrate },
+	{ "upgrade", "another viv-vmm of this host takes the running machine over, with all that this one has open",
+	  "As `migrate`, but guest memory is shared instead of copied, and taps, consoles and this socket are handed over; other clients "
+	  "connect again. `viv-vmm ctl SOCKET upgrade [BINARY]` starts the other one and waits. Terminals, and networks of kind `user`, "
+	  "whose passt is this process's child, cannot be handed over.",
+	  "as of `migrate`", control_upgrade_params, S_RUNNING | S_PAUSED, control_upgrade },
 	{ "migration", "how far `migrate` is", NULL,
 	  "`phase` (`none`, `connecting`, `memory`, `handover`, or `in doubt`), `left` (bytes of this round), `throttle` (percent of the "
 	  "time that processors rest), `so_far` (as the result of `migrate`)", NULL, S_ANY, control_migration },

@@ -402,6 +402,12 @@ int ctl_main(int argc, char **argv)
 		json_decref(c.params);
 		return r ? ctl_fail(r, &err) : r;
 	}
+	if (!strcmp(argv[2], "upgrade")) {
+		int r = ctl_upgrade(argv[1], argc - 3, argv + 3, &err);
+
+		json_decref(c.params);
+		return r ? ctl_fail(r, &err) : r;
+	}
 	c.request = control_find(argv[2], &err);
 	if (!c.request)
 		return ctl_fail(CTL_USAGE, &err);

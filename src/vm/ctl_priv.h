@@ -27,5 +27,7 @@ void ctl_fork_disks_fini(struct ctl_fork_disks *d);
 
 /* Start copies; the exit status, not CTL_DONE with the reason in ERR. */
 int ctl_fork(const char *socket, int argc, char **argv, struct err *err);
+/* Let another viv-vmm take the machine over; the same. */
+int ctl_upgrade(const char *socket, int argc, char **argv, struct err *err);
 
 #endif

@@ -2,6 +2,7 @@
 #include "vm/janitor.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -111,5 +112,18 @@ void janitor_finish(struct janitor *j)
 	shutdown(j->fd, SHUT_WR);
 	(void)poll(&p, 1, FINISH_MS);   /* until it has gone */
 	close(j->fd);
+	j->fd = -1;
+}
+
+int janitor_adopt(struct janitor *j, int fd)
+{
+	j->fd = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	return fd >= 0 && j->fd < 0 ? -errno : 0;
+}
+
+void janitor_forget(struct janitor *j)
+{
+	if (j->fd >= 0)
+		close(j->fd);
 	j->fd = -1;
 }

@@ -18,6 +18,10 @@ struct janitor {
 int janitor_start(struct janitor *j, const struct config *cfg, struct err *err);
 /* All sockets of the configuration are there, and ours. */
 void janitor_note(struct janitor *j);
+/* Another process's, which has one already: FD is duplicated. */
+int janitor_adopt(struct janitor *j, int fd);
+/* Another process has adopted it: nothing is removed by our end. */
+void janitor_forget(struct janitor *j);
 /* They are removed on return (unless the janitor has been killed). Not started is fine. */
 void janitor_finish(struct janitor *j);
 

@@ -17,6 +17,7 @@
 #include "net/net.h"
 #include "blk/blk.h"
 #include "blk/secret.h"
+#include "vm/handover.h"
 #include "vm/jail.h"
 #include "vm/machine_priv.h"
 #include "vm/map.h"
@@ -32,7 +33,11 @@ static int machine_make_memory(struct machine *m, struct err *err)
 		source_host_init(&m->source, 0);
 		return gmem_new(&m->mem, m->cfg->memory, err);
 	}
+	const struct handed *h = m->cfg->handed;
 	int r = machine_load_clock(m, m->cfg->saved, err);
+
+	if (!r && h && h->memory >= 0)
+		return gmem_new_shared(&m->mem, m->cfg->memory, h->memory, err);
 	return r ? r : state_file_memory(m->cfg->saved, &m->mem, err);
 }
 
@@ -299,7 +304,10 @@ static int machine_make_net(struct machine *m, unsigned i, struct err *err)
 {
 	const struct config_net *c = &m->cfg->nets[i];
 	struct net_forward forward[CONFIG_FORWARDS_MAX];
-	struct net_options o = { .kind = c->kind, .ifname = c->ifname, .fd = -1, .forward = forward };
+	int handed = m->cfg->handed ? m->cfg->handed->net[i] : -1;
+	struct net_options o = {
+		.kind = c->kind, .ifname = c->ifname, .fd = handed < 0 ? -1 : fcntl(handed, F_DUPFD_CLOEXEC, 0), .forward = forward,
+	};
 	struct virtio_net_config nc = { .backend = &o };
 	struct virtio_dev *d = NULL;
 	int r = 0;
@@ -309,6 +317,7 @@ static int machine_make_net(struct machine *m, unsigned i, struct err *err)
 	config_net_mac(m->cfg, i, nc.mac);
 	if (!r)
 		r = virtio_net_new(&d, &m->env, &nc, err);
+	m->net_dev[i] = d;
 	return r < 0 ? err_wrap(err, r, "nets[%u]", i) : machine_plug(m, d, err);
 }
 

@@ -49,6 +49,8 @@ void machine_stop(struct machine *m);
 void machine_quit(struct machine *m, const char *reason);
 /* The same, with status 1. */
 void machine_give_up(struct machine *m, const char *reason);
+/* Another process has taken all over that this one had open. */
+bool machine_is_handed_over(const struct machine *m);
 enum machine_state machine_get_state(const struct machine *m);
 /* FN hears of what happens. */
 void machine_set_observer(struct machine *m, machine_event_fn fn, void *arg);

@@ -6,6 +6,7 @@
 #include "util/err.h"
 #include "util/log.h"
 #include "virtio/console.h"
+#include "vm/handover.h"
 #include "vm/machine.h"
 #include "vm/machine_priv.h"
 
@@ -191,6 +192,29 @@ int machine_plan_lines(struct machine *m, struct err *err)
 	return 0;
 }
 
+/* Which of the configuration's consoles it is; the default one is the first. */
+static unsigned machine_console_index(const struct machine_line *l)
+{
+	return l->cfg == &default_console ? 0 : (unsigned)(l->cfg - l->machine->cfg->consoles);
+}
+
+static int machine_hand_over_lines(const struct machine_line *lines, unsigned n, struct handed *h, struct err *err)
+{
+	int r = 0;
+
+	for (unsigned i = 0; !r && i < n; i++)
+		if (lines[i].host)
+			r = console_hand_over(lines[i].host, h->console[machine_console_index(&lines[i])], err);
+	return r;
+}
+
+int machine_hand_over_consoles(const struct machine *m, struct handed *h, struct err *err)
+{
+	int r = machine_hand_over_lines(m->com, m->n_uarts, h, err);
+
+	return r ? r : machine_hand_over_lines(m->port, m->n_ports, h, err);
+}
+
 /* Open the host's ends of N lines. GUEST without its argument, which is the line. */
 static int machine_open_lines(struct machine_line *lines, unsigned n, struct console_guest guest, struct err *err)
 {
@@ -202,6 +226,7 @@ static int machine_open_lines(struct machine_line *lines, unsigned n, struct con
 		guest.arg = l;
 		struct console_config cfg = {
 			.target = l->cfg->target, .guest = guest, .quit = machine_user_quits, .quit_arg = l->machine,
+			.handed = l->machine->cfg->handed ? l->machine->cfg->handed->console[machine_console_index(l)] : NULL,
 		};
 		int r = console_open(&l->host, l->machine->loop, &cfg, err);
 		if (r < 0)
@@ -234,6 +259,8 @@ static void machine_each_host(struct machine *m, void (*do_it)(struct console *c
 
 void machine_close_consoles(struct machine *m)
 {
+	if (m->is_handed_over)
+		machine_each_host(m, console_forget_name);
 	machine_each_host(m, console_close);
 	for (unsigned i = 0; i < ARRAY_LEN(m->com); i++)
 		m->com[i].host = NULL;

@@ -76,6 +76,7 @@ struct machine {
 	void *observer_arg;
 	struct save *save;              /* under way; NULL: none */
 	struct migration *migration;    /* to another process, the same */
+	bool is_handed_over;            /* with all that is open: names in the file system belong to that process */
 	bool is_frozen;                 /* memory is being written out: even a reset has to wait */
 
 	struct gmem *mem;
@@ -115,7 +116,7 @@ struct machine {
 	struct virtio_dev *hvc;         /* one of them: the console */
 	struct machine_doorbell doorbell[MACHINE_VIRTIO_MAX][VIRTIO_QUEUES_MAX];
 	struct blk *blk[CONFIG_DISKS_MAX];      /* fronts: what is behind them may change */
-	struct virtio_dev *disk_dev[CONFIG_DISKS_MAX];
+	struct virtio_dev *disk_dev[CONFIG_DISKS_MAX], *net_dev[CONFIG_NETS_MAX];
 	struct blk_jobs jobs;
 	blk_job_fn job_observer;        /* NULL: nobody */
 	void *job_observer_arg;
@@ -225,6 +226,8 @@ void machine_init_uarts(struct machine *m);
 int machine_new_hvc(struct machine *m, struct err *err);
 int machine_open_consoles(struct machine *m, struct err *err);
 void machine_close_consoles(struct machine *m);
+struct handed;
+int machine_hand_over_consoles(const struct machine *m, struct handed *h, struct err *err);
 void machine_start_consoles(struct machine *m);
 void machine_debug_write(void *arg, const uint8_t *buf, size_t len);
 

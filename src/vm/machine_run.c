@@ -277,6 +277,11 @@ void machine_level_vectors(void *arg, const uint64_t bitmap[4])
 
 static const char *const state_names[MACHINE_N_STATES] = { "stopped", "running", "paused", "resetting", "ended" };
 
+bool machine_is_handed_over(const struct machine *m)
+{
+	return m->is_handed_over;
+}
+
 enum machine_state machine_get_state(const struct machine *m)
 {
 	return m->state;

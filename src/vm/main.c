@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* viv-vmm: run one virtual machine. */
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -16,11 +17,15 @@
 #include "vm/config.h"
 #include "vm/console.h"
 #include "vm/control.h"
+#include "vm/handover.h"
 #include "vm/jail.h"
 #include "vm/janitor.h"
 #include "vm/machine.h"
 #include "vm/migrate.h"
 #include "vm/state_file.h"
+
+/* Where messages go; see console_own_output(). */
+static int own_stderr = -1;
 
 /* The terminal as we found it: a fatal signal must give it back, whatever else is broken. */
 static struct termios terminal_before;
@@ -202,7 +207,10 @@ static int build_and_run(const struct config *c, enum config_action action, stru
 	if (!r)
 		r = watch_signals(&now, err);   /* before the machine's threads exist, so that they inherit the mask */
 	if (!r && c->control && action == CONFIG_RUN)
-		r = control_open(&control, &(struct control_config){ .path = c->control, .loop = loop, .cfg = c }, err);
+		r = control_open(&control, &(struct control_config){
+			.path = c->control, .loop = loop, .cfg = c, .janitor_fd = janitor->fd,
+			.listen_fd = c->handed ? c->handed->control : -1,
+		}, err);
 	if (!r)
 		r = machine_new(&m, c, loop, err);
 	if (r < 0) {
@@ -216,31 +224,57 @@ static int build_and_run(const struct config *c, enum config_action action, stru
 	janitor_note(janitor);
 	if (control)
 		r = control_serve(control, m, err);
-	return r < 0 ? r : run_machine(c, &now, in, err);
+	if (!r)
+		r = run_machine(c, &now, in, err);
+	if (machine_is_handed_over(m)) {        /* what has a name is another process's */
+		janitor_forget(janitor);
+		control_forget_name(control);
+	}
+	return r;
 }
 
 static int run(const struct config *c, enum config_action action, struct incoming *in, struct err *err)
 {
 	struct janitor janitor = { -1 };
-	int r = action == CONFIG_RUN && c->has_jail ? janitor_start(&janitor, c, err) : 0;
+	int r = 0;
+
+	if (c->handed)
+		r = janitor_adopt(&janitor, c->handed->janitor);
+	else if (action == CONFIG_RUN && c->has_jail)
+		r = janitor_start(&janitor, c, err);
 
 	if (!r)
 		r = build_and_run(c, action, &janitor, in, err);
+	if (c->handed && !c->handed->is_ours)
+		janitor_forget(&janitor);       /* the sockets are the other process's */
 	janitor_finish(&janitor);
 	return r;
 }
 
 /* Wait for the machine, and read the command line again for what it is. */
-static int wait_for_machine(struct config *c, struct incoming **in, int argc, char **argv, struct err *err)
+static int wait_for_machine(struct config *c, struct incoming **in, struct handed *handed, int argc, char **argv,
+			    struct err *err)
 {
 	struct state_file *machine = NULL;
 	struct config mine = *c;
 	bool is_own = false;
 	int r = incoming_open(in, mine.incoming, &machine, &is_own, err);
 
-	if (r < 0)
+	if (!r && mine.is_takeover)
+		r = is_own ? incoming_take_hands(*in, handed, err) :
+			     err_set(err, -EPERM, "a machine is taken over from a process of this user on this host only");
+	if (r < 0) {
+		incoming_refuse(*in, err);
+		state_file_close(machine);
 		return r;
-	r = config_parse_incoming(c, argc, argv, machine, err);
+	}
+	if (handed->log >= 0) {         /* and let go of what it was */
+		(void)dup2(handed->log, STDERR_FILENO);
+		if (own_stderr >= 0)
+			(void)dup2(handed->log, own_stderr);
+	}
+	r = config_parse_incoming(c, argc, argv, machine, mine.is_takeover ? handed : NULL, err);
+	log_set_level(config_log_level(c));
 	if (!r && !is_own)
 		r = config_distrust(c, &mine, err);
 	config_fini(&mine);
@@ -254,9 +288,14 @@ static int wait_for_machine(struct config *c, struct incoming **in, int argc, ch
 static int run_incoming(struct config *c, int argc, char **argv, struct err *err)
 {
 	AUTO(incoming_close) struct incoming *in = NULL;
-	int r = wait_for_machine(c, &in, argc, argv, err);
+	struct handed handed;
 
-	return r < 0 ? r : run(c, CONFIG_RUN, in, err);
+	handed_init(&handed);
+	int r = wait_for_machine(c, &in, &handed, argc, argv, err);
+	if (!r)
+		r = run(c, CONFIG_RUN, in, err);
+	handed_close(&handed);
+	return r;
 }
 
 /* A standard descriptor that is closed would become the number of the next file opened, a disk
@@ -293,9 +332,9 @@ int main(int argc, char **argv)
 		return ctl_main(argc - 1, argv + 1);
 	close_inherited_fds(argc, argv);
 	log_set_name("viv-vmm");
-	int own = console_own_output(STDERR_FILENO);
-	if (own >= 0)
-		log_set_fd(own);
+	own_stderr = console_own_output(STDERR_FILENO);
+	if (own_stderr >= 0)
+		log_set_fd(own_stderr);
 	signal(SIGPIPE, SIG_IGN);
 	int r = config_init(&c, &err);
 	if (!r)

@@ -12,6 +12,7 @@
 #include "vm/migrate_format.h"
 
 struct err;
+struct handed;
 struct loop;
 struct machine;
 struct state_file;
@@ -43,6 +44,8 @@ struct migrate_options {
 	enum migrate_packing packing;
 	uint64_t bandwidth;             /* bytes per second while the guest runs; 0: as much as there is */
 	uint64_t pause_ns;              /* the longest that the guest is to stand still */
+	struct handed *hands;           /* an upgrade: what else goes along, descriptors borrowed; owned on success; NULL:
+					 * nothing */
 	bool may_throttle;              /* slow the guest down when it writes faster than the connection takes */
 	/* Once. ERR NULL: it runs at the other side, and this machine ends. -EINPROGRESS: nobody knows; it stands still
 	 * here until migration_resume(). Else it goes on here. */
@@ -74,6 +77,8 @@ struct incoming;
 /* Wait at ADDRESS for a source and learn what machine comes: *MACHINE (owned) is its identity, for config_take().
  * *IS_OWN: the source is this user's process on this host. */
 int incoming_open(struct incoming **out, const char *address, struct state_file **machine, bool *is_own, struct err *err);
+/* After incoming_open(), in an upgrade: what else comes. The descriptors are the caller's. */
+int incoming_take_hands(struct incoming *in, struct handed *h, struct err *err);
 /* Tell the source, if it waits, why nothing comes of it. */
 void incoming_refuse(struct incoming *in, const struct err *err);
 /* M has been built. A thread takes memory and state; then M starts, or gives up. */

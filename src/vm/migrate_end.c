@@ -8,6 +8,7 @@
 #include "mem/gmem.h"
 #include "util/checked.h"
 #include "util/log.h"
+#include "vm/handover.h"
 #include "vm/migrate_priv.h"
 
 static const struct field migrate_saved_fields[] = {
@@ -25,6 +26,9 @@ void migration_free(struct migration *g)
 	migrate_sender_fini(&g->sender);
 	state_sections_fini(&g->identity);
 	state_sections_fini(&g->sections);
+	if (g->o.hands)
+		handed_fini(g->o.hands);
+	free(g->o.hands);
 	free(g);
 }
 
@@ -106,6 +110,7 @@ static void migrate_gone(struct migration *g, const char *why)
 		log_warn("%s", why);
 	migrate_tell(g, NULL);
 	m->migration = NULL;
+	m->is_handed_over = g->o.hands != NULL;
 	machine_quit(m, "migrated");
 	migration_free(g);
 }

@@ -12,6 +12,8 @@ enum {
 	MIGRATE_VERSION = 1,
 	MIGRATE_PAGES_MAX = 1 << 20,            /* bytes of RAM in one record */
 	MIGRATE_SECTIONS_MAX = 64 << 20,
+	MIGRATE_HANDS_MAX = 64 << 10,
+	MIGRATE_FDS_MAX = 96,                   /* descriptors beside one record */
 	MIGRATE_TEXT_MAX = 507,                 /* of a sentence */
 };
 
@@ -25,6 +27,7 @@ enum migrate_type {
 	MIGRATE_COMMIT,         /* source: it is yours */
 	MIGRATE_DONE,           /* destination: it is mine, disks and all */
 	MIGRATE_FAIL,           /* both, before DONE: a sentence; nothing comes of it */
+	MIGRATE_HANDS,          /* source, after MACHINE, in an upgrade: descriptors, and what they are */
 	MIGRATE_N_TYPES
 };
 

@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include "mem/gmem.h"
 #include "util/log.h"
+#include "vm/handover.h"
 #include "vm/machine_priv.h"
 #include "vm/migrate.h"
 #include "vm/migrate_link.h"
@@ -90,6 +91,11 @@ int incoming_open(struct incoming **out, const char *address, struct state_file 
 	return 0;
 }
 
+int incoming_take_hands(struct incoming *in, struct handed *h, struct err *err)
+{
+	return handover_receive(&in->link, h, err);
+}
+
 void incoming_refuse(struct incoming *in, const struct err *err)
 {
 	if (in && in->link.fd >= 0)
@@ -169,6 +175,8 @@ static void step_end(void *arg)
 		return;
 	}
 	migrate_link_fini(&in->link);
+	if (in->m->cfg->handed)
+		in->m->cfg->handed->is_ours = true;
 	machine_start(in->m);
 }
 

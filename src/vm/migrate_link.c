@@ -22,6 +22,7 @@ static const size_t len_max[MIGRATE_N_TYPES] = {
 	[MIGRATE_PAGES] = sizeof(struct migrate_pages) + MIGRATE_PAGES_MAX,
 	[MIGRATE_STATE] = MIGRATE_SECTIONS_MAX,
 	[MIGRATE_FAIL] = MIGRATE_TEXT_MAX,
+	[MIGRATE_HANDS] = MIGRATE_HANDS_MAX,
 };
 
 void migrate_link_init(struct migrate_link *l, int fd)
@@ -67,9 +68,18 @@ static int link_wait(const struct migrate_link *l, short events)
 
 /* --- sending --- */
 
-static int link_send_some(struct migrate_link *l, struct iovec *iov, int n, ssize_t *done)
+union link_control {
+	char buf[CMSG_SPACE(MIGRATE_FDS_MAX * sizeof(int))];
+	struct cmsghdr align;
+};
+
+/* CONTROL: descriptors that go with these bytes; NULL: none. */
+static int link_send_some(struct migrate_link *l, struct iovec *iov, int n, struct msghdr *control, ssize_t *done)
 {
-	struct msghdr m = { .msg_iov = iov, .msg_iovlen = (size_t)n };
+	struct msghdr m = control ? *control : (struct msghdr){ .msg_iov = NULL };
+
+	m.msg_iov = iov;
+	m.msg_iovlen = (size_t)n;
 
 	*done = sendmsg(l->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
 	if (*done >= 0)
@@ -78,15 +88,17 @@ static int link_send_some(struct migrate_link *l, struct iovec *iov, int n, ssiz
 	return errno == EAGAIN ? link_wait(l, POLLOUT) : errno == EINTR ? 0 : -errno;
 }
 
-static int link_send(struct migrate_link *l, struct iovec *iov, int n)
+static int link_send(struct migrate_link *l, struct iovec *iov, int n, struct msghdr *control)
 {
 	while (n) {
 		ssize_t done;
-		int r = atomic_load(&l->is_cancelled) ? -ECANCELED : link_send_some(l, iov, n, &done);
+		int r = atomic_load(&l->is_cancelled) ? -ECANCELED : link_send_some(l, iov, n, control, &done);
 
 		if (r < 0)
 			return r;
 		atomic_fetch_add_explicit(&l->sent, (uint64_t)done, memory_order_relaxed);
+		if (done)
+			control = NULL; /* they have gone along */
 		for (; n && (size_t)done >= iov->iov_len; n--, iov++)
 			done -= (ssize_t)iov->iov_len;
 		if (n) {
@@ -97,8 +109,8 @@ static int link_send(struct migrate_link *l, struct iovec *iov, int n)
 	return 0;
 }
 
-int migrate_send(struct migrate_link *l, enum migrate_type type, const void *a, size_t a_len, const void *b, size_t b_len,
-		 struct err *err)
+static int link_send_record(struct migrate_link *l, enum migrate_type type, const void *a, size_t a_len, const void *b,
+			    size_t b_len, struct msghdr *control, struct err *err)
 {
 	struct migrate_head h = { .type = le32_of(type), .len = le32_of((uint32_t)(a_len + b_len)) };
 	struct iovec iov[3] = {
@@ -111,8 +123,27 @@ int migrate_send(struct migrate_link *l, enum migrate_type type, const void *a, 
 	if (b_len)
 		crc = crc32c(crc, b, b_len);
 	h.crc = le32_of(crc);
-	int r = link_send(l, iov, 3);
+	int r = link_send(l, iov, 3, control);
 	return r < 0 ? link_broke(l, r, err) : 0;
+}
+
+int migrate_send(struct migrate_link *l, enum migrate_type type, const void *a, size_t a_len, const void *b, size_t b_len,
+		 struct err *err)
+{
+	return link_send_record(l, type, a, a_len, b, b_len, NULL, err);
+}
+
+int migrate_send_fds(struct migrate_link *l, enum migrate_type type, const void *p, size_t len, const int *fds, unsigned n,
+		     struct err *err)
+{
+	union link_control control = { .buf = "" };
+	struct msghdr m = { .msg_control = control.buf, .msg_controllen = CMSG_SPACE(n * sizeof(int)) };
+
+	if (!n)
+		return migrate_send(l, type, p, len, NULL, 0, err);
+	*CMSG_FIRSTHDR(&m) = (struct cmsghdr){ CMSG_LEN(n * sizeof(int)), SOL_SOCKET, SCM_RIGHTS };
+	memcpy(CMSG_DATA(CMSG_FIRSTHDR(&m)), fds, n * sizeof(int));
+	return link_send_record(l, type, p, len, NULL, 0, &m, err);
 }
 
 void migrate_send_fail(struct migrate_link *l, const struct err *err)
@@ -125,12 +156,53 @@ void migrate_send_fail(struct migrate_link *l, const struct err *err)
 
 /* --- receiving --- */
 
-static int link_recv(struct migrate_link *l, void *buf, size_t len)
+/* Descriptors that come beside bytes; those that are not expected go at once. */
+struct link_fds {
+	int *fd;
+	unsigned n;
+};
+
+static void link_take_fds(struct msghdr *m, struct link_fds *fds)
+{
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
+		unsigned n = (unsigned)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (unsigned i = 0; i < n; i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
+			if (fds->n < MIGRATE_FDS_MAX)
+				fds->fd[fds->n++] = fd;
+			else
+				close(fd);
+		}
+	}
+}
+
+static ssize_t link_recv_some(const struct migrate_link *l, void *buf, size_t len, struct link_fds *fds)
+{
+	union link_control control;
+	struct iovec iov = { buf, len };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	if (fds) {
+		m.msg_control = control.buf;
+		m.msg_controllen = sizeof(control.buf);
+	}
+	ssize_t n = recvmsg(l->fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	if (n > 0 && fds)
+		link_take_fds(&m, fds);
+	return n;
+}
+
+static int link_recv(struct migrate_link *l, void *buf, size_t len, struct link_fds *fds)
 {
 	uint8_t *p = buf;
 
 	while (len) {
-		ssize_t n = atomic_load(&l->is_cancelled) ? 0 : recv(l->fd, p, len, MSG_DONTWAIT);
+		ssize_t n = atomic_load(&l->is_cancelled) ? 0 : link_recv_some(l, p, len, fds);
 		int r = n > 0 ? 0 : !n ? -EPIPE : errno == EAGAIN ? link_wait(l, POLLIN) : errno == EINTR ? 0 : -errno;
 
 		if (r < 0)
@@ -157,7 +229,7 @@ static int link_recv_payload(struct migrate_link *l, size_t len)
 			l->buf = p;
 			l->cap = have + n;
 		}
-		int r = link_recv(l, l->buf + have, n);
+		int r = link_recv(l, l->buf + have, n, NULL);
 		if (r < 0)
 			return r;
 		have += n;
@@ -176,10 +248,11 @@ static int link_failed(const struct migrate_record *rec, struct err *err)
 	return err_set(err, -EREMOTEIO, "the other side says: %s", rec->len ? text : "(nothing)");
 }
 
-int migrate_recv(struct migrate_link *l, unsigned wanted, struct migrate_record *out, struct err *err)
+static int link_recv_record(struct migrate_link *l, unsigned wanted, struct migrate_record *out, struct link_fds *fds,
+			    struct err *err)
 {
 	struct migrate_head h;
-	int r = link_recv(l, &h, sizeof(h));
+	int r = link_recv(l, &h, sizeof(h), fds);       /* descriptors come with the first byte */
 
 	if (r < 0)
 		return link_broke(l, r, err);
@@ -198,6 +271,21 @@ int migrate_recv(struct migrate_link *l, unsigned wanted, struct migrate_record 
 		return err_set(err, -EPROTO, "what came over the connection is damaged (record %u of %u bytes)", type, len);
 	*out = (struct migrate_record){ .type = (enum migrate_type)type, .p = l->buf, .len = len };
 	return type == MIGRATE_FAIL ? link_failed(out, err) : 0;
+}
+
+int migrate_recv(struct migrate_link *l, unsigned wanted, struct migrate_record *out, struct err *err)
+{
+	return link_recv_record(l, wanted, out, NULL, err);
+}
+
+int migrate_recv_fds(struct migrate_link *l, unsigned wanted, struct migrate_record *out, int *fds, unsigned *n,
+		     struct err *err)
+{
+	struct link_fds all = { .fd = fds };
+	int r = link_recv_record(l, wanted, out, &all, err);
+
+	*n = all.n;
+	return r;
 }
 
 /* --- hello --- */

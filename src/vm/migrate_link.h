@@ -47,6 +47,13 @@ struct migrate_record {
 int migrate_recv(struct migrate_link *l, unsigned wanted, struct migrate_record *out, struct err *err);
 #define MIGRATE_BIT(type) (1u << (type))
 
+/* The same with descriptors beside the record (Unix sockets): N of them, of which the receiver owns *N afterwards, also
+ * when it fails. FDS has room for MIGRATE_FDS_MAX. */
+int migrate_send_fds(struct migrate_link *l, enum migrate_type type, const void *p, size_t len, const int *fds, unsigned n,
+		     struct err *err);
+int migrate_recv_fds(struct migrate_link *l, unsigned wanted, struct migrate_record *out, int *fds, unsigned *n,
+		     struct err *err);
+
 /* HELLO both ways. Each says its own in *OURS and gets the other's. */
 int migrate_hello(struct migrate_link *l, bool is_source, uint64_t ram, uint32_t pid, struct migrate_hello *theirs,
 		  struct err *err);

@@ -6,6 +6,7 @@
 #include "mem/gmem.h"
 #include "util/checked.h"
 #include "util/log.h"
+#include "vm/handover.h"
 #include "vm/migrate_priv.h"
 
 enum {
@@ -154,6 +155,12 @@ static int migration_rounds(struct migration *g, struct err *err)
 
 /* --- the protocol --- */
 
+/* Both processes have it mapped. */
+static bool migration_shares_memory(const struct migration *g)
+{
+	return g->o.hands && g->o.hands->memory >= 0;
+}
+
 static int migration_announce(struct migration *g, struct err *err)
 {
 	struct migrate_record rec;
@@ -165,6 +172,8 @@ static int migration_announce(struct migration *g, struct err *err)
 		return r;
 	g->is_direct = migrate_peer_is_own(&g->link, &pid) && pid && pid == le32_get(theirs.pid);
 	r = migrate_send(&g->link, MIGRATE_MACHINE, g->identity.buf, g->identity.len, NULL, 0, err);
+	if (!r && g->o.hands)
+		r = handover_send(&g->link, g->o.hands, err);
 	return r ? r : migrate_recv(&g->link, MIGRATE_BIT(MIGRATE_BUILT), &rec, err);
 }
 
@@ -174,7 +183,7 @@ static int migration_hand_over(struct migration *g, struct err *err)
 	int r = migration_step(g, step_stand_still, err);
 
 	g->sender.bandwidth = 0;
-	if (!r) {       /* besides what was fetched before and not sent */
+	if (!r && !migration_shares_memory(g)) {        /* besides what was fetched before and not sent */
 		gmem_log_fetch_more(g->m->mem, g->sender.bitmap);
 		r = migrate_sender_round(&g->sender, false, err);
 	}
@@ -193,10 +202,10 @@ static int migration_talk(struct migration *g, struct err *err)
 {
 	int r = migration_announce(g, err);
 
-	if (!r)
+	if (!r && !migration_shares_memory(g))
 		r = migration_step(g, step_log_start, err);
 	atomic_store(&g->phase, MIGRATION_MEMORY);
-	if (!r)
+	if (!r && !migration_shares_memory(g))
 		r = migration_rounds(g, err);
 	atomic_store(&g->phase, MIGRATION_HANDOVER);
 	return r ? r : migration_hand_over(g, err);
@@ -247,12 +256,17 @@ int migration_start(struct machine *m, const struct migrate_options *o, struct e
 		r = machine_save_identity(m, &g->identity, err);
 	if (!r && g->identity.is_broken)
 		r = err_set(err, -ENOMEM, "out of memory");
-	if (r < 0)
+	if (r < 0) {
+		g->o.hands = NULL;
 		return r;
+	}
 	g->link.fd = o->fd;
+	if (o->hands && o->hands->memory < 0)
+		g->o.hands->memory = m->mem->fd;
 	r = pthread_create(&g->thread, NULL, migration_thread, g);
 	if (r) {
 		g->link.fd = -1;
+		g->o.hands = NULL;
 		return err_set(err, -r, "cannot start a thread: %s", strerror(r));
 	}
 	g->has_thread = true;

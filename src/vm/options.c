@@ -14,6 +14,7 @@
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "util/str.h"
+#include "vm/handover.h"
 #include "vm/options_priv.h"
 #include "vm/state_file.h"
 
@@ -212,6 +213,8 @@ const struct option_action option_actions[] = {
 	{ "--restore", "FILE", "continue the machine saved in FILE; lists that follow replace its own", CONFIG_RUN, config_load_saved },
 	{ "--incoming", "ADDRESS", "wait for a machine that another viv-vmm sends; lists that follow replace its own", CONFIG_RUN,
 	  config_load_incoming },
+	{ "--takeover", "ADDRESS", "the same, of a viv-vmm of this host, with all that it has open: see the request 'upgrade'",
+	  CONFIG_RUN, config_load_takeover },
 	{ "--check", NULL, "judge the options and open all files, but start nothing", CONFIG_CHECK, NULL },
 	{ "--list-engines", NULL, "print the engines and whether they work here", CONFIG_LIST_ENGINES, NULL },
 	{ "--list-cpus", NULL, "print the CPU models and the names of features", CONFIG_LIST_CPUS, NULL },
@@ -647,14 +650,27 @@ int config_load_incoming(struct config *c, const char *address, struct err *err)
 	if ((c->saved && !c->is_incoming) || c->incoming)
 		return err_set(err, -EINVAL, "--restore or --incoming is given twice");
 	int r = options_set_string(&c->incoming, address, err);
-	return r || !c->saved ? r : config_use_saved(c, address, err);
+
+	if (!r && c->saved)
+		r = config_use_saved(c, address, err);
+	if (!r && c->handed && c->handed->options)
+		r = config_load_text(c, c->handed->options, strlen(c->handed->options), err);
+	return r;
 }
 
-int config_parse_incoming(struct config *c, int argc, char **argv, struct state_file *f, struct err *err)
+int config_load_takeover(struct config *c, const char *address, struct err *err)
+{
+	c->is_takeover = true;
+	return config_load_incoming(c, address, err);
+}
+
+int config_parse_incoming(struct config *c, int argc, char **argv, struct state_file *f, struct handed *handed,
+			  struct err *err)
 {
 	enum config_action action;
 	int r = config_init(c, err);
 
+	c->handed = handed;
 	c->saved = f;
 	c->is_incoming = true;
 	return r ? r : config_parse_args(c, &action, argc, argv, err);
@@ -743,6 +759,21 @@ static json_t *options_to_json(const struct option *table, const void *base)
 			json_object_set_new(doc, o->key, v);
 	}
 	return doc;
+}
+
+char *config_process_to_json(const struct config *c)
+{
+	static const char *const keys[] = { "control", "jail", "log_level", "stats" };
+	__attribute__((cleanup(options_json_decref))) json_t *doc = json_object();
+
+	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+		const struct option *o = options_find(options, true, keys[i]);
+		json_t *v = options_value_to_json(o, c);
+
+		if (v)
+			json_object_set_new(doc, o->key, v);
+	}
+	return doc ? json_dumps(doc, JSON_COMPACT) : NULL;
 }
 
 char *config_to_json(const struct config *c)

@@ -48,6 +48,7 @@ struct option_action {
 
 /* For --incoming. */
 int config_load_incoming(struct config *c, const char *address, struct err *err);
+int config_load_takeover(struct config *c, const char *address, struct err *err);
 
 /* Both end with a row without ARG. */
 extern const struct option options[];

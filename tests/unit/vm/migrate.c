@@ -12,6 +12,7 @@
 #include "util/crc32c.h"
 #include "util/err.h"
 #include "util/loop.h"
+#include "vm/handover.h"
 #include "vm/machine_priv.h"
 #include "vm/migrate.h"
 #include "vm/migrate_link.h"
@@ -95,6 +96,68 @@ TEST(the_other_sides_reason_is_told_without_what_a_terminal_would_obey)
 	CHECK_HAS(e.msg, "no ?[2Jdisk");
 	migrate_link_fini(&a);
 	migrate_link_fini(&b);
+}
+
+/* --- descriptors --- */
+
+TEST(what_is_handed_over_arrives_in_its_place)
+{
+	struct migrate_link a, b;
+	struct handed out, in;
+	struct err e = ERR_INIT;
+	char byte = 0;
+	int p[2];
+
+	make_pair(&a, &b);
+	CHECK_EQ(pipe(p), 0);
+	handed_init(&out);
+	out.log = p[1];
+	out.net[CONFIG_NETS_MAX - 1] = p[0];
+	out.console[CONFIG_CONSOLES_MAX - 1][HANDED_PTY] = p[1];
+	out.options = strdup("{}");
+	CHECK_EQ(handover_send(&a, &out, &e), 0);
+	CHECK_EQ(handover_receive(&b, &in, &e), 0);
+	CHECK(in.memory < 0 && in.control < 0 && in.janitor < 0 && in.net[0] < 0 && in.console[0][0] < 0);
+	CHECK_STR(in.options, "{}");
+	CHECK_EQ(write(in.log, "x", 1), 1);
+	CHECK_EQ(read(in.net[CONFIG_NETS_MAX - 1], &byte, 1), 1);
+	CHECK(byte == 'x' && in.console[CONFIG_CONSOLES_MAX - 1][HANDED_PTY] >= 0);
+	handed_close(&in);
+	CHECK_EQ(in.log, -1);
+	handed_fini(&out);
+	migrate_link_fini(&a);
+	migrate_link_fini(&b);
+}
+
+static void hand_over_rows(const void *rows, size_t len, unsigned n_fds)
+{
+	int fds[2] = { STDERR_FILENO, STDERR_FILENO };
+	struct migrate_link a, b;
+	struct err e = ERR_INIT;
+	struct handed in;
+
+	make_pair(&a, &b);
+	CHECK_EQ(migrate_send_fds(&a, MIGRATE_HANDS, rows, len, fds, n_fds, &e), 0);
+	CHECK_EQ(handover_receive(&b, &in, &e), -EPROTO);
+	CHECK_HAS(e.msg, "makes no sense");
+	migrate_link_fini(&a);
+	migrate_link_fini(&b);
+}
+
+TEST(descriptors_that_make_no_sense_are_refused_and_closed)
+{
+	int before = dup(STDERR_FILENO), after;
+
+	hand_over_rows("\1\0\0", 3, 0);
+	hand_over_rows("\1\0\0\0\4\0\0\0", 8, 0);                    /* fewer than it says */
+	hand_over_rows("\0\0\0\0", 4, 1);                              /* more */
+	hand_over_rows("\1\0\0\0\0\0\0\0", 8, 1);                    /* no such role */
+	hand_over_rows("\1\0\0\0\5\377\0\0", 8, 1);                  /* no such network */
+	hand_over_rows("\1\0\0\0\6\0\4\0", 8, 1);                    /* no such part */
+	hand_over_rows("\2\0\0\0\4\0\0\0\4\0\0\0", 12, 2);          /* one place twice */
+	hand_over_rows("\377\377\377\377", 4, 1);
+	after = dup(STDERR_FILENO);
+	CHECK_EQ(after, before + 1);
 }
 
 /* --- memory --- */

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `viv-vmm ctl SOCKET upgrade [BINARY]`: start another viv-vmm that takes the machine over. What fails before it has done so
+ * leaves the machine where it is, and the other one ends. */
+#include <errno.h>
+#include <fcntl.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include "util/unixsock.h"
+#include "vm/ctl_priv.h"
+#include "vm/migrate.h"
+
+extern char **environ;
+
+enum { START_MS = 20000, POLL_MS = 5, END_MS = 5000 };
+
+struct ctl_upgrade {
+	pid_t pid;
+	char path[UNIXSOCK_PATH_MAX + 16];      /* where it waits */
+	char engine[32];
+};
+
+static int upgrade_spawn(struct ctl_upgrade *u, const char *binary, struct err *err)
+{
+	char address[sizeof(u->path) + 8];
+	char *argv[] = { (char *)"viv-vmm", (char *)"--engine", u->engine, (char *)"--takeover", address, NULL };
+	posix_spawn_file_actions_t fa;
+	posix_spawnattr_t attr;
+
+	snprintf(address, sizeof(address), "unix:%s", u->path);
+	posix_spawnattr_init(&attr);
+	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSID);
+	posix_spawn_file_actions_init(&fa);
+	posix_spawn_file_actions_addopen(&fa, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+	posix_spawn_file_actions_addopen(&fa, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+	int r = posix_spawn(&u->pid, binary, &fa, &attr, argv, environ);
+	posix_spawn_file_actions_destroy(&fa);
+	posix_spawnattr_destroy(&attr);
+	return r ? err_set(err, -r, "cannot start '%s': %s", binary, strerror(r)) : 0;
+}
+
+/* A connected socket. */
+static int upgrade_connect(const struct ctl_upgrade *u, const char *binary, struct err *err)
+{
+	for (int ms = 0; ms < START_MS; ms += POLL_MS) {
+		int fd = unixsock_connect(u->path, NULL);
+
+		if (fd >= 0)
+			return fd;
+		if (waitpid(u->pid, NULL, WNOHANG) != 0)
+			return err_set(err, -ECHILD, "'%s' has ended at once", binary);
+		nanosleep(&(struct timespec){ .tv_nsec = POLL_MS * 1000000 }, NULL);
+	}
+	return err_set(err, -ETIMEDOUT, "'%s' does not wait for a machine", binary);
+}
+
+/* It has no machine: it ends by itself, or it hangs and is of no use. */
+static void upgrade_give_up(const struct ctl_upgrade *u)
+{
+	for (int ms = 0; ms < END_MS; ms += POLL_MS) {
+		if (waitpid(u->pid, NULL, WNOHANG) != 0)
+			return;
+		nanosleep(&(struct timespec){ .tv_nsec = POLL_MS * 1000000 }, NULL);
+	}
+	kill(u->pid, SIGKILL);
+	waitpid(u->pid, NULL, 0);
+}
+
+static int upgrade_run(struct ctl_upgrade *u, const char *socket, const char *binary, struct err *err)
+{
+	json_t *info = NULL, *result = NULL;
+	int r = ctl_ask(socket, "info", NULL, -1, &info, err);
+
+	if (!r)
+		snprintf(u->engine, sizeof(u->engine), "%s", json_string_value(json_object_get(info, "engine")));
+	json_decref(info);
+	if (!r)
+		r = upgrade_spawn(u, binary, err);
+	if (r < 0)
+		return r;
+	AUTO_FD int fd = upgrade_connect(u, binary, err);
+	r = fd < 0 ? fd : ctl_ask(socket, "upgrade", NULL, fd, &result, err);
+	if (!r)
+		printf("pid: %d\npause_ns: %" JSON_INTEGER_FORMAT "\n", (int)u->pid,
+		       json_integer_value(json_object_get(result, "pause_ns")));
+	json_decref(result);
+	return r;
+}
+
+int ctl_upgrade(const char *socket, int argc, char **argv, struct err *err)
+{
+	const char *binary = argc ? argv[0] : "/proc/self/exe";
+	struct ctl_upgrade u = { .pid = 0 };
+
+	if (argc > 1 || (argc && argv[0][0] == '-')) {
+		err_set(err, -EINVAL, "usage: viv-vmm ctl SOCKET upgrade [BINARY]");
+		return CTL_USAGE;
+	}
+	if ((size_t)snprintf(u.path, sizeof(u.path), "%s.up%d", socket, (int)getpid()) > UNIXSOCK_PATH_MAX) {
+		err_set(err, -ENAMETOOLONG, "'%s' is too long for another socket beside it", socket);
+		return CTL_USAGE;
+	}
+	int r = upgrade_run(&u, socket, binary, err);
+	if (r < 0 && u.pid > 0)
+		upgrade_give_up(&u);
+	(void)unlink(u.path);
+	return r < 0 ? CTL_REFUSED : CTL_DONE;
+}

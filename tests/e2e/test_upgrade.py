@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Another viv-vmm takes a running machine over, with memory, consoles and sockets; what fails leaves it where it is."""
+import json
+import os
+import shutil
+import signal
+import socket
+import stat
+import struct
+import subprocess
+import time
+
+import pytest
+import vivguest
+from test_migration import (BUILT, COMMIT, DONE, MACHINE, READY, STATE, Wire, ended, flipped, is_alive,
+                            seed)  # noqa: F401  (a fixture)
+from test_saved_state import ctl, wait_for
+from vivguest import Guest
+
+HANDS = 10
+ECHO = "stty -echo; while read -r line; do echo \"guest says $line\"; done"
+
+
+def upgraded(sock, *binary):
+    """The process number of the new one."""
+    done = subprocess.run([vivguest.VMM, "ctl", sock, "upgrade", *binary], capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout.split()[1]), int(done.stdout.split()[3])
+
+
+def kill(pid):
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+@pytest.fixture
+def source(bookworm, tmp_path):
+    """A guest that echoes on its console, with a disk; (guest, control socket)."""
+    disk, sock = tmp_path / "d.img", str(tmp_path / "s")
+    disk.write_bytes(b"\0" * (1 << 20))
+    with Guest("--kernel", os.path.join(bookworm, "vmlinuz"), "--initrd", vivguest.initrd("bookworm", ECHO, "echo"), "--memory",
+               "256M", "--cmdline", "console=ttyS0 quiet", "--disk", f"path={disk}", "--net", "none", "--console", "stdio",
+               "--console", f"socket:{tmp_path / 'port'},device=virtio,name=test", "--engine", "bt", "--control", sock) as guest:
+        wait_for(guest, sock)
+        guest.expect("VIV-BOOT-OK", 60)
+        yield guest, sock
+
+
+def test_a_machine_is_upgraded_twice_and_its_sockets_stay(source, tmp_path):
+    guest, sock = source
+    guest.send("one\n")
+    guest.expect("guest says one", 30)
+    told, pid, pauses = [], 0, []
+    with socket.socket(socket.AF_UNIX) as port:
+        port.connect(str(tmp_path / "port"))
+        for i in range(2):
+            before = ctl(sock, "info", "--json")
+            pid, pause = upgraded(sock)
+            pauses.append(pause / 1e6)
+            told.append(pid)
+            if not i:
+                assert ended(guest) == 0
+            after = ctl(sock, "info", "--json")
+            assert after["pid"] == pid != before["pid"] and after["state"] == "running"
+            assert after["guest_time_ns"] >= before["guest_time_ns"]
+            guest.send(f"two{i}\n")
+            guest.expect(f"guest says two{i}", 30)
+            assert stat.S_ISSOCK(os.stat(tmp_path / "port").st_mode)
+    print("pauses, ms:", pauses)
+    assert len(set(told)) == 2
+    ctl(sock, "quit")
+    end = time.monotonic() + 20
+    while os.path.exists(sock) or os.path.exists(tmp_path / "port"):     # the janitor went along
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_a_machine_that_was_restored_is_upgraded_by_copying(seed, tmp_path):  # noqa: F811
+    disk, sock = tmp_path / "d.img", str(tmp_path / "s")
+    shutil.copy(seed / "d.img", disk)
+    with Guest("--restore", seed / "state", "--changed-disks", "--engine", "bt", "--disk", f"path={disk}", "--console", "none",
+               "--control", sock) as guest:
+        wait_for(guest, sock)
+        pid, _ = upgraded(sock)
+        try:
+            assert ended(guest) == 0
+            then = ctl(sock, "stats", "--json")["cpus"][0]["interrupts"]
+            end = time.monotonic() + 20
+            while ctl(sock, "stats", "--json")["cpus"][0]["interrupts"] == then:
+                assert time.monotonic() < end
+            ctl(sock, "quit")
+        finally:
+            kill(pid)
+
+
+def script(path, text):
+    path.write_text("#!/bin/sh\n" + text)
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.mark.parametrize("text", [
+    "exit 1", "sleep 3 & exit 0",
+    'exec "$VIV_REAL" "$@" --memory 128M', 'exec "$VIV_REAL" "$@" --disk path=/nonexistent', 'exec "$VIV_REAL" "$@" --nonsense',
+])
+def test_a_new_program_that_cannot_leaves_the_machine_with_the_old_one(source, tmp_path, text, monkeypatch):
+    guest, sock = source
+    monkeypatch.setenv("VIV_REAL", vivguest.VMM)
+    bad = script(tmp_path / "bad", text)
+    done = subprocess.run([vivguest.VMM, "ctl", sock, "upgrade", bad], capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 1 and done.stderr
+    assert is_alive(guest, sock)
+    guest.send("still\n")
+    guest.expect("guest says still", 30)
+    assert not [f for f in os.listdir(tmp_path) if ".up" in f]
+
+
+class HandWire(Wire):
+    """Hands descriptors on, too."""
+
+    def pump(self, source, sink):
+        try:
+            while True:
+                head, fds, _, _ = socket.recv_fds(source, 12, 96)
+                if not head:
+                    break
+                head += self.take(source, 12 - len(head))
+                record = head + self.take(source, struct.unpack("<III", head)[1])
+                if struct.unpack("<III", head)[0] == self.type:
+                    record = self.action(record)
+                if record is None:
+                    break
+                sent = socket.send_fds(sink, [record], fds) if fds else 0
+                sink.sendall(record[sent:])
+                for fd in fds:
+                    os.close(fd)
+        except (EOFError, OSError):
+            pass
+        for s in (source, sink):
+            try:
+                s.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+
+def ask_upgrade(sock, path):
+    """The request as `ctl upgrade` sends it, of a viv-vmm that listens on PATH."""
+    with socket.socket(socket.AF_UNIX) as wire, socket.socket(socket.AF_UNIX) as control:
+        wire.connect(path)
+        control.connect(sock)
+        control.settimeout(90)
+        text = json.dumps({"request": "upgrade"}).encode()
+        socket.send_fds(control, [struct.pack("<I", len(text)) + text], [wire.fileno()])
+        return control.recv(65536)[4:].decode()
+
+
+@pytest.mark.parametrize("kind,action", [(MACHINE, "kill"), (HANDS, "kill"), (HANDS, "flip"), (BUILT, "kill"), (STATE, "kill"),
+                                         (STATE, "flip"), (READY, "kill"), (COMMIT, "kill"), (DONE, "drop")])
+def test_whatever_happens_to_the_new_one_exactly_one_runs(source, tmp_path, kind, action):
+    guest, sock = source
+    at = str(tmp_path / "m")
+    with Guest("--engine", "bt", "--takeover", f"unix:{at}") as other:
+        end = time.monotonic() + 30
+        while not os.path.exists(at):
+            assert time.monotonic() < end
+            time.sleep(0.005)
+        wire = HandWire(tmp_path, at, kind, {"kill": lambda r: other.kill(), "flip": flipped, "drop": lambda r: None}[action])
+        answer = ask_upgrade(sock, wire.path)
+        if kind == DONE:
+            assert ended(guest) == 0 and "error" not in answer
+            assert ctl(sock, "info", "--json")["pid"] == other.proc.pid
+        else:
+            assert "error" in answer and ended(other) is not None
+            assert is_alive(guest, sock)
+        guest.send("after\n")
+        guest.expect("guest says after", 30)
+        ctl(sock, "quit")
+
+
+def test_a_network_that_belongs_to_the_process_is_refused(bookworm, tmp_path):
+    if not shutil.which("passt"):
+        pytest.skip("passt is not installed")
+    sock = str(tmp_path / "s")
+    with Guest("--kernel", os.path.join(bookworm, "vmlinuz"), "--net", "user", "--console", "none", "--engine", "bt",
+               "--control", sock) as guest:
+        wait_for(guest, sock)
+        done = subprocess.run([vivguest.VMM, "ctl", sock, "upgrade"], capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 1 and "cannot be handed over" in done.stderr
+        assert ctl(sock, "info", "--json")["state"] == "running"
