@@ -18,8 +18,8 @@ struct active_call {
 
 static int active_check(const struct blk *b, struct err *err)
 {
-	if (b->data || b->n_extra || b->has_opts)
-		return err_set(err, -ENOTSUP, "disk '%s' cannot be handed over to another process: it consists of several files, "
+	if (b->data || b->n_extra || b->has_opts || !b->file || b->file->drv != &blk_file)
+		return err_set(err, -ENOTSUP, "disk '%s' cannot be handed over to another process: it is no single file or block device, "
 			       "or was opened with options of its format", b->name);
 	return 0;
 }
