@@ -147,6 +147,17 @@ static void step_stop(struct instance *i, const json_t *doc)
 	controlled_later(&i->c, (unsigned)((next - now) / 1000000u) + 1);
 }
 
+/* A process that does not answer: not yet, or not any more, which is how one ends. */
+static void step_starting(struct instance *i, bool is_off)
+{
+	if (is_off && !i->has_answered)
+		cut_off(i, "it has not begun to run yet");
+	else if (i->is_stopping && loop_now_ns() >= i->cut_off_ns)
+		cut_off(i, "its process does not end; it is being killed");
+	else
+		instance_connect(i);
+}
+
 static void step_up(struct instance *i, const json_t *doc, const char *wanted)
 {
 	if (!strcmp(wanted, "stopped") || i->wants_restart || i->is_stopping)
@@ -167,10 +178,8 @@ static void step(struct controlled *c, const json_t *doc, int64_t revision)
 		controlled_set(c, "failed", "its document has no 'spec.state'");
 	else if (i->phase == PHASE_UNKNOWN)
 		step_adopt(i);
-	else if (i->phase == PHASE_STARTING && is_off)
-		cut_off(i, "it has not begun to run yet");
 	else if (i->phase == PHASE_STARTING)
-		instance_connect(i);
+		step_starting(i, is_off);
 	else if (i->phase == PHASE_UP)
 		step_up(i, doc, wanted);
 	else if (i->phase == PHASE_DOWN && !is_off)

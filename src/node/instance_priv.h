@@ -32,6 +32,7 @@ struct instance {
 	struct process proc;
 	struct vmm *vmm;
 	struct console_hub *console;
+	bool has_answered;              /* this process has, on its control socket */
 	bool is_paused;                 /* the machine */
 	bool has_asked;                 /* pause, resume: the answer has not come */
 	bool is_stopping;               /* the power button was pressed */

@@ -152,7 +152,7 @@ int instance_start(struct instance *i, const json_t *doc, struct err *err)
 	struct process_spec spec = { .lock_path = lock_path, .log_path = log_path, .argv = argv };
 
 	i->stop_reason[0] = 0;
-	i->is_stopping = false;
+	i->is_stopping = i->has_answered = false;
 	return process_start(&i->proc, i->c.node->loop, &spec, err);
 }
 
@@ -209,6 +209,7 @@ static void on_info(void *arg, int r, const json_t *result, const struct err *er
 	i->is_paused = state && (!strcmp(state, "paused") || !strcmp(state, "stopped"));
 	snprintf(i->engine, sizeof(i->engine), "%s", engine ? engine : "");
 	i->phase = PHASE_UP;
+	i->has_answered = true;
 	char socket_path[STORE_KEY_MAX];
 	snprintf(socket_path, sizeof(socket_path), "%s/console", i->run_dir);
 	console_hub_attach(i->console, socket_path);

@@ -288,3 +288,46 @@ def test_commands_for_people(node, guest):
     node.viv("rm", "a")
     assert "no instance 'a'" in node.viv("start", "a", status=7)
     assert "no image 'nope'" in node.viv("run", "nope", status=7)
+
+
+def test_images_are_copied_from_any_format_and_kept_while_used(node, tmp_path):
+    vmdk = str(tmp_path / "disk.vmdk")
+    subprocess.run([os.path.join(BUILD, "viv"), "disk", "create", vmdk, "64M"], check=True, stdout=subprocess.DEVNULL)
+    node.viv("image", "import", vmdk, "foreign")
+    os.unlink(vmdk)
+    seen = node.ask("GET", "/v1/images/foreign")["status"]
+    assert seen["state"] == "ready" and not seen["boots_directly"]
+    node.ask("POST", "/v1/instances", {"name": "a", "spec": {"image": "foreign", "state": "stopped"}}, status=201)
+    assert "is a layer over it" in node.viv("image", "rm", "foreign", status=4)
+    node.viv("rm", "a")
+    node.viv("image", "rm", "foreign")
+    assert os.listdir(os.path.join(node.data, "images")) == []
+    broken = tmp_path / "broken.qcow2"
+    subprocess.run([os.path.join(BUILD, "viv"), "disk", "create", broken, "64M"], check=True, stdout=subprocess.DEVNULL)
+    with open(broken, "r+b") as f:
+        f.seek(40)
+        f.write(b"\xff" * 8)   # where its first table is
+    assert "could not be made" in node.viv("image", "import", str(broken), "broken", status=1)
+    assert "cannot open" in node.viv("image", "import", str(tmp_path / "none"), "none", status=7)
+
+
+def test_a_debian_from_its_image_to_its_login(node, debian, tmp_path):
+    """`viv run debian`; that the image is made of packages is what scripts/guest-image has done before."""
+    tool = tmp_path / "tool"
+    tool.write_text(f'#!/bin/sh\ncd "$1" && cp --sparse=always {debian}/root.img {debian}/vmlinuz {debian}/initrd.img . && touch stamp\n')
+    tool.chmod(0o755)
+    node.kill()
+    node.start("--image-tool", str(tool))
+    assert node.viv("run", "--name", "web", "--engine", "bt", "-d", "debian", timeout=300) == "web\n"
+    log_has(node, "web", "login:", timeout=300)
+    node.viv("console", "web", stdin="root\n")
+    log_has(node, "web", "root@debian", timeout=120)
+    node.viv("console", "web", stdin="echo kept > /root/kept && sync && echo writ''ten\n")
+    log_has(node, "web", "written", timeout=120)
+    node.viv("stop", "web", timeout=200)
+    assert node.ask("GET", "/v1/instances/web")["status"]["reason"] == "power off"
+    node.viv("start", "web")
+    log_has(node, "web", "login:", timeout=300)
+    node.viv("console", "web", stdin="root\ncat /root/kept\n")
+    log_has(node, "web", "kept", timeout=120)
+    node.viv("rm", "-f", "web")
