@@ -134,7 +134,7 @@ struct bt_site {
 	uint32_t span : 12;             /* see below; 0: it checks no group */
 	uint32_t mine_scale : 2;
 	uint8_t vec : 3;                /* enum bt_vec flags, on resuming */
-	uint8_t miss : 3;               /* enum bt_miss: of its only check */
+	uint8_t miss : 3;               /* enum bt_miss: of its only check, or of a string's */
 	uint8_t scale : 2;
 	int8_t behind;                  /* instructions of the fragment before it, less those in n_insns by then */
 	/* It checks a group of accesses: SPAN bytes, of which the instruction's own begin at MINE, from
@@ -159,6 +159,8 @@ enum bt_miss {
 	BT_MISS_KNOWN = 1,              /* they are R10 and R11; else nothing is known */
 	BT_MISS_R11 = 2,                /* the address is in R11 */
 	BT_MISS_WRITE = 4,
+	/* Or it is of a string instruction: it reads at BASE, and reads or writes (is_write) at INDEX. */
+	BT_MISS_STRING = 6,
 };
 
 /* An x87 instruction. */

@@ -16,8 +16,8 @@ struct emit {
 
 enum { EMIT_RAX, EMIT_RCX, EMIT_RDX, EMIT_RBX, EMIT_RSP, EMIT_RBP, EMIT_RSI, EMIT_RDI, EMIT_NONE = 0xff };
 
-/* Conditions of Jcc. */
-enum { EMIT_AE = 3, EMIT_E = 4, EMIT_NE = 5, EMIT_BE = 6, EMIT_A = 7, EMIT_S = 8 };
+/* Conditions of Jcc and CMOVcc. */
+enum { EMIT_AE = 3, EMIT_E = 4, EMIT_NE = 5, EMIT_BE = 6, EMIT_A = 7, EMIT_S = 8, EMIT_L = 12 };
 
 /* Bytes 81 /n and the like: add, or, and, sub, cmp. */
 enum { EMIT_ADD = 0, EMIT_OR = 1, EMIT_AND = 4, EMIT_SUB = 5, EMIT_XOR = 6, EMIT_CMP = 7 };
@@ -55,6 +55,15 @@ static inline void emit_shift_ri(struct emit *e, bool w, unsigned shift, unsigne
 {
 	emit_rr(e, w, 0xc1, shift, reg);
 	emit8(e, by);
+}
+
+/* if CC, 64 bits of DST = SRC. */
+static inline void emit_cmov(struct emit *e, unsigned cc, unsigned dst, unsigned src)
+{
+	emit_rex(e, true, dst, 0, src);
+	emit8(e, 0x0f);
+	emit8(e, 0x40 | cc);
+	emit8(e, 0xc0 | (dst & 7) << 3 | (src & 7));
 }
 
 /* test reg, imm. */

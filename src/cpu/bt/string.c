@@ -3,8 +3,9 @@
  * LODS, CMPS, SCAS, with and without REP) and bits counted from memory by a register (BT and its
  * kin). Intel SDM vol. 2. Vcpu thread only.
  *
- * A string instruction runs as it is, with RSI and RDI exchanged for host addresses, when all of
- * it lies in one page each and goes upward. More than that is the interpreter's, page by page. */
+ * A string instruction runs as it is, with RSI and RDI exchanged for host addresses, when it goes upward. One that
+ * compares must lie in one page each. The others are done in parts that do. After each part the guest is between two
+ * iterations, where the instruction may be interrupted. An element that lies in two pages is the interpreter's. */
 #include "cpu/bt/system.h"
 
 enum { PAGE = 4096 };
@@ -103,29 +104,22 @@ static void string_copy(struct tr *t, const struct tr_insn *i)
 	emit8(e, i->x.row->opcode);
 }
 
-void tr_string(struct tr *t, const struct tr_insn *i)
+/* The check of C is worth another try, by bt_refill(), which loses R10 and R11. */
+static void string_note_miss(struct tr_cold *c, const struct x86_insn *x)
 {
-	const struct x86_insn *x = &i->x;
-	bool has_source = string_has_source(x), has_dest = string_has_dest(x);
-	uint16_t avoid = i->fx.reads | i->fx.writes | 1 << RSI | 1 << RDI;
-	struct emit *e = &t->e;
+	if (c->in_host & BOUNDARY_MEM)
+		return;
+	c->site->miss = BT_MISS_STRING;
+	c->site->base = string_has_source(x) ? RSI : X86_NO_REG;
+	c->site->index = string_has_dest(x) ? RDI : X86_NO_REG;
+	c->site->is_write = !string_is_compare(x);
+}
 
-	tr_need(t, i->fx.reads);
-	unsigned s1 = tr_scratch(t, &avoid, false), s2 = tr_scratch(t, &avoid, false), s3 = tr_scratch(t, &avoid, false);
+/* Run I with RSI at S1 and RDI at S2, of those that it has. S3 is free. */
+static void string_run(struct tr *t, const struct tr_insn *i, unsigned s1, unsigned s2, unsigned s3)
+{
+	bool has_source = string_has_source(&i->x), has_dest = string_has_dest(&i->x);
 
-	tr_give_flags(t, i, s3);
-	struct tr_cold *c = tr_cold_new(t, i);
-
-	emit_test_gs_i(e, BT_OFF(i.s.rflags), X86_DF);
-	tr_give_up_if(t, c, EMIT_NE);
-	if (string_is_repeated(x)) {                    /* so that what follows cannot overflow */
-		emit_alu_ri(e, true, EMIT_CMP, RCX, PAGE);
-		tr_give_up_if(t, c, EMIT_A);
-	}
-	if (has_source)
-		string_host(t, c, x, s1, s3, RSI, false);
-	if (has_dest)
-		string_host(t, c, x, s2, s3, RDI, !string_is_compare(x));
 	if (has_source)
 		string_exchange(t, RSI, s1);
 	if (has_dest)
@@ -133,9 +127,103 @@ void tr_string(struct tr *t, const struct tr_insn *i)
 	tr_restore_for(t, i, s3);
 	string_copy(t, i);
 	if (has_source)
-		emit_lea(e, true, RSI, RSI, s1, 0, 0);
+		emit_lea(&t->e, true, RSI, RSI, s1, 0, 0);
 	if (has_dest)
-		emit_lea(e, true, RDI, RDI, s2, 0, 0);
+		emit_lea(&t->e, true, RDI, RDI, s2, 0, 0);
+}
+
+/* All at once. */
+static void string_whole(struct tr *t, const struct tr_insn *i, struct tr_cold *c, unsigned s1, unsigned s2, unsigned s3)
+{
+	const struct x86_insn *x = &i->x;
+
+	if (string_is_repeated(x)) {                    /* so that what follows cannot overflow */
+		emit_alu_ri(&t->e, true, EMIT_CMP, RCX, PAGE);
+		tr_give_up_if(t, c, EMIT_A);
+	}
+	if (string_has_source(x))
+		string_host(t, c, x, s1, s3, RSI, false);
+	if (string_has_dest(x))
+		string_host(t, c, x, s2, s3, RDI, !string_is_compare(x));
+	string_run(t, i, s1, s2, s3);
+}
+
+/* RCX = elements in the present pages, not more than it was, and what is left of them to memory. Loses S3. */
+static void string_take_part(struct tr *t, const struct x86_insn *x, struct tr_cold *c, unsigned s3)
+{
+	unsigned log = (unsigned)__builtin_ctz(string_size(x));
+	struct emit *e = &t->e;
+
+	emit_store(e, RCX, BT_GPR(RCX));
+	emit_mov_rr(e, s3, string_has_source(x) ? RSI : RDI);
+	emit_alu_ri(e, true, EMIT_OR, s3, -PAGE);       /* less than 0 by the bytes in its page */
+	if (string_has_source(x) && string_has_dest(x)) {
+		emit_mov_rr(e, RCX, RDI);
+		emit_alu_ri(e, true, EMIT_OR, RCX, -PAGE);
+		emit_alu_rr(e, true, EMIT_CMP, s3, RCX);
+		emit_cmov(e, EMIT_L, s3, RCX);
+		emit_load(e, RCX, BT_GPR(RCX));
+	}
+	emit_rr(e, true, 0xf7, 3, s3);                  /* neg */
+	if (log) {
+		emit_shift_ri(e, true, EMIT_SHR, s3, log);
+		tr_give_up_if(t, c, EMIT_E);
+	}
+	emit_alu_rr(e, true, EMIT_CMP, s3, RCX);
+	emit_cmov(e, EMIT_A, s3, RCX);
+	emit_alu_rr(e, true, EMIT_SUB, RCX, s3);
+	emit_store(e, RCX, BT_GPR(RCX));
+	emit_mov_rr(e, RCX, s3);
+}
+
+/* What one page has of each, again and again; a request is the interpreter's to see. */
+static void string_in_parts(struct tr *t, const struct tr_insn *i, struct tr_cold *c, unsigned s1, unsigned s2, unsigned s3)
+{
+	const struct x86_insn *x = &i->x;
+	struct emit *e = &t->e;
+
+	emit_rr(e, true, 0x85, RCX, RCX);               /* test */
+	uint8_t *none = emit_jcc(e, EMIT_E, NULL), *again = e->p;
+
+	if (string_has_source(x)) {
+		emit_mov_rr(e, s1, RSI);
+		tr_translate(t, c, s1, s3, 1, false, false);
+	}
+	if (string_has_dest(x)) {
+		emit_mov_rr(e, s2, RDI);
+		tr_translate(t, c, s2, s3, 1, true, false);
+	}
+	string_take_part(t, x, c, s3);
+	string_run(t, i, s1, s2, s3);
+	emit_load(e, RCX, BT_GPR(RCX));
+	emit_rr(e, true, 0x85, RCX, RCX);
+	uint8_t *done = emit_jcc(e, EMIT_E, NULL);
+
+	emit_alu_gs_i(e, EMIT_CMP, (uint32_t)offsetof(struct bt_cpu, i.req), 0);
+	tr_give_up_if(t, c, EMIT_NE);
+	emit_jmp(e, again);
+	emit_patch(none, e->p);
+	emit_patch(done, e->p);
+}
+
+void tr_string(struct tr *t, const struct tr_insn *i)
+{
+	const struct x86_insn *x = &i->x;
+	uint16_t avoid = i->fx.reads | i->fx.writes | 1 << RSI | 1 << RDI;
+
+	tr_need(t, i->fx.reads);
+	unsigned s1 = tr_scratch(t, &avoid, false), s2 = tr_scratch(t, &avoid, false), s3 = tr_scratch(t, &avoid, false);
+
+	tr_give_flags(t, i, s3);
+	struct tr_cold *c = tr_cold_new(t, i);
+
+	emit_test_gs_i(&t->e, BT_OFF(i.s.rflags), X86_DF);
+	tr_give_up_if(t, c, EMIT_NE);
+	if (string_is_repeated(x) && !string_is_compare(x))
+		string_in_parts(t, i, c, s1, s2, s3);
+	else
+		string_whole(t, i, c, s1, s2, s3);
+	string_note_miss(c, x);
 	tr_wrote(t, i->fx.writes);
 	tr_flags_after(t, i);
 	tr_resume_here(t, c);

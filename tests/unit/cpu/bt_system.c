@@ -359,3 +359,32 @@ TEST(user_flags_change_as_far_as_user_mode_may)
 			scene_end(&sc);
 		}
 }
+
+TEST(strings_of_many_pages_stay_in_code)
+{
+	enum { FROM = 0x80003, TO = 0x90805, N = 0x2801, FILL = 0xa0008, N_FILL = 0x600, ROUNDS = 50 };
+	/* l: mov esi, FROM; mov edi, TO; mov ecx, N; rep movsb; mov edi, FILL; mov ecx, N_FILL; rep stosq; dec r15d; jnz l; hlt */
+	struct scene sc = { KERNEL("\xbe\x03\x00\x08\x00\xbf\x05\x08\x09\x00\xb9\x01\x28\x00\x00\xf3\xa4"
+				   "\xbf\x08\x00\x0a\x00\xb9\x00\x06\x00\x00\xf3\x48\xab\x41\xff\xcf\x75\xdd\xf4"),
+			    USER("\xf4"), .starts_in_kernel = true, .rounds = ROUNDS };
+	struct rig r;
+
+	rig_init(&r, 1);
+	scene_set(&r, &sc);
+	uint8_t *from = gmem_ptr(r.mem, FROM, N), *fill = gmem_ptr(r.mem, FILL, 8 * N_FILL + 8);
+
+	for (unsigned i = 0; i < N; i++)
+		from[i] = (uint8_t)(i * 5 + (i >> 8));
+	memset(fill, 0xaa, 8 * N_FILL + 8);
+	rig_run_to_halt(&r);
+	CHECK_MEM(gmem_ptr(r.mem, TO, N), from, N);
+	CHECK_EQ(*(uint8_t *)gmem_ptr(r.mem, TO + N, 1), 0);
+	for (unsigned i = 0; i < 8 * N_FILL + 8; i++)
+		CHECK_EQ(fill[i], i < 8 * N_FILL ? 0 : 0xaa);
+	CHECK_EQ(r.c->s.gpr[X86_RDI], FILL + 8 * N_FILL);
+	CHECK_EQ(r.c->s.gpr[X86_RCX], 0);
+	/* But for the first round, which sets the accessed and dirty bits. */
+	CHECK(bt_of(r.c)->n_call_outs[X86_OP_MOVS] < ROUNDS / 2);
+	CHECK(bt_of(r.c)->n_call_outs[X86_OP_STOS] < ROUNDS / 2);
+	rig_fini(&r);
+}
