@@ -245,10 +245,14 @@ static inline void emit_mem(struct emit *e, bool w, unsigned op, unsigned reg, u
 	emit_modrm_mem(e, reg, base, index, scale, disp);
 }
 
+/* What is only a move is emitted as one: it takes no time where registers are renamed. Flags stay. */
 static inline void emit_lea(struct emit *e, bool w, unsigned reg, unsigned base, unsigned index, unsigned scale,
 			    int32_t disp)
 {
-	emit_mem(e, w, 0x8d, reg, base, index, scale, disp);
+	if (base != EMIT_NONE && index == EMIT_NONE && !disp)
+		emit_rr(e, w, 0x89, base, reg);
+	else
+		emit_mem(e, w, 0x8d, reg, base, index, scale, disp);
 }
 
 /* Jumps with a 32-bit displacement; they return where it is, for emit_patch(). TO may be NULL. */
