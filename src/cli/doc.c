@@ -328,6 +328,19 @@ static void completion_options(FILE *to, const struct cli_option *o)
 		fprintf(to, " %s", o->name);
 }
 
+/* Each word of PATH is what may follow those before it. */
+static void completion_path(FILE *to, const char *path)
+{
+	for (size_t at = 0, n; path[at]; at += n + (path[at + n] == ' ')) {
+		n = strcspn(path + at, " ");
+		fprintf(to, "_viv_next['");
+		fwrite(path, 1, at, to);
+		fprintf(to, "']+=' ");
+		fwrite(path + at, 1, n, to);
+		fprintf(to, "'\n");
+	}
+}
+
 /* The words that were typed, less options, are looked up in two lists: what may follow a path, and which
  * options a command has. */
 void cli_completion(FILE *to)
@@ -350,12 +363,8 @@ void cli_completion(FILE *to)
 	      "}\n"
 	      "declare -gA _viv_next _viv_options\n", to);
 	for (unsigned i = 0; cli_commands[i]; i++) {
-		const char *path = cli_commands[i]->path;
-
-		/* Each word is what may follow those before it. */
-		for (const char *p = path; *p; p += strcspn(p, " "), p += *p == ' ')
-			fprintf(to, "_viv_next['%.*s']+=' %.*s'\n", (int)(p - path), path, (int)strcspn(p, " "), p);
-		fprintf(to, "_viv_options['%s']='", path);
+		completion_path(to, cli_commands[i]->path);
+		fprintf(to, "_viv_options['%s']='", cli_commands[i]->path);
 		completion_options(to, cli_commands[i]->options);
 		completion_options(to, cli_common_options);
 		fputs("'\n", to);
