@@ -24,8 +24,10 @@ def test_a_guest_reads_and_writes_an_encrypted_image(tmp_path):
     other.write_text("correct horse\n")
     for k in (key, other):
         k.chmod(0o600)
-    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "--object", f"secret,id=s,file={key}", "-o",
-                    "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", disk, "16M"], check=True)
+    create = ["qemu-img", "create", "-q", "-f", "qcow2", "--object", f"secret,id=s,file={key}", "-o",
+              "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", disk, "16M"]
+    # On a busy host it now and then measures no processor time for its key derivation, and gives up.
+    assert any(subprocess.run(create, check=False).returncode == 0 for _ in range(30))
     run = """
 set -e
 yes PLAINTEXT-OF-THE-GUEST | head -c 1048576 >/tmp/t
