@@ -118,6 +118,9 @@ struct cpu_ops {
 	const char *name;       /* "interp" */
 	const char *summary;    /* one line for --help */
 	bool has_lapic;         /* brings its own LAPIC: the machine must not emulate one */
+	/* Processors have memory of their own, which is made the same as the machine's now and then: who stores
+	 * one thing and then loads another does not see what a device has done in between, fence or not. */
+	bool has_own_memory;
 	const struct x86_features *features;    /* what it announces at most */
 	/* What it can execute for a saved machine that announces more. NULL: the same. */
 	const struct x86_features *executes;

@@ -388,13 +388,14 @@ int virtio_init(struct virtio_dev *d, struct err *err)
 
 	pthread_mutex_init(&d->lock, NULL);
 	d->features |= VIRTIO_BIT(VIRTIO_F_VERSION_1) | VIRTIO_BIT(VIRTIO_F_INDIRECT_DESC) |
-		       VIRTIO_BIT(VIRTIO_F_EVENT_IDX) | VIRTIO_BIT(VIRTIO_F_RING_RESET);
+		       VIRTIO_BIT(VIRTIO_F_RING_RESET) | (d->env.is_lagging ? 0 : VIRTIO_BIT(VIRTIO_F_EVENT_IDX));
 	d->wake.fd = -1;
 	for (unsigned i = 0; i < d->n_queues; i++) {
 		d->queue[i].dev = d;
 		d->queue[i].kick.fd = -1;
 		d->queue[i].budget = UINT_MAX;
 		d->queue[i].vq.mem = d->env.mem;
+		d->queue[i].vq.always_signals = d->env.is_lagging;
 	}
 	virtio_finish_reset(d);
 	r = virtio_add_eventfd(d, &d->wake, virtio_woken);

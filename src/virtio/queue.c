@@ -285,6 +285,8 @@ bool vq_publish(struct vq *q)
 	vq_store(q, q->used_host + USED_IDX, q->s.used_idx);
 	/* Entries and index before we look whether the driver sleeps; pairs with its fence. */
 	atomic_thread_fence(memory_order_seq_cst);
+	if (q->always_signals)
+		return true;
 	if (!q->has_event_idx)
 		return !(vq_load(q->avail_host + AVAIL_FLAGS, memory_order_relaxed) & AVAIL_F_NO_INTERRUPT);
 

@@ -39,6 +39,7 @@ struct vq {
 	struct gmem *mem;               /* borrowed */
 	uint16_t size_max;              /* what this device offers; 0: no such queue */
 	bool has_indirect, has_event_idx; /* negotiated */
+	bool always_signals;            /* whatever the driver says: see virtio_env.is_lagging */
 	uint16_t n_unpublished;         /* used entries written after used_idx */
 	unsigned in_flight;             /* chains popped and not put back yet */
 	/* Host addresses of the rings while enabled: RAM neither moves nor goes away. */

@@ -28,6 +28,9 @@ struct virtio_env {
 	struct loop *loop;
 	struct bus *bus;
 	struct source *source;
+	/* What processors store comes late to devices, and the other way round (struct cpu_ops): each side then always
+	 * tells the other, for it cannot see whether that sleeps. */
+	bool is_lagging;
 };
 
 /* The device's place on the PCI bus; owned by the device. */

@@ -326,7 +326,8 @@ static int machine_make_virtio(struct machine *m, struct err *err)
 	struct virtio_dev *rng = NULL;
 	int r = 0;
 
-	m->env = (struct virtio_env){ .mem = m->mem, .loop = m->loop, .bus = m->bus, .source = &m->source.s };
+	m->env = (struct virtio_env){ .mem = m->mem, .loop = m->loop, .bus = m->bus, .source = &m->source.s,
+				      .is_lagging = m->ops->has_own_memory };
 	for (unsigned i = 0; !r && i < m->cfg->n_disks; i++)
 		r = machine_make_disk(m, i, err);
 	for (unsigned i = 0; !r && i < m->cfg->n_nets; i++)

@@ -359,6 +359,7 @@ static int lockstep_set_state(struct vcpu *v, const struct x86_state *s, struct 
 const struct cpu_ops cpu_lockstep = {
 	.name = "lockstep",
 	.summary = "for tests: bt and interp side by side, stops at the first difference",
+	.has_own_memory = true,
 	.features = &x86_features_bt,
 	.probe = lockstep_probe,
 	.vm_new = lockstep_vm_new,

@@ -49,7 +49,8 @@ static void board_up(struct board *b)
 	CHECK_EQ(bus_new(&b->bus, NULL), 0);
 	CHECK_EQ(pci_root_new(&b->root, b->bus, &l, (struct msi_sink){ board_msi, b }, &err), 0);
 	b->source.random = fixed_random;
-	CHECK_EQ(virtio_rng_new(&b->d, &(struct virtio_env){ b->mem, b->loop, b->bus, &b->source }, NULL), 0);
+	struct virtio_env env = { .mem = b->mem, .loop = b->loop, .bus = b->bus, .source = &b->source };
+	CHECK_EQ(virtio_rng_new(&b->d, &env, NULL), 0);
 	bus_lock(b->bus);
 	int r = pci_add(b->root, virtio_pci_dev(b->d), SLOT, &err);
 
