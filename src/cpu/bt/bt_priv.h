@@ -83,6 +83,7 @@ struct bt_page {
  *	ientry  from indirect jumps: R10 is the target, flags are in flags_ax; checks R10
  *	xentry  from another page, flags in the host; saves flags if they are live
  *	lentry  from another page or the dispatcher: checks that the page is still mapped here
+ *	ventry  loads vector and x87 registers if it uses them and they are not in the host
  *	entry   polls
  *	body */
 struct bt_frag {
@@ -100,6 +101,8 @@ struct bt_frag {
 	uint8_t n_failures;             /* of its groups' checks since FAILING_SINCE */
 	uint32_t failing_since;         /* by the host's TSC, in units of engine.c's */
 	uint8_t n_looks;
+	uint8_t ventry;
+	uint8_t vec;                    /* enum bt_vec flags that ENTRY and what follows count on; not BT_VEC_YMM */
 	uint64_t crossing[2];           /* what its making depended on beside all this: tr.crossing */
 	/* The code it was made from; then, N_LOOKS times, what else was looked at (look.c). */
 	uint8_t bytes[];
@@ -119,6 +122,7 @@ struct bt_link {
 	uint32_t kind : 2;              /* enum bt_link_kind */
 	uint32_t exit : 30;
 	uint32_t has_slot : 1;          /* flags are in flags_ax when it is taken (else in the host) */
+	uint32_t has_vec : 1;           /* vector registers are in the host then */
 };
 _Static_assert(sizeof(struct bt_link) == 32 && BT_CACHE_MAX <= 1 << 30, "there are many");
 

@@ -113,7 +113,8 @@ void bt_link_make(struct bt_cache *k, struct bt_link *l, struct bt_frag *to)
 {
 	if (l->to)
 		return;
-	uint32_t at = l->kind == BT_LINK_FORWARD ? to->body : l->kind == BT_LINK_BACKWARD ? to->entry : to->lentry;
+	bool has_vec = !to->vec || (l->has_vec && !(to->vec & BT_VEC_X87));
+	uint32_t at = l->kind == BT_LINK_PAGE ? to->lentry : !has_vec ? to->ventry : l->kind == BT_LINK_FORWARD ? to->body : to->entry;
 
 	/* Flags that are live in it: LENTRY and what follows expect them in the slot. */
 	if (to->needs_flags && !l->has_slot)

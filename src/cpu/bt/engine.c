@@ -139,6 +139,7 @@ const uint8_t *bt_call_out(struct bt_cpu *b)
 	}
 	if (s->span && !s->is_abs && b->cache->n_pages < BT_PAGES) {
 		f = bt_find_split(b, f->page, c->s.rip);
+		b->want_vec |= f ? f->vec : 0;
 		return f ? b->cache->rx + bt_body(f) : NULL;
 	}
 	if (s->is_misaligned)
@@ -192,12 +193,13 @@ static bool is_canonical(uint64_t va)
 	return (uint64_t)((int64_t)(va << 16) >> 16) == va;
 }
 
-/* Run from F until code leaves. Returns the link by which it did, or NULL. */
-static struct bt_link *bt_enter(struct bt_cpu *b, uint32_t at)
+/* Run from AT in the cache, which counts on VEC (enum bt_vec flags), until code leaves. Returns the link by which it
+ * did, or NULL. */
+static struct bt_link *bt_enter(struct bt_cpu *b, uint32_t at, unsigned vec)
 {
 	b->exit_link = 0;
 	b->exit_indirect = false;
-	b->want_vec = false;
+	b->want_vec = (uint8_t)vec;
 	b->target = b->cache->rx + at;
 	flags_from_rflags(b);
 	b->cache->thunk.enter(b);
@@ -239,7 +241,7 @@ void bt_execute(struct icpu *c)
 			bt_link_make(b->cache, link, f);
 		else if (is_indirect)
 			bt_indirect_set(b, f);
-		link = bt_enter(b, f->ientry + f->lentry);
+		link = bt_enter(b, f->ientry + f->lentry, BT_VEC_NONE);
 		c->stats.exits_link += link != NULL;
 		c->stats.exits_indirect += b->exit_indirect;
 		c->stats.exits_other += !link && !b->exit_indirect;
@@ -290,7 +292,7 @@ void bt_execute_one(struct icpu *c)
 	c->block = NULL;
 	f = bt_find(b, c->s.rip);
 	if (f)
-		bt_enter(b, bt_body(f));
+		bt_enter(b, bt_body(f), f->vec);
 	else
 		icpu_run_insn(c);
 }

@@ -82,6 +82,7 @@ void tr_link(struct tr *t, const struct tr_insn *i, uint8_t *at, uint64_t va)
 	l->va = va;
 	l->at = bt_code_off(t->k, at);
 	l->has_slot = t->fl_slot;
+	l->has_vec = t->uses_vec;
 	l->kind = (va ^ from) & ~0xfffull ? BT_LINK_PAGE : va > from ? BT_LINK_FORWARD : BT_LINK_BACKWARD;
 	t->links[t->n_links++] = l;
 }

@@ -268,6 +268,12 @@ static void tr_head(struct tr *t)
 	f->lentry = head_size(t);
 	emit_alu_gs_i(e, EMIT_CMP, tag, t->page->id);
 	t->head_jump[0] = emit_jcc(e, EMIT_NE, NULL);
+	f->ventry = head_size(t);
+	f->vec = (t->uses_vec ? BT_VEC_XMM : 0) | (t->uses_x87 ? BT_VEC_X87 : 0);
+	if (t->uses_vec) {
+		t->vec_jump = emit_jump_if_byte_zero(e, t->uses_x87 ? BT_OFF(x87_live) : BT_OFF(vec_live));
+		t->vec_back = bt_code_off(t->k, e->p);
+	}
 	f->entry = head_size(t);
 	emit_cmp_gs_0(e, (uint32_t)offsetof(struct bt_cpu, i.req));
 	t->head_jump[1] = emit_jcc(e, EMIT_NE, NULL);
@@ -276,10 +282,6 @@ static void tr_head(struct tr *t)
 		t->head_jump[2] = emit_jcc(e, EMIT_S, NULL);
 	}
 	f->body = head_size(t);
-	if (t->uses_vec) {
-		t->vec_jump = emit_jump_if_byte_zero(e, t->uses_x87 ? BT_OFF(x87_live) : BT_OFF(vec_live));
-		t->vec_back = bt_code_off(t->k, e->p);
-	}
 }
 
 /* The cold half of the head. */
