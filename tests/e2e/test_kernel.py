@@ -155,7 +155,8 @@ echo to-hvc1 >/dev/hvc1
 grep -E '^[0-3]:' /proc/tty/driver/serial | cut -d' ' -f1,2
 exec 3<>$agent
 echo PORT-IS-OPEN
-read -r line <&3
+# Until somebody is at the other end, reading ends at once.
+until read -r line <&3; do sleep 0.1; done
 echo "you said $line" >&3
 head -c 1048576 <&3 | md5sum | cut -d' ' -f1 >&3
 read -r line <&3
