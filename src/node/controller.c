@@ -11,7 +11,7 @@
 #include "util/err.h"
 #include "util/log.h"
 
-enum { KICK_MS = 1, RETRY_MIN_MS = 250, RETRY_MAX_MS = 60000, REMOVE_MS = 10 };
+enum { KICK_MS = 1, RETRY_MIN_MS = 250, RETRY_MAX_MS = 60000, REMOVE_MS = 10, BLOCKED_MS = 1000 };
 
 struct controller {
 	struct node *node;
@@ -80,6 +80,12 @@ void controlled_failed(struct controlled *c, const struct err *err)
 	controlled_set(c, "failed", "%s; the next attempt follows in %u s", err->msg, (ms + 999) / 1000);
 	c->hold_ns = loop_now_ns() + (uint64_t)ms * 1000000u;
 	loop_timer_set(&c->timer, c->hold_ns);
+}
+
+void controlled_blocked(struct controlled *c, const struct err *err)
+{
+	controlled_set(c, "deleting", "%s", err->msg);
+	controlled_later(c, BLOCKED_MS);
 }
 
 /* What was known when the daemon before this one ended. New reference, or NULL. */

@@ -61,6 +61,8 @@ void controlled_set(struct controlled *c, const char *state, const char *fmt, ..
 void controlled_write(struct controlled *c);
 /* A step has failed: state "failed", and again after a pause that grows. */
 void controlled_failed(struct controlled *c, const struct err *err);
+/* It cannot go yet, for the reason in ERR: looked at again now and then. */
+void controlled_blocked(struct controlled *c, const struct err *err);
 /* Nothing of it is left: take its documents away. C is freed. */
 void controlled_removed(struct controlled *c);
 

@@ -274,10 +274,13 @@ static void unmade(void *arg, int r, const struct err *err)
 static void step_gone(struct controlled *c, const json_t *doc)
 {
 	struct image *im = container_of(c, struct image, c);
+	struct err err = ERR_INIT;
 
-	(void)doc;
+	/* A machine may have been made of it while the request to delete was on its way. */
 	if (im->is_gone)
 		controlled_removed(c);
+	else if (!im->is_removing && doc && image_check_delete(c->node, doc, &err) < 0)
+		controlled_blocked(c, &err);
 	else if (im->proc.pid)
 		process_kill_group(&im->proc, SIGTERM);
 	else if (!im->is_removing && !work_start(c->node->works, unmake, unmade, im))

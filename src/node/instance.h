@@ -24,11 +24,11 @@ int instance_check(struct node *n, const json_t *doc, const json_t *old, char *w
 
 extern const struct controller_kind instance_kind;
 
-/* POST /v1/instances/{name}/restart|reset|powerdown and the like. */
+/* POST /v1/instances/{name}/restart and reset. */
 void instance_action(struct api_call *c);
 /* GET /v1/instances/{name}/stats: the machine's own counters. */
 void instance_stats(struct api_call *c);
-/* GET /v1/instances/{name}/log: what its console has said, and ?source=vmm: its process. */
+/* GET /v1/instances/{name}/log: the last of what its console has said. */
 void instance_log(struct api_call *c);
 /* WebSocket /v1/instances/{name}/console. */
 void instance_console(struct api_call *c);

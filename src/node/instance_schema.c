@@ -68,13 +68,14 @@ const struct schema instance_schema = {
 	},
 };
 
-/* Does KIND NAME exist in DOC's project? */
+/* Is KIND NAME there, and going to stay? */
 static bool exists(struct node *n, const char *kind, const char *project, const char *name)
 {
 	char key[STORE_KEY_MAX + 1];
 
-	doc_key(key, kind, project ? project : "default", name);
-	return store_get(n->store, key) != NULL;
+	doc_key(key, kind, project, name);
+	AUTO(json_decref) json_t *doc = doc_get(n->store, key, NULL);
+	return doc && !json_is_true(json_object_get(doc, "deleting"));
 }
 
 static int check_disks(struct node *n, const json_t *spec, const char *project, char *where, size_t cap, struct err *err)
@@ -97,7 +98,7 @@ int instance_check(struct node *n, const json_t *doc, const json_t *old, char *w
 {
 	const json_t *spec = json_object_get(doc, "spec"), *was = json_object_get(old, "spec");
 	const char *image = json_string_value(json_object_get(spec, "image"));
-	const char *project = json_string_value(json_object_get(old, "project"));
+	const char *project = json_string_value(json_object_get(doc, "project"));
 
 	if (!image && !json_object_get(spec, "kernel")) {
 		snprintf(where, cap, "spec.image");

@@ -239,10 +239,13 @@ static void step(struct controlled *c, const json_t *doc, int64_t revision)
 static void step_gone(struct controlled *c, const json_t *doc)
 {
 	struct volume *v = container_of(c, struct volume, c);
+	struct err err = ERR_INIT;
 
-	(void)doc;
+	/* An instance may have got it while the request to delete was on its way. */
 	if (v->is_gone)
 		controlled_removed(c);
+	else if (!v->is_busy && doc && volume_check_delete(c->node, doc, &err) < 0)
+		controlled_blocked(c, &err);
 	else if (!v->is_busy)
 		start(v, 0, unmake, unmade);
 }

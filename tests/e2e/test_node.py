@@ -311,6 +311,21 @@ def test_images_are_copied_from_any_format_and_kept_while_used(node, tmp_path):
     assert "cannot open" in node.viv("image", "import", str(tmp_path / "none"), "none", status=7)
 
 
+def test_nothing_is_made_of_an_image_that_goes(node, tmp_path):
+    tool = tmp_path / "tool"
+    tool.write_text("#!/bin/sh\ntrap '' TERM\nsleep 3\n")
+    tool.chmod(0o755)
+    node.kill()
+    node.start("--image-tool", str(tool))
+    node.ask("POST", "/v1/images", {"name": "slow", "spec": {"source": {"build": "debian"}}}, status=201)
+    node.wait("/v1/images/slow", "making")
+    node.ask("DELETE", "/v1/images/slow", status=202)
+    bad = node.ask("POST", "/v1/instances", {"name": "a", "spec": {"image": "slow"}}, status=400)["error"]
+    assert bad["field"] == "spec.image" and "no image 'slow'" in bad["message"]
+    node.wait_gone("/v1/images/slow")
+    assert os.listdir(os.path.join(node.data, "images")) == []
+
+
 def test_a_debian_from_its_image_to_its_login(node, debian, tmp_path):
     """`viv run debian`; that the image is made of packages is what scripts/guest-image has done before."""
     tool = tmp_path / "tool"
