@@ -19,7 +19,7 @@
 
 enum { START_MS = 10000, START_STEP_MS = 10, POLL_MS = 50, REPLY_MAX = 64 << 20 };
 
-/* --- the daemon ----------------------------------------------------------------------------------------------- */
+/* --- the daemon ---------------------------------------------------- */
 
 static bool is_there(const char *socket)
 {
@@ -48,7 +48,9 @@ static int start_daemon(const char *socket, struct err *err)
 	pid_t pid;
 
 	if (!vivd || !run)
-		return err_set(err, -ENOENT, "no daemon serves '%s', and the program 'vivd' is not installed beside this one", socket);
+		return err_set(err, -ENOENT,
+			       "no daemon serves '%s', and the program 'vivd' is not installed beside this one",
+			       socket);
 	if (mkdir(run, 0700) < 0 && errno != EEXIST && errno != ENOENT)
 		return err_set(err, -errno, "cannot make '%s': %s", run, strerror(errno));
 	snprintf(log_path, sizeof(log_path), "%s/vivd.log", run);
@@ -63,7 +65,9 @@ static int start_daemon(const char *socket, struct err *err)
 		/* A second daemon that was started at the same time ends, which is fine. */
 		usleep(START_STEP_MS * 1000);
 	}
-	return is_there(socket) ? 0 : err_set(err, -ECONNREFUSED, "the daemon does not serve '%s'; what it said is in '%s'", socket, log_path);
+	if (is_there(socket))
+		return 0;
+	return err_set(err, -ECONNREFUSED, "the daemon does not serve '%s'; what it said is in '%s'", socket, log_path);
 }
 
 int client_open(struct client **out, const struct cli *c, struct err *err)
@@ -72,14 +76,16 @@ int client_open(struct client **out, const struct cli *c, struct err *err)
 	AUTO(free) char *run = dirs_run();
 	const char *socket = cli_str(c, "--socket");
 
-	if (!cl || !run || (!socket && asprintf(&cl->socket, "%s/api.sock", run) < 0) || (socket && !(cl->socket = strdup(socket))))
+	if (!cl || !run || (!socket && asprintf(&cl->socket, "%s/api.sock", run) < 0) ||
+	    (socket && !(cl->socket = strdup(socket))))
 		return err_set(err, -ENOMEM, "out of memory");
 	cl->project = cli_str(c, "--project");
 	cl->curl = curl_easy_init();
 	if (!cl->curl)
 		return err_set(err, -ENOMEM, "cannot set up libcurl");
 	if (!is_there(cl->socket)) {
-		int r = socket ? err_set(err, -ECONNREFUSED, "no daemon serves '%s'", socket) : start_daemon(cl->socket, err);
+		int r = socket ? err_set(err, -ECONNREFUSED, "no daemon serves '%s'", socket)
+			       : start_daemon(cl->socket, err);
 
 		if (r < 0)
 			return r;
@@ -97,7 +103,7 @@ void client_close(struct client *cl)
 	free(cl);
 }
 
-/* --- requests ---------------------------------------------------------------------------------------------------- */
+/* --- requests ---------------------------------------------------- */
 
 struct reply { char *data; size_t len; };
 
@@ -119,23 +125,28 @@ static size_t on_data(char *data, size_t size, size_t n, void *arg)
 static int error_of(long status, const struct reply *rep, struct err *err)
 {
 	static const struct { const char *code; int error; } codes[] = {
-		{ "invalid", EINVAL }, { "not_found", ENOENT }, { "unauthenticated", EACCES }, { "forbidden", EPERM }, { "exists", EEXIST },
-		{ "busy", EBUSY }, { "changed", ESTALE }, { "too_long", EFBIG }, { "not_supported", ENOTSUP }, { "quota", EDQUOT },
-		{ "no_space", ENOSPC }, { "try_again", EAGAIN }, { "timeout", ETIMEDOUT },
+		{ "invalid", EINVAL },    { "not_found", ENOENT }, { "unauthenticated", EACCES },
+		{ "forbidden", EPERM },   { "exists", EEXIST },    { "busy", EBUSY },
+		{ "changed", ESTALE },    { "too_long", EFBIG },   { "not_supported", ENOTSUP },
+		{ "quota", EDQUOT },      { "no_space", ENOSPC },  { "try_again", EAGAIN },
+		{ "timeout", ETIMEDOUT },
 	};
 	AUTO(json_decref) json_t *doc = rep->data ? json_loadb(rep->data, rep->len, 0, NULL) : NULL;
 	const json_t *error = json_object_get(doc, "error");
-	const char *code = json_string_value(json_object_get(error, "code")), *text = json_string_value(json_object_get(error, "message"));
+	const char *code = json_string_value(json_object_get(error, "code")),
+		   *text = json_string_value(json_object_get(error, "message"));
 	const char *field = json_string_value(json_object_get(error, "field"));
 
 	for (unsigned i = 0; code && i < ARRAY_LEN(codes); i++) {
 		if (!strcmp(codes[i].code, code))
-			return err_set(err, -codes[i].error, "%s%s%s", field ? field : "", field ? ": " : "", text ? text : code);
+			return err_set(err, -codes[i].error, "%s%s%s", field ? field : "", field ? ": " : "",
+				       text ? text : code);
 	}
 	return err_set(err, -EIO, "the daemon answers with status %ld%s%s", status, text ? ": " : "", text ? text : "");
 }
 
-static int perform(struct client *cl, const char *method, const char *path, const char *body, struct reply *rep, struct err *err)
+static int perform(struct client *cl, const char *method, const char *path, const char *body, struct reply *rep,
+		   struct err *err)
 {
 	char *project = curl_easy_escape(cl->curl, cl->project, 0), *url = NULL;
 	struct curl_slist *headers = curl_slist_append(NULL, "content-type: application/json");
@@ -159,11 +170,13 @@ static int perform(struct client *cl, const char *method, const char *path, cons
 	curl_free(project);
 	free(url);
 	if (r != CURLE_OK)
-		return err_set(err, -ECONNRESET, "cannot talk to the daemon at '%s': %s", cl->socket, curl_easy_strerror(r));
+		return err_set(err, -ECONNRESET, "cannot talk to the daemon at '%s': %s", cl->socket,
+			       curl_easy_strerror(r));
 	return status >= 400 ? error_of(status, rep, err) : 0;
 }
 
-int client_call(struct client *cl, const char *method, const json_t *body, json_t **out, struct err *err, const char *fmt, ...)
+int client_call(struct client *cl, const char *method, const json_t *body, json_t **out, struct err *err,
+		const char *fmt, ...)
 {
 	char path[1024];
 	struct reply rep = { .data = NULL };
@@ -204,7 +217,7 @@ int client_get_bytes(struct client *cl, char **out, size_t *len, struct err *err
 	return 0;
 }
 
-/* --- waiting ------------------------------------------------------------------------------------------------------- */
+/* --- waiting ---------------------------------------------------- */
 
 static bool is_among(const char *states, const char *state)
 {
@@ -216,8 +229,8 @@ static bool is_among(const char *states, const char *state)
 	return false;
 }
 
-int client_wait(struct client *cl, const char *path, const char *states, json_t **out, void (*tell)(const char *sentence),
-		struct err *err)
+int client_wait(struct client *cl, const char *path, const char *states, json_t **out,
+		void (*tell)(const char *sentence), struct err *err)
 {
 	char last[512] = "";
 

@@ -11,28 +11,29 @@ struct client;
 /* Options of every command that talks to the daemon. */
 #define CLIENT_OPTIONS \
 	{ "--project", 0, CLI_STRING, .metavar = "NAME", .def = "default", .help = "the project that it is about" }, \
-	{ "--socket", 0, CLI_STRING, .metavar = "PATH", .help = "the daemon's socket; default: that of this user's daemon" }
+	{ "--socket", 0, CLI_STRING, .metavar = "PATH", \
+	  .help = "the daemon's socket; default: that of this user's daemon" }
 
 /* Connect as C's options say. */
 int client_open(struct client **out, const struct cli *c, struct err *err);
 void client_close(struct client *cl);           /* NULL is fine */
 DEFINE_AUTO(struct client *, client_close)
 
-/* METHOD on "/v1/..." (FMT), in C's project, with BODY (borrowed, NULL: none). OUT (NULL: not wanted) gets a new reference, NULL
- * when the answer has no body. An answer of 400 or more is a negative errno, with the daemon's sentence. */
-int client_call(struct client *cl, const char *method, const json_t *body, json_t **out, struct err *err, const char *fmt, ...)
-	__attribute__((format(printf, 6, 7)));
+/* METHOD on "/v1/..." (FMT), in C's project, with BODY (borrowed, NULL: none). OUT (NULL: not wanted) gets a new
+ * reference, NULL when the answer has no body. An answer of 400 or more is a negative errno, with the daemon's sentence. */
+int client_call(struct client *cl, const char *method, const json_t *body, json_t **out, struct err *err,
+		const char *fmt, ...) __attribute__((format(printf, 6, 7)));
 /* GET of what is no document; from malloc(). */
 int client_get_bytes(struct client *cl, char **out, size_t *len, struct err *err, const char *fmt, ...)
 	__attribute__((format(printf, 5, 6)));
 
-/* Wait until the document at PATH has one of the states (separated by spaces) in its status; the document in OUT. A state
- * "failed" that is not among them ends it with the status' sentence. TELL gets each new sentence meanwhile; NULL. */
-int client_wait(struct client *cl, const char *path, const char *states, json_t **out, void (*tell)(const char *sentence),
-		struct err *err);
+/* Wait until the document at PATH has one of the states (separated by spaces) in its status; the document in OUT.
+ * A state "failed" that is not among them ends it with the status' sentence. TELL gets each new sentence meanwhile; NULL. */
+int client_wait(struct client *cl, const char *path, const char *states, json_t **out,
+		void (*tell)(const char *sentence), struct err *err);
 
-/* The console of instance NAME on this terminal, until the user leaves it with Ctrl-a x, or it ends. Without a terminal, input
- * is passed on as it comes. */
+/* The console of instance NAME on this terminal, until the user leaves it with Ctrl-a x, or it ends. Without a terminal,
+ * input is passed on as it comes. */
 int client_console(struct client *cl, const char *name, struct err *err);
 
 #endif

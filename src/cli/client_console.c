@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* client_console.c - a console on this terminal: a WebSocket on libwebsockets, whose thread is the main one; keys are read
- * by a thread of their own. */
+/* client_console.c - a console on this terminal: a WebSocket on libwebsockets, whose thread is the main one; keys are
+ * read by a thread of their own. */
 #include <errno.h>
 #include <libwebsockets.h>
 #include <pthread.h>
@@ -27,7 +27,7 @@ struct console {
 	bool was_escape;                /* of the thread that reads keys */
 };
 
-/* --- keys ------------------------------------------------------------------------------------------------------ */
+/* --- keys ---------------------------------------------------- */
 
 /* What of KEYS goes to the guest, in place: Ctrl-a x ends, Ctrl-a a is Ctrl-a. */
 static size_t filter_keys(struct console *k, char *keys, size_t n)
@@ -81,7 +81,7 @@ static void *read_keys(void *arg)
 	return NULL;
 }
 
-/* --- the socket ------------------------------------------------------------------------------------------------ */
+/* --- the socket ---------------------------------------------------- */
 
 static int send_keys(struct console *k, struct lws *wsi)
 {
@@ -155,8 +155,15 @@ static int serve(struct console *k, struct client *cl, const char *name, struct 
 
 	snprintf(address, sizeof(address), "+%s", cl->socket);
 	snprintf(path, sizeof(path), "/v1/instances/%s/console?project=%s", name, cl->project);
-	struct lws_client_connect_info i = { .context = k->lws, .address = address, .port = 80, .path = path, .host = "viv", .origin = "viv",
-					     .protocol = NULL, .local_protocol_name = "console", .pwsi = &k->wsi };
+	struct lws_client_connect_info i = { .context = k->lws,
+					     .address = address,
+					     .port = 80,
+					     .path = path,
+					     .host = "viv",
+					     .origin = "viv",
+					     .protocol = NULL,
+					     .local_protocol_name = "console",
+					     .pwsi = &k->wsi };
 	if (!lws_client_connect_via_info(&i) && !k->is_over)
 		return err_set(err, -ECONNREFUSED, "cannot reach '%s'", cl->socket);
 	int r = pthread_create(&thread, NULL, read_keys, k);
@@ -177,7 +184,8 @@ static int serve(struct console *k, struct client *cl, const char *name, struct 
 
 int client_console(struct client *cl, const char *name, struct err *err)
 {
-	static const struct lws_protocols protocols[] = { { .name = "console", .callback = on_socket }, { .name = NULL } };
+	static const struct lws_protocols protocols[] = { { .name = "console", .callback = on_socket },
+							  { .name = NULL } };
 	struct console *k = calloc(1, sizeof(*k));
 	struct termios before, raw;
 	int r;
@@ -185,7 +193,9 @@ int client_console(struct client *cl, const char *name, struct err *err)
 	if (!k)
 		return err_set(err, -ENOMEM, "out of memory");
 	lws_set_log_level(0, NULL);
-	struct lws_context_creation_info info = { .port = CONTEXT_PORT_NO_LISTEN, .protocols = protocols, .user = k, .gid = -1, .uid = -1 };
+	struct lws_context_creation_info info = {
+		.port = CONTEXT_PORT_NO_LISTEN, .protocols = protocols, .user = k, .gid = -1, .uid = -1
+	};
 	pthread_mutex_init(&k->lock, NULL);
 	k->lws = lws_create_context(&info);
 	k->is_terminal = isatty(STDIN_FILENO) && !tcgetattr(STDIN_FILENO, &before);

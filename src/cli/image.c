@@ -15,7 +15,8 @@
 #include "util/str.h"
 
 #define LIST_OPTIONS (const struct cli_option[]){ CLIENT_OPTIONS, { .name = NULL } }
-#define LIST_NAMES (const struct cli_arg[]){ { "NAME", .help = "what it is called", .is_repeated = true }, { .name = NULL } }
+#define LIST_NAMES (const struct cli_arg[]){ \
+	{ "NAME", .help = "what it is called", .is_repeated = true }, { .name = NULL } }
 
 /* POST DOC (taken) and wait until it is ready. */
 static int make(struct cli *c, const char *plural, const char *name, json_t *doc, struct err *err)
@@ -42,11 +43,16 @@ static int make(struct cli *c, const char *plural, const char *name, json_t *doc
 	return 0;
 }
 
-/* --- images ------------------------------------------------------------------------------------------------------ */
+/* --- images ---------------------------------------------------- */
 
 static const struct table_column image_columns[] = {
-	{ "NAME", "name", NULL }, { "STATE", "status.state", NULL }, { "SIZE", "status.bytes", table_size },
-	{ "DIRECT BOOT", "status.boots_directly", NULL }, { "CREATED", "created", NULL }, { "WHY", "status.reason", NULL }, { .title = NULL },
+	{ "NAME", "name", NULL },
+	{ "STATE", "status.state", NULL },
+	{ "SIZE", "status.bytes", table_size },
+	{ "DIRECT BOOT", "status.boots_directly", NULL },
+	{ "CREATED", "created", NULL },
+	{ "WHY", "status.reason", NULL },
+	{ .title = NULL },
 };
 
 static int ls_images(struct cli *c, struct err *err) { return resource_ls(c, "images", image_columns, err); }
@@ -58,8 +64,13 @@ const struct cli_command image_ls = {
 };
 
 const struct cli_command image_rm = {
-	.path = "image rm", .summary = "delete images", .about = "An image is refused while machines stand on it.", .args = LIST_NAMES,
-	.options = LIST_OPTIONS, .examples = (const struct cli_example[]){ { "image rm old", "one" }, { .line = NULL } }, .run = rm_images,
+	.path = "image rm",
+	.summary = "delete images",
+	.about = "An image is refused while machines stand on it.",
+	.args = LIST_NAMES,
+	.options = LIST_OPTIONS,
+	.examples = (const struct cli_example[]){ { "image rm old", "one" }, { .line = NULL } },
+	.run = rm_images,
 };
 
 static int import(struct cli *c, struct err *err)
@@ -73,11 +84,16 @@ static int import(struct cli *c, struct err *err)
 }
 
 const struct cli_command image_import = {
-	.path = "image import", .summary = "make an image from a disk image of any format",
-	.about = "The file is copied, and not needed afterwards. The machine is started by firmware, which looks for a boot loader.",
-	.args = (const struct cli_arg[]){ { "FILE", .help = "a disk image" }, { "NAME", .help = "of the new image" }, { .name = NULL } },
+	.path = "image import",
+	.summary = "make an image from a disk image of any format",
+	.about = "The file is copied, and not needed afterwards. The machine is started by firmware, which looks for "
+		 "a boot loader.",
+	.args = (const struct cli_arg[]){ { "FILE", .help = "a disk image" },
+					  { "NAME", .help = "of the new image" },
+					  { .name = NULL } },
 	.options = LIST_OPTIONS,
-	.examples = (const struct cli_example[]){ { "image import win.vmdk windows", "a disk from elsewhere" }, { .line = NULL } },
+	.examples = (const struct cli_example[]){ { "image import win.vmdk windows", "a disk from elsewhere" },
+						  { .line = NULL } },
 	.run = import,
 };
 
@@ -88,49 +104,65 @@ static int build(struct cli *c, struct err *err)
 
 	for (unsigned i = 0; (package = cli_nth(c, "--package", i)) != NULL; i++)
 		json_array_append_new(packages, json_string(package));
-	return make(c, "images", name, json_pack("{s:s, s:{s:{s:s, s:o}}}", "name", name, "spec", "source", "build", cli_arg(c, 0),
-						 "packages", packages), err);
+	return make(c, "images", name,
+		    json_pack("{s:s, s:{s:{s:s, s:o}}}", "name", name, "spec", "source", "build", cli_arg(c, 0),
+			      "packages", packages),
+		    err);
 }
 
 const struct cli_command image_build = {
-	.path = "image build", .summary = "make an image from a distribution's packages",
+	.path = "image build",
+	.summary = "make an image from a distribution's packages",
 	.about = "Without root and without loop devices, by mmdebstrap. Takes minutes.",
 	.args = (const struct cli_arg[]){ { "DISTRIBUTION", .help = "debian" }, { .name = NULL } },
-	.options = (const struct cli_option[]){
-		{ "--name", 'n', CLI_STRING, .metavar = "NAME", .help = "of the image; else that of the distribution" },
-		{ "--package", 0, CLI_STRING, .is_repeatable = true, .metavar = "NAME", .help = "a package to be in it" },
-		CLIENT_OPTIONS, { .name = NULL } },
-	.examples = (const struct cli_example[]){
-		{ "image build debian", "the plain one" }, { "image build debian --name web --package nginx", "one with more in it" },
-		{ .line = NULL } },
+	.options = (const struct cli_option[]){ { "--name", 'n', CLI_STRING, .metavar = "NAME",
+						  .help = "of the image; else that of the distribution" },
+						{ "--package", 0, CLI_STRING, .is_repeatable = true,
+						  .metavar = "NAME", .help = "a package to be in it" },
+						CLIENT_OPTIONS,
+						{ .name = NULL } },
+	.examples = (const struct cli_example[]){ { "image build debian", "the plain one" },
+						  { "image build debian --name web --package nginx",
+						    "one with more in it" },
+						  { .line = NULL } },
 	.run = build,
 };
 
 const struct cli_group image_group = {
-	.path = "image", .summary = "what machines begin as",
-	.about = "An image is a disk, and perhaps a kernel to start it with, which never changes: the disks of machines are layers over it.",
+	.path = "image",
+	.summary = "what machines begin as",
+	.about = "An image is a disk, and perhaps a kernel to start it with, which never changes: the disks of "
+		 "machines are layers over it.",
 	.see_also = ".BR mmdebstrap (1)",
 };
 
-/* --- volumes ------------------------------------------------------------------------------------------------------ */
+/* --- volumes ---------------------------------------------------- */
 
 static const struct table_column volume_columns[] = {
-	{ "NAME", "name", NULL }, { "STATE", "status.state", NULL }, { "SIZE", "spec.size", table_size }, { "CREATED", "created", NULL },
-	{ "WHY", "status.reason", NULL }, { .title = NULL },
+	{ "NAME", "name", NULL },       { "STATE", "status.state", NULL }, { "SIZE", "spec.size", table_size },
+	{ "CREATED", "created", NULL }, { "WHY", "status.reason", NULL },  { .title = NULL },
 };
 
 static int ls_volumes(struct cli *c, struct err *err) { return resource_ls(c, "volumes", volume_columns, err); }
 static int rm_volumes(struct cli *c, struct err *err) { return resource_rm(c, "volumes", err); }
 
 const struct cli_command volume_ls = {
-	.path = "volume ls", .summary = "list volumes", .about = "Disks with a life of their own.", .options = LIST_OPTIONS,
-	.examples = (const struct cli_example[]){ { "volume ls", "all of them" }, { .line = NULL } }, .run = ls_volumes,
+	.path = "volume ls",
+	.summary = "list volumes",
+	.about = "Disks with a life of their own.",
+	.options = LIST_OPTIONS,
+	.examples = (const struct cli_example[]){ { "volume ls", "all of them" }, { .line = NULL } },
+	.run = ls_volumes,
 };
 
 const struct cli_command volume_rm = {
-	.path = "volume rm", .summary = "delete volumes", .about = "What is on them is lost. One that a machine has is refused.",
-	.args = LIST_NAMES, .options = LIST_OPTIONS,
-	.examples = (const struct cli_example[]){ { "volume rm data", "one" }, { .line = NULL } }, .run = rm_volumes,
+	.path = "volume rm",
+	.summary = "delete volumes",
+	.about = "What is on them is lost. One that a machine has is refused.",
+	.args = LIST_NAMES,
+	.options = LIST_OPTIONS,
+	.examples = (const struct cli_example[]){ { "volume rm data", "one" }, { .line = NULL } },
+	.run = rm_volumes,
 };
 
 static int create(struct cli *c, struct err *err)
@@ -138,14 +170,21 @@ static int create(struct cli *c, struct err *err)
 	uint64_t size;
 	int r = str_parse_size(&size, cli_arg(c, 1), err);
 
-	return r < 0 ? r : make(c, "volumes", cli_arg(c, 0), json_pack("{s:s, s:{s:I}}", "name", cli_arg(c, 0), "spec", "size",
-								       (json_int_t)size), err);
+	return r < 0 ? r
+		     : make(c, "volumes", cli_arg(c, 0),
+			    json_pack("{s:s, s:{s:I}}", "name", cli_arg(c, 0), "spec", "size", (json_int_t)size),
+			    err);
 }
 
 const struct cli_command volume_create = {
-	.path = "volume create", .summary = "make a volume", .about = "It takes no space before it is written to.",
-	.args = (const struct cli_arg[]){ { "NAME", .help = "of the volume" }, { "SIZE", .help = "that guests see" }, { .name = NULL } },
-	.options = LIST_OPTIONS, .examples = (const struct cli_example[]){ { "volume create data 10G", "10 GiB" }, { .line = NULL } },
+	.path = "volume create",
+	.summary = "make a volume",
+	.about = "It takes no space before it is written to.",
+	.args = (const struct cli_arg[]){ { "NAME", .help = "of the volume" },
+					  { "SIZE", .help = "that guests see" },
+					  { .name = NULL } },
+	.options = LIST_OPTIONS,
+	.examples = (const struct cli_example[]){ { "volume create data 10G", "10 GiB" }, { .line = NULL } },
 	.run = create,
 };
 

@@ -5,7 +5,7 @@
 
 #include "cli/command.h"
 
-extern const struct cli_command instance_run, instance_ls, instance_show, instance_start, instance_stop, instance_restart,
-	instance_pause, instance_rm, instance_set, instance_console, instance_logs;
+extern const struct cli_command instance_run, instance_ls, instance_show, instance_start, instance_stop,
+	instance_restart, instance_pause, instance_rm, instance_set, instance_console, instance_logs;
 
 #endif

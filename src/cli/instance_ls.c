@@ -8,9 +8,15 @@
 #include "cli/table.h"
 
 static const struct table_column columns[] = {
-	{ "NAME", "name", NULL }, { "STATE", "status.state", NULL }, { "IMAGE", "spec.image", NULL }, { "CPUS", "spec.cpus", NULL },
-	{ "MEMORY", "spec.memory", table_size }, { "ENGINE", "status.engine", NULL }, { "SINCE", "status.since", NULL },
-	{ "WHY", "status.reason", NULL }, { .title = NULL },
+	{ "NAME", "name", NULL },
+	{ "STATE", "status.state", NULL },
+	{ "IMAGE", "spec.image", NULL },
+	{ "CPUS", "spec.cpus", NULL },
+	{ "MEMORY", "spec.memory", table_size },
+	{ "ENGINE", "status.engine", NULL },
+	{ "SINCE", "status.since", NULL },
+	{ "WHY", "status.reason", NULL },
+	{ .title = NULL },
 };
 
 static int ls(struct cli *c, struct err *err)
@@ -22,16 +28,19 @@ const struct cli_command instance_ls = {
 	.path = "ls",
 	.summary = "list machines",
 	.about = "All of the project, by name, with what each does and why.",
-	.options = (const struct cli_option[]){
-		{ "--labels", 'l', CLI_STRING, .metavar = "NAME[=VALUE],...", .help = "only those with all of these labels" },
-		CLIENT_OPTIONS,
-		{ .name = NULL },
-	},
-	.examples = (const struct cli_example[]){
-		{ "ls", "what is there" },
-		{ "ls --labels tier=web --json", "some of it, for a program" },
-		{ .line = NULL },
-	},
+	.options =
+		(const struct cli_option[]){
+			{ "--labels", 'l', CLI_STRING, .metavar = "NAME[=VALUE],...",
+			  .help = "only those with all of these labels" },
+			CLIENT_OPTIONS,
+			{ .name = NULL },
+		},
+	.examples =
+		(const struct cli_example[]){
+			{ "ls", "what is there" },
+			{ "ls --labels tier=web --json", "some of it, for a program" },
+			{ .line = NULL },
+		},
 	.run = ls,
 };
 

@@ -40,7 +40,8 @@ static int need_image(struct client *cl, const char *image, struct err *err)
 	int r = client_call(cl, "GET", NULL, NULL, err, "/v1/images/%s", image);
 
 	if (r == -ENOENT && !strcmp(image, "debian")) {
-		AUTO(json_decref) json_t *doc = json_pack("{s:s, s:{s:{s:s}}}", "name", image, "spec", "source", "build", image);
+		AUTO(json_decref)
+		json_t *doc = json_pack("{s:s, s:{s:{s:s}}}", "name", image, "spec", "source", "build", image);
 
 		*err = (struct err)ERR_INIT;
 		r = client_call(cl, "POST", doc, NULL, err, "/v1/images");
@@ -77,13 +78,15 @@ static int create(struct client *cl, const struct cli *c, const char *name, json
 
 	if (!ports)
 		return err->code;
-	AUTO(json_decref) json_t *doc = json_pack("{s:s, s:{s:s, s:I, s:I, s:s, s:[{s:s, s:o}]}}", "name", name, "spec", "image",
-						  cli_arg(c, 0), "cpus", (json_int_t)cli_num(c, "--cpus"), "memory",
-						  (json_int_t)cli_num(c, "--memory"), "engine", cli_str(c, "--engine"), "networks", "kind",
-						  "user", "forwards", ports);
+	AUTO(json_decref)
+	json_t *doc = json_pack("{s:s, s:{s:s, s:I, s:I, s:s, s:[{s:s, s:o}]}}", "name", name, "spec", "image",
+				cli_arg(c, 0), "cpus", (json_int_t)cli_num(c, "--cpus"), "memory",
+				(json_int_t)cli_num(c, "--memory"), "engine", cli_str(c, "--engine"), "networks",
+				"kind", "user", "forwards", ports);
 
 	if (cli_has(c, "--disk-size"))
-		json_object_set_new(json_object_get(doc, "spec"), "disk_size", json_integer((json_int_t)cli_num(c, "--disk-size")));
+		json_object_set_new(json_object_get(doc, "spec"), "disk_size",
+				    json_integer((json_int_t)cli_num(c, "--disk-size")));
 	return client_call(cl, "POST", doc, out, err, "/v1/instances");
 }
 
@@ -125,25 +128,33 @@ static int run(struct cli *c, struct err *err)
 const struct cli_command instance_run = {
 	.path = "run",
 	.summary = "make a machine from an image, start it, and open its console",
-	.about = "What is missing is made first: a daemon of this user's own, and for 'debian' the image, from Debian's packages, which "
-		 "takes minutes the first time. Without a terminal, and with --detach, the machine's name is printed when it runs.",
+	.about = "What is missing is made first: a daemon of this user's own, and for 'debian' the image, from "
+		 "Debian's packages, which "
+		 "takes minutes the first time. Without a terminal, and with --detach, the machine's name is printed "
+		 "when it runs.",
 	.args = (const struct cli_arg[]){ { "IMAGE", .help = "what its disk begins as" }, { .name = NULL } },
-	.options = (const struct cli_option[]){
-		{ "--name", 'n', CLI_STRING, .metavar = "NAME", .help = "its name; else one is made from that of the image" },
-		{ "--cpus", 'c', CLI_UINT, .metavar = "N", .def = "1", .help = "processors" },
-		{ "--memory", 'm', CLI_SIZE, .metavar = "SIZE", .def = "512M", .help = "memory" },
-		{ "--disk-size", 0, CLI_SIZE, .metavar = "SIZE", .help = "of its disk; else that of the image" },
-		{ "--engine", 0, CLI_CHOICE, .choices = "auto kvm bt interp", .def = "auto", .help = "what executes it" },
-		{ "--publish", 'p', CLI_STRING, .is_repeatable = true, .metavar = "[tcp:|udp:][ADDR:]HOSTPORT:PORT",
-		  .help = "forward a port of the host" },
-		{ "--detach", 'd', CLI_FLAG, .help = "do not open its console" },
-		CLIENT_OPTIONS,
-		{ .name = NULL },
-	},
-	.examples = (const struct cli_example[]){
-		{ "run debian", "a Debian and its console" },
-		{ "run --name web -d -m 1G -p 8080:80 debian", "one in the background, whose port 80 is this host's 8080" },
-		{ .line = NULL },
-	},
+	.options =
+		(const struct cli_option[]){
+			{ "--name", 'n', CLI_STRING, .metavar = "NAME",
+			  .help = "its name; else one is made from that of the image" },
+			{ "--cpus", 'c', CLI_UINT, .metavar = "N", .def = "1", .help = "processors" },
+			{ "--memory", 'm', CLI_SIZE, .metavar = "SIZE", .def = "512M", .help = "memory" },
+			{ "--disk-size", 0, CLI_SIZE, .metavar = "SIZE",
+			  .help = "of its disk; else that of the image" },
+			{ "--engine", 0, CLI_CHOICE, .choices = "auto kvm bt interp", .def = "auto",
+			  .help = "what executes it" },
+			{ "--publish", 'p', CLI_STRING, .is_repeatable = true,
+			  .metavar = "[tcp:|udp:][ADDR:]HOSTPORT:PORT", .help = "forward a port of the host" },
+			{ "--detach", 'd', CLI_FLAG, .help = "do not open its console" },
+			CLIENT_OPTIONS,
+			{ .name = NULL },
+		},
+	.examples =
+		(const struct cli_example[]){
+			{ "run debian", "a Debian and its console" },
+			{ "run --name web -d -m 1G -p 8080:80 debian",
+			  "one in the background, whose port 80 is this host's 8080" },
+			{ .line = NULL },
+		},
 	.run = run,
 };

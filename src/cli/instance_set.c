@@ -45,7 +45,8 @@ static int set(struct cli *c, struct err *err)
 	if (!r)
 		r = client_open(&cl, c, err);
 	if (!r)
-		r = client_call(cl, "PATCH", patch, &doc, err, "/v1/instances/%s%s", cli_arg(c, 0), cli_flag(c, "--dry-run") ? "?dry-run=1" : "");
+		r = client_call(cl, "PATCH", patch, &doc, err, "/v1/instances/%s%s", cli_arg(c, 0),
+				cli_flag(c, "--dry-run") ? "?dry-run=1" : "");
 	if (r < 0)
 		return r;
 	if (c->is_json || cli_flag(c, "--dry-run"))
@@ -55,16 +56,21 @@ static int set(struct cli *c, struct err *err)
 }
 
 const struct cli_command instance_set = {
-	.path = "set", .summary = "change fields of a machine",
-	.about = "FIELD is a member of 'spec', or 'labels.NAME'; 'null' takes one away. Most take effect when the machine is started the "
+	.path = "set",
+	.summary = "change fields of a machine",
+	.about = "FIELD is a member of 'spec', or 'labels.NAME'; 'null' takes one away. Most take effect when the "
+		 "machine is started the "
 		 "next time.",
-	.args = (const struct cli_arg[]){
-		{ "NAME", .help = "the machine" }, { "FIELD=VALUE", .help = "what to change", .is_repeated = true }, { .name = NULL } },
-	.options = (const struct cli_option[]){
-		{ "--dry-run", 0, CLI_FLAG, .help = "show what it would be, and change nothing" }, CLIENT_OPTIONS, { .name = NULL } },
-	.examples = (const struct cli_example[]){
-		{ "set web memory=2G cpus=2 labels.tier=web", "three of them" }, { "set web --dry-run restart=always", "only look" },
-		{ .line = NULL } },
+	.args = (const struct cli_arg[]){ { "NAME", .help = "the machine" },
+					  { "FIELD=VALUE", .help = "what to change", .is_repeated = true },
+					  { .name = NULL } },
+	.options = (const struct cli_option[]){ { "--dry-run", 0, CLI_FLAG,
+						  .help = "show what it would be, and change nothing" },
+						CLIENT_OPTIONS,
+						{ .name = NULL } },
+	.examples = (const struct cli_example[]){ { "set web memory=2G cpus=2 labels.tier=web", "three of them" },
+						  { "set web --dry-run restart=always", "only look" },
+						  { .line = NULL } },
 	.run = set,
 };
 
@@ -79,8 +85,11 @@ static int console(struct cli *c, struct err *err)
 }
 
 const struct cli_command instance_console = {
-	.path = "console", .summary = "open the console of a machine",
-	.about = "On a terminal, Ctrl-a x leaves it and Ctrl-a a types Ctrl-a. Several may look at once. What was said last is shown first. It ends with the machine, or a second after the end of an input that is no terminal.",
+	.path = "console",
+	.summary = "open the console of a machine",
+	.about = "On a terminal, Ctrl-a x leaves it and Ctrl-a a types Ctrl-a. Several may look at once. What was "
+		 "said last is shown first. It ends with the machine, or a second after the end of an input that is "
+		 "no terminal.",
 	.args = (const struct cli_arg[]){ { "NAME", .help = "the machine" }, { .name = NULL } },
 	.options = (const struct cli_option[]){ CLIENT_OPTIONS, { .name = NULL } },
 	.examples = (const struct cli_example[]){ { "console web", "look and type" }, { .line = NULL } },

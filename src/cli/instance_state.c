@@ -49,17 +49,24 @@ const struct cli_command instance_start = {
 };
 
 const struct cli_command instance_stop = {
-	.path = "stop", .summary = "stop machines by their power button",
-	.about = "The guest is asked to shut down; one that has not after 'shutdown_seconds' of its document is cut off.",
-	.args = NAMES, .options = STATE_OPTIONS,
-	.examples = (const struct cli_example[]){ { "stop web", "shut it down, and wait" }, { .line = NULL } }, .run = stop,
+	.path = "stop",
+	.summary = "stop machines by their power button",
+	.about = "The guest is asked to shut down; one that has not after 'shutdown_seconds' of its document is cut "
+		 "off.",
+	.args = NAMES,
+	.options = STATE_OPTIONS,
+	.examples = (const struct cli_example[]){ { "stop web", "shut it down, and wait" }, { .line = NULL } },
+	.run = stop,
 };
 
 const struct cli_command instance_pause = {
-	.path = "pause", .summary = "let machines stand still",
+	.path = "pause",
+	.summary = "let machines stand still",
 	.about = "Processors, devices and time of the guest stop; its memory stays. 'viv start' lets it go on.",
-	.args = NAMES, .options = STATE_OPTIONS,
-	.examples = (const struct cli_example[]){ { "pause web", "until 'viv start web'" }, { .line = NULL } }, .run = pause_all,
+	.args = NAMES,
+	.options = STATE_OPTIONS,
+	.examples = (const struct cli_example[]){ { "pause web", "until 'viv start web'" }, { .line = NULL } },
+	.run = pause_all,
 };
 
 static int restart(struct cli *c, struct err *err)
@@ -69,18 +76,24 @@ static int restart(struct cli *c, struct err *err)
 	const char *name;
 
 	for (unsigned i = 0; !r && (name = cli_arg(c, i)) != NULL; i++)
-		r = client_call(cl, "POST", NULL, NULL, err, "/v1/instances/%s/%s", name, cli_flag(c, "--reset") ? "reset" : "restart");
+		r = client_call(cl, "POST", NULL, NULL, err, "/v1/instances/%s/%s", name,
+				cli_flag(c, "--reset") ? "reset" : "restart");
 	return r;
 }
 
 const struct cli_command instance_restart = {
-	.path = "restart", .summary = "stop machines and start them again",
-	.about = "With a new process, so that changes of the document take effect. With --reset the guest alone begins anew, at once.",
+	.path = "restart",
+	.summary = "stop machines and start them again",
+	.about = "With a new process, so that changes of the document take effect. With --reset the guest alone "
+		 "begins anew, at once.",
 	.args = NAMES,
-	.options = (const struct cli_option[]){
-		{ "--reset", 0, CLI_FLAG, .help = "as the reset button: the guest is not asked" }, CLIENT_OPTIONS, { .name = NULL } },
-	.examples = (const struct cli_example[]){
-		{ "restart web", "shut it down, then start it" }, { "restart --reset web", "at once" }, { .line = NULL } },
+	.options = (const struct cli_option[]){ { "--reset", 0, CLI_FLAG,
+						  .help = "as the reset button: the guest is not asked" },
+						CLIENT_OPTIONS,
+						{ .name = NULL } },
+	.examples = (const struct cli_example[]){ { "restart web", "shut it down, then start it" },
+						  { "restart --reset web", "at once" },
+						  { .line = NULL } },
 	.run = restart,
 };
 
@@ -101,11 +114,16 @@ static int rm(struct cli *c, struct err *err)
 }
 
 const struct cli_command instance_rm = {
-	.path = "rm", .summary = "delete machines with their disks",
+	.path = "rm",
+	.summary = "delete machines with their disks",
 	.about = "What was on their first disks is lost; volumes stay.",
 	.args = NAMES,
-	.options = (const struct cli_option[]){
-		{ "--force", 'f', CLI_FLAG, .help = "also those that run: their power is cut" }, CLIENT_OPTIONS, { .name = NULL } },
-	.examples = (const struct cli_example[]){ { "rm web", "one that is stopped" }, { "rm -f web db", "two in any state" }, { .line = NULL } },
+	.options = (const struct cli_option[]){ { "--force", 'f', CLI_FLAG,
+						  .help = "also those that run: their power is cut" },
+						CLIENT_OPTIONS,
+						{ .name = NULL } },
+	.examples = (const struct cli_example[]){ { "rm web", "one that is stopped" },
+						  { "rm -f web db", "two in any state" },
+						  { .line = NULL } },
 	.run = rm,
 };

@@ -28,8 +28,8 @@ static int list_all(struct client *cl, const char *plural, const char *labels, j
 
 	for (;;) {
 		AUTO(json_decref) json_t *page = NULL;
-		int r = client_call(cl, "GET", NULL, &page, err, "/v1/%s?after=%s%s%s", plural, after, labels ? "&labels=" : "",
-				    labels ? labels : "");
+		int r = client_call(cl, "GET", NULL, &page, err, "/v1/%s?after=%s%s%s", plural, after,
+				    labels ? "&labels=" : "", labels ? labels : "");
 
 		if (r < 0)
 			return r;

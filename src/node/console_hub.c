@@ -37,7 +37,7 @@ struct console_hub {
 	struct viewer *viewers;
 };
 
-/* --- what the guest says ------------------------------------------------------------------------------------------ */
+/* --- what the guest says ---------------------------------------------------- */
 
 static void hub_keep(struct console_hub *h, const char *data, size_t len)
 {
@@ -90,7 +90,7 @@ static void hub_said(struct console_hub *h, const char *data, size_t len)
 		(void)http_send(v->ws, data, len, false);
 }
 
-/* --- the machine's socket ----------------------------------------------------------------------------------------- */
+/* --- the machine's socket ---------------------------------------------------- */
 
 static void hub_disconnect(struct console_hub *h)
 {
@@ -173,7 +173,7 @@ void console_hub_detach(struct console_hub *h)
 		http_hang_up(v->ws, CLOSE_STOPPED, "the machine has stopped");
 }
 
-/* --- those who look ------------------------------------------------------------------------------------------------ */
+/* --- those who look ---------------------------------------------------- */
 
 static void viewer_typed(void *arg, const void *data, size_t len, bool is_text)
 {
@@ -226,7 +226,7 @@ void console_hub_open(struct console_hub *h, struct api_call *c)
 		http_hang_up(v->ws, CLOSE_STOPPED, "the machine is not running");
 }
 
-/* --- life ----------------------------------------------------------------------------------------------------------- */
+/* --- life ---------------------------------------------------- */
 
 int console_hub_new(struct console_hub **out, struct loop *l, const char *log_path)
 {

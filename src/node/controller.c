@@ -22,7 +22,7 @@ struct controller {
 	bool is_stopped;
 };
 
-/* --- status ------------------------------------------------------------------------------------------------ */
+/* --- status ---------------------------------------------------- */
 
 static void status_done(void *arg, const struct store_result *res)
 {
@@ -42,8 +42,9 @@ void controlled_write(struct controlled *c)
 	c->is_dirty = true;
 	if (c->is_writing || c->ctl->is_stopped)
 		return;
-	AUTO(json_decref) json_t *doc = json_pack("{s:s, s:s, s:s, s:i}", "state", c->state, "reason", c->reason, "since", c->since,
-						  "failures", (int)c->failures);
+	AUTO(json_decref)
+	json_t *doc = json_pack("{s:s, s:s, s:s, s:i}", "state", c->state, "reason", c->reason, "since", c->since,
+				"failures", (int)c->failures);
 
 	if (c->ctl->kind->add_status)
 		c->ctl->kind->add_status(c, doc);
@@ -95,7 +96,8 @@ static json_t *status_load(struct controlled *c)
 
 	doc_status_key(key, c->key);
 	json_t *doc = doc_get(c->node->store, key, NULL);
-	const char *state = json_string_value(json_object_get(doc, "state")), *since = json_string_value(json_object_get(doc, "since"));
+	const char *state = json_string_value(json_object_get(doc, "state")),
+		   *since = json_string_value(json_object_get(doc, "since"));
 	const char *reason = json_string_value(json_object_get(doc, "reason"));
 
 	snprintf(c->state, sizeof(c->state), "%s", state ? state : "");
@@ -104,7 +106,7 @@ static json_t *status_load(struct controlled *c)
 	return doc;
 }
 
-/* --- steps ------------------------------------------------------------------------------------------------- */
+/* --- steps ---------------------------------------------------- */
 
 static void controlled_step(struct loop_timer *t)
 {
@@ -137,7 +139,7 @@ void controlled_kick(struct controlled *c)
 	controlled_later(c, KICK_MS);
 }
 
-/* --- the objects --------------------------------------------------------------------------------------------- */
+/* --- the objects ---------------------------------------------------- */
 
 struct controlled *controller_find(const struct controller *ctl, const char *key)
 {
@@ -158,7 +160,8 @@ static void controlled_free(struct controlled *c)
 static void controlled_new(struct controller *ctl, const char *key)
 {
 	AUTO(json_decref) json_t *doc = doc_get(ctl->node->store, key, NULL);
-	const char *uid = json_string_value(json_object_get(doc, "uid")), *name = json_string_value(json_object_get(doc, "name"));
+	const char *uid = json_string_value(json_object_get(doc, "uid")),
+		   *name = json_string_value(json_object_get(doc, "name"));
 	const char *project = json_string_value(json_object_get(doc, "project"));
 	struct controlled *c = uid && name && project ? calloc(1, ctl->kind->size) : NULL;
 
@@ -258,7 +261,8 @@ int controller_open(struct controller **out, struct node *n, const struct contro
 	snprintf(ctl->prefix, sizeof(ctl->prefix), "%s/", k->kind);
 	ctl->watch = (struct store_watch){ .prefix = ctl->prefix, .fn = changed };
 	*out = ctl;
-	for (const struct store_doc *d = store_next(n->store, ctl->prefix, NULL); d; d = store_next(n->store, ctl->prefix, key)) {
+	for (const struct store_doc *d = store_next(n->store, ctl->prefix, NULL); d;
+	     d = store_next(n->store, ctl->prefix, key)) {
 		snprintf(key, sizeof(key), "%s", d->key);
 		controlled_new(ctl, key);
 	}

@@ -56,7 +56,8 @@ struct controlled *controller_find(const struct controller *ctl, const char *key
 void controlled_kick(struct controlled *c);
 void controlled_later(struct controlled *c, unsigned ms);
 /* What is seen from now on: a word, and a sentence or "". */
-void controlled_set(struct controlled *c, const char *state, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void controlled_set(struct controlled *c, const char *state, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 /* Something of add_status() has changed. */
 void controlled_write(struct controlled *c);
 /* A step has failed: state "failed", and again after a pause that grows. */

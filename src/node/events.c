@@ -33,8 +33,12 @@ static void stream_tell(struct store_watch *w, const struct store_event *e)
 
 	if (is_status && e->is_delete)
 		return;
-	int n = asprintf(&text, "{\"revision\":%lld,\"type\":\"%s\",\"key\":\"%s\",\"document\":%s}", (long long)e->revision,
-			 e->is_delete ? "delete" : is_status ? "status" : "put", key, view ? view : "null");
+	int n = asprintf(&text, "{\"revision\":%lld,\"type\":\"%s\",\"key\":\"%s\",\"document\":%s}",
+			 (long long)e->revision,
+			 e->is_delete ? "delete"
+			 : is_status  ? "status"
+				      : "put",
+			 key, view ? view : "null");
 	if (n > 0)
 		(void)http_send(s->ws, text, (size_t)n, true);
 	free(text);
@@ -82,7 +86,8 @@ void events_stream(struct api_call *c)
 	s->watch = (struct store_watch){ .prefix = "", .fn = stream_tell };
 	int64_t since = from ? strtoll(from, NULL, 10) : STORE_ANY;
 	s->ws = api_accept(c, &ops, s);
-	int len = snprintf(hello, sizeof(hello), "{\"revision\":%lld,\"type\":\"hello\"}", (long long)store_revision(n->store));
+	int len = snprintf(hello, sizeof(hello), "{\"revision\":%lld,\"type\":\"hello\"}",
+			   (long long)store_revision(n->store));
 	(void)http_send(s->ws, hello, (size_t)len, true);
 	s->is_watching = !store_watch_start(n->store, &s->watch, since);
 	if (!s->is_watching)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* image.c - images are made by a program of their own, which a restart of the daemon does not disturb: `viv disk convert`
- * for a disk that is there, or the builder of a distribution. */
+/* image.c - images are made by a program of their own, which a restart of the daemon does not disturb: `viv disk
+ * convert` for a disk that is there, or the builder of a distribution. */
 #include "node/image.h"
 
 #include <errno.h>
@@ -24,30 +24,47 @@
 enum { ADOPT_MS = 20 };
 
 static const struct schema source_schema = {
-	.name = "ImageSource", .help = "Where an image comes from: one of these.",
-	.fields = (const struct schema_field[]){
-		{ .name = "path", .type = SCHEMA_PATH, .help = "a disk image on the node, of any format" },
-		{ .name = "build", .type = SCHEMA_STRING, .choices = "debian", .help = "made here from a distribution's packages" },
-		{ .name = "packages", .type = SCHEMA_LIST, .max = 200, .help = "more of them, with 'build'" },
-		{ .name = NULL },
-	},
+	.name = "ImageSource",
+	.help = "Where an image comes from: one of these.",
+	.fields =
+		(const struct schema_field[]){
+			{ .name = "path", .type = SCHEMA_PATH, .help = "a disk image on the node, of any format" },
+			{ .name = "build",
+			  .type = SCHEMA_STRING,
+			  .choices = "debian",
+			  .help = "made here from a distribution's packages" },
+			{ .name = "packages", .type = SCHEMA_LIST, .max = 200, .help = "more of them, with 'build'" },
+			{ .name = NULL },
+		},
 };
 
 static const struct schema spec_schema = {
-	.name = "ImageSpec", .help = "What the image is.",
-	.fields = (const struct schema_field[]){
-		{ .name = "source", .type = SCHEMA_OBJECT, .sub = &source_schema, .is_required = true, .help = "where it comes from" },
-		{ .name = NULL },
-	},
+	.name = "ImageSpec",
+	.help = "What the image is.",
+	.fields =
+		(const struct schema_field[]){
+			{ .name = "source",
+			  .type = SCHEMA_OBJECT,
+			  .sub = &source_schema,
+			  .is_required = true,
+			  .help = "where it comes from" },
+			{ .name = NULL },
+		},
 };
 
 const struct schema image_schema = {
-	.name = "Image", .help = "What machines begin as.",
-	.fields = (const struct schema_field[]){
-		RESOURCE_FIELDS("image"),
-		{ .name = "spec", .type = SCHEMA_OBJECT, .sub = &spec_schema, .is_required = true, .help = "what it is" },
-		{ .name = NULL },
-	},
+	.name = "Image",
+	.help = "What machines begin as.",
+	.fields =
+		(const struct schema_field[]){
+			RESOURCE_FIELDS("image"),
+			{ .name = "spec",
+			  .type = SCHEMA_OBJECT,
+			  .sub = &spec_schema,
+			  .is_required = true,
+			  .help = "what it is" },
+			{ .name = NULL },
+		},
 };
 
 struct image {
@@ -59,7 +76,7 @@ struct image {
 	int64_t failed_revision;        /* it failed while the document was at this one: a change tries again */
 };
 
-/* --- what may be ------------------------------------------------------------------------------------------------- */
+/* --- what may be ---------------------------------------------------- */
 
 int image_check(struct node *n, const json_t *doc, const json_t *old, char *where, size_t cap, struct err *err)
 {
@@ -70,7 +87,8 @@ int image_check(struct node *n, const json_t *doc, const json_t *old, char *wher
 	(void)n;
 	snprintf(where, cap, "spec.source");
 	if (old && !json_equal(json_object_get(json_object_get(old, "spec"), "source"), source))
-		return err_set(err, -EINVAL, "what an image comes from cannot be changed: machines stand on it; make another one");
+		return err_set(err, -EINVAL,
+			       "what an image comes from cannot be changed: machines stand on it; make another one");
 	if (!path == !json_object_get(source, "build"))
 		return err_set(err, -EINVAL, "an image comes either from a 'path' or from a 'build'");
 	if (path && !old && access(path, R_OK) < 0) {
@@ -90,7 +108,8 @@ int image_check(struct node *n, const json_t *doc, const json_t *old, char *wher
 
 int image_check_delete(struct node *n, const json_t *doc, struct err *err)
 {
-	const char *project = json_string_value(json_object_get(doc, "project")), *name = json_string_value(json_object_get(doc, "name"));
+	const char *project = json_string_value(json_object_get(doc, "project")),
+		   *name = json_string_value(json_object_get(doc, "name"));
 	char prefix[STORE_KEY_MAX + 1], key[STORE_KEY_MAX + 1] = "";
 
 	doc_key(prefix, "instance", project, "");
@@ -100,12 +119,14 @@ int image_check_delete(struct node *n, const json_t *doc, struct err *err)
 
 		snprintf(key, sizeof(key), "%s", d->key);
 		if (image && !strcmp(image, name))
-			return err_set(err, -EBUSY, "the disk of the instance '%s' is a layer over it; delete that first", d->key + strlen(prefix));
+			return err_set(err, -EBUSY,
+				       "the disk of the instance '%s' is a layer over it; delete that first",
+				       d->key + strlen(prefix));
 	}
 	return 0;
 }
 
-/* --- files ---------------------------------------------------------------------------------------------------------- */
+/* --- files ---------------------------------------------------- */
 
 static void dir_of(const struct node *n, const char *uid, char *dir, size_t cap)
 {
@@ -159,7 +180,7 @@ void image_files_free(struct image_files *f)
 	*f = (struct image_files){ .disk = NULL };
 }
 
-/* --- making ----------------------------------------------------------------------------------------------------------- */
+/* --- making ---------------------------------------------------- */
 
 /* "a,b" from a list of names, from malloc(). */
 static char *join(const json_t *list)
@@ -186,8 +207,16 @@ static int make(struct image *im, const json_t *doc, struct err *err)
 	char lock_path[STORE_KEY_MAX + 32], log_path[STORE_KEY_MAX + 32], to[STORE_KEY_MAX + 32];
 	AUTO(free) char *packages = join(json_object_get(source, "packages")), *from = strdup(path ? path : "");
 	struct node *n = im->c.node;
-	char *convert[] = { n->viv, (char[]){ "disk" }, (char[]){ "convert" }, (char[]){ "--quiet" }, (char[]){ "--force" },
-			    (char[]){ "--format=qcow2" }, (char[]){ "--" }, from, to, NULL };
+	char *convert[] = { n->viv,
+			    (char[]){ "disk" },
+			    (char[]){ "convert" },
+			    (char[]){ "--quiet" },
+			    (char[]){ "--force" },
+			    (char[]){ "--format=qcow2" },
+			    (char[]){ "--" },
+			    from,
+			    to,
+			    NULL };
 	char *build[] = { n->image_tool, im->dir, packages, NULL };
 	struct process_spec spec = { .lock_path = lock_path, .log_path = log_path, .argv = path ? convert : build };
 
@@ -248,8 +277,10 @@ static void step(struct controlled *c, const json_t *doc, int64_t revision)
 	else if (r < 0)
 		controlled_failed(c, &err);
 	else
-		controlled_set(c, "making", "%s", json_object_get(json_object_get(json_object_get(doc, "spec"), "source"), "path") ?
-			       "the disk is being copied" : "packages are being fetched and unpacked; this takes minutes");
+		controlled_set(c, "making", "%s",
+			       json_object_get(json_object_get(json_object_get(doc, "spec"), "source"), "path")
+				       ? "the disk is being copied"
+				       : "packages are being fetched and unpacked; this takes minutes");
 }
 
 static int unmake(void *arg, struct err *err)
@@ -315,6 +346,11 @@ static void add_status(const struct controlled *c, json_t *status)
 }
 
 const struct controller_kind image_kind = {
-	.kind = "image", .size = sizeof(struct image), .init = init, .step = step, .step_gone = step_gone, .add_status = add_status,
+	.kind = "image",
+	.size = sizeof(struct image),
+	.init = init,
+	.step = step,
+	.step_gone = step_gone,
+	.add_status = add_status,
 	.fini = fini,
 };

@@ -27,7 +27,7 @@ static bool has_lived(const struct instance *i)
 	return loop_now_ns() - i->started_ns > (uint64_t)LIVED_MS * 1000000u;
 }
 
-/* --- starting ------------------------------------------------------------------------------------------------ */
+/* --- starting ---------------------------------------------------- */
 
 static void step_disk(struct instance *i, const json_t *doc)
 {
@@ -94,7 +94,7 @@ static void step_adopt(struct instance *i)
 	controlled_kick(&i->c);
 }
 
-/* --- running ---------------------------------------------------------------------------------------------------- */
+/* --- running ---------------------------------------------------- */
 
 static void asked(void *arg, int r, const json_t *result, const struct err *err)
 {
@@ -130,7 +130,8 @@ static void step_stop(struct instance *i, const json_t *doc)
 	if (!i->is_stopping) {
 		i->is_stopping = true;
 		i->cut_off_ns = now + (uint64_t)s * 1000000000u;
-		controlled_set(&i->c, "stopping", "the power button has been pressed; the power goes in %lld s", (long long)s);
+		controlled_set(&i->c, "stopping", "the power button has been pressed; the power goes in %lld s",
+			       (long long)s);
 		i->press_ns = now;
 		if (i->is_paused)
 			vmm_request(i->vmm, "resume", NULL, NULL, NULL);
@@ -207,7 +208,7 @@ static void step_gone(struct controlled *c, const json_t *doc)
 	}
 }
 
-/* --- what workers and processes tell ------------------------------------------------------------------------- */
+/* --- what workers and processes tell ---------------------------------------------------- */
 
 void instance_disk_done(struct instance *i, int r, const struct err *err)
 {
@@ -235,7 +236,8 @@ static void ended(struct process *p)
 	int64_t revision = 0;
 	AUTO(json_decref) json_t *doc = doc_get(i->c.node->store, i->c.key, &revision);
 	const char *policy = json_string_value(json_object_get(json_object_get(doc, "spec"), "restart"));
-	bool goes_on = !was_asked && policy && (!strcmp(policy, "always") || (!is_well && !strcmp(policy, "on-failure")));
+	bool goes_on =
+		!was_asked && policy && (!strcmp(policy, "always") || (!is_well && !strcmp(policy, "on-failure")));
 
 	instance_disconnect(i);
 	i->phase = PHASE_DOWN;
@@ -254,7 +256,7 @@ static void ended(struct process *p)
 	controlled_kick(&i->c);
 }
 
-/* --- as a kind of document --------------------------------------------------------------------------------------- */
+/* --- as a kind of document ---------------------------------------------------- */
 
 static int init(struct controlled *c, const json_t *status)
 {

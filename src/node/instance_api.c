@@ -17,7 +17,8 @@ static struct instance *find(struct api_call *c)
 	struct controlled *found = doc ? controller_find(n->instances, key) : NULL;
 
 	if (doc && !found)
-		api_fail(c, err_set(&err, -EAGAIN, "'%s' is only just being looked at; try again", c->param[0]), NULL, &err);
+		api_fail(c, err_set(&err, -EAGAIN, "'%s' is only just being looked at; try again", c->param[0]), NULL,
+			 &err);
 	return (struct instance *)found;
 }
 
@@ -27,7 +28,10 @@ static bool is_up(struct api_call *c, const struct instance *i)
 
 	if (i->phase == PHASE_UP)
 		return true;
-	api_fail(c, err_set(&err, -EBUSY, "'%s' is not running: it is %s", c->param[0], i->c.state[0] ? i->c.state : "new"), NULL, &err);
+	api_fail(c,
+		 err_set(&err, -EBUSY, "'%s' is not running: it is %s", c->param[0],
+			 i->c.state[0] ? i->c.state : "new"),
+		 NULL, &err);
 	return false;
 }
 

@@ -16,14 +16,14 @@
 
 enum { CONNECT_MS = 20, LOG_MAX = 4 << 20 };
 
-/* --- configuration ------------------------------------------------------------------------------------------- */
+/* --- configuration ---------------------------------------------------- */
 
 static int add_disk(json_t *config, const char *path, bool is_readonly, const char *serial)
 {
 	json_t *disks = json_object_get(config, "disks");
 
-	return json_array_append_new(disks, json_pack("{s:s, s:b, s:s%}", "path", path, "readonly", is_readonly, "serial", serial,
-						      strnlen(serial, 20)));
+	return json_array_append_new(disks, json_pack("{s:s, s:b, s:s%}", "path", path, "readonly", is_readonly,
+						      "serial", serial, strnlen(serial, 20)));
 }
 
 static int add_disks(struct instance *i, json_t *config, const json_t *spec, const char *project, struct err *err)
@@ -58,7 +58,9 @@ static void add_networks(json_t *config, const json_t *spec)
 		json_array_append_new(json_object_get(config, "nets"),
 				      json_pack("{s:O, s:O*, s:O*}", "kind", json_object_get(net, "kind"), "mac",
 						json_object_get(net, "mac"), "hostfwd",
-						json_array_size(json_object_get(net, "forwards")) ? json_object_get(net, "forwards") : NULL));
+						json_array_size(json_object_get(net, "forwards"))
+							? json_object_get(net, "forwards")
+							: NULL));
 	}
 }
 
@@ -87,7 +89,8 @@ static int add_boot(struct instance *i, json_t *config, const json_t *spec, cons
 	if (cmdline)
 		json_object_set(config, "cmdline", (json_t *)cmdline);
 	else if (json_object_get(config, "kernel"))
-		json_object_set_new(config, "cmdline", json_string(image ? "console=ttyS0 root=/dev/vda rw" : "console=ttyS0"));
+		json_object_set_new(config, "cmdline",
+				    json_string(image ? "console=ttyS0 root=/dev/vda rw" : "console=ttyS0"));
 	image_files_free(&files);
 	return r;
 }
@@ -100,11 +103,12 @@ static json_t *make_config(struct instance *i, const json_t *doc, struct err *er
 
 	snprintf(control, sizeof(control), "%s/control", i->run_dir);
 	snprintf(console, sizeof(console), "socket:%s/console", i->run_dir);
-	json_t *config = json_pack("{s:O, s:O, s:O, s:O, s:O, s:[], s:[], s:[{s:s}], s:s, s:b}", "name", json_object_get(doc, "name"),
-				   "engine", json_object_get(spec, "engine"), "cpu", json_object_get(spec, "cpu"), "memory",
-				   json_object_get(spec, "memory"), "cpus", json_object_get(spec, "cpus"), "disks", "nets", "consoles",
-				   "target", console, "control", control, "paused",
-				   !strcmp(json_string_value(json_object_get(spec, "state")), "paused"));
+	json_t *config =
+		json_pack("{s:O, s:O, s:O, s:O, s:O, s:[], s:[], s:[{s:s}], s:s, s:b}", "name",
+			  json_object_get(doc, "name"), "engine", json_object_get(spec, "engine"), "cpu",
+			  json_object_get(spec, "cpu"), "memory", json_object_get(spec, "memory"), "cpus",
+			  json_object_get(spec, "cpus"), "disks", "nets", "consoles", "target", console, "control",
+			  control, "paused", !strcmp(json_string_value(json_object_get(spec, "state")), "paused"));
 
 	if (!config) {
 		err_set(err, -EINVAL, "its document is not whole");
@@ -118,7 +122,7 @@ static json_t *make_config(struct instance *i, const json_t *doc, struct err *er
 	return config;
 }
 
-/* --- start ------------------------------------------------------------------------------------------------------ */
+/* --- start ---------------------------------------------------- */
 
 /* What the process before said is kept once. */
 static void rotate_log(const char *path)
@@ -164,7 +168,7 @@ int instance_adopt(struct instance *i, struct err *err)
 	return process_find(&i->proc, i->c.node->loop, lock_path, err);
 }
 
-/* --- the control socket ------------------------------------------------------------------------------------------- */
+/* --- the control socket ---------------------------------------------------- */
 
 static void on_event(void *arg, const char *name, const json_t *event)
 {
@@ -243,7 +247,7 @@ void instance_disconnect(struct instance *i)
 	i->has_asked = false;
 }
 
-/* --- the end ------------------------------------------------------------------------------------------------------- */
+/* --- the end ---------------------------------------------------- */
 
 bool instance_ended_well(const struct instance *i, char *why, size_t cap)
 {

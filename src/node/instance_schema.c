@@ -19,53 +19,111 @@ static const struct schema disk_schema = {
 };
 
 static const struct schema network_schema = {
-	.name = "InstanceNetwork", .help = "A network interface.",
-	.fields = (const struct schema_field[]){
-		{ .name = "kind", .type = SCHEMA_STRING, .choices = "user|none", .dflt = "\"user\"",
-		  .help = "user: out through the host, as any program of it; none: a cable that leads nowhere" },
-		{ .name = "mac", .type = SCHEMA_STRING, .max = 17, .help = "address; without it, derived from the name" },
-		{ .name = "forwards", .type = SCHEMA_LIST, .max = 64, .dflt = "[]",
-		  .help = "ports of the host: 'tcp:[ADDR:]HOSTPORT:PORT'" },
-		{ .name = NULL },
-	},
+	.name = "InstanceNetwork",
+	.help = "A network interface.",
+	.fields =
+		(const struct schema_field[]){
+			{ .name = "kind",
+			  .type = SCHEMA_STRING,
+			  .choices = "user|none",
+			  .dflt = "\"user\"",
+			  .help = "user: out through the host, as any program of it; none: a cable that leads "
+				  "nowhere" },
+			{ .name = "mac",
+			  .type = SCHEMA_STRING,
+			  .max = 17,
+			  .help = "address; without it, derived from the name" },
+			{ .name = "forwards",
+			  .type = SCHEMA_LIST,
+			  .max = 64,
+			  .dflt = "[]",
+			  .help = "ports of the host: 'tcp:[ADDR:]HOSTPORT:PORT'" },
+			{ .name = NULL },
+		},
 };
 
 static const struct schema spec_schema = {
-	.name = "InstanceSpec", .help = "What the instance shall be.",
-	.fields = (const struct schema_field[]){
-		{ .name = "state", .type = SCHEMA_STRING, .choices = "running|paused|stopped", .dflt = "\"running\"",
-		  .help = "what it shall do" },
-		{ .name = "cpus", .type = SCHEMA_INT, .min = 1, .max = 64, .dflt = "1", .help = "processors" },
-		{ .name = "memory", .type = SCHEMA_SIZE, .min = 4 << 20, .max = (int64_t)1 << 42, .dflt = "536870912",
-		  .help = "of the guest" },
-		{ .name = "engine", .type = SCHEMA_STRING, .choices = "auto|kvm|bt|interp", .dflt = "\"auto\"",
-		  .help = "what executes it; auto: the fastest that works here" },
-		{ .name = "cpu", .type = SCHEMA_STRING, .min = 1, .max = 200, .dflt = "\"host\"",
-		  .help = "model of the processors, with features: 'x86-64-v3,aes=off'" },
-		{ .name = "image", .type = SCHEMA_NAME, .help = "what its first disk begins as" },
-		{ .name = "disk_size", .type = SCHEMA_SIZE, .min = 1 << 20, .max = (int64_t)1 << 46,
-		  .help = "of the first disk; without it that of the image" },
-		{ .name = "disks", .type = SCHEMA_LIST, .sub = &disk_schema, .max = 15, .dflt = "[]", .help = "further disks" },
-		{ .name = "networks", .type = SCHEMA_LIST, .sub = &network_schema, .max = 8, .dflt = "[{\"kind\":\"user\",\"forwards\":[]}]",
-		  .help = "its interfaces" },
-		{ .name = "kernel", .type = SCHEMA_PATH, .help = "to start instead of the image's" },
-		{ .name = "initrd", .type = SCHEMA_PATH, .help = "for that kernel" },
-		{ .name = "cmdline", .type = SCHEMA_STRING, .max = 2047, .help = "of the kernel" },
-		{ .name = "restart", .type = SCHEMA_STRING, .choices = "never|on-failure|always", .dflt = "\"on-failure\"",
-		  .help = "what follows when it ends by itself" },
-		{ .name = "shutdown_seconds", .type = SCHEMA_INT, .min = 0, .max = 3600, .dflt = "60",
-		  .help = "how long the guest has after the power button, before it is cut off" },
-		{ .name = NULL },
-	},
+	.name = "InstanceSpec",
+	.help = "What the instance shall be.",
+	.fields =
+		(const struct schema_field[]){
+			{ .name = "state",
+			  .type = SCHEMA_STRING,
+			  .choices = "running|paused|stopped",
+			  .dflt = "\"running\"",
+			  .help = "what it shall do" },
+			{ .name = "cpus",
+			  .type = SCHEMA_INT,
+			  .min = 1,
+			  .max = 64,
+			  .dflt = "1",
+			  .help = "processors" },
+			{ .name = "memory",
+			  .type = SCHEMA_SIZE,
+			  .min = 4 << 20,
+			  .max = (int64_t)1 << 42,
+			  .dflt = "536870912",
+			  .help = "of the guest" },
+			{ .name = "engine",
+			  .type = SCHEMA_STRING,
+			  .choices = "auto|kvm|bt|interp",
+			  .dflt = "\"auto\"",
+			  .help = "what executes it; auto: the fastest that works here" },
+			{ .name = "cpu",
+			  .type = SCHEMA_STRING,
+			  .min = 1,
+			  .max = 200,
+			  .dflt = "\"host\"",
+			  .help = "model of the processors, with features: 'x86-64-v3,aes=off'" },
+			{ .name = "image", .type = SCHEMA_NAME, .help = "what its first disk begins as" },
+			{ .name = "disk_size",
+			  .type = SCHEMA_SIZE,
+			  .min = 1 << 20,
+			  .max = (int64_t)1 << 46,
+			  .help = "of the first disk; without it that of the image" },
+			{ .name = "disks",
+			  .type = SCHEMA_LIST,
+			  .sub = &disk_schema,
+			  .max = 15,
+			  .dflt = "[]",
+			  .help = "further disks" },
+			{ .name = "networks",
+			  .type = SCHEMA_LIST,
+			  .sub = &network_schema,
+			  .max = 8,
+			  .dflt = "[{\"kind\":\"user\",\"forwards\":[]}]",
+			  .help = "its interfaces" },
+			{ .name = "kernel", .type = SCHEMA_PATH, .help = "to start instead of the image's" },
+			{ .name = "initrd", .type = SCHEMA_PATH, .help = "for that kernel" },
+			{ .name = "cmdline", .type = SCHEMA_STRING, .max = 2047, .help = "of the kernel" },
+			{ .name = "restart",
+			  .type = SCHEMA_STRING,
+			  .choices = "never|on-failure|always",
+			  .dflt = "\"on-failure\"",
+			  .help = "what follows when it ends by itself" },
+			{ .name = "shutdown_seconds",
+			  .type = SCHEMA_INT,
+			  .min = 0,
+			  .max = 3600,
+			  .dflt = "60",
+			  .help = "how long the guest has after the power button, before it is cut off" },
+			{ .name = NULL },
+		},
 };
 
 const struct schema instance_schema = {
-	.name = "Instance", .help = "A machine.",
-	.fields = (const struct schema_field[]){
-		RESOURCE_FIELDS("instance"),
-		{ .name = "spec", .type = SCHEMA_OBJECT, .sub = &spec_schema, .dflt = "{}", .help = "what it shall be" },
-		{ .name = NULL },
-	},
+	.name = "Instance",
+	.help = "A machine.",
+	.fields =
+		(const struct schema_field[]){
+			RESOURCE_FIELDS("instance"),
+			{ .name = "spec",
+			  .type = SCHEMA_OBJECT,
+			  .sub = &spec_schema,
+			  .dflt = "{}",
+			  .help = "what it shall be" },
+			{ .name = NULL },
+		},
 };
 
 /* Is KIND NAME there, and going to stay? */
@@ -78,7 +136,8 @@ static bool exists(struct node *n, const char *kind, const char *project, const 
 	return doc && !json_is_true(json_object_get(doc, "deleting"));
 }
 
-static int check_disks(struct node *n, const json_t *spec, const char *project, char *where, size_t cap, struct err *err)
+static int check_disks(struct node *n, const json_t *spec, const char *project, char *where, size_t cap,
+		       struct err *err)
 {
 	const json_t *disk;
 	size_t i;
@@ -107,9 +166,11 @@ int instance_check(struct node *n, const json_t *doc, const json_t *old, char *w
 	if (image && !json_equal(json_object_get(was, "image"), json_object_get(spec, "image"))) {
 		snprintf(where, cap, "spec.image");
 		if (was)
-			return err_set(err, -EINVAL, "the image of an instance cannot be changed: its disk has begun as that one");
+			return err_set(err, -EINVAL,
+				       "the image of an instance cannot be changed: its disk has begun as that one");
 		if (!exists(n, "image", project, image))
-			return err_set(err, -EINVAL, "there is no image '%s'; 'viv image ls' lists those that are there", image);
+			return err_set(err, -EINVAL,
+				       "there is no image '%s'; 'viv image ls' lists those that are there", image);
 		where[0] = 0;
 	}
 	return check_disks(n, spec, project, where, cap, err);

@@ -60,9 +60,15 @@ static int print_api(void)
 static int parse(int argc, char **argv, struct node_config *c)
 {
 	static const struct option table[] = {
-		{ "data", required_argument, NULL, 'd' }, { "run", required_argument, NULL, 'r' }, { "vmm", required_argument, NULL, 'v' },
-		{ "image-tool", required_argument, NULL, 'i' }, { "log-level", required_argument, NULL, 'l' },
-		{ "print-api", no_argument, NULL, 'p' }, { "version", no_argument, NULL, 'V' }, { "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 },
+		{ "data", required_argument, NULL, 'd' },
+		{ "run", required_argument, NULL, 'r' },
+		{ "vmm", required_argument, NULL, 'v' },
+		{ "image-tool", required_argument, NULL, 'i' },
+		{ "log-level", required_argument, NULL, 'l' },
+		{ "print-api", no_argument, NULL, 'p' },
+		{ "version", no_argument, NULL, 'V' },
+		{ "help", no_argument, NULL, 'h' },
+		{ NULL, 0, NULL, 0 },
 	};
 	int o;
 

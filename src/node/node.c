@@ -36,7 +36,7 @@ char *node_path(const char *dir, const char *name)
 	return asprintf(&path, "%s/%s", dir, name) < 0 ? NULL : path;
 }
 
-/* --- where things are ---------------------------------------------------------------------------------------- */
+/* --- where things are ---------------------------------------------------- */
 
 /* PATH, from the root on; it need not be there. */
 static char *absolute(const char *path)
@@ -76,7 +76,8 @@ static int make_dirs(struct node *n, const struct node_config *c, struct err *er
 	if (!n->data_dir || !n->run_dir)
 		return err_set(err, -ENOMEM, "out of memory");
 	if (strlen(n->run_dir) + RUN_TAIL > UNIXSOCK_PATH_MAX)
-		return err_set(err, -ENAMETOOLONG, "'%s' is too long: sockets in it may have %d bytes", n->run_dir, UNIXSOCK_PATH_MAX);
+		return err_set(err, -ENAMETOOLONG, "'%s' is too long: sockets in it may have %d bytes", n->run_dir,
+			       UNIXSOCK_PATH_MAX);
 	int r = make_own_dir(n->data_dir, err);
 	if (!r)
 		r = make_own_dir(n->run_dir, err);
@@ -91,7 +92,7 @@ static int make_dirs(struct node *n, const struct node_config *c, struct err *er
 	return r;
 }
 
-/* --- the API ----------------------------------------------------------------------------------------------------- */
+/* --- the API ---------------------------------------------------- */
 
 /* Whoever is at the other end of the Unix socket is this user or root: its permissions say so, and this makes sure. */
 static bool identify(void *arg, struct http_request *rq, struct api_user *out, struct err *err)
@@ -114,10 +115,11 @@ void node_show(struct api_call *c)
 	struct utsname u;
 
 	uname(&u);
-	api_reply(c, 200, json_pack("{s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:s, s:s}", "kind", "node", "name", u.nodename, "version",
-				    VIV_VERSION, "kernel", u.release, "cpus", (int)sysconf(_SC_NPROCESSORS_ONLN), "memory",
-				    (json_int_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE), "revision",
-				    (json_int_t)store_revision(n->store), "data_dir", n->data_dir, "run_dir", n->run_dir));
+	api_reply(c, 200,
+		  json_pack("{s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:s, s:s}", "kind", "node", "name", u.nodename,
+			    "version", VIV_VERSION, "kernel", u.release, "cpus", (int)sysconf(_SC_NPROCESSORS_ONLN),
+			    "memory", (json_int_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE), "revision",
+			    (json_int_t)store_revision(n->store), "data_dir", n->data_dir, "run_dir", n->run_dir));
 }
 
 void node_show_openapi(struct api_call *c)
@@ -139,11 +141,13 @@ static int serve(struct node *n, struct err *err)
 		return err_set(err, -ENOMEM, "out of memory");
 	*n->api = node_api;
 	n->api->arg = n;
-	struct http_config c = { .loop = n->loop, .listen = &listen, .n_listen = 1, .arg = n->api, .request = api_request };
+	struct http_config c = {
+		.loop = n->loop, .listen = &listen, .n_listen = 1, .arg = n->api, .request = api_request
+	};
 	return http_open(&n->http, &c, err);
 }
 
-/* --- life -------------------------------------------------------------------------------------------------------- */
+/* --- life ---------------------------------------------------- */
 
 int node_open(struct node **out, struct loop *loop, const struct node_config *c, struct err *err)
 {
@@ -159,7 +163,8 @@ int node_open(struct node **out, struct loop *loop, const struct node_config *c,
 	n->viv = dirs_program("viv");
 	n->image_tool = c->image_tool ? strdup(c->image_tool) : dirs_program("guest-image");
 	if (!n->vmm)
-		return err_set(err, -ENOENT, "the program 'viv-vmm' is not installed beside vivd; --vmm says where it is");
+		return err_set(err, -ENOENT,
+			       "the program 'viv-vmm' is not installed beside vivd; --vmm says where it is");
 	AUTO(free) char *db = node_path(n->data_dir, "store.db");
 	r = db ? store_open(&n->store, loop, db, err) : err_set(err, -ENOMEM, "out of memory");
 	if (!r)

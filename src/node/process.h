@@ -32,8 +32,8 @@ struct process_spec {
 
 /* Start a process in a session of its own. -EBUSY: one with that lock is there already, or is just being started. */
 int process_start(struct process *p, struct loop *l, const struct process_spec *s, struct err *err);
-/* Watch the process that holds the lock. 1: there is one; 0: there is none; -EAGAIN: there is one, which has not written
- * its number yet: ask again soon. */
+/* Watch the process that holds the lock. 1: there is one; 0: there is none; -EAGAIN: there is one, which has not
+ * written its number yet: ask again soon. */
 int process_find(struct process *p, struct loop *l, const char *lock_path, struct err *err);
 void process_kill(struct process *p, int signo);
 /* It and what it has started. */

@@ -37,8 +37,9 @@ static int valid_name(const char *name, const char *what, struct err *err)
 	size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-");
 
 	if (name[n] || !n || n > DOC_NAME_MAX || name[0] == '-' || (name[0] >= '0' && name[0] <= '9'))
-		return err_set(err, -EINVAL, "'%.80s' cannot be the name of a %s: a-z, 0-9 and '-', at most %d, a letter first", name,
-			       what, DOC_NAME_MAX);
+		return err_set(err, -EINVAL,
+			       "'%.80s' cannot be the name of a %s: a-z, 0-9 and '-', at most %d, a letter first",
+			       name, what, DOC_NAME_MAX);
 	return 0;
 }
 
@@ -53,7 +54,8 @@ static void reply_view(struct api_call *c, int status, const char *key)
 	char *text = d ? doc_view(n->store, d, &len) : NULL;
 
 	if (!text) {
-		api_fail(c, err_set(&err, d ? -EAGAIN : -ENOENT, d ? "out of memory" : "it has gone meanwhile"), NULL, &err);
+		api_fail(c, err_set(&err, d ? -EAGAIN : -ENOENT, d ? "out of memory" : "it has gone meanwhile"), NULL,
+			 &err);
 		return;
 	}
 	snprintf(etag, sizeof(etag), "\"%lld\"", (long long)d->modified);
@@ -61,7 +63,7 @@ static void reply_view(struct api_call *c, int status, const char *key)
 	api_reply_text(c, status, text, len);
 }
 
-/* --- reading -------------------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------- */
 
 json_t *resource_find(struct api_call *c, char *key, int64_t *modified)
 {
@@ -136,7 +138,8 @@ static void text_add(struct text *t, const char *s, size_t len)
 	t->len += len;
 }
 
-/* The documents that the query wants, after AFTER, at most MAX; the last one's name goes to LAST when there are more. */
+/* The documents that the query wants, after AFTER, at most MAX; the last one's name goes to LAST when there are more.
+ */
 static void list_into(struct text *t, struct api_call *c, const char *prefix, unsigned max, char *last, size_t cap)
 {
 	struct node *n = c->arg;
@@ -183,7 +186,8 @@ void resource_list(struct api_call *c)
 	doc_key(prefix, r->kind, project, "");
 	text_add(&t, "{\"items\":[", 10);
 	list_into(&t, c, prefix, (unsigned)max, last, sizeof(last));
-	int len = snprintf(tail, sizeof(tail), last[0] ? "],\"revision\":%lld,\"next\":\"%s\"}" : "],\"revision\":%lld}",
+	int len = snprintf(tail, sizeof(tail),
+			   last[0] ? "],\"revision\":%lld,\"next\":\"%s\"}" : "],\"revision\":%lld}",
 			   (long long)store_revision(n->store), last);
 	text_add(&t, tail, (size_t)len);
 	if (!t.is_broken) {
@@ -194,7 +198,7 @@ void resource_list(struct api_call *c)
 	api_fail(c, err_set(&err, -EAGAIN, "out of memory"), NULL, &err);
 }
 
-/* --- changing ---------------------------------------------------------------------------------------------- */
+/* --- changing ---------------------------------------------------- */
 
 /* A change on its way to the disk. */
 struct change {
@@ -203,7 +207,8 @@ struct change {
 	char key[STORE_KEY_MAX + 1];
 	int status;             /* of the answer when it is done */
 	unsigned tries;
-	void (*again)(struct change *ch);       /* somebody else was quicker: the same from the start; NULL: that is an error */
+	void (*again)(
+		struct change *ch); /* somebody else was quicker: the same from the start; NULL: that is an error */
 };
 
 static void change_fail(struct change *ch, int r, const char *where, const struct err *err)
@@ -223,9 +228,11 @@ static void change_done(void *arg, const struct store_result *res)
 	} else if (res->code == -ESTALE && ch->again && ch->tries++ < CHANGE_TRIES) {
 		ch->again(ch);
 	} else if (res->code == -ESTALE && !ch->again) {
-		change_fail(ch, err_set(&err, -EEXIST, "there is a %s of that name already", ch->r->kind), "name", &err);
+		change_fail(ch, err_set(&err, -EEXIST, "there is a %s of that name already", ch->r->kind), "name",
+			    &err);
 	} else {
-		change_fail(ch, err_set(&err, res->code == -ESTALE ? -EAGAIN : res->code, "%s", res->message), NULL, &err);
+		change_fail(ch, err_set(&err, res->code == -ESTALE ? -EAGAIN : res->code, "%s", res->message), NULL,
+			    &err);
 	}
 }
 
@@ -260,8 +267,8 @@ static void change_put(struct change *ch, json_t *doc, int64_t if_modified)
 	json_decref(doc);
 }
 
-static int check_all(struct node *n, const struct resource *r, const json_t *doc, const json_t *old, char *where, size_t cap,
-		     struct err *err)
+static int check_all(struct node *n, const struct resource *r, const json_t *doc, const json_t *old, char *where,
+		     size_t cap, struct err *err)
 {
 	where[0] = 0;
 	return r->check ? r->check(n, doc, old, where, cap, err) : 0;
@@ -285,8 +292,9 @@ void resource_create(struct api_call *c)
 	doc_key(ch->key, ch->r->kind, project, name);
 	doc_new_uid(uid);
 	doc_now(now);
-	AUTO(json_decref) json_t *doc = json_pack("{s:s, s:s, s:s, s:s, s:s}", "kind", ch->r->kind, "name", name, "project", project,
-						  "uid", uid, "created", now);
+	AUTO(json_decref)
+	json_t *doc = json_pack("{s:s, s:s, s:s, s:s, s:s}", "kind", ch->r->kind, "name", name, "project", project,
+				"uid", uid, "created", now);
 	json_object_update_missing(doc, c->body);
 	r = check_all(n, ch->r, doc, NULL, where, sizeof(where), &err);
 	if (!r && store_get(n->store, ch->key)) {
@@ -309,8 +317,10 @@ static int check_match(struct api_call *c, int64_t modified, bool *is_strict, st
 	*is_strict = match && strcmp(match, "*") != 0;
 	snprintf(etag, sizeof(etag), "\"%lld\"", (long long)modified);
 	if (*is_strict && strcmp(match, etag) != 0)
-		return err_set(err, -ESTALE, "the document has changed: it is at revision %lld now; read it again and repeat the change",
-			       (long long)modified);
+		return err_set(
+			err, -ESTALE,
+			"the document has changed: it is at revision %lld now; read it again and repeat the change",
+			(long long)modified);
 	return 0;
 }
 
@@ -328,8 +338,8 @@ static int check_own_fields(const json_t *patch, const json_t *old, char *where,
 }
 
 /* OLD with PATCH, checked as a whole: what was allowed to be left out is filled in again. New reference in *OUT. */
-static int patched(struct node *n, const struct resource *r, const json_t *old, const json_t *patch, json_t **out, char *where,
-		   size_t cap, struct err *err)
+static int patched(struct node *n, const struct resource *r, const json_t *old, const json_t *patch, json_t **out,
+		   char *where, size_t cap, struct err *err)
 {
 	AUTO(json_decref) json_t *doc = schema_merge(old, patch), *bare = json_copy(doc);
 

@@ -17,11 +17,13 @@ struct resource {
 	const char *kind;               /* "instance": in keys and documents */
 	const char *plural;             /* "instances": in paths */
 	const struct schema *schema;    /* of the whole document */
-	/* May DOC be, instead of OLD (NULL: it is new)? On failure WHERE gets the path of the wrong field. NULL: always. */
-	int (*check)(struct node *n, const json_t *doc, const json_t *old, char *where, size_t cap, struct err *err);
+	/* May DOC be, instead of OLD (NULL: it is new)? On failure WHERE gets the path of the wrong field. NULL:
+	 * always. */
+	int (*check)(struct node *n, const json_t *doc, const json_t *old, char *where, size_t cap,
+		     struct err *err);
 	/* May it go? NULL: always. */
 	int (*check_delete)(struct node *n, const json_t *doc, struct err *err);
-	/* A controller takes away what belongs to it, and then the document: deleting only marks it with "deleting". */
+	/* A controller takes away what belongs to it, and then the document: deleting only marks it. */
 	bool has_controller;
 };
 
@@ -42,13 +44,15 @@ json_t *resource_find(struct api_call *c, char *key, int64_t *modified);
 /* Fields that every document begins with. */
 #define RESOURCE_FIELDS(kind_) \
 	{ .name = "kind", .type = SCHEMA_STRING, .is_readonly = true, .help = "always '" kind_ "'" }, \
-	{ .name = "name", .type = SCHEMA_NAME, .is_required = true, .help = "unique among those of its kind in the project" }, \
+	{ .name = "name", .type = SCHEMA_NAME, .is_required = true, \
+	  .help = "unique among those of its kind in the project" }, \
 	{ .name = "project", .type = SCHEMA_NAME, .is_readonly = true, .help = "whose it is" }, \
 	{ .name = "uid", .type = SCHEMA_STRING, .is_readonly = true, .help = "never used twice, unlike names" }, \
 	{ .name = "created", .type = SCHEMA_TIME, .is_readonly = true, .help = "when" }, \
 	{ .name = "deleting", .type = SCHEMA_BOOL, .is_readonly = true, .help = "it is being taken away" }, \
 	{ .name = "revision", .type = SCHEMA_INT, .is_readonly = true, .help = "of this document; for If-Match" }, \
 	{ .name = "status", .type = SCHEMA_ANY, .is_readonly = true, .help = "what is seen" }, \
-	{ .name = "labels", .type = SCHEMA_MAP, .max = 64, .dflt = "{}", .help = "names and values for people and selectors" }
+	{ .name = "labels", .type = SCHEMA_MAP, .max = 64, .dflt = "{}", \
+	  .help = "names and values for people and selectors" }
 
 #endif

@@ -90,7 +90,7 @@ static void vmm_lose(struct vmm *v, const char *why)
 		v->ops.gone(v->arg);
 }
 
-/* --- what comes ------------------------------------------------------------------------------------------- */
+/* --- what comes ---------------------------------------------------- */
 
 /* The errno with that name; the protocol speaks in names. */
 static int errno_of(const char *code)
@@ -173,7 +173,7 @@ static void vmm_ready(struct loop_fd *h, unsigned events)
 		vmm_free(v);
 }
 
-/* --- what goes -------------------------------------------------------------------------------------------- */
+/* --- what goes ---------------------------------------------------- */
 
 static int vmm_send(struct vmm *v, const char *request, json_t *params, json_int_t id)
 {

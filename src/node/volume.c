@@ -26,12 +26,18 @@ static const struct schema spec_schema = {
 };
 
 const struct schema volume_schema = {
-	.name = "Volume", .help = "A disk with a life of its own.",
-	.fields = (const struct schema_field[]){
-		RESOURCE_FIELDS("volume"),
-		{ .name = "spec", .type = SCHEMA_OBJECT, .sub = &spec_schema, .is_required = true, .help = "what it shall be" },
-		{ .name = NULL },
-	},
+	.name = "Volume",
+	.help = "A disk with a life of its own.",
+	.fields =
+		(const struct schema_field[]){
+			RESOURCE_FIELDS("volume"),
+			{ .name = "spec",
+			  .type = SCHEMA_OBJECT,
+			  .sub = &spec_schema,
+			  .is_required = true,
+			  .help = "what it shall be" },
+			{ .name = NULL },
+		},
 };
 
 struct volume {
@@ -47,7 +53,7 @@ struct volume_job {
 	uint64_t size, has;
 };
 
-/* --- what may be -------------------------------------------------------------------------------------------- */
+/* --- what may be ---------------------------------------------------- */
 
 int volume_check(struct node *n, const json_t *doc, const json_t *old, char *where, size_t cap, struct err *err)
 {
@@ -87,7 +93,8 @@ static bool is_used(struct node *n, const char *project, const char *volume, cha
 
 int volume_check_delete(struct node *n, const json_t *doc, struct err *err)
 {
-	const char *project = json_string_value(json_object_get(doc, "project")), *name = json_string_value(json_object_get(doc, "name"));
+	const char *project = json_string_value(json_object_get(doc, "project")),
+		   *name = json_string_value(json_object_get(doc, "name"));
 	char who[DOC_NAME_MAX + 1];
 
 	if (is_used(n, project, name, who, sizeof(who)))
@@ -123,7 +130,7 @@ char *volume_path(struct node *n, const char *project, const char *name, struct 
 	return copy;
 }
 
-/* --- work ------------------------------------------------------------------------------------------------------ */
+/* --- work ---------------------------------------------------- */
 
 static int create(const struct volume_job *j, struct err *err)
 {
@@ -152,7 +159,9 @@ static int make(void *arg, struct err *err)
 {
 	struct volume_job *j = arg;
 	AUTO(blk_close) struct blk *b = NULL;
-	struct blk_options o = { .path = j->path, .fd = -1, .format = "qcow2", .is_readonly = true, .is_unlocked = true };
+	struct blk_options o = {
+		.path = j->path, .fd = -1, .format = "qcow2", .is_readonly = true, .is_unlocked = true
+	};
 	int r = access(j->path, F_OK) < 0 ? create(j, err) : 0;
 
 	if (!r)

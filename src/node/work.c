@@ -114,8 +114,8 @@ void works_free(struct works *ws)
 	free(ws);
 }
 
-int work_start(struct works *ws, int (*run)(void *arg, struct err *err), void (*done)(void *arg, int r, const struct err *err),
-	       void *arg)
+int work_start(struct works *ws, int (*run)(void *arg, struct err *err),
+	       void (*done)(void *arg, int r, const struct err *err), void *arg)
 {
 	struct work *w = calloc(1, sizeof(*w));
 

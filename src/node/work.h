@@ -18,7 +18,7 @@ DEFINE_AUTO(struct works *, works_free)
 
 /* RUN(ARG) on another thread, then DONE(ARG, what it returned, its sentence) on the loop thread. Between the two ARG
  * belongs to RUN. -ENOMEM: neither is called. */
-int work_start(struct works *ws, int (*run)(void *arg, struct err *err), void (*done)(void *arg, int r, const struct err *err),
-	       void *arg);
+int work_start(struct works *ws, int (*run)(void *arg, struct err *err),
+	       void (*done)(void *arg, int r, const struct err *err), void *arg);
 
 #endif
