@@ -8,13 +8,11 @@
 #include <iscsi/iscsi.h>
 #include <iscsi/scsi-lowlevel.h>
 #include <jansson.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/timerfd.h>
 #include <unistd.h>
-#include "blk/proto/proto.h"
+#include "blk/proto/events.h"
 #include "blk/secret.h"
 #include "util/checked.h"
 
@@ -24,8 +22,7 @@ enum { ISCSI_PORT = 3260, ISCSI_RETRIES = 5, ISCSI_TIMEOUT_S = 30, ISCSI_TICK_S 
 struct iscsi {
 	struct blk *b;
 	struct iscsi_context *c;
-	struct blk_watch watch, timer;
-	bool is_watched, has_timer;
+	struct proto_poll poll;
 	struct proto_ready ready;
 	int lun;
 	unsigned block;                 /* bytes */
@@ -42,48 +39,13 @@ static const struct blk_opt iscsi_open_opts[] = {
 
 /* --- events ------------------------------------------------------------------------------------- */
 
-static void iscsi_event(struct loop_fd *h, unsigned events);
+static int iscsi_poll_fd(void *lib) { return iscsi_get_fd(((struct iscsi *)lib)->c); }
+static int iscsi_poll_events(void *lib) { return iscsi_which_events(((struct iscsi *)lib)->c); }
 
-/* The library exchanges its socket when it connects anew. */
-static void iscsi_update(struct iscsi *n)
+/* Timeouts, and pauses between tries to connect, need calls without an event, too. */
+static void iscsi_poll_serve(void *lib, int revents)
 {
-	int fd = iscsi_get_fd(n->c), want = iscsi_which_events(n->c);
-	unsigned events = (want & POLLIN ? LOOP_IN : 0u) | (want & POLLOUT ? LOOP_OUT : 0u);
-
-	if (n->is_watched && (n->watch.h.fd != fd || !events)) {
-		blk_watch_del(n->b, &n->watch);
-		n->is_watched = false;
-	}
-	if (!n->is_watched && fd >= 0 && events)
-		n->is_watched = !blk_watch_add(n->b, &n->watch, fd, events, iscsi_event);
-	else if (n->is_watched && events != n->watch.h.events)
-		blk_watch_mod(n->b, &n->watch, events);
-}
-
-static void iscsi_act(struct iscsi *n, int revents)
-{
-	(void)iscsi_service(n->c, revents);     /* what fails is told to the callbacks */
-	iscsi_update(n);
-	proto_wake(&n->ready);
-}
-
-static void iscsi_event(struct loop_fd *h, unsigned events)
-{
-	struct iscsi *n = container_of(container_of(h, struct blk_watch, h), struct iscsi, watch);
-
-	iscsi_act(n, (events & LOOP_IN ? POLLIN : 0) | (events & LOOP_OUT ? POLLOUT :
-							0) | (events & LOOP_HUP ? POLLHUP : 0));
-}
-
-/* Timeouts, and pauses between tries to connect, need calls without an event. */
-static void iscsi_tick(struct loop_fd *h, unsigned events)
-{
-	struct iscsi *n = container_of(container_of(h, struct blk_watch, h), struct iscsi, timer);
-	uint64_t count;
-
-	(void)events;
-	if (read(h->fd, &count, sizeof(count)) == sizeof(count))
-		iscsi_act(n, 0);
+	(void)iscsi_service(((struct iscsi *)lib)->c, revents);
 }
 
 /* --- commands ----------------------------------------------------------------------------------- */
@@ -153,7 +115,7 @@ static int iscsi_co_cmd(struct blk *b, const struct iscsi_cmd *k)
 
 		if (!t)
 			return -EIO;
-		iscsi_update(n);
+		proto_poll_update(&n->poll);
 		r = iscsi_status(proto_wait(&n->ready, &c.wait), t);
 		scsi_free_scsi_task(t);
 	}
@@ -327,19 +289,6 @@ static int iscsi_address(struct iscsi *n, const struct blk_url *u, struct err *e
 	return n->target ? 0 : err_set(err, -ENOMEM, "out of memory");
 }
 
-static int iscsi_start_timer(struct iscsi *n)
-{
-	struct itimerspec t = { { ISCSI_TICK_S, 0 }, { ISCSI_TICK_S, 0 } };
-	int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-	int r = fd < 0 ? -errno : timerfd_settime(fd, 0, &t, NULL) < 0 ? -errno :
-		blk_watch_add(n->b, &n->timer, fd, LOOP_IN, iscsi_tick);
-
-	n->has_timer = !r;
-	if (r < 0 && fd >= 0)
-		close(fd);
-	return r;
-}
-
 static int iscsi_connect(struct blk *b, struct iscsi_open *o, const struct blk_opts *opts, struct err *err)
 {
 	int r = blk_secret_from_opts(&o->secret, opts, err);
@@ -375,8 +324,9 @@ static int iscsi_co_open(struct blk *b, const struct blk_opts *opts, struct err 
 	b->io_max = ISCSI_IO_MAX;
 	b->block_size = n->block > 4096 ? n->block : 4096;
 	b->can_discard = !b->is_readonly && n->can_unmap;
-	iscsi_update(n);
-	r = iscsi_start_timer(n);
+	n->poll = (struct proto_poll){ .get_fd = iscsi_poll_fd, .get_events = iscsi_poll_events, .serve = iscsi_poll_serve, .lib = n,
+					.ready = &n->ready };
+	r = proto_poll_start(&n->poll, b, ISCSI_TICK_S);
 	return r < 0 ? err_set(err, r, "cannot watch the connection to '%s': %s", u.plain, strerror(-r)) : 0;
 }
 
@@ -394,12 +344,7 @@ static void iscsi_co_close(struct blk *b)
 {
 	struct iscsi *n = b->priv;
 
-	if (n->is_watched)
-		blk_watch_del(b, &n->watch);
-	if (n->has_timer) {
-		blk_watch_del(b, &n->timer);
-		close(n->timer.h.fd);
-	}
+	proto_poll_stop(&n->poll);
 	if (n->c)
 		blk_co_call(b, iscsi_close_run, n);
 	free(n->target);

@@ -7,14 +7,12 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <nfsc/libnfs.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <fcntl.h>
-#include <sys/timerfd.h>
 #include <unistd.h>
-#include "blk/proto/proto.h"
+#include "blk/proto/events.h"
 #include "util/checked.h"
 
 enum { NFS_PORT = 2049, NFS_RETRIES = 5, NFS_TIMEOUT_MS = 30000, NFS_TICK_S = 1, NFS_IO_MAX = 1 << 20,
@@ -24,8 +22,7 @@ struct nfs {
 	struct blk *b;
 	struct nfs_context *c;
 	struct nfsfh *file;
-	struct blk_watch watch, timer;
-	bool is_watched, has_timer;
+	struct proto_poll poll;
 	struct proto_ready ready;
 	unsigned version;
 	bool is_locked;
@@ -41,48 +38,15 @@ static const struct blk_opt nfs_open_opts[] = {
 
 /* --- events ------------------------------------------------------------------------------------- */
 
-static void nfs_event(struct loop_fd *h, unsigned events);
+static int nfs_poll_fd(void *lib) { return nfs_get_fd(((struct nfs *)lib)->c); }
+static int nfs_poll_events(void *lib) { return nfs_which_events(((struct nfs *)lib)->c); }
 
-/* The library exchanges its socket when it connects anew. */
-static void nfs_update(struct nfs *n)
+static void nfs_poll_serve(void *lib, int revents)
 {
-	int fd = nfs_get_fd(n->c), want = nfs_which_events(n->c);
-	unsigned events = (want & POLLIN ? LOOP_IN : 0u) | (want & POLLOUT ? LOOP_OUT : 0u);
+	struct nfs *n = lib;
 
-	if (n->is_watched && n->watch.h.fd != fd) {
-		blk_watch_del(n->b, &n->watch);
-		n->is_watched = false;
-	}
-	if (!n->is_watched && fd >= 0)
-		n->is_watched = !blk_watch_add(n->b, &n->watch, fd, events, nfs_event);
-	else if (n->is_watched && events != n->watch.h.events)
-		blk_watch_mod(n->b, &n->watch, events);
-}
-
-static void nfs_act(struct nfs *n, int revents)
-{
-	(void)nfs_service(n->c, revents);       /* what fails is told to the callbacks */
-	nfs_update(n);
-	proto_wake(&n->ready);
-}
-
-static void nfs_event(struct loop_fd *h, unsigned events)
-{
-	struct nfs *n = container_of(container_of(h, struct blk_watch, h), struct nfs, watch);
-
-	nfs_act(n, (events & LOOP_IN ? POLLIN : 0) | (events & LOOP_OUT ? POLLOUT :
-						      0) | (events & LOOP_HUP ? POLLHUP : 0));
-}
-
-/* The library looks for what has timed out only when it is called. */
-static void nfs_tick(struct loop_fd *h, unsigned events)
-{
-	struct nfs *n = container_of(container_of(h, struct blk_watch, h), struct nfs, timer);
-	uint64_t count;
-
-	(void)events;
-	if (read(h->fd, &count, sizeof(count)) == sizeof(count) && nfs_queue_length(n->c))
-		nfs_act(n, 0);
+	if (revents || nfs_queue_length(n->c))
+		(void)nfs_service(n->c, revents);
 }
 
 /* --- requests ----------------------------------------------------------------------------------- */
@@ -109,7 +73,7 @@ static int64_t nfs_co_wait(struct nfs_call *c, int started)
 {
 	if (started < 0)
 		return -EIO;
-	nfs_update(c->n);
+	proto_poll_update(&c->n->poll);
 	return proto_wait(&c->n->ready, &c->wait);
 }
 
@@ -274,19 +238,6 @@ static int64_t nfs_open_run(void *arg)
 	return r ? r : nfs_open_file(o);
 }
 
-static int nfs_start_timer(struct nfs *n)
-{
-	struct itimerspec t = { { NFS_TICK_S, 0 }, { NFS_TICK_S, 0 } };
-	int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-	int r = fd < 0 ? -errno : timerfd_settime(fd, 0, &t, NULL) < 0 ? -errno : blk_watch_add(n->b, &n->timer, fd,
-												LOOP_IN, nfs_tick);
-
-	n->has_timer = !r;
-	if (r < 0 && fd >= 0)
-		close(fd);
-	return r;
-}
-
 static int nfs_co_open(struct blk *b, const struct blk_opts *opts, struct err *err)
 {
 	AUTO(blk_url_fini) struct blk_url u = { 0 };
@@ -307,8 +258,9 @@ static int nfs_co_open(struct blk *b, const struct blk_opts *opts, struct err *e
 	if (!b->io_max || b->io_max > NFS_IO_MAX)
 		b->io_max = NFS_IO_MAX;
 	n->write_max = b->io_max;
-	nfs_update(n);
-	r = nfs_start_timer(n);
+	n->poll = (struct proto_poll){ .get_fd = nfs_poll_fd, .get_events = nfs_poll_events, .serve = nfs_poll_serve, .lib = n,
+					.ready = &n->ready };
+	r = proto_poll_start(&n->poll, b, NFS_TICK_S);
 	return r < 0 ? err_set(err, r, "cannot watch the connection to '%s': %s", u.plain, strerror(-r)) : 0;
 }
 
@@ -326,12 +278,7 @@ static void nfs_co_close(struct blk *b)
 {
 	struct nfs *n = b->priv;
 
-	if (n->is_watched)
-		blk_watch_del(b, &n->watch);
-	if (n->has_timer) {
-		blk_watch_del(b, &n->timer);
-		close(n->timer.h.fd);
-	}
+	proto_poll_stop(&n->poll);
 	if (n->c)
 		blk_co_call(b, nfs_close_run, n);
 }
