@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include "blk/proto/events.h"
 #include "blk/secret.h"
 #include "util/checked.h"
