@@ -22,9 +22,11 @@ static const struct field acpi_fields[] = {
 	FIELD(struct acpi_state, pm1_cnt, 1),
 	FIELD(struct acpi_state, reset_reg, 1),
 	FIELD(struct acpi_state, timer_ns, 1),
+	FIELD(struct acpi_state, gpe_sts, 2),
+	FIELD(struct acpi_state, gpe_en, 2),
 };
 const struct state_desc acpi_state_desc = {
-	.name = "acpi", .version = 1, .size = sizeof(struct acpi_state),
+	.name = "acpi", .version = 2, .size = sizeof(struct acpi_state),
 	.n_fields = ARRAY_LEN(acpi_fields), .fields = acpi_fields,
 };
 
@@ -42,7 +44,7 @@ static void acpi_update(struct acpi *a)
 	if (t / ACPI_CARRY != acpi_ticks(a->s.timer_ns) / ACPI_CARRY)
 		a->s.pm1_sts |= PM1_TMR;
 	a->s.timer_ns = now;
-	irq_set(&a->cfg.sci, (a->s.pm1_sts & a->s.pm1_en & PM1_EN_WRITABLE) != 0);
+	irq_set(&a->cfg.sci, (a->s.pm1_sts & a->s.pm1_en & PM1_EN_WRITABLE) || a->s.gpe_sts & a->s.gpe_en);
 	if (a->s.pm1_en & PM1_TMR) {
 		uint64_t next = (t / ACPI_CARRY + 1) * ACPI_CARRY;
 
@@ -60,6 +62,12 @@ static void acpi_due(void *arg)
 void acpi_press_power_button(struct acpi *a)
 {
 	a->s.pm1_sts |= PM1_PWRBTN;
+	acpi_update(a);
+}
+
+void acpi_raise_gpe(struct acpi *a, enum acpi_gpe n)
+{
+	a->s.gpe_sts |= (uint16_t)(1u << n);
 	acpi_update(a);
 }
 
@@ -118,6 +126,26 @@ static void acpi_pm_write(void *dev, unsigned cpu, uint64_t off, unsigned size, 
 	acpi_update(a);
 }
 
+/* Status in the first half, which ones clear; enable in the second. */
+static uint64_t acpi_gpe_read(void *dev, unsigned cpu, uint64_t off, unsigned size)
+{
+	const struct acpi *a = dev;
+
+	return (a->s.gpe_sts | (uint32_t)a->s.gpe_en << 16) >> (8 * off);
+}
+
+static void acpi_gpe_write(void *dev, unsigned cpu, uint64_t off, unsigned size, uint64_t val)
+{
+	struct acpi *a = dev;
+	unsigned shift = 8 * (unsigned)off;
+	uint32_t mask = (size >= 4 ? 0xffffffff : (1u << (8 * size)) - 1) << shift, v = (uint32_t)val << shift;
+	uint16_t en = (uint16_t)(mask >> 16);
+
+	a->s.gpe_sts &= (uint16_t)~(v & mask);
+	a->s.gpe_en = (uint16_t)((a->s.gpe_en & ~en) | ((v >> 16) & en));
+	acpi_update(a);
+}
+
 static uint64_t acpi_reset_read(void *dev, unsigned cpu, uint64_t off, unsigned size)
 {
 	const struct acpi *a = dev;
@@ -139,6 +167,7 @@ void acpi_init(struct acpi *a, struct bus *bus, struct loop *loop, struct source
 {
 	*a = (struct acpi){
 		.pm = { .name = "acpi-pm", .dev = a, .read = acpi_pm_read, .write = acpi_pm_write },
+		.gpe = { .name = "acpi-gpe", .dev = a, .read = acpi_gpe_read, .write = acpi_gpe_write },
 		.reset = { .name = "reset", .dev = a, .read = acpi_reset_read, .write = acpi_reset_write,
 			   .flags = BUS_BYTES },
 		.cfg = *cfg, .source = source,

@@ -4,7 +4,7 @@
  * ACPI 6.4 section 4.8 (PM1 event, PM1 control, PM timer), 4.8.3.6 (reset register; port
  * 0xcf9 as in Intel chipsets). The machine is always in ACPI mode: SCI_EN reads 1 and there
  * is no SMI command port. Sleep type 5 with SLP_EN powers off; no other sleep state exists.
- * No general-purpose events yet. All calls hold bus_lock. */
+ * One block of general-purpose events (4.8.4.1). All calls hold bus_lock. */
 #ifndef DEV_ACPI_H
 #define DEV_ACPI_H
 
@@ -24,10 +24,16 @@ enum {
 };
 #define ACPI_PM_TMR_HZ 3579545u
 
+/* General-purpose events: which of the 16 is whose. */
+enum acpi_gpe {
+	ACPI_GPE_VMGENID = 0,
+};
+
 struct acpi_state {
 	uint16_t pm1_sts, pm1_en, pm1_cnt;
 	uint8_t reset_reg;
 	uint8_t reserved;
+	uint16_t gpe_sts, gpe_en;
 	uint64_t timer_ns;              /* guest time up to which timer carries have been noticed */
 };
 extern const struct state_desc acpi_state_desc;
@@ -42,6 +48,7 @@ struct acpi_config {
 struct acpi {
 	struct acpi_state s;
 	struct bus_region pm;           /* BOARD_PM_LEN ports */
+	struct bus_region gpe;          /* BOARD_GPE_LEN ports */
 	struct bus_region reset;        /* 1 port; pci_root_set_reset_port() */
 	struct acpi_config cfg;
 	struct source *source;
@@ -54,5 +61,6 @@ void acpi_fini(struct acpi *a);
 void acpi_reset(struct acpi *a);
 void acpi_restored(struct acpi *a);             /* after s has been loaded */
 void acpi_press_power_button(struct acpi *a);   /* holds bus_lock */
+void acpi_raise_gpe(struct acpi *a, enum acpi_gpe n);   /* the same */
 
 #endif

@@ -121,6 +121,7 @@ static void acpi_dsdt_pci(struct aml *a, const struct pci_layout *l)
 	aml_init(&res, buf, sizeof(buf));
 	aml_res_memory32(&res, (uint32_t)l->ecam_base, PCI_SLOTS * 8 * PCI_CFG_SIZE);
 	aml_res_io(&res, BOARD_PM_PORT, BOARD_PM_LEN);
+	aml_res_io(&res, BOARD_GPE_PORT, BOARD_GPE_LEN);
 	aml_device_begin(a, "MBRD");
 	aml_name_eisa_id(a, "_HID", "PNP0C02");
 	aml_name_int(a, "_UID", 0);
@@ -175,6 +176,38 @@ static void acpi_dsdt_devices(struct aml *a, const struct acpi_tables_params *p)
 	}
 }
 
+/* Virtual Machine Generation ID: a package with the low and the high half of the address. */
+static void acpi_dsdt_vmgenid(struct aml *a, uint64_t gpa)
+{
+	aml_device_begin(a, "VGEN");
+	aml_name(a, "_HID");
+	aml_string(a, "VIVA0001");
+	aml_name(a, "_CID");
+	aml_string(a, "VM_Gen_Counter");
+	aml_name(a, "_DDN");
+	aml_string(a, "VM_Gen_Counter");
+	aml_name(a, "ADDR");
+	aml_package_begin(a, 2);
+	aml_int(a, (uint32_t)gpa);
+	aml_int(a, gpa >> 32);
+	aml_end(a);
+	aml_end(a);
+}
+
+/* What an event means: _Exx handles general-purpose event xx, edge. */
+static void acpi_dsdt_gpe(struct aml *a, const struct acpi_tables_params *p)
+{
+	_Static_assert(ACPI_GPE_VMGENID == 0, "_E00");
+
+	aml_scope_begin(a, "\\_GPE");
+	if (p->vmgenid) {
+		aml_method_begin(a, "_E00", 0);
+		aml_notify(a, "\\_SB.VGEN", 0x80);
+		aml_end(a);
+	}
+	aml_end(a);
+}
+
 static void acpi_dsdt_body(struct aml *a, const struct acpi_tables_params *p)
 {
 	aml_scope_begin(a, "\\");
@@ -191,6 +224,8 @@ static void acpi_dsdt_body(struct aml *a, const struct acpi_tables_params *p)
 	if (p->has_pci)
 		acpi_dsdt_pci(a, &p->pci);
 	acpi_dsdt_devices(a, p);
+	if (p->vmgenid)
+		acpi_dsdt_vmgenid(a, p->vmgenid);
 	for (unsigned i = 0; i < p->n_cpus; i++) {
 		char name[5];
 
@@ -202,6 +237,7 @@ static void acpi_dsdt_body(struct aml *a, const struct acpi_tables_params *p)
 		aml_end(a);
 	}
 	aml_end(a);
+	acpi_dsdt_gpe(a, p);
 }
 
 static const uint8_t *acpi_dsdt(struct acpi_builder *b, const struct acpi_tables_params *p)
@@ -258,9 +294,11 @@ static void acpi_fadt(struct acpi_builder *b, const struct acpi_tables_params *p
 	put_le32(t + 56, BOARD_PM_PORT + ACPI_PM1_EVT);
 	put_le32(t + 64, BOARD_PM_PORT + ACPI_PM1_CNT);
 	put_le32(t + 76, BOARD_PM_PORT + ACPI_PM_TMR);
+	put_le32(t + 80, BOARD_GPE_PORT);
 	t[88] = 4;                              /* PM1_EVT_LEN */
 	t[89] = 2;                              /* PM1_CNT_LEN */
 	t[91] = 4;                              /* PM_TMR_LEN */
+	t[92] = BOARD_GPE_LEN;
 	put_le16(t + 96, 0xfff);                /* no C2 */
 	put_le16(t + 98, 0xfff);                /* no C3 */
 	t[108] = p->has_rtc ? 0x32 : 0;         /* century byte of the RTC */
@@ -275,6 +313,8 @@ static void acpi_fadt(struct acpi_builder *b, const struct acpi_tables_params *p
 	t[148 + 3] = 2;                         /* status and enable are words */
 	acpi_put_gas(t + 172, BOARD_PM_PORT + ACPI_PM1_CNT, 2);
 	acpi_put_gas(t + 208, BOARD_PM_PORT + ACPI_PM_TMR, 4);
+	acpi_put_gas(t + 220, BOARD_GPE_PORT, BOARD_GPE_LEN);
+	t[220 + 3] = 1;                         /* as bytes */
 	memcpy(t + 268, "VIVARIUM", 8);
 	acpi_header(t, "FACP", 6, FADT_LEN);
 	acpi_list(b, t);

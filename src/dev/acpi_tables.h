@@ -25,6 +25,7 @@ struct acpi_tables_params {
 	bool has_com1, has_com2;
 	bool has_rtc;
 	bool has_i8042;
+	uint64_t vmgenid;               /* where the VM generation ID lies (vmgenid.h); 0: there is none */
 };
 
 /* Write all tables into BUF (CAP bytes), to be copied to guest address GPA (multiple of 64,

@@ -8,7 +8,8 @@
 /* Opcodes (ACPI 6.4 table 20.3) and resource tags (6.4.2, 6.4.3). */
 enum {
 	AML_ZERO = 0x00, AML_ONE = 0x01, AML_NAME = 0x08, AML_BYTE = 0x0a, AML_WORD = 0x0b, AML_DWORD = 0x0c,
-	AML_STRING = 0x0d, AML_QWORD = 0x0e, AML_SCOPE = 0x10, AML_BUFFER = 0x11, AML_PACKAGE = 0x12,
+	AML_STRING = 0x0d, AML_QWORD = 0x0e, AML_SCOPE = 0x10, AML_BUFFER = 0x11, AML_PACKAGE = 0x12, AML_METHOD = 0x14,
+	AML_DUAL_PATH = 0x2e, AML_MULTI_PATH = 0x2f, AML_NOTIFY = 0x86,
 	AML_EXT = 0x5b, AML_EXT_DEVICE = 0x82,
 
 	RES_IRQ = 0x22, RES_IO = 0x47, RES_END = 0x79, RES_MEMORY32 = 0x86, RES_DWORD = 0x87,
@@ -52,10 +53,25 @@ static void aml_u8(struct aml *a, uint8_t v)
 	aml_bytes(a, &v, 1);
 }
 
-/* One segment, filled up with '_', after an optional root character. */
-static void aml_path(struct aml *a, const char *name)
+/* One segment, filled up with '_'; what follows it. */
+static const char *aml_segment(struct aml *a, const char *name)
 {
 	char seg[4] = { '_', '_', '_', '_' };
+	size_t n = strcspn(name, ".");
+
+	if (!n || n > sizeof(seg)) {
+		a->is_broken = true;
+		n = 0;
+	}
+	memcpy(seg, name, n);
+	aml_bytes(a, seg, sizeof(seg));
+	return name + n + (name[n] == '.');
+}
+
+/* Segments after an optional root character (20.2.2). */
+static void aml_path(struct aml *a, const char *name)
+{
+	uint8_t n = 1;
 
 	if (*name == '\\')
 		aml_u8(a, (uint8_t)*name++);
@@ -63,8 +79,14 @@ static void aml_path(struct aml *a, const char *name)
 		aml_u8(a, 0);           /* the root itself */
 		return;
 	}
-	memcpy(seg, name, strnlen(name, sizeof(seg)));
-	aml_bytes(a, seg, sizeof(seg));
+	for (const char *p = name; *p; p++)
+		n += *p == '.';
+	if (n > 1)
+		aml_u8(a, n == 2 ? AML_DUAL_PATH : AML_MULTI_PATH);
+	if (n > 2)
+		aml_u8(a, n);
+	while (*name && !a->is_broken)
+		name = aml_segment(a, name);
 }
 
 static void aml_open(struct aml *a)
@@ -124,6 +146,21 @@ void aml_device_begin(struct aml *a, const char *name)
 	aml_u8(a, AML_EXT_DEVICE);
 	aml_open(a);
 	aml_path(a, name);
+}
+
+void aml_method_begin(struct aml *a, const char *name, uint8_t n_args)
+{
+	aml_u8(a, AML_METHOD);
+	aml_open(a);
+	aml_path(a, name);
+	aml_u8(a, n_args);
+}
+
+void aml_notify(struct aml *a, const char *path, uint8_t value)
+{
+	aml_u8(a, AML_NOTIFY);
+	aml_path(a, path);
+	aml_int(a, value);
 }
 
 void aml_package_begin(struct aml *a, uint8_t n_elements)

@@ -3,8 +3,8 @@
  *
  * Objects are written in order into the caller's buffer; what has a length is opened with a
  * _begin and closed with aml_end(). Running out of room is remembered and told by
- * aml_finish(), so that nothing needs a check in between. Names are one segment of up to four
- * characters, or one after '\'. One thread. */
+ * aml_finish(), so that nothing needs a check in between. A path is segments of up to four characters
+ * with '.' between them, after '\' or not. One thread. */
 #ifndef DEV_AML_H
 #define DEV_AML_H
 
@@ -29,6 +29,7 @@ long aml_finish(const struct aml *a);
 void aml_scope_begin(struct aml *a, const char *name);
 void aml_device_begin(struct aml *a, const char *name);
 void aml_package_begin(struct aml *a, uint8_t n_elements);
+void aml_method_begin(struct aml *a, const char *name, uint8_t n_args);      /* not serialised; 0..7 arguments */
 void aml_end(struct aml *a);
 
 /* Name(NAME, ...): the value follows as the next object. */
@@ -36,6 +37,8 @@ void aml_name(struct aml *a, const char *name);
 void aml_int(struct aml *a, uint64_t v);
 void aml_string(struct aml *a, const char *s);          /* ASCII */
 void aml_eisa_id(struct aml *a, const char *id);        /* "PNP0A08" */
+/* In a method: Notify(PATH, VALUE). */
+void aml_notify(struct aml *a, const char *path, uint8_t value);
 /* A resource template, built with the calls below in its own struct aml, as a buffer. */
 void aml_resources(struct aml *a, const struct aml *res);
 

@@ -5,7 +5,7 @@
  * with the virtio-net header in front (tap); else the header is ours and empty. A frame that
  * finds no buffers waits here and the backend is held back, so nothing is lost on a busy
  * guest. Left out on purpose: multiple queue pairs, RSS, hash reports, VLAN filtering,
- * guest announce, UDP fragmentation offload. Runs on the loop thread. */
+ * UDP fragmentation offload. Runs on the loop thread. */
 #include "virtio/net.h"
 
 #include <errno.h>
@@ -22,9 +22,9 @@ enum { /* feature bits, 5.1.3 */
 	NET_F_GUEST_TSO4 = 7, NET_F_GUEST_TSO6 = 8, NET_F_GUEST_ECN = 9,
 	NET_F_HOST_TSO4 = 11, NET_F_HOST_TSO6 = 12, NET_F_HOST_ECN = 13,
 	NET_F_MRG_RXBUF = 15, NET_F_STATUS = 16, NET_F_CTRL_VQ = 17, NET_F_CTRL_RX = 18,
-	NET_F_CTRL_RX_EXTRA = 20, NET_F_CTRL_MAC_ADDR = 23,
+	NET_F_CTRL_RX_EXTRA = 20, NET_F_GUEST_ANNOUNCE = 21, NET_F_CTRL_MAC_ADDR = 23,
 };
-enum { S_LINK_UP = 1 };
+enum { S_LINK_UP = 1, S_ANNOUNCE = 2 };
 
 struct vnet_config {                    /* 5.1.4 */
 	uint8_t mac[6];
@@ -32,6 +32,7 @@ struct vnet_config {                    /* 5.1.4 */
 };
 _Static_assert(sizeof(struct vnet_config) == 12, "5.1.4");
 
+enum { CONFIG_STATUS = offsetof(struct vnet_config, status) };
 enum { HDR_NUM_BUFFERS = 10 };          /* offset in the header, 5.1.6 */
 enum { RX = 0, TX = 1, CTRL = 2, N_QUEUES = 3 };
 enum {
@@ -40,9 +41,10 @@ enum {
 	VNET_TABLE_MAX = 64,            /* addresses in the filter; more: everything passes */
 	VNET_MTU_MIN = 68,              /* 5.1.4.1 */
 };
+#define VNET_UNPLUGGED_NS 2000000000u   /* Linux looks at links once a second */
 
 /* The control queue's commands (5.1.6.5). */
-enum { CTRL_RX = 0, CTRL_MAC = 1, CTRL_OFFLOADS = 5 };
+enum { CTRL_RX = 0, CTRL_MAC = 1, CTRL_ANNOUNCE = 3, CTRL_OFFLOADS = 5 };
 enum { CTRL_OK = 0, CTRL_ERR = 1 };
 enum { MODE_PROMISC, MODE_ALLMULTI, MODE_ALLUNI, MODE_NOMULTI, MODE_NOUNI, MODE_NOBCAST, N_MODES };
 
@@ -52,6 +54,7 @@ struct vnet_state {
 	uint8_t n_uni, n_multi;
 	uint8_t uni[VNET_TABLE_MAX * 6], multi[VNET_TABLE_MAX * 6];
 	uint64_t guest_offloads;        /* feature bits of what the driver takes on reception */
+	uint8_t is_unplugged;           /* for a moment: virtio_net_renew() */
 };
 
 static const struct field vnet_fields[] = {
@@ -62,9 +65,10 @@ static const struct field vnet_fields[] = {
 	FIELD_RAW(struct vnet_state, uni, 1),
 	FIELD_RAW(struct vnet_state, multi, 1),
 	FIELD(struct vnet_state, guest_offloads, 1),
+	FIELD(struct vnet_state, is_unplugged, 2),
 };
 const struct state_desc virtio_net_state_desc = {
-	.name = "virtio-net", .version = 1, .size = sizeof(struct vnet_state),
+	.name = "virtio-net", .version = 2, .size = sizeof(struct vnet_state),
 	.n_fields = ARRAY_LEN(vnet_fields), .fields = vnet_fields,
 };
 
@@ -74,6 +78,7 @@ struct virtio_net {
 	struct net *backend;
 	uint8_t mac[6];                 /* at power-on */
 	bool has_hdr;                   /* frames of the backend carry the header */
+	struct loop_timer plug;         /* the cable is plugged in again */
 	struct vnet_state s;            /* guarded by the device lock, like all below */
 	bool is_tx_blocked;             /* the backend said -EAGAIN */
 	size_t held_len;                /* a frame that waits for buffers; 0: none */
@@ -243,7 +248,7 @@ static void vnet_receive(struct net_client *client, const uint8_t *frame, size_t
 	virtio_lock(&n->dev);
 	bool is_ready = virtio_is_live(&n->dev) && n->dev.queue[RX].vq.s.is_enabled;
 
-	if (is_ready && !n->held_len && (n->dev.s.config[6] & S_LINK_UP) && vnet_wants(n, frame + hdr)) {
+	if (is_ready && !n->held_len && (n->dev.s.config[CONFIG_STATUS] & S_LINK_UP) && vnet_wants(n, frame + hdr)) {
 		memset(n->held, 0, NET_VNET_HDR);
 		memcpy(n->held + NET_VNET_HDR - hdr, frame, len);
 		n->held_len = len + NET_VNET_HDR - hdr;
@@ -319,6 +324,15 @@ static int vnet_ctrl_mac(struct virtio_net *n, uint8_t cmd, const struct vq_chai
 	return CTRL_OK;
 }
 
+/* 5.1.6.5.4: the driver has told its neighbours. */
+static int vnet_ctrl_announce(struct virtio_net *n, uint8_t cmd, const struct vq_chain *c)
+{
+	if (cmd != 0)
+		return CTRL_ERR;
+	n->dev.s.config[CONFIG_STATUS] &= (uint8_t)~S_ANNOUNCE;
+	return CTRL_OK;
+}
+
 static void vnet_apply_offloads(struct virtio_net *n)
 {
 	unsigned tun_f = 0;
@@ -350,6 +364,7 @@ static const struct {
 } vnet_commands[] = {
 	{ CTRL_RX,       NET_F_CTRL_RX,             NET_F_CTRL_RX,       vnet_ctrl_rx },
 	{ CTRL_MAC,      NET_F_CTRL_RX,             NET_F_CTRL_MAC_ADDR, vnet_ctrl_mac },
+	{ CTRL_ANNOUNCE, NET_F_GUEST_ANNOUNCE,      NET_F_GUEST_ANNOUNCE, vnet_ctrl_announce },
 	{ CTRL_OFFLOADS, NET_F_CTRL_GUEST_OFFLOADS, NET_F_CTRL_GUEST_OFFLOADS, vnet_ctrl_offloads },
 };
 
@@ -415,12 +430,30 @@ static void vnet_reset(struct virtio_dev *d)
 	memcpy(n->s.mac, n->mac, 6);
 	memcpy(d->s.config, n->mac, 6);
 	n->s.mode[MODE_PROMISC] = 1;    /* until the driver sets a filter */
+	d->s.config[CONFIG_STATUS] &= (uint8_t)~S_ANNOUNCE;
 	n->held_len = 0;
 }
 
 static void vnet_stopped(struct virtio_dev *d)
 {
 	net_rx_resume(vnet_of(d)->backend);
+}
+
+static void vnet_set_status(struct virtio_net *n, uint8_t set, uint8_t clear)
+{
+	uint8_t status = (uint8_t)((n->dev.s.config[CONFIG_STATUS] & ~clear) | set);
+
+	virtio_config_set(&n->dev, CONFIG_STATUS, &status, sizeof(status));
+}
+
+static void vnet_plug(struct loop_timer *t)
+{
+	struct virtio_net *n = container_of(t, struct virtio_net, plug);
+
+	virtio_lock(&n->dev);
+	n->s.is_unplugged = 0;
+	vnet_set_status(n, S_LINK_UP, 0);
+	virtio_unlock(&n->dev);
 }
 
 static int vnet_restored(struct virtio_dev *d, struct err *err)
@@ -430,6 +463,11 @@ static int vnet_restored(struct virtio_dev *d, struct err *err)
 	if (n->s.n_uni > VNET_TABLE_MAX || n->s.n_multi > VNET_TABLE_MAX)
 		return err_set(err, -EPROTO, "the saved address filter is longer than %d", VNET_TABLE_MAX);
 	n->held_len = 0;
+	/* It may be behind another switch now, which has to learn where it is. */
+	if (virtio_has(d, NET_F_GUEST_ANNOUNCE))
+		vnet_set_status(n, S_ANNOUNCE, 0);
+	if (n->s.is_unplugged)
+		loop_timer_set(&n->plug, loop_now_ns() + VNET_UNPLUGGED_NS);
 	return 0;
 }
 
@@ -437,6 +475,7 @@ static void vnet_free(struct virtio_dev *d)
 {
 	struct virtio_net *n = vnet_of(d);
 
+	loop_timer_cancel(&n->plug);
 	net_close(n->backend);
 	virtio_fini(d);
 	free(n);
@@ -467,7 +506,8 @@ static void vnet_set_config(struct virtio_net *n, const struct virtio_net_config
 	n->dev.config_len = sizeof(c);
 	n->dev.features = VIRTIO_BIT(NET_F_MAC) | VIRTIO_BIT(NET_F_MRG_RXBUF) | VIRTIO_BIT(NET_F_STATUS) |
 			  VIRTIO_BIT(NET_F_CTRL_VQ) | VIRTIO_BIT(NET_F_CTRL_RX) |
-			  VIRTIO_BIT(NET_F_CTRL_RX_EXTRA) | VIRTIO_BIT(NET_F_CTRL_MAC_ADDR);
+			  VIRTIO_BIT(NET_F_CTRL_RX_EXTRA) | VIRTIO_BIT(NET_F_CTRL_MAC_ADDR) |
+			  VIRTIO_BIT(NET_F_GUEST_ANNOUNCE);
 	if (cfg->mtu)
 		n->dev.features |= VIRTIO_BIT(NET_F_MTU);
 	if (n->has_hdr)
@@ -493,6 +533,7 @@ int virtio_net_new(struct virtio_dev **out, const struct virtio_env *env,
 	struct net_options o = *cfg->backend;
 
 	o.wants_vnet_hdr = true;
+	loop_timer_init(env->loop, &n->plug, vnet_plug);
 	n->client = (struct net_client){ vnet_can_receive, vnet_receive, vnet_writable };
 
 	int r = net_open(&n->backend, env->loop, &n->client, &o, err);
@@ -530,5 +571,19 @@ void virtio_net_set_link(struct virtio_dev *d, bool is_up)
 
 	virtio_lock(d);
 	virtio_config_set(d, offsetof(struct vnet_config, status), &status, sizeof(status));
+	virtio_unlock(d);
+}
+
+void virtio_net_renew(struct virtio_dev *d)
+{
+	struct virtio_net *n = vnet_of(d);
+
+	virtio_lock(d);
+	virtio_config_set(d, offsetof(struct vnet_config, mac), n->mac, sizeof(n->mac));
+	if (d->s.config[CONFIG_STATUS] & S_LINK_UP) {
+		n->s.is_unplugged = 1;
+		vnet_set_status(n, 0, S_LINK_UP);
+		loop_timer_set(&n->plug, loop_now_ns() + VNET_UNPLUGGED_NS);
+	}
 	virtio_unlock(d);
 }

@@ -22,6 +22,10 @@ int virtio_net_new(struct virtio_dev **out, const struct virtio_env *env,
 		   const struct virtio_net_config *cfg, struct err *err);
 /* net_fd() of its backend. */
 int virtio_net_fd(const struct virtio_dev *d);
+/* The guest, just restored, is a copy of one that goes on: the address in configuration space becomes the one that this
+ * device was made with, and the cable is pulled for two seconds, upon which a guest asks for its IP addresses anew.
+ * A running Linux keeps its MAC address until its driver starts again, or somebody inside sets it. */
+void virtio_net_renew(struct virtio_dev *d);
 /* Plug or pull the cable. */
 void virtio_net_set_link(struct virtio_dev *d, bool is_up);
 

@@ -329,6 +329,8 @@ static int config_check_control(const struct config *c, struct err *err)
 		return err_set(err, -EINVAL, "paused: nobody could resume the machine without a control socket (--control)");
 	if (c->takes_changed_disks && (!c->saved || c->is_incoming))
 		return err_set(err, -EINVAL, "changed_disks: only a saved machine (--restore) can find its disks changed");
+	if (c->is_copy && (!c->saved || c->is_incoming))
+		return err_set(err, -EINVAL, "copy: only a saved machine (--restore) can be continued as a copy");
 	if (c->reverts_disks && (!c->saved || c->takes_changed_disks))
 		return err_set(err, -EINVAL, "revert_disks: only with --restore, and not with --changed-disks");
 	return 0;

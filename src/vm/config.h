@@ -86,6 +86,7 @@ struct config {
 	char *control;          /* path of the control socket; NULL: none */
 	bool starts_paused;
 	bool has_jail;
+	bool is_copy;           /* of a machine that may go on: addresses of its own */
 	bool takes_changed_disks;       /* restore although a disk is not what it was */
 	bool reverts_disks;             /* restore disks, too: their snapshots of the saved instant */
 	struct state_file *saved;       /* the machine to continue, owned; NULL: boot */

@@ -94,10 +94,15 @@ static const char doc_fork[] =
 	"  what they were (disk-snapshot), IMAGE.fork1 and so on; each copy has images of its own on top of the same, IMAGE.NAME-I. They are\n"
 	"  made beside the disk's image, or in the folder of `--dir`. What they stand on must not be changed as long as any of them is used.\n"
 	"  Readonly disks are shared. With a `--disk` after `--` the copies have those disks instead.\n"
-	"- A copy keeps the network addresses that the guest knows: copies belong into networks of their own, as `user` gives each.\n"
-	"- Copies begin with the same state of the guest's random number generator, and nothing tells the guest that it was copied. What\n"
-	"  they generate before they have gathered new randomness (the virtio entropy device has it) may be the same: make no keys\n"
-	"  in a copy before.\n";
+	"- Each copy is a generation of its own: the guest is told ([vmgenid.md](../devices/vmgenid.md)), and Linux from 5.18 on reseeds its\n"
+	"  random number generator. That takes the time of an interrupt: what a copy generates in its first moments, and what older guests do, may\n"
+	"  be the same in all.\n"
+	"- Each copy's network devices have MAC addresses of their own, derived from its name. A running Linux reads them only when its driver\n"
+	"  starts: until then it keeps the one it has. The network cables are pulled for two seconds, so that guests ask for IP\n"
+	"  addresses anew. Copies that cannot be told to change (`ip link set eth0 address ...` by an agent inside) belong into networks of their own,\n"
+	"  as `user` gives each.\n"
+	"- The guest's monotonic clock goes on from where it was, its wall clock is behind by the time since; the clock of the board (RTC) is\n"
+	"  right. Names of the host, SSH keys and the like are the business of whoever makes copies.\n";
 
 static void control_print_states(FILE *to, unsigned states)
 {

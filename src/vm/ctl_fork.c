@@ -160,6 +160,7 @@ static int fork_build_args(const struct ctl_fork *f, struct fork_args *a, const 
 	args_add(a, "fd:3");
 	args_add(a, "--name");
 	args_add(a, name);
+	args_add(a, "--copy");
 	args_add(a, "--control");
 	args_add(a, c->socket);
 	if (!fork_names(f, "--engine")) {

@@ -160,7 +160,7 @@ static int firmware_make_tables(struct firmware *f, const struct acpi_tables_par
 	f->tables = calloc(1, ACPI_TABLES_MAX);
 	if (!f->tables)
 		return err_set(err, -ENOMEM, "out of memory");
-	long n = acpi_tables_build(f->tables, ACPI_TABLES_MAX, f->tables_at, acpi, err);
+	long n = acpi_tables_build(f->tables, ACPI_TABLES_MAX - GMEM_PAGE_SIZE, f->tables_at, acpi, err);
 	if (n < 0)
 		return (int)n;
 	f->tables_len = (size_t)n;
@@ -169,6 +169,11 @@ static int firmware_make_tables(struct firmware *f, const struct acpi_tables_par
 	put_le32(f->loader + LOADER_ALIGN_AT, 16);
 	f->loader[LOADER_ZONE_AT] = LOADER_FSEG;
 	return 0;
+}
+
+uint64_t firmware_vmgenid(const struct gmem *mem)
+{
+	return mem->low_size - GMEM_PAGE_SIZE;
 }
 
 int firmware_describe(struct firmware *f, struct fwcfg *cfg, const struct gmem *mem,

@@ -28,6 +28,9 @@ struct bus_region *firmware_rom(struct firmware *f);
 uint64_t firmware_rom_base(const struct firmware *f);
 struct bus_region *firmware_debug_port(struct firmware *f);
 
+/* Where the VM generation ID belongs: in the last page of what the memory map reserves. */
+uint64_t firmware_vmgenid(const struct gmem *mem);
+
 /* Tell firmware about the machine; once, before the first firmware_load(). */
 int firmware_describe(struct firmware *f, struct fwcfg *cfg, const struct gmem *mem,
 		      const struct acpi_tables_params *acpi, struct err *err);

@@ -160,6 +160,7 @@ static int machine_make_platform(struct machine *m, struct err *err)
 		.sci = isa_irq_line(&m->isa, BOARD_GSI_SCI), .reset_request = machine_request_reset,
 		.poweroff_request = machine_request_poweroff, .arg = m,
 	});
+	vmgenid_init(&m->vmgenid, m->mem, src, &m->acpi, m->firmware ? firmware_vmgenid(m->mem) : MAP_VMGENID);
 	machine_init_uarts(m);
 	debugport_init(&m->debugport, machine_debug_write, m);
 	for (int i = 0; i < TESTDEV_LINES; i++)
@@ -197,6 +198,7 @@ static const struct {
 	{ offsetof(struct machine, debugport.post), BOARD_POST_PORT, BOARD_POST_LEN },
 	{ offsetof(struct machine, debugport.debug), BOARD_DEBUG_PORT, BOARD_DEBUG_LEN },
 	{ offsetof(struct machine, acpi.pm), BOARD_PM_PORT, BOARD_PM_LEN },
+	{ offsetof(struct machine, acpi.gpe), BOARD_GPE_PORT, BOARD_GPE_LEN },
 };
 
 static int machine_map_test_device(struct machine *m, struct err *err)
@@ -393,7 +395,7 @@ static struct acpi_tables_params machine_acpi_params(const struct machine *m)
 	 * keyboard that does not answer. */
 	return (struct acpi_tables_params){
 		.n_cpus = (unsigned)m->cfg->cpus, .pci = m->pci_layout, .has_pci = true,
-		.has_com1 = true, .has_com2 = m->n_uarts > 1, .has_rtc = true,
+		.has_com1 = true, .has_com2 = m->n_uarts > 1, .has_rtc = true, .vmgenid = m->vmgenid.s.gpa,
 	};
 }
 
@@ -428,7 +430,7 @@ static int machine_put_acpi(struct machine *m, struct err *err)
 
 	if (!buf)
 		return err_set(err, -ENOMEM, "out of memory");
-	long n = acpi_tables_build(buf, MAP_ACPI_SIZE, MAP_ACPI_BASE, &p, err);
+	long n = acpi_tables_build(buf, MAP_VMGENID - MAP_ACPI_BASE, MAP_ACPI_BASE, &p, err);
 	if (n < 0)
 		return (int)n;
 	int r = gmem_write(m->mem, MAP_ACPI_BASE, buf, (size_t)n);
@@ -440,6 +442,9 @@ int machine_load(struct machine *m, struct err *err)
 	if (!m->boot && !m->firmware)
 		return err_set(err, -ENOENT, "the kernel '%s' could not be opened when the machine was restored", m->cfg->kernel);
 	int r = m->firmware ? firmware_load(m->firmware, m->mem, err) : machine_put_acpi(m, err);
+
+	if (!r && vmgenid_place(&m->vmgenid) < 0)
+		r = err_set(err, -EFAULT, "guest memory has no room for the generation of the machine");
 
 	for (unsigned i = 0; !r && i < m->cfg->cpus; i++) {
 		struct vcpu *v = m->ops->vcpu(m->vm, i);
@@ -460,6 +465,16 @@ int machine_load(struct machine *m, struct err *err)
 	return r;
 }
 
+/* Nothing can know whether it is the first to be continued from this state. */
+static void machine_is_a_copy(struct machine *m)
+{
+	bus_lock(m->bus);
+	vmgenid_renew(&m->vmgenid);
+	bus_unlock(m->bus);
+	for (unsigned i = 0; m->cfg->is_copy && i < m->cfg->n_nets; i++)
+		virtio_net_renew(m->net_dev[i]);
+}
+
 static int machine_load_or_restore(struct machine *m, struct err *err)
 {
 	if (m->cfg->is_incoming)
@@ -467,7 +482,10 @@ static int machine_load_or_restore(struct machine *m, struct err *err)
 	if (!m->cfg->saved)
 		return machine_load(m, err);
 	int r = machine_load_state(m, m->cfg->saved, err);
-	return r < 0 ? err_wrap(err, r, "cannot take over the saved machine") : r;
+	if (r < 0)
+		return err_wrap(err, r, "cannot take over the saved machine");
+	machine_is_a_copy(m);
+	return 0;
 }
 
 static int machine_make_jail(struct machine *m, struct err *err)

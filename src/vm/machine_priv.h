@@ -28,6 +28,7 @@
 #include "dev/rtc.h"
 #include "dev/testdev.h"
 #include "dev/uart.h"
+#include "dev/vmgenid.h"
 #include "util/loop.h"
 #include "virtio/virtio.h"
 #include "vm/boot.h"
@@ -106,6 +107,7 @@ struct machine {
 	unsigned n_uarts;
 	struct i8042 i8042;
 	struct acpi acpi;
+	struct vmgenid vmgenid;
 	struct debugport debugport;
 	struct testdev testdev;
 	struct fwcfg fwcfg;             /* mapped with firmware or the test device only */

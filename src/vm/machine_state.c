@@ -73,6 +73,7 @@ static const struct {
 	DEVICE(rtc, "rtc", rtc_state_desc),
 	DEVICE(acpi, "acpi", acpi_state_desc),
 	{ "i8042", &i8042_state_desc, offsetof(struct machine, i8042.s), NULL },
+	{ "vmgenid", &vmgenid_state_desc, offsetof(struct machine, vmgenid.s), NULL },
 };
 
 /* The firmware configuration device is there for firmware and test kernels only. */

@@ -3,6 +3,7 @@
  *
  *	0               RAM, up to 3 GiB (GMEM_LOW_MAX); the loader's tables below 640 KiB
  *	0x000e0000      ACPI tables, where a guest searches for the RSDP
+ *	0x000ff000      VM generation ID, in the last page of theirs
  *	0xc0000000      32-bit PCI window
  *	0xe0000000      ECAM, bus 0
  *	0xfec00000      I/O APIC, local APIC (dev/board.h)
@@ -13,6 +14,7 @@
 
 #define MAP_ACPI_BASE 0xe0000u
 #define MAP_ACPI_SIZE 0x20000u
+#define MAP_VMGENID (MAP_ACPI_BASE + MAP_ACPI_SIZE - 4096)
 #define MAP_MMIO32_BASE 0xc0000000u
 #define MAP_MMIO32_SIZE 0x20000000u
 #define MAP_ECAM_BASE 0xe0000000u

@@ -182,6 +182,10 @@ const struct option options[] = {
 	  .more = "For a machine that was saved with snapshot=NAME. What was written to its disks since is gone. Without it a disk that "
 		  "has changed is refused.",
 	  .is_host = true, .example = "--revert-disks" },
+	{ "--copy", "copy", OPT_FLAG, CFG(is_copy), NULL, "off", "with --restore: the machine is a copy of one that may go on",
+	  .more = "Network addresses that were saved are derived from the name instead, which should be another one, and the network "
+		  "cables are pulled for two seconds. See the section about fork in the page about the control socket.",
+	  .is_host = true, .example = "--name web2 --copy" },
 	{ "--jail", "jail", OPT_BOOL, CFG(has_jail), NULL, "on", "give up all rights that a running machine does not need",
 	  .more = "A guest that takes over this process finds no file, no network and no program that it could open, connect "
 		  "to or start. Run by root, it is the user 'nobody' in namespaces of its own. A passt process that dies is "
@@ -448,6 +452,17 @@ static int options_parse_action(struct config *c, enum config_action *action, co
 	return 0;
 }
 
+/* Addresses that came with the saved machine are those of the one that this is a copy of. */
+static void config_forget_macs(struct config *c)
+{
+	const struct option *nets = options_find(options, false, "--net");
+
+	for (unsigned i = 0; c->saved_lists >> (nets - options) & 1 && i < c->n_nets; i++) {
+		free(c->nets[i].mac);
+		c->nets[i].mac = NULL;
+	}
+}
+
 int config_parse_args(struct config *c, enum config_action *action, int argc, char **argv, struct err *err)
 {
 	*action = CONFIG_RUN;
@@ -483,6 +498,8 @@ int config_parse_args(struct config *c, enum config_action *action, int argc, ch
 		}
 		i += used && !eq;
 	}
+	if (c->is_copy)
+		config_forget_macs(c);
 	return 0;
 }
 

@@ -18,6 +18,7 @@
 #include "dev/pv.h"
 #include "dev/rtc.h"
 #include "dev/uart.h"
+#include "dev/vmgenid.h"
 #include "util/checked.h"
 #include "util/fields.h"
 #include "virtio/console.h"
@@ -47,7 +48,8 @@ static const struct {
 	{ &uart_state_desc, "16550A" },
 	{ &i8042_state_desc, "Keyboard controller" },
 	{ &fwcfg_state_desc, "Firmware configuration, where it is" },
-	{ &acpi_state_desc, "ACPI fixed hardware" },
+	{ &acpi_state_desc, "ACPI fixed hardware and general-purpose events" },
+	{ &vmgenid_state_desc, "The generation of the machine, and where the guest finds it" },
 	{ &pci_root_state_desc, "The root bus" },
 	{ &pci_state_desc, "One PCI function: configuration space, MSI-X" },
 	{ &virtio_state_desc, "What all virtio devices have; blk and rng have no more" },

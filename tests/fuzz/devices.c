@@ -81,6 +81,7 @@ static const struct {
 	{ offsetof(struct board, debugport.debug), BOARD_DEBUG_PORT, BOARD_DEBUG_LEN },
 	{ offsetof(struct board, uart.region), BOARD_COM1_PORT, BOARD_UART_LEN },
 	{ offsetof(struct board, acpi.pm), BOARD_PM_PORT, BOARD_PM_LEN },
+	{ offsetof(struct board, acpi.gpe), BOARD_GPE_PORT, BOARD_GPE_LEN },
 	{ offsetof(struct board, acpi.reset), BOARD_RESET_PORT, 1 },
 	{ offsetof(struct board, testdev.region), BOARD_TESTDEV_PORT, BOARD_TESTDEV_LEN },
 	{ offsetof(struct board, testdev.latch), BOARD_TESTDEV_LATCH_PORT, TESTDEV_LATCH_LEN },
@@ -256,7 +257,12 @@ static void inputs(struct board *b, uint8_t op)
 		uart_receive(&b->uart, buf, op & 0x80 ? sizeof(buf) / 2 : uart_can_receive(&b->uart) % sizeof(buf));
 		break;
 	case 1: uart_receive_break(&b->uart); break;
-	case 2: acpi_press_power_button(&b->acpi); break;
+	case 2:
+		if (op & 0x40)
+			acpi_raise_gpe(&b->acpi, (enum acpi_gpe)(op & 15));
+		else
+			acpi_press_power_button(&b->acpi);
+		break;
 	default: {
 		struct irq_line l = isa_irq_line(&b->isa, fuzz_u8(&b->f) % BOARD_N_GSI);
 

@@ -11,7 +11,7 @@
 static uint8_t buf[ACPI_TABLES_MAX];
 
 static const struct acpi_tables_params params = {
-	.n_cpus = 4, .has_pci = true, .has_com1 = true, .has_rtc = true, .has_i8042 = true,
+	.vmgenid = 0xff000, .n_cpus = 4, .has_pci = true, .has_com1 = true, .has_rtc = true, .has_i8042 = true,
 	.pci = { .ecam_base = 0xe0000000, .mmio32_base = 0xc0000000, .mmio32_size = 0x20000000,
 		 .mmio64_base = 1ull << 38, .mmio64_size = 1ull << 36 },
 };
@@ -65,6 +65,24 @@ TEST(tables_are_reached_from_the_root_and_sum_to_zero)
 	CHECK_EQ(get_le64(fadt + 140), get_le32(fadt + 40));
 	CHECK(find(len, "MCFG", &n));
 	CHECK(find(len, "APIC", &n));
+}
+
+TEST(the_generation_of_the_machine_has_a_device_and_an_event)
+{
+	long len = acpi_tables_build(buf, sizeof(buf), GPA, &params, NULL);
+	static const uint8_t method[] = { '_', 'E', '0', '0', 0, 0x86, '\\', 0x2e, '_', 'S', 'B', '_', 'V', 'G', 'E', 'N', 0x0a, 0x80 };
+	static const uint8_t addr[] = { 'A', 'D', 'D', 'R', 0x12, 8, 2, 0x0c, 0, 0xf0, 0x0f, 0, 0 };
+	struct acpi_tables_params none = params;
+	uint32_t n;
+
+	CHECK(memmem(buf, (size_t)len, method, sizeof(method)));
+	CHECK(memmem(buf, (size_t)len, addr, sizeof(addr)));
+	const uint8_t *fadt = find(len, "FACP", &n);
+	CHECK_EQ(get_le32(fadt + 80), 0x610);
+	CHECK_EQ(fadt[92], 4);
+	none.vmgenid = 0;
+	len = acpi_tables_build(buf, sizeof(buf), GPA, &none, NULL);
+	CHECK(!memmem(buf, (size_t)len, "VGEN", 4));
 }
 
 TEST(madt_names_every_processor_once_with_x2apic_entries_above_254)

@@ -5,6 +5,7 @@
 #include "dev/i8042.h"
 #include "dev/testdev.h"
 #include "dev/uart.h"
+#include "dev/vmgenid.h"
 #include "fake.h"
 #include "test.h"
 
@@ -172,6 +173,60 @@ TEST(power_button_raises_sci_until_status_is_cleared)
 	CHECK_EQ(pm_in(0, 4), 0x01000000);
 }
 
+TEST(a_general_purpose_event_interrupts_while_it_is_enabled_and_set)
+{
+	acpi_setup();
+	acpi.gpe.write(&acpi, 0, 2, 1, 1 << ACPI_GPE_VMGENID);
+	CHECK_EQ(line.level, 0);
+	acpi_raise_gpe(&acpi, ACPI_GPE_VMGENID);
+	CHECK_EQ(line.level, 1);
+	CHECK_EQ(acpi.gpe.read(&acpi, 0, 0, 4), 0x00010001);
+	acpi.gpe.write(&acpi, 0, 2, 2, 0);
+	CHECK_EQ(line.level, 0);
+	acpi.gpe.write(&acpi, 0, 0, 4, 0x80000000);
+	CHECK_EQ(acpi.gpe.read(&acpi, 0, 0, 4) & 0xffffffff, 0x80000001);
+	acpi.gpe.write(&acpi, 0, 0, 1, 1);
+	CHECK_EQ(acpi.gpe.read(&acpi, 0, 0, 2) & 0xffff, 0);
+	acpi_raise_gpe(&acpi, (enum acpi_gpe)15);
+	CHECK_EQ(line.level, 1);
+	acpi_reset(&acpi);
+	CHECK_EQ(line.level, 0);
+	acpi_fini(&acpi);
+}
+
+static void source_of_ones(struct source *s, void *to, size_t len)
+{
+	memset(to, 1, len);
+}
+
+TEST(a_generation_changes_in_memory_and_the_guest_is_told)
+{
+	struct vmgenid v;
+	uint8_t first[VMGENID_LEN], now[VMGENID_LEN];
+	struct gmem *mem;
+
+	acpi_setup();
+	CHECK_EQ(gmem_new(&mem, 1 << 20, NULL), 0);
+	fake.source.random = source_of_ones;
+	vmgenid_init(&v, mem, &fake.source, &acpi, 0x1000);
+	CHECK_EQ(vmgenid_place(&v), 0);
+	memcpy(first, v.s.id, sizeof(first));
+	CHECK_EQ(gmem_read(mem, 0x1000, now, sizeof(now)), 0);
+	CHECK_MEM(now, first, sizeof(now));
+	CHECK_EQ(acpi.s.gpe_sts, 0);
+	v.s.id[0] ^= 1;         /* whatever the source makes, it is written */
+	vmgenid_renew(&v);
+	CHECK_EQ(gmem_read(mem, 0x1000, now, sizeof(now)), 0);
+	CHECK_MEM(now, v.s.id, sizeof(now));
+	CHECK_EQ(acpi.s.gpe_sts, 1 << ACPI_GPE_VMGENID);
+	acpi.s.gpe_sts = 0;
+	v.s.gpa = 1ull << 40;   /* as a hostile saved state may say */
+	vmgenid_renew(&v);
+	CHECK_EQ(acpi.s.gpe_sts, 0);
+	gmem_free(mem);
+	acpi_fini(&acpi);
+}
+
 TEST(pm_timer_counts_and_its_carry_interrupts)
 {
 	acpi_setup();
@@ -250,6 +305,7 @@ TEST(every_register_survives_every_value)
 	}
 	acpi_setup();
 	fake_hammer(&acpi.pm, 16, 20000);
+	fake_hammer(&acpi.gpe, 4, 5000);
 	fake_hammer(&acpi.reset, 1, 100);
 	i8042_init(&kbd, on_reset, NULL);
 	for (unsigned i = 0; i < 20000; i++) {

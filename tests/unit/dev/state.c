@@ -10,6 +10,7 @@
 #include "dev/pit.h"
 #include "dev/rtc.h"
 #include "dev/uart.h"
+#include "dev/vmgenid.h"
 #include "bus/pci.h"
 #include "fake.h"
 #include "test.h"
@@ -17,7 +18,7 @@
 
 static const struct state_desc *const descs[] = {
 	&acpi_state_desc, &i8042_state_desc, &ioapic_state_desc, &kvmclock_state_desc, &lapic_state_desc,
-	&pic_state_desc, &pit_state_desc, &rtc_state_desc, &uart_state_desc, &pci_state_desc,
+	&pic_state_desc, &pit_state_desc, &rtc_state_desc, &uart_state_desc, &pci_state_desc, &vmgenid_state_desc,
 };
 
 TEST(saved_state_loads_back_to_the_same_bytes)

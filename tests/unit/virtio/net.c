@@ -10,7 +10,7 @@
 #include "util/err.h"
 #include "virtio/net.h"
 
-enum { RX = 0, TX = 1, CTRL = 2, F_MRG = 15, F_CTRL_VQ = 17, F_CTRL_RX = 18, F_MAC_ADDR = 23, F_GUEST_CSUM = 1,
+enum { RX = 0, TX = 1, CTRL = 2, F_MRG = 15, F_CTRL_VQ = 17, F_CTRL_RX = 18, F_ANNOUNCE = 21, F_MAC_ADDR = 23, F_GUEST_CSUM = 1,
        F_GUEST_TSO4 = 7, F_OFFLOADS = 2 };
 
 struct net {
@@ -241,7 +241,7 @@ TEST(the_filter_does_what_the_control_queue_says)
 	uint8_t table[2 + 4 + 6 + 4 + 6] = { 1, 0, 1, 0, 0, 0 };
 	struct rig r;
 
-	nic_up(&r, false, VIRTIO_BIT(F_CTRL_VQ) | VIRTIO_BIT(F_CTRL_RX) | VIRTIO_BIT(F_MAC_ADDR));
+	nic_up(&r, false, 1ull << F_CTRL_VQ | VIRTIO_BIT(F_CTRL_RX) | VIRTIO_BIT(F_MAC_ADDR));
 	for (int i = 0; i < 12; i++)
 		offer(&r, 1526);
 	CHECK(passes(&r, other));
@@ -282,7 +282,7 @@ TEST(offloads_are_offered_only_with_a_header_and_reach_the_backend)
 	nic_up(&r, false, 0);
 	CHECK(!(rig_features(&r) & (VIRTIO_BIT(0) | VIRTIO_BIT(F_GUEST_TSO4))));
 	rig_down(&r);
-	nic_up(&r, true, VIRTIO_BIT(F_GUEST_CSUM) | VIRTIO_BIT(F_GUEST_TSO4) | VIRTIO_BIT(F_CTRL_VQ) |
+	nic_up(&r, true, VIRTIO_BIT(F_GUEST_CSUM) | VIRTIO_BIT(F_GUEST_TSO4) | 1ull << F_CTRL_VQ |
 	       VIRTIO_BIT(F_OFFLOADS));
 	CHECK_EQ(fake.tun_f, TUN_F_CSUM | TUN_F_TSO4);
 	CHECK_EQ(command(&r, cmd, 10), 0);
@@ -321,6 +321,44 @@ TEST(a_pulled_cable_shows_and_lets_nothing_in)
 	CHECK(!passes(&r, my_mac));
 	virtio_net_set_link(r.d, true);
 	CHECK(passes(&r, my_mac));
+	rig_down(&r);
+}
+
+TEST(a_restored_driver_is_asked_to_announce_itself_and_acknowledges)
+{
+	struct virtio_section sec[VIRTIO_SECTIONS_MAX];
+	struct rig r;
+
+	nic_up(&r, false, 1ull << F_CTRL_VQ | 1ull << F_ANNOUNCE);
+	CHECK_EQ(rig_read(&r, R_CFG + 6, 2), 1);
+	CHECK_EQ(virtio_sections(r.d, sec), 3);
+	CHECK_EQ(virtio_restored(r.d, NULL), 0);
+	CHECK_EQ(rig_read(&r, R_CFG + 6, 2), 3);
+	CHECK_EQ(fake_interrupts[0], 1);
+	CHECK_EQ(command(&r, "\3\1", 2), 1);
+	CHECK_EQ(command(&r, "\3\0", 2), 0);
+	CHECK_EQ(rig_read(&r, R_CFG + 6, 2), 1);
+	rig_down(&r);
+}
+
+TEST(a_copy_gets_the_address_of_its_device_and_its_cable_is_pulled)
+{
+	struct virtio_section sec[VIRTIO_SECTIONS_MAX];
+	struct rig r;
+
+	nic_up(&r, false, 1ull << F_CTRL_VQ | 1ull << F_MAC_ADDR);
+	CHECK_EQ(command(&r, "\1\1\2\1\1\1\1\1", 8), 0);
+	CHECK_EQ(rig_read(&r, R_CFG, 1), 2);
+	virtio_net_renew(r.d);
+	CHECK_EQ(rig_read(&r, R_CFG, 1), my_mac[0]);
+	CHECK_EQ(rig_read(&r, R_CFG + 6, 2), 0);
+	CHECK_EQ(virtio_sections(r.d, sec), 3);
+	CHECK_EQ(virtio_restored(r.d, NULL), 0);        /* a copy of the copy is not left without */
+	for (int i = 0; i < 400 && !rig_read(&r, R_CFG + 6, 2); i++) {
+		nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
+		rig_spin(&r);
+	}
+	CHECK_EQ(rig_read(&r, R_CFG + 6, 2), 1);
 	rig_down(&r);
 }
 
