@@ -118,8 +118,8 @@ class Guest:
                 pass
 
 
-def script(name, *args):
-    subprocess.run([os.path.join(ROOT, "scripts", name), *args], check=True)
+def script(name, *args, **env):
+    subprocess.run([os.path.join(ROOT, "scripts", name), *args], check=True, env={**os.environ, **env})
 
 
 def kernel(suite):
@@ -130,14 +130,14 @@ def kernel(suite):
     return folder
 
 
-def initrd(suite, run=None, name="initrd", programs=()):
-    """A busybox initrd for the kernel of SUITE that runs the shell text RUN; static PROGRAMS in /bin."""
+def initrd(suite, run=None, name="initrd", programs=(), modules=()):
+    """A busybox initrd for the kernel of SUITE that runs the shell text RUN; static PROGRAMS in /bin, more MODULES."""
     folder = kernel(suite)
     out = os.path.join(folder, f"{name}.gz")
     with tempfile.NamedTemporaryFile("w", suffix=".sh", dir=folder) as f:
         f.write("#!/bin/sh\n" + (run or ""))
         f.flush()
-        script("guest-initrd", folder, out, f.name, *programs)
+        script("guest-initrd", folder, out, f.name, *programs, MODULES=" ".join(modules))
     return out
 
 

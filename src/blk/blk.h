@@ -39,6 +39,7 @@ struct blk_options {
 	 * whose name looks like one); or NULL and FD >= 0. */
 	const char *path;
 	int fd;                 /* an open descriptor instead of a path (taken on success), else -1 */
+	const char *name;       /* with FD: what it is called; NULL: by its number */
 	/* "raw", "qcow2", ...; NULL: by content. A writable image that was taken for raw by its
 	 * content refuses (-EPERM) writes that would make it look like another format, so that a
 	 * guest cannot choose what the next opening makes of it. */

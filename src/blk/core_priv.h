@@ -44,6 +44,7 @@ int blk_open_in(struct blk **out, struct blk_ctx *c, const struct blk_options *o
 struct blk_file_options {
 	const char *path;       /* or NULL, and FD is duplicated */
 	int fd;
+	const char *name;       /* what FD is called; NULL: by its number */
 	bool is_readonly, is_direct, is_unlocked;
 	bool is_inactive;       /* for reading and without a lock, until blk_file_activate() */
 	bool is_emptied;        /* made if need be; with IS_NEW it must not be there */

@@ -87,7 +87,7 @@ static int protocol_open(struct blk **out, struct blk_ctx *c, const struct blk_f
 	struct blk *b = NULL;
 
 	snprintf(fd_name, sizeof(fd_name), "file descriptor %d", fo->fd);
-	int r = blk_node_new(&b, c, &blk_file, fo->path ? fo->path : fd_name, &o, err);
+	int r = blk_node_new(&b, c, &blk_file, fo->path ? fo->path : fo->name ? fo->name : fd_name, &o, err);
 
 	if (r < 0)
 		return r;
@@ -112,7 +112,7 @@ int blk_co_open_protocol(struct blk **out, struct blk_ctx *c, const struct blk_o
 	if (o->path && blk_url_is(o->path))
 		return blk_proto_co_open(out, c, o, err);
 	struct blk_file_options fo = {
-		.path = protocol_path(o->path), .fd = o->path ? -1 : o->fd, .is_readonly = o->is_readonly,
+		.path = protocol_path(o->path), .fd = o->path ? -1 : o->fd, .name = o->name, .is_readonly = o->is_readonly,
 		.is_direct = o->is_direct, .is_unlocked = o->is_unlocked && o->is_readonly, .is_inactive = o->is_inactive,
 	};
 

@@ -360,7 +360,14 @@ static struct pci_dev *pci_find(const struct pci_root *r, unsigned bus, unsigned
 {
 	if (bus || devfn & 7 || devfn >> 3 >= PCI_SLOTS || !r->slot[devfn >> 3])
 		return NULL;
-	return r->slot[devfn >> 3]->d;
+	struct pci_dev *d = r->slot[devfn >> 3]->d;
+
+	return d->is_ejected ? NULL : d;
+}
+
+struct pci_dev *pci_in_slot(const struct pci_root *r, unsigned slot)
+{
+	return slot < PCI_SLOTS && r->slot[slot] ? r->slot[slot]->d : NULL;
 }
 
 static uint64_t pci_ecam_read(void *dev, unsigned cpu, uint64_t off, unsigned size)

@@ -70,6 +70,7 @@ struct pci_dev {
 	uint8_t cap_last;               /* private: last capability in the chain */
 	uint8_t cap_next;               /* private: first free byte for a capability */
 	struct pci_root *root;
+	bool is_ejected;                /* the guest has let go: its configuration is gone already */
 };
 
 struct pci_layout {
@@ -109,6 +110,8 @@ unsigned pci_cap_add(struct pci_dev *d, uint8_t id, const void *body, unsigned b
  * firmware would leave them), add MSI-X. -ENOSPC when slots or the window are full. */
 int pci_add(struct pci_root *r, struct pci_dev *d, int slot, struct err *err);
 void pci_remove(struct pci_dev *d);     /* not on a bus: nothing happens */
+/* What is in SLOT, NULL: nothing. */
+struct pci_dev *pci_in_slot(const struct pci_root *r, unsigned slot);
 /* Back to the state after pci_add(). */
 void pci_dev_reset(struct pci_dev *d);
 /* After s has been restored: remap BARs as cfg says. */

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "dev/acpi.h"
 
-#include <stdbool.h>
 #include "util/checked.h"
 
 enum {
@@ -12,6 +11,7 @@ enum {
 	/* PM1 control (table 4.15) */
 	CNT_SCI_EN = 1 << 0, CNT_SLP_TYP_SHIFT = 10, CNT_SLP_TYP = 7 << 10, CNT_SLP_EN = 1 << 13,
 	CNT_WRITABLE = 1 << 1 | CNT_SLP_TYP,
+	GPE_EVENTS = 1 << ACPI_GPE_VMGENID | 1 << ACPI_GPE_PCI | 1 << ACPI_GPE_CPU,
 	RESET_CPU = 1 << 2, RESET_WRITABLE = 0x0a,
 };
 #define ACPI_CARRY (1ull << 31)         /* TMR_STS is set whenever this bit changes */
@@ -24,6 +24,7 @@ static const struct field acpi_fields[] = {
 	FIELD(struct acpi_state, timer_ns, 1),
 	FIELD(struct acpi_state, gpe_sts, 2),
 	FIELD(struct acpi_state, gpe_en, 2),
+	FIELD(struct acpi_state, gpe_used, 2),
 };
 const struct state_desc acpi_state_desc = {
 	.name = "acpi", .version = 2, .size = sizeof(struct acpi_state),
@@ -44,7 +45,7 @@ static void acpi_update(struct acpi *a)
 	if (t / ACPI_CARRY != acpi_ticks(a->s.timer_ns) / ACPI_CARRY)
 		a->s.pm1_sts |= PM1_TMR;
 	a->s.timer_ns = now;
-	irq_set(&a->cfg.sci, (a->s.pm1_sts & a->s.pm1_en & PM1_EN_WRITABLE) || a->s.gpe_sts & a->s.gpe_en);
+	irq_set(&a->cfg.sci, (a->s.pm1_sts & a->s.pm1_en & PM1_EN_WRITABLE) || (a->s.gpe_sts & a->s.gpe_en));
 	if (a->s.pm1_en & PM1_TMR) {
 		uint64_t next = (t / ACPI_CARRY + 1) * ACPI_CARRY;
 
@@ -62,12 +63,6 @@ static void acpi_due(void *arg)
 void acpi_press_power_button(struct acpi *a)
 {
 	a->s.pm1_sts |= PM1_PWRBTN;
-	acpi_update(a);
-}
-
-void acpi_raise_gpe(struct acpi *a, enum acpi_gpe n)
-{
-	a->s.gpe_sts |= (uint16_t)(1u << n);
 	acpi_update(a);
 }
 
@@ -126,7 +121,19 @@ static void acpi_pm_write(void *dev, unsigned cpu, uint64_t off, unsigned size, 
 	acpi_update(a);
 }
 
-/* Status in the first half, which ones clear; enable in the second. */
+/* ---- general-purpose events (4.8.4.1): status, a bit goes down by a 1, and enable ---- */
+
+void acpi_raise_gpe(struct acpi *a, enum acpi_gpe n)
+{
+	a->s.gpe_sts |= (uint16_t)(1u << n);
+	acpi_update(a);
+}
+
+bool acpi_hears_gpe(const struct acpi *a, enum acpi_gpe n)
+{
+	return a->s.gpe_used >> n & 1;
+}
+
 static uint64_t acpi_gpe_read(void *dev, unsigned cpu, uint64_t off, unsigned size)
 {
 	const struct acpi *a = dev;
@@ -137,12 +144,12 @@ static uint64_t acpi_gpe_read(void *dev, unsigned cpu, uint64_t off, unsigned si
 static void acpi_gpe_write(void *dev, unsigned cpu, uint64_t off, unsigned size, uint64_t val)
 {
 	struct acpi *a = dev;
-	unsigned shift = 8 * (unsigned)off;
-	uint32_t mask = (size >= 4 ? 0xffffffff : (1u << (8 * size)) - 1) << shift, v = (uint32_t)val << shift;
-	uint16_t en = (uint16_t)(mask >> 16);
+	uint32_t ones = (size >= 4 ? 0xffffffff : (1u << (8 * size)) - 1) << (8 * off);
+	uint32_t v = (uint32_t)val << (8 * off), en = ones >> 16;
 
-	a->s.gpe_sts &= (uint16_t)~(v & mask);
-	a->s.gpe_en = (uint16_t)((a->s.gpe_en & ~en) | ((v >> 16) & en));
+	a->s.gpe_sts &= (uint16_t)~(v & ones);
+	a->s.gpe_en = (uint16_t)((a->s.gpe_en & ~en) | (v >> 16 & en & GPE_EVENTS));
+	a->s.gpe_used |= a->s.gpe_en;
 	acpi_update(a);
 }
 
@@ -191,5 +198,8 @@ void acpi_restored(struct acpi *a)
 {
 	a->s.pm1_en &= PM1_EN_WRITABLE;
 	a->s.pm1_cnt &= CNT_WRITABLE;
+	a->s.gpe_en &= GPE_EVENTS;
+	a->s.gpe_sts &= GPE_EVENTS;
+	a->s.gpe_used &= GPE_EVENTS;
 	acpi_update(a);
 }

@@ -4,10 +4,12 @@
  * ACPI 6.4 section 4.8 (PM1 event, PM1 control, PM timer), 4.8.3.6 (reset register; port
  * 0xcf9 as in Intel chipsets). The machine is always in ACPI mode: SCI_EN reads 1 and there
  * is no SMI command port. Sleep type 5 with SLP_EN powers off; no other sleep state exists.
- * One block of general-purpose events (4.8.4.1). All calls hold bus_lock. */
+ * One block of general-purpose events (4.8.4.1) carries what hotplug.h and vmgenid.h have to say.
+ * All calls hold bus_lock. */
 #ifndef DEV_ACPI_H
 #define DEV_ACPI_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include "bus/bus.h"
 #include "bus/irq.h"
@@ -22,18 +24,18 @@ enum {
 	ACPI_S5_TYPE = 5,               /* SLP_TYP of _S5 */
 	ACPI_RESET_VALUE = 6,           /* byte to the reset register: hard reset now */
 };
-#define ACPI_PM_TMR_HZ 3579545u
 
-/* General-purpose events: which of the 16 is whose. */
-enum acpi_gpe {
-	ACPI_GPE_VMGENID = 0,
-};
+/* General-purpose events: status and enable are ACPI_GPE_BYTES each. */
+enum { ACPI_GPE_BYTES = 2 };
+enum acpi_gpe { ACPI_GPE_VMGENID = 0, ACPI_GPE_PCI = 1, ACPI_GPE_CPU = 2 };     /* the methods _E00, _E01, _E02 */
+#define ACPI_PM_TMR_HZ 3579545u
 
 struct acpi_state {
 	uint16_t pm1_sts, pm1_en, pm1_cnt;
 	uint8_t reset_reg;
 	uint8_t reserved;
-	uint16_t gpe_sts, gpe_en;
+	uint16_t gpe_sts, gpe_en;       /* bits by enum acpi_gpe */
+	uint16_t gpe_used;              /* enabled at some time: a guest disables one while it deals with it */
 	uint64_t timer_ns;              /* guest time up to which timer carries have been noticed */
 };
 extern const struct state_desc acpi_state_desc;
@@ -61,6 +63,8 @@ void acpi_fini(struct acpi *a);
 void acpi_reset(struct acpi *a);
 void acpi_restored(struct acpi *a);             /* after s has been loaded */
 void acpi_press_power_button(struct acpi *a);   /* holds bus_lock */
-void acpi_raise_gpe(struct acpi *a, enum acpi_gpe n);   /* the same */
+void acpi_raise_gpe(struct acpi *a, enum acpi_gpe n);
+/* Does the guest deal with it? */
+bool acpi_hears_gpe(const struct acpi *a, enum acpi_gpe n);
 
 #endif

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "dev/acpi.h"
+#include "dev/acpi_hotplug.h"
 #include "dev/aml.h"
 #include "dev/board.h"
 #include "dev/ioapic.h"
@@ -114,6 +115,7 @@ static void acpi_dsdt_pci(struct aml *a, const struct pci_layout *l)
 	aml_name_int(a, "_BBN", 0);
 	aml_name(a, "_CRS");
 	aml_resources(a, &res);
+	acpi_hotplug_pci(a);
 	aml_end(a);
 
 	/* the board's own registers: nobody may put anything there; a kernel uses ECAM only
@@ -122,6 +124,7 @@ static void acpi_dsdt_pci(struct aml *a, const struct pci_layout *l)
 	aml_res_memory32(&res, (uint32_t)l->ecam_base, PCI_SLOTS * 8 * PCI_CFG_SIZE);
 	aml_res_io(&res, BOARD_PM_PORT, BOARD_PM_LEN);
 	aml_res_io(&res, BOARD_GPE_PORT, BOARD_GPE_LEN);
+	aml_res_io(&res, BOARD_HOTPLUG_PORT, BOARD_HOTPLUG_LEN);
 	aml_device_begin(a, "MBRD");
 	aml_name_eisa_id(a, "_HID", "PNP0C02");
 	aml_name_int(a, "_UID", 0);
@@ -201,8 +204,10 @@ static void acpi_dsdt_gpe(struct aml *a, const struct acpi_tables_params *p)
 
 	aml_scope_begin(a, "\\_GPE");
 	if (p->vmgenid) {
-		aml_method_begin(a, "_E00", 0);
-		aml_notify(a, "\\_SB.VGEN", 0x80);
+		aml_method_begin(a, "_E00", 0, false);
+		aml_op(a, AML_NOTIFY);
+		aml_ref(a, "\\_SB.VGEN");
+		aml_int(a, 0x80);
 		aml_end(a);
 	}
 	aml_end(a);
@@ -238,6 +243,8 @@ static void acpi_dsdt_body(struct aml *a, const struct acpi_tables_params *p)
 	}
 	aml_end(a);
 	acpi_dsdt_gpe(a, p);
+	if (p->has_pci)
+		acpi_hotplug_events(a);
 }
 
 static const uint8_t *acpi_dsdt(struct acpi_builder *b, const struct acpi_tables_params *p)
@@ -294,11 +301,11 @@ static void acpi_fadt(struct acpi_builder *b, const struct acpi_tables_params *p
 	put_le32(t + 56, BOARD_PM_PORT + ACPI_PM1_EVT);
 	put_le32(t + 64, BOARD_PM_PORT + ACPI_PM1_CNT);
 	put_le32(t + 76, BOARD_PM_PORT + ACPI_PM_TMR);
-	put_le32(t + 80, BOARD_GPE_PORT);
 	t[88] = 4;                              /* PM1_EVT_LEN */
 	t[89] = 2;                              /* PM1_CNT_LEN */
+	put_le32(t + 80, BOARD_GPE_PORT);
 	t[91] = 4;                              /* PM_TMR_LEN */
-	t[92] = BOARD_GPE_LEN;
+	t[92] = BOARD_GPE_LEN;                  /* GPE0_BLK_LEN: status and enable */
 	put_le16(t + 96, 0xfff);                /* no C2 */
 	put_le16(t + 98, 0xfff);                /* no C3 */
 	t[108] = p->has_rtc ? 0x32 : 0;         /* century byte of the RTC */
@@ -314,7 +321,7 @@ static void acpi_fadt(struct acpi_builder *b, const struct acpi_tables_params *p
 	acpi_put_gas(t + 172, BOARD_PM_PORT + ACPI_PM1_CNT, 2);
 	acpi_put_gas(t + 208, BOARD_PM_PORT + ACPI_PM_TMR, 4);
 	acpi_put_gas(t + 220, BOARD_GPE_PORT, BOARD_GPE_LEN);
-	t[220 + 3] = 1;                         /* as bytes */
+	t[220 + 3] = 1;                         /* accessed by bytes */
 	memcpy(t + 268, "VIVARIUM", 8);
 	acpi_header(t, "FACP", 6, FADT_LEN);
 	acpi_list(b, t);

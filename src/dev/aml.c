@@ -8,9 +8,13 @@
 /* Opcodes (ACPI 6.4 table 20.3) and resource tags (6.4.2, 6.4.3). */
 enum {
 	AML_ZERO = 0x00, AML_ONE = 0x01, AML_NAME = 0x08, AML_BYTE = 0x0a, AML_WORD = 0x0b, AML_DWORD = 0x0c,
-	AML_STRING = 0x0d, AML_QWORD = 0x0e, AML_SCOPE = 0x10, AML_BUFFER = 0x11, AML_PACKAGE = 0x12, AML_METHOD = 0x14,
-	AML_DUAL_PATH = 0x2e, AML_MULTI_PATH = 0x2f, AML_NOTIFY = 0x86,
-	AML_EXT = 0x5b, AML_EXT_DEVICE = 0x82,
+	AML_STRING = 0x0d, AML_QWORD = 0x0e, AML_SCOPE = 0x10, AML_BUFFER = 0x11, AML_PACKAGE = 0x12,
+	AML_METHOD = 0x14, AML_DUAL_NAME = 0x2e, AML_MULTI_NAME = 0x2f, AML_LOCAL0 = 0x60, AML_ARG0 = 0x68,
+	AML_IF = 0xa0, AML_WHILE = 0xa2,
+	AML_EXT = 0x5b, AML_EXT_MUTEX = 0x01, AML_EXT_ACQUIRE = 0x23, AML_EXT_RELEASE = 0x27, AML_EXT_REGION = 0x80,
+	AML_EXT_FIELD = 0x81, AML_EXT_DEVICE = 0x82,
+	METHOD_SERIALIZED = 1 << 3,
+	REGION_IO = 1, FIELD_ZEROES = 2 << 5, ACQUIRE_FOREVER = 0xffff,
 
 	RES_IRQ = 0x22, RES_IO = 0x47, RES_END = 0x79, RES_MEMORY32 = 0x86, RES_DWORD = 0x87,
 	RES_WORD = 0x88, RES_QWORD = 0x8a,
@@ -53,25 +57,20 @@ static void aml_u8(struct aml *a, uint8_t v)
 	aml_bytes(a, &v, 1);
 }
 
-/* One segment, filled up with '_'; what follows it. */
-static const char *aml_segment(struct aml *a, const char *name)
+/* One segment, filled up with '_'. */
+static void aml_segment(struct aml *a, const char *name, size_t len)
 {
 	char seg[4] = { '_', '_', '_', '_' };
-	size_t n = strcspn(name, ".");
 
-	if (!n || n > sizeof(seg)) {
-		a->is_broken = true;
-		n = 0;
-	}
-	memcpy(seg, name, n);
+	a->is_broken |= !len || len > sizeof(seg);
+	memcpy(seg, name, len < sizeof(seg) ? len : sizeof(seg));
 	aml_bytes(a, seg, sizeof(seg));
-	return name + n + (name[n] == '.');
 }
 
-/* Segments after an optional root character (20.2.2). */
+/* An optional root character, how many segments there are unless it is one, and they. */
 static void aml_path(struct aml *a, const char *name)
 {
-	uint8_t n = 1;
+	unsigned n = 1;
 
 	if (*name == '\\')
 		aml_u8(a, (uint8_t)*name++);
@@ -81,12 +80,20 @@ static void aml_path(struct aml *a, const char *name)
 	}
 	for (const char *p = name; *p; p++)
 		n += *p == '.';
-	if (n > 1)
-		aml_u8(a, n == 2 ? AML_DUAL_PATH : AML_MULTI_PATH);
-	if (n > 2)
-		aml_u8(a, n);
-	while (*name && !a->is_broken)
-		name = aml_segment(a, name);
+	if (n == 2) {
+		aml_u8(a, AML_DUAL_NAME);
+	} else if (n > 2) {
+		aml_u8(a, AML_MULTI_NAME);
+		aml_u8(a, (uint8_t)n);
+	}
+	for (;;) {
+		size_t len = strcspn(name, ".");
+
+		aml_segment(a, name, len);
+		if (!name[len])
+			return;
+		name += len + 1;
+	}
 }
 
 static void aml_open(struct aml *a)
@@ -98,7 +105,19 @@ static void aml_open(struct aml *a)
 	a->open[a->depth++] = a->len;
 }
 
-/* Insert the length before the body (20.2.4): it counts itself, in 1 to 4 bytes. */
+/* A length of TOTAL in N bytes (20.2.4). */
+static void aml_encode_length(uint8_t enc[4], size_t total, size_t n)
+{
+	if (n == 1) {
+		enc[0] = (uint8_t)total;
+		return;
+	}
+	enc[0] = (uint8_t)((n - 1) << 6 | (total & 15));
+	for (size_t i = 1; i < n; i++)
+		enc[i] = (uint8_t)(total >> (4 + 8 * (i - 1)));
+}
+
+/* Insert the length before the body: it counts itself, in 1 to 4 bytes. */
 void aml_end(struct aml *a)
 {
 	uint8_t enc[4];
@@ -114,20 +133,11 @@ void aml_end(struct aml *a)
 		n = 1;
 	else
 		n = body + 2 < 1 << 12 ? 2 : body + 3 < 1 << 20 ? 3 : 4;
-
-	size_t total = body + n;
-
 	if (n > a->cap - a->len) {
 		a->is_broken = true;
 		return;
 	}
-	if (n == 1) {
-		enc[0] = (uint8_t)total;
-	} else {
-		enc[0] = (uint8_t)((n - 1) << 6 | (total & 15));
-		for (size_t i = 1; i < n; i++)
-			enc[i] = (uint8_t)(total >> (4 + 8 * (i - 1)));
-	}
+	aml_encode_length(enc, body + n, n);
 	memmove(a->buf + start + n, a->buf + start, body);
 	memcpy(a->buf + start, enc, n);
 	a->len += n;
@@ -148,27 +158,128 @@ void aml_device_begin(struct aml *a, const char *name)
 	aml_path(a, name);
 }
 
-void aml_method_begin(struct aml *a, const char *name, uint8_t n_args)
-{
-	aml_u8(a, AML_METHOD);
-	aml_open(a);
-	aml_path(a, name);
-	aml_u8(a, n_args);
-}
-
-void aml_notify(struct aml *a, const char *path, uint8_t value)
-{
-	aml_u8(a, AML_NOTIFY);
-	aml_path(a, path);
-	aml_int(a, value);
-}
-
 void aml_package_begin(struct aml *a, uint8_t n_elements)
 {
 	aml_u8(a, AML_PACKAGE);
 	aml_open(a);
 	aml_u8(a, n_elements);
 }
+
+void aml_method_begin(struct aml *a, const char *name, unsigned n_args, bool is_serialized)
+{
+	aml_u8(a, AML_METHOD);
+	aml_open(a);
+	aml_path(a, name);
+	aml_u8(a, (uint8_t)((n_args & 7) | (is_serialized ? METHOD_SERIALIZED : 0)));
+}
+
+/* ---- terms ---- */
+
+void aml_op(struct aml *a, enum aml_op op)
+{
+	aml_u8(a, (uint8_t)op);
+}
+
+void aml_no_target(struct aml *a)
+{
+	aml_u8(a, 0);
+}
+
+void aml_local(struct aml *a, unsigned n)
+{
+	aml_u8(a, (uint8_t)(AML_LOCAL0 + n));
+}
+
+void aml_arg(struct aml *a, unsigned n)
+{
+	aml_u8(a, (uint8_t)(AML_ARG0 + n));
+}
+
+void aml_ref(struct aml *a, const char *name)
+{
+	aml_path(a, name);
+}
+
+void aml_if_begin(struct aml *a)
+{
+	aml_u8(a, AML_IF);
+	aml_open(a);
+}
+
+void aml_while_begin(struct aml *a)
+{
+	aml_u8(a, AML_WHILE);
+	aml_open(a);
+}
+
+void aml_mutex(struct aml *a, const char *name)
+{
+	aml_u8(a, AML_EXT);
+	aml_u8(a, AML_EXT_MUTEX);
+	aml_path(a, name);
+	aml_u8(a, 0);                   /* level */
+}
+
+void aml_acquire(struct aml *a, const char *name)
+{
+	aml_u8(a, AML_EXT);
+	aml_u8(a, AML_EXT_ACQUIRE);
+	aml_path(a, name);
+	aml_le(a, ACQUIRE_FOREVER, 2);
+}
+
+void aml_release(struct aml *a, const char *name)
+{
+	aml_u8(a, AML_EXT);
+	aml_u8(a, AML_EXT_RELEASE);
+	aml_path(a, name);
+}
+
+/* ---- fields ---- */
+
+void aml_port_region(struct aml *a, const char *name, uint16_t base, uint8_t len)
+{
+	aml_u8(a, AML_EXT);
+	aml_u8(a, AML_EXT_REGION);
+	aml_path(a, name);
+	aml_u8(a, REGION_IO);
+	aml_int(a, base);
+	aml_int(a, len);
+}
+
+void aml_field_begin(struct aml *a, const char *region, unsigned access)
+{
+	aml_u8(a, AML_EXT);
+	aml_u8(a, AML_EXT_FIELD);
+	aml_open(a);
+	aml_path(a, region);
+	/* access type: 1 byte, 2 word, 3 double word */
+	aml_u8(a, (uint8_t)(FIELD_ZEROES | (access == 1 ? 1 : access == 2 ? 2 : 3)));
+}
+
+/* The length of a unit is in bits and does not count itself. */
+static void aml_field_bits(struct aml *a, unsigned bits)
+{
+	size_t n = bits < 1 << 6 ? 1 : 2;
+	uint8_t enc[4];
+
+	aml_encode_length(enc, bits, n);
+	aml_bytes(a, enc, n);
+}
+
+void aml_field_unit(struct aml *a, const char *name, unsigned bits)
+{
+	aml_segment(a, name, strlen(name));
+	aml_field_bits(a, bits);
+}
+
+void aml_field_skip(struct aml *a, unsigned bits)
+{
+	aml_u8(a, 0);
+	aml_field_bits(a, bits);
+}
+
+/* ---- objects ---- */
 
 void aml_name(struct aml *a, const char *name)
 {
@@ -223,6 +334,15 @@ void aml_eisa_id(struct aml *a, const char *id)
 	put_be32(b, v);
 	aml_u8(a, AML_DWORD);
 	aml_bytes(a, b, sizeof(b));
+}
+
+void aml_buffer(struct aml *a, const void *bytes, size_t len)
+{
+	aml_u8(a, AML_BUFFER);
+	aml_open(a);
+	aml_int(a, len);
+	aml_bytes(a, bytes, len);
+	aml_end(a);
 }
 
 void aml_resources(struct aml *a, const struct aml *res)

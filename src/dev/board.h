@@ -20,7 +20,8 @@ enum {
 	BOARD_TESTDEV_LATCH_PORT = 0xe0, BOARD_TESTDEV_LINES_PORT = 0x2000,
 	BOARD_COM1_PORT = 0x3f8, BOARD_COM2_PORT = 0x2f8, BOARD_UART_LEN = 8,
 	BOARD_PM_PORT = 0x600, BOARD_PM_LEN = 16,       /* event block, control, timer: see acpi.h */
-	BOARD_GPE_PORT = 0x610, BOARD_GPE_LEN = 4,      /* status, enable */
+	BOARD_GPE_PORT = 0x610, BOARD_GPE_LEN = 4,      /* general-purpose events: see acpi.h */
+	BOARD_HOTPLUG_PORT = 0x620, BOARD_HOTPLUG_LEN = 0x20,   /* see hotplug.h */
 	BOARD_FIRMWARE_DEBUG_PORT = 0x402, BOARD_FIRMWARE_DEBUG_LEN = 1,
 	BOARD_FWCFG_PORT = 0x510, BOARD_FWCFG_DMA_PORT = 0x514,
 	BOARD_PCI_CFG_PORT = 0xcf8, BOARD_PCI_CFG_LEN = 8,

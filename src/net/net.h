@@ -62,6 +62,9 @@ int net_fd(const struct net *n);
 int net_send(struct net *n, const struct iovec *iov, int n_iov);
 void net_rx_resume(struct net *n);      /* can_receive() is true again */
 
+/* A tap interface for net_options.fd of another process; IFNAME NULL: a new one. */
+int net_open_tap(const char *ifname, struct err *err);
+
 /* Parse "user,hostfwd=tcp:2222:22" style forward text ("tcp:2222:22"). */
 int net_forward_parse(struct net_forward *f, const char *text, struct err *err);
 

@@ -158,6 +158,15 @@ static int tap_open_device(struct err *err)
 	return err_set(err, -e, "cannot open '/dev/net/tun': %s; is the kernel module 'tun' loaded?", strerror(e));
 }
 
+int net_open_tap(const char *ifname, struct err *err)
+{
+	const struct net_options o = { .ifname = ifname, .wants_vnet_hdr = true };
+	AUTO_FD int fd = tap_open_device(err);
+	int r = fd < 0 ? fd : tap_attach(fd, &o, err);
+
+	return r < 0 ? r : take_fd(&fd);
+}
+
 /* Find out what kind of frames FD carries and set it up for them. */
 static int tap_configure(struct tap *t, int fd, struct err *err)
 {

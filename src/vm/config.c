@@ -69,18 +69,49 @@ int config_parse_mac(uint8_t mac[6], const char *text, struct err *err)
 	return 0;
 }
 
-void config_net_mac(const struct config *c, unsigned i, uint8_t mac[6])
+void config_net_mac_of(const struct config *c, unsigned number, uint8_t mac[6])
 {
 	uint64_t h = 0xcbf29ce484222325u; /* FNV-1a: the same machine keeps its addresses */
 
-	if (c->nets[i].mac && config_parse_mac(mac, c->nets[i].mac, NULL) == 0)
-		return;
 	for (const char *p = c->name; *p; p++)
 		h = (h ^ (uint8_t)*p) * 0x100000001b3u;
-	h = (h ^ i) * 0x100000001b3u;
+	h = (h ^ number) * 0x100000001b3u;
 	mac[0] = 0x02; /* locally administered */
 	for (int b = 1; b < 6; b++)
 		mac[b] = (uint8_t)(h >> (8 * b));
+}
+
+void config_net_mac(const struct config *c, unsigned i, uint8_t mac[6])
+{
+	if (!c->nets[i].mac || config_parse_mac(mac, c->nets[i].mac, NULL) < 0)
+		config_net_mac_of(c, i, mac);
+}
+
+static int config_keep(char **to, const char *text, struct err *err)
+{
+	if (!*to)
+		*to = strdup(text);
+	return *to ? 0 : err_set(err, -ENOMEM, "out of memory");
+}
+
+int config_settle(struct config *c, struct err *err)
+{
+	char buf[CONFIG_DISK_NAME_MAX + 1];
+	int r = 0;
+
+	for (unsigned i = 0; !r && i < c->n_disks; i++)
+		r = config_keep(&c->disks[i].name, config_disk_name(c, i, buf), err);
+	for (unsigned i = 0; !r && i < c->n_nets; i++) {
+		uint8_t mac[6];
+		char text[18];
+
+		config_net_mac(c, i, mac);
+		snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+		r = config_keep(&c->nets[i].mac, text, err);
+		if (!r)
+			r = config_keep(&c->nets[i].name, config_net_name(c, i, buf), err);
+	}
+	return r;
 }
 
 static int config_check_basics(const struct config *c, struct err *err)
@@ -149,16 +180,49 @@ const char *config_disk_name(const struct config *c, unsigned i, char buf[CONFIG
 	return buf;
 }
 
-static int config_check_disk_name(const struct config *c, unsigned i, struct err *err)
+const char *config_net_name(const struct config *c, unsigned i, char buf[CONFIG_DISK_NAME_MAX + 1])
+{
+	if (c->nets[i].name)
+		return c->nets[i].name;
+	snprintf(buf, CONFIG_DISK_NAME_MAX + 1, "net%u", i);
+	return buf;
+}
+
+static int config_check_name(const char *list, unsigned i, const char *name, struct err *err)
 {
 	static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
-	char mine[CONFIG_DISK_NAME_MAX + 1], other[CONFIG_DISK_NAME_MAX + 1];
-	const char *name = config_disk_name(c, i, mine);
 	size_t n = strlen(name);
 
 	if (!n || n > CONFIG_DISK_NAME_MAX || strspn(name, allowed) != n)
-		return err_set(err, -EINVAL, "disks[%u].name: '%s' is not 1 to %d letters, digits, '-' and '_'", i, name,
+		return err_set(err, -EINVAL, "%s[%u].name: '%s' is not 1 to %d letters, digits, '-' and '_'", list, i, name,
 			       CONFIG_DISK_NAME_MAX);
+	return 0;
+}
+
+/* One name is one thing, be it a disk or an interface. */
+static int config_check_net_name(const struct config *c, unsigned i, struct err *err)
+{
+	char mine[CONFIG_DISK_NAME_MAX + 1], other[CONFIG_DISK_NAME_MAX + 1];
+	const char *name = config_net_name(c, i, mine);
+	int r = config_check_name("nets", i, name, err);
+
+	for (unsigned j = 0; !r && j < i; j++)
+		if (!strcmp(config_net_name(c, j, other), name))
+			r = err_set(err, -EINVAL, "nets[%u].name: interface %u is '%s' already", i, j, name);
+	for (unsigned j = 0; !r && j < c->n_disks; j++)
+		if (!strcmp(config_disk_name(c, j, other), name))
+			r = err_set(err, -EINVAL, "nets[%u].name: disk %u is '%s' already", i, j, name);
+	return r;
+}
+
+static int config_check_disk_name(const struct config *c, unsigned i, struct err *err)
+{
+	char mine[CONFIG_DISK_NAME_MAX + 1], other[CONFIG_DISK_NAME_MAX + 1];
+	const char *name = config_disk_name(c, i, mine);
+	int r = config_check_name("disks", i, name, err);
+
+	if (r < 0)
+		return r;
 	for (unsigned j = 0; j < i; j++)
 		if (!strcmp(config_disk_name(c, j, other), name))
 			return err_set(err, -EINVAL, "disks[%u].name: disk %u is '%s' already", i, j, name);
@@ -347,7 +411,10 @@ int config_validate(const struct config *c, struct err *err)
 		r = config_check_boot(c, err);
 	if (!r)
 		r = config_check_disks(c, err);
-	for (unsigned i = 0; !r && i < c->n_nets; i++)
-		r = config_check_net(c, i, err);
+	for (unsigned i = 0; !r && i < c->n_nets; i++) {
+		r = config_check_net_name(c, i, err);
+		if (!r)
+			r = config_check_net(c, i, err);
+	}
 	return r ? r : config_check_consoles(c, err);
 }

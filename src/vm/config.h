@@ -52,6 +52,7 @@ struct config_net {
 	char *kind;             /* "user", "tap", "none" */
 	char *ifname;           /* tap; NULL: the kernel chooses */
 	char *mac;              /* NULL: derived from the machine's name and the interface's number */
+	char *name;             /* NULL: "net" and its number */
 	struct config_strings hostfwd;
 };
 
@@ -131,6 +132,14 @@ int config_load_text(struct config *c, const char *text, size_t len, struct err 
 /* Is this a machine that can be built? Looks at no file. The sentence names the value's path. */
 int config_validate(const struct config *c, struct err *err);
 
+/* One option as on the command line, ARG "--disk" for one. What it adds to a list stands at the list's end, also on failure;
+ * a saved machine's lists are this one's own from then on. */
+int config_set(struct config *c, const char *arg, const char *value, struct err *err);
+/* Take element I out of the list of ARG; those behind it move up. */
+void config_remove(struct config *c, const char *arg, unsigned i);
+/* Before a list changes: what follows from a disk's or an interface's number - name, address - stays with it. */
+int config_settle(struct config *c, struct err *err);
+
 void config_print_help(FILE *to);
 void config_print_man(FILE *to);
 
@@ -138,9 +147,12 @@ void config_print_man(FILE *to);
 int config_parse_mac(uint8_t mac[6], const char *text, struct err *err);
 /* The address of interface I: as configured or derived from the name (locally administered). */
 void config_net_mac(const struct config *c, unsigned i, uint8_t mac[6]);
-/* The name of disk I, in BUF if it has none of its own. */
+/* What is derived for NUMBER. */
+void config_net_mac_of(const struct config *c, unsigned number, uint8_t mac[6]);
+/* The name of disk or interface I, in BUF if it has none of its own. */
 enum { CONFIG_DISK_NAME_MAX = 31 };
 const char *config_disk_name(const struct config *c, unsigned i, char buf[CONFIG_DISK_NAME_MAX + 1]);
+const char *config_net_name(const struct config *c, unsigned i, char buf[CONFIG_DISK_NAME_MAX + 1]);
 /* The number of a valid log level's name. */
 enum log_level config_log_level(const struct config *c);
 

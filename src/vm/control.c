@@ -182,7 +182,9 @@ static void control_tell(void *arg, enum machine_event event, const char *detail
 		if (control_watch(c) < 0)
 			log_error("cannot watch the control socket");
 	}
-	control_emit(arg, json_pack("{s:s, s:s*}", "event", control_events[event].name, "reason", detail));
+	const struct control_event *e = &control_events[event];
+
+	control_emit(arg, json_pack("{s:s, s:s*}", "event", e->name, e->detail ? e->detail : "reason", detail));
 }
 
 /* --- requests --- */

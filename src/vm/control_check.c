@@ -36,7 +36,8 @@ const struct control_request *control_find(const char *name, struct err *err)
 /* Does its value come as a descriptor? */
 bool control_is_fd(const struct control_param *p)
 {
-	return p->kind == CONTROL_NEW_FILE || p->kind == CONTROL_IMAGE || p->kind == CONTROL_SOCKET;
+	return p->kind == CONTROL_NEW_FILE || p->kind == CONTROL_IMAGE || p->kind == CONTROL_SOCKET ||
+	       p->kind == CONTROL_DEVICE;
 }
 
 static const struct control_param *control_find_param(const struct control_request *r, const char *name)
@@ -54,6 +55,15 @@ unsigned control_n_fds(const struct control_request *r)
 
 	for (const struct control_param *p = r->params; p && p->name; p++)
 		n += control_is_fd(p);
+	return n;
+}
+
+static unsigned control_n_fds_needed(const struct control_request *r)
+{
+	unsigned n = 0;
+
+	for (const struct control_param *p = r->params; p && p->name; p++)
+		n += control_is_fd(p) && p->is_required;
 	return n;
 }
 
@@ -97,6 +107,7 @@ static int control_check_value(const struct control_param *p, const json_t *v, s
 		break;
 	case CONTROL_NEW_FILE:
 	case CONTROL_IMAGE:
+	case CONTROL_DEVICE:
 	case CONTROL_SOCKET:
 		break;
 	}
@@ -163,7 +174,7 @@ int control_check(json_t *doc, enum machine_state state, unsigned n_fds, const s
 	r = control_check_params(row, p, err);
 	if (r < 0)
 		return r;
-	if (n_fds != control_n_fds(row))
+	if (n_fds > control_n_fds(row) || n_fds < control_n_fds_needed(row))
 		return err_set(err, -EINVAL, "'%s' takes %u descriptors, not %u", name, control_n_fds(row), n_fds);
 	if (!(row->states >> state & 1))
 		return err_set(err, -EBUSY, "'%s' is not possible while the machine is %s", name, machine_state_name(state));

@@ -25,6 +25,7 @@ enum control_kind {
 	CONTROL_BOOL,
 	CONTROL_NEW_FILE,       /* a descriptor beside the request; the client makes the file and renames it in the end */
 	CONTROL_IMAGE,          /* the same, of an image, for reading and writing; the client says its name in 'path' */
+	CONTROL_DEVICE,         /* a descriptor beside the request, if there is one: the client opens what 'type' and 'settings' name */
 	CONTROL_SOCKET,         /* a descriptor beside the request; the client connects to an address of migrate.h */
 };
 
@@ -54,6 +55,7 @@ extern const struct control_request control_requests[];
 /* Name and meaning of an event, by enum machine_event. */
 struct control_event {
 	const char *name, *help;
+	const char *detail;     /* the key of its detail; NULL: "reason" */
 };
 extern const struct control_event control_events[MACHINE_N_EVENTS];
 

@@ -6,6 +6,7 @@
 #include "vm/control_disk.h"
 #include "vm/control_migrate.h"
 #include "vm/migrate.h"
+#include "vm/control_plug.h"
 #include "vm/control_priv.h"
 #include "vm/machine_priv.h"
 #include "vm/save.h"
@@ -18,6 +19,8 @@ const struct control_event control_events[MACHINE_N_EVENTS] = {
 	[MACHINE_EV_RESUMED] = { "resumed", "they go on" },
 	[MACHINE_EV_RESET] = { "reset", "the machine starts again from its kernel" },
 	[MACHINE_EV_CRASHED] = { "crashed", "a processor cannot go on; `reason` says why. `reset` or `stopped` follows" },
+	[MACHINE_EV_PLUGGED] = { "device-plugged", "a device has come; `device`: its name", "device" },
+	[MACHINE_EV_UNPLUGGED] = { "device-unplugged", "a device has gone and its backend is closed; `device`: its name", "device" },
 };
 
 enum {
@@ -51,6 +54,7 @@ static json_t *info_disks(const struct config *cfg, const struct machine *m)
 static json_t *info_nets(const struct config *cfg)
 {
 	json_t *list = json_array();
+	char buf[CONFIG_DISK_NAME_MAX + 1];
 
 	for (unsigned i = 0; i < cfg->n_nets; i++) {
 		uint8_t mac[6];
@@ -58,7 +62,8 @@ static json_t *info_nets(const struct config *cfg)
 
 		config_net_mac(cfg, i, mac);
 		snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
-		json_array_append_new(list, json_pack("{s:s, s:s}", "kind", cfg->nets[i].kind, "mac", text));
+		json_array_append_new(list, json_pack("{s:s, s:s, s:s}", "name", config_net_name(cfg, i, buf), "kind", cfg->nets[i].kind,
+						      "mac", text));
 	}
 	return list;
 }
@@ -315,6 +320,14 @@ const struct control_request control_requests[] = {
 	  "time that processors rest), `so_far` (as the result of `migrate`)", NULL, S_ANY, control_migration },
 	{ "migrate-cancel", "give `migrate` up", "The machine goes on here. Too late once it has been handed over.", NULL, NULL,
 	  S_ALIVE, control_migrate_cancel },
+	{ "plug", "add a device to the running machine",
+	  "The guest is told by ACPI and finds it by itself. From then on it is the machine's as if it had been started with it. The machine "
+	  "may not open files: `viv-vmm ctl` opens the image or the tap and hands it over. A network of kind `user` needs "
+	  "`--jail off`.", "`device`: its name", control_plug_params, S_HERE, control_plug },
+	{ "unplug", "take a device out of the running machine",
+	  "The guest is asked to let go of it. The reply comes at once, the event `device-unplugged` when the guest has done so and the "
+	  "image or interface is closed; a guest that never does loses it at its next reset. With `--force` it goes at once, as if it had been pulled out: "
+	  "what was not written is lost.", NULL, control_unplug_params, S_HERE, control_unplug },
 	{ "quit", "end the process at once", "As pulling the plug: the guest is not asked.",
 	  NULL, NULL, S_ANY, request_quit },
 	{ "describe", "this list, for programs", NULL,

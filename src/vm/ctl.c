@@ -119,6 +119,8 @@ static bool ctl_has(const struct ctl *c, const struct control_param *p)
 {
 	if (p->kind == CONTROL_IMAGE)
 		return c->image != NULL;
+	if (p->kind == CONTROL_DEVICE)
+		return true;            /* not typed */
 	if (p->kind == CONTROL_SOCKET)
 		return c->n_fds > 0;
 	return control_is_fd(p) ? c->path != NULL : json_object_get(c->params, p->name) != NULL;
@@ -160,6 +162,21 @@ static int ctl_open_image(struct ctl *c, struct err *err)
 	return json_object_set_new_nocheck(c->params, "path", v) < 0 ? err_set(err, -ENOMEM, "out of memory") : 0;
 }
 
+static int ctl_open_device(struct ctl *c, struct err *err)
+{
+	const struct control_param *p = c->request->params;
+	int fd = -1, r;
+
+	while (p && p->name && p->kind != CONTROL_DEVICE)
+		p++;
+	if (!p || !p->name)
+		return 0;
+	r = ctl_plug_open(c->params, &fd, err);
+	if (fd >= 0)
+		c->fd[c->n_fds++] = fd;
+	return r;
+}
+
 /* The request's name has been found; its values follow. 0; 1: help was wanted. */
 static int ctl_parse(struct ctl *c, int argc, char **argv, struct err *err)
 {
@@ -178,7 +195,7 @@ static int ctl_parse(struct ctl *c, int argc, char **argv, struct err *err)
 		if (p->is_required && !ctl_has(c, p))
 			return err_set(err, -EINVAL, "'%s' needs %s: %s", c->request->name, p->metavar, p->help);
 	}
-	return c->image ? ctl_open_image(c, err) : 0;
+	return c->image ? ctl_open_image(c, err) : ctl_open_device(c, err);
 }
 
 /* --- results --- */
@@ -290,6 +307,8 @@ static void ctl_print_event(const json_t *doc)
 	if (json_object_get(doc, "job"))
 		printf(" %s %s %" JSON_INTEGER_FORMAT "/%" JSON_INTEGER_FORMAT, ctl_string(doc, "job"), ctl_string(doc, "status"),
 		       json_integer_value(json_object_get(doc, "done")), json_integer_value(json_object_get(doc, "total")));
+	if (json_object_get(doc, "device"))
+		printf(" %s", ctl_string(doc, "device"));
 	printf("%s%s\n", json_object_get(doc, "reason") ? ": " : "", ctl_string(doc, "reason"));
 }
 

@@ -25,6 +25,10 @@ int ctl_fork_split(struct ctl_fork_disks *d, struct err *err);
 char *ctl_fork_disk(const struct ctl_fork_disks *d, unsigned i, const char *name, struct err *err);
 void ctl_fork_disks_fini(struct ctl_fork_disks *d);
 
+/* --- ctl_plug.c --- */
+/* Open what the request 'plug' with PARAMS names and the machine may not open; *FD -1: nothing. Adds to PARAMS. */
+int ctl_plug_open(json_t *params, int *fd, struct err *err);
+
 /* Start copies; the exit status, not CTL_DONE with the reason in ERR. */
 int ctl_fork(const char *socket, int argc, char **argv, struct err *err);
 /* Let another viv-vmm take the machine over; the same. */

@@ -161,6 +161,7 @@ static int machine_make_platform(struct machine *m, struct err *err)
 		.poweroff_request = machine_request_poweroff, .arg = m,
 	});
 	vmgenid_init(&m->vmgenid, m->mem, src, &m->acpi, m->firmware ? firmware_vmgenid(m->mem) : MAP_VMGENID);
+	hotplug_init(&m->hotplug, &m->acpi, machine_ejected_locked, m);
 	machine_init_uarts(m);
 	debugport_init(&m->debugport, machine_debug_write, m);
 	for (int i = 0; i < TESTDEV_LINES; i++)
@@ -199,6 +200,7 @@ static const struct {
 	{ offsetof(struct machine, debugport.debug), BOARD_DEBUG_PORT, BOARD_DEBUG_LEN },
 	{ offsetof(struct machine, acpi.pm), BOARD_PM_PORT, BOARD_PM_LEN },
 	{ offsetof(struct machine, acpi.gpe), BOARD_GPE_PORT, BOARD_GPE_LEN },
+	{ offsetof(struct machine, hotplug.region), BOARD_HOTPLUG_PORT, BOARD_HOTPLUG_LEN },
 };
 
 static int machine_map_test_device(struct machine *m, struct err *err)
@@ -266,23 +268,32 @@ static void machine_drop_pci(struct machine *m)
 	m->pci = NULL;
 }
 
-/* Takes D, which has been made just now, into the machine and onto the bus. */
-static int machine_plug(struct machine *m, struct virtio_dev *d, struct err *err)
+/* Takes D, which has been made just now, into the machine as its number AT and onto the bus. A saved machine says
+ * where there. */
+static int machine_take(struct machine *m, struct virtio_dev *d, unsigned at, struct err *err)
 {
-	m->virtio[m->n_virtio++] = d;
+	int slot = m->slots[m->n_virtio] ? m->slots[m->n_virtio] : -1;
+
 	bus_lock(m->bus);
-	int r = pci_add(m->pci, virtio_pci_dev(d), -1, err);
+	memmove(&m->virtio[at + 1], &m->virtio[at], (m->n_virtio - at) * sizeof(m->virtio[0]));
+	memmove(&m->doorbell[at + 1], &m->doorbell[at], (m->n_virtio - at) * sizeof(m->doorbell[0]));
+	memset(&m->doorbell[at], 0, sizeof(m->doorbell[0]));
+	m->virtio[at] = d;
+	m->n_virtio++;
+	int r = pci_add(m->pci, virtio_pci_dev(d), slot, err);
 	bus_unlock(m->bus);
 	return r;
 }
 
-static int machine_make_disk(struct machine *m, unsigned i, struct err *err)
+/* The order of m->virtio: disks, interfaces, the console, the rest. FD: of the image, borrowed, or -1. */
+int machine_make_disk(struct machine *m, unsigned i, int fd, struct err *err)
 {
 	const struct config_disk *c = &m->cfg->disks[i];
 	struct blk_options o = {
-		.path = c->path, .fd = -1,
+		.path = fd < 0 ? c->path : NULL, .fd = -1, .name = c->path,
 		.format = c->format && strcmp(c->format, "auto") ? c->format : NULL,
-		.is_readonly = c->is_readonly, .is_direct = c->is_direct, .is_inactive = m->cfg->is_incoming,
+		.is_readonly = c->is_readonly, .is_direct = c->is_direct,
+		.is_inactive = m->cfg->is_incoming && m->state == MACHINE_STOPPED,
 	};
 	AUTO(blk_secret_wipe) struct blk_secret key = { 0 };
 	struct virtio_dev *d = NULL;
@@ -290,8 +301,10 @@ static int machine_make_disk(struct machine *m, unsigned i, struct err *err)
 
 	o.secrets = &key;
 	o.n_secrets = !!key.len;
+	o.fd = !r && fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
 	if (!r)
 		r = machine_open_disk(m, i, &o, err);
+	auto_fd(&o.fd);
 
 	if (!r) {
 		struct virtio_blk_config bc = { .backend = m->blk[i], .serial = c->serial };
@@ -299,14 +312,14 @@ static int machine_make_disk(struct machine *m, unsigned i, struct err *err)
 		r = virtio_blk_new(&d, &m->env, &bc, err);
 		m->disk_dev[i] = d;
 	}
-	return r < 0 ? err_wrap(err, r, "disks[%u]", i) : machine_plug(m, d, err);
+	return r < 0 ? err_wrap(err, r, "disks[%u]", i) : machine_take(m, d, i, err);
 }
 
-static int machine_make_net(struct machine *m, unsigned i, struct err *err)
+/* HANDED: the descriptor of its backend, borrowed, or -1. */
+int machine_make_net(struct machine *m, unsigned i, int handed, struct err *err)
 {
 	const struct config_net *c = &m->cfg->nets[i];
 	struct net_forward forward[CONFIG_FORWARDS_MAX];
-	int handed = m->cfg->handed ? m->cfg->handed->net[i] : -1;
 	struct net_options o = {
 		.kind = c->kind, .ifname = c->ifname, .fd = handed < 0 ? -1 : fcntl(handed, F_DUPFD_CLOEXEC, 0), .forward = forward,
 	};
@@ -320,7 +333,7 @@ static int machine_make_net(struct machine *m, unsigned i, struct err *err)
 	if (!r)
 		r = virtio_net_new(&d, &m->env, &nc, err);
 	m->net_dev[i] = d;
-	return r < 0 ? err_wrap(err, r, "nets[%u]", i) : machine_plug(m, d, err);
+	return r < 0 ? err_wrap(err, r, "nets[%u]", i) : machine_take(m, d, m->cfg->n_disks + i, err);
 }
 
 static int machine_make_virtio(struct machine *m, struct err *err)
@@ -331,23 +344,24 @@ static int machine_make_virtio(struct machine *m, struct err *err)
 	m->env = (struct virtio_env){ .mem = m->mem, .loop = m->loop, .bus = m->bus, .source = &m->source.s,
 				      .is_lagging = m->ops->has_own_memory };
 	for (unsigned i = 0; !r && i < m->cfg->n_disks; i++)
-		r = machine_make_disk(m, i, err);
+		r = machine_make_disk(m, i, -1, err);
 	for (unsigned i = 0; !r && i < m->cfg->n_nets; i++)
-		r = machine_make_net(m, i, err);
+		r = machine_make_net(m, i, m->cfg->handed ? m->cfg->handed->net[i] : -1, err);
 	if (!r)
 		r = machine_new_hvc(m, err);
 	if (!r)
-		r = machine_plug(m, m->hvc, err);
+		r = machine_take(m, m->hvc, m->n_virtio, err);
 	if (!r && m->cfg->has_rng) {
 		r = virtio_rng_new(&rng, &m->env, err);
 		if (!r)
-			r = machine_plug(m, rng, err);
+			r = machine_take(m, rng, m->n_virtio, err);
 	}
 	return r;
 }
 
 static void machine_drop_virtio(struct machine *m)
 {
+	machine_drop_leaving(m);
 	for (unsigned i = 0; i < m->n_virtio; i++) {
 		bus_lock(m->bus);
 		pci_remove(virtio_pci_dev(m->virtio[i]));
@@ -536,7 +550,7 @@ static const struct {
 	{ machine_make_threads, machine_drop_threads },
 };
 
-int machine_new(struct machine **out, const struct config *cfg, struct loop *loop, struct err *err)
+int machine_new(struct machine **out, struct config *cfg, struct loop *loop, struct err *err)
 {
 	AUTO(machine_free) struct machine *m = calloc(1, sizeof(*m));
 
@@ -545,6 +559,7 @@ int machine_new(struct machine **out, const struct config *cfg, struct loop *loo
 	m->cfg = cfg;
 	m->loop = loop;
 	loop_timer_init(loop, &m->reset_retry, machine_reset_retry);
+	loop_timer_init(loop, &m->leave_retry, machine_leave_retry);
 	for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
 		int r = parts[i].make(m, err);
 
@@ -567,6 +582,7 @@ void machine_free(struct machine *m)
 			parts[i].drop(m);
 	}
 	loop_timer_cancel(&m->reset_retry);
+	loop_timer_cancel(&m->leave_retry);
 	free(m);
 }
 

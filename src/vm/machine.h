@@ -27,16 +27,16 @@ enum machine_state {
 };
 const char *machine_state_name(enum machine_state s);
 
-/* What happened; docs/api/control.md has the words. DETAIL: a reason, or NULL. */
+/* What happened; docs/api/control.md has the words. DETAIL: a reason, or the device's name, or NULL. */
 enum machine_event {
 	MACHINE_EV_STARTED, MACHINE_EV_STOPPED, MACHINE_EV_PAUSED, MACHINE_EV_RESUMED, MACHINE_EV_RESET,
-	MACHINE_EV_CRASHED, MACHINE_N_EVENTS
+	MACHINE_EV_CRASHED, MACHINE_EV_PLUGGED, MACHINE_EV_UNPLUGGED, MACHINE_N_EVENTS
 };
 typedef void (*machine_event_fn)(void *arg, enum machine_event event, const char *detail);
 
-/* Build a machine from a valid configuration (borrowed for its life): open all files, make
+/* Build a machine from a valid configuration (borrowed for its life, in which plugging changes it): open all files, make
  * all devices, load the kernel, or take over what a saved machine was (cfg->saved). Nothing runs yet. */
-int machine_new(struct machine **out, const struct config *cfg, struct loop *loop, struct err *err);
+int machine_new(struct machine **out, struct config *cfg, struct loop *loop, struct err *err);
 void machine_free(struct machine *m);           /* stops it first; NULL is fine */
 DEFINE_AUTO(struct machine *, machine_free)
 

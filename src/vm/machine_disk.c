@@ -30,8 +30,7 @@ unsigned machine_disk_of(const struct machine *m, const struct blk *front)
 
 void machine_disk_moved(struct machine *m, unsigned i)
 {
-	/* The configuration is main's, which only reads it, and not while the machine runs. */
-	struct config_disk *c = (struct config_disk *)(uintptr_t)&m->cfg->disks[i];
+	struct config_disk *c = &m->cfg->disks[i];
 	char *path = strdup(blk_name(m->blk[i])), *format = strdup(blk_format(m->blk[i]));
 
 	if (!path || !format) {
@@ -58,12 +57,14 @@ static void machine_job_told(void *arg, const struct blk_job_info *info, enum bl
 		m->job_observer(m->job_observer_arg, info, ev, why);
 }
 
-int machine_open_disk(struct machine *m, unsigned i, const struct blk_options *o, struct err *err)
+int machine_open_disk(struct machine *m, unsigned i, struct blk_options *o, struct err *err)
 {
 	AUTO(blk_close) struct blk *top = NULL;
 	struct blk *front = NULL;
 	int r = blk_open(&top, m->loop, o, err);
 
+	if (!r)
+		o->fd = -1;
 	if (!r)
 		r = blk_front_new(&front, top, err);
 	if (r < 0)

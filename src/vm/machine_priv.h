@@ -17,6 +17,7 @@
 #include "dev/board.h"
 #include "dev/debugport.h"
 #include "dev/fwcfg.h"
+#include "dev/hotplug.h"
 #include "dev/i8042.h"
 #include "dev/ioapic.h"
 #include "dev/isa_irq.h"
@@ -66,7 +67,7 @@ struct machine_doorbell {
 
 /* Owner: the loop thread, except what says otherwise. Devices are guarded by bus_lock. */
 struct machine {
-	const struct config *cfg;
+	struct config *cfg;             /* main's; the lists of disks and interfaces change with plug.c */
 	struct loop *loop;
 	struct source_host source;
 	enum machine_state state;
@@ -108,6 +109,7 @@ struct machine {
 	struct i8042 i8042;
 	struct acpi acpi;
 	struct vmgenid vmgenid;
+	struct hotplug hotplug;
 	struct debugport debugport;
 	struct testdev testdev;
 	struct fwcfg fwcfg;             /* mapped with firmware or the test device only */
@@ -115,6 +117,7 @@ struct machine {
 	struct virtio_env env;
 	struct virtio_dev *virtio[MACHINE_VIRTIO_MAX];
 	unsigned n_virtio;
+	uint8_t slots[MACHINE_VIRTIO_MAX];      /* where a saved machine had them, in the same order; 0: the first free one */
 	struct virtio_dev *hvc;         /* one of them: the console */
 	struct machine_doorbell doorbell[MACHINE_VIRTIO_MAX][VIRTIO_QUEUES_MAX];
 	struct blk *blk[CONFIG_DISKS_MAX];      /* fronts: what is behind them may change */
@@ -124,6 +127,9 @@ struct machine {
 	void *job_observer_arg;
 	struct machine_image *images;   /* that clients have handed over */
 	struct blk_snapshot disk_snapshot[CONFIG_DISKS_MAX];    /* of the save, or to go back to; id "": none */
+
+	struct machine_leaving *leaving;        /* devices that are off the bus, with requests in flight */
+	struct loop_timer leave_retry;
 
 	struct machine_line com[CONFIG_UARTS_MAX];
 	struct machine_line port[CONFIG_PORTS_MAX];     /* of hvc; port 0 is always there */
@@ -138,11 +144,23 @@ struct machine {
 
 /* --- machine.c --- */
 int machine_load(struct machine *m, struct err *err);
+/* Make what the configuration has as number I, in its place and on the bus. */
+int machine_make_disk(struct machine *m, unsigned i, int fd, struct err *err);
+int machine_make_net(struct machine *m, unsigned i, int handed, struct err *err);
+
+/* --- plug.c --- */
+void machine_ejected_locked(void *machine, unsigned slot);      /* vCPU thread, bus_lock held */
+/* The machine has been restored: go on with what it was ejecting. */
+void machine_continue_ejects(struct machine *m);
+/* All devices have been reset: those that were to go, go. */
+void machine_reset_unplug(struct machine *m);
+void machine_leave_retry(struct loop_timer *t);
+void machine_drop_leaving(struct machine *m);
 
 /* --- machine_disk.c --- */
 struct blk_options;
-/* Open disk I as O says, behind a front (blk/front.h) with its limits. */
-int machine_open_disk(struct machine *m, unsigned i, const struct blk_options *o, struct err *err);
+/* Open disk I as O says, behind a front (blk/front.h) with its limits. A descriptor in O that has been taken is -1 then. */
+int machine_open_disk(struct machine *m, unsigned i, struct blk_options *o, struct err *err);
 /* The number of the disk called NAME, or -ENOENT. */
 int machine_find_disk(const struct machine *m, const char *name, struct err *err);
 /* The disk behind FRONT. */
@@ -215,6 +233,7 @@ void machine_level_vectors(void *arg, const uint64_t bitmap[4]);
 void machine_request_poweroff(void *arg);
 void machine_request_exit(void *arg, int status);
 void machine_cpu_stuck(void *arg, unsigned cpu, enum cpu_exit_reason why, const struct err *err);
+void machine_tell(struct machine *m, enum machine_event event, const char *detail);
 void machine_reset_retry(struct loop_timer *t);
 
 /* --- machine_doorbell.c --- */

@@ -313,7 +313,7 @@ void machine_set_observer(struct machine *m, machine_event_fn fn, void *arg)
 	m->observer_arg = arg;
 }
 
-static void machine_tell(struct machine *m, enum machine_event event, const char *detail)
+void machine_tell(struct machine *m, enum machine_event event, const char *detail)
 {
 	if (m->observer)
 		m->observer(m->observer_arg, event, detail);
@@ -413,7 +413,7 @@ void machine_release(struct machine *m, enum machine_hold why)
 
 bool machine_is_at_rest(struct machine *m)
 {
-	if (m->state != MACHINE_PAUSED || atomic_load_explicit(&m->requests, memory_order_acquire))
+	if (m->state != MACHINE_PAUSED || m->leaving || atomic_load_explicit(&m->requests, memory_order_acquire))
 		return false;
 	for (unsigned i = 0; i < m->n_virtio; i++) {
 		if (virtio_in_flight(m->virtio[i]))
@@ -431,6 +431,7 @@ static void machine_reset_devices_locked(struct machine *m)
 	for (unsigned i = 0; i < m->n_uarts; i++)
 		uart_reset(&m->uart[i]);
 	acpi_reset(&m->acpi);
+	hotplug_reset(&m->hotplug);
 	rtc_reset(&m->rtc);
 	pit_reset(&m->pit);
 	i8042_reset(&m->i8042);
@@ -445,7 +446,7 @@ static void machine_reset_devices_locked(struct machine *m)
 static void machine_reset_step(struct machine *m)
 {
 	struct err err = ERR_INIT;
-	bool all_done = true;
+	bool all_done = !m->leaving;
 
 	for (unsigned i = 0; i < m->n_virtio; i++)
 		all_done &= virtio_reset(m->virtio[i]);
@@ -455,6 +456,7 @@ static void machine_reset_step(struct machine *m)
 		loop_timer_set(&m->reset_retry, loop_now_ns() + RESET_RETRY_NS);
 		return;
 	}
+	machine_reset_unplug(m);
 	bus_lock(m->bus);
 	machine_reset_devices_locked(m);
 	bus_unlock(m->bus);

@@ -12,7 +12,8 @@
 #include "vm/machine_priv.h"
 #include "vm/state_file.h"
 
-enum { TAG_LEN = 64 };
+enum { TAG_LEN = 64, SLOTS_MAX = 64 };
+_Static_assert((int)SLOTS_MAX >= (int)MACHINE_VIRTIO_MAX, "a slot for each device");
 
 /* --- the machine itself --- */
 
@@ -21,6 +22,7 @@ struct machine_saved {
 	uint32_t cpus;
 	uint32_t virtio;                /* devices */
 	uint64_t now_ns, tsc, tsc_hz;   /* guest time and TSC at the moment of saving */
+	uint8_t slots[SLOTS_MAX];       /* PCI slots of the virtio devices, in their order; 0: the first that was free */
 };
 
 static const struct field machine_fields[] = {
@@ -30,6 +32,7 @@ static const struct field machine_fields[] = {
 	FIELD(struct machine_saved, now_ns, 1),
 	FIELD(struct machine_saved, tsc, 1),
 	FIELD(struct machine_saved, tsc_hz, 1),
+	FIELD_RAW(struct machine_saved, slots, 2),
 };
 
 #define TSC_HZ_MIN 1000000u
@@ -41,11 +44,14 @@ static int machine_saved_check(void *state, struct err *err)
 
 	if (s->tsc_hz < TSC_HZ_MIN || s->tsc_hz > TSC_HZ_MAX || s->now_ns > INT64_MAX)
 		return err_set(err, -EPROTO, "a clock of %" PRIu64 " Hz at %" PRIu64 " ns is impossible", s->tsc_hz, s->now_ns);
+	for (unsigned i = 0; i < SLOTS_MAX; i++)
+		if (s->slots[i] >= PCI_SLOTS)
+			return err_set(err, -EPROTO, "there is no PCI slot %u", s->slots[i]);
 	return 0;
 }
 
 const struct state_desc machine_state_desc = {
-	.name = "machine", .version = 1, .size = sizeof(struct machine_saved),
+	.name = "machine", .version = 2, .size = sizeof(struct machine_saved),
 	.n_fields = ARRAY_LEN(machine_fields), .fields = machine_fields, .check = machine_saved_check,
 };
 
@@ -93,6 +99,7 @@ static void save_platform(struct machine *m, struct state_sections *s)
 		state_sections_add_fields(s, com_tags[i], &uart_state_desc, &m->uart[i].s);
 	if (has_fwcfg(m))
 		state_sections_add_fields(s, "fwcfg", &fwcfg_state_desc, &m->fwcfg.s);
+	state_sections_add_fields(s, "hotplug", &hotplug_state_desc, &m->hotplug.s);
 	struct pci_root_state root;
 	pci_root_get_state(m->pci, &root);
 	state_sections_add_fields(s, "pci", &pci_root_state_desc, &root);
@@ -116,6 +123,7 @@ static int load_pci_locked(struct machine *m, struct state_file *f, struct err *
 
 static int load_platform_locked(struct machine *m, struct state_file *f, struct err *err)
 {
+	size_t len;
 	int r = 0;
 
 	for (size_t i = 0; !r && i < ARRAY_LEN(devices); i++)
@@ -124,6 +132,8 @@ static int load_platform_locked(struct machine *m, struct state_file *f, struct 
 		r = state_file_load(f, com_tags[i], &uart_state_desc, &m->uart[i].s, err);
 	if (!r && has_fwcfg(m))
 		r = state_file_load(f, "fwcfg", &fwcfg_state_desc, &m->fwcfg.s, err);
+	if (!r && state_file_get(f, "hotplug", &len))   /* machines saved before there was any do not have it */
+		r = state_file_load(f, "hotplug", &hotplug_state_desc, &m->hotplug.s, err);
 	for (size_t i = 0; !r && i < ARRAY_LEN(devices); i++) {
 		if (devices[i].restored)
 			devices[i].restored(m);
@@ -419,6 +429,8 @@ int machine_save_identity(struct machine *m, struct state_sections *s, struct er
 		.memory = m->cfg->memory, .cpus = (uint32_t)m->cfg->cpus, .virtio = m->n_virtio,
 		.now_ns = source_now_ns(&m->source.s), .tsc = source_tsc(&m->source.s), .tsc_hz = m->source.s.tsc_hz,
 	};
+	for (unsigned i = 0; i < m->n_virtio; i++)
+		saved.slots[i] = (uint8_t)virtio_pci_dev(m->virtio[i])->slot;
 	AUTO(free) char *config = config_to_json(m->cfg);
 	if (!config)
 		return err_set(err, -ENOMEM, "out of memory");
@@ -462,6 +474,7 @@ int machine_load_clock(struct machine *m, struct state_file *f, struct err *err)
 
 	if (r < 0)
 		return r;
+	memcpy(m->slots, s.slots, sizeof(m->slots));
 	source_host_init(&m->source, s.tsc_hz);
 	source_host_set(&m->source, s.now_ns, s.tsc, s.tsc_hz);
 	source_host_stop(&m->source);
@@ -517,5 +530,7 @@ int machine_load_state(struct machine *m, struct state_file *f, struct err *err)
 		r = load_cpus(m, f, err);
 	if (!r)
 		r = load_virtio(m, f, err);
+	if (!r)
+		machine_continue_ejects(m);
 	return r ? r : state_file_all_used(f, err);
 }

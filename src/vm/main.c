@@ -194,7 +194,7 @@ static int run_machine(const struct config *c, const struct running *now, struct
 }
 
 /* IN: where the machine comes from; NULL: from nowhere. */
-static int build_and_run(const struct config *c, enum config_action action, struct janitor *janitor, struct incoming *in,
+static int build_and_run(struct config *c, enum config_action action, struct janitor *janitor, struct incoming *in,
 			 struct err *err)
 {
 	AUTO(loop_free) struct loop *loop = NULL;
@@ -233,7 +233,7 @@ static int build_and_run(const struct config *c, enum config_action action, stru
 	return r;
 }
 
-static int run(const struct config *c, enum config_action action, struct incoming *in, struct err *err)
+static int run(struct config *c, enum config_action action, struct incoming *in, struct err *err)
 {
 	struct janitor janitor = { -1 };
 	int r = 0;

@@ -82,6 +82,8 @@ static const struct option net_options[] = {
 	  "user: forward a port of the host (repeatable)",
 	  .more = "'udp:' forwards datagrams.",
 	  .example = "user,hostfwd=tcp:2222:22,hostfwd=udp:127.0.0.1:5353:53" },
+	{ "name", "name", OPT_STRING, NET(name), "NAME", NULL, "what control requests call it; default: net0, net1, ...",
+	  .more = "1 to 31 letters, digits, '-' and '_', and no disk's name.", .example = "tap,ifname=tap0,name=lan" },
 	{ .arg = NULL },
 };
 
@@ -431,6 +433,23 @@ static int options_parse_one(struct config *c, const struct option *o, const cha
 	int r = o->kind == OPT_LIST ? options_parse_list(o, c, value, err) : options_set(o, c, value, err);
 
 	return r < 0 ? err_wrap(err, r, "%s", o->arg) : 0;
+}
+
+int config_set(struct config *c, const char *arg, const char *value, struct err *err)
+{
+	c->saved_lists = 0;
+	return options_parse_one(c, options_find(options, false, arg), value, err);
+}
+
+void config_remove(struct config *c, const char *arg, unsigned i)
+{
+	const struct option *o = options_find(options, false, arg);
+	unsigned *n = (unsigned *)((char *)c + o->n_offset);
+	char *at = (char *)c + o->offset + i * o->elem_size;
+
+	options_release(o->sub, at);
+	memmove(at, at + o->elem_size, (--*n - i) * o->elem_size);
+	memset((char *)c + o->offset + *n * o->elem_size, 0, o->elem_size);
 }
 
 static int options_parse_action(struct config *c, enum config_action *action, const char *name,

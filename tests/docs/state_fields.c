@@ -8,6 +8,7 @@
 #include "cpu/x86/model.h"
 #include "cpu/x86/state.h"
 #include "dev/acpi.h"
+#include "dev/hotplug.h"
 #include "dev/fwcfg.h"
 #include "dev/i8042.h"
 #include "dev/ioapic.h"
@@ -50,6 +51,8 @@ static const struct {
 	{ &fwcfg_state_desc, "Firmware configuration, where it is" },
 	{ &acpi_state_desc, "ACPI fixed hardware and general-purpose events" },
 	{ &vmgenid_state_desc, "The generation of the machine, and where the guest finds it" },
+	{ &acpi_state_desc, "ACPI fixed hardware" },
+	{ &hotplug_state_desc, "hot-plug registers" },
 	{ &pci_root_state_desc, "The root bus" },
 	{ &pci_state_desc, "One PCI function: configuration space, MSI-X" },
 	{ &virtio_state_desc, "What all virtio devices have; blk and rng have no more" },

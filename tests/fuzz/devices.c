@@ -2,6 +2,7 @@
 /* The platform devices, wired as on the board: local APICs of three processors, I/O APIC, PICs, PIT,
  * RTC, UART, i8042, ACPI, debug and test ports, kvmclock. Input: steps, see step(). */
 #include "dev/acpi.h"
+#include "dev/hotplug.h"
 #include "dev/board.h"
 #include "dev/debugport.h"
 #include "dev/i8042.h"
@@ -36,6 +37,7 @@ struct board {
 	struct uart uart;
 	struct i8042 i8042;
 	struct acpi acpi;
+	struct hotplug hotplug;
 	struct debugport debugport;
 	struct testdev testdev;
 	unsigned n_out;
@@ -51,6 +53,7 @@ static void cpu_eoi(void *arg, uint8_t vector) { ioapic_eoi(&((struct board *)ar
 static int cpu_pic_ack(void *arg) { return pic_ack(&((struct board *)arg)->pic); }
 static void pic_output(void *arg, int n, int level) { lapics_set_lint0(((struct board *)arg)->lapics, level); }
 static void request(void *arg) {}
+static void ejected(void *arg, unsigned slot) { hotplug_pci_gone(&((struct board *)arg)->hotplug, slot); }
 static void exit_request(void *arg, int status) { FUZZ_CHECK(status & 1); }
 
 static void bytes_out(void *arg, const uint8_t *buf, size_t len)
@@ -83,6 +86,8 @@ static const struct {
 	{ offsetof(struct board, acpi.pm), BOARD_PM_PORT, BOARD_PM_LEN },
 	{ offsetof(struct board, acpi.gpe), BOARD_GPE_PORT, BOARD_GPE_LEN },
 	{ offsetof(struct board, acpi.reset), BOARD_RESET_PORT, 1 },
+	{ offsetof(struct board, acpi.gpe), BOARD_GPE_PORT, BOARD_GPE_LEN },
+	{ offsetof(struct board, hotplug.region), BOARD_HOTPLUG_PORT, BOARD_HOTPLUG_LEN },
 	{ offsetof(struct board, testdev.region), BOARD_TESTDEV_PORT, BOARD_TESTDEV_LEN },
 	{ offsetof(struct board, testdev.latch), BOARD_TESTDEV_LATCH_PORT, TESTDEV_LATCH_LEN },
 	{ offsetof(struct board, testdev.lines), BOARD_TESTDEV_LINES_PORT, TESTDEV_LINES },
@@ -116,6 +121,9 @@ static void board_init(struct board *b)
 	acpi_init(&b->acpi, b->bus, b->loop, src, &(struct acpi_config){
 		.sci = isa_irq_line(&b->isa, BOARD_GSI_SCI), .reset_request = request,
 		.poweroff_request = request, .arg = b });
+	hotplug_init(&b->hotplug, &b->acpi, ejected, b);
+	hotplug_pci_up(&b->hotplug, 5);
+	hotplug_pci_down(&b->hotplug, 31);
 	uart_init(&b->uart, b->bus, b->loop, src, &(struct uart_config){
 		.name = "com1", .irq = isa_irq_line(&b->isa, BOARD_GSI_COM1), .write = bytes_out, .arg = b });
 	debugport_init(&b->debugport, bytes_out, b);
@@ -199,7 +207,7 @@ static void save_restore(struct board *b)
 	const struct { const struct state_desc *d; void *s; } all[] = {
 		{ &pic_state_desc, &b->pic.s }, { &ioapic_state_desc, &b->ioapic.s }, { &pit_state_desc, &b->pit.s },
 		{ &rtc_state_desc, &b->rtc.s }, { &uart_state_desc, &b->uart.s }, { &i8042_state_desc, &b->i8042.s },
-		{ &acpi_state_desc, &b->acpi.s },
+		{ &acpi_state_desc, &b->acpi.s }, { &hotplug_state_desc, &b->hotplug.s },
 	};
 	uint8_t buf[4096];
 	struct lapic_state ls;

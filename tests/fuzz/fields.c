@@ -5,6 +5,7 @@
 #include "bus/pci.h"
 #include "cpu/x86/state.h"
 #include "dev/acpi.h"
+#include "dev/hotplug.h"
 #include "dev/i8042.h"
 #include "dev/ioapic.h"
 #include "dev/kvmclock.h"
@@ -51,7 +52,7 @@ static const struct state_desc all_desc = {
 
 static const struct state_desc *const descs[] = {
 	&all_desc, &lapic_state_desc, &ioapic_state_desc, &pic_state_desc, &pit_state_desc, &rtc_state_desc,
-	&uart_state_desc, &i8042_state_desc, &acpi_state_desc, &kvmclock_state_desc, &pci_state_desc,
+	&uart_state_desc, &i8042_state_desc, &acpi_state_desc, &hotplug_state_desc, &kvmclock_state_desc, &pci_state_desc,
 	&virtio_state_desc, &vq_state_desc, &x86_state_desc,
 };
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* UART, keyboard controller, ACPI registers, debug ports. */
 #include "dev/acpi.h"
+#include "dev/hotplug.h"
 #include "dev/debugport.h"
 #include "dev/i8042.h"
 #include "dev/testdev.h"
@@ -183,11 +184,11 @@ TEST(a_general_purpose_event_interrupts_while_it_is_enabled_and_set)
 	CHECK_EQ(acpi.gpe.read(&acpi, 0, 0, 4), 0x00010001);
 	acpi.gpe.write(&acpi, 0, 2, 2, 0);
 	CHECK_EQ(line.level, 0);
-	acpi.gpe.write(&acpi, 0, 0, 4, 0x80000000);
-	CHECK_EQ(acpi.gpe.read(&acpi, 0, 0, 4) & 0xffffffff, 0x80000001);
+	acpi.gpe.write(&acpi, 0, 0, 4, 0x80020000);
+	CHECK_EQ(acpi.gpe.read(&acpi, 0, 0, 4), 0x00020001);   /* event 15 is nobody's */
 	acpi.gpe.write(&acpi, 0, 0, 1, 1);
 	CHECK_EQ(acpi.gpe.read(&acpi, 0, 0, 2) & 0xffff, 0);
-	acpi_raise_gpe(&acpi, (enum acpi_gpe)15);
+	acpi_raise_gpe(&acpi, ACPI_GPE_PCI);
 	CHECK_EQ(line.level, 1);
 	acpi_reset(&acpi);
 	CHECK_EQ(line.level, 0);
@@ -237,6 +238,71 @@ TEST(pm_timer_counts_and_its_carry_interrupts)
 	CHECK_EQ(line.level, 1);
 	pm_out(0, 2, 1);
 	CHECK_EQ(line.level, 0);
+}
+
+/* ---- hot-plug ---- */
+
+static struct hotplug hotplug;
+static unsigned ejected[40], n_ejected;
+
+static void on_eject(void *arg, unsigned slot)
+{
+	ejected[n_ejected++] = slot;
+}
+
+static uint32_t gpe_in(uint64_t off, unsigned size) { return (uint32_t)acpi.gpe.read(&acpi, 0, off, size); }
+static void gpe_out(uint64_t off, unsigned size, uint32_t v) { acpi.gpe.write(&acpi, 0, off, size, v); }
+static uint32_t plug_in(uint64_t off) { return (uint32_t)hotplug.region.read(&hotplug, 0, off, 4); }
+static void plug_out(uint64_t off, uint32_t v) { hotplug.region.write(&hotplug, 0, off, 4, v); }
+
+static void hotplug_setup(void)
+{
+	acpi_setup();
+	n_ejected = 0;
+	hotplug_init(&hotplug, &acpi, on_eject, NULL);
+}
+
+TEST(a_device_that_comes_interrupts_a_guest_that_has_enabled_the_event)
+{
+	hotplug_setup();
+	CHECK(!acpi_hears_gpe(&acpi, ACPI_GPE_PCI));
+	hotplug_pci_up(&hotplug, 7);
+	CHECK_EQ(line.level, 0);
+	CHECK_EQ(gpe_in(0, 1), 1 << ACPI_GPE_PCI);
+	gpe_out(2, 1, 0xff);
+	CHECK_EQ(gpe_in(2, 1), 1 << ACPI_GPE_VMGENID | 1 << ACPI_GPE_PCI | 1 << ACPI_GPE_CPU);
+	CHECK(acpi_hears_gpe(&acpi, ACPI_GPE_PCI));
+	CHECK_EQ(line.level, 1);
+	gpe_out(2, 1, 0);                       /* while it deals with it */
+	CHECK_EQ(line.level, 0);
+	CHECK(acpi_hears_gpe(&acpi, ACPI_GPE_PCI));
+	gpe_out(0, 1, 1 << ACPI_GPE_PCI);
+	gpe_out(2, 2, 1 << ACPI_GPE_PCI);
+	CHECK_EQ(line.level, 0);
+	CHECK_EQ(plug_in(HOTPLUG_PCI_UP), 1 << 7);
+	plug_out(HOTPLUG_PCI_UP, 1 << 6);
+	CHECK_EQ(plug_in(HOTPLUG_PCI_UP), 1 << 7);
+	plug_out(HOTPLUG_PCI_UP, 1 << 7);
+	CHECK_EQ(plug_in(HOTPLUG_PCI_UP), 0);
+}
+
+TEST(a_device_that_is_to_go_is_asked_for_until_it_has_gone)
+{
+	hotplug_setup();
+	hotplug_pci_down(&hotplug, 31);
+	CHECK_EQ(plug_in(HOTPLUG_PCI_DOWN), 1u << 31);
+	plug_out(HOTPLUG_PCI_DOWN, 1u << 31);
+	CHECK_EQ(plug_in(HOTPLUG_PCI_DOWN), 0);
+	CHECK_EQ(hotplug.s.pci_asked, 1u << 31);
+	plug_out(HOTPLUG_PCI_EJECT, 1u << 31 | 1u << 3);
+	CHECK_EQ(n_ejected, 2);
+	CHECK_EQ(ejected[0], 3);
+	CHECK_EQ(ejected[1], 31);
+	CHECK_EQ(plug_in(HOTPLUG_PCI_EJECT), 0);
+	hotplug_pci_gone(&hotplug, 31);
+	CHECK_EQ(hotplug.s.pci_asked, 0);
+	hotplug.region.write(&hotplug, 0, HOTPLUG_PCI_EJECT, 1, 0xff);  /* no byte registers */
+	CHECK_EQ(n_ejected, 2);
 }
 
 TEST(sleep_type_5_powers_off_and_port_cf9_resets)
@@ -307,6 +373,7 @@ TEST(every_register_survives_every_value)
 	fake_hammer(&acpi.pm, 16, 20000);
 	fake_hammer(&acpi.gpe, 4, 5000);
 	fake_hammer(&acpi.reset, 1, 100);
+	fake_hammer(&acpi.gpe, 4, 2000);
 	i8042_init(&kbd, on_reset, NULL);
 	for (unsigned i = 0; i < 20000; i++) {
 		fake_out(fake_random() & 1 ? &kbd.data : &kbd.command, 0, (uint8_t)fake_random());

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vm/control_plug.h"
+
+#include <errno.h>
+#include "vm/config.h"
+#include "vm/plug.h"
+
+const struct control_param control_plug_params[] = {
+	{ "type", CONTROL_CHOICE, true, "disk|net", "what it is", "disk net" },
+	{ "settings", CONTROL_STRING, true, "SETTINGS", "as the value of --disk or --net", NULL },
+	{ "image-path", CONTROL_STRING, false, "image-path=PATH", "a disk: the image's name, which a saved machine looks for; `viv-vmm ctl` says it",
+	  NULL },
+	{ "backend", CONTROL_DEVICE, false, "", "the image, open as the settings say, or the tap interface, with IFF_NO_PI and IFF_VNET_HDR; "
+	  "none: it is opened by its name, which a machine in a jail may not do", NULL },
+	{ .name = NULL },
+};
+
+const struct control_param control_unplug_params[] = {
+	{ "device", CONTROL_STRING, true, "DEVICE", "its name, as `info` tells", NULL },
+	{ "force", CONTROL_BOOL, false, "--force", "do not ask the guest", NULL },
+	{ .name = NULL },
+};
+
+int control_plug(struct control_call *call, struct err *err)
+{
+	struct plug_device d = {
+		.kind = control_get_string(call->params, "type", ""), .settings = control_get_string(call->params, "settings", ""),
+		.path = control_get_string(call->params, "image-path", NULL), .fd = call->fd[0],
+	};
+	char name[CONFIG_DISK_NAME_MAX + 1];
+	int r = machine_plug(control_machine(call->control), &d, name, sizeof(name), err);
+
+	if (r < 0)
+		return r;
+	call->result = json_pack("{s:s}", "device", name);
+	return call->result ? 0 : err_set(err, -ENOMEM, "out of memory");
+}
+
+int control_unplug(struct control_call *call, struct err *err)
+{
+	return machine_unplug(control_machine(call->control), control_get_string(call->params, "device", ""),
+			      control_get_bool(call->params, "force", false), err);
+}

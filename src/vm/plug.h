@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* plug.h - devices that come to and go from a running machine: virtio disks and network interfaces.
+ *
+ * They are the machine's from then on as if it had been started with them: the configuration has them, so a saved
+ * machine, a fork and a migration know them, and a reset keeps them. docs/design/hotplug.md has how the guest learns
+ * of them. Loop thread. */
+#ifndef VM_PLUG_H
+#define VM_PLUG_H
+
+#include <stdbool.h>
+
+struct err;
+struct machine;
+
+/* The value of --disk or --net for KIND "disk" or "net" in SETTINGS. */
+struct plug_device {
+	const char *kind, *settings;
+	const char *path;               /* of a disk's image, instead of that in SETTINGS; NULL: none */
+	int fd;                         /* of the image or backend, borrowed; -1: it is opened by its name */
+};
+
+/* NAME (NAME_CAP bytes) becomes what it is called. -EBUSY: not now; -ENOTSUP: the guest does not listen; -E2BIG. */
+int machine_plug(struct machine *m, const struct plug_device *d, char *name, unsigned name_cap, struct err *err);
+/* Ask the guest to let go of the device called NAME, or take it away at once. -ENOENT, -EBUSY, -ENOTSUP. */
+int machine_unplug(struct machine *m, const char *name, bool is_forced, struct err *err);
+
+#endif

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Devices come to and go from a running Linux, which is saved, restored and migrated in between."""
+import json
+import os
+import subprocess
+import threading
+import time
+
+import pytest
+import vivguest
+from vivguest import Guest
+from test_saved_state import ctl, wait_for
+
+ENGINES = ["bt", "interp"]
+
+# A shell that does what it is told, a line at a time.
+SHELL = r"""
+stty -echo 2>/dev/null
+echo SHELL-READY
+while read -r line; do eval "$line"; done
+"""
+
+# until 'wait_until CONDITION' is true, for a minute at most
+FUNCTIONS = r"""wait_until() { n=0; while ! eval "$1"; do n=$((n+1)); [ $n -lt 600 ] || return 1; usleep 100000; done; }"""
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make interfaces")
+
+
+@pytest.fixture(scope="module")
+def shell(bookworm):
+    return ["--kernel", os.path.join(bookworm, "vmlinuz"), "--initrd",
+            vivguest.initrd("bookworm", SHELL, "hotplug", modules=("ext4", "virtio_balloon", "virtio_mem")),
+            "--cmdline", "console=ttyS0 quiet", "--memory", "512M", "--console", "stdio"]
+
+
+class Machine:
+    """A guest with that shell, its control socket, and what the machine told."""
+
+    def __init__(self, options, tmp_path, engine, *extra):
+        self.tmp, self.engine, self.n, self.events = tmp_path, engine, 0, []
+        self.guest = None
+        self.start(*options, *extra)
+        self.guest.expect("SHELL-READY", 300)
+        self.run(FUNCTIONS)
+
+    def start(self, *options):
+        self.n += 1
+        self.sock = str(self.tmp / f"sock{self.n}")
+        self.guest = Guest(*options, "--engine", self.engine, "--control", self.sock)
+        wait_for(self.guest, self.sock)
+        self.watch()
+
+    def watch(self):
+        self.watcher = subprocess.Popen([vivguest.VMM, "ctl", self.sock, "events", "--json"], stdout=subprocess.PIPE, text=True)
+        out, events = self.watcher.stdout, self.events
+
+        def listen():
+            for line in out:
+                events.append(json.loads(line))
+        threading.Thread(target=listen, daemon=True).start()
+
+    def event(self, name, device, timeout=60):
+        end = time.monotonic() + timeout
+        while not any(e.get("event") == name and e.get("device") == device for e in self.events):
+            assert time.monotonic() < end, (name, device, self.events)
+            time.sleep(0.02)
+        self.events[:] = [e for e in self.events if e.get("event") != name or e.get("device") != device]
+
+    def ctl(self, *args, **kw):
+        return ctl(self.sock, *args, **kw)
+
+    def run(self, line, timeout=120):
+        self.guest.command(line, timeout)
+
+    def save_and_continue(self, *options, engine=None):
+        state = str(self.tmp / "state")
+        self.ctl("save", state, "--stop")
+        assert self.guest.wait(60) == 0
+        self.guest.kill()
+        self.engine = engine or self.engine
+        self.start("--restore", state, *options)
+
+    def migrate(self, *options):
+        there, path = str(self.tmp / f"sock{self.n + 1}"), str(self.tmp / "incoming")
+        other = Guest("--incoming", f"unix:{path}", "--engine", self.engine, "--control", there, *options)
+        end = time.monotonic() + 30
+        while not os.path.exists(path):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        self.ctl("migrate", f"unix:{path}")
+        assert self.guest.wait(60) == 0
+        self.guest.kill()
+        self.n += 1
+        self.guest, self.sock = other, there
+        wait_for(other, there)
+        self.watch()
+
+    def end(self):
+        self.watcher.kill()
+        self.guest.kill()
+
+
+@pytest.fixture(params=ENGINES)
+def machine(request, shell, tmp_path):
+    """Booted by the fast engine, whichever it is to run on."""
+    m = Machine(shell, tmp_path, "bt")
+    if request.param != "bt":
+        m.save_and_continue(engine=request.param)
+    yield m
+    m.end()
+
+
+def image(tmp_path, name, mib=16):
+    path = str(tmp_path / name)
+    with open(path, "wb") as f:
+        f.truncate(mib << 20)
+    return path
+
+
+def test_a_disk_comes_is_used_saved_migrated_and_goes(machine, tmp_path):
+    m, path = machine, image(tmp_path, "d.img")
+    refused = m.ctl("plug", "disk", f"path={tmp_path}/none", status=2)
+    assert "No such file" in refused, refused
+    assert m.ctl("plug", "disk", f"path={path},serial=hot", "--json") == {"device": "disk0"}
+    m.event("device-plugged", "disk0")
+    m.run("wait_until 'test -b /dev/vda' && grep hot /sys/block/vda/serial")
+    assert "lists them" in m.ctl("unplug", "disk7", status=1)
+    m.run("mke2fs -q /dev/vda >/dev/null && mount -t ext4 /dev/vda /mnt && echo hello >/mnt/a && sync")
+    m.save_and_continue()
+    m.run("grep hello /mnt/a && echo there >/mnt/b && sync && umount /mnt")
+    m.migrate("--disk", f"path={path},serial=hot")
+    m.run("mount -t ext4 /dev/vda /mnt && grep there /mnt/b && umount /mnt")
+    m.ctl("unplug", "disk0")
+    m.event("device-unplugged", "disk0")
+    m.run("wait_until '! test -e /dev/vda'")
+    assert json.dumps(m.ctl("info", "--json")["disks"]) == "[]"
+    # What was unplugged is another's to use, and may come again.
+    m.ctl("plug", "disk", f"path={path},name=again,readonly=on")
+    m.run("wait_until 'test -b /dev/vda' && mount -o ro -t ext4 /dev/vda /mnt && grep hello /mnt/a && umount /mnt")
+    m.ctl("unplug", "again", "--force")
+    m.event("device-unplugged", "again")
+
+
+def test_fifty_times_in_and_out(machine, tmp_path):
+    m, path, keep = machine, image(tmp_path, "d.img", 1), image(tmp_path, "k.img", 1)
+    m.ctl("plug", "disk", f"path={keep},name=keep")
+    for i in range(50 if m.engine == "bt" else 5):
+        m.ctl("plug", "disk", f"path={path},serial=n{i}")
+        m.run(f"wait_until 'grep -qs n{i} /sys/block/vd*/serial'")
+        m.ctl("unplug", "disk0")
+        m.event("device-unplugged", "disk0")
+        m.run(f"! grep -qs n{i} /sys/block/vd*/serial")
+    fds = os.listdir(f"/proc/{m.guest.proc.pid}/fd")
+    assert len(fds) < 80, fds
+    m.save_and_continue()
+    m.run("dd if=/dev/vda of=/dev/null bs=1M 2>/dev/null")
+
+
+def test_a_disk_that_is_pulled_out_under_load_and_a_reset_that_finishes_an_unplug(shell, tmp_path):
+    path, other = image(tmp_path, "d.img"), image(tmp_path, "e.img")
+    m = Machine(shell, tmp_path, "bt", "--disk", f"path={other},name=boot")
+    try:
+        m.ctl("plug", "disk", f"path={path},iops=50")
+        m.run("wait_until 'test -b /dev/vdb'")
+        m.guest.send("while :; do dd if=/dev/zero of=/dev/vdb bs=64k count=99 conv=fsync 2>/dev/null || break; done & sleep 1\n")
+        m.ctl("unplug", "disk0", "--force")
+        m.event("device-unplugged", "disk0")
+        m.run("kill $! 2>/dev/null; true")
+        # A guest that holds on: the device goes with the next reset.
+        m.run("for s in /sys/bus/pci/slots/*/power; do cat $s; done >/dev/null; echo 1 >/sys/bus/pci/rescan")
+        m.ctl("pause")
+        m.ctl("unplug", "boot")
+        m.ctl("reset")
+        m.ctl("resume")
+        m.event("device-unplugged", "boot")
+        m.guest.expect("SHELL-READY", 120)
+        m.run("! test -e /dev/vda")
+    finally:
+        m.end()
+
+
+def test_a_guest_without_acpi_refuses_and_force_works(shell, tmp_path):
+    options = [o if o != "console=ttyS0 quiet" else "console=ttyS0 quiet acpi=off" for o in shell]
+    path = image(tmp_path, "d.img")
+    m = Machine(options, tmp_path, "bt", "--disk", f"path={path}")
+    try:
+        assert "does not listen" in m.ctl("plug", "net", "none", status=1)
+        assert "--force" in m.ctl("unplug", "disk0", status=1)
+        m.ctl("unplug", "disk0", "--force")
+        m.event("device-unplugged", "disk0")
+    finally:
+        m.end()
+
+
+@needs_root
+def test_a_tap_comes_and_carries_ping(shell, tmp_path):
+    if not os.path.exists("/dev/net/tun") or not vivguest.have("ip"):
+        pytest.skip("no /dev/net/tun or no 'ip' here")
+    ns = f"vivplug{os.getpid()}"
+    if subprocess.run(["ip", "netns", "add", ns], check=False).returncode:
+        pytest.skip("network namespaces are not permitted here")
+    inside = ["ip", "netns", "exec", ns]
+    m = Machine(shell, tmp_path, "bt")
+    try:
+        for cmd in ("tuntap add dev t0 mode tap", "addr add 10.77.0.1/24 dev t0", "link set t0 up", "link set lo up"):
+            subprocess.run([*inside, "ip", *cmd.split()], check=True)
+        done = subprocess.run([*inside, vivguest.VMM, "ctl", m.sock, "plug", "net", "tap,ifname=t0,name=lan"],
+                              capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        m.run("wait_until 'test -e /sys/class/net/eth0' && ip link set eth0 up && ip addr add 10.77.0.2/24 dev eth0")
+        m.run("ping -c 3 10.77.0.1")
+        m.ctl("unplug", "lan")
+        m.event("device-unplugged", "lan")
+        m.run("! test -e /sys/class/net/eth0")
+    finally:
+        m.end()
+        subprocess.run(["ip", "netns", "del", ns], check=False)

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Devices come to and go from a whole machine; the test plays the guest's ACPI. */
+#include "vm/plug.h"
+#include "test.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include "hlt_machine.h"
+#include "util/err.h"
+#include "util/loop.h"
+#include "vm/machine_priv.h"
+#include "vm/map.h"
+
+enum { CPU = 0, PCI_COMMAND = 4 };
+
+struct rig {
+	struct hlt_machine h;
+	char image[64], told[64];
+	unsigned n_told;
+};
+
+static void rig_told(void *arg, enum machine_event event, const char *detail)
+{
+	struct rig *r = arg;
+
+	if (event != MACHINE_EV_PLUGGED && event != MACHINE_EV_UNPLUGGED)
+		return;
+	snprintf(r->told, sizeof(r->told), "%c%s", event == MACHINE_EV_PLUGGED ? '+' : '-', detail);
+	r->n_told++;
+}
+
+static void rig_init(struct rig *r)
+{
+	memset(r, 0, sizeof(*r));
+	hlt_machine_init(&r->h);
+	snprintf(r->image, sizeof(r->image), "%s/image", r->h.dir);
+	int fd = open(r->image, O_RDWR | O_CREAT, 0600);
+
+	CHECK(fd >= 0 && !ftruncate(fd, 1 << 20) && !close(fd));
+	hlt_machine_build(&r->h);
+	machine_set_observer(r->h.m, rig_told, r);
+	machine_start(r->h.m);
+}
+
+static void rig_fini(struct rig *r)
+{
+	machine_stop(r->h.m);
+	unlink(r->image);
+	hlt_machine_fini(&r->h);
+}
+
+static void guest_out(struct rig *r, uint16_t port, unsigned size, uint32_t v)
+{
+	bus_write(r->h.m->bus, BUS_PORT, CPU, port, size, v);
+}
+
+static void guest_listen(struct rig *r)
+{
+	guest_out(r, BOARD_GPE_PORT + ACPI_GPE_BYTES, 1, 1 << ACPI_GPE_PCI);
+}
+
+/* Vendor and device of SLOT, as the guest sees it. */
+static uint32_t guest_id(struct rig *r, unsigned slot)
+{
+	return (uint32_t)bus_read(r->h.m->bus, BUS_MMIO, CPU, MAP_ECAM_BASE + ((uint64_t)slot << 15), 4);
+}
+
+static int plug(struct rig *r, const char *kind, const char *settings, struct err *e)
+{
+	struct plug_device d = { .kind = kind, .settings = settings, .fd = -1 };
+	char name[CONFIG_DISK_NAME_MAX + 1];
+
+	return machine_plug(r->h.m, &d, name, sizeof(name), e);
+}
+
+static bool was_told(void *arg)
+{
+	return ((struct rig *)arg)->n_told;
+}
+
+static const char *rig_event(struct rig *r)
+{
+	hlt_machine_run_until(&r->h, was_told, r);
+	r->n_told = 0;
+	return r->told;
+}
+
+static const char *disk_settings(struct rig *r, const char *more)
+{
+	static char text[128];
+
+	snprintf(text, sizeof(text), "path=%s%s", r->image, more);
+	return text;
+}
+
+TEST(a_disk_is_there_after_plug_and_gone_after_the_guest_has_ejected_it)
+{
+	struct err e = ERR_INIT;
+	struct rig r;
+
+	rig_init(&r);
+	guest_listen(&r);
+	CHECK_EQ(plug(&r, "disk", disk_settings(&r, ""), &e), 0);
+	CHECK_STR(rig_event(&r), "+disk0");
+	unsigned slot = virtio_pci_dev(r.h.m->disk_dev[0])->slot;
+
+	CHECK_EQ(guest_id(&r, slot), 0x10421af4);
+	CHECK_EQ(bus_read(r.h.m->bus, BUS_PORT, CPU, BOARD_HOTPLUG_PORT, 4), 1u << slot);
+	CHECK_EQ(machine_unplug(r.h.m, "disk0", false, &e), 0);
+	CHECK_EQ(bus_read(r.h.m->bus, BUS_PORT, CPU, BOARD_HOTPLUG_PORT + HOTPLUG_PCI_DOWN, 4), 1u << slot);
+	guest_out(&r, BOARD_HOTPLUG_PORT + HOTPLUG_PCI_EJECT, 4, 1u << slot);
+	CHECK_EQ(guest_id(&r, slot), 0xffffffff);       /* at once */
+	CHECK_STR(rig_event(&r), "-disk0");
+	CHECK_EQ(r.h.cfg.n_disks, 0);
+	CHECK_EQ(r.h.m->hotplug.s.pci_asked, 0);
+	/* Its lock is gone with it. */
+	CHECK_EQ(plug(&r, "disk", disk_settings(&r, ""), &e), 0);
+	rig_fini(&r);
+}
+
+TEST(names_and_addresses_stay_with_devices_when_others_go)
+{
+	struct err e = ERR_INIT;
+	uint8_t before[6], after[6];
+	struct rig r;
+
+	rig_init(&r);
+	guest_listen(&r);
+	for (unsigned i = 0; i < 3; i++)
+		CHECK_EQ(plug(&r, "net", "none", &e), 0);
+	CHECK_EQ(plug(&r, "disk", disk_settings(&r, ",name=data"), &e), 0);
+	config_net_mac(&r.h.cfg, 2, before);
+	unsigned slot = virtio_pci_dev(r.h.m->net_dev[2])->slot;
+
+	CHECK_EQ(machine_unplug(r.h.m, "net0", true, &e), 0);
+	config_net_mac(&r.h.cfg, 1, after);
+	CHECK(!memcmp(before, after, sizeof(before)));
+	CHECK_STR(r.h.cfg.nets[1].name, "net2");
+	CHECK_EQ(virtio_pci_dev(r.h.m->net_dev[1])->slot, slot);
+	CHECK(r.h.m->virtio[0] == r.h.m->disk_dev[0] && r.h.m->virtio[1] == r.h.m->net_dev[0]);
+	CHECK_EQ(plug(&r, "net", "none", &e), 0);       /* the first name that is free, an address that nobody has */
+	CHECK_STR(r.h.cfg.nets[2].name, "net0");
+	rig_fini(&r);
+}
+
+TEST(what_is_refused_says_why_and_leaves_nothing_behind)
+{
+	static const struct { const char *kind, *settings, *says; } bad[] = {
+		{ "net", "none", "does not listen" },
+		{ "disk", "path=/nowhere/image", "cannot open" },
+		{ "disk", "readonly=on", "path: missing" },
+		{ "disk", "path=x,speed=9", "unknown key 'speed'" },
+		{ "net", "none,name=two words", "not 1 to 31" },
+		{ "net", "tap,mac=1", "not an address" },
+	};
+	struct err e = ERR_INIT;
+	struct rig r;
+
+	rig_init(&r);
+	unsigned n = r.h.m->n_virtio;
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		e = (struct err)ERR_INIT;
+		CHECK(plug(&r, bad[i].kind, bad[i].settings, &e) < 0);
+		if (!strstr(e.msg, bad[i].says))
+			FAIL("'%s' does not say '%s'", e.msg, bad[i].says);
+		CHECK(r.h.m->n_virtio == n && !r.h.cfg.n_disks && !r.h.cfg.n_nets);
+		guest_listen(&r);
+	}
+	e = (struct err)ERR_INIT;
+	CHECK_EQ(machine_unplug(r.h.m, "disk0", false, &e), -ENOENT);
+	for (unsigned i = 0; i < CONFIG_NETS_MAX; i++)
+		CHECK_EQ(plug(&r, "net", "none", NULL), 0);
+	CHECK(plug(&r, "net", "none", &e) < 0);
+	/* The console and the source of entropy stay, whatever the guest ejects. */
+	n = r.h.m->n_virtio;
+	guest_out(&r, BOARD_HOTPLUG_PORT + HOTPLUG_PCI_EJECT, 4, 1u << virtio_pci_dev(r.h.m->hvc)->slot | 1);
+	CHECK(guest_id(&r, virtio_pci_dev(r.h.m->hvc)->slot) != 0xffffffff);
+	CHECK_EQ(r.h.m->n_virtio, n);
+	rig_fini(&r);
+}
+
+TEST(a_reset_finishes_what_the_guest_has_not_done)
+{
+	struct err e = ERR_INIT;
+	struct rig r;
+
+	rig_init(&r);
+	guest_listen(&r);
+	CHECK_EQ(plug(&r, "disk", disk_settings(&r, ""), &e), 0);
+	CHECK_STR(rig_event(&r), "+disk0");
+	CHECK_EQ(machine_unplug(r.h.m, "disk0", false, &e), 0);
+	machine_request_reset(r.h.m);
+	CHECK_STR(rig_event(&r), "-disk0");
+	CHECK_EQ(r.h.m->disk_dev[0], NULL);
+	rig_fini(&r);
+}
