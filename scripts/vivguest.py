@@ -141,6 +141,36 @@ def initrd(suite, run=None, name="initrd", programs=(), modules=()):
     return out
 
 
+def initrd_with(base, out, files):
+    """The initrd BASE with more FILES (path in the guest -> path here, which is followed and keeps its mode) as OUT."""
+    with tempfile.TemporaryDirectory() as folder:
+        for there, here in files.items():
+            path = os.path.join(folder, there.lstrip("/"))
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            shutil.copy(here, path)
+        more = subprocess.run("find . | cpio --quiet -o -H newc -R 0:0", shell=True, cwd=folder, check=True, capture_output=True).stdout
+    with open(base, "rb") as head, open(out, "wb") as to:
+        # An initrd may be several archives one after the other; the first is compressed, each begins at a multiple of 4.
+        data = head.read()
+        to.write(data + b"\0" * (-len(data) % 4) + more)
+    return out
+
+
+def libraries(program):
+    """The shared libraries of PROGRAM, its loader included: path in the guest -> path here."""
+    told = subprocess.run(["ldd", program], check=True, capture_output=True, text=True).stdout
+    return {path: path for path in re.findall(r"(?:=> |^\s*)(/\S+) \(", told, re.M)}
+
+
+def modules(suite, name):
+    """Files of the kernel module NAME and of those that it needs, in the order in which they are to be loaded."""
+    folder = kernel(suite)
+    version = os.listdir(os.path.join(folder, "lib/modules"))[0]
+    told = subprocess.run(["/usr/sbin/modprobe", "-d", folder, "-S", version, "--show-depends", name], check=True,
+                          capture_output=True, text=True).stdout
+    return re.findall(r"^insmod (\S+)", told, re.M)
+
+
 def package(name):
     """Folder with the unpacked files of Debian's package NAME."""
     folder = os.path.join(GUESTS, "packages", name)

@@ -14,6 +14,7 @@
 #include "util/err.h"
 #include "util/unixsock.h"
 #include "virtio/blk.h"
+#include "vm/agent.h"
 
 /* The order of enum log_level. */
 static const char *const log_levels[] = { "error", "warn", "info", "debug" };
@@ -360,6 +361,7 @@ static int config_check_consoles(const struct config *c, struct err *err)
 {
 	unsigned n_uarts = 0, n_ports = 0;
 	bool has_hvc = false;
+	unsigned max = CONFIG_PORTS_MAX - c->has_agent;
 
 	for (unsigned i = 0; i < c->n_consoles; i++) {
 		bool is_uart = config_is(c->consoles[i].device, "uart");
@@ -378,9 +380,11 @@ static int config_check_consoles(const struct config *c, struct err *err)
 			return err_set(err, -EINVAL, "consoles[%u].device: a machine has at most %d serial ports; "
 				       "use device=virtio for more consoles", i, CONFIG_UARTS_MAX);
 		/* Port 0 is a console even when all others have names. */
-		if (n_ports + !has_hvc > CONFIG_PORTS_MAX)
+		if (n_ports + !has_hvc > max)
 			return err_set(err, -EINVAL, "consoles[%u].device: a machine has at most %d virtio ports, "
-				       "%d of them with names", i, CONFIG_PORTS_MAX, CONFIG_PORTS_MAX - 1);
+				       "%d of them with names", i, (int)max, (int)max - 1);
+		if (c->has_agent && config_is(c->consoles[i].name, AGENT_PORT_NAME))
+			return err_set(err, -EINVAL, "consoles[%u].name: with agent on, this port is the guest agent's", i);
 	}
 	return 0;
 }

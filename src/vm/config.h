@@ -77,6 +77,7 @@ struct config {
 	struct config_console consoles[CONFIG_CONSOLES_MAX];
 	unsigned n_disks, n_nets, n_consoles;
 	bool has_rng;
+	bool has_agent;         /* a port for the guest agent */
 	bool is_no_reboot;      /* end instead of resetting */
 	bool wants_stats;
 	bool wants_profile, wants_perf_map;

@@ -209,7 +209,13 @@ static void control_answer(struct control_call *call, const struct err *err)
 void control_finish(struct control_call *call, json_t *result, const struct err *err)
 {
 	struct control_call **at = &call->control->calls;
+	void (*hook)(struct control_call *call, json_t *result, const struct err *err) = call->hook;
 
+	call->hook = NULL;
+	if (hook) {
+		hook(call, result, err);
+		return;
+	}
 	while (*at != call)
 		at = &(*at)->next;
 	*at = call->next;
@@ -423,6 +429,8 @@ void control_close(struct control *c)
 	/* Calls that are under way are freed below. */
 	if (c->machine)
 		machine_end_jobs(c->machine);
+	if (c->machine)
+		machine_end_agent(c->machine);
 	for (struct control_call *call = c->calls, *next; call; call = next) {
 		next = call->next;
 		control_call_free(call);

@@ -9,6 +9,7 @@
 static const char *const control_wanted[] = {
 	[CONTROL_STRING] = "a string", [CONTROL_CHOICE] = "a string", [CONTROL_UINT] = "a number",
 	[CONTROL_SIZE] = "a number of bytes or a string like \"256M\"", [CONTROL_BOOL] = "true or false",
+	[CONTROL_STRINGS] = "an array of strings",
 };
 
 const struct control_request *control_find(const char *name, struct err *err)
@@ -105,6 +106,11 @@ static int control_check_value(const struct control_param *p, const json_t *v, s
 	case CONTROL_BOOL:
 		ok = json_is_boolean(v);
 		break;
+	case CONTROL_STRINGS:
+		ok = json_is_array(v);
+		for (size_t i = 0; ok && i < json_array_size(v); i++)
+			ok = json_is_string(json_array_get(v, i));
+		break;
 	case CONTROL_NEW_FILE:
 	case CONTROL_IMAGE:
 	case CONTROL_DEVICE:
@@ -198,6 +204,8 @@ int control_parse_param(json_t **out, const struct control_param *p, const char 
 	} else if (p->kind == CONTROL_BOOL) {
 		r = str_parse_bool(&b, text, err);
 		v = json_boolean(b);
+	} else if (p->kind == CONTROL_STRINGS) {
+		v = json_pack("[s]", text);
 	} else {
 		v = json_string(text);
 	}

@@ -45,7 +45,10 @@ const struct control_param control_image_id_params[] = {
 	END,
 };
 
-const struct control_param control_snapshot_params[] = { DISKS, END };
+#define QUIESCE { "quiesce", CONTROL_BOOL, false, "--quiesce", "the guest agent freezes the guest's file systems meanwhile, so that what is " \
+	"taken is whole; they are thawed whatever happens", NULL }
+
+const struct control_param control_snapshot_params[] = { DISKS, QUIESCE, END };
 
 const struct control_param control_resize_params[] = {
 	DISK,
@@ -85,7 +88,7 @@ const struct control_param control_mirror_params[] = {
 const struct control_param control_backup_params[] = {
 	DISKS, ID,
 	{ "bitmap", CONTROL_STRING, false, "bitmap=NAME", "only what this dirty bitmap says has changed; all unless given", NULL },
-	SPEED, END,
+	SPEED, QUIESCE, END,
 };
 
 const struct control_param control_bitmap_params[] = {
@@ -103,7 +106,14 @@ const struct control_param control_bitmap_name_params[] = {
 
 const struct control_param control_inside_params[] = {
 	{ "disks", CONTROL_STRING, true, "DISK[,DISK...]", "of the format qcow2", NULL },
-	{ "name", CONTROL_STRING, true, "NAME", "of the snapshot; to delete one also its id", NULL },
+	{ "name", CONTROL_STRING, true, "NAME", "of the snapshot", NULL },
+	QUIESCE,
+	END,
+};
+
+const struct control_param control_inside_delete_params[] = {
+	{ "disks", CONTROL_STRING, true, "DISK[,DISK...]", "of the format qcow2", NULL },
+	{ "name", CONTROL_STRING, true, "NAME", "of the snapshot, or its id", NULL },
 	END,
 };
 

@@ -4,8 +4,9 @@
 
 static const char *const kind_names[] = {
 	[CONTROL_STRING] = "string", [CONTROL_CHOICE] = "string", [CONTROL_UINT] = "number",
-	[CONTROL_SIZE] = "number of bytes, or string", [CONTROL_BOOL] = "boolean", [CONTROL_NEW_FILE] = "descriptor",
-	[CONTROL_IMAGE] = "descriptor", [CONTROL_DEVICE] = "descriptor", [CONTROL_SOCKET] = "descriptor",
+	[CONTROL_SIZE] = "number of bytes, or string", [CONTROL_BOOL] = "boolean", [CONTROL_STRINGS] = "array of strings",
+	[CONTROL_NEW_FILE] = "descriptor", [CONTROL_IMAGE] = "descriptor", [CONTROL_DEVICE] = "descriptor",
+	[CONTROL_SOCKET] = "descriptor",
 };
 
 /* --- ctl --help --- */
@@ -24,6 +25,7 @@ void control_print_usage(FILE *to)
 	for (const struct control_request *r = control_requests; r->name; r++)
 		fprintf(to, "  %-14s %s\n", r->name, r->help);
 	fprintf(to, "  %-14s %s\n", "fork", "start copies of the machine: fork [-n N] [--dir DIR] [-- OPTION...]");
+	fprintf(to, "  %-14s %s\n", "agent", "ask the guest agent: agent VERB..., as agent-VERB above; exec PROGRAM [ARG...], read PATH, write PATH");
 	fprintf(to, "\n  --json       print the machine's answer as it is\n"
 		"  --help       after a REQUEST: what it takes\n\n"
 		"Exit status: 0 done; 1 the machine refused; 2 not understood here; 3 the machine cannot be reached.\n");

@@ -7,6 +7,7 @@
 #include "util/checked.h"
 #include "util/str.h"
 #include "virtio/blk.h"
+#include "vm/control_agent.h"
 #include "vm/control_disk.h"
 #include "vm/machine_priv.h"
 
@@ -215,7 +216,13 @@ static int targets_start(struct targets *t, struct err *err)
 
 /* --- jobs ----------------------------------------------------------------------------------------- */
 
-int control_snapshot(struct control_call *call, struct err *err)
+/* Run the handler, between a freeze of the guest's file systems and their thaw if that is wanted. */
+static int maybe_quiesced(struct control_call *call, int (*run)(struct control_call *call, struct err *err), struct err *err)
+{
+	return control_get_bool(call->params, "quiesce", false) ? control_quiesced(call, run, err) : run(call, err);
+}
+
+static int control_snapshot_now(struct control_call *call, struct err *err)
 {
 	struct targets *t = targets_new(call, "disks", err);
 
@@ -227,6 +234,11 @@ int control_snapshot(struct control_call *call, struct err *err)
 		return err_set(err, -EINVAL, "each disk needs a new image: disks=NAME=IMAGE[,...]");
 	}
 	return t ? targets_start(t, err) : err->code;
+}
+
+int control_snapshot(struct control_call *call, struct err *err)
+{
+	return maybe_quiesced(call, control_snapshot_now, err);
 }
 
 int control_resize(struct control_call *call, struct err *err)
@@ -328,7 +340,7 @@ int control_mirror(struct control_call *call, struct err *err)
 	return targets_start(t, err);
 }
 
-int control_backup(struct control_call *call, struct err *err)
+static int control_backup_now(struct control_call *call, struct err *err)
 {
 	struct targets *t = targets_new(call, "disks", err);
 
@@ -338,6 +350,11 @@ int control_backup(struct control_call *call, struct err *err)
 	for (unsigned i = 0; i < t->n; i++)
 		t->a[i].bitmap = control_get_string(call->params, "bitmap", NULL);
 	return targets_start(t, err);
+}
+
+int control_backup(struct control_call *call, struct err *err)
+{
+	return maybe_quiesced(call, control_backup_now, err);
 }
 
 static int control_named(struct control_call *call, const char *kind, struct err *err)
@@ -369,9 +386,14 @@ int control_bitmap_clear(struct control_call *call, struct err *err)
 	return control_named(call, "bitmap-clear", err);
 }
 
-int control_snapshot_create(struct control_call *call, struct err *err)
+static int control_snapshot_create_now(struct control_call *call, struct err *err)
 {
 	return control_named(call, "snapshot-create", err);
+}
+
+int control_snapshot_create(struct control_call *call, struct err *err)
+{
+	return maybe_quiesced(call, control_snapshot_create_now, err);
 }
 
 int control_snapshot_delete(struct control_call *call, struct err *err)

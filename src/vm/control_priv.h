@@ -23,6 +23,7 @@ enum control_kind {
 	CONTROL_UINT,
 	CONTROL_SIZE,           /* bytes, or a string like "256M" */
 	CONTROL_BOOL,
+	CONTROL_STRINGS,        /* an array */
 	CONTROL_NEW_FILE,       /* a descriptor beside the request; the client makes the file and renames it in the end */
 	CONTROL_IMAGE,          /* the same, of an image, for reading and writing; the client says its name in 'path' */
 	CONTROL_DEVICE,         /* a descriptor beside the request, if there is one: the client opens what 'type' and 'settings' name */
@@ -68,6 +69,9 @@ struct control_call {
 	json_t *params;                 /* an object that the table allows, owned */
 	int fd[CONTROL_FDS_MAX];        /* its descriptors, owned; -1: taken or none */
 	json_t *result;
+	/* Called once instead of control_finish(), which it calls in the end; RESULT is taken. NULL: none. */
+	void (*hook)(struct control_call *call, json_t *result, const struct err *err);
+	void *hook_arg;
 	struct control_call *next;      /* among those under way */
 };
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 #include "blk/blk.h"
+#include "vm/control_agent.h"
 #include "vm/control_disk.h"
 #include "vm/control_migrate.h"
 #include "vm/migrate.h"
@@ -229,6 +230,8 @@ static const struct control_param events_params[] = {
 };
 
 #define S_HERE (S_RUNNING | S_PAUSED)
+#define AGENT_MORE "The machine has been started with `--agent on`, and qemu-guest-agent runs in the guest. A request to it ends after ten " \
+	"seconds without an answer, unless it says another time. What the agent refuses has the code EREMOTEIO."
 #define JOB_RESULT "The reply comes when the job has begun; events `job` tell the rest."
 
 const struct control_request control_requests[] = {
@@ -292,7 +295,7 @@ const struct control_request control_requests[] = {
 	{ "snapshot-create", "take snapshots inside the top images of disks, at the same instant",
 	  "Without memory: what a disk would be after a power failure. `disk-info` lists them.", NULL, control_inside_params, S_HERE,
 	  control_snapshot_create },
-	{ "snapshot-delete", "delete snapshots inside disks", NULL, NULL, control_inside_params, S_HERE, control_snapshot_delete },
+	{ "snapshot-delete", "delete snapshots inside disks", NULL, NULL, control_inside_delete_params, S_HERE, control_snapshot_delete },
 	{ "jobs", "the jobs that are", NULL,
 	  "`jobs`: an array with `job` (the id), `kind`, `disk`, `done` and `total` (bytes; the total grows when what was copied is "
 	  "written again), `speed`, `paused`, `ready`, `mode`", NULL, S_ANY, control_jobs },
@@ -303,6 +306,26 @@ const struct control_request control_requests[] = {
 	{ "job-complete", "let a job that is ready change over", NULL, NULL, control_job_complete_params, S_HERE,
 	  control_job_complete },
 	{ "job-set", "change a job's speed or mode", NULL, NULL, control_job_set_params, S_HERE, control_job_set },
+	{ "agent-ping", "does the guest agent answer?", AGENT_MORE, NULL, NULL, S_RUNNING, control_agent_ping },
+	{ "agent-info", "what agent and what system it is", NULL, "`version` and `commands` of the agent, `os` (`id`, `pretty-name`, "
+	  "`version-id`, `kernel-release`, `machine`), `host_name`", NULL, S_RUNNING, control_agent_info },
+	{ "agent-addresses", "the guest's network addresses", NULL, "`interfaces`: an array with `name`, `mac`, `addresses` (as `10.0.0.2/24`)",
+	  NULL, S_RUNNING, control_agent_addresses },
+	{ "agent-shutdown", "ask the guest to shut itself down",
+	  "The reply says that the agent has not refused within two seconds; `stopped` or `reset` tells when it is done.", NULL,
+	  control_agent_shutdown_params, S_RUNNING, control_agent_shutdown },
+	{ "agent-set-time", "set the guest's clock to this host's", "After a restore, when it is behind.", NULL, NULL, S_RUNNING,
+	  control_agent_set_time },
+	{ "agent-exec", "run a program in the guest and wait for its end", "Of what it writes, half a megabyte or so fits into the reply.",
+	  "`exit` (status) or `signal`, `out` and `err` (what it wrote, base64), `truncated`", control_agent_exec_params, S_RUNNING,
+	  control_agent_exec },
+	{ "agent-read", "read a piece of a file in the guest", NULL, "`data` (base64), `count` (bytes), `eof`", control_agent_read_params,
+	  S_RUNNING, control_agent_read },
+	{ "agent-write", "write to a file in the guest", NULL, "`count` (bytes)", control_agent_write_params, S_RUNNING,
+	  control_agent_write },
+	{ "agent-freeze", "write out and freeze the guest's file systems", "Until agent-thaw: programs in the guest that write wait. "
+	  "Snapshots and backups with `quiesce` do both themselves.", "`file_systems` (how many)", NULL, S_RUNNING, control_agent_freeze },
+	{ "agent-thaw", "let the guest's file systems go on", NULL, "`file_systems` (how many)", NULL, S_RUNNING, control_agent_thaw },
 	{ "migrate", "send the running machine to another viv-vmm, which goes on with it",
 	  "The other one has been started with `--incoming`. The reply comes when it runs there, and this one ends. When that fails "
 	  "at any point the machine goes on here; only when nobody can know whether the other side has begun, it stands still with "

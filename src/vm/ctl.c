@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include "util/checked.h"
 #include "util/frames.h"
 #include "util/unixsock.h"
 #include "vm/ctl_priv.h"
@@ -402,6 +403,19 @@ static int ctl_run(struct ctl *c, const char *path, int argc, char **argv)
 	return c->sock < 0 ? ctl_fail(CTL_LOST, &err) : ctl_talk(c, &err);
 }
 
+/* "agent VERB" is the request agent-VERB, unless there is more to it. */
+static char *ctl_agent_request(const char *verb)
+{
+	static const char *const own[] = { "exec", "read", "write" };
+	char *name = NULL;
+
+	for (size_t i = 0; i < ARRAY_LEN(own); i++) {
+		if (!strcmp(verb, own[i]))
+			return NULL;
+	}
+	return asprintf(&name, "agent-%s", verb) < 0 ? NULL : name;
+}
+
 int ctl_main(int argc, char **argv)
 {
 	struct ctl c = { .fd = { -1 }, .sock = -1, .params = json_object() };
@@ -427,10 +441,19 @@ int ctl_main(int argc, char **argv)
 		json_decref(c.params);
 		return r ? ctl_fail(r, &err) : r;
 	}
-	c.request = control_find(argv[2], &err);
+	bool is_agent = !strcmp(argv[2], "agent");
+	AUTO(free) char *verb = is_agent && argc > 3 ? ctl_agent_request(argv[3]) : NULL;
+
+	if (is_agent && !verb) {
+		int r = ctl_agent(argv[1], argc - 3, argv + 3, &err);
+
+		json_decref(c.params);
+		return err.code ? ctl_fail(r, &err) : r;
+	}
+	c.request = control_find(verb ? verb : argv[2], &err);
 	if (!c.request)
 		return ctl_fail(CTL_USAGE, &err);
-	int status = ctl_run(&c, argv[1], argc - 3, argv + 3);
+	int status = ctl_run(&c, argv[1], argc - 3 - is_agent, argv + 3 + is_agent);
 	if (status)
 		ctl_drop_file(&c);
 	for (unsigned i = 0; i < c.n_fds; i++)

@@ -31,6 +31,8 @@ int ctl_plug_open(json_t *params, int *fd, struct err *err);
 
 /* Start copies; the exit status, not CTL_DONE with the reason in ERR. */
 int ctl_fork(const char *socket, int argc, char **argv, struct err *err);
+/* Ask the guest agent: exec, read, write; the exit status, which for exec is the program's. ERR is set when it failed. */
+int ctl_agent(const char *socket, int argc, char **argv, struct err *err);
 /* Let another viv-vmm take the machine over; the same. */
 int ctl_upgrade(const char *socket, int argc, char **argv, struct err *err);
 

@@ -371,6 +371,7 @@ static void machine_drop_virtio(struct machine *m)
 		blk_close(m->blk[i]);
 		m->blk[i] = NULL;
 	}
+	machine_drop_agent(m);
 	while (m->n_virtio)
 		virtio_free(m->virtio[--m->n_virtio]);
 	m->hvc = NULL;

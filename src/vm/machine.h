@@ -67,6 +67,8 @@ bool machine_is_at_rest(struct machine *m);
 void machine_request_reset(void *machine);      /* any thread */
 void machine_press_power_button(struct machine *m);
 
+/* Before those go who have asked the guest agent something: they are told that it does not answer any more. */
+void machine_end_agent(struct machine *m);
 /* The terminal behind a virtio console has a new size. */
 void machine_resize_terminal(struct machine *m, uint16_t cols, uint16_t rows);
 /* Counters of all processors and devices, for people. */

@@ -6,6 +6,7 @@
 #include "util/err.h"
 #include "util/log.h"
 #include "virtio/console.h"
+#include "vm/agent.h"
 #include "vm/handover.h"
 #include "vm/machine.h"
 #include "vm/machine_priv.h"
@@ -15,6 +16,10 @@ _Static_assert((int)CONFIG_PORT_NAME_MAX == (int)VIRTIO_CONSOLE_NAME_MAX, "the v
 
 /* Without any console in the configuration, stdio is on the UART. */
 static const struct config_console default_console = { .target = (char *)"stdio", .device = (char *)"uart" };
+
+/* Not one of the configuration's: its host's end is in this process. */
+static const struct config_console agent_console = { .target = (char *)"none", .device = (char *)"virtio",
+						     .name = (char *)AGENT_PORT_NAME };
 
 static void machine_user_quits(void *arg)
 {
@@ -116,11 +121,51 @@ static void machine_port_connected(void *arg, bool is_connected)
 		virtio_console_set_open(l->machine->hvc, l->n, is_connected);
 }
 
+/* --- the guest agent's port --- */
+
+static size_t machine_agent_write(void *arg, const uint8_t *buf, size_t len)
+{
+	agent_receive(((struct machine_line *)arg)->machine->agent, buf, len);
+	return len;
+}
+
+static void machine_agent_readable(void *arg)
+{
+	agent_go_on(((struct machine_line *)arg)->machine->agent);
+}
+
+static void machine_agent_opened(void *arg, bool is_open)
+{
+	agent_set_open(((struct machine_line *)arg)->machine->agent, is_open);
+}
+
+static size_t machine_agent_send(void *arg, const uint8_t *buf, size_t len)
+{
+	struct machine *m = arg;
+
+	return virtio_console_input(m->hvc, m->agent_port, buf, len);
+}
+
+void machine_end_agent(struct machine *m)
+{
+	agent_cancel(m->agent);
+}
+
+void machine_drop_agent(struct machine *m)
+{
+	agent_free(m->agent);
+	m->agent = NULL;
+}
+
 int machine_new_hvc(struct machine *m, struct err *err)
 {
 	struct virtio_console_port ports[CONFIG_PORTS_MAX];
 	struct virtio_console_config cc = { .ports = ports, .n_ports = m->n_ports };
 
+	int r = m->agent_port ? agent_new(&m->agent, m->loop, machine_agent_send, m, err) : 0;
+
+	if (r < 0)
+		return r;
 	for (unsigned i = 0; i < m->n_ports; i++) {
 		const struct config_console *c = m->port[i].cfg;
 
@@ -129,6 +174,11 @@ int machine_new_hvc(struct machine *m, struct err *err)
 			.write = !c ? NULL : c->name ? machine_port_write : machine_hvc_write,
 		};
 	}
+	if (m->agent_port)
+		ports[m->agent_port] = (struct virtio_console_port){
+			.name = AGENT_PORT_NAME, .arg = &m->port[m->agent_port], .write = machine_agent_write,
+			.readable = machine_agent_readable, .opened = machine_agent_opened,
+		};
 	return virtio_console_new(&m->hvc, &m->env, &cc, err);
 }
 
@@ -185,6 +235,10 @@ int machine_plan_lines(struct machine *m, struct err *err)
 		machine_add_line(m, &m->cfg->consoles[i]);
 	if (!m->cfg->n_consoles)
 		machine_add_line(m, &default_console);
+	if (m->cfg->has_agent) {
+		m->agent_port = m->n_ports;
+		machine_add_line(m, &agent_console);
+	}
 	if (!m->n_uarts)
 		m->n_uarts = 1; /* kernels look at COM1 whether we tell of it or not */
 	machine_number_lines(m, m->com, m->n_uarts);
@@ -221,7 +275,7 @@ static int machine_open_lines(struct machine_line *lines, unsigned n, struct con
 	for (unsigned i = 0; i < n; i++) {
 		struct machine_line *l = &lines[i];
 
-		if (!l->cfg)
+		if (!l->cfg || l->cfg == &agent_console)
 			continue;
 		guest.arg = l;
 		struct console_config cfg = {

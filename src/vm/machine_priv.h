@@ -134,6 +134,8 @@ struct machine {
 	struct machine_line com[CONFIG_UARTS_MAX];
 	struct machine_line port[CONFIG_PORTS_MAX];     /* of hvc; port 0 is always there */
 	unsigned n_ports;
+	unsigned agent_port;            /* one of them; 0: none */
+	struct agent *agent;            /* at its other end; NULL: none */
 	char debug_line[128];           /* port 0xe9, under bus_lock */
 	unsigned debug_len;
 	_Atomic unsigned requests;      /* of enum machine_request; any thread sets, the loop takes */
@@ -250,6 +252,7 @@ void machine_close_consoles(struct machine *m);
 struct handed;
 int machine_hand_over_consoles(const struct machine *m, struct handed *h, struct err *err);
 void machine_start_consoles(struct machine *m);
+void machine_drop_agent(struct machine *m);
 void machine_debug_write(void *arg, const uint8_t *buf, size_t len);
 
 #endif

@@ -158,6 +158,8 @@ const struct option options[] = {
 	  .more = "At most one per device. Keys; that of the first value may be left out:",
 	  .sub = console_options, .positional = "target", LIST(consoles) },
 	{ "--rng", "rng", OPT_BOOL, CFG(has_rng), NULL, "on", "virtio entropy device", .example = "--rng off" },
+	{ "--agent", "agent", OPT_BOOL, CFG(has_agent), NULL, "off", "a port for the guest agent, which requests agent-* ask",
+	  .more = "The package qemu-guest-agent in the guest speaks there, at /dev/virtio-ports/org.qemu.guest_agent.0.", .example = "--agent on" },
 	{ "--no-reboot", "no_reboot", OPT_FLAG, CFG(is_no_reboot), NULL, "off",
 	  "end when the guest resets, instead of starting it again",
 	  .more = "After a triple fault the exit status is 1.", .example = "--no-reboot" },

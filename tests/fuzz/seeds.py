@@ -157,6 +157,13 @@ def bzimage(pack):
     return bytes(setup) + packed
 
 
+def agents():
+    put("agent", "answers", bytes([0, 0, 5, 20, 1, 2, 0, 0, 1, 5, 30, 1, 2]))
+    said = b'{"error":{"class":"X","desc":"no\\n"}}\n'
+    put("agent", "error", bytes([0, 0, 5, 20, 1, 3, len(said)]) + said)
+    put("agent", "nonsense", bytes([0, 0, 5, 20, 1, 3, 9]) + b'{"return"' + bytes([3, 3]) + b"\xff[\n" + bytes([6, 5, 1, 14, 0, 1, 0xf5, 255]))
+
+
 def migrations():
     page = struct.pack("<HBB", 1, 1, 0)
     put("migration", "zero", b"\x02\0\0" + page)
@@ -278,5 +285,5 @@ def code():
     put("interp", "init", guest(0, snippets["move"], 0, 0x55))
 
 
-for make in (texts, luks, urls, ova, requests, saved_states, migrations, kernels, virtio, devices, buses, code):
+for make in (texts, luks, urls, ova, requests, saved_states, agents, migrations, kernels, virtio, devices, buses, code):
     make()
