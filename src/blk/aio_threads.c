@@ -103,12 +103,13 @@ static void *threads_main(void *arg)
 		j->next = NULL;
 		pthread_mutex_lock(&a->lock);
 		a->n_calling -= j->op == AIO_CALL;
-		*a->finished_tail = j;
-		a->finished_tail = &j->next;
+		bool is_known = a->finished;    /* who reaps goes on until nothing is left */
 		uint64_t one = 1;
 
+		*a->finished_tail = j;
+		a->finished_tail = &j->next;
 		/* Fails only when the counter is full, and then the loop wakes up anyway. */
-		if (write(a->event_fd, &one, sizeof(one)) < 0)
+		if (!is_known && write(a->event_fd, &one, sizeof(one)) < 0)
 			continue;
 	}
 	pthread_mutex_unlock(&a->lock);
@@ -183,13 +184,17 @@ static void threads_submit(struct aio *a, struct aio_job *j)
 		*a->todo_tail = j;
 		a->todo_tail = &j->next;
 	}
+	bool must_wake = false;
+
 	if (j->op == AIO_CALL && a->n_calling >= a->n_cores)
 		;                       /* who is done with one takes the next */
 	else if (a->n_idle)
-		pthread_cond_signal(&a->wake);
+		must_wake = true;
 	else if (a->n_threads < a->max_threads)
 		threads_start_locked(a);        /* refused: the others get to it */
 	pthread_mutex_unlock(&a->lock);
+	if (must_wake)                  /* not into a lock that we hold */
+		pthread_cond_signal(&a->wake);
 }
 
 static int64_t threads_now(struct aio *a, const struct aio_job *j)

@@ -36,6 +36,8 @@ void blk_vec_get(struct blk_vec v, void *buf, size_t len);              /* vecto
 void blk_vec_put(struct blk_vec v, const void *buf, size_t len);        /* BUF to vector */
 void blk_vec_zero(struct blk_vec v, uint64_t len);
 bool blk_vec_is_zero(struct blk_vec v, uint64_t len);
+/* Where its first LEN bytes are, if they lie in one piece; else NULL. */
+uint8_t *blk_vec_memory(struct blk_vec v, uint64_t len);
 /* One buffer as a vector: `struct iovec iov; struct blk_vec v = blk_vec_of(&iov, buf, len);` */
 static inline struct blk_vec blk_vec_of(struct iovec *iov, const void *buf, size_t len)
 {
@@ -62,6 +64,13 @@ struct blk_creating {                   /* for co_create */
 	uint64_t size;                  /* resolved; multiple of BLK_SECTOR */
 	const struct blk_secret *secret;        /* NULL: none was given */
 	struct blk *file;               /* empty, open for writing; the core closes it */
+};
+
+/* A cluster in both forms, for co_write_packed(). */
+struct blk_packed {
+	const uint8_t *raw;             /* cluster_size bytes; zeroes behind the end of the disk */
+	const uint8_t *packed;
+	uint32_t len;                   /* of PACKED; 0: that would not be smaller */
 };
 
 enum blk_driver_flag {
@@ -100,6 +109,11 @@ struct blk_driver {
 	int (*co_preadv)(struct blk *b, uint64_t off, uint64_t len, struct blk_vec v);
 	int (*co_pwritev)(struct blk *b, uint64_t off, uint64_t len, struct blk_vec v); /* NULL: READONLY */
 	int (*co_pwritev_compressed)(struct blk *b, uint64_t off, uint64_t len, struct blk_vec v); /* may be NULL */
+	/* The same in two steps, for who has many clusters; both may be NULL. PACK, on any thread: the cluster at IN to
+	 * OUT, which has room for as much; how many bytes it makes, or -ENOSPC if that is not fewer. Then N clusters in a
+	 * row, from OFF on; the last may end behind the end of the disk. */
+	int64_t (*pack)(struct blk *b, const uint8_t *in, uint8_t *out);
+	int (*co_write_packed)(struct blk *b, uint64_t off, const struct blk_packed *v, unsigned n);
 	/* Bring what is held in memory to the children, in a crash-safe order; the core flushes b->file
 	 * and b->data afterwards. NULL: nothing is ever held. */
 	int (*co_flush)(struct blk *b);

@@ -24,6 +24,7 @@ enum {
 	CONVERT_PIECES = 16,            /* in flight */
 	CONVERT_HOT = 128 << 10,        /* read and searched in one go */
 	CONVERT_GRANULE = 4096,         /* of zeroes in a target without clusters */
+	CONVERT_WRITE_BACK = 32 << 20,  /* bytes of the disk, after which what is in the page cache goes to the target */
 	CONVERT_GRANULES_MAX = CONVERT_PIECE / BLK_SECTOR,
 };
 
@@ -38,6 +39,7 @@ struct convert {
 	uint64_t next;
 	struct blk_extent extent;
 	uint64_t done;
+	uint64_t n_cached;              /* bytes of the disk since the page cache was last written back */
 	unsigned n_running;
 	int result;
 	const char *what;               /* failed */
@@ -51,6 +53,8 @@ struct piece {
 	size_t len;
 	int fd;                         /* >= 0: its bytes are at HOST_OFF of that */
 	uint64_t host_off;
+	uint8_t *packed;                /* as large as BUF, and what is packed of each granule; NULL: nothing is */
+	struct blk_packed *granules;
 	bool is_zero[CONVERT_GRANULES_MAX];
 };
 
@@ -64,7 +68,30 @@ static void piece_search(struct piece *p, size_t from, size_t to)
 		p->is_zero[at / granule] = blk_is_zero(p->buf + at, p->len - at < granule ? p->len - at : granule);
 }
 
-/* On another thread: read and search. */
+/* Granules that are not zero, while they are in the cache. One that does not become smaller stays as it is. */
+static int piece_pack(struct piece *p, size_t from, size_t to)
+{
+	struct blk *dst = p->c->dst;
+	size_t granule = (size_t)p->c->granule;
+
+	if (p->len % granule && to == p->len)
+		memset(p->buf + p->len, 0, granule - p->len % granule);
+	for (size_t at = from; at < to; at += granule) {
+		struct blk_packed *g = &p->granules[at / granule];
+
+		*g = (struct blk_packed){ .raw = p->buf + at, .packed = p->packed + at };
+		if (p->is_zero[at / granule])
+			continue;
+		int64_t n = dst->drv->pack(dst, g->raw, p->packed + at);
+
+		if (n < 0 && n != -ENOSPC)
+			return (int)n;
+		g->len = n > 0 ? (uint32_t)n : 0;
+	}
+	return 0;
+}
+
+/* On another thread: read, search and pack. */
 static int64_t piece_load(void *arg)
 {
 	struct piece *p = arg;
@@ -83,6 +110,10 @@ static int64_t piece_load(void *arg)
 			got += (size_t)r;
 		}
 		piece_search(p, at, at + n);
+		int r = p->packed ? piece_pack(p, at, at + n) : 0;
+
+		if (r < 0)
+			return r;
 	}
 	return 0;
 }
@@ -190,6 +221,9 @@ static int piece_co_store(struct piece *p, size_t at, size_t len, bool is_zero)
 		return c->how->is_target_zero ? 0 : blk_co_zeroes(c->dst, p->off + at, len, true);
 	if (!c->how->is_compressed) {
 		r = blk_co_pwrite(c->dst, p->off + at, p->buf + at, len);
+	} else if (p->packed) {
+		r = c->dst->drv->co_write_packed(c->dst, p->off + at, &p->granules[at / c->granule],
+						 (unsigned)((len + c->granule - 1) / c->granule));
 	} else {
 		for (size_t n; !r && len; at += n, len -= n) {
 			n = len < c->granule ? len : (size_t)c->granule;
@@ -220,6 +254,18 @@ static int piece_co_write(struct piece *p)
 	return r;
 }
 
+/* What is compressed goes through the page cache. It is on its way to the target while more is being packed. */
+static void piece_co_write_back(const struct piece *p)
+{
+	struct convert *c = p->c;
+
+	c->n_cached += p->len;
+	if (!c->how->is_compressed || c->n_cached < CONVERT_WRITE_BACK)
+		return;
+	c->n_cached = 0;
+	blk_file_co_write_back(c->dst->file);
+}
+
 static void piece_main(void *arg)
 {
 	struct piece *p = arg;
@@ -236,6 +282,7 @@ static void piece_main(void *arg)
 		    convert_fail(c, piece_co_write(p), "writing", p->off) < 0)
 			break;
 		convert_tell(c, p->len);
+		piece_co_write_back(p);
 	}
 	c->n_running--;
 }
@@ -263,12 +310,16 @@ static int convert_sentence(const struct convert *c, struct err *err)
 		       strerror(-c->result), c->result == -ENOSPC ? "; make room or choose another place" : "");
 }
 
-/* One coroutine per piece, until there are no more; each with a part of MEM. */
-static void convert_run(struct convert *c, struct piece *pieces, uint8_t *mem)
+/* One coroutine per piece, until there are no more; each with a part of MEM and of GRANULES, if it is to pack. */
+static void convert_run(struct convert *c, struct piece *pieces, uint8_t *mem, struct blk_packed *granules)
 {
 	for (unsigned i = 0; i < CONVERT_PIECES; i++) {
 		pieces[i].c = c;
 		pieces[i].buf = mem + i * c->piece;
+		if (granules) {
+			pieces[i].packed = mem + (CONVERT_PIECES + i) * c->piece;
+			pieces[i].granules = granules + i * (c->piece / c->granule);
+		}
 		c->n_running++;
 		int r = co_start(piece_main, &pieces[i]);
 
@@ -299,15 +350,17 @@ int blk_convert(struct blk *src, struct blk *dst, struct loop *loop, struct blk_
 	c.granule = how->is_compressed || dst->cluster_size > CONVERT_GRANULE ? dst->cluster_size : CONVERT_GRANULE;
 	c.piece = how->is_compressed ? CONVERT_PACKED : CONVERT_PIECE;
 	c.piece = c.granule > c.piece ? (size_t)c.granule : c.piece;
-	size_t bytes = c.piece * CONVERT_PIECES;
+	bool packs = how->is_compressed && dst->drv->pack;
+	size_t bytes = c.piece * CONVERT_PIECES * (packs ? 2 : 1), n_granules = c.piece / c.granule * CONVERT_PIECES;
 	AUTO(free) struct piece *pieces = calloc(CONVERT_PIECES, sizeof(*pieces));
+	AUTO(free) struct blk_packed *granules = packs ? calloc(n_granules, sizeof(*granules)) : NULL;
 	uint8_t *mem = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	if (!pieces || mem == MAP_FAILED) {
+	if (!pieces || (packs && !granules) || mem == MAP_FAILED) {
 		r = err_set(err, -ENOMEM, "out of memory");
 	} else {
 		(void)madvise(mem, bytes, MADV_HUGEPAGE);
-		convert_run(&c, pieces, mem);
+		convert_run(&c, pieces, mem, granules);
 		r = c.result < 0 ? convert_sentence(&c, err) : 0;
 	}
 	if (mem != MAP_FAILED)

@@ -162,6 +162,8 @@ void blk_ctx_poll(struct blk_ctx *c, int timeout_ms)
 	/* In a completion: the back end may be collecting what to submit, and waits for us. */
 	if (c->depth)
 		c->aio_ops->reap(c->aio);
+	if (c->depth && c->threads)
+		aio_threads.reap(c->threads);
 	if (c->depth && c->deferred)
 		ctx_signal(c);
 	for (struct blk_watch *at = c->watches; at && n < MAX; at = at->next) {

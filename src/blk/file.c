@@ -262,6 +262,21 @@ int blk_file_grow_in_steps(struct blk *b, uint64_t step)
 	return !step && ftruncate(f->fd, (off_t)b->size) < 0 ? -errno : 0;
 }
 
+static int64_t file_write_back(void *arg)
+{
+	const struct file *f = arg;
+
+	return sync_file_range(f->fd, 0, 0, SYNC_FILE_RANGE_WRITE) < 0 ? -errno : 0;
+}
+
+void blk_file_co_write_back(struct blk *b)
+{
+	struct file *f = b->priv;
+
+	if (b->drv == &blk_file && f->direct_fd < 0 && !f->is_device)
+		(void)blk_co_call(b, file_write_back, f);
+}
+
 static void file_submit(struct blk *b, struct blk_req *r)
 {
 	struct file *f = b->priv;

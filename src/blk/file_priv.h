@@ -24,6 +24,10 @@ struct file {
  * direct writes need not wait for each other. 0: no more; the file gets its true length. Loop thread. */
 int blk_file_grow_in_steps(struct blk *b, uint64_t step);
 
+/* Have the host begin to write what lies in its page cache of protocol node B, so that a flush later finds little to
+ * do. Promises nothing: errors show in that flush. */
+void blk_file_co_write_back(struct blk *b);
+
 /* Make the file SIZE bytes long. */
 int blk_file_co_truncate(struct blk *b, uint64_t size, enum blk_prealloc prealloc, struct err *err);
 

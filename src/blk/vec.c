@@ -72,3 +72,9 @@ bool blk_vec_is_zero(struct blk_vec v, uint64_t len)
 			return false;
 	return true;
 }
+
+uint8_t *blk_vec_memory(struct blk_vec v, uint64_t len)
+{
+	return v.n > 0 && v.iov->iov_len > v.skip && v.iov->iov_len - v.skip >= len ?
+		(uint8_t *)v.iov->iov_base + v.skip : NULL;
+}

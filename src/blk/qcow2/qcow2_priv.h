@@ -266,7 +266,7 @@ int q2_data_write(struct q2 *s, uint64_t host, uint64_t len, struct blk_vec v);
 uint64_t q2_crypt_room(const struct blk_creating *c);   /* bytes of a new header; 0: no encryption */
 int q2_crypt_create(const struct blk_creating *c, const struct q2 *s, struct err *err);
 
-/* read.c, write.c, zero.c, compressed.c */
+/* read.c, write.c, zero.c */
 int q2_read(struct q2 *s, uint64_t off, uint64_t len, struct blk_vec v);        /* any alignment, no range lock */
 int q2_write(struct q2 *s, uint64_t off, uint64_t len, struct blk_vec v);       /* range locked by the caller */
 int q2_co_preadv(struct blk *b, uint64_t off, uint64_t len, struct blk_vec v);
@@ -276,13 +276,38 @@ int q2_co_zeroes(struct blk *b, uint64_t off, uint64_t len, bool may_unmap);
 enum q2_drop { Q2_DROP_ZERO, Q2_DROP_FULL };    /* reads as zeroes then; or comes from the backing image again */
 int q2_drop(struct q2 *s, uint64_t off, uint64_t len, enum q2_drop how, bool may_discard);
 int q2_zero(struct q2 *s, uint64_t off, uint64_t len, bool may_unmap);
-int q2_inflate(struct q2 *s, const struct q2_entry *e, uint64_t skip, uint64_t len, struct blk_vec v);
-int q2_co_pwritev_compressed(struct blk *b, uint64_t off, uint64_t len, struct blk_vec v);
-void q2_packers_free(struct q2 *s);
-void q2_packed_range(const struct q2 *s, const struct q2_entry *e, uint64_t *off,
-		     uint64_t *len); /* clusters it touches */
 /* Give up what E refers to. */
 int q2_entry_release(struct q2 *s, const struct q2_entry *e, bool may_discard);
+
+/* compressed.c: LEN bytes at SKIP of the compressed cluster E. */
+int q2_inflate(struct q2 *s, const struct q2_entry *e, uint64_t skip, uint64_t len, struct blk_vec v);
+/* All of FIRST, which is the cluster GUEST, and as many of those behind it as lie behind it in the file, too: *DONE
+ * bytes of LEN, which is at least a cluster. */
+int q2_inflate_run(struct q2 *s, const struct q2_entry *first, uint64_t guest, uint64_t len, struct blk_vec v,
+		   uint64_t *done);
+void q2_packed_range(const struct q2 *s, const struct q2_entry *e, uint64_t *off, uint64_t *len); /* sectors it touches */
+/* Memory for one cluster in both forms, from a pool. Loop thread. */
+struct q2_packer {
+	struct q2_packer *next;         /* free */
+	uint8_t *raw, *packed;          /* PACKED: twice as much, and what of its first and last sector is not its own */
+};
+struct q2_packer *q2_packer_get(struct q2 *s);  /* NULL: no memory */
+void q2_packer_put(struct q2 *s, struct q2_packer *p);
+void q2_packers_free(struct q2 *s);             /* and the codecs */
+
+/* pack.c */
+int q2_co_pwritev_compressed(struct blk *b, uint64_t off, uint64_t len, struct blk_vec v);
+int64_t q2_pack(struct blk *b, const uint8_t *in, uint8_t *out);
+int q2_co_write_packed(struct blk *b, uint64_t off, const struct blk_packed *v, unsigned n);
+
+/* codec.c: any thread, but for freeing. */
+struct q2_codec *q2_codec_get(struct q2 *s);    /* NULL: no memory */
+void q2_codec_put(struct q2 *s, struct q2_codec *k);
+void q2_codecs_free(struct q2 *s);
+/* The cluster at IN to OUT, which has room for as much: how many bytes, -ENOSPC if it would not be fewer. */
+int64_t q2_codec_pack(const struct q2 *s, struct q2_codec *k, const uint8_t *in, uint8_t *out);
+/* A cluster from IN_LEN bytes, at the end of which may be others. -EIO: they are none. */
+int q2_codec_unpack(const struct q2 *s, struct q2_codec *k, const uint8_t *in, size_t in_len, uint8_t *out);
 
 /* snapshot.c, snapshot_table.c */
 int q2_snapshots_load(struct q2 *s, uint64_t file_size, struct err *err);

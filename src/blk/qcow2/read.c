@@ -28,7 +28,9 @@ int q2_read(struct q2 *s, uint64_t off, uint64_t len, struct blk_vec v)
 		struct q2_run run;
 		int r = q2_map_run(s, off, len, &run);
 
-		if (!r)
+		if (!r && run.kind == Q2_PACKED && run.len == s->cluster_size && run.len < len)
+			r = q2_inflate_run(s, &run.packed, off, len, v, &run.len);
+		else if (!r)
 			r = read_run(s, &run, off, v);
 		if (r < 0)
 			return r;
