@@ -162,6 +162,9 @@ static int snapshot_create(struct q2 *s, struct blk_snapshot *out, struct err *e
 		r = q2_marks_clear(s);
 	if (!r)
 		r = q2_settle(s);
+	/* The marks are gone for good before anything is counted twice. */
+	if (!r)
+		r = q2_barrier(s);
 	if (!r)
 		r = tree_add(s, s->l1, s->l1_size, 1);
 	if (!r)
