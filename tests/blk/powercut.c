@@ -2,13 +2,17 @@
 /* powercut - what an image is when the power goes at any moment.
  *
  *	powercut [--seed N] [--steps N] [--cuts N] [--format F] [--options LIST] [--backing] [--size BYTES]
- *		 [--dir DIR] [--qemu]
+ *		 [--dir DIR] [--qemu] [--exhaustive] [--orders N]
  *
  * A back end below the library records every write, hole, new length and flush of the image file while a
  * guest's random work goes on; requests end in random order. Then, for many moments: what was done before
  * a flush that had ended is in the file; of what was started after, any sectors are or are not. The image
  * made so must open, pass a check (leaks are allowed), hold in each sector a value that the guest may find
- * there - what it flushed, or something newer that it wrote - and go on working. */
+ * there - what it flushed, or something newer that it wrote - and go on working.
+ *
+ * The moments are --cuts random ones; with --exhaustive all at which something began or was flushed, each with
+ * up to --orders different outcomes: all subsets of what may be missing where there are no more than that, else
+ * nothing, everything, all but one, one alone, and random ones. Prints how many cuts that were. */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -150,10 +154,11 @@ struct flush { uint64_t start, done; };
 
 struct guest {
 	uint64_t seed, rng, size, n_stamps;
-	unsigned steps, cuts;
+	unsigned steps, cuts, orders;
+	uint64_t n_cuts;
 	const char *format, *options, *dir;
 	char path[256], cut[256], backing[256];
-	bool has_backing, has_qemu;
+	bool has_backing, has_qemu, is_exhaustive;
 	struct blk *b;
 	struct history *sector;
 	struct flush *flush;
@@ -174,9 +179,9 @@ _Noreturn static void fail(const struct guest *g, const char *fmt, ...)
 	va_end(ap);
 	fprintf(stderr,
 		"\nagain: --seed %" PRIu64
-		" --steps %u --cuts %u --format %s --options '%s' --size %" PRIu64 "%s (image: %s)\n",
+		" --steps %u --cuts %u --format %s --options '%s' --size %" PRIu64 "%s%s (cut %" PRIu64 ", image: %s)\n",
 		g->seed, g->steps, g->cuts, g->format, g->options, g->size,
-		g->has_backing ? " --backing" : "", g->cut);
+		g->has_backing ? " --backing" : "", g->is_exhaustive ? " --exhaustive" : "", g->n_cuts, g->cut);
 	exit(1);
 }
 
@@ -354,15 +359,16 @@ static uint64_t cut_durable(uint64_t cut)
 
 static void event_apply(struct guest *g, int fd, const struct event *e, bool is_whole)
 {
-	static const uint8_t zero[SECTOR];
+	static const uint8_t zero[1 << 16];
+	uint64_t step = !is_whole ? SECTOR : e->kind == EV_WRITE ? e->len : sizeof(zero);
 
 	if (e->kind == EV_LENGTH) {
 		if (syscall(SYS_ftruncate, fd, e->off) < 0)
 			fail(g, "ftruncate: %s", strerror(errno));
 		return;
 	}
-	for (uint64_t at = 0; at < e->len; at += SECTOR) {
-		uint64_t n = e->len - at < SECTOR ? e->len - at : SECTOR;
+	for (uint64_t at = 0; at < e->len; at += step) {
+		uint64_t n = e->len - at < step ? e->len - at : step;
 
 		if ((is_whole || rnd(g, 2)) &&
 		    pwrite(fd, e->kind == EV_WRITE ? e->data + at : zero, n, (off_t)(e->off + at)) < 0)
@@ -370,22 +376,57 @@ static void event_apply(struct guest *g, int fd, const struct event *e, bool is_
 	}
 }
 
-static void cut_make(struct guest *g, uint64_t cut)
+/* What becomes of the pieces that may or may not be in the file. */
+enum mood { ALL, NONE, SOME, TORN, BUT_ONE, ONE, SUBSET };
+struct outcome {
+	enum mood mood;
+	uint64_t which;                 /* BUT_ONE, ONE: number of the piece; SUBSET: a bit for each */
+};
+
+static bool event_is_open(const struct event *e, uint64_t cut, uint64_t durable)
+{
+	return e->start <= cut && e->kind != EV_FLUSH && e->done >= durable;
+}
+
+static void event_maybe(struct guest *g, int fd, const struct event *e, const struct outcome *o, uint64_t i)
+{
+	switch (o->mood) {
+	case ALL: event_apply(g, fd, e, true); break;
+	case NONE: break;
+	case SOME:
+		if (rnd(g, 2))
+			event_apply(g, fd, e, true);
+		break;
+	case TORN:
+		if (rnd(g, 2))
+			event_apply(g, fd, e, rnd(g, 2));
+		break;
+	case BUT_ONE:
+	case ONE:
+		if ((i == o->which) == (o->mood == ONE))
+			event_apply(g, fd, e, true);
+		break;
+	case SUBSET:
+		if (o->which >> i & 1)
+			event_apply(g, fd, e, true);
+		break;
+	}
+}
+
+static void cut_make(struct guest *g, uint64_t cut, const struct outcome *o)
 {
 	int fd = open(g->cut, O_RDWR | O_CREAT | O_TRUNC, 0600);
-	uint64_t mood = rnd(g, 4), durable = cut_durable(cut);
+	uint64_t durable = cut_durable(cut), n_open = 0;
 
 	if (fd < 0 || pwrite(fd, g->base, g->base_len, 0) != (ssize_t)g->base_len)
 		fail(g, "cannot write '%s'", g->cut);
 	for (size_t i = 0; i < recorder.n; i++) {
 		const struct event *e = &recorder.v[i];
 
-		if (e->start > cut || e->kind == EV_FLUSH)
-			continue;
-		if (e->done < durable)
+		if (event_is_open(e, cut, durable))
+			event_maybe(g, fd, e, o, n_open++);
+		else if (e->start <= cut && e->kind != EV_FLUSH)
 			event_apply(g, fd, e, true);
-		else if (mood == 0 ? true : mood == 1 ? false : rnd(g, 2))
-			event_apply(g, fd, e, mood == 0 || rnd(g, 2));
 	}
 	close(fd);
 }
@@ -518,6 +559,70 @@ static void make_images(struct guest *g)
 	fclose(f);
 }
 
+static void cut_one(struct guest *g, uint64_t cut, struct outcome o)
+{
+	g->n_cuts++;
+	cut_make(g, cut, &o);
+	cut_verify(g, cut);
+}
+
+static void cut_anywhere(struct guest *g)
+{
+	static const enum mood moods[] = { ALL, NONE, TORN, TORN };
+
+	for (unsigned i = 0; i < g->cuts; i++) {
+		uint64_t cut = i ? 1 + rnd(g, recorder.now) : recorder.now;
+
+		cut_one(g, cut, (struct outcome){ .mood = moods[rnd(g, 4)] });
+	}
+}
+
+/* The outcomes of one moment. */
+static void cut_at(struct guest *g, uint64_t cut)
+{
+	static const enum mood moods[] = { ALL, NONE, BUT_ONE, ONE, SOME, TORN };
+	uint64_t durable = cut_durable(cut);
+	unsigned n_open = 0;
+
+	for (size_t i = 0; i < recorder.n; i++)
+		n_open += event_is_open(&recorder.v[i], cut, durable);
+	if (n_open < 32 && 1u << n_open <= g->orders) {
+		for (uint64_t set = 0; set < 1u << n_open; set++)
+			cut_one(g, cut, (struct outcome){ .mood = SUBSET, .which = set });
+		cut_one(g, cut, (struct outcome){ .mood = TORN });
+		return;
+	}
+	for (unsigned i = 0; i < g->orders; i++)
+		cut_one(g, cut, (struct outcome){ .mood = moods[i < 6 ? i : 2 + rnd(g, 4)], .which = rnd(g, n_open) });
+}
+
+static int time_compare(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return (*x > *y) - (*x < *y);
+}
+
+/* Between two of these moments neither the file can change nor what the guest may rely on. */
+static void cut_everywhere(struct guest *g)
+{
+	AUTO(free) uint64_t *when = calloc(recorder.n * 2 + g->n_flushes + 1, sizeof(*when));
+	size_t n = 0;
+
+	for (size_t i = 0; i < recorder.n; i++) {
+		when[n++] = recorder.v[i].start;
+		if (recorder.v[i].kind == EV_FLUSH && recorder.v[i].done != UINT64_MAX)
+			when[n++] = recorder.v[i].done;
+	}
+	for (unsigned i = 0; i < g->n_flushes; i++)
+		when[n++] = g->flush[i].done;
+	when[n++] = recorder.now;
+	qsort(when, n, sizeof(*when), time_compare);
+	for (size_t i = 0; i < n; i++)
+		if (!i || when[i] != when[i - 1])
+			cut_at(g, when[i]);
+}
+
 static void powercut(struct guest *g)
 {
 	struct err err = ERR_INIT;
@@ -541,12 +646,11 @@ static void powercut(struct guest *g)
 	}
 	blk_close(g->b);
 	recorder.is_on = false;
-	for (unsigned i = 0; i < g->cuts; i++) {
-		uint64_t cut = i ? 1 + rnd(g, recorder.now) : recorder.now;
-
-		cut_make(g, cut);
-		cut_verify(g, cut);
-	}
+	if (g->is_exhaustive)
+		cut_everywhere(g);
+	else
+		cut_anywhere(g);
+	printf("%" PRIu64 " cuts of %zu writes and flushes\n", g->n_cuts, recorder.n);
 	unlink(g->path);
 	unlink(g->cut);
 	unlink(g->backing);
@@ -559,10 +663,10 @@ int main(int argc, char **argv)
 		{ "cuts", 1, NULL, 'c' },    { "format", 1, NULL, 'f' },
 		{ "options", 1, NULL, 'o' }, { "backing", 0, NULL, 'b' },
 		{ "dir", 1, NULL, 'd' },     { "qemu", 0, NULL, 'q' },
-		{ "size", 1, NULL, 'z' },
-		{ NULL, 0, NULL, 0 },
+		{ "size", 1, NULL, 'z' },    { "exhaustive", 0, NULL, 'e' },
+		{ "orders", 1, NULL, 'O' },  { NULL, 0, NULL, 0 },
 	};
-	static struct guest g = { .seed = 1, .steps = 60, .cuts = 60, .format = "qcow2",
+	static struct guest g = { .seed = 1, .steps = 60, .cuts = 60, .orders = 16, .format = "qcow2",
 				  .dir = "/tmp", .size = 1 << 20 };
 	int c;
 
@@ -578,6 +682,8 @@ int main(int argc, char **argv)
 		case 'd': g.dir = optarg; break;
 		case 'z': g.size = strtoull(optarg, NULL, 0) / SECTOR * SECTOR; break;
 		case 'q': g.has_qemu = true; break;
+		case 'e': g.is_exhaustive = true; break;
+		case 'O': g.orders = (unsigned)strtoul(optarg, NULL, 0); break;
 		default: return 2;
 		}
 	}

@@ -5,10 +5,10 @@
  *		 [--cache BYTES] [--aio NAME] [--dir DIR] [--log] [--qemu] [--no-snapshots]
  *
  * Each step is a batch of requests in flight at once, a snapshot taken, applied or deleted, a new size, a
- * check, or closing and opening again. After each read, and of the whole disk after each step that changes
+ * new image on top, a commit of that into the one below, a check, or closing and opening again. After each read, and of the whole disk after each step that changes
  * more, what the image says must be what the model says; a check must find nothing at all. With --qemu
  * qemu-img has to agree (check, compare) whenever the image is closed. The same seed does the same again;
- * --log prints what is done. Exit status 1 and the seed when something is wrong. */
+ * --log prints what is done. At the end stands how much it was. Exit status 1 and the seed when something is wrong. */
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -19,11 +19,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "blk/blk.h"
+#include "blk/commit.h"
 #include "blk/opts.h"
 #include "blk/secret.h"
 #include "util/err.h"
 
-enum { BATCH = 12, SNAPSHOTS = 6, MAX_SIZE = 64 << 20, SECTOR = BLK_SECTOR };
+enum { BATCH = 12, SNAPSHOTS = 6, LAYERS = 3, MAX_SIZE = 64 << 20, SECTOR = BLK_SECTOR };
 
 struct slot {
 	struct blk_req r;
@@ -45,7 +46,10 @@ struct scribble {
 	const char *format, *options, *backing_format, *aio, *dir;
 	uint64_t cache;
 	bool is_logging, has_qemu, has_no_snapshots, has_no_resize, can_discard, is_discard_zero, is_encrypted;
-	char path[256], backing[256], raw[256];
+	bool has_no_overlays;
+	unsigned n_layers;              /* images on top of each other, each made by a step; the uppermost is used */
+	uint64_t n_requests, n_others;
+	char *path, layer[LAYERS][256], backing[256], raw[256];
 	struct blk *b;
 	uint64_t size;
 	uint8_t *model, *back;
@@ -124,16 +128,28 @@ static void judge_encrypted(const struct scribble *s)
 {
 	bool is_qcow2 = !strcmp(s->format, "qcow2");
 	const char *object = "--object secret,id=s,data=" PASSPHRASE " --image-opts";
+	static const char *const below[LAYERS] = {
+		"", ",backing.encrypt.key-secret=s",
+		",backing.encrypt.key-secret=s,backing.backing.encrypt.key-secret=s",
+	};
+	const char *keys = is_qcow2 ? below[s->n_layers - 1] : "";
 
 	if (is_qcow2)
-		run(s, "qemu-img check -q %s driver=qcow2,file.filename='%s',encrypt.key-secret=s", object, s->path);
-	run(s, "qemu-img compare -q %s driver=%s,file.filename='%s',%skey-secret=s driver=raw,file.filename='%s'",
-	    object, s->format, s->path, is_qcow2 ? "encrypt." : "", s->raw);
+		run(s, "qemu-img check -q %s driver=qcow2,file.filename='%s',encrypt.key-secret=s%s", object, s->path,
+		    keys);
+	run(s, "qemu-img compare -q %s driver=%s,file.filename='%s',%skey-secret=s%s driver=raw,file.filename='%s'",
+	    object, s->format, s->path, is_qcow2 ? "encrypt." : "", keys, s->raw);
+}
+
+/* QEMU knows no differencing images of these. */
+static bool judge_knows(const struct scribble *s)
+{
+	return s->n_layers == 1 || (strcmp(s->format, "vpc") && strcmp(s->format, "vhdx"));
 }
 
 static void judge(const struct scribble *s)
 {
-	if (!s->has_qemu)
+	if (!s->has_qemu || !judge_knows(s))
 		return;
 	write_model(s);
 	if (s->is_encrypted) {
@@ -162,10 +178,10 @@ static void fill(struct scribble *s, uint8_t *p, uint64_t len)
 			memcpy(p + i, &(uint64_t){ v * (i + 1) }, 8);
 }
 
-static void open_image(struct scribble *s)
+static void open_as(struct scribble *s, bool is_committing)
 {
 	struct blk_options o = { .path = s->path, .fd = -1, .format = s->format, .aio = s->aio,
-				 .secrets = &passphrase, .n_secrets = 1 };
+				 .secrets = &passphrase, .n_secrets = 1, .is_backing_writable = is_committing };
 	AUTO(blk_opts_fini) struct blk_opts opts = { 0 };
 	struct err err = ERR_INIT;
 	char cache[32];
@@ -185,16 +201,30 @@ static void open_image(struct scribble *s)
 	s->is_encrypted = blk_is_encrypted(s->b);
 }
 
+static void open_image(struct scribble *s)
+{
+	open_as(s, false);
+}
+
+static int try_create(struct scribble *s, const char *path, const char *format, const char *options,
+		      const char *backing, const char *backing_format, struct err *err)
+{
+	AUTO(blk_opts_fini) struct blk_opts opts = { 0 };
+	struct blk_create c = { .path = path, .format = format, .size = s->size, .backing = backing,
+				.backing_format = backing_format, .opts = &opts, .secret = &passphrase };
+	int r = blk_opts_init(&opts, blk_format_create_opts(format), err);
+
+	if (!r)
+		r = blk_opts_parse(&opts, options, err);
+	return r < 0 ? r : blk_create(&c, err);
+}
+
 static void create(struct scribble *s, const char *path, const char *format, const char *options, const char *backing,
 		   const char *backing_format)
 {
-	AUTO(blk_opts_fini) struct blk_opts opts = { 0 };
 	struct err err = ERR_INIT;
-	struct blk_create c = { .path = path, .format = format, .size = s->size, .backing = backing,
-				.backing_format = backing_format, .opts = &opts, .secret = &passphrase };
 
-	if (blk_opts_init(&opts, blk_format_create_opts(format), &err) < 0 ||
-	    blk_opts_parse(&opts, options, &err) < 0 || blk_create(&c, &err) < 0)
+	if (try_create(s, path, format, options, backing, backing_format, &err) < 0)
 		fail(s, "%s", err.msg);
 }
 
@@ -286,6 +316,7 @@ static void start_one(struct scribble *s, struct slot *q, uint64_t lo, uint64_t 
 		memset(s->model + off, 0, len);
 	}
 	say(s, "op %d 0x%" PRIx64 "+0x%" PRIx64 "%s", op, off, len, q->r.may_unmap ? " unmap" : "");
+	s->n_requests++;
 	blk_submit(s->b, &q->r);
 }
 
@@ -417,9 +448,99 @@ static void step_reopen(struct scribble *s)
 	compare(s);
 }
 
+/* What the images below have is of no interest any more. */
+static void forget_snapshots(struct scribble *s)
+{
+	for (int i = 0; i < SNAPSHOTS; i++)
+		keep_free(&s->kept[i]);
+}
+
+static void step_overlay(struct scribble *s)
+{
+	char *path = s->layer[s->n_layers % LAYERS];
+	struct err err = ERR_INIT;
+
+	if (s->n_layers == LAYERS || s->has_no_overlays)
+		return;
+	say(s, "overlay %u", s->n_layers);
+	blk_close(s->b);
+	judge(s);
+	int r = try_create(s, path, s->format, s->options, s->path, s->format, &err);
+
+	if (r == -ENOTSUP || r == -EINVAL) {
+		say(s, "%s", err.msg);
+		s->has_no_overlays = true;
+	} else if (r < 0) {
+		fail(s, "%s", err.msg);
+	} else {
+		forget_snapshots(s);
+		s->path = path;
+		s->n_layers++;
+	}
+	open_image(s);
+	compare(s);
+}
+
+/* The image below is the disk now; it may be larger, if the one above had been made smaller. */
+static void commit_remove(struct scribble *s)
+{
+	uint64_t size = blk_size(blk_backing(s->b)), was = s->size;
+
+	blk_close(s->b);
+	unlink(s->path);
+	s->path = s->layer[--s->n_layers - 1];
+	s->size = size;
+	open_image(s);
+	if (size > was && blk_pread(s->b, was, s->model + was, size - was) < 0)
+		fail(s, "reading failed");
+}
+
+static void step_commit(struct scribble *s)
+{
+	struct err err = ERR_INIT;
+
+	if (s->n_layers < 2)
+		return;
+	forget_snapshots(s);
+	blk_close(s->b);
+	open_as(s, true);
+	int r = blk_commit(s->b, NULL, &err);
+
+	say(s, "commit %u ends with %d", s->n_layers - 1, r);
+	if (r < 0 && !(r == -ENOTSUP && blk_size(s->b) > blk_size(blk_backing(s->b))))
+		fail(s, "%s", err.msg);
+	compare(s);
+	if (!r && rnd(s, 2))
+		commit_remove(s);
+	else if (!r)
+		r = blk_make_empty(s->b, &err);
+	if (r < 0 && r != -ENOTSUP)
+		fail(s, "%s", err.msg);
+	compare(s);
+	blk_close(s->b);
+	judge(s);
+	open_image(s);
+	compare(s);
+	check(s);
+}
+
+static void step_rare(struct scribble *s)
+{
+	uint64_t what = rnd(s, 5);
+
+	if (what < 2)
+		step_overlay(s);
+	else if (what < 4)
+		step_commit(s);
+	else
+		step_reopen(s);
+}
+
 static void step(struct scribble *s)
 {
 	uint64_t what = rnd(s, 100);
+
+	s->n_others += what >= 78;
 
 	if (what < 78)
 		step_batch(s);
@@ -429,18 +550,21 @@ static void step(struct scribble *s)
 		step_snapshot(s);
 	else if (what < 93)
 		step_resize(s);
-	else if (what < 96)
+	else if (what < 95)
 		compare(s);
-	else if (what < 98)
+	else if (what < 97)
 		check(s);
 	else
-		step_reopen(s);
+		step_rare(s);
 }
 
 static void scribble(struct scribble *s)
 {
 	s->rng = s->seed * 0x9e3779b97f4a7c15ull + 1;
-	snprintf(s->path, sizeof(s->path), "%.200s/scribble-%d.img", s->dir, getpid());
+	for (int i = 0; i < LAYERS; i++)
+		snprintf(s->layer[i], sizeof(s->layer[i]), "%.200s/scribble-%d.%d.img", s->dir, getpid(), i);
+	s->path = s->layer[0];
+	s->n_layers = 1;
 	snprintf(s->backing, sizeof(s->backing), "%.200s/scribble-%d.base", s->dir, getpid());
 	snprintf(s->raw, sizeof(s->raw), "%.200s/scribble-%d.raw", s->dir, getpid());
 	s->model = calloc(1, MAX_SIZE);
@@ -459,9 +583,11 @@ static void scribble(struct scribble *s)
 	step_reopen(s);
 	check(s);
 	blk_close(s->b);
-	unlink(s->path);
+	for (int i = 0; i < LAYERS; i++)
+		unlink(s->layer[i]);
 	unlink(s->backing);
 	unlink(s->raw);
+	printf("%" PRIu64 " requests, %" PRIu64 " other steps\n", s->n_requests, s->n_others);
 }
 
 int main(int argc, char **argv)
