@@ -250,6 +250,9 @@ int blk_bitmap_clear(struct blk *b, const char *name, struct err *err);
 /* Record another backing image (NULL: none) without touching data; the node's own backing is not
  * reopened. */
 int blk_change_backing(struct blk *b, const char *name, const char *format, struct err *err);
+/* Before the backing image of B is changed on purpose: formats that know it by the identity of its content take down
+ * the one that it gets now. Both are open for writing. */
+int blk_adopt_backing(struct blk *b, struct err *err);
 /* Change options of the create table after the fact, those that are set. */
 int blk_amend(struct blk *b, const struct blk_opts *opts, struct err *err);
 /* Forget all data of this image, so that everything comes from its backing again. */

@@ -98,6 +98,9 @@ struct blk_driver {
 	int (*co_open)(struct blk *b, const struct blk_opts *opts, struct err *err);
 	/* b->backing is open: is it what this image was made over? NULL: nothing tells. */
 	int (*co_meet_backing)(struct blk *b, struct err *err);
+	/* b->backing, open for writing, is about to be changed on purpose (commit): give its content another
+	 * identity and note that one here, both durable. NULL: nothing tells. */
+	int (*co_adopt_backing)(struct blk *b, struct err *err);
 	/* Once, half-opened too; b->is_open tells. Write back what is held; free what hangs on b->priv. */
 	void (*co_close)(struct blk *b);        /* NULL: nothing to do */
 

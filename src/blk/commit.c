@@ -72,7 +72,8 @@ int blk_commit(struct blk *top, const struct blk_progress *progress, struct err 
 		return err_set(err, -EINVAL, "'%s' has no backing image to write to", blk_name(top));
 	if (!buf)
 		return err_set(err, -ENOMEM, "out of memory");
-	if (blk_size(c.other) < blk_size(top))
+	r = blk_adopt_backing(top, err);
+	if (!r && blk_size(c.other) < blk_size(top))
 		r = blk_resize(c.other, blk_size(top), BLK_PREALLOC_OFF, err);
 	for (uint64_t off = 0; !r && off < blk_size(top);) {
 		struct blk_extent e;

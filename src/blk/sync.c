@@ -412,6 +412,21 @@ int blk_change_backing(struct blk *b, const char *name, const char *format, stru
 	return blk_run(b, sync_change_backing, &c);
 }
 
+static int sync_adopt_backing(void *arg)
+{
+	struct sync_call *c = arg;
+	int r = sync_writable(c);
+
+	return r || !c->b->drv->co_adopt_backing ? r : c->b->drv->co_adopt_backing(c->b, c->err);
+}
+
+int blk_adopt_backing(struct blk *b, struct err *err)
+{
+	struct sync_call c = { .b = blk_top(b), .err = err };
+
+	return blk_run(b, sync_adopt_backing, &c);
+}
+
 static int sync_amend(void *arg)
 {
 	struct sync_call *c = arg;

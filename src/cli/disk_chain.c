@@ -31,6 +31,7 @@ static int commit_run(struct cli *c, struct err *err)
 	struct blk_options o = { .path = cli_arg(c, 0), .fd = -1, .format = cli_str(c, "--format"),
 				 .is_backing_writable = true };
 	AUTO(blk_close) struct blk *b = NULL;
+	struct err why = ERR_INIT;      /* of formats that cannot be emptied: nothing is wrong then */
 	struct progress progress;
 	int r = disk_with_keys(c, &o, commit_open, &b, err);
 
@@ -41,9 +42,14 @@ static int commit_run(struct cli *c, struct err *err)
 
 	r = blk_commit(b, &p, err);
 	progress_end(&progress);
-	if (!r && !cli_flag(c, "--keep"))
-		r = blk_make_empty(b, err);
-	return r < 0 ? r : chain_say(c, blk_name(blk_backing(b)), "its data is now in ", err);
+	if (r < 0)
+		return r;
+	if (!cli_flag(c, "--keep"))
+		r = blk_make_empty(b, &why);
+	if (r < 0 && r != -ENOTSUP)
+		return err_set(err, r, "%s", why.msg);
+	return chain_say(c, blk_name(blk_backing(b)),
+			 r < 0 ? "it keeps a copy of its data, which is now in " : "its data is now in ", err);
 }
 
 const struct cli_command disk_commit = {

@@ -186,19 +186,10 @@ int vhdx_co_create(struct blk_creating *c, struct err *err)
 /* The size stands in the metadata: through the log, like the table. */
 static int grow_size(struct vhdx *s, uint64_t size)
 {
-	uint64_t at = s->meta_off + s->size_item, page = at / VHDX_LOG_SECTOR * VHDX_LOG_SECTOR;
-	AUTO(free) uint8_t *buf = malloc(2 * VHDX_LOG_SECTOR);
-	struct bat_write w[2] = { { .off = page, .data = buf }, { .off = page + VHDX_LOG_SECTOR } };
-	int r = buf ? blk_co_pread(s->t.file, page, buf, 2 * VHDX_LOG_SECTOR) : -ENOMEM;
+	uint8_t raw[8];
 
-	if (r < 0)
-		return r;
-	w[1].data = buf + VHDX_LOG_SECTOR;
-	put_le64(buf + (at - page), size);
-	r = blk_co_flush(s->t.file);
-	if (!r)
-		r = vhdx_log_write(s, w, at - page > VHDX_LOG_SECTOR - 8 ? 2 : 1);
-	return r ? r : blk_co_flush(s->t.file);
+	put_le64(raw, size);
+	return vhdx_meta_write(s, s->meta_off + s->size_item, raw, sizeof(raw));
 }
 
 static int grow(struct vhdx *s, uint64_t size)

@@ -43,6 +43,7 @@ static const uint8_t guid_locator[16] = { 0xb7, 0xef, 0x4a, 0xb0, 0x9e, 0xd1, 0x
 					  0xb7, 0x89, 0x25, 0xb8, 0xe9, 0x44, 0x59, 0x13 };
 
 struct meta_place { uint32_t off, len; };
+enum { GUID_TEXT_LEN = 38 };    /* characters, with its braces */
 
 /* --- the parent ------------------------------------------------------------------------------- */
 
@@ -69,6 +70,14 @@ static bool guid_parse(const char *text, uint8_t guid[16])
 	return n == 16;
 }
 
+/* Of the value of a key: only text as everybody writes it, 38 characters in braces, can be replaced in place. */
+static void parent_linkage_place(struct vhdx *s, const char *key, const char *value, uint64_t at, uint32_t len)
+{
+	if (!strcmp(key, "parent_linkage") && value[0] == '{' && strlen(value) == GUID_TEXT_LEN &&
+	    len == GUID_TEXT_LEN * 2)
+		s->linkage_at = at;
+}
+
 /* A key and its value; both are freed by the caller. */
 static void parent_key(struct vhdx *s, const char *key, char *value, unsigned *rank)
 {
@@ -87,7 +96,8 @@ static void parent_key(struct vhdx *s, const char *key, char *value, unsigned *r
 	}
 }
 
-static int parent_parse(struct vhdx *s, const uint8_t *p, uint32_t len, struct err *err)
+/* P: the locator, which stands at AT in the file. */
+static int parent_parse(struct vhdx *s, const uint8_t *p, uint32_t len, uint64_t at, struct err *err)
 {
 	uint32_t n = len >= 20 ? get_le16(p + 18) : 0;
 	unsigned rank = 3;
@@ -104,8 +114,10 @@ static int parent_parse(struct vhdx *s, const uint8_t *p, uint32_t len, struct e
 		AUTO(free) char *key = bat_from_utf16(p + k, k_len / 2, false);
 		AUTO(free) char *value = bat_from_utf16(p + v, v_len / 2, false);
 
-		if (key && value)
-			parent_key(s, key, value, &rank);
+		if (!key || !value)
+			continue;
+		parent_linkage_place(s, key, value, at + v, v_len);
+		parent_key(s, key, value, &rank);
 	}
 	return 0;
 }
@@ -118,7 +130,7 @@ static int parent_load(struct vhdx *s, const struct meta_place *at, struct err *
 	int r = buf ? blk_co_pread(s->t.b->file, s->meta_off + at->off, buf, at->len) : -ENOMEM;
 
 	return r < 0 ? err_set(err, r, "cannot read '%s': %s", s->t.b->name, strerror(-r)) :
-	       parent_parse(s, buf, at->len, err);
+	       parent_parse(s, buf, at->len, s->meta_off + at->off, err);
 }
 
 /* --- the items -------------------------------------------------------------------------------- */
@@ -201,6 +213,45 @@ int vhdx_meta_load(struct vhdx *s, struct err *err)
 		if (!at[i].len)
 			r = err_set(err, -EINVAL, "'%s' has no %s in its metadata", s->t.b->name, meta_kinds[i].what);
 	return r ? r : meta_values(s, at, err);
+}
+
+/* --- changing --------------------------------------------------------------------------------- */
+
+int vhdx_meta_write(struct vhdx *s, uint64_t at, const void *data, size_t len)
+{
+	uint64_t page = at / VHDX_LOG_SECTOR * VHDX_LOG_SECTOR;
+	AUTO(free) uint8_t *buf = malloc(2 * VHDX_LOG_SECTOR);
+	struct bat_write w[2] = { { .off = page, .data = buf }, { .off = page + VHDX_LOG_SECTOR } };
+	int r = buf ? blk_co_pread(s->t.file, page, buf, 2 * VHDX_LOG_SECTOR) : -ENOMEM;
+
+	if (r < 0)
+		return r;
+	w[1].data = buf + VHDX_LOG_SECTOR;
+	memcpy(buf + (at - page), data, len);
+	r = blk_co_flush(s->t.file);
+	if (!r)
+		r = vhdx_log_write(s, w, at - page > VHDX_LOG_SECTOR - len ? 2 : 1);
+	return r ? r : blk_co_flush(s->t.file);
+}
+
+int vhdx_meta_set_linkage(struct vhdx *s, const uint8_t guid[16])
+{
+	uint8_t units[GUID_TEXT_LEN * 2];
+	char text[BAT_UUID_TEXT + 2] = "{";
+
+	if (!s->linkage_at)
+		return -ENOTSUP;
+	bat_uuid_text(guid, text + 1);
+	strcat(text, "}");
+	for (unsigned i = 0; i < GUID_TEXT_LEN; i++)
+		put_le16(units + 2 * i, (uint16_t)text[i]);
+	int r = bat_prepare(&s->t);
+
+	if (!r)
+		r = vhdx_meta_write(s, s->linkage_at, units, sizeof(units));
+	if (!r)
+		memcpy(s->linkage[0], guid, 16);
+	return r;
 }
 
 /* --- building --------------------------------------------------------------------------------- */

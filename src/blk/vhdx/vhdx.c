@@ -236,6 +236,21 @@ static int vhdx_co_meet_backing(struct blk *b, struct err *err)
 		       bat_uuid_text(s->linkage[0], want));
 }
 
+/* A session of the parent gives it its new identity. A cut between the two leaves that with the same content. */
+static int vhdx_co_adopt_backing(struct blk *b, struct err *err)
+{
+	struct vhdx *s = b->priv, *p = b->backing->priv;
+
+	if (!s->has_parent || b->backing->drv != &blk_vhdx)
+		return 0;
+	int r = bat_prepare(&p->t);
+
+	if (!r)
+		r = vhdx_meta_set_linkage(s, p->header.data_write_guid);
+	return r < 0 ? err_set(err, r, "cannot note in '%s' that '%s' is going to change: %s", b->name, b->backing->name,
+			       strerror(-r)) : 0;
+}
+
 /* All is in its place: the log is not needed. */
 static int close_session(struct vhdx *s)
 {
@@ -300,6 +315,7 @@ const struct blk_driver blk_vhdx = {
 	.probe = vhdx_probe,
 	.co_open = vhdx_co_open,
 	.co_meet_backing = vhdx_co_meet_backing,
+	.co_adopt_backing = vhdx_co_adopt_backing,
 	.co_close = vhdx_co_close,
 	.try_map = bat_drv_try_map,
 	.co_preadv = bat_drv_preadv,

@@ -215,22 +215,34 @@ int vmdk_desc_extent(const struct vmdk *s, const char **at, struct vmdk_line *ou
 
 /* --- the identity of the content --------------------------------------------------------------- */
 
-/* The eight digits after "CID=" at the beginning of a line. */
-static char *cid_digits(char *desc)
+/* The eight digits after KEY, "CID=" or "parentCID=", at the beginning of a line. */
+static char *cid_digits(char *desc, const char *key)
 {
+	size_t n = strlen(key);
+
 	for (char *line = desc; line && *line; line = strchr(line, '\n')) {
 		line += line != desc || *line == '\n';
-		if (strncmp(line, "CID=", 4))
+		if (strncmp(line, key, n))
 			continue;
-		return strspn(line + 4, "0123456789abcdefABCDEF") == 8 ? line + 4 : NULL;
+		return strspn(line + n, "0123456789abcdefABCDEF") == 8 ? line + n : NULL;
 	}
 	return NULL;
+}
+
+/* Eight bytes of one sector, so that a power cut leaves the old or the new ones. */
+static int cid_write(struct vmdk *s, char *digits, uint32_t cid)
+{
+	char text[9];
+
+	snprintf(text, sizeof(text), "%08x", cid);
+	memcpy(digits, text, 8);
+	return blk_co_pwrite(s->b->file, s->desc_off + (uint64_t)(digits - s->desc), text, 8);
 }
 
 /* Images made over this one know its content by the CID: it changes with the first write of a session. */
 int vmdk_new_cid(struct vmdk *s)
 {
-	char *digits = s->desc ? cid_digits(s->desc) : NULL, text[9];
+	char *digits = s->desc ? cid_digits(s->desc, "CID=") : NULL;
 	uint32_t cid = 0;
 	int r = 0;
 
@@ -239,13 +251,21 @@ int vmdk_new_cid(struct vmdk *s)
 		while (cid == 0 || cid >= 0xfffffffe || cid == s->cid)
 			if (getrandom(&cid, sizeof(cid), 0) != sizeof(cid))
 				cid = s->cid + 1;
-		snprintf(text, sizeof(text), "%08x", cid);
-		memcpy(digits, text, 8);
-		r = blk_co_pwrite(s->b->file, s->desc_off + (uint64_t)(digits - s->desc), text, 8);
+		r = cid_write(s, digits, cid);
 		if (!r)
 			s->cid = cid;
 	}
 	s->has_new_cid = !r;
 	co_mutex_unlock(&s->cid_lock);
+	return r;
+}
+
+int vmdk_set_parent_cid(struct vmdk *s, uint32_t cid)
+{
+	char *digits = s->desc ? cid_digits(s->desc, "parentCID=") : NULL;
+	int r = digits ? cid_write(s, digits, cid) : -ENOTSUP;
+
+	if (!r)
+		s->parent_cid = cid;
 	return r;
 }

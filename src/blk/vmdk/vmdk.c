@@ -259,6 +259,25 @@ static int vmdk_co_meet_backing(struct blk *b, struct err *err)
 		       b->backing->name, b->name, p->cid, s->parent_cid);
 }
 
+/* A cut between the two leaves a parent that has another CID and the same content. */
+static int vmdk_co_adopt_backing(struct blk *b, struct err *err)
+{
+	struct vmdk *s = b->priv, *p = b->backing->priv;
+
+	if (b->backing->drv != &blk_vmdk || s->parent_cid == VMDK_NO_PARENT)
+		return 0;
+	int r = vmdk_new_cid(p);
+
+	if (!r)
+		r = blk_co_flush(b->backing->file);
+	if (!r && p->cid != s->parent_cid)
+		r = vmdk_set_parent_cid(s, p->cid);
+	if (!r)
+		r = blk_co_flush(b->file);
+	return r < 0 ? err_set(err, r, "cannot note in '%s' that '%s' is going to change: %s", b->name, b->backing->name,
+			       strerror(-r)) : 0;
+}
+
 static void vmdk_co_close(struct blk *b)
 {
 	struct vmdk *s = b->priv;
@@ -325,6 +344,7 @@ const struct blk_driver blk_vmdk = {
 	.probe = vmdk_probe,
 	.co_open = vmdk_co_open,
 	.co_meet_backing = vmdk_co_meet_backing,
+	.co_adopt_backing = vmdk_co_adopt_backing,
 	.co_close = vmdk_co_close,
 	.try_map = vmdk_try_map,
 	.co_preadv = vmdk_co_preadv,

@@ -86,6 +86,7 @@ int vmdk_desc_parse(struct vmdk *s, struct err *err);           /* cid, type, pa
 /* The next extent of the descriptor from *AT on: 1, or 0: no more, or -errno with its sentence. */
 int vmdk_desc_extent(const struct vmdk *s, const char **at, struct vmdk_line *out, struct err *err);
 int vmdk_new_cid(struct vmdk *s);       /* once per session */
+int vmdk_set_parent_cid(struct vmdk *s, uint32_t cid);          /* -ENOTSUP: the descriptor has no place for it */
 
 /* sparse.c: E has file, t.b, t.base; sets up the rest. */
 int vmdk_sparse_open(struct vmdk *s, struct vmdk_extent *e, const struct vmdk_header *h, struct err *err);
