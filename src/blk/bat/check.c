@@ -126,7 +126,8 @@ static int check_block(struct bat *t, uint64_t block, struct bat_units *u, struc
 	return r;
 }
 
-/* Space behind the last block; where the format has no free space inside, holes as well. */
+/* Space behind the last block; where the format has no free space inside, holes as well. What is less than a block is
+ * no loss: other makers align their ends. */
 static uint64_t check_leaks(const struct bat *t, const struct bat_units *u, const struct bat_checking *c)
 {
 	uint64_t end = t->file->size > t->tail ? t->file->size - t->tail : 0, top = c->top, bytes;
@@ -136,7 +137,7 @@ static uint64_t check_leaks(const struct bat *t, const struct bat_units *u, cons
 			top = t->used[k].off + t->used[k].len;
 	top = t->data_off + (top - t->data_off + t->unit - 1) / t->unit * t->unit;
 	bytes = t->has_no_holes ? (u->n - u->used) * t->unit : end > top ? end - top : 0;
-	return bytes / t->stride + (bytes % t->stride != 0);
+	return bytes / t->stride;
 }
 
 /* BLOCK, or the first one behind it whose page of the table is somewhere. */

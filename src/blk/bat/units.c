@@ -166,6 +166,29 @@ int bat_scan(struct bat *t)
 	return r;
 }
 
+/* Where a table has grown, blocks do not stand where ours would, and holes between them are on no list: where does the
+ * last one end? */
+static int trim_scan(struct bat *t)
+{
+	struct bat_units none = { .n = 0 };
+	uint64_t top;
+
+	if (!t->unit || t->n_pending || t->n_blocks > SCAN_BLOCKS_MAX)
+		return 0;
+	int r = scan_blocks(t, &none, &top);
+
+	if (r < 0)
+		return r;
+	top = t->data_off + (top - t->data_off + t->unit - 1) / t->unit * t->unit;
+	t->alloc_end = top < t->alloc_end ? top : t->alloc_end;
+	for (unsigned i = 0; i < t->n_spare;)
+		if (t->spare[i].host >= t->alloc_end)
+			t->spare[i] = t->spare[--t->n_spare];
+		else
+			i++;
+	return 0;
+}
+
 int bat_trim(struct bat *t)
 {
 	bool is_less = true;
@@ -183,10 +206,11 @@ int bat_trim(struct bat *t)
 			break;
 		}
 	}
-	if (t->file->size <= t->alloc_end + t->tail)
-		return 0;
-	int r = blk_co_truncate(t->file, t->alloc_end, BLK_PREALLOC_OFF, NULL);
+	int r = trim_scan(t);
 
+	if (r < 0 || t->file->size <= t->alloc_end + t->tail)
+		return r;
+	r = blk_co_truncate(t->file, t->alloc_end, BLK_PREALLOC_OFF, NULL);
 	if (!r)
 		r = t->f->commit ? t->f->commit(t, NULL, 0) : 0;
 	return r;
