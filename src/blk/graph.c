@@ -284,6 +284,26 @@ static int chain_check_loop(const struct blk *top, const struct blk *b, struct e
 	return 0;
 }
 
+/* child_co_open() of the file behind B. A file that is locked because it is in the chain already is a loop. */
+static int chain_co_open_file(const struct blk *top, struct blk *b, const struct blk_options *like, const char *name,
+			      struct blk **out, struct err *err)
+{
+	struct blk_options look = *like;
+	struct err why = ERR_INIT;
+	struct blk *file = NULL;
+	int r = child_co_open(b, like, name, NULL, out, &why);
+
+	if (r != -EBUSY)
+		return r < 0 ? err_set(err, r, "%s", why.msg) : 0;
+	look.is_readonly = look.is_unlocked = true;
+	if (!child_co_open(b, &look, name, NULL, &file, NULL))
+		for (const struct blk *n = top; n && r != -ELOOP; n = n->backing)
+			r = blk_file_is_same(n->file, file) ? -ELOOP : r;
+	blk_co_close(file);
+	return r == -ELOOP ? err_set(err, r, "'%s' is behind itself: its chain of backing images comes back to it", name) :
+	       err_set(err, r, "%s", why.msg);
+}
+
 /* What the backing image of B is to be: name and format; the format NULL: by content. */
 static int chain_co_open_next(struct blk *top, struct blk *b, const struct blk_options *o, struct err *err)
 {
@@ -298,7 +318,7 @@ static int chain_co_open_next(struct blk *top, struct blk *b, const struct blk_o
 	like.path = name;
 	/* What the user names may be anywhere, with options. */
 	int r = is_first && o->backing && blk_url_is(o->backing) ? blk_co_open_protocol(&file, b->ctx, &like, err) :
-		child_co_open(b, &like, name, NULL, &file, err);
+		chain_co_open_file(top, b, &like, name, &file, err);
 
 	if (r < 0)
 		return err_wrap(err, r, "backing image of '%s'", b->name);

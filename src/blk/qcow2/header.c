@@ -171,7 +171,8 @@ static int header_fields(struct q2 *s, const struct q2_header *h, struct err *er
 	if (be32_get(h->magic) != Q2_MAGIC)
 		return err_set(err, -EINVAL, "'%s' is not a qcow2 image", name);
 	if (s->version != 2 && s->version != 3)
-		return err_set(err, -ENOTSUP, "'%s' is qcow2 version %u; 2 and 3 are supported", name, s->version);
+		return err_set(err, -ENOTSUP, "'%s' is qcow2 version %u; 2 and 3 are supported%s", name, s->version,
+			       s->b->is_probed ? "; if it is a raw disk that looks so by chance, say that it is raw" : "");
 	if (s->version == 3) {
 		s->incompatible = be64_get(h->incompatible_features);
 		s->compatible = be64_get(h->compatible_features);
