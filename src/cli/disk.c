@@ -58,6 +58,21 @@ int disk_with_keys(const struct cli *c, struct blk_options *o, int (*fn)(struct 
 			       "") : r;
 }
 
+int disk_ask_new_key(struct blk_secret *s, const char *path, struct err *err)
+{
+	AUTO(blk_secret_wipe) struct blk_secret again = { 0 };
+	char question[320];
+
+	snprintf(question, sizeof(question), "new passphrase of '%.256s': ", path);
+	int r = blk_secret_ask(s, question, err);
+
+	if (!r)
+		r = blk_secret_ask(&again, "the same once more: ", err);
+	if (!r && (s->len != again.len || memcmp(s->data, again.data, s->len)))
+		r = err_set(err, -EINVAL, "the two are not the same; nothing was changed");
+	return r;
+}
+
 static int disk_open_with(struct blk_options *o, void *arg, struct err *err)
 {
 	return blk_open(arg, NULL, o, err);

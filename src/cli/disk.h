@@ -10,11 +10,13 @@
 #include "cli/command.h"
 #include "cli/progress.h"
 
+struct blk_secret;
+
 extern const struct cli_command disk_create, disk_convert, disk_info, disk_map, disk_check, disk_snapshot_create,
 	disk_snapshot_list, disk_snapshot_revert, disk_snapshot_rm, disk_commit, disk_rebase, disk_flatten,
 		disk_compare,
 	disk_resize, disk_measure, disk_bitmap_add, disk_bitmap_rm, disk_bitmap_clear,
-	disk_bitmap_list, disk_serve, disk_bench;
+	disk_bitmap_list, disk_key_list, disk_key_add, disk_key_change, disk_key_rm, disk_serve, disk_bench;
 extern const struct cli_group disk_group;
 
 /* For tables of options. */
@@ -40,6 +42,8 @@ int disk_open(struct blk **out, const struct cli *c, const char *path, const cha
 int disk_with_keys(const struct cli *c, struct blk_options *o, int (*fn)(struct blk_options *o, void *arg,
 									 struct err *err),
 		   void *arg, struct err *err);
+/* A new passphrase of the image PATH from the terminal, twice. -EINVAL: they differ. */
+int disk_ask_new_key(struct blk_secret *s, const char *path, struct err *err);
 /* The format for a new file: FORMAT, or what the ending of PATH says, or qcow2. */
 const char *disk_new_format(const char *path, const char *format);
 /* The format of the backing image NAME as it stands in IMAGE: FORMAT, or what the content says when nobody but its

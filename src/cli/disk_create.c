@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include "blk/secret.h"
 #include "cli/disk.h"
 #include "cli/output.h"
 #include "util/str.h"
@@ -31,6 +32,28 @@ static int create_report(const struct cli *c, const char *path, const char *form
 	return 0;
 }
 
+/* The passphrase of a new encrypted image: --key-file, else the terminal is asked, if it turns out that one is needed. */
+static int create_with_key(const struct cli *c, struct blk_create *a, struct err *err)
+{
+	AUTO(blk_secret_wipe) struct blk_secret key = { 0 };
+	const char *path = cli_nth(c, "--key-file", 0);
+	struct err why = ERR_INIT;
+	int r = path ? blk_secret_read_file(&key, path, &why) : 0;
+
+	a->secret = path ? &key : NULL;
+	if (!r)
+		r = blk_create(a, &why);
+	if (r == -ENOKEY && !path && isatty(STDIN_FILENO)) {
+		why.code = 0;
+		r = disk_ask_new_key(&key, a->path, &why);
+		a->secret = &key;
+		if (!r)
+			r = blk_create(a, &why);
+	}
+	a->secret = NULL;
+	return r < 0 ? err_set(err, r, "%s%s", why.msg, r == -ENOKEY ? "; or name one with --key-file" : "") : 0;
+}
+
 static int create_run(struct cli *c, struct err *err)
 {
 	const char *path = cli_arg(c, 0), *size = cli_arg(c, 1);
@@ -53,7 +76,7 @@ static int create_run(struct cli *c, struct err *err)
 		return r;
 	bool is_there = !access(path, F_OK);
 
-	r = blk_create(&a, err);
+	r = create_with_key(c, &a, err);
 	if (r < 0) {
 		if (!is_there && r != -EEXIST)
 			unlink(path);
@@ -91,6 +114,7 @@ const struct cli_command disk_create = {
 	.examples = (const struct cli_example[]){
 		{ "disk create root.qcow2 20G", "an empty disk of 20 GiB" },
 		{ "disk create web1.qcow2 --backing debian.qcow2", "a disk that begins as a copy of another, at once" },
+		{ "disk create secret.qcow2 20G -o encrypt.format=luks --key-file passphrase", "an encrypted disk" },
 		{ "disk create fast.qcow2 100G -o extended_l2=on,cluster_size=128K",
 		  "a disk with options of its format" },
 		{ .line = NULL },

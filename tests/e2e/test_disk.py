@@ -367,3 +367,51 @@ def test_encrypted_images_need_their_key(options):
     assert b"correct horse" not in open("out", "rb").read()
     viv("convert", "out", "back.img", "--key-file", "key")
     same("in.raw", "back.img")
+
+
+@pytest.mark.parametrize("fmt,layers", [("vmdk", True), ("vhdx", False), ("vpc", False)])
+def test_commit_of_images_that_know_their_parent_by_its_content(fmt, layers):
+    make_raw("in.raw")
+    viv("convert", "in.raw", "base", "--format", fmt)
+    viv("create", "top", "--format", fmt, "--backing", "base", "--backing-format", fmt)
+    viv("create", "other", "--format", fmt, "--backing", "base", "--backing-format", fmt)
+    subprocess.run([os.path.join(ROOT, "build/tests/blk/tool"), "write", "top", fmt, "1M", "300K", "7"], check=True, timeout=60)
+    viv("convert", "top", "want.raw")
+    assert "keeps a copy" in viv("commit", "top").stdout
+    viv("compare", "base", "want.raw")
+    viv("compare", "top", "want.raw")               # it is still accepted over what it has changed itself
+    if fmt != "vpc":                                # whose identity says nothing about the content
+        refused("map", "other", status=FAILED, says="has been changed since")
+    if layers:
+        qemu("compare", "-q", "-f", fmt, "-F", "raw", "top", "want.raw")
+
+
+@pytest.mark.parametrize("options,kind", [(["--format", "luks", "-o", "iter-time=10"], "luks"),
+                                          (["--format", "luks", "-o", "version=1,iter-time=10"], "luks"),
+                                          (["--format", "qcow2", "-o", "encrypt.format=luks,encrypt.iter-time=10"], "qcow2")])
+def test_passphrases_are_added_changed_and_removed(options, kind):
+    os.umask(0o077)
+    for name in ("one", "two", "three"):
+        with open(name, "w", encoding="ascii") as f:
+            f.write(name)
+
+    def opens(name):
+        if kind == "qcow2":
+            image = ["--object", f"secret,id=s,file={name}", "--image-opts", "driver=qcow2,file.filename=d,encrypt.key-secret=s"]
+            done = subprocess.run(["qemu-io", *image, "-c", "read 0 512"], capture_output=True, timeout=60, check=False)
+        else:
+            done = subprocess.run(["cryptsetup", "luksOpen", "-q", "--test-passphrase", "--key-file", name, "d"],
+                                  capture_output=True, timeout=60, check=False)
+        return not done.returncode
+
+    viv("create", "d", "4M", *options, "--key-file", "one")
+    assert viv_json("key", "add", "d", "--key-file", "one", "--new-key-file", "two", "-o", "iter-time=10")["slot"] == 1
+    assert [opens(k) for k in ("one", "two", "three")] == [True, True, False]
+    assert viv_json("key", "change", "d", "--key-file", "one", "--new-key-file", "three", "-o", "iter-time=10")["slot"] == 2
+    assert [opens(k) for k in ("one", "two", "three")] == [False, True, True]
+    assert [s["slot"] for s in viv_json("key", "list", "d") if s["opens-disk"]] == [1, 2]
+    viv("key", "rm", "d", "1", "--key-file", "three")
+    assert [opens(k) for k in ("one", "two", "three")] == [False, False, True]
+    refused("key", "rm", "d", "2", "--key-file", "three", status=DENIED, says="the last one")
+    refused("key", "rm", "d", "7", "--key-file", "three", status=NOT_FOUND, says="is not used")
+    refused("key", "add", "d", "--key-file", "three", status=FAILED, says="--new-key-file")

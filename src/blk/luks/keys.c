@@ -132,7 +132,7 @@ static int keys_remove(struct keys_run *k)
 	for (unsigned i = 0; i < l->n_slots; i++)
 		n += l->slots[i].is_used && l->slots[i].is_bound;
 	if (n == 1 && l->slots[k->index].is_bound && !k->is_forced)
-		return err_set(k->err, -EBUSY,
+		return err_set(k->err, -EPERM,
 			       "key slot %u is the last one of '%s': without it nothing opens the disk, ever; "
 			       "to destroy it nevertheless, force it",
 			       k->index, k->b->name);
