@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include "mem/huge.h"
 #include "util/err.h"
 
 /* Order all threads of this process: what each has stored is visible to the caller, and what
@@ -36,10 +37,28 @@ static uint64_t gmem_log_words(const struct gmem *m)
 	return (gmem_pages(m) + 63) / 64;
 }
 
+/* Addresses for the memfd at which large pages of the host are possible (huge.h), or NULL: anywhere. */
+static void *gmem_reserve(uint64_t size)
+{
+	uint8_t *p = mmap(NULL, size + HUGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint64_t skip = -(uintptr_t)p % HUGE_SIZE;
+
+	if (p == MAP_FAILED)
+		return NULL;
+	if (skip)
+		munmap(p, skip);
+	if (skip < HUGE_SIZE)
+		munmap(p + skip + size, HUGE_SIZE - skip);
+	return p + skip;
+}
+
 static int gmem_map_fd(struct gmem *m, struct err *err)
 {
-	void *p = mmap(NULL, m->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, m->fd, 0);
+	void *at = gmem_reserve(m->size);
+	void *p = mmap(at, m->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | (at ? MAP_FIXED : 0), m->fd, 0);
 
+	if (p == MAP_FAILED && at)
+		munmap(at, m->size);
 	if (p == MAP_FAILED)
 		return err_set(err, -ENOMEM, "cannot map %" PRIu64 " MiB of guest memory: %s",
 			       m->size >> 20, strerror(errno));

@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include "dev/acpi_tables.h"
+#include "mem/huge.h"
 #include "util/checked.h"
 #include "util/err.h"
 #include "util/log.h"
@@ -517,13 +518,19 @@ static int machine_make_threads(struct machine *m, struct err *err)
 		.n = (unsigned)m->cfg->cpus, .ops = m->ops, .vm = m->vm, .stuck = machine_cpu_stuck, .arg = m,
 		.begin = m->cfg->has_jail ? jail_filter_vcpu : NULL,
 	};
-	return vcpus_new(&m->vcpus, &cfg, err);
+	int r = huge_new(&m->huge, m->mem, err);
+
+	if (!r)
+		r = huge_start(m->huge, err);
+	return r < 0 ? r : vcpus_new(&m->vcpus, &cfg, err);
 }
 
 static void machine_drop_threads(struct machine *m)
 {
 	vcpus_free(m->vcpus);
 	m->vcpus = NULL;
+	huge_free(m->huge);
+	m->huge = NULL;
 }
 
 /* --- the whole --- */

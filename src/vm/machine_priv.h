@@ -82,6 +82,7 @@ struct machine {
 	bool is_frozen;                 /* memory is being written out: even a reset has to wait */
 
 	struct gmem *mem;
+	struct huge *huge;
 	struct boot *boot;              /* NULL: firmware starts */
 	struct firmware *firmware;      /* NULL: a kernel does */
 	const struct cpu_ops *ops;
