@@ -31,6 +31,7 @@ enum {
 	BT_QUEUE = 32,
 	BT_SEEN_BITS = 16,
 	BT_PATIENCE = 2,
+	BT_UNWRITTEN = 16,
 };
 
 /* What a translation depends on besides its bytes and addresses. The low bits are icpu_priv(). */
@@ -75,7 +76,7 @@ struct bt_page {
 	uint32_t gen;                   /* of the physical page, not newer than any of frags */
 	/* By enum bt_less: a bit for each 64th of the page whose fragments have less of groups. */
 	uint64_t less[BT_N_LESS];
-	/* Bits: a fragment begins, or has begun, at this byte, or a jump from a fragment goes there. */
+	/* Bits: a jump goes to this byte. */
 	uint64_t starts[64];
 };
 
@@ -209,6 +210,7 @@ struct bt_cpu {
 	bool ind_used[BT_N_KEYS];
 	struct bt_frag *split;          /* groups do not pay: to be translated with less of them */
 	enum bt_less split_how;
+	uint64_t unwritten[BT_UNWRITTEN];       /* pages, by their numbers, of which groups could read but not write */
 	struct iop spare_op;            /* of a site, when the arena has no room for it */
 	uint8_t patience;               /* how often code is interpreted before it is translated */
 	uint8_t seen[1 << BT_SEEN_BITS];        /* how often it has been, by a hash of where it is */
@@ -347,6 +349,9 @@ bool bt_frag_is_same(const struct bt_frag *f, const uint8_t *page);
 
 /* Translate what is at VA in PAGE, IS_SPLIT: without groups. NULL: not even one instruction. */
 struct bt_frag *bt_translate(struct bt_cpu *b, struct bt_page *page, uint64_t va, bool is_split);
+/* A jump leads to VA in P: what is translated from here on ends there. Not for places where the guest comes back from
+ * an interrupt or a fault: one in a loop would split it for good. */
+void bt_start_note(struct bt_page *p, uint64_t va);
 /* Flags that somebody may read from VA in PAGE on, as far as the longest fragment sees. */
 uint16_t bt_live_flags(struct bt_cpu *b, struct bt_page *page, uint64_t va);
 void bt_thunks_emit(struct bt_cache *k);

@@ -48,6 +48,16 @@ static void note_failure(struct bt_cpu *b, const struct bt_site *s, enum bt_less
 	}
 }
 
+/* The page of LA may be read but not written. Is it the first time that this matters? Memory that is new to the
+ * guest is like that until it has been written once, which will be now: that is not what costs time. */
+static bool is_news(struct bt_cpu *b, uint64_t la)
+{
+	uint64_t page = la >> GMEM_PAGE_SHIFT, *at = &b->unwritten[page % BT_UNWRITTEN], was = *at;
+
+	*at = page;
+	return was != page;
+}
+
 /* S has checked a group of accesses and failed. Can it go on now that the page has been looked up? Faults
  * as the instruction's own access would. */
 static bool group_is_ready(struct bt_cpu *b, const struct bt_site *s)
@@ -76,7 +86,7 @@ static bool group_is_ready(struct bt_cpu *b, const struct bt_site *s)
 	}
 	if (icpu_inline_has(c, la, s->wants_write ? ICPU_WRITE : ICPU_READ))
 		return true;
-	if (s->wants_write && !s->is_write && icpu_inline_has(c, la, ICPU_READ))
+	if (s->wants_write && !s->is_write && icpu_inline_has(c, la, ICPU_READ) && !is_news(b, la))
 		note_failure(b, s, BT_LESS_WRITES);
 	return false;
 }
@@ -237,6 +247,8 @@ void bt_execute(struct icpu *c)
 			icpu_run_block(c);
 			return;
 		}
+		if (link || is_indirect)
+			bt_start_note(f->page, f->va);
 		if (link && n_flushes == b->cache->n_flushes)
 			bt_link_make(b->cache, link, f);
 		else if (is_indirect)

@@ -86,7 +86,7 @@ static bool is_start(const struct bt_page *p, uint64_t va)
 	return p->starts[va >> 6 & 63] >> (va & 63) & 1;
 }
 
-static void start_note(struct bt_page *p, uint64_t va)
+void bt_start_note(struct bt_page *p, uint64_t va)
 {
 	p->starts[va >> 6 & 63] |= 1ull << (va & 63);
 }
@@ -100,7 +100,7 @@ static void tr_note_target(struct tr *t, const struct tr_insn *i)
 		return;
 	to = tr_branch_target(i);
 	if (!((to ^ i->va) & ~0xfffull))
-		start_note(t->page, to);
+		bt_start_note(t->page, to);
 }
 
 static void tr_decode(struct tr *t, uint64_t va)
@@ -108,8 +108,6 @@ static void tr_decode(struct tr *t, uint64_t va)
 	const struct bt_effects call_out = { .kind = BT_CALL_OUT, .fl_reads = X86_FLAGS_ARITH };
 	unsigned at = 0, max = t->b->frag_max;
 
-	if (!t->is_look)
-		start_note(t->page, va);
 	while (t->n < max && at < t->n_code && !(t->n && !t->is_look && is_start(t->page, va + at))) {
 		struct tr_insn *i = &t->insn[t->n];
 

@@ -106,3 +106,59 @@ TEST(a_fragment_ends_where_a_jump_leads)
 	CHECK(f && f->n_bytes == 5);
 	rig_fini(&r);
 }
+
+/* A fault in the second instruction, whose handler goes on behind it. */
+TEST(no_fragment_ends_where_the_guest_came_back_from_a_fault)
+{
+	/* inc ecx; mov [rbx], ecx; inc edx; inc edx; hlt */
+	static const uint8_t code[] = { 0xff, 0xc1, 0x89, 0x0b, 0xff, 0xc2, 0xff, 0xc2, 0xf4 };
+	/* add qword [rsp + 8], 2; add rsp, 8; iretq */
+	static const uint8_t handler[] = { 0x48, 0x83, 0x44, 0x24, 0x08, 0x02, 0x48, 0x83, 0xc4, 0x08, 0x48, 0xcf };
+	struct rig r;
+	struct bt_cpu *b = start(&r);
+	const struct bt_frag *f;
+
+	rig_gate(&r, X86_EXC_PF, RIG_CODE + 0x100);
+	rig_code(&r, RIG_CODE + 0x100, handler, sizeof(handler));
+	*rig_pte(&r, RIG_DATA) = 0;
+	r.c->s.gpr[X86_RBX] = RIG_DATA;
+	rig_code(&r, RIG_CODE, code, sizeof(code));
+	r.c->s.rip = RIG_CODE + 2;
+	rig_run_to_halt(&r);
+	CHECK(bt_frag_at(b, RIG_CODE + 4));
+	r.c->s.rip = RIG_CODE;
+	r.c->s.mp_state = X86_MP_RUNNABLE;
+	rig_run_to_halt(&r);
+	f = bt_frag_at(b, RIG_CODE);
+	CHECK(f && f->n_bytes == sizeof(code));
+	rig_fini(&r);
+}
+
+TEST(memory_that_is_written_for_the_first_time_stays_checked_for_writing)
+{
+	/* l: mov rax, [rbx]; add rax, 1; mov [rbx], rax; add rbx, 4096; dec r15; jnz l; hlt */
+	static const uint8_t code[] = { 0x48, 0x8b, 0x03, 0x48, 0x83, 0xc0, 0x01, 0x48, 0x89, 0x03,
+					0x48, 0x81, 0xc3, 0x00, 0x10, 0, 0, 0x49, 0xff, 0xcf, 0x75, 0xea, 0xf4 };
+	/* mov rdx, cr2; shr rdx, 12; or byte [rdx * 8 + 2 MiB + RIG_PT], 2; add rsp, 8; iretq */
+	static const uint8_t handler[] = { 0x0f, 0x20, 0xd2, 0x48, 0xc1, 0xea, 0x0c, 0x80, 0x0c, 0xd5, 0, RIG_PT >> 8, 0x20, 0, 0x02,
+					   0x48, 0x83, 0xc4, 0x08, 0x48, 0xcf };
+	enum { PAGES = 15 };
+	struct rig r;
+	struct bt_cpu *b = start(&r);
+	const struct bt_frag *f;
+
+	r.c->s.cr0 |= X86_CR0_WP;
+	rig_gate(&r, X86_EXC_PF, RIG_CODE + 0x100);
+	rig_code(&r, RIG_CODE + 0x100, handler, sizeof(handler));
+	for (unsigned n = 0; n < PAGES; n++)
+		*rig_pte(&r, RIG_DATA + n * 4096) &= ~2ull;
+	r.c->s.gpr[X86_RBX] = RIG_DATA;
+	r.c->s.gpr[X86_R15] = PAGES;
+	rig_code(&r, RIG_CODE, code, sizeof(code));
+	rig_run_to_halt(&r);
+	for (unsigned n = 0; n < PAGES; n++)
+		CHECK_EQ(*(uint64_t *)gmem_ptr(r.mem, RIG_DATA + n * 4096, 8), 1);
+	f = bt_frag_at(b, RIG_CODE);
+	CHECK(f && !f->page->less[BT_LESS_WRITES]);
+	rig_fini(&r);
+}
