@@ -102,7 +102,8 @@ void tr_ret(struct tr *t, const struct tr_insn *i)
 		tr_translate(t, c, R10, R11, t->word, false, false);
 		emit_mem(&t->e, t->word == 8, 0x8b, R10, R10, EMIT_NONE, 0, 0);
 	}
-	tr_move_sp(t, RSP, (int32_t)t->word + (i->x.n_opnds ? (int32_t)i->x.imm : 0));
+	tr_move_sp(t, RSP, t->sp_owed + (int32_t)t->word + (i->x.n_opnds ? (int32_t)i->x.imm : 0));
+	t->sp_owed = 0;
 	tr_note_site(t, s);
 	tr_indirect(t, t->key);
 }

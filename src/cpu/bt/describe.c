@@ -41,6 +41,7 @@ void tr_note_place(struct tr *t)
 	k->place.rax_at = (uint8_t)t->rax_at;
 	k->place.fl_host = t->fl_host;
 	k->place.fl_slot = t->fl_slot;
+	k->place.rsp_delta = (uint64_t)(int64_t)t->sp_owed;
 }
 
 /* Kinds that change the guest by one host instruction, or say when they begin to. */

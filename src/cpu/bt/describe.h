@@ -24,7 +24,7 @@ struct bt_place {
 	uint8_t rax_at;         /* but RAX, when it is in the host, is in this one */
 	bool fl_slot, fl_host;  /* where the arithmetic flags are; if both, in the former */
 	uint16_t live_flags;    /* the flags that someone reads from here on; others may have older values */
-	uint64_t rsp_delta;     /* what to add to the host's RSP: 0 under BT_POLICY_SOFT */
+	uint64_t rsp_delta;     /* what to add to the host's RSP */
 };
 
 /* What translating once more looks for. */

@@ -81,6 +81,43 @@ void tr_move_sp(struct tr *t, unsigned from, int32_t by)
 	tr_track_begun(t);
 }
 
+/* May RSP lag behind while I runs? It has no way out then, and finds its stack by the host address of a group. */
+static bool tr_may_owe_sp(const struct tr *t, const struct tr_insn *i)
+{
+	const uint16_t sp = 1 << RSP;
+	bool is_checked = i->group && i->group->first != t->now;
+
+	switch (i->fx.kind) {
+	case BT_COPY:
+		return !i->fx.mem_size && !((i->fx.reads | i->fx.writes) & sp);
+	case BT_PUSH:
+		return is_checked && (i->x.opnd[0].kind == X86_O_IMM || i->x.opnd[0].reg != RSP);
+	case BT_POP:
+		return is_checked && i->x.opnd[0].reg != RSP;
+	case BT_RET:
+		return is_checked;
+	default:
+		return false;
+	}
+}
+
+void tr_settle_sp(struct tr *t, const struct tr_insn *i)
+{
+	if (!t->sp_owed || (i && tr_may_owe_sp(t, i)))
+		return;
+	emit_lea(&t->e, true, RSP, RSP, EMIT_NONE, 0, t->sp_owed);
+	t->sp_owed = 0;
+	tr_track(t);
+}
+
+void tr_add_sp(struct tr *t, int32_t by)
+{
+	if (t->word == 8)
+		t->sp_owed += by;
+	else
+		tr_move_sp(t, RSP, by);
+}
+
 /* The end of a PUSH: VAL or the immediate to [HOST + OFF]. */
 static void tr_store_pushed(struct tr *t, const struct tr_insn *i, unsigned val, unsigned host, int32_t off)
 {
@@ -90,7 +127,10 @@ static void tr_store_pushed(struct tr *t, const struct tr_insn *i, unsigned val,
 	} else {
 		emit_mem(&t->e, t->word == 8, 0x89, val, host, EMIT_NONE, 0, off);
 	}
-	tr_move_sp(t, RSP, -(int32_t)t->word);
+	if (i->group)
+		tr_add_sp(t, -(int32_t)t->word);
+	else
+		tr_move_sp(t, RSP, -(int32_t)t->word);  /* its cold path comes back when all has been done */
 	tr_wrote(t, 1 << RSP);
 }
 
@@ -129,8 +169,11 @@ void tr_pop(struct tr *t, const struct tr_insn *i, unsigned reg, unsigned from)
 	if (i->group) {
 		unsigned host = tr_group_host(t, i, &avoid);
 
-		tr_move_sp(t, from, (int32_t)t->word);
+		if (from != RSP || reg == RSP)
+			tr_move_sp(t, from, (int32_t)t->word);
 		emit_mem(&t->e, t->word == 8, 0x8b, reg, host, EMIT_NONE, 0, i->off);
+		if (from == RSP && reg != RSP)
+			tr_add_sp(t, (int32_t)t->word);
 		tr_wrote(t, (uint16_t)(1u << reg | 1u << RSP));
 		return;
 	}

@@ -23,6 +23,7 @@ struct tr_cold *tr_cold_new(struct tr *t, const struct tr_insn *i)
 	*c = (struct tr_cold){ .insn = i, .in_host = t->in_host, .in_mem = t->in_mem, .site = tr_site(t, i) };
 	c->site->retry = bt_code_off(t->k, t->e.p);
 	memcpy(c->held, t->holds, sizeof(c->held));
+	c->stored = t->stored;
 	return c;
 }
 
@@ -53,6 +54,17 @@ static uint32_t tr_emit_back(struct tr *t, const uint8_t *holds, long from, uint
 	return bt_code_off(t->k, start);
 }
 
+/* C goes to memory what only registers hold and is loaded when it comes back. */
+static void tr_emit_keep(struct tr *t, const struct tr_cold *c)
+{
+	for (unsigned r = 0; r < N_SCRATCH; r++) {
+		unsigned g = c->held[r] - 1u;
+
+		if (c->held[r] && !(c->stored >> g & 1) && t->groups[g].last >= c->insn - t->insn)
+			emit_store(&t->e, r, BT_OFF(group) + 8u * g);
+	}
+}
+
 void tr_emit_cold(struct tr *t)
 {
 	for (unsigned n = 0; n < t->n_cold; n++) {
@@ -63,6 +75,7 @@ void tr_emit_cold(struct tr *t)
 
 		for (unsigned j = 0; j < c->n_jumps; j++)
 			emit_patch(c->jump[j], t->e.p);
+		tr_emit_keep(t, c);
 		tr_emit_boundary(&t->e, c->in_host, c->in_mem);
 		emit_store32_imm(&t->e, BT_OFF(site), bt_arena_off(t->k, c->site));
 		emit_jmp(&t->e, t->k->rw + t->k->thunk.cold);

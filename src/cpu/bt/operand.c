@@ -242,8 +242,6 @@ static unsigned group_enter(struct tr *t, const struct tr_insn *i, uint16_t *avo
 		group_check_end(t, c, g, s1, s2, s3);
 	if (g->align)
 		group_check_alignment(t, i, s1, s2);
-	if (g->n > 1)
-		emit_store(&t->e, s1, BT_OFF(group) + 8u * (uint32_t)(g - t->groups));
 	return s1;
 }
 
@@ -262,5 +260,7 @@ unsigned tr_group_host(struct tr *t, const struct tr_insn *i, uint16_t *avoid)
 	}
 	t->holds[r] = name;
 	*avoid |= (uint16_t)(1u << r);
+	/* What is about to be overwritten. */
+	tr_keep_groups(t, i->fx.writes & (uint16_t)(1u << r), t->now + 1);
 	return r;
 }

@@ -4,8 +4,21 @@
 
 /* --- registers -------------------------------------------------------------------------------- */
 
+void tr_keep_groups(struct tr *t, uint16_t regs, unsigned from)
+{
+	for (unsigned r = 0; r < N_SCRATCH; r++) {
+		unsigned g = t->holds[r] - 1u;
+
+		if (!(regs >> r & 1) || !t->holds[r] || t->stored >> g & 1 || t->groups[g].last < from)
+			continue;
+		emit_store(&t->e, r, BT_OFF(group) + 8u * g);
+		t->stored |= 1ull << g;
+	}
+}
+
 void tr_need(struct tr *t, uint16_t regs)
 {
+	tr_keep_groups(t, regs & ~t->in_host, t->now);
 	for (unsigned r = 0; r < 16; r++)
 		if ((regs & ~t->in_host) >> r & 1) {
 			emit_load(&t->e, r, BT_GPR(r));
@@ -33,6 +46,7 @@ void tr_free(struct tr *t, unsigned r)
 		t->in_mem |= (uint16_t)(1u << r);
 	}
 	t->in_host &= (uint16_t)~(1u << r);
+	tr_keep_groups(t, (uint16_t)(1u << r), t->now);
 	t->holds[r] = 0;
 	tr_track(t);
 }
@@ -81,6 +95,7 @@ void tr_emit_boundary(struct emit *e, uint16_t in_host, uint16_t in_mem)
 
 void tr_boundary(struct tr *t)
 {
+	tr_keep_groups(t, BOUNDARY_HOST & ~t->in_host, t->now);
 	tr_emit_boundary(&t->e, t->in_host, t->in_mem);
 	for (unsigned r = 0; r < 16; r++)
 		if (BOUNDARY_HOST >> r & 1)

@@ -201,8 +201,25 @@ static void tr_count(struct tr *t, const struct tr_insn *i)
 	t->counted += n;
 }
 
+/* Kinds that keep what registers hold of groups as tr_keep_groups() wants it. */
+static bool is_careful(const struct tr_insn *i)
+{
+	switch (i->fx.kind) {
+	case BT_COPY: case BT_NOTHING: case BT_LEA_RIP: case BT_PUSH: case BT_POP: case BT_LEAVE:
+	case BT_JCC: case BT_JMP: case BT_CALL: case BT_RET:
+		return true;
+	default:
+		return false;
+	}
+}
+
 static void tr_one(struct tr *t, const struct tr_insn *i)
 {
+	tr_settle_sp(t, i);
+	if (is_careful(i))
+		tr_keep_groups(t, i->fx.writes, t->now + 1);
+	else
+		tr_keep_groups(t, 0xffff, t->now);
 	if (i->fx.kind >= BT_JCC)
 		tr_count(t, i);
 	switch (i->fx.kind) {
@@ -335,6 +352,7 @@ static struct bt_frag *tr_all(struct tr *t, uint64_t va)
 	if (!t->is_crossing && !tr_ends_fragment(last)) {
 		t->now = t->n - 1;
 		tr_track_insn(t, NULL);
+		tr_settle_sp(t, NULL);
 		tr_count(t, last);
 		tr_boundary(t);
 		tr_link(t, last, emit_jmp(&t->e, NULL), tr_next(t, last));

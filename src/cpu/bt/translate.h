@@ -43,7 +43,7 @@ struct tr_access {
 };
 
 /* Accesses to addresses that differ by constants: the first one checks them all and keeps the host
- * address of the lowest in bt_cpu.group[]. Or accesses to one page at addresses that are known now. */
+ * address of the lowest in a register, and in bt_cpu.group[] when that is needed for something else. Or accesses to one page at addresses that are known now. */
 struct tr_group {
 	uint8_t first, last; /* instructions */
 	uint8_t n;
@@ -67,6 +67,7 @@ struct tr_cold {
 	uint32_t back;           /* where its site resumes after loading HOLDS; 0: not here */
 	uint8_t held[N_SCRATCH];      /* before the check, and after the instruction: as tr.holds */
 	uint8_t holds[N_SCRATCH];
+	uint64_t stored;              /* before the check: as tr.stored */
 };
 
 /* Code beyond the fragment that it depends on: offset in its page, and the first N of BYTES. */
@@ -106,6 +107,8 @@ struct tr {
 	bool may_double;              /* look both pages up of what lies in two */
 	/* Groups, plus 1, whose host addresses are in registers that hold nothing of the guest's; 0: none. */
 	uint8_t holds[N_SCRATCH];
+	uint64_t stored;              /* groups whose host addresses are in bt_cpu.group[], too: a bit for each */
+	int32_t sp_owed;              /* what the guest's stack pointer is beyond the host's RSP */
 	uint8_t *head_jump[3];        /* checks at the head that leave */
 	uint8_t *vec_jump;
 	uint32_t vec_back;
@@ -169,6 +172,9 @@ void tr_free(struct tr *t, unsigned r);
  * three operands, and all of them can be a base without special encoding. IS_LOW: usable without
  * REX; it may be one of IMPLICIT, which the caller puts back. */
 unsigned tr_scratch(struct tr *t, uint16_t *avoid, bool is_low);
+/* The host addresses of groups that REGS hold to bt_cpu.group[], unless no instruction from FROM on uses them. Flags
+ * stay. */
+void tr_keep_groups(struct tr *t, uint16_t regs, unsigned from);
 /* Registers to where they are between fragments, given where they are. Flags stay. */
 void tr_emit_boundary(struct emit *e, uint16_t in_host, uint16_t in_mem);
 void tr_boundary(struct tr *t);
@@ -229,6 +235,10 @@ unsigned tr_group_host(struct tr *t, const struct tr_insn *i, uint16_t *avoid);
 void tr_copy(struct tr *t, const struct tr_insn *i);
 /* RSP = FROM + BY, in the width of the stack pointer. */
 void tr_move_sp(struct tr *t, unsigned from, int32_t by);
+/* RSP += BY, in the width of the stack pointer; it may be owed, to be added later with what other instructions add. */
+void tr_add_sp(struct tr *t, int32_t by);
+/* Before I, or NULL: before what leaves the fragment: add what is owed unless I can do without. */
+void tr_settle_sp(struct tr *t, const struct tr_insn *i);
 void tr_lea_rip(struct tr *t, const struct tr_insn *i);
 void tr_push(struct tr *t, const struct tr_insn *i);
 /* POP and LEAVE: *reg = [from]; rsp = from + 8. */
