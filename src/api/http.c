@@ -3,6 +3,7 @@
 #include "api/http_priv.h"
 
 #include <errno.h>
+#include <openssl/ssl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -169,8 +170,7 @@ static void remove_stale(const char *path)
 
 static int listen_unix(struct http_server *s, const struct http_listen *l, struct err *err)
 {
-	struct lws_context_creation_info info = { .options = LWS_SERVER_OPTION_UNIX_SOCK, .iface = l->unix_path,
-						  .protocols = protocols, .vhost_name = l->unix_path };
+	struct lws_context_creation_info info = { .options = LWS_SERVER_OPTION_UNIX_SOCK, .protocols = protocols };
 	struct sockaddr_un sa;
 
 	if (strlen(l->unix_path) >= sizeof(sa.sun_path))
@@ -179,6 +179,9 @@ static int listen_unix(struct http_server *s, const struct http_listen *l, struc
 	remove_stale(l->unix_path);
 	if (!access(l->unix_path, F_OK))
 		return err_set(err, -EADDRINUSE, "'%s' is in use by another process", l->unix_path);
+	info.iface = info.vhost_name = s->names[s->n_vhosts] = strdup(l->unix_path);
+	if (!info.iface)
+		return err_set(err, -ENOMEM, "out of memory");
 	/* The mode must hold from the first moment on. */
 	mode_t mask = umask(0777 & ~l->mode);
 
@@ -192,19 +195,27 @@ static int listen_unix(struct http_server *s, const struct http_listen *l, struc
 
 static int listen_tcp(struct http_server *s, const struct http_listen *l, struct err *err)
 {
-	char name[32];
+	unsigned n = s->n_vhosts;
 
-	snprintf(name, sizeof(name), "tcp%u", s->n_vhosts);
+	s->addresses[n] = l->address ? strdup(l->address) : NULL;
+	if (asprintf(&s->names[n], "tcp%u", n) < 0 || (l->address && !s->addresses[n]))
+		return err_set(err, -ENOMEM, "out of memory");
 	struct lws_context_creation_info info = {
-		.port = l->port, .iface = l->address, .protocols = protocols, .vhost_name = name,
-		.options = LWS_SERVER_OPTION_FAIL_UPON_UNABLE_TO_BIND | LWS_SERVER_OPTION_DISABLE_IPV6,
+		.port = l->port, .iface = s->addresses[n], .protocols = protocols, .vhost_name = s->names[n],
+		.options = LWS_SERVER_OPTION_FAIL_UPON_UNABLE_TO_BIND,
+		/* libwebsockets 4.1 drops headers that it does not know, ours among them, when they come by HTTP/2. */
+		.alpn = "http/1.1",
 	};
+
+	if (!l->address || !strchr(l->address, ':'))
+		info.options |= LWS_SERVER_OPTION_DISABLE_IPV6;
 
 	if (l->cert) {
 		if (access(l->cert, R_OK) < 0 || access(l->key, R_OK) < 0)
 			return err_set(err, -EINVAL, "cannot read the certificate '%s' or its key '%s': %s", l->cert, l->key,
 				       strerror(errno));
 		info.options |= LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT;
+		info.ssl_options_set = SSL_OP_NO_SSLv3 | SSL_OP_NO_TLSv1 | SSL_OP_NO_TLSv1_1 | SSL_OP_NO_RENEGOTIATION;
 		info.ssl_cert_filepath = l->cert;
 		info.ssl_private_key_filepath = l->key;
 	}
@@ -245,9 +256,12 @@ int http_open(struct http_server **out, const struct http_config *c, struct err 
 	pthread_mutex_init(&fresh->lock, NULL);
 	AUTO(http_close) struct http_server *s = fresh;
 
+	s->n_listen = c->n_listen;
 	s->vhosts = calloc(c->n_listen, sizeof(struct lws_vhost *));
 	s->unix_paths = calloc(c->n_listen, sizeof(char *));
-	if (!s->vhosts || !s->unix_paths)
+	s->names = calloc(c->n_listen, sizeof(char *));
+	s->addresses = calloc(c->n_listen, sizeof(char *));
+	if (!s->vhosts || !s->unix_paths || !s->names || !s->addresses)
 		return err_set(err, -ENOMEM, "out of memory");
 	int r = make_context(s, err);
 
@@ -294,6 +308,12 @@ void http_close(struct http_server *s)
 			unlink(s->unix_paths[i]);
 		free(s->unix_paths[i]);
 	}
+	for (unsigned i = 0; i < s->n_listen && s->names && s->addresses; i++) {
+		free(s->names[i]);
+		free(s->addresses[i]);
+	}
+	free(s->names);
+	free(s->addresses);
 	free(s->unix_paths);
 	free(s->vhosts);
 	pthread_mutex_destroy(&s->lock);

@@ -32,7 +32,8 @@ struct http_server {
 	struct lws_context *lws;
 	struct lws_vhost **vhosts;
 	char **unix_paths;              /* to be removed in the end; NULL for TCP */
-	unsigned n_vhosts;
+	char **names, **addresses;      /* libwebsockets borrows them for as long as the vhost lasts */
+	unsigned n_vhosts, n_listen;    /* that listen; that were asked for */
 	pthread_t thread;
 	bool has_thread;
 	pthread_mutex_t lock;           /* guards the rest */

@@ -56,8 +56,8 @@ static void restart(struct api_call *c, struct instance *i)
 
 void instance_action(struct api_call *c)
 {
-	struct instance *i = find(c);
 	const char *action = strrchr(c->route->path, '/') + 1;
+	struct instance *i = find(c);
 
 	if (!i)
 		return;
