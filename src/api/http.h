@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* http.h - HTTP/1.1, HTTP/2 and WebSocket over Unix sockets and TLS, on libwebsockets (RFC 9110, 6455).
+/* http.h - HTTP/1.1 and WebSocket over Unix sockets and TLS, on libwebsockets (RFC 9110, 6455).
  *
  * libwebsockets works on a thread of its own, which does the protocol, TLS and the moving of bodies;
  * whole requests and messages come to the loop thread, where every callback runs and every function
@@ -66,7 +66,8 @@ uint16_t http_port(const struct http_server *s, unsigned n);
 
 enum http_header {
 	HTTP_AUTHORIZATION, HTTP_CONTENT_TYPE, HTTP_COOKIE, HTTP_HOST, HTTP_IF_MATCH, HTTP_IF_NONE_MATCH, HTTP_ORIGIN,
-	HTTP_RANGE, HTTP_IDEMPOTENCY_KEY, HTTP_CONTENT_RANGE, HTTP_N_HEADERS,
+	HTTP_RANGE, HTTP_IDEMPOTENCY_KEY, HTTP_CONTENT_RANGE, HTTP_CSRF /* X-Viv-Csrf */,
+	HTTP_N_HEADERS,
 };
 
 struct http_peer {
@@ -74,6 +75,8 @@ struct http_peer {
 	uid_t uid;                      /* of the process at the other end of a Unix socket */
 	gid_t gid;
 	pid_t pid;
+	gid_t groups[64];               /* its supplementary ones */
+	unsigned n_groups;
 	char address[64];               /* numeric; "" with IS_UNIX */
 };
 

@@ -43,6 +43,9 @@ static void peer_of(struct http_peer *p, struct lws *wsi)
 	if (!getsockname(fd, (struct sockaddr *)&sa, &sa_len) && sa.ss_family == AF_UNIX &&
 	    !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len)) {
 		*p = (struct http_peer){ .is_unix = true, .uid = cred.uid, .gid = cred.gid, .pid = cred.pid };
+		len = sizeof(p->groups);
+		if (!getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, p->groups, &len))
+			p->n_groups = (unsigned)(len / sizeof(p->groups[0]));
 		return;
 	}
 	lws_get_peer_simple(wsi, p->address, sizeof(p->address));
@@ -81,7 +84,8 @@ static bool copy_headers(struct http_request *rq)
 	for (unsigned i = 0; i < ARRAY_LEN(known); i++)
 		if (!copy_header(rq, known[i].h, known[i].token))
 			return false;
-	return copy_custom_header(rq, HTTP_IDEMPOTENCY_KEY, "idempotency-key:");
+	return copy_custom_header(rq, HTTP_IDEMPOTENCY_KEY, "idempotency-key:") &&
+	       copy_custom_header(rq, HTTP_CSRF, "x-viv-csrf:");
 }
 
 /* All parameters, one after the other. libwebsockets has decoded them. */
@@ -189,6 +193,8 @@ bool http_begin_request(struct http_conn *c, struct http_server *s, struct lws *
 
 static bool append_body(struct http_request *rq, const void *in, size_t len)
 {
+	if (!len)
+		return true;            /* "Content-Length: 0" */
 	if (len > HTTP_BODY_MAX - rq->body_len)
 		return false;
 	if (rq->body_len + len + 1 > rq->body_cap) {

@@ -19,7 +19,7 @@ static const struct { int error, status; const char *code; } statuses[] = {
 	{ EINVAL, 400, "invalid" }, { EBADMSG, 400, "invalid" }, { ENOENT, 404, "not_found" }, { EACCES, 401, "unauthenticated" },
 	{ EPERM, 403, "forbidden" }, { ENOSYS, 405, "method_not_allowed" }, { EEXIST, 409, "exists" }, { EBUSY, 409, "busy" },
 	{ ESTALE, 412, "changed" }, { EFBIG, 413, "too_long" }, { ENOTSUP, 422, "not_supported" },
-	{ EDQUOT, 422, "quota" }, { ENOSPC, 507, "no_space" }, { EAGAIN, 503, "try_again" }, { ETIMEDOUT, 504, "timeout" },
+	{ EDQUOT, 422, "quota" }, { EUSERS, 429, "too_many" }, { ENOSPC, 507, "no_space" }, { EAGAIN, 503, "try_again" }, { ETIMEDOUT, 504, "timeout" },
 };
 
 static void call_free(struct api_call *c)
@@ -45,16 +45,22 @@ static void send_json(struct http_request *rq, int status, json_t *doc)
 	send_text(rq, status, text, text ? strlen(text) : 0);
 }
 
+static int status_of(int r, const char **code)
+{
+	*code = "internal";
+	for (unsigned i = 0; i < ARRAY_LEN(statuses); i++) {
+		if (statuses[i].error == -r) {
+			*code = statuses[i].code;
+			return statuses[i].status;
+		}
+	}
+	return 500;
+}
+
 static void send_failure(struct http_request *rq, int r, const char *field, const char *message)
 {
-	int status = 500;
-	const char *code = "internal";
-
-	for (unsigned i = 0; i < ARRAY_LEN(statuses); i++)
-		if (statuses[i].error == -r) {
-			status = statuses[i].status;
-			code = statuses[i].code;
-		}
+	const char *code;
+	int status = status_of(r, &code);
 	json_t *error = json_pack("{s:s, s:s}", "code", code, "message", message);
 
 	if (field && field[0])
@@ -64,20 +70,29 @@ static void send_failure(struct http_request *rq, int r, const char *field, cons
 	send_json(rq, status, json_pack("{s:o}", "error", error));
 }
 
+static void tell_answered(const struct api_call *c, int status)
+{
+	if (c->config->answered)
+		c->config->answered(c->arg, c, status);
+}
+
 void api_reply(struct api_call *c, int status, json_t *doc)
 {
+	tell_answered(c, status);
 	send_json(c->rq, status, doc);
 	call_free(c);
 }
 
 void api_reply_text(struct api_call *c, int status, char *text, size_t len)
 {
+	tell_answered(c, status);
 	send_text(c->rq, status, text, len);
 	call_free(c);
 }
 
 void api_reply_bytes(struct api_call *c, int status, const char *type, char *data, size_t len)
 {
+	tell_answered(c, status);
 	http_set_header(c->rq, "cache-control", "no-store");
 	http_set_header(c->rq, "x-content-type-options", "nosniff");
 	http_reply_take(c->rq, status, type, data, len);
@@ -86,12 +101,16 @@ void api_reply_bytes(struct api_call *c, int status, const char *type, char *dat
 
 void api_fail(struct api_call *c, int r, const char *field, const struct err *err)
 {
+	const char *code;
+
+	tell_answered(c, status_of(r, &code));
 	send_failure(c->rq, r, field, err->msg[0] ? err->msg : strerror(-r));
 	call_free(c);
 }
 
 struct http_socket *api_accept(struct api_call *c, const struct http_socket_ops *ops, void *arg)
 {
+	tell_answered(c, 101);
 	struct http_socket *ws = http_accept(c->rq, ops, arg);
 
 	call_free(c);
@@ -138,6 +157,16 @@ static const struct route *find_route(const struct api_config *cfg, enum http_me
 	return NULL;
 }
 
+const char *api_param(const struct api_call *c, const char *name)
+{
+	size_t len = strlen(name), n = 0;
+
+	for (const char *p = strchr(c->route->path, '{'); p; p = strchr(p + 1, '{'), n++)
+		if (!strncmp(p + 1, name, len) && p[len + 1] == '}')
+			return c->param[n];
+	return NULL;
+}
+
 static int parse_body(struct api_call *c, char *where, size_t cap, struct err *err)
 {
 	size_t len;
@@ -164,10 +193,10 @@ static int prepare(const struct api_config *cfg, struct api_call *c, char *where
 	if (!c->route)
 		return is_path ? err_set(err, -ENOSYS, "'%.200s' does not know %s; see /v1/openapi.json", path, method_names[m]) :
 		       err_set(err, -ENOENT, "there is nothing at '%.200s'; see /v1/openapi.json", path);
-	if (c->route->role > API_ANYONE && !cfg->identify(cfg->arg, c->rq, &c->user, err))
-		return err->code == -EPERM ? -EPERM : -EACCES;
-	if (c->user.role < c->route->role)
-		return err_set(err, -EPERM, "'%s' may not do this: it needs a higher role", c->user.name);
+	int r = cfg->authorize(cfg->arg, c, err);
+
+	if (r < 0)
+		return r;
 	if (c->route->is_socket != http_wants_socket(c->rq))
 		return err_set(err, -EINVAL, c->route->is_socket ? "'%.200s' is a WebSocket" : "'%.200s' is no WebSocket", path);
 	if (http_is_long(c->rq))
@@ -189,6 +218,7 @@ void api_request(void *config, struct http_request *rq)
 	}
 	c->rq = rq;
 	c->arg = cfg->arg;
+	c->config = cfg;
 	int r = prepare(cfg, c, where, sizeof(where), &err);
 
 	if (r < 0)
@@ -223,13 +253,14 @@ static json_t *parameters_of(const struct route *r)
 static json_t *operation_of(const struct route *r)
 {
 	static const char *const roles[] = { "anyone", "viewer", "operator", "admin" };
+	static const char *const scopes[] = { "project", "node", "self" };
 	char status[8];
 	json_t *ok = r->out ? content_of(r->out) : json_object(), *bad = json_pack("{s:s}", "$ref", "#/components/responses/Error");
 
 	snprintf(status, sizeof(status), "%d", r->status);
 	json_object_set_new(ok, "description", json_string(r->summary));
-	json_t *op = json_pack("{s:s, s:s, s:s, s:o, s:{s:o, s:o}}", "operationId", r->operation, "summary", r->summary, "x-role",
-			       roles[r->role], "parameters", parameters_of(r), "responses", status, ok, "default", bad);
+	json_t *op = json_pack("{s:s, s:s, s:s, s:s, s:o, s:{s:o, s:o}}", "operationId", r->operation, "summary", r->summary,
+			       "x-role", roles[r->role], "x-scope", scopes[r->scope], "parameters", parameters_of(r), "responses", status, ok, "default", bad);
 
 	if (r->in)
 		json_object_set_new(op, "requestBody", content_of(r->in));

@@ -10,19 +10,31 @@
 
 enum { API_PARAMS_MAX = 3, API_PARAM_LEN = 256 };
 
-/* Who asks, and what that allows; each role has all before it. */
+/* What may be done; each role has all before it. */
 enum api_role { API_ANYONE, API_VIEWER, API_OPERATOR, API_ADMIN };
+/* Where a route needs its role. */
+enum api_scope {
+	API_PROJECT,            /* in the project of the request */
+	API_NODE,               /* on the node, and so in all its projects */
+	API_SELF,               /* nowhere, when it is about the caller itself; about another user: API_ADMIN on the node */
+};
+enum api_via { API_VIA_NOTHING, API_VIA_UNIX, API_VIA_TOKEN, API_VIA_SESSION };
 
+/* Who asks. */
 struct api_user {
-	enum api_role role;
-	char name[64];          /* for the audit log */
+	enum api_role role;     /* in what the call is about */
+	enum api_via via;       /* what has told who it is */
+	char name[64];          /* "alice"; "unix:1000": no user of the platform's; "": nobody */
+	char uid[20];           /* of the user's document; "" */
+	char credential[200];   /* key of the token's or session's document; "" */
 };
 
 /* One request on its way. The handler's until it has answered. */
 struct api_call {
 	struct http_request *rq;
 	void *arg;              /* the owner's, from struct api_config */
-	const struct route *route;
+	const struct api_config *config;
+	const struct route *route;      /* NULL: there is none */
 	struct api_user user;
 	char param[API_PARAMS_MAX][API_PARAM_LEN];      /* what stood in place of {name} in the path, in order */
 	json_t *body;           /* checked and filled in; NULL when the route takes none */
@@ -35,6 +47,7 @@ struct route {
 	const char *operation;  /* "getInstance" */
 	const char *summary;    /* one line */
 	enum api_role role;     /* needed at least */
+	enum api_scope scope;   /* and where */
 	const struct schema *in;        /* of the body; NULL: none */
 	bool is_patch;          /* IN is checked as a patch */
 	bool is_socket;         /* answers with a WebSocket */
@@ -48,8 +61,11 @@ struct api_config {
 	const struct route *routes;     /* ends with a NULL path */
 	const char *title, *version;    /* for the OpenAPI document */
 	void *arg;
-	/* Who is it? False: nobody knows; the reason for the client goes to ERR. */
-	bool (*identify)(void *arg, struct http_request *rq, struct api_user *out, struct err *err);
+	/* The one place that decides whether C, whose route is known and nothing else is looked at yet, may go on. Fills
+	 * in C->user as far as it is known. 0; -EACCES: say who you are; -EPERM: you may not; each with its sentence. */
+	int (*authorize)(void *arg, struct api_call *c, struct err *err);
+	/* C is about to be answered with STATUS (101: as a WebSocket). NULL: nobody wants to know. */
+	void (*answered)(void *arg, const struct api_call *c, int status);
 };
 
 /* For http_config.request, with the config as its ARG. */
@@ -65,6 +81,9 @@ void api_reply_bytes(struct api_call *c, int status, const char *type, char *dat
 void api_fail(struct api_call *c, int r, const char *field, const struct err *err);
 /* The request becomes a WebSocket. */
 struct http_socket *api_accept(struct api_call *c, const struct http_socket_ops *ops, void *arg);
+
+/* What stands in C's path for the part {NAME}; NULL: its route has no such part. */
+const char *api_param(const struct api_call *c, const char *name);
 
 /* The document of the whole table. New reference. */
 json_t *api_openapi(const struct api_config *c);

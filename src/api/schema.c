@@ -296,6 +296,52 @@ json_t *schema_merge(const json_t *doc, const json_t *patch)
 	return out;
 }
 
+/* --- paths --------------------------------------------------------------------------------------------------- */
+
+static bool find_new_path(struct place *p, const struct schema *s, const json_t *old, const json_t *doc);
+
+static bool is_new_path(struct place *p, const struct schema_field *f, const json_t *was, const json_t *v)
+{
+	const json_t *item;
+	size_t i;
+
+	if (f->type == SCHEMA_PATH)
+		return v && !json_equal(was, v);
+	if (f->type == SCHEMA_OBJECT)
+		return find_new_path(p, f->sub, was, v);
+	json_array_foreach(f->type == SCHEMA_LIST && f->sub ? v : NULL, i, item) {
+		size_t before = place_push(p, NULL, (long)i);
+
+		if (find_new_path(p, f->sub, json_array_get(was, i), item))
+			return true;
+		place_pop(p, before);
+	}
+	return false;
+}
+
+static bool find_new_path(struct place *p, const struct schema *s, const json_t *old, const json_t *doc)
+{
+	for (const struct schema_field *f = s->fields; f->name && p->depth < DEPTH_MAX; f++) {
+		size_t before = place_push(p, f->name, -1);
+
+		p->depth++;
+		bool is_new = is_new_path(p, f, json_object_get(old, f->name), json_object_get(doc, f->name));
+		p->depth--;
+		if (is_new)
+			return true;
+		place_pop(p, before);
+	}
+	return false;
+}
+
+bool schema_has_new_path(const struct schema *s, const json_t *old, const json_t *doc, char *where, size_t cap)
+{
+	struct place p = { .text = where, .cap = cap };
+
+	where[0] = 0;
+	return find_new_path(&p, s, old, doc);
+}
+
 /* --- OpenAPI --------------------------------------------------------------------------------------------------- */
 
 static json_t *reference(const struct schema *s)

@@ -50,6 +50,10 @@ int schema_check(const struct schema *s, json_t *doc, bool is_patch, char *where
 /* DOC, stored, with PATCH applied (RFC 7396), as a new reference. */
 json_t *schema_merge(const json_t *doc, const json_t *patch);
 
+/* Does DOC, which is what S says, name a path (SCHEMA_PATH) that OLD (NULL: none) does not have there? WHERE gets the place
+ * of the first. */
+bool schema_has_new_path(const struct schema *s, const json_t *old, const json_t *doc, char *where, size_t cap);
+
 /* The OpenAPI schema object of S; those of its subs are references. New reference. */
 json_t *schema_openapi(const struct schema *s);
 /* S and all that it refers to, each under its name, into MAP. */

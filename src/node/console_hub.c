@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "node/auth.h"
 #include "util/checked.h"
 #include "util/log.h"
 #include "util/loop.h"
@@ -215,7 +216,11 @@ void console_hub_open(struct console_hub *h, struct api_call *c)
 		return;
 	}
 	v->hub = h;
-	v->ws = api_accept(c, &ops, v);
+	v->ws = auth_accept(c, &ops, v);
+	if (!v->ws) {
+		free(v);
+		return;
+	}
 	v->next = h->viewers;
 	h->viewers = v;
 	char *text = console_hub_text(h, CONSOLE_KEEP, &len);

@@ -53,13 +53,17 @@ void doc_new_uid(char uid[DOC_UID_LEN + 1])
 	snprintf(uid, DOC_UID_LEN + 1, "%016llx", (unsigned long long)v);
 }
 
-void doc_now(char text[DOC_TIME_LEN + 1])
+void doc_time(char text[DOC_TIME_LEN + 1], time_t when)
 {
-	time_t now = time(NULL);
 	struct tm tm;
 
-	gmtime_r(&now, &tm);
+	gmtime_r(&when, &tm);
 	strftime(text, DOC_TIME_LEN + 1, "%Y-%m-%dT%H:%M:%SZ", &tm);
+}
+
+void doc_now(char text[DOC_TIME_LEN + 1])
+{
+	doc_time(text, time(NULL));
 }
 
 int doc_put(struct store *s, const char *key, const json_t *doc, int64_t if_modified, store_done_fn done, void *arg)

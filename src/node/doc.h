@@ -9,6 +9,7 @@
 #define NODE_DOC_H
 
 #include <stdint.h>
+#include <time.h>
 #include "store/store.h"
 #include "util/json.h"
 
@@ -28,6 +29,8 @@ char *doc_view(const struct store *s, const struct store_doc *d, size_t *len);
 
 /* 16 hexadecimal digits that nobody else has. */
 void doc_new_uid(char uid[DOC_UID_LEN + 1]);
+/* WHEN, as below. Texts of times compare as the times do. */
+void doc_time(char text[DOC_TIME_LEN + 1], time_t when);
 /* Now, as RFC 3339 in UTC: "2026-11-21T16:00:00Z". */
 void doc_now(char time[DOC_TIME_LEN + 1]);
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "api/route.h"
+#include "node/auth.h"
 #include "node/doc.h"
 #include "node/node.h"
 #include "util/checked.h"
@@ -18,6 +19,7 @@ struct stream {
 	struct http_socket *ws;
 	struct store_watch watch;
 	bool is_watching;
+	struct api_user user;
 };
 
 static void stream_tell(struct store_watch *w, const struct store_event *e)
@@ -25,6 +27,9 @@ static void stream_tell(struct store_watch *w, const struct store_event *e)
 	struct stream *s = container_of(w, struct stream, watch);
 	bool is_status = !strncmp(e->doc->key, "status/", 7);
 	const char *key = is_status ? e->doc->key + 7 : e->doc->key;
+
+	if (!auth_sees(s->node, &s->user, key))
+		return;
 	/* A status alone is half of a thing: what it belongs to is told with it. */
 	const struct store_doc *d = is_status ? store_get(s->node->store, key) : e->doc;
 	size_t view_len = 0;
@@ -85,7 +90,13 @@ void events_stream(struct api_call *c)
 	n->streams = s;
 	s->watch = (struct store_watch){ .prefix = "", .fn = stream_tell };
 	int64_t since = from ? strtoll(from, NULL, 10) : STORE_ANY;
-	s->ws = api_accept(c, &ops, s);
+	s->user = c->user;
+	s->ws = auth_accept(c, &ops, s);
+	if (!s->ws) {
+		n->streams = s->next;
+		free(s);
+		return;
+	}
 	int len = snprintf(hello, sizeof(hello), "{\"revision\":%lld,\"type\":\"hello\"}",
 			   (long long)store_revision(n->store));
 	(void)http_send(s->ws, hello, (size_t)len, true);

@@ -5,8 +5,11 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include "node/auth.h"
 #include "node/node.h"
 #include "node/routes.h"
+#include "node/serve.h"
+#include "node/tls.h"
 #include "util/err.h"
 #include "util/log.h"
 #include "util/loop.h"
@@ -19,6 +22,10 @@ static const char usage[] =
 	"the next one takes them over.\n\n"
 	"  --data DIR         state, images and disks (default: /var/lib/viv or ~/.local/share/viv)\n"
 	"  --run DIR          sockets (default: /run/viv or $XDG_RUNTIME_DIR/viv)\n"
+	"  --listen URL       serve this address, too: https://ADDRESS:PORT, '*' for all addresses; may be repeated\n"
+	"  --tls-cert FILE    the certificate and what it was signed by, as PEM (default: one that it makes itself)\n"
+	"  --tls-key FILE     its key\n"
+	"  --group NAME[=ROLE] members of this group of the host may use the socket, as viewer, operator or admin\n"
 	"  --vmm FILE         the program that runs a machine (default: viv-vmm beside this one)\n"
 	"  --image-tool FILE  the program that builds images (default: the installed one)\n"
 	"  --log-level error|warn|info|debug  what is told on standard error (default: info)\n"
@@ -56,12 +63,26 @@ static int print_api(void)
 	return 1;
 }
 
+static void set_group(struct node_config *c, char *text)
+{
+	char *role = strchr(text, '=');
+
+	if (role)
+		*role++ = 0;
+	c->group = text;
+	c->group_role = role;
+}
+
 /* 0: go on; else the exit status plus 1. */
 static int parse(int argc, char **argv, struct node_config *c)
 {
 	static const struct option table[] = {
 		{ "data", required_argument, NULL, 'd' },
 		{ "run", required_argument, NULL, 'r' },
+		{ "listen", required_argument, NULL, 'L' },
+		{ "tls-cert", required_argument, NULL, 'c' },
+		{ "tls-key", required_argument, NULL, 'k' },
+		{ "group", required_argument, NULL, 'g' },
 		{ "vmm", required_argument, NULL, 'v' },
 		{ "image-tool", required_argument, NULL, 'i' },
 		{ "log-level", required_argument, NULL, 'l' },
@@ -76,6 +97,16 @@ static int parse(int argc, char **argv, struct node_config *c)
 		switch (o) {
 		case 'd': c->data_dir = optarg; break;
 		case 'r': c->run_dir = optarg; break;
+		case 'L':
+			if (c->n_listen == NODE_LISTEN_MAX) {
+				fprintf(stderr, "vivd: at most %d addresses\n", NODE_LISTEN_MAX);
+				return EXIT_USAGE + 1;
+			}
+			c->listen[c->n_listen++] = optarg;
+			break;
+		case 'c': c->cert = optarg; break;
+		case 'k': c->key = optarg; break;
+		case 'g': set_group(c, optarg); break;
 		case 'v': c->vmm = optarg; break;
 		case 'i': c->image_tool = optarg; break;
 		case 'l':
@@ -95,6 +126,23 @@ static int parse(int argc, char **argv, struct node_config *c)
 	return 0;
 }
 
+/* Where it can be reached, how its certificate is known, and, on the first day, how one becomes its administrator. */
+static void tell_addresses(const struct node *n)
+{
+	char url[128], fingerprint[TLS_FINGERPRINT_LEN + 1] = "";
+	const char *token = auth_setup_token(n->auth);
+
+	log_info("serving %s/api.sock", n->run_dir);
+	for (unsigned i = 0; serve_url(n, i, url, sizeof(url)); i++)
+		log_info("serving %s", url);
+	if (n->cert && !tls_fingerprint(n->cert, fingerprint, NULL))
+		log_info("the certificate's SHA-256 is %s", fingerprint);
+	if (token[0])
+		fprintf(stderr, "There is no administrator yet. Make the first with this token, which is good once and until this "
+			"daemon ends:\n\n    %s\n\n    viv login --host %s --setup-token TOKEN NAME\n\n", token,
+			serve_url(n, 0, url, sizeof(url)));
+}
+
 static int run(const struct node_config *c, struct err *err)
 {
 	AUTO(loop_free) struct loop *l = NULL;
@@ -109,7 +157,7 @@ static int run(const struct node_config *c, struct err *err)
 		r = node_open(&n, l, c, err);
 	if (r < 0)
 		return r;
-	log_info("serving %s/api.sock", n->run_dir);
+	tell_addresses(n);
 	return loop_run(l);
 }
 

@@ -11,12 +11,15 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 #include "api/http.h"
+#include "api/route.h"
+#include "node/auth.h"
 #include "node/controller.h"
 #include "node/events.h"
 #include "node/files.h"
 #include "node/image.h"
 #include "node/instance.h"
 #include "node/routes.h"
+#include "node/serve.h"
 #include "node/volume.h"
 #include "node/work.h"
 #include "store/store.h"
@@ -94,21 +97,6 @@ static int make_dirs(struct node *n, const struct node_config *c, struct err *er
 
 /* --- the API ---------------------------------------------------- */
 
-/* Whoever is at the other end of the Unix socket is this user or root: its permissions say so, and this makes sure. */
-static bool identify(void *arg, struct http_request *rq, struct api_user *out, struct err *err)
-{
-	const struct http_peer *peer = http_get_peer(rq);
-
-	(void)arg;
-	if (!peer->is_unix)
-		return err_set(err, -EACCES, "nobody may come by the network yet: use the Unix socket"), false;
-	if (peer->uid != 0 && peer->uid != geteuid())
-		return err_set(err, -EPERM, "this daemon belongs to user %d", (int)geteuid()), false;
-	snprintf(out->name, sizeof(out->name), "uid:%d", (int)peer->uid);
-	out->role = API_ADMIN;
-	return true;
-}
-
 void node_show(struct api_call *c)
 {
 	struct node *n = c->arg;
@@ -129,22 +117,18 @@ void node_show_openapi(struct api_call *c)
 	api_reply(c, 200, api_openapi(n->api));
 }
 
-const struct api_config node_api = { .routes = node_routes, .title = "Vivarium", .version = "1", .identify = identify };
+const struct api_config node_api = {
+	.routes = node_routes, .title = "Vivarium", .version = "1", .authorize = auth_authorize, .answered = auth_answered,
+};
 
-static int serve(struct node *n, struct err *err)
+static int open_auth(struct node *n, const struct node_config *c, struct err *err)
 {
-	AUTO(free) char *path = node_path(n->run_dir, "api.sock");
-	struct http_listen listen = { .unix_path = path, .mode = 0600 };
+	struct auth_config a = { .group = c->group, .has_network = c->n_listen > 0,
+				 .group_role = c->group_role ? auth_role_of(c->group_role) : API_ADMIN };
 
-	n->api = calloc(1, sizeof(*n->api));
-	if (!path || !n->api)
-		return err_set(err, -ENOMEM, "out of memory");
-	*n->api = node_api;
-	n->api->arg = n;
-	struct http_config c = {
-		.loop = n->loop, .listen = &listen, .n_listen = 1, .arg = n->api, .request = api_request
-	};
-	return http_open(&n->http, &c, err);
+	if (a.group_role == API_ANYONE)
+		return err_set(err, -EINVAL, "'%s' is no role: viewer, operator or admin", c->group_role);
+	return auth_open(&n->auth, n, &a, err);
 }
 
 /* --- life ---------------------------------------------------- */
@@ -170,13 +154,15 @@ int node_open(struct node **out, struct loop *loop, const struct node_config *c,
 	if (!r)
 		r = works_new(&n->works, loop, err);
 	if (!r)
+		r = open_auth(n, c, err);
+	if (!r)
 		r = controller_open(&n->volumes, n, &volume_kind, err);
 	if (!r)
 		r = controller_open(&n->images, n, &image_kind, err);
 	if (!r)
 		r = controller_open(&n->instances, n, &instance_kind, err);
 	if (!r)
-		r = serve(n, err);
+		r = serve_open(n, c, err);
 	if (r < 0)
 		return r;
 	*out = take_ptr(&n);
@@ -189,14 +175,20 @@ void node_close(struct node *n)
 		return;
 	events_close(n);
 	http_close(n->http);
+	auth_stop(n->auth);
 	controller_stop(n->instances);
 	controller_stop(n->images);
 	controller_stop(n->volumes);
 	works_free(n->works);
 	store_close(n->store);
+	auth_close(n->auth);
 	controller_close(n->instances);
 	controller_close(n->images);
 	controller_close(n->volumes);
+	for (unsigned i = 0; i < n->n_listen; i++)
+		free(n->listen[i]);
+	free(n->cert);
+	free(n->key);
 	free(n->api);
 	free(n->data_dir);
 	free(n->run_dir);

@@ -12,6 +12,8 @@
 #include "util/cleanup.h"
 
 struct api_config;
+struct auth;
+struct auth_config;
 struct controller;
 struct err;
 struct http_server;
@@ -20,7 +22,14 @@ struct loop;
 struct store;
 struct works;
 
+enum { NODE_LISTEN_MAX = 8 };
+
 struct node_config {
+	const char *listen[NODE_LISTEN_MAX];    /* "https://ADDRESS:PORT", besides the Unix socket */
+	unsigned n_listen;
+	const char *cert, *key;         /* PEM files; NULL: a certificate that it makes itself */
+	const char *group;              /* and its role: see struct auth_config */
+	const char *group_role;
 	const char *data_dir, *run_dir; /* NULL: as above */
 	const char *vmm;                /* path of viv-vmm; NULL: beside this program, then as PATH says */
 	const char *image_tool;         /* path of the program that makes images from packages; NULL: installed one */
@@ -29,12 +38,16 @@ struct node_config {
 struct node {
 	struct loop *loop;
 	struct store *store;
+	struct auth *auth;
 	struct http_server *http;
 	struct api_config *api;
 	struct works *works;
 	struct controller *instances, *images, *volumes;
 	struct stream *streams;        /* open WebSockets of events */
 	char *data_dir, *run_dir;       /* absolute */
+	char *cert, *key;               /* PEM files; NULL: no TLS */
+	char *listen[NODE_LISTEN_MAX];  /* as given */
+	unsigned n_listen;
 	char *vmm, *viv, *image_tool;   /* programs; NULL: not there */
 };
 

@@ -5,13 +5,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "node/auth.h"
 #include "node/doc.h"
 #include "node/node.h"
 
 enum { PATH_MAX_LEN = 256, CHANGE_TRIES = 16 };
 
 /* What the server writes; a client may send it back as it was. */
-static const char *const own_fields[] = { "kind", "project", "uid", "created", "deleting", "revision", "status", NULL };
+static const char *const own_fields[] = { "kind", "project", "uid", "created", "deleting", "revision", "status",
+					 "user_uid", "expires", NULL };
 
 static const struct resource *resource_of(const struct api_call *c)
 {
@@ -27,12 +29,25 @@ static const struct resource *resource_of(const struct api_call *c)
 
 const char *resource_project(const struct api_call *c)
 {
-	const char *p = http_query(c->rq, "project");
+	const char *in_path = api_param(c, "project"), *p = http_query(c->rq, "project");
 
-	return p && *p ? p : "default";
+	return in_path ? in_path : p && *p ? p : "default";
 }
 
-static int valid_name(const char *name, const char *what, struct err *err)
+const char *resource_user(const struct api_call *c)
+{
+	const char *in_path = api_param(c, "user"), *u = http_query(c->rq, "user");
+
+	return in_path ? in_path : u && *u ? u : c->user.name;
+}
+
+/* What stands between kind and name in the keys of what C is about. */
+static const char *space_of(const struct api_call *c, const struct resource *r)
+{
+	return r->space == RESOURCE_OF_NODE ? "_" : r->space == RESOURCE_OF_USER ? resource_user(c) : resource_project(c);
+}
+
+int resource_check_name(const char *name, const char *what, struct err *err)
 {
 	size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-");
 
@@ -41,6 +56,15 @@ static int valid_name(const char *name, const char *what, struct err *err)
 			       "'%.80s' cannot be the name of a %s: a-z, 0-9 and '-', at most %d, a letter first",
 			       name, what, DOC_NAME_MAX);
 	return 0;
+}
+
+static int check_space(const struct api_call *c, const struct resource *r, struct err *err)
+{
+	const char *space = space_of(c, r);
+
+	if (r->space == RESOURCE_OF_USER && strchr(space, ':'))
+		return err_set(err, -EINVAL, "'%s' is no user of the platform: say whose by ?user=NAME", space);
+	return r->space == RESOURCE_OF_NODE ? 0 : resource_check_name(space, r->space ? "user" : "project", err);
 }
 
 /* Answer C with the document under KEY as it is now. */
@@ -70,19 +94,20 @@ json_t *resource_find(struct api_call *c, char *key, int64_t *modified)
 	const struct resource *r = resource_of(c);
 	struct node *n = c->arg;
 	struct err err = ERR_INIT;
-	int bad = valid_name(c->param[0], r->kind, &err);
+	int bad = resource_check_name(c->param[0], r->kind, &err);
 
 	if (!bad)
-		bad = valid_name(resource_project(c), "project", &err);
+		bad = check_space(c, r, &err);
 	if (bad < 0) {
 		api_fail(c, bad, NULL, &err);
 		return NULL;
 	}
-	doc_key(key, r->kind, resource_project(c), c->param[0]);
+	doc_key(key, r->kind, space_of(c, r), c->param[0]);
 	json_t *doc = doc_get(n->store, key, modified);
 	if (!doc)
-		api_fail(c, err_set(&err, -ENOENT, "there is no %s '%s' in the project '%s'", r->kind, c->param[0],
-				    resource_project(c)), NULL, &err);
+		api_fail(c, err_set(&err, -ENOENT, "there is no %s '%s'%s%s%s", r->kind, c->param[0],
+				    r->space ? "" : " in the project '", r->space ? "" : space_of(c, r), r->space ? "" : "'"),
+			 NULL, &err);
 	return doc;
 }
 
@@ -151,6 +176,8 @@ static void list_into(struct text *t, struct api_call *c, const char *prefix, un
 	last[0] = 0;
 	for (const struct store_doc *d = store_next(n->store, prefix, key); d; d = store_next(n->store, prefix, key)) {
 		snprintf(key, sizeof(key), "%s", d->key);
+		if (c->route->scope == API_SELF && !auth_sees(n, &c->user, d->key))
+			continue;
 		if (selector && !is_selected(d, selector))
 			continue;
 		if (count == max)
@@ -171,11 +198,11 @@ void resource_list(struct api_call *c)
 	const struct resource *r = resource_of(c);
 	struct node *n = c->arg;
 	struct err err = ERR_INIT;
-	const char *limit = http_query(c->rq, "limit"), *project = resource_project(c);
+	const char *limit = http_query(c->rq, "limit");
 	unsigned long max = limit ? strtoul(limit, NULL, 10) : RESOURCE_LIST_MAX;
 	char prefix[STORE_KEY_MAX + 1], last[DOC_NAME_MAX + 1], tail[128];
 	struct text t = { .s = NULL };
-	int bad = valid_name(project, "project", &err);
+	int bad = check_space(c, r, &err);
 
 	if (!bad && (max < 1 || max > RESOURCE_LIST_MAX))
 		bad = err_set(&err, -EINVAL, "'limit' is 1 to %d", RESOURCE_LIST_MAX);
@@ -183,7 +210,7 @@ void resource_list(struct api_call *c)
 		api_fail(c, bad, NULL, &err);
 		return;
 	}
-	doc_key(prefix, r->kind, project, "");
+	doc_key(prefix, r->kind, space_of(c, r), "");
 	text_add(&t, "{\"items\":[", 10);
 	list_into(&t, c, prefix, (unsigned)max, last, sizeof(last));
 	int len = snprintf(tail, sizeof(tail),
@@ -274,29 +301,48 @@ static int check_all(struct node *n, const struct resource *r, const json_t *doc
 	return r->check ? r->check(n, doc, old, where, cap, err) : 0;
 }
 
+/* Paths on the node are for those who may do all there: else whoever may make an image could read any file. */
+static int check_paths(const struct api_call *c, const json_t *old, const json_t *doc, char *where, size_t cap,
+		       struct err *err)
+{
+	if (!schema_has_new_path(resource_of(c)->schema, old, doc, where, cap) ||
+	    auth_role(c->arg, &c->user, NULL) == API_ADMIN)
+		return 0;
+	return err_set(err, -EPERM, "'%s' may not name files of the node: that needs the role 'admin' on the node",
+		       c->user.name);
+}
+
 void resource_create(struct api_call *c)
 {
 	struct node *n = c->arg;
-	const char *project = resource_project(c), *name = json_string_value(json_object_get(c->body, "name"));
+	const char *name = json_string_value(json_object_get(c->body, "name"));
 	char where[PATH_MAX_LEN], uid[DOC_UID_LEN + 1], now[DOC_TIME_LEN + 1];
 	struct err err = ERR_INIT;
 	struct change *ch = change_new(c, 201);
 
 	if (!ch)
 		return;
-	int r = valid_name(project, "project", &err);
+	const char *space = space_of(c, ch->r);
+	int r = check_space(c, ch->r, &err);
 	if (r < 0) {
 		change_fail(ch, r, NULL, &err);
 		return;
 	}
-	doc_key(ch->key, ch->r->kind, project, name);
+	doc_key(ch->key, ch->r->kind, space, name);
 	doc_new_uid(uid);
 	doc_now(now);
 	AUTO(json_decref)
-	json_t *doc = json_pack("{s:s, s:s, s:s, s:s, s:s}", "kind", ch->r->kind, "name", name, "project", project,
-				"uid", uid, "created", now);
+	json_t *doc = json_pack("{s:s, s:s, s:s*, s:s, s:s}", "kind", ch->r->kind, "name", name, "project",
+				ch->r->space == RESOURCE_OF_PROJECT ? space : NULL, "uid", uid, "created", now);
+	for (unsigned i = 0; own_fields[i]; i++)
+		json_object_del(c->body, own_fields[i]);
 	json_object_update_missing(doc, c->body);
-	r = check_all(n, ch->r, doc, NULL, where, sizeof(where), &err);
+	where[0] = 0;
+	r = check_paths(c, NULL, doc, where, sizeof(where), &err);
+	if (!r)
+		r = check_all(n, ch->r, doc, NULL, where, sizeof(where), &err);
+	if (!r && ch->r->fill)
+		r = ch->r->fill(c, doc, &err);
 	if (!r && store_get(n->store, ch->key)) {
 		snprintf(where, sizeof(where), "name");
 		r = err_set(&err, -EEXIST, "there is a%s %s '%s' already; choose another name or delete it first",
@@ -386,6 +432,10 @@ static void patch_try(struct change *ch)
 		r = err_set(&err, -EBUSY, "it is being deleted");
 	if (!r)
 		r = patched(n, ch->r, old, ch->c->body, &doc, where, sizeof(where), &err);
+	if (!r)
+		r = check_paths(ch->c, old, doc, where, sizeof(where), &err);
+	if (r < 0)
+		json_decref(doc);
 	if (r < 0)
 		change_fail(ch, r, where, &err);
 	else

@@ -13,6 +13,13 @@ struct node;
 
 enum { RESOURCE_LIST_MAX = 1000 };      /* documents in one answer of a list */
 
+/* Whose things of a kind are: this stands between kind and name in keys. */
+enum resource_space {
+	RESOURCE_OF_PROJECT,
+	RESOURCE_OF_NODE,               /* nobody's: "_" */
+	RESOURCE_OF_USER,               /* the name of a user */
+};
+
 struct resource {
 	const char *kind;               /* "instance": in keys and documents */
 	const char *plural;             /* "instances": in paths */
@@ -23,6 +30,9 @@ struct resource {
 		     struct err *err);
 	/* May it go? NULL: always. */
 	int (*check_delete)(struct node *n, const json_t *doc, struct err *err);
+	/* Of a new one: what is not sent but comes from the server. NULL: nothing. */
+	int (*fill)(struct api_call *c, json_t *doc, struct err *err);
+	enum resource_space space;
 	/* A controller takes away what belongs to it, and then the document: deleting only marks it. */
 	bool has_controller;
 };
@@ -36,8 +46,12 @@ void resource_create(struct api_call *c);
 void resource_patch(struct api_call *c);
 void resource_delete(struct api_call *c);
 
-/* ?project=, or "default". */
+/* The project that C is about: that in its path, or ?project=, or "default". */
 const char *resource_project(const struct api_call *c);
+/* The user that C is about: that in its path, or ?user=, or who asks. */
+const char *resource_user(const struct api_call *c);
+/* May a WHAT ("instance") be called NAME? -EINVAL. */
+int resource_check_name(const char *name, const char *what, struct err *err);
 /* The document that C's path names, parsed; answers and returns NULL when there is none. KEY gets its key. */
 json_t *resource_find(struct api_call *c, char *key, int64_t *modified);
 

@@ -2,11 +2,13 @@
 /* routes.c - the table of all that the API offers, and that of all kinds of documents. */
 #include "node/routes.h"
 
+#include "node/auth.h"
 #include "node/events.h"
 #include "node/image.h"
 #include "node/instance.h"
 #include "node/node.h"
 #include "node/resource.h"
+#include "node/user.h"
 #include "node/volume.h"
 
 const struct resource resources[] = {
@@ -27,19 +29,25 @@ const struct resource resources[] = {
 	  .check = volume_check,
 	  .check_delete = volume_check_delete,
 	  .has_controller = true },
+	{ .kind = "project", .plural = "projects", .schema = &project_schema, .space = RESOURCE_OF_NODE },
+	{ .kind = "role", .plural = "roles", .schema = &role_schema, .check = role_check, .fill = role_fill },
+	{ .kind = "user", .plural = "users", .schema = &user_schema, .check = user_check, .space = RESOURCE_OF_NODE },
+	{ .kind = "token", .plural = "tokens", .schema = &token_schema, .space = RESOURCE_OF_USER },
 	{ .kind = NULL },
 };
 
 #define QUERY_PROJECT "project=whose; 'default' unless given"
 #define QUERY_DRY "dry-run=check and show the result, but change nothing"
 
-/* The five operations that every kind has. */
+#define QUERY_USER "user=whose; who asks unless given"
+#define QUERY_LIST "labels=a=b,c: only those with these|limit=at most so many|after=only those behind this name"
+
+/* The five operations that every kind of thing in a project has. */
 #define RESOURCE_ROUTES(plural_, Kind_, what_, schema_) \
 	{ .method = HTTP_GET, .path = "/v1/" plural_, .operation = "list" Kind_ "s", \
 	  .summary = "All " what_ "s of a project.", \
 	  .role = API_VIEWER, .status = 200, .run = resource_list, \
-	  .query = QUERY_PROJECT "|labels=a=b,c: only those with these|limit=at most so many" \
-				 "|after=only those behind this name" }, \
+	  .query = QUERY_PROJECT "|" QUERY_LIST }, \
 	{ .method = HTTP_POST, .path = "/v1/" plural_, .operation = "create" Kind_, \
 	  .summary = "Make a new " what_ ".", \
 	  .role = API_OPERATOR, .in = schema_, .out = schema_, .status = 201, .query = QUERY_PROJECT "|" QUERY_DRY, \
@@ -58,6 +66,24 @@ const struct resource resources[] = {
 	{ .method = HTTP_POST, .path = "/v1/instances/{name}/" name_, .operation = Name_ "Instance", \
 	  .summary = summary_, \
 	  .role = API_OPERATOR, .status = 200, .query = QUERY_PROJECT, .run = instance_action }
+
+/* And single ones of the others. */
+#define LIST(path_, Kind_, summary_, schema_, role_, scope_, query_) \
+	{ .method = HTTP_GET, .path = "/v1/" path_, .operation = "list" Kind_ "s", .summary = summary_, .role = role_, \
+	  .scope = scope_, .status = 200, .query = query_, .run = resource_list }
+#define MAKE(path_, Kind_, summary_, schema_, role_, scope_, query_, run_) \
+	{ .method = HTTP_POST, .path = "/v1/" path_, .operation = "create" Kind_, .summary = summary_, .role = role_, \
+	  .scope = scope_, .in = schema_, .out = schema_, .status = 201, .query = query_, .run = run_ }
+#define SHOW(path_, Kind_, summary_, schema_, role_, scope_, query_) \
+	{ .method = HTTP_GET, .path = "/v1/" path_, .operation = "get" Kind_, .summary = summary_, .role = role_, \
+	  .scope = scope_, .out = schema_, .status = 200, .query = query_, .run = resource_get }
+#define CHANGE(path_, Kind_, summary_, schema_, role_, scope_, query_) \
+	{ .method = HTTP_PATCH, .path = "/v1/" path_, .operation = "change" Kind_, .summary = summary_, .role = role_, \
+	  .scope = scope_, .in = schema_, .is_patch = true, .out = schema_, .status = 200, .query = query_, \
+	  .run = resource_patch }
+#define REMOVE(path_, Kind_, summary_, role_, scope_, query_, run_) \
+	{ .method = HTTP_DELETE, .path = "/v1/" path_, .operation = "delete" Kind_, .summary = summary_, .role = role_, \
+	  .scope = scope_, .status = 204, .query = query_, .run = run_ }
 
 const struct route node_routes[] = {
 	RESOURCE_ROUTES("instances", "Instance", "instance", &instance_schema),
@@ -90,11 +116,59 @@ const struct route node_routes[] = {
 	  .run = instance_console },
 	RESOURCE_ROUTES("images", "Image", "image", &image_schema),
 	RESOURCE_ROUTES("volumes", "Volume", "volume", &volume_schema),
+	LIST("projects", "Project", "All projects in which one may something.", &project_schema, API_VIEWER, API_SELF, QUERY_LIST),
+	MAKE("projects", "Project", "Make a new project.", &project_schema, API_ADMIN, API_NODE, QUERY_DRY, resource_create),
+	SHOW("projects/{project}", "Project", "One project.", &project_schema, API_VIEWER, API_PROJECT, NULL),
+	CHANGE("projects/{project}", "Project", "Change a project.", &project_schema, API_ADMIN, API_NODE, QUERY_DRY),
+	REMOVE("projects/{project}", "Project", "Take an empty project away.", API_ADMIN, API_NODE, QUERY_DRY, project_delete),
+	LIST("roles", "Role", "Who may what in a project.", &role_schema, API_VIEWER, API_PROJECT, QUERY_PROJECT "|" QUERY_LIST),
+	MAKE("roles", "Role", "Let a user into a project.", &role_schema, API_ADMIN, API_PROJECT,
+	     QUERY_PROJECT "|" QUERY_DRY, resource_create),
+	SHOW("roles/{user}", "Role", "What a user may in a project.", &role_schema, API_VIEWER, API_PROJECT, QUERY_PROJECT),
+	CHANGE("roles/{user}", "Role", "Let a user do more or less in a project.", &role_schema, API_ADMIN, API_PROJECT,
+	       QUERY_PROJECT "|" QUERY_DRY),
+	REMOVE("roles/{user}", "Role", "A user may nothing more in a project.", API_ADMIN, API_PROJECT,
+	       QUERY_PROJECT "|" QUERY_DRY, resource_delete),
+	LIST("users", "User", "All users.", &user_schema, API_VIEWER, API_NODE, QUERY_LIST),
+	MAKE("users", "User", "Make a new user, who cannot log in before a password is set.", &user_schema, API_ADMIN, API_NODE,
+	     QUERY_DRY, resource_create),
+	SHOW("users/{user}", "User", "One user.", &user_schema, API_VIEWER, API_SELF, NULL),
+	CHANGE("users/{user}", "User", "Change a user.", &user_schema, API_ADMIN, API_NODE, QUERY_DRY),
+	REMOVE("users/{user}", "User", "Take a user away, with roles, tokens and sessions.", API_ADMIN, API_NODE, QUERY_DRY,
+	       user_delete),
+	{ .method = HTTP_POST, .path = "/v1/users/{user}/password", .operation = "setPassword",
+	  .summary = "Set a user's password, which ends the user's other sessions.", .role = API_VIEWER, .scope = API_SELF,
+	  .in = &password_schema, .status = 204, .run = user_set_password },
+	LIST("tokens", "Token", "A user's tokens.", &token_schema, API_VIEWER, API_SELF, QUERY_USER "|" QUERY_LIST),
+	MAKE("tokens", "Token", "Make a token. Only this answer has it.", &token_schema, API_VIEWER, API_SELF,
+	     QUERY_USER "|" QUERY_DRY, token_create),
+	SHOW("tokens/{name}", "Token", "One token, without what lets in.", &token_schema, API_VIEWER, API_SELF, QUERY_USER),
+	REMOVE("tokens/{name}", "Token", "Take a token away.", API_VIEWER, API_SELF, QUERY_USER "|" QUERY_DRY, token_delete),
+	{ .method = HTTP_GET, .path = "/v1/setup", .operation = "getSetup",
+	  .summary = "Has the first administrator to be made?", .role = API_ANYONE, .status = 200, .run = auth_show_setup },
+	{ .method = HTTP_POST, .path = "/v1/setup", .operation = "setUp",
+	  .summary = "Make the first administrator with the token that vivd has printed, and log in.", .role = API_ANYONE,
+	  .in = &setup_schema, .out = &session_schema, .status = 201, .run = auth_setup },
+	{ .method = HTTP_POST, .path = "/v1/login", .operation = "logIn",
+	  .summary = "Begin a session: the answer sets a cookie.", .role = API_ANYONE, .in = &login_schema,
+	  .out = &session_schema, .status = 200, .run = auth_login },
+	{ .method = HTTP_POST, .path = "/v1/logout", .operation = "logOut", .summary = "End the session.", .role = API_VIEWER,
+	  .scope = API_SELF, .status = 204, .run = auth_logout },
+	{ .method = HTTP_GET, .path = "/v1/session", .operation = "getSession", .summary = "Who asks, and what that one may.",
+	  .role = API_VIEWER, .scope = API_SELF, .out = &session_schema, .status = 200, .run = auth_show_session },
+	{ .method = HTTP_GET, .path = "/v1/audit", .operation = "listAudit", .summary = "Who has changed what, the last ones.",
+	  .role = API_ADMIN, .scope = API_NODE, .status = 200, .run = audit_list,
+	  .query = "limit=at most so many, the last ones|before=only records before this number|user=only this one's"
+		   "|of-project=only what was done there" },
+	{ .method = HTTP_GET, .path = "/v1/audit/verify", .operation = "verifyAudit",
+	  .summary = "Is the audit log as it was written?", .role = API_ADMIN, .scope = API_NODE, .status = 200,
+	  .run = audit_show_check },
 	{ .method = HTTP_GET,
 	  .path = "/v1/events",
 	  .operation = "watchEvents",
-	  .summary = "Every change as it happens.",
+	  .summary = "Every change of what one may see, as it happens.",
 	  .role = API_VIEWER,
+	  .scope = API_SELF,
 	  .is_socket = true,
 	  .status = 101,
 	  .query = "from=go on after this revision",
@@ -104,6 +178,7 @@ const struct route node_routes[] = {
 	  .operation = "getNode",
 	  .summary = "This node.",
 	  .role = API_VIEWER,
+	  .scope = API_NODE,
 	  .status = 200,
 	  .run = node_show },
 	{ .method = HTTP_GET,

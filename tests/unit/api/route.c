@@ -48,19 +48,33 @@ static const struct route routes[] = {
 };
 
 /* The bearer's token is the role. */
-static bool identify(void *arg, struct http_request *rq, struct api_user *out, struct err *err)
+static int authorize(void *arg, struct api_call *c, struct err *err)
 {
-	const char *auth = http_get_header(rq, HTTP_AUTHORIZATION);
+	const char *auth = http_get_header(c->rq, HTTP_AUTHORIZATION);
 
 	(void)arg;
 	if (!auth)
-		return err_set(err, -EACCES, "say who you are"), false;
-	strcpy(out->name, auth + 7);
-	out->role = !strcmp(out->name, "admin") ? API_ADMIN : API_VIEWER;
-	return true;
+		return err_set(err, -EACCES, "say who you are");
+	strcpy(c->user.name, auth + 7);
+	c->user.role = !strcmp(c->user.name, "admin") ? API_ADMIN : API_VIEWER;
+	if (c->user.role < c->route->role)
+		return err_set(err, -EPERM, "'%s' may not do this: it needs a higher role", c->user.name);
+	return 0;
 }
 
-static const struct api_config config = { .routes = routes, .title = "T", .version = "1", .identify = identify };
+static unsigned n_answered;
+static int last_status;
+
+static void answered(void *arg, const struct api_call *c, int status)
+{
+	(void)arg;
+	CHECK(!c->route || c->route->path);
+	n_answered++;
+	last_status = status;
+}
+
+static const struct api_config config = { .routes = routes, .title = "T", .version = "1", .authorize = authorize,
+					.answered = answered };
 
 struct rig {
 	struct loop *l;
@@ -177,6 +191,22 @@ TEST(who_may_not_is_refused_before_anything_is_looked_at)
 	CHECK_HAS(r.answer, "www-authenticate: Bearer");
 	CHECK_EQ(ask(&r, "POST", "/v1/things", "viewer", "{"), 403);
 	CHECK_HAS(r.answer, "higher role");
+	teardown(&r);
+}
+
+TEST(every_answer_is_told_with_its_status)
+{
+	struct rig r;
+
+	setup(&r);
+	n_answered = 0;
+	CHECK_EQ(ask(&r, "GET", "/v1/rooms/kitchen/things/pan", "viewer", ""), 200);
+	CHECK_EQ(last_status, 200);
+	CHECK_EQ(ask(&r, "POST", "/v1/things", "viewer", "{}"), 403);
+	CHECK_EQ(last_status, 403);
+	CHECK_EQ(ask(&r, "GET", "/v2", "viewer", ""), 404);
+	CHECK_EQ(n_answered, 3);
+	CHECK_EQ(last_status, 404);
 	teardown(&r);
 }
 

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* auth_priv.h - what the files about who may do what share. */
+#ifndef NODE_AUTH_PRIV_H
+#define NODE_AUTH_PRIV_H
+
+#include <stdint.h>
+#include <sys/types.h>
+#include "node/audit.h"
+#include "node/auth.h"
+#include "node/doc.h"
+#include "node/secret.h"
+#include "node/throttle.h"
+#include "store/store.h"
+#include "util/loop.h"
+
+enum {
+	AUTH_SESSION_S = 12 * 3600,     /* a session ends, */
+	AUTH_IDLE_S = 2 * 3600,         /* and earlier when nothing is asked for so long */
+	AUTH_SESSIONS_MAX = 32,         /* of one user: then the oldest ends */
+	AUTH_TIDY_S = 600,
+};
+
+/* A session in use. Forgotten with the daemon: then its idle time begins anew. */
+struct auth_use {
+	char key[STORE_KEY_MAX + 1];
+	uint64_t last_s;
+	struct auth_use *next;
+};
+
+struct auth {
+	struct node *node;
+	struct auth_config config;
+	gid_t gid;
+	struct throttle throttle;
+	unsigned n_logins;              /* that a worker looks at */
+	char setup[SECRET_LEN + 1];
+	bool is_setting_up;             /* the password of the first administrator is being hashed */
+	struct auth_use *uses;
+	struct auth_socket *sockets;
+	struct store_watch watch;       /* of all: did somebody lose a role, a token, a session? */
+	struct loop_timer recheck, tidy, keep_head;
+	struct audit *audit;
+	char *audit_dir;
+	bool is_head_stale;             /* the store has not got the audit log's head yet */
+	int64_t denials_minute;         /* of these DENIALS have been written to the log, DENIALS_LEFT_OUT not */
+	unsigned denials, denials_left_out;
+};
+
+/* Where the documents lie. */
+#define AUTH_ALL "_"                    /* in place of a project, of what belongs to none */
+
+/* The session of C's cookie: its document's key, and the cookie itself. False: there is none. */
+bool auth_cookie(const struct api_call *c, char secret[SECRET_LEN + 1], char *key, size_t cap);
+/* What a page sends with every change: only who can read answers of this origin knows it. */
+void auth_csrf(char csrf[SECRET_HASH_LEN + 1], const char *secret);
+void auth_tidy(struct auth *a);
+
+/* "a.b" of DOC as a string; "" when it is none. */
+const char *auth_text(const json_t *doc, const char *outer, const char *inner);
+extern const char *const auth_role_names[];     /* by enum api_role */
+
+/* --- auth_audit.c ---------------------------------------------------- */
+
+int auth_open_audit(struct auth *a, struct err *err);
+void auth_stop_audit(struct auth *a);
+
+/* --- auth_socket.c ---------------------------------------------------- */
+
+/* Close those that their users may no longer have. */
+void auth_check_sockets(struct auth *a);
+
+#endif

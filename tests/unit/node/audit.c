@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The audit log: what was altered shows. */
+#include "test.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "node/audit.h"
+#include "node/files.h"
+#include "util/err.h"
+
+struct rig {
+	char dir[64], log[128];
+	struct audit *a;
+};
+
+static void setup(struct rig *r, unsigned n)
+{
+	struct err err = ERR_INIT;
+
+	strcpy(r->dir, "/tmp/viv-audit-XXXXXX");
+	CHECK(mkdtemp(r->dir));
+	snprintf(r->log, sizeof(r->log), "%s/audit-000000000001.log", r->dir);
+	if (audit_open(&r->a, r->dir, &err) < 0)
+		FAIL("%s", err.msg);
+	for (unsigned i = 0; i < n; i++)
+		CHECK_EQ(audit_write(r->a, json_pack("{s:s, s:i}", "user", i % 2 ? "bob" : "alice", "i", (int)i), &err), 0);
+}
+
+static void teardown(struct rig *r)
+{
+	audit_close(r->a);
+	CHECK_EQ(files_remove(r->dir, NULL), 0);
+}
+
+static void patch_file(const char *path, const char *from, const char *to)
+{
+	char text[65536];
+	FILE *f = fopen(path, "r+");
+	size_t len = fread(text, 1, sizeof(text) - 1, f);
+
+	text[len] = 0;
+	char *at = strstr(text, from);
+	CHECK(at && strlen(from) == strlen(to));
+	fseek(f, at - text, SEEK_SET);
+	fputs(to, f);
+	fclose(f);
+}
+
+static int64_t bad(const struct rig *r, struct audit_head known)
+{
+	struct audit_check c;
+
+	CHECK_EQ(audit_verify(&c, r->dir, &known, NULL), 0);
+	return c.bad;
+}
+
+TEST(records_follow_each_other_also_after_a_restart)
+{
+	struct rig r;
+
+	setup(&r, 3);
+	audit_close(r.a);
+	CHECK_EQ(audit_open(&r.a, r.dir, NULL), 0);
+	CHECK_EQ(audit_head(r.a).seq, 3);
+	CHECK_EQ(audit_write(r.a, json_object(), NULL), 0);
+	CHECK_EQ(audit_head(r.a).seq, 4);
+	CHECK_EQ(bad(&r, audit_head(r.a)), 0);
+	teardown(&r);
+}
+
+TEST(an_altered_record_shows)
+{
+	struct rig r;
+
+	setup(&r, 5);
+	patch_file(r.log, "\"i\":3", "\"i\":4");
+	CHECK_EQ(bad(&r, audit_head(r.a)), 4);
+	teardown(&r);
+}
+
+TEST(what_was_cut_off_shows_by_the_head_that_is_known)
+{
+	struct rig r;
+	struct audit_head all, less;
+
+	setup(&r, 2);
+	less = audit_head(r.a);
+	CHECK_EQ(audit_write(r.a, json_object(), NULL), 0);
+	all = audit_head(r.a);
+	CHECK_EQ(bad(&r, less), 0);
+	audit_close(r.a);
+	FILE *f = fopen(r.log, "r+");
+	char line[1024];
+	CHECK(fgets(line, sizeof(line), f) && fgets(line, sizeof(line), f));
+	CHECK(!ftruncate(fileno(f), ftell(f)));
+	fclose(f);
+	CHECK_EQ(audit_open(&r.a, r.dir, NULL), 0);
+	CHECK_EQ(bad(&r, less), 0);
+	CHECK_EQ(bad(&r, all), 3);
+	/* Other records in the place of those that were cut off. */
+	CHECK_EQ(audit_write(r.a, json_pack("{s:s}", "user", "mallory"), NULL), 0);
+	CHECK_EQ(bad(&r, all), 3);
+	teardown(&r);
+}
+
+TEST(half_a_record_at_the_end_is_taken_off)
+{
+	struct rig r;
+
+	setup(&r, 2);
+	audit_close(r.a);
+	int fd = open(r.log, O_WRONLY | O_APPEND);
+	CHECK(write(fd, "{\"user\":", 8) == 8);
+	close(fd);
+	CHECK_EQ(audit_open(&r.a, r.dir, NULL), 0);
+	CHECK_EQ(audit_write(r.a, json_object(), NULL), 0);
+	CHECK_EQ(bad(&r, audit_head(r.a)), 0);
+	teardown(&r);
+}
+
+TEST(the_last_records_are_read_in_order_from_several_files)
+{
+	struct rig r;
+	json_t *found;
+
+	setup(&r, 4);
+	audit_close(r.a);
+	/* As if the first file had been full. */
+	char next[128];
+	snprintf(next, sizeof(next), "%s/audit-000000000005.log", r.dir);
+	close(open(next, O_CREAT | O_WRONLY, 0600));
+	CHECK_EQ(audit_open(&r.a, r.dir, NULL), 0);
+	for (int i = 4; i < 8; i++)
+		CHECK_EQ(audit_write(r.a, json_pack("{s:s, s:i}", "user", i % 2 ? "bob" : "alice", "i", i), NULL), 0);
+	CHECK_EQ(bad(&r, audit_head(r.a)), 0);
+	struct audit_query q = { .dir = r.dir, .limit = 3, .user = "bob" };
+
+	CHECK_EQ(audit_read(&found, &q, NULL), 0);
+	CHECK_EQ(json_array_size(found), 3);
+	for (size_t i = 0; i < 3; i++)
+		CHECK_EQ(json_integer_value(json_object_get(json_array_get(found, i), "i")), 3 + 2 * (int)i);
+	json_decref(found);
+	q = (struct audit_query){ .dir = r.dir, .limit = 10, .before = 3 };
+	CHECK_EQ(audit_read(&found, &q, NULL), 0);
+	CHECK_EQ(json_array_size(found), 2);
+	json_decref(found);
+	teardown(&r);
+}
