@@ -70,28 +70,55 @@ static int start_daemon(const char *socket, struct err *err)
 	return err_set(err, -ECONNREFUSED, "the daemon does not serve '%s'; what it said is in '%s'", socket, log_path);
 }
 
-int client_open(struct client **out, const struct cli *c, struct err *err)
+/* The daemon on this host; this user's is started when it is not there. */
+static int open_local(struct client *cl, const char *socket, struct err *err)
 {
-	AUTO(client_close) struct client *cl = calloc(1, sizeof(*cl));
 	AUTO(free) char *run = dirs_run();
-	const char *socket = cli_str(c, "--socket");
 
-	if (!cl || !run || (!socket && asprintf(&cl->socket, "%s/api.sock", run) < 0) ||
-	    (socket && !(cl->socket = strdup(socket))))
+	if (!run || (!socket && asprintf(&cl->socket, "%s/api.sock", run) < 0) || (socket && !(cl->socket = strdup(socket))))
 		return err_set(err, -ENOMEM, "out of memory");
-	cl->project = cli_str(c, "--project");
-	cl->curl = curl_easy_init();
-	if (!cl->curl)
-		return err_set(err, -ENOMEM, "cannot set up libcurl");
 	if (!is_there(cl->socket)) {
 		int r = socket ? err_set(err, -ECONNREFUSED, "no daemon serves '%s'", socket)
 			       : start_daemon(cl->socket, err);
 
-		if (r < 0)
-			return r;
+		return r;
 	}
+	return 0;
+}
+
+int client_open(struct client **out, const struct cli *c, struct err *err)
+{
+	AUTO(client_close) struct client *cl = calloc(1, sizeof(*cl));
+	const char *socket = cli_str(c, "--socket"), *host = cli_str(c, "--host");
+
+	if (!cl)
+		return err_set(err, -ENOMEM, "out of memory");
+	if (host && socket)
+		return err_set(err, -EINVAL, "--host and --socket are two daemons; give one");
+	if (!host && !socket && getenv("VIV_HOST") && getenv("VIV_HOST")[0])
+		host = getenv("VIV_HOST");
+	cl->project = cli_str(c, "--project");
+	cl->curl = curl_easy_init();
+	if (!cl->curl)
+		return err_set(err, -ENOMEM, "cannot set up libcurl");
+	int r = host ? client_open_remote(cl, host, err) : open_local(cl, socket, err);
+
+	if (r < 0)
+		return r;
 	*out = take_ptr(&cl);
 	return 0;
+}
+
+bool client_is_remote(const struct client *cl)
+{
+	return cl->url != NULL;
+}
+
+int client_use_session(struct client *cl, const char *csrf, struct err *err)
+{
+	free(cl->csrf);
+	cl->csrf = csrf ? strdup(csrf) : NULL;
+	return csrf && !cl->csrf ? err_set(err, -ENOMEM, "out of memory") : 0;
 }
 
 void client_close(struct client *cl)
@@ -99,6 +126,10 @@ void client_close(struct client *cl)
 	if (!cl)
 		return;
 	curl_easy_cleanup(cl->curl);
+	json_decref(cl->known);
+	free(cl->token);
+	free(cl->csrf);
+	free(cl->url);
 	free(cl->socket);
 	free(cl);
 }
@@ -129,7 +160,7 @@ static int error_of(long status, const struct reply *rep, struct err *err)
 		{ "forbidden", EPERM },   { "exists", EEXIST },    { "busy", EBUSY },
 		{ "changed", ESTALE },    { "too_long", EFBIG },   { "not_supported", ENOTSUP },
 		{ "quota", EDQUOT },      { "no_space", ENOSPC },  { "try_again", EAGAIN },
-		{ "timeout", ETIMEDOUT },
+		{ "timeout", ETIMEDOUT }, { "too_many", EAGAIN },
 	};
 	AUTO(json_decref) json_t *doc = rep->data ? json_loadb(rep->data, rep->len, 0, NULL) : NULL;
 	const json_t *error = json_object_get(doc, "error");
@@ -145,17 +176,47 @@ static int error_of(long status, const struct reply *rep, struct err *err)
 	return err_set(err, -EIO, "the daemon answers with status %ld%s%s", status, text ? ": " : "", text ? text : "");
 }
 
+/* Headers of a request: what it is, and who sends it. */
+static struct curl_slist *headers_of(const struct client *cl)
+{
+	struct curl_slist *list = curl_slist_append(NULL, "content-type: application/json");
+	AUTO(free) char *line = NULL;
+
+	if (cl->csrf && asprintf(&line, "x-viv-csrf: %s", cl->csrf) > 0)
+		return curl_slist_append(list, line);
+	if (cl->token && asprintf(&line, "authorization: Bearer %s", cl->token) > 0)
+		return curl_slist_append(list, line);
+	return list;
+}
+
+static int explain(const struct client *cl, CURLcode r, struct err *err)
+{
+	if (cl->url && r == CURLE_PEER_FAILED_VERIFICATION)
+		return err_set(err, -EACCES, "the certificate of '%s' is not known; 'viv login --host %s' makes it known", cl->url,
+			       cl->url);
+	if (cl->url && r == CURLE_SSL_PINNEDPUBKEYNOTMATCH)
+		return err_set(err, -EACCES, "'%s' shows another key than before: it has a new certificate, or somebody is in "
+			       "between; 'viv logout --host %s --forget' forgets the old one", cl->url, cl->url);
+	return err_set(err, -ECONNRESET, "cannot talk to the daemon at '%s': %s", cl->url ? cl->url : cl->socket,
+		       curl_easy_strerror(r));
+}
+
 static int perform(struct client *cl, const char *method, const char *path, const char *body, struct reply *rep,
 		   struct err *err)
 {
 	char *project = curl_easy_escape(cl->curl, cl->project, 0), *url = NULL;
-	struct curl_slist *headers = curl_slist_append(NULL, "content-type: application/json");
+	struct curl_slist *headers = headers_of(cl);
 	long status = 0;
 
-	if (asprintf(&url, "http://viv%s%cproject=%s", path, strchr(path, '?') ? '&' : '?', project ? project : "") < 0)
+	if (asprintf(&url, "%s%s%cproject=%s", cl->url ? cl->url : "http://viv", path, strchr(path, '?') ? '&' : '?',
+		     project ? project : "") < 0)
 		url = NULL;
 	curl_easy_reset(cl->curl);
-	curl_easy_setopt(cl->curl, CURLOPT_UNIX_SOCKET_PATH, cl->socket);
+	if (cl->url)
+		client_set_tls(cl, cl->curl);
+	else
+		curl_easy_setopt(cl->curl, CURLOPT_UNIX_SOCKET_PATH, cl->socket);
+	curl_easy_setopt(cl->curl, CURLOPT_COOKIEFILE, "");
 	curl_easy_setopt(cl->curl, CURLOPT_URL, url);
 	curl_easy_setopt(cl->curl, CURLOPT_CUSTOMREQUEST, method);
 	curl_easy_setopt(cl->curl, CURLOPT_HTTPHEADER, headers);
@@ -170,8 +231,7 @@ static int perform(struct client *cl, const char *method, const char *path, cons
 	curl_free(project);
 	free(url);
 	if (r != CURLE_OK)
-		return err_set(err, -ECONNRESET, "cannot talk to the daemon at '%s': %s", cl->socket,
-			       curl_easy_strerror(r));
+		return explain(cl, r, err);
 	return status >= 400 ? error_of(status, rep, err) : 0;
 }
 

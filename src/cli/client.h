@@ -12,12 +12,26 @@ struct client;
 #define CLIENT_OPTIONS \
 	{ "--project", 0, CLI_STRING, .metavar = "NAME", .def = "default", .help = "the project that it is about" }, \
 	{ "--socket", 0, CLI_STRING, .metavar = "PATH", \
-	  .help = "the daemon's socket; default: that of this user's daemon" }
+	  .help = "the daemon's socket; default: that of this user's daemon" }, \
+	{ "--host", 'H', CLI_STRING, .metavar = "URL", \
+	  .help = "a daemon elsewhere: https://HOST:PORT; default: VIV_HOST; see 'viv login'" }
 
 /* Connect as C's options say. */
 int client_open(struct client **out, const struct cli *c, struct err *err);
 void client_close(struct client *cl);           /* NULL is fine */
 DEFINE_AUTO(struct client *, client_close)
+
+/* Is the daemon elsewhere? */
+bool client_is_remote(const struct client *cl);
+/* See to it that the remote daemon's certificate is known: by who has signed it, as the SHA-256 that EXPECTED (NULL: any) is,
+ * or by asking. -EACCES: it is not. */
+int client_trust(struct client *cl, const char *expected, struct err *err);
+/* From now on requests are those of a session with this word against forgery (copied; NULL: of a token again). */
+int client_use_session(struct client *cl, const char *csrf, struct err *err);
+/* Keep, or drop, what lets this user in there; IS_ALL: and by what the daemon is known. */
+int client_remember(struct client *cl, const char *token, const char *token_name, const char *user, struct err *err);
+int client_forget(struct client *cl, bool is_all, struct err *err);
+const char *client_token_name(const struct client *cl);        /* NULL: none is kept */
 
 /* METHOD on "/v1/..." (FMT), in C's project, with BODY (borrowed, NULL: none). OUT (NULL: not wanted) gets a new
  * reference, NULL when the answer has no body. An answer of 400 or more is a negative errno, with the daemon's sentence. */

@@ -3,6 +3,7 @@
  * read by a thread of their own. */
 #include <errno.h>
 #include <libwebsockets.h>
+#include <openssl/ssl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 #include "cli/client.h"
 #include "cli/client_priv.h"
+#include "cli/hosts.h"
 
 enum { CHUNK = 4096, TYPED_MAX = 64 << 10, KEY_ESCAPE = 1 /* Ctrl-a */, LINGER_MS = 1000 };
 
@@ -24,6 +26,7 @@ struct console {
 	char typed[LWS_PRE + TYPED_MAX];        /* guarded by the lock, from LWS_PRE on */
 	size_t typed_len;
 	atomic_bool wants_end;
+	const struct client *client;
 	bool was_escape;                /* of the thread that reads keys */
 };
 
@@ -112,12 +115,33 @@ static void show(const char *data, size_t len)
 	}
 }
 
+/* Before anything secret goes out: is it the daemon that was here before? Then, who one is. */
+static int introduce(const struct console *k, struct lws *wsi, unsigned char **at, unsigned char *end)
+{
+	const char *pin = json_string_value(json_object_get(k->client->known, "pin"));
+	char shown[HOSTS_PIN_LEN] = "";
+	AUTO(free) char *value = NULL;
+
+	if (!k->client->url)
+		return 0;
+	X509 *cert = SSL_get1_peer_certificate(lws_get_ssl(wsi));
+	bool is_known = !pin || (cert && hosts_pin_of(cert, shown) && !strcmp(shown, pin));
+
+	X509_free(cert);
+	if (!is_known || (k->client->token && asprintf(&value, "Bearer %s", k->client->token) < 0))
+		return -1;
+	return value && lws_add_http_header_by_token(wsi, WSI_TOKEN_HTTP_AUTHORIZATION, (unsigned char *)value,
+						     (int)strlen(value), at, end) ? -1 : 0;
+}
+
 static int on_socket(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t len)
 {
 	struct console *k = lws_context_user(lws_get_context(wsi));
 
 	(void)user;
 	switch (reason) {
+	case LWS_CALLBACK_CLIENT_APPEND_HANDSHAKE_HEADER:
+		return introduce(k, wsi, in, *(unsigned char **)in + len);
 	case LWS_CALLBACK_CLIENT_ESTABLISHED:
 		k->is_open = true;
 		lws_callback_on_writable(wsi);
@@ -148,24 +172,43 @@ static int on_socket(struct lws *wsi, enum lws_callback_reasons reason, void *us
 	return 0;
 }
 
+/* Where the daemon is, for libwebsockets: ADDRESS and I's port and way. */
+static void fill_place(struct lws_client_connect_info *i, const struct client *cl, char *address, size_t cap)
+{
+	const char *host = cl->url ? cl->url + 8 : NULL, *port = host ? strrchr(host, ':') : NULL;
+
+	i->address = i->host = i->origin = address;
+	if (!host) {
+		snprintf(address, cap, "+%s", cl->socket);
+		i->host = i->origin = "viv";
+		i->port = 80;
+		return;
+	}
+	bool is_bracketed = host[0] == '[';
+
+	snprintf(address, cap, "%.*s", (int)(port - host) - 2 * is_bracketed, host + is_bracketed);
+	i->port = atoi(port + 1);
+	i->ssl_connection = LCCSCF_USE_SSL;
+	if (json_object_get(cl->known, "pin"))
+		i->ssl_connection |= LCCSCF_ALLOW_SELFSIGNED | LCCSCF_SKIP_SERVER_CERT_HOSTNAME_CHECK | LCCSCF_ALLOW_EXPIRED |
+				     LCCSCF_ALLOW_INSECURE;
+}
+
 static int serve(struct console *k, struct client *cl, const char *name, struct err *err)
 {
 	char address[256], path[512];
 	pthread_t thread;
 
-	snprintf(address, sizeof(address), "+%s", cl->socket);
 	snprintf(path, sizeof(path), "/v1/instances/%s/console?project=%s", name, cl->project);
 	struct lws_client_connect_info i = { .context = k->lws,
-					     .address = address,
-					     .port = 80,
 					     .path = path,
-					     .host = "viv",
-					     .origin = "viv",
 					     .protocol = NULL,
 					     .local_protocol_name = "console",
 					     .pwsi = &k->wsi };
+
+	fill_place(&i, cl, address, sizeof(address));
 	if (!lws_client_connect_via_info(&i) && !k->is_over)
-		return err_set(err, -ECONNREFUSED, "cannot reach '%s'", cl->socket);
+		return err_set(err, -ECONNREFUSED, "cannot reach '%s'", cl->url ? cl->url : cl->socket);
 	int r = pthread_create(&thread, NULL, read_keys, k);
 	if (r)
 		return err_set(err, -r, "cannot start a thread: %s", strerror(r));
@@ -194,8 +237,11 @@ int client_console(struct client *cl, const char *name, struct err *err)
 		return err_set(err, -ENOMEM, "out of memory");
 	lws_set_log_level(0, NULL);
 	struct lws_context_creation_info info = {
-		.port = CONTEXT_PORT_NO_LISTEN, .protocols = protocols, .user = k, .gid = -1, .uid = -1
+		.port = CONTEXT_PORT_NO_LISTEN, .protocols = protocols, .user = k, .gid = -1, .uid = -1,
+		.options = LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT,
 	};
+
+	k->client = cl;
 	pthread_mutex_init(&k->lock, NULL);
 	k->lws = lws_create_context(&info);
 	k->is_terminal = isatty(STDIN_FILENO) && !tcgetattr(STDIN_FILENO, &before);

@@ -3,10 +3,24 @@
 #ifndef CLI_CLIENT_PRIV_H
 #define CLI_CLIENT_PRIV_H
 
+#include "util/json.h"
+
+struct err;
+
 struct client {
 	void *curl;
-	char *socket;
+	char *socket;                   /* NULL: URL */
+	char *url;                      /* "https://HOST:PORT" */
+	json_t *known;                  /* of that host: see hosts.h */
+	char *token;                    /* for it; NULL: none */
+	char *csrf;                     /* of a session; NULL: there is none */
 	const char *project;
 };
+
+/* --- client_remote.c --- */
+
+int client_open_remote(struct client *cl, const char *url, struct err *err);
+/* How the daemon at CL->url is known, as options of libcurl. */
+void client_set_tls(const struct client *cl, void *curl);
 
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* commands.c - every command of viv, in the order of help. */
+#include "cli/access.h"
 #include "cli/command.h"
 #include "cli/disk.h"
 #include "cli/image.h"
@@ -16,7 +17,15 @@ const struct cli_command *const cli_commands[] = {
 	&disk_serve, &disk_bench,
 	&image_ls, &image_import, &image_build, &image_rm,
 	&volume_ls, &volume_create, &volume_rm,
+	&access_login, &access_logout, &access_whoami,
+	&user_ls, &user_add, &user_set, &user_passwd, &user_rm,
+	&role_ls, &role_grant, &role_revoke,
+	&token_ls, &token_create, &token_rm,
+	&project_ls, &project_create, &project_rm,
+	&audit_ls, &audit_verify,
 	NULL,
 };
 
-const struct cli_group *const cli_groups[] = { &disk_group, &image_group, &volume_group, NULL };
+const struct cli_group *const cli_groups[] = {
+	&disk_group, &image_group, &volume_group, &user_group, &role_group, &token_group, &project_group, &audit_group, NULL,
+};
