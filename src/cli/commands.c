@@ -5,10 +5,13 @@
 #include "cli/disk.h"
 #include "cli/image.h"
 #include "cli/instance.h"
+#include "cli/task.h"
 
 const struct cli_command *const cli_commands[] = {
 	&instance_run, &instance_ls, &instance_show, &instance_start, &instance_stop, &instance_restart, &instance_pause,
-	&instance_rm, &instance_set, &instance_console, &instance_logs,
+	&instance_rm, &instance_set, &instance_console, &instance_logs, &instance_clone,
+	&snapshot_ls, &snapshot_create, &snapshot_revert, &snapshot_rm,
+	&task_ls, &task_show, &task_cancel, &task_wait,
 	&disk_create, &disk_convert, &disk_info, &disk_map, &disk_check,
 	&disk_snapshot_create, &disk_snapshot_list, &disk_snapshot_revert, &disk_snapshot_rm,
 	&disk_commit, &disk_rebase, &disk_flatten, &disk_compare, &disk_resize, &disk_measure,
@@ -27,5 +30,6 @@ const struct cli_command *const cli_commands[] = {
 };
 
 const struct cli_group *const cli_groups[] = {
+	&snapshot_group, &task_group,
 	&disk_group, &image_group, &volume_group, &user_group, &role_group, &token_group, &project_group, &audit_group, NULL,
 };

@@ -14,6 +14,7 @@
 enum {
 	LIVED_MS = 30000,       /* a machine that ran that long has not failed at once */
 	AGAIN_MS = 20,
+	HOLD_MS = 100,
 	PRESS_MS = 5000,        /* a guest that is still booting does not see the power button: press it again */
 };
 
@@ -66,6 +67,8 @@ static void step_start(struct instance *i, const json_t *doc, int64_t revision)
 	AUTO(free) char *root = instance_root_path(i);
 	bool has_disk = root && !access(root, F_OK);
 
+	if (i->n_holds)
+		return; /* instance_release() calls again */
 	if (i->ended_revision == revision && !i->wants_restart)
 		return; /* it ended by itself, and nobody has said anything since */
 	i->ended_revision = 0;
@@ -169,6 +172,13 @@ static void step_up(struct instance *i, const json_t *doc, const char *wanted)
 		ask(i, "resume");
 }
 
+/* Its disks are needed now. That is nothing that it has done itself. */
+static void step_cut(struct instance *i)
+{
+	i->wants_restart = true;
+	cut_off(i, "its disks are needed; the power is being cut");
+}
+
 static void step(struct controlled *c, const json_t *doc, int64_t revision)
 {
 	struct instance *i = instance_of(c);
@@ -179,6 +189,8 @@ static void step(struct controlled *c, const json_t *doc, int64_t revision)
 		controlled_set(c, "failed", "its document has no 'spec.state'");
 	else if (i->phase == PHASE_UNKNOWN)
 		step_adopt(i);
+	else if (i->is_cut && i->proc.pid)
+		step_cut(i);
 	else if (i->phase == PHASE_STARTING)
 		step_starting(i, is_off);
 	else if (i->phase == PHASE_UP)
@@ -199,6 +211,8 @@ static void step_gone(struct controlled *c, const json_t *doc)
 		step_adopt(i);
 	} else if (i->proc.pid) {
 		cut_off(i, "it is being deleted");
+	} else if (i->n_holds) {
+		controlled_later(c, HOLD_MS);
 	} else if (i->phase == PHASE_DOWN) {
 		controlled_set(c, "deleting", "its files are being removed");
 		i->phase = PHASE_REMOVING;
@@ -219,13 +233,35 @@ void instance_disk_done(struct instance *i, int r, const struct err *err)
 		controlled_kick(&i->c);
 }
 
+/* They were in its disks. */
+static void forget_snapshots(struct instance *i)
+{
+	struct store *s = i->c.node->store;
+	char prefix[STORE_KEY_MAX + 1], key[STORE_KEY_MAX + 1] = "";
+	const struct store_doc *d;
+
+	snprintf(prefix, sizeof(prefix), "snapshot/%s/%s/", i->c.project, i->c.name);
+	while ((d = store_next(s, prefix, key[0] ? key : NULL)) != NULL) {
+		struct store_op op = { .kind = STORE_DELETE, .key = key, .if_modified = STORE_ANY };
+
+		AUTO(json_decref) json_t *doc = json_loadb(d->value, d->len, 0, NULL);
+		const char *of = json_string_value(json_object_get(doc, "instance_uid"));
+
+		snprintf(key, sizeof(key), "%s", d->key);
+		if (of && !strcmp(of, i->c.uid))
+			store_commit(s, &op, 1, NULL, NULL);
+	}
+}
+
 void instance_removed(struct instance *i, int r, const struct err *err)
 {
 	i->phase = PHASE_DOWN;
-	if (r < 0)
+	if (r < 0) {
 		controlled_failed(&i->c, err);
-	else
-		controlled_removed(&i->c);
+		return;
+	}
+	forget_snapshots(i);
+	controlled_removed(&i->c);
 }
 
 static void ended(struct process *p)

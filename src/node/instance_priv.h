@@ -41,6 +41,8 @@ struct instance {
 	char stop_reason[64];           /* from the machine's last words; "" */
 	uint64_t started_ns;
 	char engine[16];
+	unsigned n_holds;               /* others work on its disks: it stays off */
+	bool is_cut;                    /* and one of them wants the power to go */
 	int64_t ended_revision;         /* it ended by itself while the document was at this one; 0: it did not */
 };
 

@@ -20,6 +20,8 @@
 #include "node/instance.h"
 #include "node/routes.h"
 #include "node/serve.h"
+#include "node/snapshot.h"
+#include "node/task.h"
 #include "node/volume.h"
 #include "node/work.h"
 #include "store/store.h"
@@ -162,6 +164,10 @@ int node_open(struct node **out, struct loop *loop, const struct node_config *c,
 	if (!r)
 		r = controller_open(&n->instances, n, &instance_kind, err);
 	if (!r)
+		r = controller_open(&n->snapshots, n, &snapshot_kind, err);
+	if (!r)
+		r = controller_open(&n->tasks, n, &task_kind, err);
+	if (!r)
 		r = serve_open(n, c, err);
 	if (r < 0)
 		return r;
@@ -176,13 +182,17 @@ void node_close(struct node *n)
 	events_close(n);
 	http_close(n->http);
 	auth_stop(n->auth);
+	controller_stop(n->tasks);
+	controller_stop(n->snapshots);
 	controller_stop(n->instances);
 	controller_stop(n->images);
 	controller_stop(n->volumes);
 	works_free(n->works);
 	store_close(n->store);
 	auth_close(n->auth);
+	controller_close(n->tasks);     /* these let go of instances, */
 	controller_close(n->instances);
+	controller_close(n->snapshots); /* which still answer these */
 	controller_close(n->images);
 	controller_close(n->volumes);
 	for (unsigned i = 0; i < n->n_listen; i++)

@@ -42,7 +42,7 @@ struct node {
 	struct http_server *http;
 	struct api_config *api;
 	struct works *works;
-	struct controller *instances, *images, *volumes;
+	struct controller *instances, *images, *volumes, *snapshots, *tasks;
 	struct stream *streams;        /* open WebSockets of events */
 	char *data_dir, *run_dir;       /* absolute */
 	char *cert, *key;               /* PEM files; NULL: no TLS */

@@ -13,18 +13,29 @@ enum { PATH_MAX_LEN = 256, CHANGE_TRIES = 16 };
 
 /* What the server writes; a client may send it back as it was. */
 static const char *const own_fields[] = { "kind", "project", "uid", "created", "deleting", "revision", "status",
-					 "user_uid", "expires", NULL };
+					 "user_uid", "expires", "instance", "instance_uid", NULL };
 
+/* The kind that C's route is about: the last one that its path names. */
 static const struct resource *resource_of(const struct api_call *c)
 {
-	const char *segment = c->route->path + strlen("/v1/");
-	size_t len = strcspn(segment, "/");
+	const struct resource *found = NULL;
 
-	for (const struct resource *r = resources; r->kind; r++) {
-		if (strlen(r->plural) == len && !memcmp(r->plural, segment, len))
-			return r;
+	for (const char *at = strchr(c->route->path + 1, '/'); at; at = strchr(at + 1, '/')) {
+		size_t len = strcspn(at + 1, "/");
+
+		for (const struct resource *r = resources; r->kind; r++)
+			if (strlen(r->plural) == len && !memcmp(r->plural, at + 1, len))
+				found = r;
 	}
-	return NULL;
+	return found;
+}
+
+/* What the thing that C's path names is called. */
+static const char *name_of(const struct api_call *c)
+{
+	const char *name = api_param(c, "name");
+
+	return name ? name : c->param[0];
 }
 
 const char *resource_project(const struct api_call *c)
@@ -41,10 +52,19 @@ const char *resource_user(const struct api_call *c)
 	return in_path ? in_path : u && *u ? u : c->user.name;
 }
 
+enum { SPACE_LEN = 2 * API_PARAM_LEN };
+
 /* What stands between kind and name in the keys of what C is about. */
-static const char *space_of(const struct api_call *c, const struct resource *r)
+static const char *space_of(const struct api_call *c, const struct resource *r, char buf[SPACE_LEN])
 {
-	return r->space == RESOURCE_OF_NODE ? "_" : r->space == RESOURCE_OF_USER ? resource_user(c) : resource_project(c);
+	switch (r->space) {
+	case RESOURCE_OF_NODE: return "_";
+	case RESOURCE_OF_USER: return resource_user(c);
+	case RESOURCE_OF_PROJECT: return resource_project(c);
+	case RESOURCE_OF_INSTANCE: break;
+	}
+	snprintf(buf, SPACE_LEN, "%s/%s", resource_project(c), api_param(c, "instance"));
+	return buf;
 }
 
 int resource_check_name(const char *name, const char *what, struct err *err)
@@ -60,15 +80,20 @@ int resource_check_name(const char *name, const char *what, struct err *err)
 
 static int check_space(const struct api_call *c, const struct resource *r, struct err *err)
 {
-	const char *space = space_of(c, r);
+	const char *user = resource_user(c);
+	int bad = 0;
 
-	if (r->space == RESOURCE_OF_USER && strchr(space, ':'))
-		return err_set(err, -EINVAL, "'%s' is no user of the platform: say whose by ?user=NAME", space);
-	return r->space == RESOURCE_OF_NODE ? 0 : resource_check_name(space, r->space ? "user" : "project", err);
+	if (r->space == RESOURCE_OF_NODE)
+		return 0;
+	if (r->space == RESOURCE_OF_USER)
+		return strchr(user, ':') ? err_set(err, -EINVAL, "'%s' is no user of the platform: say whose by ?user=NAME", user) :
+					   resource_check_name(user, "user", err);
+	if (r->space == RESOURCE_OF_INSTANCE)
+		bad = resource_check_name(api_param(c, "instance"), "instance", err);
+	return bad < 0 ? bad : resource_check_name(resource_project(c), "project", err);
 }
 
-/* Answer C with the document under KEY as it is now. */
-static void reply_view(struct api_call *c, int status, const char *key)
+void resource_reply(struct api_call *c, int status, const char *key)
 {
 	struct node *n = c->arg;
 	const struct store_doc *d = store_get(n->store, key);
@@ -94,7 +119,9 @@ json_t *resource_find(struct api_call *c, char *key, int64_t *modified)
 	const struct resource *r = resource_of(c);
 	struct node *n = c->arg;
 	struct err err = ERR_INIT;
-	int bad = resource_check_name(c->param[0], r->kind, &err);
+	const char *name = name_of(c);
+	char space[SPACE_LEN];
+	int bad = resource_check_name(name, r->kind, &err);
 
 	if (!bad)
 		bad = check_space(c, r, &err);
@@ -102,12 +129,12 @@ json_t *resource_find(struct api_call *c, char *key, int64_t *modified)
 		api_fail(c, bad, NULL, &err);
 		return NULL;
 	}
-	doc_key(key, r->kind, space_of(c, r), c->param[0]);
+	doc_key(key, r->kind, space_of(c, r, space), name);
 	json_t *doc = doc_get(n->store, key, modified);
 	if (!doc)
-		api_fail(c, err_set(&err, -ENOENT, "there is no %s '%s'%s%s%s", r->kind, c->param[0],
-				    r->space ? "" : " in the project '", r->space ? "" : space_of(c, r), r->space ? "" : "'"),
-			 NULL, &err);
+		api_fail(c, err_set(&err, -ENOENT, "there is no %s '%s'%s%s%s", r->kind, name,
+				    r->space ? "" : " in the project '", r->space ? "" : resource_project(c),
+				    r->space ? "" : "'"), NULL, &err);
 	return doc;
 }
 
@@ -117,7 +144,7 @@ void resource_get(struct api_call *c)
 	AUTO(json_decref) json_t *doc = resource_find(c, key, NULL);
 
 	if (doc)
-		reply_view(c, 200, key);
+		resource_reply(c, 200, key);
 }
 
 /* Has DOC the labels that SELECTOR ("a=b,c=d", "a" for any value) asks for? */
@@ -200,7 +227,7 @@ void resource_list(struct api_call *c)
 	struct err err = ERR_INIT;
 	const char *limit = http_query(c->rq, "limit");
 	unsigned long max = limit ? strtoul(limit, NULL, 10) : RESOURCE_LIST_MAX;
-	char prefix[STORE_KEY_MAX + 1], last[DOC_NAME_MAX + 1], tail[128];
+	char prefix[STORE_KEY_MAX + 1], last[DOC_NAME_MAX + 1], tail[128], space[SPACE_LEN];
 	struct text t = { .s = NULL };
 	int bad = check_space(c, r, &err);
 
@@ -210,7 +237,7 @@ void resource_list(struct api_call *c)
 		api_fail(c, bad, NULL, &err);
 		return;
 	}
-	doc_key(prefix, r->kind, space_of(c, r), "");
+	doc_key(prefix, r->kind, space_of(c, r, space), "");
 	text_add(&t, "{\"items\":[", 10);
 	list_into(&t, c, prefix, (unsigned)max, last, sizeof(last));
 	int len = snprintf(tail, sizeof(tail),
@@ -250,7 +277,7 @@ static void change_done(void *arg, const struct store_result *res)
 	struct err err = ERR_INIT;
 
 	if (!res->code) {
-		reply_view(ch->c, ch->status, ch->key);
+		resource_reply(ch->c, ch->status, ch->key);
 		free(ch);
 	} else if (res->code == -ESTALE && ch->again && ch->tries++ < CHANGE_TRIES) {
 		ch->again(ch);
@@ -322,7 +349,8 @@ void resource_create(struct api_call *c)
 
 	if (!ch)
 		return;
-	const char *space = space_of(c, ch->r);
+	char buf[SPACE_LEN];
+	const char *space = space_of(c, ch->r, buf);
 	int r = check_space(c, ch->r, &err);
 	if (r < 0) {
 		change_fail(ch, r, NULL, &err);
@@ -333,7 +361,7 @@ void resource_create(struct api_call *c)
 	doc_now(now);
 	AUTO(json_decref)
 	json_t *doc = json_pack("{s:s, s:s, s:s*, s:s, s:s}", "kind", ch->r->kind, "name", name, "project",
-				ch->r->space == RESOURCE_OF_PROJECT ? space : NULL, "uid", uid, "created", now);
+				c->route->scope == API_PROJECT ? resource_project(c) : NULL, "uid", uid, "created", now);
 	for (unsigned i = 0; own_fields[i]; i++)
 		json_object_del(c->body, own_fields[i]);
 	json_object_update_missing(doc, c->body);

@@ -18,6 +18,7 @@ enum resource_space {
 	RESOURCE_OF_PROJECT,
 	RESOURCE_OF_NODE,               /* nobody's: "_" */
 	RESOURCE_OF_USER,               /* the name of a user */
+	RESOURCE_OF_INSTANCE,           /* "PROJECT/INSTANCE" */
 };
 
 struct resource {
@@ -52,6 +53,8 @@ const char *resource_project(const struct api_call *c);
 const char *resource_user(const struct api_call *c);
 /* May a WHAT ("instance") be called NAME? -EINVAL. */
 int resource_check_name(const char *name, const char *what, struct err *err);
+/* Answer C with the document under KEY as it is now. */
+void resource_reply(struct api_call *c, int status, const char *key);
 /* The document that C's path names, parsed; answers and returns NULL when there is none. KEY gets its key. */
 json_t *resource_find(struct api_call *c, char *key, int64_t *modified);
 

@@ -8,6 +8,8 @@
 #include "node/instance.h"
 #include "node/node.h"
 #include "node/resource.h"
+#include "node/snapshot.h"
+#include "node/task.h"
 #include "node/user.h"
 #include "node/volume.h"
 
@@ -29,6 +31,9 @@ const struct resource resources[] = {
 	  .check = volume_check,
 	  .check_delete = volume_check_delete,
 	  .has_controller = true },
+	{ .kind = "snapshot", .plural = "snapshots", .schema = &snapshot_schema, .fill = snapshot_fill,
+	  .space = RESOURCE_OF_INSTANCE, .has_controller = true },
+	{ .kind = "task", .plural = "tasks", .schema = &task_schema, .has_controller = true },
 	{ .kind = "project", .plural = "projects", .schema = &project_schema, .space = RESOURCE_OF_NODE },
 	{ .kind = "role", .plural = "roles", .schema = &role_schema, .check = role_check, .fill = role_fill },
 	{ .kind = "user", .plural = "users", .schema = &user_schema, .check = user_check, .space = RESOURCE_OF_NODE },
@@ -114,6 +119,30 @@ const struct route node_routes[] = {
 	  .status = 101,
 	  .query = QUERY_PROJECT,
 	  .run = instance_console },
+	LIST("instances/{instance}/snapshots", "Snapshot", "All snapshots of an instance.", &snapshot_schema, API_VIEWER,
+	     API_PROJECT, QUERY_PROJECT "|" QUERY_LIST),
+	MAKE("instances/{instance}/snapshots", "Snapshot", "Take a snapshot of all disks that it can write, at the same instant.",
+	     &snapshot_schema, API_OPERATOR, API_PROJECT, QUERY_PROJECT "|" QUERY_DRY, resource_create),
+	SHOW("instances/{instance}/snapshots/{name}", "Snapshot", "One snapshot.", &snapshot_schema, API_VIEWER, API_PROJECT,
+	     QUERY_PROJECT),
+	CHANGE("instances/{instance}/snapshots/{name}", "Snapshot", "Change its labels and what is said about it.",
+	       &snapshot_schema, API_OPERATOR, API_PROJECT, QUERY_PROJECT "|" QUERY_DRY),
+	REMOVE("instances/{instance}/snapshots/{name}", "Snapshot", "Take a snapshot away.", API_OPERATOR, API_PROJECT,
+	       QUERY_PROJECT "|" QUERY_DRY, resource_delete),
+	{ .method = HTTP_POST, .path = "/v1/instances/{instance}/snapshots/{name}/revert", .operation = "revertSnapshot",
+	  .summary = "Make its disks what they were then. The power is cut when it is on, and is on again afterwards. A task.",
+	  .role = API_OPERATOR, .out = &task_schema, .status = 202, .query = QUERY_PROJECT "|" QUERY_DRY, .run = snapshot_revert },
+	{ .method = HTTP_POST, .path = "/v1/instances/{name}/clone", .operation = "cloneInstance",
+	  .summary = "Make another one like this, which is off. A task.", .role = API_OPERATOR, .in = &clone_schema,
+	  .out = &task_schema, .status = 202, .query = QUERY_PROJECT "|" QUERY_DRY, .run = instance_clone },
+	LIST("tasks", "Task", "What takes long, and how far it is.", &task_schema, API_VIEWER, API_PROJECT,
+	     QUERY_PROJECT "|" QUERY_LIST),
+	SHOW("tasks/{name}", "Task", "One task.", &task_schema, API_VIEWER, API_PROJECT, QUERY_PROJECT),
+	REMOVE("tasks/{name}", "Task", "Forget a task; one that runs is cancelled first.", API_OPERATOR, API_PROJECT, QUERY_PROJECT,
+	       resource_delete),
+	{ .method = HTTP_POST, .path = "/v1/tasks/{name}/cancel", .operation = "cancelTask",
+	  .summary = "Ask a task to end before it is done.", .role = API_OPERATOR, .status = 202, .query = QUERY_PROJECT,
+	  .run = task_cancel },
 	RESOURCE_ROUTES("images", "Image", "image", &image_schema),
 	RESOURCE_ROUTES("volumes", "Volume", "volume", &volume_schema),
 	LIST("projects", "Project", "All projects in which one may something.", &project_schema, API_VIEWER, API_SELF, QUERY_LIST),

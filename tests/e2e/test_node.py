@@ -346,3 +346,89 @@ def test_a_debian_from_its_image_to_its_login(node, debian, tmp_path):
     node.viv("console", "web", stdin="root\ncat /root/kept\n")
     log_has(node, "web", "kept", timeout=120)
     node.viv("rm", "-f", "web")
+
+
+@pytest.fixture
+def with_disk(node, guest):
+    """An instance whose disk holds what was typed into it last; what its disk holds."""
+    node.ask("POST", "/v1/volumes", {"name": "data", "spec": {"size": "8M"}}, status=201)
+    node.wait("/v1/volumes/data", "ready")
+    init = vivguest.initrd("bookworm", """
+echo "holds $(dd if=/dev/vda bs=16 count=1 2>/dev/null | tr -d '\\0')"
+while read -r word; do
+    [ "$word" = off ] && poweroff -f
+    printf '%-16s' "$word" | dd of=/dev/vda bs=16 conv=notrunc,fsync 2>/dev/null
+    echo "written $word"
+done
+""", "node-disk")
+    spec = dict(guest, initrd=init, disks=[{"volume": "data"}])
+    node.ask("POST", "/v1/instances", {"name": "a", "spec": spec}, status=201)
+    node.wait("/v1/instances/a", "running")
+    log_has(node, "a", "holds")
+
+    def write(word):
+        node.viv("console", "a", stdin=word + "\n")
+        log_has(node, "a", f"written {word}")
+    return write
+
+
+def test_a_disk_goes_back_to_its_snapshot(node, with_disk):
+    with_disk("first")
+    node.viv("snapshot", "create", "a", "running")
+    with_disk("second")
+    pid = node.ask("GET", "/v1/instances/a")["status"]["pid"]
+    node.viv("snapshot", "revert", "a", "running")
+    assert node.wait("/v1/instances/a", "running")["status"]["pid"] != pid
+    log_has(node, "a", "holds first")
+    # Of one that is off, with the daemon killed at once after each request.
+    node.viv("stop", "a")
+    node.ask("POST", "/v1/instances/a/snapshots", {"name": "off", "spec": {}}, status=201)
+    node.kill()
+    node.start()
+    node.wait("/v1/instances/a/snapshots/off", "ready")
+    node.viv("start", "a")
+    log_has(node, "a", "holds first")
+    with_disk("third")
+    task = node.ask("POST", "/v1/instances/a/snapshots/off/revert", status=202)
+    node.kill()
+    node.start()
+    done = node.wait(f"/v1/tasks/{task['name']}", "done")
+    assert done["operation"] == "revertSnapshot" and done["status"]["log"]
+    node.wait("/v1/instances/a", "running")
+    log_has(node, "a", "holds first")
+    assert [s["name"] for s in json.loads(node.viv("snapshot", "ls", "a", "--json"))] == ["off", "running"]
+    node.viv("snapshot", "rm", "a", "running")
+    path = os.path.join(node.data, "volumes", os.listdir(os.path.join(node.data, "volumes"))[0])
+    listed = subprocess.run([os.path.join(BUILD, "viv"), "disk", "snapshot", "list", path, "--json"], capture_output=True,
+                            text=True, check=False)
+    assert len(json.loads(listed.stdout)) == 1, listed
+    # They go with their instance.
+    node.viv("rm", "--force", "a")
+    assert node.get_any("/v1/instances/a/snapshots/off")["error"]["code"] == "not_found"
+
+
+def test_a_clone_is_another_machine(node, tmp_path):
+    raw = str(tmp_path / "disk.raw")
+    with open(raw, "wb") as f:
+        f.write(os.urandom(1 << 20))
+    node.viv("image", "import", raw, "base")
+    node.ask("POST", "/v1/instances", {"name": "a", "spec": {"image": "base", "state": "stopped", "engine": "interp"}}, status=201)
+    node.ask("PATCH", "/v1/instances/a", {"spec": {"state": "running", "networks": [
+        {"kind": "none", "mac": "52:54:00:00:00:01"}]}})
+    node.wait("/v1/instances/a", "running")
+    busy = node.ask("POST", "/v1/instances/a/clone", {"name": "b"}, status=409)
+    assert "stop it first" in busy["error"]["message"]
+    node.ask("PATCH", "/v1/instances/a", {"spec": {"state": "stopped", "shutdown_seconds": 0}})
+    node.wait("/v1/instances/a", "stopped")
+    node.viv("clone", "a", "b")
+    b = node.wait("/v1/instances/b", "stopped")
+    assert "mac" not in b["spec"]["networks"][0] and b["spec"]["image"] == "base"
+    disks = os.path.join(node.data, "instances")
+    sizes = {os.path.getsize(os.path.join(disks, uid, "root.qcow2")) for uid in os.listdir(disks)}
+    assert len(os.listdir(disks)) == 2 and len(sizes) == 1
+    assert node.ask("POST", "/v1/instances/a/clone", {"name": "b"}, status=409)["error"]["field"] == "name"
+    task = json.loads(node.viv("task", "ls", "--json"))[0]
+    assert task["status"]["result"] == {"instance": "b"} and task["status"]["state"] == "done"
+    assert node.ask("POST", f"/v1/tasks/{task['name']}/cancel", status=409)["error"]["code"] == "busy"
+    node.ask("DELETE", f"/v1/tasks/{task['name']}", status=202)
+    node.wait_gone(f"/v1/tasks/{task['name']}")

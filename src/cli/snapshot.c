@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* snapshot.c - `viv snapshot` and `viv clone`. */
+#include <errno.h>
+#include <stdio.h>
+#include "cli/client.h"
+#include "cli/output.h"
+#include "cli/resource.h"
+#include "cli/table.h"
+#include "cli/task.h"
+
+enum { PATH_LEN = 256 };
+
+#define ONLY_CLIENT (const struct cli_option[]){ CLIENT_OPTIONS, { .name = NULL } }
+#define TWO_NAMES (const struct cli_arg[]){ \
+	{ "MACHINE", .help = "the machine" }, { "NAME", .help = "of the snapshot" }, { .name = NULL } }
+
+static const struct table_column columns[] = {
+	{ "NAME", "name", NULL }, { "STATE", "status.state", NULL }, { "CREATED", "created", NULL }, { "ABOUT", "spec.about", NULL },
+	{ "WHY", "status.reason", NULL }, { .title = NULL },
+};
+
+static int ls(struct cli *c, struct err *err)
+{
+	char plural[PATH_LEN];
+
+	snprintf(plural, sizeof(plural), "instances/%s/snapshots", cli_arg(c, 0));
+	return resource_ls(c, plural, columns, err);
+}
+
+static int create(struct cli *c, struct err *err)
+{
+	AUTO(client_close) struct client *cl = NULL;
+	AUTO(json_decref) json_t *body = json_pack("{s:s, s:{s:s*}}", "name", cli_arg(c, 1), "spec", "about", cli_str(c, "--about"));
+	char path[PATH_LEN];
+	json_t *made = NULL;
+	int r = client_open(&cl, c, err);
+
+	snprintf(path, sizeof(path), "/v1/instances/%s/snapshots/%s", cli_arg(c, 0), cli_arg(c, 1));
+	if (!r)
+		r = client_call(cl, "POST", body, NULL, err, "/v1/instances/%s/snapshots", cli_arg(c, 0));
+	if (!r)
+		r = client_wait(cl, path, "ready", &made, NULL, err);
+	if (r < 0)
+		return r;
+	if (c->is_json)
+		return output_json(made, err);
+	json_decref(made);
+	return 0;
+}
+
+static int revert(struct cli *c, struct err *err)
+{
+	AUTO(client_close) struct client *cl = NULL;
+	AUTO(json_decref) json_t *task = NULL;
+	int r = client_open(&cl, c, err);
+
+	if (!r)
+		r = client_call(cl, "POST", NULL, &task, err, "/v1/instances/%s/snapshots/%s/revert", cli_arg(c, 0),
+				cli_arg(c, 1));
+	return r < 0 ? r : task_follow(c, cl, task, "reverting", NULL, err);
+}
+
+static int rm(struct cli *c, struct err *err)
+{
+	char plural[PATH_LEN];
+	struct cli names = *c;
+
+	/* What resource_rm() takes are names alone. */
+	for (unsigned i = 1; i < c->n_args; i++)
+		names.args[i - 1] = c->args[i];
+	names.n_args = c->n_args - 1;
+	snprintf(plural, sizeof(plural), "instances/%s/snapshots", cli_arg(c, 0));
+	return resource_rm(&names, plural, err);
+}
+
+static int clone_one(struct cli *c, struct err *err)
+{
+	AUTO(client_close) struct client *cl = NULL;
+	AUTO(json_decref) json_t *task = NULL;
+	AUTO(json_decref) json_t *body = json_pack("{s:s, s:s}", "name", cli_arg(c, 1), "state",
+						   cli_flag(c, "--start") ? "running" : "stopped");
+	json_t *done = NULL;
+	int r = client_open(&cl, c, err);
+
+	if (!r)
+		r = client_call(cl, "POST", body, &task, err, "/v1/instances/%s/clone", cli_arg(c, 0));
+	if (!r)
+		r = task_follow(c, cl, task, "copying", &done, err);
+	if (r < 0)
+		return r;
+	if (c->is_json)
+		return output_json(done, err);
+	json_decref(done);
+	return 0;
+}
+
+const struct cli_command snapshot_ls = {
+	.path = "snapshot ls", .summary = "list the snapshots of a machine", .about = "By name.",
+	.args = (const struct cli_arg[]){ { "MACHINE", .help = "the machine" }, { .name = NULL } }, .options = ONLY_CLIENT,
+	.examples = (const struct cli_example[]){ { "snapshot ls web", "all" }, { .line = NULL } }, .run = ls,
+};
+
+const struct cli_command snapshot_create = {
+	.path = "snapshot create",
+	.summary = "take a snapshot",
+	.about = "Of all disks that the machine can write, at the same instant, while it runs or not. Of one that runs it is what the "
+		 "disks would be after a power failure, which file systems and databases mend; nothing of its memory is kept.",
+	.args = TWO_NAMES,
+	.options = (const struct cli_option[]){ { "--about", 0, CLI_STRING, .metavar = "TEXT", .help = "for people" },
+						CLIENT_OPTIONS,
+						{ .name = NULL } },
+	.examples = (const struct cli_example[]){ { "snapshot create web before-upgrade", "before something risky" },
+						  { .line = NULL } },
+	.run = create,
+};
+
+const struct cli_command snapshot_revert = {
+	.path = "snapshot revert",
+	.summary = "make a machine's disks what they were",
+	.about = "What was written since is lost. The power is cut when the machine is on, and it is started again afterwards. Later "
+		 "snapshots stay.",
+	.args = TWO_NAMES,
+	.options = ONLY_CLIENT,
+	.examples = (const struct cli_example[]){ { "snapshot revert web before-upgrade", "it went wrong" }, { .line = NULL } },
+	.run = revert,
+};
+
+const struct cli_command snapshot_rm = {
+	.path = "snapshot rm",
+	.summary = "delete snapshots",
+	.about = "The disks stay as they are.",
+	.args = (const struct cli_arg[]){ { "MACHINE", .help = "the machine" },
+					  { "NAME", .help = "of a snapshot", .is_repeated = true },
+					  { .name = NULL } },
+	.options = ONLY_CLIENT,
+	.examples = (const struct cli_example[]){ { "snapshot rm web before-upgrade", "one" }, { .line = NULL } },
+	.run = rm,
+};
+
+const struct cli_group snapshot_group = {
+	.path = "snapshot", .summary = "what machines' disks were",
+	.about = "A snapshot is kept inside the disks, and takes the space of what is written after it.",
+	.see_also = ".BR viv-disk (1)",
+};
+
+const struct cli_command instance_clone = {
+	.path = "clone",
+	.summary = "make another machine like one that is off",
+	.about = "With a disk of its own, which shares blocks with the original where the file system can do that, with the snapshots "
+		 "inside it left behind as space; without its addresses and forwarded ports.",
+	.args = (const struct cli_arg[]){ { "MACHINE", .help = "the original" }, { "NAME", .help = "of the new one" }, { .name = NULL } },
+	.options = (const struct cli_option[]){ { "--start", 0, CLI_FLAG, .help = "and start it" },
+						CLIENT_OPTIONS,
+						{ .name = NULL } },
+	.examples = (const struct cli_example[]){ { "clone web web2 --start", "a second one" }, { .line = NULL } },
+	.run = clone_one,
+};

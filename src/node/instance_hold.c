@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "node/instance_hold.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "node/instance_priv.h"
+#include "node/node.h"
+#include "node/volume.h"
+
+struct instance *instance_find(struct node *n, const char *project, const char *name, const char *uid)
+{
+	char key[STORE_KEY_MAX + 1];
+
+	doc_key(key, "instance", project, name);
+	struct controlled *c = controller_find(n->instances, key);
+
+	return c && !strcmp(c->uid, uid) ? (struct instance *)c : NULL;
+}
+
+void instance_hold(struct instance *i, bool cuts)
+{
+	i->n_holds++;
+	i->is_cut |= cuts;
+	controlled_kick(&i->c);
+}
+
+void instance_release(struct instance *i)
+{
+	i->n_holds--;
+	i->is_cut &= i->n_holds > 0;
+	controlled_kick(&i->c);
+}
+
+bool instance_is_off(const struct instance *i)
+{
+	return i->phase == PHASE_DOWN && !i->proc.pid;
+}
+
+struct vmm *instance_vmm(const struct instance *i)
+{
+	return i->phase == PHASE_UP ? i->vmm : NULL;
+}
+
+static int add(struct instance_disks *d, char *path, unsigned number, struct err *err)
+{
+	if (!path)
+		return err && err->code ? err->code : err_set(err, -ENOMEM, "out of memory");
+	if (d->n == INSTANCE_DISKS_MAX || access(path, F_OK) < 0) {
+		int r = err_set(err, -EAGAIN, "the disk '%s' is not made yet", path);
+
+		free(path);
+		return r;
+	}
+	snprintf(d->name[d->n], sizeof(d->name[0]), "disk%u", number % 100);
+	d->path[d->n++] = path;
+	return 0;
+}
+
+int instance_disks(struct instance_disks *out, struct instance *i, const json_t *doc, struct err *err)
+{
+	const json_t *spec = json_object_get(doc, "spec"), *disk;
+	unsigned number = 0;
+	size_t at;
+	int r = 0;
+
+	*out = (struct instance_disks){ .n = 0 };
+	if (json_object_get(spec, "image"))
+		r = add(out, instance_root_path(i), number++, err);
+	json_array_foreach(json_object_get(spec, "disks"), at, disk) {
+		const char *volume = json_string_value(json_object_get(disk, "volume"));
+
+		if (!r && !json_is_true(json_object_get(disk, "readonly")))
+			r = add(out, volume_path(i->c.node, i->c.project, volume, err), number, err);
+		number++;
+	}
+	if (r < 0)
+		instance_disks_clear(out);
+	return r;
+}
+
+void instance_disks_clear(struct instance_disks *d)
+{
+	while (d->n)
+		free(d->path[--d->n]);
+}

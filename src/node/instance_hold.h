@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* instance_hold.h - others work on the disks of an instance, which stays off for so long. Loop thread. */
+#ifndef NODE_INSTANCE_HOLD_H
+#define NODE_INSTANCE_HOLD_H
+
+#include <stdbool.h>
+#include "util/json.h"
+
+struct err;
+struct instance;
+struct node;
+struct vmm;
+
+enum { INSTANCE_DISKS_MAX = 16 };
+
+/* The instance NAME of PROJECT, if it is the one with UID. NULL: it is not there (any more). */
+struct instance *instance_find(struct node *n, const char *project, const char *name, const char *uid);
+/* It will not start until instance_release(). With CUTS the power goes when it is on; it is on again afterwards if that is
+ * wanted. Each hold needs its release; the instance lasts until then. */
+void instance_hold(struct instance *i, bool cuts);
+void instance_release(struct instance *i);
+/* Is it off, with nobody at its disks but who holds it? */
+bool instance_is_off(const struct instance *i);
+/* The connection to the running machine; NULL: it does not run, or does not answer now. */
+struct vmm *instance_vmm(const struct instance *i);
+
+/* Disks that it can write. */
+struct instance_disks {
+	unsigned n;
+	char *path[INSTANCE_DISKS_MAX];         /* from malloc() */
+	char name[INSTANCE_DISKS_MAX][8];       /* for the machine's control socket */
+};
+/* -EAGAIN: one is not there yet. */
+int instance_disks(struct instance_disks *out, struct instance *i, const json_t *doc, struct err *err);
+void instance_disks_clear(struct instance_disks *d);
+
+#endif

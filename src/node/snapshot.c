@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* snapshot.c - snapshots of instances: the controller, which makes and removes them. */
+#include "node/snapshot.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include "blk/blk.h"
+#include "node/controller.h"
+#include "node/instance_hold.h"
+#include "node/node.h"
+#include "node/resource.h"
+#include "node/snapshot_disks.h"
+#include "node/vmm.h"
+#include "node/work.h"
+#include "util/checked.h"
+
+enum { AGAIN_MS = 100 };
+
+const struct schema snapshot_schema = {
+	.name = "Snapshot", .help = "What the disks of an instance were at an instant.",
+	.fields = (const struct schema_field[]){
+		RESOURCE_FIELDS("snapshot"),
+		{ .name = "instance", .type = SCHEMA_NAME, .is_readonly = true, .help = "of which it is" },
+		{ .name = "instance_uid", .type = SCHEMA_STRING, .is_readonly = true, .help = "that one's" },
+		{ .name = "spec", .type = SCHEMA_OBJECT, .dflt = "{}", .help = "for people",
+		  .sub = &(const struct schema){
+			  .name = "SnapshotSpec", .help = "What it is for.",
+			  .fields = (const struct schema_field[]){
+				  { .name = "about", .type = SCHEMA_STRING, .max = 500, .help = "for people" },
+				  { .name = NULL },
+			  } } },
+		{ .name = NULL },
+	},
+};
+
+int snapshot_fill(struct api_call *c, json_t *doc, struct err *err)
+{
+	struct node *n = c->arg;
+	char key[STORE_KEY_MAX + 1];
+	const char *name = api_param(c, "instance");
+
+	doc_key(key, "instance", resource_project(c), name);
+	AUTO(json_decref) json_t *instance = doc_get(n->store, key, NULL);
+	const json_t *spec = json_object_get(instance, "spec");
+
+	if (!instance || json_is_true(json_object_get(instance, "deleting")))
+		return err_set(err, -ENOENT, "there is no instance '%s' in the project '%s'", name, resource_project(c));
+	if (!json_object_get(spec, "image") && !json_array_size(json_object_get(spec, "disks")))
+		return err_set(err, -EINVAL, "'%s' has no disk of which there could be a snapshot", name);
+	json_object_set_new(doc, "instance", json_string(name));
+	json_object_set(doc, "instance_uid", json_object_get(instance, "uid"));
+	return 0;
+}
+
+/* --- the controller ---------------------------------------------------- */
+
+struct snapshot {
+	struct controlled c;            /* first */
+	struct instance *held;          /* while a worker has its disks */
+	bool is_busy;                   /* somebody works on it */
+	bool is_gone;                   /* from the disks */
+	bool is_removing;
+	struct instance_disks disks;
+};
+
+static struct snapshot *snapshot_of(struct controlled *c)
+{
+	return container_of(c, struct snapshot, c);
+}
+
+static void let_go(struct snapshot *s)
+{
+	instance_disks_clear(&s->disks);
+	if (s->held)
+		instance_release(s->held);
+	s->held = NULL;
+	s->is_busy = false;
+}
+
+/* It is made, or removed. */
+static void happened(struct snapshot *s, int r, const struct err *err)
+{
+	let_go(s);
+	if (r == -ECONNRESET || r == -ECANCELED) {      /* the machine has ended in between: look again */
+		controlled_later(&s->c, AGAIN_MS);
+	} else if (r < 0) {
+		controlled_failed(&s->c, err);
+	} else if (s->is_removing) {
+		s->is_gone = true;
+		controlled_removed(&s->c);
+	} else {
+		s->c.failures = 0;
+		controlled_set(&s->c, "ready", "%s", "");
+	}
+}
+
+static void worked(void *arg, int r, const struct err *err)
+{
+	happened(arg, r, err);
+}
+
+static void answered(void *arg, int r, const json_t *result, const struct err *err)
+{
+	struct snapshot *s = arg;
+
+	(void)result;
+	/* Done before, by a daemon that did not live to hear of it. */
+	happened(s, r == -EEXIST && !s->is_removing ? 0 : r == -ENOENT && s->is_removing ? 0 : r, err);
+}
+
+static int make(void *arg, struct err *err)
+{
+	struct snapshot *s = arg;
+
+	return snapshot_make(&s->disks, s->c.uid, err);
+}
+
+static int unmake(void *arg, struct err *err)
+{
+	struct snapshot *s = arg;
+
+	return snapshot_unmake(&s->disks, s->c.uid, err);
+}
+
+/* Ask the machine that runs. */
+static void ask(struct snapshot *s, struct vmm *v)
+{
+	char names[INSTANCE_DISKS_MAX * sizeof(s->disks.name[0])] = "";
+
+	for (unsigned i = 0; i < s->disks.n; i++)
+		snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%s", i ? "," : "", s->disks.name[i]);
+	s->is_busy = true;
+	vmm_request(v, s->is_removing ? "snapshot-delete" : "snapshot-create",
+		    json_pack("{s:s, s:s}", "disks", names, "name", s->c.uid), answered, s);
+}
+
+/* What is to be done, by the machine or, while it is off, by a worker. */
+static void work_on(struct snapshot *s, struct instance *i, const json_t *instance)
+{
+	struct err err = ERR_INIT;
+	struct vmm *v = instance_vmm(i);
+
+	if (!v && !instance_is_off(i)) {
+		controlled_later(&s->c, AGAIN_MS);
+		return;
+	}
+	int r = instance_disks(&s->disks, i, instance, &err);
+	if (r < 0) {
+		controlled_failed(&s->c, &err);
+		return;
+	}
+	if (v) {
+		ask(s, v);
+		return;
+	}
+	instance_hold(i, false);
+	s->held = i;
+	s->is_busy = true;
+	if (work_start(s->c.node->works, s->is_removing ? unmake : make, worked, s) < 0)
+		happened(s, err_set(&err, -ENOMEM, "out of memory"), &err);
+}
+
+/* The instance of DOC; *INSTANCE gets its document. */
+static struct instance *find_instance(struct snapshot *s, const json_t *doc, json_t **instance)
+{
+	const char *name = json_string_value(json_object_get(doc, "instance"));
+	const char *uid = json_string_value(json_object_get(doc, "instance_uid"));
+	char key[STORE_KEY_MAX + 1];
+	struct instance *i = name && uid ? instance_find(s->c.node, s->c.project, name, uid) : NULL;
+
+	if (i) {
+		doc_key(key, "instance", s->c.project, name);
+		*instance = doc_get(s->c.node->store, key, NULL);
+	}
+	return i;
+}
+
+static void step(struct controlled *c, const json_t *doc, int64_t revision)
+{
+	struct snapshot *s = snapshot_of(c);
+	AUTO(json_decref) json_t *instance = NULL;
+	struct instance *i = find_instance(s, doc, &instance);
+
+	(void)revision;
+	if (s->is_busy || !strcmp(c->state, "ready"))
+		return;
+	if (!i) {
+		controlled_set(c, "failed", "its instance is not there");
+		return;
+	}
+	if (strcmp(c->state, "failed") != 0)
+		controlled_set(c, "creating", "%s", "");
+	work_on(s, i, instance);
+}
+
+static void step_gone(struct controlled *c, const json_t *doc)
+{
+	struct snapshot *s = snapshot_of(c);
+	AUTO(json_decref) json_t *instance = NULL;
+	struct instance *i = doc ? find_instance(s, doc, &instance) : NULL;
+
+	if (s->is_busy) {
+		controlled_later(c, AGAIN_MS);
+	} else if (s->is_gone || !i) {
+		controlled_removed(c);
+	} else {
+		s->is_removing = true;
+		controlled_set(c, "deleting", "%s", "");
+		work_on(s, i, instance);
+	}
+}
+
+static int init(struct controlled *c, const json_t *status)
+{
+	(void)c;
+	(void)status;
+	return 0;
+}
+
+static void fini(struct controlled *c)
+{
+	instance_disks_clear(&snapshot_of(c)->disks);
+}
+
+const struct controller_kind snapshot_kind = {
+	.kind = "snapshot", .size = sizeof(struct snapshot), .init = init, .step = step, .step_gone = step_gone, .fini = fini,
+};

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* snapshot_disks.h - snapshots inside disks that nobody else has open. For workers; each may be repeated. */
+#ifndef NODE_SNAPSHOT_DISKS_H
+#define NODE_SNAPSHOT_DISKS_H
+
+#include "node/instance_hold.h"
+
+/* The snapshot NAME in all of D, or in none. One that is there already stays. */
+int snapshot_make(const struct instance_disks *d, const char *name, struct err *err);
+/* Not there: fine. */
+int snapshot_unmake(const struct instance_disks *d, const char *name, struct err *err);
+/* Make all of D what they were; -ENOENT: one of them has no such snapshot, and nothing is changed. */
+int snapshot_apply(const struct instance_disks *d, const char *name, struct err *err);
+
+#endif

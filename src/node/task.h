@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* task.h - what takes long and has an end: a document that tells how far it is and how it went.
+ *
+ * A request that begins such a thing answers with the task's document (202). The task goes on when the client leaves, and
+ * after a restart of the daemon it is begun again; so an operation must be one that may be repeated. It waits until it
+ * can begin (prepare), works on another thread (run), and ends (finish). Loop thread, but for run(). */
+#ifndef NODE_TASK_H
+#define NODE_TASK_H
+
+#include <stdatomic.h>
+#include "api/route.h"
+#include "node/controller.h"
+#include "util/err.h"
+
+struct task;
+
+enum {
+	TASKS_MAX = 500,                /* kept; then the oldest that have ended are forgotten */
+	TASK_LOG_LINES = 50,            /* kept of one */
+};
+
+struct task_op {
+	const char *operation;          /* "cloneInstance": the route's */
+	/* Can it begin? 1: yes; 0: not yet, ask again soon; negative: never, with the sentence. It is asked again after a 0. */
+	int (*prepare)(struct task *t, const json_t *params, struct err *err);
+	/* The work, on another thread. T belongs to it but for what is atomic. -ECANCELED when T->stop is set. */
+	int (*run)(struct task *t, struct err *err);
+	/* The work has ended well: what there is to be told, as a new reference. May be NULL. */
+	int (*finish)(struct task *t, const json_t *params, json_t **result, struct err *err);
+	/* It has ended in any way, and that is durable. Frees DATA. */
+	void (*release)(struct task *t);
+};
+
+struct task {
+	struct controlled c;            /* first */
+	const struct task_op *op;
+	void *data;                     /* the operation's own, from prepare() to release() */
+	atomic_bool stop;               /* somebody wants it to end */
+	atomic_ullong done, total;      /* bytes, or whatever it counts; TOTAL 0: unknown */
+	json_t *log, *result;
+	bool is_running, is_ended, is_released;
+	struct err err;                 /* of the worker */
+	int code;
+};
+
+/* Begin the operation of C's route with PARAMS (taken), in the project of C, and answer with the task. */
+void task_begin(struct api_call *c, json_t *params);
+/* A line of its log. */
+void task_say(struct task *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+extern const struct schema task_schema;
+extern const struct controller_kind task_kind;
+/* Ends with NULL. (task_ops.c) */
+extern const struct task_op *const task_ops[];
+
+void task_cancel(struct api_call *c);           /* POST /v1/tasks/{name}/cancel */
+
+#endif

@@ -1,0 +1,6 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* task_ops.c - the table of all operations that are tasks. */
+#include "node/snapshot.h"
+#include "node/task.h"
+
+const struct task_op *const task_ops[] = { &snapshot_revert_op, &instance_clone_op, NULL };
