@@ -19,7 +19,8 @@
 
 enum {
 	FIRST_MS = 1000,        /* what runs for less is not worth it */
-	BUSY_MS = 100, IDLE_MS = 2000,
+	BUSY_MS = 100, BUSY_MAX_MS = 1000, IDLE_MS = 2000,
+	SHARE = 50,             /* of a processor that it takes at most: one part in so many */
 	BATCH = 1,              /* collapsed at a time, at one to four milliseconds each */
 	MAX_LOOKS = 256,        /* parts looked at at a time */
 	PATIENCE = 4,           /* refusals in a row after which it rests */
@@ -126,8 +127,18 @@ static uint64_t huge_next(const struct huge *h, uint64_t n)
 	return n < h->n ? huge_seek(h, n * HUGE_SIZE, SEEK_DATA, h->n * HUGE_SIZE) / HUGE_SIZE : n;
 }
 
+/* Milliseconds of processor time that the calling thread has used. */
+static uint64_t huge_cpu_ms(void)
+{
+	struct timespec t = { 0 };
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
 unsigned huge_step(struct huge *h)
 {
+	uint64_t before = huge_cpu_ms();
 	unsigned n_found = 0;
 
 	for (unsigned looks = 0; looks < MAX_LOOKS && n_found < BATCH; looks++) {
@@ -145,14 +156,17 @@ unsigned huge_step(struct huge *h)
 	h->has_found |= n_found > 0;
 	if (!h->n)
 		return 0;
+	uint64_t cost = (huge_cpu_ms() - before) * SHARE;
+	unsigned rest = cost < BUSY_MS ? BUSY_MS : cost < BUSY_MAX_MS ? (unsigned)cost : BUSY_MAX_MS;
+
 	if (h->next < h->n && h->n_refused < PATIENCE)
-		return BUSY_MS;
+		return rest;
 	bool again = h->has_found && !h->n_refused;
 
 	h->next = 0;
 	h->n_refused = 0;
 	h->has_found = false;
-	return again ? BUSY_MS : IDLE_MS;
+	return again ? rest : IDLE_MS;
 }
 
 uint64_t huge_count(const struct huge *h)

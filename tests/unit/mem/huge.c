@@ -43,7 +43,7 @@ static void check_filled(const struct gmem *m, uint64_t n, unsigned holes)
 /* Until a pass finds nothing more: how many parts have been collapsed. */
 static uint64_t run(struct huge *h)
 {
-	for (unsigned ms = 1, n = 0; ms && ms < 1000 && n < 100; n++)
+	for (unsigned ms = 1, n = 0; ms && ms < 2000 && n < 100; n++)
 		ms = huge_step(h);
 	return huge_count(h);
 }
