@@ -14,6 +14,7 @@
 #include "util/err.h"
 #include "util/unixsock.h"
 #include "virtio/blk.h"
+#include "virtio/vsock.h"
 #include "vm/agent.h"
 
 /* The order of enum log_level. */
@@ -393,6 +394,10 @@ static int config_check_control(const struct config *c, struct err *err)
 {
 	if (c->control && (!*c->control || strlen(c->control) > UNIXSOCK_PATH_MAX))
 		return err_set(err, -EINVAL, "control: the path of a socket has 1 to %d characters", UNIXSOCK_PATH_MAX);
+	if (c->vsock && (!*c->vsock || strlen(c->vsock) > UNIXSOCK_PATH_MAX))
+		return err_set(err, -EINVAL, "vsock: the path of a socket has 1 to %d characters", UNIXSOCK_PATH_MAX);
+	if (c->vsock_cid < VIRTIO_VSOCK_CID_MIN || c->vsock_cid >= UINT32_MAX)
+		return err_set(err, -EINVAL, "vsock_cid: is from %d to %u", VIRTIO_VSOCK_CID_MIN, UINT32_MAX - 1);
 	if (c->starts_paused && !c->control)
 		return err_set(err, -EINVAL, "paused: nobody could resume the machine without a control socket (--control)");
 	if (c->takes_changed_disks && (!c->saved || c->is_incoming))

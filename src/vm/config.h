@@ -78,6 +78,8 @@ struct config {
 	unsigned n_disks, n_nets, n_consoles;
 	bool has_rng;
 	bool has_agent;         /* a port for the guest agent */
+	char *vsock;            /* path of the socket device's host's end; NULL: no such device */
+	uint64_t vsock_cid;     /* the guest's address */
 	bool is_no_reboot;      /* end instead of resetting */
 	bool wants_stats;
 	bool wants_profile, wants_perf_map;

@@ -96,6 +96,7 @@ static const char doc_fork[] =
 	"  what they were (disk-snapshot), IMAGE.fork1 and so on; each copy has images of its own on top of the same, IMAGE.NAME-I. They are\n"
 	"  made beside the disk's image, or in the folder of `--dir`. What they stand on must not be changed as long as any of them is used.\n"
 	"  Readonly disks are shared. With a `--disk` after `--` the copies have those disks instead.\n"
+	"- With a socket device each copy listens at SOCKET-I.vsock.\n"
 	"- Each copy is a generation of its own: the guest is told ([vmgenid.md](../devices/vmgenid.md)), and Linux from 5.18 on reseeds its\n"
 	"  random number generator. That takes the time of an interrupt: what a copy generates in its first moments, and what older guests do, may\n"
 	"  be the same in all.\n"

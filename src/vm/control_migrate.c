@@ -9,6 +9,7 @@
 #include "vm/handover.h"
 #include "vm/machine_priv.h"
 #include "vm/migrate.h"
+#include "vm/vsock_host.h"
 
 const struct control_param control_migrate_params[] = {
 	{ "socket", CONTROL_SOCKET, true, "tcp:HOST:PORT|unix:PATH|fd:N",
@@ -72,6 +73,7 @@ static int upgrade_hands(const struct control_call *call, struct handed **out, s
 	h->control = control_listen_fd(call->control);
 	h->janitor = control_janitor_fd(call->control);
 	h->log = STDERR_FILENO;
+	h->vsock = vsock_host_fd(m->vsock);
 	for (unsigned i = 0; !r && i < m->cfg->n_nets; i++) {
 		int fd = virtio_net_fd(m->net_dev[i]);
 

@@ -79,17 +79,22 @@ static json_t *info_consoles(const struct config *cfg)
 	return list;
 }
 
+static json_t *info_vsock(const struct config *cfg)
+{
+	return cfg->vsock ? json_pack("{s:s, s:I}", "path", cfg->vsock, "cid", (json_int_t)cfg->vsock_cid) : NULL;
+}
+
 static int request_info(struct control_call *call, struct err *err)
 {
 	const struct config *cfg = control_get_config(call->control);
 	struct machine *m = call_machine(call);
 
-	call->result = json_pack("{s:s, s:s, s:i, s:s, s:i, s:s, s:I, s:I, s:I, s:o, s:o, s:o}",
+	call->result = json_pack("{s:s, s:s, s:i, s:s, s:i, s:s, s:I, s:I, s:I, s:o, s:o, s:o, s:o*}",
 		"name", cfg->name, "version", VIV_VERSION, "protocol", CONTROL_PROTOCOL,
 		"state", machine_state_name(m->state), "pid", (int)getpid(), "engine", m->ops->name,
 		"cpus", (json_int_t)cfg->cpus, "memory", (json_int_t)cfg->memory,
 		"guest_time_ns", (json_int_t)source_now_ns(&m->source.s),
-		"disks", info_disks(cfg, m), "nets", info_nets(cfg), "consoles", info_consoles(cfg));
+		"disks", info_disks(cfg, m), "nets", info_nets(cfg), "consoles", info_consoles(cfg), "vsock", info_vsock(cfg));
 	return call->result ? 0 : err_set(err, -ENOMEM, "out of memory");
 }
 
@@ -238,7 +243,7 @@ const struct control_request control_requests[] = {
 	{ "info", "what this machine is", NULL,
 	  "`name`, `version` (of Vivarium), `protocol`, `state` (`stopped`, `running`, `paused`, `resetting` or `ended`), "
 	  "`pid`, `engine`, `cpus`, `memory` (bytes), `guest_time_ns` (since power on, pauses not counted), "
-	  "`disks`, `nets`, `consoles`", NULL, S_ANY, request_info },
+	  "`disks`, `nets`, `consoles`, `vsock` (`path`, `cid`) if there is one", NULL, S_ANY, request_info },
 	{ "stats", "counters of processors and devices", "All count from the start of the process.",
 	  "`cpus`, `devices` (arrays of objects), `guest_time_ns`", NULL, S_ANY, request_stats },
 	{ "events", "send events on this connection",

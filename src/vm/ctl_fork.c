@@ -167,6 +167,12 @@ static int fork_build_args(const struct ctl_fork *f, struct fork_args *a, const 
 		args_add(a, "--engine");
 		args_add(a, json_string_value(json_object_get(f->info, "engine")));
 	}
+	if (json_object_get(f->info, "vsock") && !fork_names(f, "--vsock")) {
+		char *text = NULL;
+
+		args_add(a, "--vsock");
+		args_take(a, asprintf(&text, "%s.vsock", c->socket) < 0 ? NULL : text);
+	}
 	if (!fork_names(f, "--console"))
 		fork_add_consoles(f, a);
 	int r = fork_names(f, "--disk") ? 0 : fork_add_disks(f, a, name, err);

@@ -12,7 +12,7 @@
 enum { OPTIONS_MAX = 32 << 10 };
 
 /* What a row of the record means; part of the format. */
-enum handed_role { ROLE_MEMORY = 1, ROLE_CONTROL, ROLE_JANITOR, ROLE_LOG, ROLE_NET, ROLE_CONSOLE };
+enum handed_role { ROLE_MEMORY = 1, ROLE_CONTROL, ROLE_JANITOR, ROLE_LOG, ROLE_NET, ROLE_CONSOLE, ROLE_VSOCK };
 
 /* A descriptor's place: which role, of which device, which part of it. */
 struct handed_row {
@@ -44,6 +44,8 @@ static int *handed_at(struct handed *h, struct handed_row r)
 		return &h->janitor;
 	case ROLE_LOG:
 		return &h->log;
+	case ROLE_VSOCK:
+		return &h->vsock;
 	case ROLE_NET:
 		return r.index < CONFIG_NETS_MAX ? &h->net[r.index] : NULL;
 	case ROLE_CONSOLE:
@@ -61,7 +63,7 @@ static bool handed_next(struct handed_row *r)
 	if ((r->role == ROLE_CONSOLE && ++r->index < CONFIG_CONSOLES_MAX) || (r->role == ROLE_NET && ++r->index < CONFIG_NETS_MAX))
 		return true;
 	r->index = 0;
-	return r->role++ < ROLE_CONSOLE;
+	return r->role++ < ROLE_VSOCK;
 }
 
 void handed_close(struct handed *h)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* handover.h - what a process has open that another takes over with its machine, in a live upgrade.
  *
- * Guest memory, taps, the host's ends of consoles, the control socket's listener, the janitor's pipe and where
+ * Guest memory, taps, the host's ends of consoles, the listeners of the control socket and of the socket device, the janitor's pipe and where
  * messages go, as descriptors beside one record of the migration stream; and the options that belong to a process.
  * Disks are not among them: they are opened by their names, so that their locks say who runs the machine. */
 #ifndef VM_HANDOVER_H
@@ -16,7 +16,7 @@ enum handed_part { HANDED_IN, HANDED_OUT, HANDED_LISTENER, HANDED_PTY, HANDED_PA
 
 /* Descriptors, -1: none. */
 struct handed {
-	int memory, control, janitor, log;
+	int memory, control, janitor, log, vsock;
 	int net[CONFIG_NETS_MAX];
 	int console[CONFIG_CONSOLES_MAX][HANDED_PARTS];  /* as configured; none configured: the first is the default */
 	char *options;                  /* JSON, owned; NULL: none */

@@ -15,6 +15,7 @@
 #include "virtio/blk.h"
 #include "virtio/net.h"
 #include "virtio/rng.h"
+#include "virtio/vsock.h"
 #include "net/net.h"
 #include "blk/blk.h"
 #include "blk/secret.h"
@@ -25,6 +26,7 @@
 #include "vm/migrate.h"
 #include "vm/save.h"
 #include "vm/state_file.h"
+#include "vm/vsock_host.h"
 
 /* --- memory, engine --- */
 
@@ -337,6 +339,16 @@ int machine_make_net(struct machine *m, unsigned i, int handed, struct err *err)
 	return r < 0 ? err_wrap(err, r, "nets[%u]", i) : machine_take(m, d, m->cfg->n_disks + i, err);
 }
 
+static int machine_make_vsock(struct machine *m, struct err *err)
+{
+	struct virtio_dev *d = NULL;
+	int r = virtio_vsock_new(&d, &m->env, (uint32_t)m->cfg->vsock_cid, err);
+
+	if (!r)
+		r = machine_take(m, d, m->n_virtio, err);
+	return r ? r : vsock_host_open(&m->vsock, m->loop, d, m->cfg->vsock, m->cfg->handed ? m->cfg->handed->vsock : -1, err);
+}
+
 static int machine_make_virtio(struct machine *m, struct err *err)
 {
 	struct virtio_dev *rng = NULL;
@@ -357,7 +369,7 @@ static int machine_make_virtio(struct machine *m, struct err *err)
 		if (!r)
 			r = machine_take(m, rng, m->n_virtio, err);
 	}
-	return r;
+	return !r && m->cfg->vsock ? machine_make_vsock(m, err) : r;
 }
 
 static void machine_drop_virtio(struct machine *m)
@@ -373,6 +385,8 @@ static void machine_drop_virtio(struct machine *m)
 		m->blk[i] = NULL;
 	}
 	machine_drop_agent(m);
+	vsock_host_close(m->vsock, m->is_handed_over);
+	m->vsock = NULL;
 	while (m->n_virtio)
 		virtio_free(m->virtio[--m->n_virtio]);
 	m->hvc = NULL;

@@ -42,7 +42,7 @@
 
 struct blk;
 
-enum { MACHINE_VIRTIO_MAX = CONFIG_DISKS_MAX + CONFIG_NETS_MAX + 2 };  /* and console, rng */
+enum { MACHINE_VIRTIO_MAX = CONFIG_DISKS_MAX + CONFIG_NETS_MAX + 3 };  /* and console, rng, vsock */
 
 /* A serial line: a UART or a port of the virtio console, and the host's end. */
 struct machine_line {
@@ -120,6 +120,7 @@ struct machine {
 	unsigned n_virtio;
 	uint8_t slots[MACHINE_VIRTIO_MAX];      /* where a saved machine had them, in the same order; 0: the first free one */
 	struct virtio_dev *hvc;         /* one of them: the console */
+	struct vsock_host *vsock;       /* the host's side of another; NULL: there is none */
 	struct machine_doorbell doorbell[MACHINE_VIRTIO_MAX][VIRTIO_QUEUES_MAX];
 	struct blk *blk[CONFIG_DISKS_MAX];      /* fronts: what is behind them may change */
 	struct virtio_dev *disk_dev[CONFIG_DISKS_MAX], *net_dev[CONFIG_NETS_MAX];

@@ -15,6 +15,7 @@
 #include "util/err.h"
 #include "util/log.h"
 #include "vm/machine_priv.h"
+#include "vm/vsock_host.h"
 
 enum { RESET_RETRY_NS = 1000 * 1000 };
 
@@ -377,6 +378,7 @@ static void machine_settle(struct machine *m)
 void machine_start(struct machine *m)
 {
 	machine_start_consoles(m);
+	vsock_host_start(m->vsock);
 	machine_settle(m);
 	machine_tell(m, MACHINE_EV_STARTED, NULL);
 }

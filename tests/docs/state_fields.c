@@ -25,6 +25,7 @@
 #include "virtio/console.h"
 #include "virtio/device.h"
 #include "virtio/net.h"
+#include "virtio/vsock.h"
 #include "vm/machine_priv.h"
 #include "vm/migrate_priv.h"
 
@@ -58,6 +59,7 @@ static const struct {
 	{ &virtio_state_desc, "What all virtio devices have; blk and rng have no more" },
 	{ &virtio_net_state_desc, "Receive filter and offloads" },
 	{ &virtio_console_state_desc, "Ports" },
+	{ &virtio_vsock_state_desc, "Connections are not saved" },
 	{ &machine_disk_desc, "The image behind a disk" },
 	{ &migrate_saved_desc, "Only in a migration" },
 };

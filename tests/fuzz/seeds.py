@@ -223,6 +223,15 @@ def virtio():
     put("virtio_net", "control", live + control + turn)
     mac = chain(2, (0, False, 8, b"\1\1\x52\x54\0\1\2\3"), (2, True, 1, b""))
     put("virtio_net", "mac", live + mac + turn + b"\x0d")
+    rx = chain(0, (4, True, 255, b"")) * 3
+
+    def packet(op, port, payload=b""):
+        h = struct.pack("<QQIIIHHIII", 3, 2, 1000, port, len(payload), 1, op, 3 if op == 4 else 0, 65536, 0)
+        return chain(1, (0, False, 16, h[:16]), (1, False, 16, h[16:32]), (2, False, 12, h[32:]), (3, False, max(1, len(payload)), payload)) + turn
+    put("virtio_vsock", "refused", live + rx + packet(1, 7) + packet(5, 7, b"x"))
+    put("virtio_vsock", "accepted", live + rx + outside + b"\x01\x07" + packet(1, 7) + packet(5, 7, b"hello") + outside + b"\x06" + outside +
+        b"\x04\x05" + turn + packet(4, 7) + b"\x0d")
+    put("virtio_vsock", "connects", live + rx + outside + b"\x00\xe8" + turn + packet(2, 0x40000001) + outside + b"\x02" + turn)
     put("virtio_console", "write", live + chain(1, (0, False, 16, b"hello")) + turn)
     put("virtio_console", "type", live + chain(0, (1, True, 64, b"")) + turn + outside + b"\0\x20" + turn)
     ctrl = lambda port, event, value: chain(3, (0, False, 8, struct.pack("<IHH", port, event, value)))
