@@ -13,6 +13,8 @@ enum {
 	THROTTLE_FIRST = 20, THROTTLE_STEP = 15,
 	ROUNDS_MAX = 200,               /* of one who may not slow the guest down */
 	LEFT_SMALL = 512 << 10,         /* bytes of RAM that are sent without a thought */
+	SHORTER = 10,                   /* a tenth of the budget is worth no further round */
+	SHORTER_ROUNDS = 6,             /* at most, once it would fit */
 };
 
 /* --- steps on the loop thread --- */
@@ -116,6 +118,15 @@ static bool migration_fits(const struct migration *g, uint64_t left, uint64_t ra
 	return left <= LEFT_SMALL || (rate && (unsigned __int128)left * 1000000000u / rate <= budget);
 }
 
+/* What is left would fit, but the last round has made it less than half of what was BEFORE: one more costs the guest nothing
+ * and makes its pause as much shorter. */
+static bool migration_shrinks(const struct migration *g, uint64_t left, uint64_t before, uint64_t rate)
+{
+	uint64_t worth = rate ? (uint64_t)((unsigned __int128)rate * g->o.pause_ns / SHORTER / 1000000000u) : 0;
+
+	return left > LEFT_SMALL && left > worth && left <= before / 2;
+}
+
 /* The guest writes faster than the connection takes: it gets less time. */
 static int migration_slow_down(struct migration *g, struct err *err)
 {
@@ -132,7 +143,8 @@ static int migration_slow_down(struct migration *g, struct err *err)
 /* Until what is left fits into the pause. */
 static int migration_rounds(struct migration *g, struct err *err)
 {
-	uint64_t left = migrate_sender_take_all(&g->sender), before = 0;
+	uint64_t left = migrate_sender_take_all(&g->sender), before = left;
+	unsigned n_fits = 0;
 
 	for (;;) {
 		uint64_t begin = loop_now_ns(), pages = atomic_load(&g->sender.pages_sent);
@@ -143,9 +155,10 @@ static int migration_rounds(struct migration *g, struct err *err)
 			return r;
 		uint64_t rate = migration_rate(g, begin, pages);
 		left = migrate_sender_take_dirty(&g->sender);
-		if (migration_fits(g, left, rate))
+		bool fits = migration_fits(g, left, rate);
+		if (fits && (n_fits++ == SHORTER_ROUNDS || !migration_shrinks(g, left, before, rate)))
 			return 0;
-		if (n > 1 && left > before / 2)
+		if (!fits && n > 1 && left > before / 2)
 			r = migration_slow_down(g, err);
 		if (r < 0)
 			return r;
