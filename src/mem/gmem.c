@@ -262,6 +262,16 @@ int gmem_fill(struct gmem *m, gpa_t gpa, uint8_t byte, uint64_t len)
 	return 0;
 }
 
+void gmem_discard(struct gmem *m, uint64_t off, uint64_t len)
+{
+	/* What fails has no effect: the memory stays where it is. A private mapping shows the file again. */
+	if (m->fd >= 0)
+		(void)fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len);
+	else
+		(void)madvise(m->host + off, len, MADV_DONTNEED);
+	gmem_wrote(m, off, len);
+}
+
 void gmem_wrote(struct gmem *m, uint64_t off, uint64_t len)
 {
 	if (!len)

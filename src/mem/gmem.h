@@ -110,6 +110,10 @@ int gmem_fill(struct gmem *m, gpa_t gpa, uint8_t byte, uint64_t len) __attribute
  * multiples of 4 KiB. False: there is none. Nothing is touched by asking. No guest runs. */
 bool gmem_next_data(const struct gmem *m, uint64_t from, uint64_t *start, uint64_t *end);
 
+/* Give [off, off+len) of the memfd, multiples of 4 KiB, back to the host: the guest does not need what is in there, which
+ * may be anything afterwards, zeroes for one, and takes no memory until it is touched. */
+void gmem_discard(struct gmem *m, uint64_t off, uint64_t len);
+
 /* After a store to [off, off+len) of the memfd by any means: tell the engines and the log. */
 void gmem_wrote(struct gmem *m, uint64_t off, uint64_t len);
 

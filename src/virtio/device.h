@@ -73,6 +73,8 @@ struct virtio_ops {
 	void (*stopped)(struct virtio_dev *d);
 	/* Check restored device-specific state. NULL: any value is good. */
 	int (*restored)(struct virtio_dev *d, struct err *err);
+	/* The driver writes SIZE bytes, VALUE, at OFF of the device-specific configuration. NULL: all of it is read-only. */
+	void (*config_write)(struct virtio_dev *d, uint64_t off, unsigned size, uint64_t value);
 	/* Free everything after virtio_fini(). Lock not held. */
 	void (*free)(struct virtio_dev *d);
 };

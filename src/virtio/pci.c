@@ -245,9 +245,15 @@ static uint64_t device_read(struct virtio_dev *d, uint64_t off, unsigned size)
 	return v;
 }
 
-static void nothing_write(struct virtio_dev *d, uint64_t off, unsigned size, uint64_t v)
+static void isr_write(struct virtio_dev *d, uint64_t off, unsigned size, uint64_t v)
 {
-	/* No device has writable configuration; ISR is read-only. */
+	/* Read-only. */
+}
+
+static void device_write(struct virtio_dev *d, uint64_t off, unsigned size, uint64_t v)
+{
+	if (d->ops->config_write && range_fits(off, size, d->config_len))
+		d->ops->config_write(d, off, size, v);
 }
 
 static const struct bar_part {
@@ -257,8 +263,8 @@ static const struct bar_part {
 	void (*write)(struct virtio_dev *d, uint64_t off, unsigned size, uint64_t v);
 } bar_parts[] = {
 	{ OFF_COMMON, COMMON_LEN,        CAP_COMMON, common_read, common_write },
-	{ OFF_ISR,    4,                 CAP_ISR,    isr_read,    nothing_write },
-	{ OFF_DEVICE, VIRTIO_CONFIG_MAX, CAP_DEVICE, device_read, nothing_write },
+	{ OFF_ISR,    4,                 CAP_ISR,    isr_read,    isr_write },
+	{ OFF_DEVICE, VIRTIO_CONFIG_MAX, CAP_DEVICE, device_read, device_write },
 };
 
 static const struct bar_part *bar_find(uint64_t off, unsigned size)

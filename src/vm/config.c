@@ -16,6 +16,7 @@
 #include "virtio/blk.h"
 #include "virtio/vsock.h"
 #include "vm/agent.h"
+#include "vm/cpu_limit.h"
 
 /* The order of enum log_level. */
 static const char *const log_levels[] = { "error", "warn", "info", "debug" };
@@ -138,8 +139,13 @@ static int config_check_basics(const struct config *c, struct err *err)
 	if (c->code_cache < CONFIG_CODE_CACHE_MIN || c->code_cache > CONFIG_CODE_CACHE_MAX)
 		return err_set(err, -EINVAL, "code_cache: %" PRIu64 " bytes is not possible; it takes 1M to 1G (did you "
 			       "forget the suffix, as in 64M?)", c->code_cache);
+	unsigned limit;
 	int r = x86_model_check(c->cpu, err);
-	return r < 0 ? err_wrap(err, r, "cpu") : 0;
+
+	if (r < 0)
+		return err_wrap(err, r, "cpu");
+	r = c->cpu_limit ? cpu_limit_parse(&limit, c->cpu_limit, err) : 0;
+	return r < 0 ? err_wrap(err, r, "cpu_limit") : 0;
 }
 
 static int config_check_boot(const struct config *c, struct err *err)

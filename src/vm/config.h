@@ -76,10 +76,11 @@ struct config {
 	struct config_net nets[CONFIG_NETS_MAX];
 	struct config_console consoles[CONFIG_CONSOLES_MAX];
 	unsigned n_disks, n_nets, n_consoles;
-	bool has_rng;
+	bool has_rng, has_balloon;
 	bool has_agent;         /* a port for the guest agent */
 	char *vsock;            /* path of the socket device's host's end; NULL: no such device */
 	uint64_t vsock_cid;     /* the guest's address */
+	char *cpu_limit;        /* see cpu_limit.h; NULL: none */
 	bool is_no_reboot;      /* end instead of resetting */
 	bool wants_stats;
 	bool wants_profile, wants_perf_map;

@@ -11,7 +11,6 @@ struct blk;
 /* control_disk.c */
 /* The limits of a disk, those that it has, as an object. */
 json_t *control_disk_limits(const struct blk *front);
-int control_set(struct control_call *call, struct err *err);
 
 /* control_job.c */
 int control_disk_info(struct control_call *call, struct err *err);
@@ -35,7 +34,7 @@ int control_job_cancel(struct control_call *call, struct err *err);
 int control_job_complete(struct control_call *call, struct err *err);
 int control_job_set(struct control_call *call, struct err *err);
 
-extern const struct control_param control_set_params[], control_disk_params[], control_image_params[],
+extern const struct control_param control_disk_params[], control_image_params[],
 	control_image_id_params[], control_snapshot_params[], control_resize_params[], control_stream_params[],
 	control_commit_params[], control_mirror_params[], control_backup_params[], control_bitmap_params[],
 	control_bitmap_name_params[], control_inside_params[], control_inside_delete_params[], control_job_params[], control_job_complete_params[], control_job_set_params[];

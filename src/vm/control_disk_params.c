@@ -18,13 +18,6 @@
 #define BACKING { "backing", CONTROL_STRING, false, "backing=NAME", \
 		  "what is recorded as backing image; unless given the path of the image that it is", NULL }
 
-const struct control_param control_set_params[] = {
-	{ "setting", CONTROL_STRING, true, "disk.NAME.LIMIT=VALUE[,...]",
-	  "the limits of a disk: iops, iops-read, iops-write, bps, bps-read, bps-write, each also with -burst and "
-	  "-burst-seconds; 0: none", NULL },
-	END,
-};
-
 const struct control_param control_disk_params[] = { DISK, END };
 
 const struct control_param control_image_params[] = {

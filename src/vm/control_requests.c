@@ -4,11 +4,13 @@
 #include <string.h>
 #include "blk/blk.h"
 #include "vm/control_agent.h"
+#include "virtio/balloon.h"
 #include "vm/control_disk.h"
 #include "vm/control_migrate.h"
 #include "vm/migrate.h"
 #include "vm/control_plug.h"
 #include "vm/control_priv.h"
+#include "vm/control_set.h"
 #include "vm/machine_priv.h"
 #include "vm/save.h"
 
@@ -22,6 +24,7 @@ const struct control_event control_events[MACHINE_N_EVENTS] = {
 	[MACHINE_EV_CRASHED] = { "crashed", "a processor cannot go on; `reason` says why. `reset` or `stopped` follows" },
 	[MACHINE_EV_PLUGGED] = { "device-plugged", "a device has come; `device`: its name", "device" },
 	[MACHINE_EV_UNPLUGGED] = { "device-unplugged", "a device has gone and its backend is closed; `device`: its name", "device" },
+	[MACHINE_EV_BALLOON] = { "balloon", "the balloon has the size that was asked for; `actual`: bytes, in digits", "actual" },
 };
 
 enum {
@@ -89,10 +92,10 @@ static int request_info(struct control_call *call, struct err *err)
 	const struct config *cfg = control_get_config(call->control);
 	struct machine *m = call_machine(call);
 
-	call->result = json_pack("{s:s, s:s, s:i, s:s, s:i, s:s, s:I, s:I, s:I, s:o, s:o, s:o, s:o*}",
+	call->result = json_pack("{s:s, s:s, s:i, s:s, s:i, s:s, s:I, s:I, s:s*, s:I, s:o, s:o, s:o, s:o*}",
 		"name", cfg->name, "version", VIV_VERSION, "protocol", CONTROL_PROTOCOL,
 		"state", machine_state_name(m->state), "pid", (int)getpid(), "engine", m->ops->name,
-		"cpus", (json_int_t)cfg->cpus, "memory", (json_int_t)cfg->memory,
+		"cpus", (json_int_t)cfg->cpus, "memory", (json_int_t)cfg->memory, "cpu_limit", cfg->cpu_limit,
 		"guest_time_ns", (json_int_t)source_now_ns(&m->source.s),
 		"disks", info_disks(cfg, m), "nets", info_nets(cfg), "consoles", info_consoles(cfg), "vsock", info_vsock(cfg));
 	return call->result ? 0 : err_set(err, -ENOMEM, "out of memory");
@@ -132,11 +135,31 @@ static json_t *stats_devices(struct machine *m)
 	return list;
 }
 
+static json_t *stats_balloon(struct machine *m)
+{
+	struct virtio_balloon_info i;
+	json_t *o, *guest = json_object();
+
+	if (!m->balloon || !guest) {
+		json_decref(guest);
+		return NULL;
+	}
+	virtio_balloon_get(m->balloon, &i);
+	for (unsigned s = 0; s < VIRTIO_BALLOON_N_STATS; s++)
+		if (i.stat[s] != UINT64_MAX)
+			json_object_set_new(guest, virtio_balloon_stat_name((enum virtio_balloon_stat)s),
+					    json_integer((json_int_t)i.stat[s]));
+	o = json_pack("{s:I, s:I, s:I, s:b, s:o}", "target", (json_int_t)i.target, "actual", (json_int_t)i.actual, "given_back",
+		      (json_int_t)i.given_back, "driver", i.has_driver, "guest", guest);
+	return o;
+}
+
 static int request_stats(struct control_call *call, struct err *err)
 {
 	struct machine *m = call_machine(call);
 
-	call->result = json_pack("{s:o, s:o, s:I}", "cpus", stats_cpus(m), "devices", stats_devices(m),
+	call->result = json_pack("{s:o, s:o, s:o*, s:I, s:I}", "cpus", stats_cpus(m), "devices", stats_devices(m), "balloon",
+				 stats_balloon(m), "host_cpu_ns", (json_int_t)vcpus_cpu_ns(m->vcpus),
 				 "guest_time_ns", (json_int_t)source_now_ns(&m->source.s));
 	return call->result ? 0 : err_set(err, -ENOMEM, "out of memory");
 }
@@ -242,10 +265,12 @@ static const struct control_param events_params[] = {
 const struct control_request control_requests[] = {
 	{ "info", "what this machine is", NULL,
 	  "`name`, `version` (of Vivarium), `protocol`, `state` (`stopped`, `running`, `paused`, `resetting` or `ended`), "
-	  "`pid`, `engine`, `cpus`, `memory` (bytes), `guest_time_ns` (since power on, pauses not counted), "
+	  "`pid`, `engine`, `cpus`, `memory` (bytes), `cpu_limit` if there is one, `guest_time_ns` (since power on, pauses not counted), "
 	  "`disks`, `nets`, `consoles`, `vsock` (`path`, `cid`) if there is one", NULL, S_ANY, request_info },
 	{ "stats", "counters of processors and devices", "All count from the start of the process.",
-	  "`cpus`, `devices` (arrays of objects), `guest_time_ns`", NULL, S_ANY, request_stats },
+	  "`cpus`, `devices` (arrays of objects), `host_cpu_ns` (what the processors' threads have used), `guest_time_ns`; with a balloon "
+	  "`balloon`: `target` and `actual` (bytes in it), `given_back` (bytes to the host so far, with free pages that the guest reported), "
+	  "`driver`, `guest` (what the guest's driver last said, in bytes or counts; it is asked anew each time)", NULL, S_ANY, request_stats },
 	{ "events", "send events on this connection",
 	  "Events that happened before are not sent again. The client stays connected until either side closes.",
 	  NULL, events_params, S_ANY, request_events },
@@ -267,7 +292,8 @@ const struct control_request control_requests[] = {
 	  "`memory` (bytes of guest memory that are not zero), `file` (bytes written), `pause_ns`", save_params,
 	  S_RUNNING | S_PAUSED, request_save },
 	{ "set", "change a setting while the machine runs",
-	  "All of them or, when one is refused, none. Requests that wait by an old limit go by the new one at once.", NULL,
+	  "All of them or, when one is refused, none. Requests of a disk that wait by an old limit go by the new one at once. The balloon "
+	  "takes as long as the guest does; the event `balloon` tells when it has the size.", NULL,
 	  control_set_params, S_ALIVE, control_set },
 	{ "disk-info", "the images of a disk, from the top down", NULL, "the top image: `filename`, `format`, `virtual-size`, "
 	  "`format-specific` and others; `backing` is the one behind it", control_disk_params, S_HERE, control_disk_info },

@@ -12,6 +12,7 @@
 #include "util/checked.h"
 #include "util/err.h"
 #include "util/log.h"
+#include "virtio/balloon.h"
 #include "virtio/blk.h"
 #include "virtio/net.h"
 #include "virtio/rng.h"
@@ -349,6 +350,23 @@ static int machine_make_vsock(struct machine *m, struct err *err)
 	return r ? r : vsock_host_open(&m->vsock, m->loop, d, m->cfg->vsock, m->cfg->handed ? m->cfg->handed->vsock : -1, err);
 }
 
+/* On the loop thread. */
+static void machine_balloon_reached(void *arg, uint64_t actual)
+{
+	char text[24];
+
+	snprintf(text, sizeof(text), "%" PRIu64, actual);
+	machine_tell(arg, MACHINE_EV_BALLOON, text);
+}
+
+static int machine_make_balloon(struct machine *m, struct err *err)
+{
+	struct virtio_balloon_config bc = { .reached = machine_balloon_reached, .arg = m };
+	int r = m->cfg->has_balloon ? virtio_balloon_new(&m->balloon, &m->env, &bc, err) : 0;
+
+	return r || !m->balloon ? r : machine_take(m, m->balloon, m->n_virtio, err);
+}
+
 static int machine_make_virtio(struct machine *m, struct err *err)
 {
 	struct virtio_dev *rng = NULL;
@@ -369,7 +387,9 @@ static int machine_make_virtio(struct machine *m, struct err *err)
 		if (!r)
 			r = machine_take(m, rng, m->n_virtio, err);
 	}
-	return !r && m->cfg->vsock ? machine_make_vsock(m, err) : r;
+	if (!r && m->cfg->vsock)
+		r = machine_make_vsock(m, err);
+	return r ? r : machine_make_balloon(m, err);
 }
 
 static void machine_drop_virtio(struct machine *m)
@@ -389,7 +409,7 @@ static void machine_drop_virtio(struct machine *m)
 	m->vsock = NULL;
 	while (m->n_virtio)
 		virtio_free(m->virtio[--m->n_virtio]);
-	m->hvc = NULL;
+	m->hvc = m->balloon = NULL;
 }
 
 /* --- kernel --- */
@@ -532,15 +552,23 @@ static int machine_make_threads(struct machine *m, struct err *err)
 		.n = (unsigned)m->cfg->cpus, .ops = m->ops, .vm = m->vm, .stuck = machine_cpu_stuck, .arg = m,
 		.begin = m->cfg->has_jail ? jail_filter_vcpu : NULL,
 	};
+	unsigned limit = 0;
 	int r = huge_new(&m->huge, m->mem, err);
 
 	if (!r)
 		r = huge_start(m->huge, err);
-	return r < 0 ? r : vcpus_new(&m->vcpus, &cfg, err);
+	if (!r)
+		r = vcpus_new(&m->vcpus, &cfg, err);
+	if (!r && m->cfg->cpu_limit)
+		r = cpu_limit_parse(&limit, m->cfg->cpu_limit, err);
+	if (!r)
+		cpu_limit_set(&m->cpu_limit, limit);
+	return r;
 }
 
 static void machine_drop_threads(struct machine *m)
 {
+	cpu_limit_fini(&m->cpu_limit);
 	vcpus_free(m->vcpus);
 	m->vcpus = NULL;
 	huge_free(m->huge);
@@ -582,6 +610,7 @@ int machine_new(struct machine **out, struct config *cfg, struct loop *loop, str
 	m->loop = loop;
 	loop_timer_init(loop, &m->reset_retry, machine_reset_retry);
 	loop_timer_init(loop, &m->leave_retry, machine_leave_retry);
+	cpu_limit_init(&m->cpu_limit, m);
 	for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
 		int r = parts[i].make(m, err);
 

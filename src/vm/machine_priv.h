@@ -35,6 +35,7 @@
 #include "vm/boot.h"
 #include "vm/config.h"
 #include "vm/console.h"
+#include "vm/cpu_limit.h"
 #include "vm/firmware.h"
 #include "vm/machine.h"
 #include "vm/profile.h"
@@ -42,7 +43,7 @@
 
 struct blk;
 
-enum { MACHINE_VIRTIO_MAX = CONFIG_DISKS_MAX + CONFIG_NETS_MAX + 3 };  /* and console, rng, vsock */
+enum { MACHINE_VIRTIO_MAX = CONFIG_DISKS_MAX + CONFIG_NETS_MAX + 4 };  /* and console, rng, vsock, balloon */
 
 /* A serial line: a UART or a port of the virtio console, and the host's end. */
 struct machine_line {
@@ -121,6 +122,8 @@ struct machine {
 	uint8_t slots[MACHINE_VIRTIO_MAX];      /* where a saved machine had them, in the same order; 0: the first free one */
 	struct virtio_dev *hvc;         /* one of them: the console */
 	struct vsock_host *vsock;       /* the host's side of another; NULL: there is none */
+	struct virtio_dev *balloon;     /* the same; NULL: none */
+	struct cpu_limit cpu_limit;
 	struct machine_doorbell doorbell[MACHINE_VIRTIO_MAX][VIRTIO_QUEUES_MAX];
 	struct blk *blk[CONFIG_DISKS_MAX];      /* fronts: what is behind them may change */
 	struct virtio_dev *disk_dev[CONFIG_DISKS_MAX], *net_dev[CONFIG_NETS_MAX];

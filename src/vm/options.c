@@ -157,6 +157,12 @@ const struct option options[] = {
 	  .help = "add a console (repeatable; default: stdio,device=uart)",
 	  .more = "At most one per device. Keys; that of the first value may be left out:",
 	  .sub = console_options, .positional = "target", LIST(consoles) },
+	{ "--cpu-limit", "cpu_limit", OPT_STRING, CFG(cpu_limit), "SHARE", NULL, "host processor time that all processors may use together",
+	  .more = "0.01 to 64 processors of the host; none: no limit. 'viv-vmm ctl PATH set cpu-limit=SHARE' changes it.",
+	  .example = "--cpu-limit 0.5" },
+	{ "--balloon", "balloon", OPT_BOOL, CFG(has_balloon), NULL, "off", "virtio memory balloon",
+	  .more = "'viv-vmm ctl PATH set balloon=SIZE' takes memory from the guest and gives it back. With it a guest also tells which "
+		  "pages are free, and they take no memory of the host.", .example = "--balloon on" },
 	{ "--rng", "rng", OPT_BOOL, CFG(has_rng), NULL, "on", "virtio entropy device", .example = "--rng off" },
 	{ "--agent", "agent", OPT_BOOL, CFG(has_agent), NULL, "off", "a port for the guest agent, which requests agent-* ask",
 	  .more = "The package qemu-guest-agent in the guest speaks there, at /dev/virtio-ports/org.qemu.guest_agent.0.", .example = "--agent on" },

@@ -7,12 +7,10 @@
 
 #define SLICE_NS 10000000u      /* that they run */
 
-/* A machine that does not run for another reason is left alone. */
-static void throttle_let_run(struct throttle *t)
+static void throttle_rest(struct throttle *t, bool on)
 {
-	if (t->is_resting && t->m->state == MACHINE_RUNNING)
-		vcpus_resume(t->m->vcpus);
-	t->is_resting = false;
+	vcpus_rest(t->m->vcpus, VCPUS_REST_MIGRATION, on);
+	t->is_resting = on;
 }
 
 static void throttle_turn(struct loop_timer *timer)
@@ -21,12 +19,11 @@ static void throttle_turn(struct loop_timer *timer)
 	uint64_t rest = (uint64_t)SLICE_NS * t->percent / (100 - t->percent);
 
 	if (t->is_resting || t->m->state != MACHINE_RUNNING) {
-		throttle_let_run(t);
+		throttle_rest(t, false);
 		loop_timer_set(timer, loop_now_ns() + SLICE_NS);
 		return;
 	}
-	vcpus_pause(t->m->vcpus);
-	t->is_resting = true;
+	throttle_rest(t, true);
 	loop_timer_set(timer, loop_now_ns() + rest);
 }
 
@@ -44,5 +41,5 @@ void throttle_set(struct throttle *t, unsigned percent)
 	if (percent)
 		return;
 	loop_timer_cancel(&t->timer);
-	throttle_let_run(t);
+	throttle_rest(t, false);
 }

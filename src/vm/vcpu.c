@@ -44,7 +44,9 @@ struct vcpus {
 	struct vcpus_config cfg;
 	pthread_mutex_t lock;           /* guards want and the states */
 	pthread_cond_t changed;         /* any of them */
-	enum vcpus_want want;
+	enum vcpus_want asked;          /* by the controller */
+	unsigned rests;                 /* of enum vcpus_rest */
+	enum vcpus_want want;           /* follows from both */
 	struct vcpu_thread t[];
 };
 
@@ -162,9 +164,10 @@ static void vcpus_leave_engine_locked(struct vcpus *v)
 	}
 }
 
-static void vcpus_set_want(struct vcpus *v, enum vcpus_want want)
+static void vcpus_apply_locked(struct vcpus *v)
 {
-	pthread_mutex_lock(&v->lock);
+	enum vcpus_want want = v->asked == WANT_RUN && v->rests ? WANT_PAUSE : v->asked;
+
 	v->want = want;
 	pthread_cond_broadcast(&v->changed);
 	if (want != WANT_RUN)
@@ -174,7 +177,36 @@ static void vcpus_set_want(struct vcpus *v, enum vcpus_want want)
 		while (v->t[i].is_started && v->t[i].state != VCPU_PAUSED)
 			pthread_cond_wait(&v->changed, &v->lock);
 	}
+}
+
+static void vcpus_set_want(struct vcpus *v, enum vcpus_want want)
+{
+	pthread_mutex_lock(&v->lock);
+	v->asked = want;
+	vcpus_apply_locked(v);
 	pthread_mutex_unlock(&v->lock);
+}
+
+void vcpus_rest(struct vcpus *v, enum vcpus_rest why, bool on)
+{
+	pthread_mutex_lock(&v->lock);
+	v->rests = on ? v->rests | why : v->rests & ~(unsigned)why;
+	vcpus_apply_locked(v);
+	pthread_mutex_unlock(&v->lock);
+}
+
+uint64_t vcpus_cpu_ns(const struct vcpus *v)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < v->cfg.n; i++) {
+		struct timespec ts;
+		clockid_t clock;
+
+		if (v->t[i].is_started && !pthread_getcpuclockid(v->t[i].thread, &clock) && !clock_gettime(clock, &ts))
+			sum += (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+	}
+	return sum;
 }
 
 void vcpus_pause(struct vcpus *v)

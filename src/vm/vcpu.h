@@ -6,6 +6,8 @@
 #ifndef VM_VCPU_H
 #define VM_VCPU_H
 
+#include <stdbool.h>
+#include <stdint.h>
 #include "cpu/cpu.h"
 #include "util/cleanup.h"
 #include "util/err.h"
@@ -32,5 +34,12 @@ DEFINE_AUTO(struct vcpus *, vcpus_free)
 /* Returns when no processor executes. Already paused: nothing happens. */
 void vcpus_pause(struct vcpus *v);
 void vcpus_resume(struct vcpus *v);
+
+/* Why processors that may run do not for a while, whoever pauses and resumes them meanwhile; bits. */
+enum vcpus_rest { VCPUS_REST_MIGRATION = 1, VCPUS_REST_LIMIT = 2 };
+/* Returns when none executes, if ON. They go on when nothing makes them rest. */
+void vcpus_rest(struct vcpus *v, enum vcpus_rest why, bool on);
+/* Host time that the threads have used so far. */
+uint64_t vcpus_cpu_ns(const struct vcpus *v);
 
 #endif

@@ -56,7 +56,7 @@ static const struct {
 	{ &hotplug_state_desc, "hot-plug registers" },
 	{ &pci_root_state_desc, "The root bus" },
 	{ &pci_state_desc, "One PCI function: configuration space, MSI-X" },
-	{ &virtio_state_desc, "What all virtio devices have; blk and rng have no more" },
+	{ &virtio_state_desc, "What all virtio devices have; blk, rng and balloon have no more" },
 	{ &virtio_net_state_desc, "Receive filter and offloads" },
 	{ &virtio_console_state_desc, "Ports" },
 	{ &virtio_vsock_state_desc, "Connections are not saved" },

@@ -95,6 +95,12 @@ class Machine:
         wait_for(other, there)
         self.watch()
 
+    def wait_balloon(self, size, timeout=60):
+        end = time.monotonic() + timeout
+        while (b := self.ctl("stats", "--json")["balloon"])["actual"] != size:
+            assert time.monotonic() < end, b
+            time.sleep(0.1)
+
     def end(self):
         self.watcher.kill()
         self.guest.kill()
@@ -215,3 +221,54 @@ def test_a_tap_comes_and_carries_ping(shell, tmp_path):
     finally:
         m.end()
         subprocess.run(["ip", "netns", "del", ns], check=False)
+
+
+def resident(guest):
+    """Bytes of guest memory that the host has given."""
+    with open(f"/proc/{guest.proc.pid}/status", encoding="ascii") as f:
+        return int(next(line for line in f if line.startswith("RssShmem:")).split()[1]) << 10
+
+
+def test_the_balloon_takes_memory_and_gives_it_back(shell, tmp_path):
+    m = Machine(shell, tmp_path, "bt", "--balloon", "on")
+    try:
+        m.run("dd if=/dev/zero of=/tmp/fill bs=1M count=300 2>/dev/null; rm /tmp/fill; echo 3 >/proc/sys/vm/drop_caches")
+        assert "multiple of 4 KiB" in m.ctl("set", "balloon=5", status=1)
+        assert "cannot have more" in m.ctl("set", "balloon=4G", status=1)
+        m.ctl("set", "balloon=256M")
+        m.wait_balloon(256 << 20)
+        m.run("test $(awk '/MemFree/ { print $2 }' /proc/meminfo) -lt 240000")
+        assert resident(m.guest) < 256 << 20, resident(m.guest)
+        m.ctl("stats")
+        time.sleep(0.5)
+        guest = m.ctl("stats", "--json")["balloon"]["guest"]
+        assert guest["free"] < 240 << 20 < guest["total"], guest
+        m.save_and_continue(engine="interp")
+        m.wait_balloon(256 << 20)
+        m.engine = "bt"
+        m.migrate()
+        m.wait_balloon(256 << 20)
+        m.ctl("set", "balloon=0")
+        m.wait_balloon(0)
+        m.run("test $(awk '/MemFree/ { print $2 }' /proc/meminfo) -gt 350000")
+        m.run("dd if=/dev/urandom of=/tmp/a bs=1M count=90 2>/dev/null && cp /tmp/a /tmp/b && cmp /tmp/a /tmp/b && rm /tmp/a /tmp/b")
+    finally:
+        m.end()
+
+
+def test_a_share_of_the_host_processors(shell, tmp_path):
+    m = Machine(shell, tmp_path, "bt", "--cpu-limit", "2")
+    try:
+        assert "no share" in m.ctl("set", "cpu-limit=-1", status=1)
+        m.guest.send("while :; do :; done &\n")
+        m.ctl("set", "cpu-limit=0.2")
+        before, start = m.ctl("stats", "--json")["host_cpu_ns"], time.monotonic()
+        time.sleep(2)
+        used, took = m.ctl("stats", "--json")["host_cpu_ns"] - before, time.monotonic() - start
+        assert used < 0.3e9 * took, (used, took)
+        m.save_and_continue()
+        assert m.ctl("info", "--json")["cpu_limit"] == "0.2"
+        m.ctl("set", "cpu-limit=none")
+        m.run("true")
+    finally:
+        m.end()

@@ -155,7 +155,7 @@ TEST(limits_are_set_on_a_running_machine_all_or_none)
 		{ "disk.root.iops=7,disk.root.iops-burst=5", "iops-burst: must be above iops" },
 		{ "disk.root.iops=7,disk.disk7.iops=5", "there is no disk 'disk7'" },
 		{ "disk.root.iops=7,disk.root.iop=5", "a disk has no limit 'iop'" },
-		{ "disk.root.iops=7,memory=5", "'memory' cannot be set" },
+		{ "disk.root.iops=7,memori=5", "'memori' cannot be set" },
 		{ "disk.root.iops=much", "iops: " },
 		{ "disk.root.iops", "needs a value" },
 		{ "", "" },

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vm/control_set.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include "blk/front.h"
+#include "util/checked.h"
+#include "util/str.h"
+#include "virtio/balloon.h"
+#include "vm/machine_priv.h"
+
+const struct control_param control_set_params[] = {
+	{ "setting", CONTROL_STRING, true, "KEY=VALUE[,...]",
+	  "disk.NAME.LIMIT: a limit of a disk: iops, iops-read, iops-write, bps, bps-read, bps-write, each also with -burst and "
+	  "-burst-seconds; 0: none. balloon: bytes that the balloon takes from the guest. cpu-limit: the share of the host's processors "
+	  "that all processors of the machine may use together, as 0.5 or 2; none: no limit", NULL },
+	{ .name = NULL },
+};
+
+/* What is to be set, all of it checked before any of it is done. */
+struct settings {
+	struct machine *m;
+	struct blk_limits limits[CONFIG_DISKS_MAX];
+	unsigned touched;               /* disks */
+	bool has_balloon, has_cpu_limit;
+	uint64_t balloon;
+	unsigned cpu_limit;
+	char cpu_limit_text[64];
+};
+
+/* --- disks --- */
+
+/* "iops-read-burst": the number in L that it means; NULL: there is none. */
+static uint64_t *limit_find(struct blk_limits *l, const char *key)
+{
+	for (unsigned k = 0; k < BLK_N_LIMITS; k++) {
+		const char *name = blk_limit_name((enum blk_limit_kind)k);
+		size_t n = strlen(name);
+
+		if (strncmp(key, name, n))
+			continue;
+		if (!key[n])
+			return &l->v[k].rate;
+		if (!strcmp(key + n, "-burst"))
+			return &l->v[k].burst;
+		if (!strcmp(key + n, "-burst-seconds"))
+			return &l->v[k].burst_s;
+	}
+	return NULL;
+}
+
+/* "disk.NAME.KEY" */
+static int parse_disk(struct settings *s, const char *key, const char *value, struct err *err)
+{
+	const char *name = key + strlen("disk."), *dot = strchr(name, '.');
+	char disk[CONFIG_DISK_NAME_MAX + 1];
+
+	if (!dot || (size_t)(dot - name) >= sizeof(disk))
+		return err_set(err, -EINVAL, "'%s' is no limit of a disk; one is disk.NAME.LIMIT, as in disk.disk0.iops=500", key);
+	snprintf(disk, sizeof(disk), "%.*s", (int)(dot - name), name);
+	int i = machine_find_disk(s->m, disk, err);
+
+	if (i < 0)
+		return i;
+	uint64_t *at = limit_find(&s->limits[i], dot + 1);
+
+	if (!at)
+		return err_set(err, -EINVAL, "a disk has no limit '%s'; they are iops, iops-read, iops-write, bps, bps-read and "
+			       "bps-write, each also with -burst and -burst-seconds", dot + 1);
+	s->touched |= 1u << i;
+	return str_parse_size(at, value, err);
+}
+
+static int check_disks(const struct settings *s, struct err *err)
+{
+	int r = 0;
+
+	for (unsigned i = 0; !r && i < s->m->cfg->n_disks; i++)
+		r = s->touched >> i & 1 ? blk_limits_check(&s->limits[i], err) : 0;
+	return r;
+}
+
+static int apply_disks(const struct settings *s, struct err *err)
+{
+	int r = 0;
+
+	for (unsigned i = 0; !r && i < s->m->cfg->n_disks; i++)
+		r = s->touched >> i & 1 ? blk_front_set_limits(s->m->blk[i], &s->limits[i], err) : 0;
+	return r;
+}
+
+/* --- the rest --- */
+
+static int parse_balloon(struct settings *s, const char *key, const char *value, struct err *err)
+{
+	if (!s->m->balloon)
+		return err_set(err, -ENODEV, "the machine has no balloon; start it with --balloon on");
+	int r = str_parse_size(&s->balloon, value, err);
+
+	s->has_balloon = true;
+	return r ? r : virtio_balloon_check(s->m->balloon, s->balloon, err);
+}
+
+static int parse_cpu_limit(struct settings *s, const char *key, const char *value, struct err *err)
+{
+	s->has_cpu_limit = true;
+	snprintf(s->cpu_limit_text, sizeof(s->cpu_limit_text), "%s", value);
+	return cpu_limit_parse(&s->cpu_limit, value, err);
+}
+
+static const struct {
+	const char *key;                /* with a '.' at the end: what begins with it */
+	int (*parse)(struct settings *s, const char *key, const char *value, struct err *err);
+} keys[] = {
+	{ "disk.", parse_disk },
+	{ "balloon", parse_balloon },
+	{ "cpu-limit", parse_cpu_limit },
+};
+
+static int parse_one(struct settings *s, const char *key, const char *value, struct err *err)
+{
+	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+		size_t n = strlen(keys[i].key);
+		bool is_prefix = keys[i].key[n - 1] == '.';
+
+		if (strncmp(key, keys[i].key, n) || (!is_prefix && key[n]))
+			continue;
+		int r = keys[i].parse(s, key, value, err);
+
+		return r < 0 ? err_wrap(err, r, "%s", key) : 0;
+	}
+	return err_set(err, -EINVAL, "'%s' cannot be set; what can is disk.NAME.LIMIT, as in disk.disk0.iops=500, balloon and "
+		       "cpu-limit", key);
+}
+
+static int parse_all(struct settings *s, const char *text, struct err *err)
+{
+	char key[128], value[64];
+	bool has_value;
+	int r;
+
+	while ((r = str_next_pair(&text, key, sizeof(key), value, sizeof(value), &has_value, err)) > 0) {
+		r = has_value ? parse_one(s, key, value, err) : err_set(err, -EINVAL, "'%s' needs a value", key);
+		if (r < 0)
+			return r;
+	}
+	return r;
+}
+
+/* A saved machine keeps the limit. */
+static int apply_cpu_limit(const struct settings *s, struct err *err)
+{
+	char *text = strdup(s->cpu_limit_text);
+
+	if (!text)
+		return err_set(err, -ENOMEM, "out of memory");
+	free(s->m->cfg->cpu_limit);
+	s->m->cfg->cpu_limit = text;
+	cpu_limit_set(&s->m->cpu_limit, s->cpu_limit);
+	return 0;
+}
+
+int control_set(struct control_call *call, struct err *err)
+{
+	struct settings s = { .m = control_machine(call->control) };
+
+	for (unsigned i = 0; i < s.m->cfg->n_disks; i++)
+		blk_front_get_limits(s.m->blk[i], &s.limits[i]);
+	int r = parse_all(&s, control_get_string(call->params, "setting", ""), err);
+
+	if (!r)
+		r = check_disks(&s, err);
+	if (!r && s.has_cpu_limit)
+		r = apply_cpu_limit(&s, err);
+	if (!r)
+		r = apply_disks(&s, err);
+	if (!r && s.has_balloon)
+		virtio_balloon_set(s.m->balloon, s.balloon);
+	return r;
+}

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* control_set.h - the request of the control socket that changes settings of a running machine. */
+#ifndef VM_CONTROL_SET_H
+#define VM_CONTROL_SET_H
+
+#include "vm/control_priv.h"
+
+extern const struct control_param control_set_params[];
+
+int control_set(struct control_call *call, struct err *err);
+
+#endif
