@@ -27,7 +27,7 @@ enum {
 
 	/* MADT (5.2.12) */
 	MADT_PCAT = 1, MADT_LAPIC = 0, MADT_IOAPIC = 1, MADT_OVERRIDE = 2, MADT_LAPIC_NMI = 4, MADT_X2APIC = 9,
-	MADT_X2APIC_NMI = 10, MADT_ENABLED = 1, MADT_HIGH_LEVEL = 0x0d, MADT_XAPIC_MAX = 254,
+	MADT_X2APIC_NMI = 10, MADT_ENABLED = 1, MADT_ONLINE_CAPABLE = 2, MADT_HIGH_LEVEL = 0x0d, MADT_XAPIC_MAX = 254,
 };
 
 /* All tables one after the other; addresses are GPA + offset. */
@@ -231,6 +231,8 @@ static void acpi_dsdt_body(struct aml *a, const struct acpi_tables_params *p)
 	acpi_dsdt_devices(a, p);
 	if (p->vmgenid)
 		acpi_dsdt_vmgenid(a, p->vmgenid);
+	if (p->has_cpu_hotplug)
+		acpi_hotplug_cpus(a, p->n_cpus);
 	for (unsigned i = 0; i < p->n_cpus; i++) {
 		char name[5];
 
@@ -239,12 +241,14 @@ static void acpi_dsdt_body(struct aml *a, const struct acpi_tables_params *p)
 		aml_name(a, "_HID");
 		aml_string(a, "ACPI0007");
 		aml_name_int(a, "_UID", i);
+		if (p->has_cpu_hotplug)
+			acpi_hotplug_cpu(a, i);
 		aml_end(a);
 	}
 	aml_end(a);
 	acpi_dsdt_gpe(a, p);
-	if (p->has_pci)
-		acpi_hotplug_events(a);
+	if (p->has_pci || p->has_cpu_hotplug)
+		acpi_hotplug_events(a, p->has_pci, p->has_cpu_hotplug);
 }
 
 static const uint8_t *acpi_dsdt(struct acpi_builder *b, const struct acpi_tables_params *p)
@@ -341,7 +345,7 @@ static uint64_t acpi_facs(struct acpi_builder *b)
 
 /* ---- MADT ---- */
 
-static void acpi_madt_cpu(struct acpi_builder *b, unsigned n)
+static void acpi_madt_cpu(struct acpi_builder *b, unsigned n, uint32_t flags)
 {
 	bool is_x2 = n > MADT_XAPIC_MAX;
 	uint8_t *e = acpi_take(b, is_x2 ? 16 : 8, 1);
@@ -352,14 +356,19 @@ static void acpi_madt_cpu(struct acpi_builder *b, unsigned n)
 		e[0] = MADT_X2APIC;
 		e[1] = 16;
 		put_le32(e + 4, n);
-		put_le32(e + 8, MADT_ENABLED);
+		put_le32(e + 8, flags);
 		put_le32(e + 12, n);
 	} else {
 		e[0] = MADT_LAPIC;
 		e[1] = 8;
 		e[2] = e[3] = (uint8_t)n;
-		put_le32(e + 4, MADT_ENABLED);
+		put_le32(e + 4, flags);
 	}
+}
+
+static bool acpi_cpu_is_present(const struct acpi_tables_params *p, unsigned n)
+{
+	return !p->has_cpu_hotplug || (n < 64 && p->cpus_present >> n & 1);
 }
 
 static void acpi_madt_override(struct acpi_builder *b, uint8_t irq, uint32_t gsi, uint16_t flags)
@@ -406,7 +415,7 @@ static void acpi_madt(struct acpi_builder *b, const struct acpi_tables_params *p
 	put_le32(t + 36, BOARD_LAPIC_BASE);
 	put_le32(t + 40, MADT_PCAT);            /* there is a pair of 8259As */
 	for (unsigned i = 0; i < p->n_cpus; i++)
-		acpi_madt_cpu(b, i);
+		acpi_madt_cpu(b, i, acpi_cpu_is_present(p, i) ? MADT_ENABLED : MADT_ONLINE_CAPABLE);
 	e = acpi_take(b, 12, 1);
 	if (!e)
 		return;

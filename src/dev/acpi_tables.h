@@ -20,6 +20,8 @@ enum {
 
 struct acpi_tables_params {
 	unsigned n_cpus;                /* 1..ACPI_CPUS_MAX; APIC ID = number */
+	bool has_cpu_hotplug;           /* at most HOTPLUG_CPUS_MAX; those that are there now: */
+	uint64_t cpus_present;
 	struct pci_layout pci;
 	bool has_pci;                   /* root bridge and MCFG */
 	bool has_com1, has_com2;

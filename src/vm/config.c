@@ -117,6 +117,11 @@ int config_settle(struct config *c, struct err *err)
 	return r;
 }
 
+unsigned config_cpus(const struct config *c)
+{
+	return (unsigned)(c->cpus_max ? c->cpus_max : c->cpus);
+}
+
 static int config_check_basics(const struct config *c, struct err *err)
 {
 	size_t name_len = strlen(c->name);
@@ -128,6 +133,9 @@ static int config_check_basics(const struct config *c, struct err *err)
 	if (c->cpus < 1 || c->cpus > CONFIG_CPUS_MAX)
 		return err_set(err, -EINVAL, "cpus: %" PRIu64 " is not possible; a machine has 1 to %d processors",
 			       c->cpus, CONFIG_CPUS_MAX);
+	if (c->cpus_max && (c->cpus_max < c->cpus || c->cpus_max > CONFIG_CPUS_MAX))
+		return err_set(err, -EINVAL, "cpus_max: %" PRIu64 " is not possible; there are %" PRIu64 " at the start, and %d at most",
+			       c->cpus_max, c->cpus, CONFIG_CPUS_MAX);
 	if (c->memory < CONFIG_MEMORY_MIN)
 		return err_set(err, -EINVAL, "memory: %" PRIu64 " bytes is too little; the least is %" PRIu64
 			       "M (did you forget the suffix, as in 512M?)", c->memory, (uint64_t)(CONFIG_MEMORY_MIN >> 20));

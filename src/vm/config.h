@@ -68,7 +68,7 @@ struct config {
 	char *cpu;              /* CPU model and changes: cpu/x86/model.h */
 	uint64_t memory;        /* bytes */
 	uint64_t code_cache;    /* bytes per processor, CONFIG_CODE_CACHE_MIN to CONFIG_CODE_CACHE_MAX */
-	uint64_t cpus;
+	uint64_t cpus, cpus_max;        /* at the start, that there can be; 0: as many */
 	char *kernel, *initrd, *cmdline;
 	char *firmware;         /* instead of a kernel: a ROM image */
 	char *firmware_log;     /* what it writes to its debug port; NULL: dropped */
@@ -132,6 +132,9 @@ char *config_to_json(const struct config *c);
 /* The options that belong to a process, and that another takes over with the machine. The same. */
 char *config_process_to_json(const struct config *c);
 int config_load_text(struct config *c, const char *text, size_t len, struct err *err);
+
+/* Processors that there can be. */
+unsigned config_cpus(const struct config *c);
 
 /* Is this a machine that can be built? Looks at no file. The sentence names the value's path. */
 int config_validate(const struct config *c, struct err *err);

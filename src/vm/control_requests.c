@@ -12,6 +12,7 @@
 #include "vm/control_priv.h"
 #include "vm/control_set.h"
 #include "vm/machine_priv.h"
+#include "vm/plug.h"
 #include "vm/save.h"
 
 const struct control_event control_events[MACHINE_N_EVENTS] = {
@@ -25,6 +26,7 @@ const struct control_event control_events[MACHINE_N_EVENTS] = {
 	[MACHINE_EV_PLUGGED] = { "device-plugged", "a device has come; `device`: its name", "device" },
 	[MACHINE_EV_UNPLUGGED] = { "device-unplugged", "a device has gone and its backend is closed; `device`: its name", "device" },
 	[MACHINE_EV_BALLOON] = { "balloon", "the balloon has the size that was asked for; `actual`: bytes, in digits", "actual" },
+	[MACHINE_EV_CPUS] = { "vcpus", "the guest has let go of processors; `vcpus`: how many there are, in digits", "vcpus" },
 };
 
 enum {
@@ -92,10 +94,10 @@ static int request_info(struct control_call *call, struct err *err)
 	const struct config *cfg = control_get_config(call->control);
 	struct machine *m = call_machine(call);
 
-	call->result = json_pack("{s:s, s:s, s:i, s:s, s:i, s:s, s:I, s:I, s:s*, s:I, s:o, s:o, s:o, s:o*}",
+	call->result = json_pack("{s:s, s:s, s:i, s:s, s:i, s:s, s:I, s:I, s:I, s:s*, s:I, s:o, s:o, s:o, s:o*}",
 		"name", cfg->name, "version", VIV_VERSION, "protocol", CONTROL_PROTOCOL,
 		"state", machine_state_name(m->state), "pid", (int)getpid(), "engine", m->ops->name,
-		"cpus", (json_int_t)cfg->cpus, "memory", (json_int_t)cfg->memory, "cpu_limit", cfg->cpu_limit,
+		"cpus", (json_int_t)machine_n_cpus(m), "cpus_max", (json_int_t)config_cpus(cfg), "memory", (json_int_t)cfg->memory, "cpu_limit", cfg->cpu_limit,
 		"guest_time_ns", (json_int_t)source_now_ns(&m->source.s),
 		"disks", info_disks(cfg, m), "nets", info_nets(cfg), "consoles", info_consoles(cfg), "vsock", info_vsock(cfg));
 	return call->result ? 0 : err_set(err, -ENOMEM, "out of memory");
@@ -105,7 +107,7 @@ static json_t *stats_cpus(struct machine *m)
 {
 	json_t *list = json_array();
 
-	for (unsigned i = 0; i < m->cfg->cpus; i++) {
+	for (unsigned i = 0; i < config_cpus(m->cfg); i++) {
 		struct cpu_stats s = { 0 };
 
 		m->ops->stats(m->ops->vcpu(m->vm, i), &s);
@@ -265,7 +267,7 @@ static const struct control_param events_params[] = {
 const struct control_request control_requests[] = {
 	{ "info", "what this machine is", NULL,
 	  "`name`, `version` (of Vivarium), `protocol`, `state` (`stopped`, `running`, `paused`, `resetting` or `ended`), "
-	  "`pid`, `engine`, `cpus`, `memory` (bytes), `cpu_limit` if there is one, `guest_time_ns` (since power on, pauses not counted), "
+	  "`pid`, `engine`, `cpus`, `cpus_max`, `memory` (bytes), `cpu_limit` if there is one, `guest_time_ns` (since power on, pauses not counted), "
 	  "`disks`, `nets`, `consoles`, `vsock` (`path`, `cid`) if there is one", NULL, S_ANY, request_info },
 	{ "stats", "counters of processors and devices", "All count from the start of the process.",
 	  "`cpus`, `devices` (arrays of objects), `host_cpu_ns` (what the processors' threads have used), `guest_time_ns`; with a balloon "

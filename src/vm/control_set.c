@@ -9,12 +9,14 @@
 #include "util/str.h"
 #include "virtio/balloon.h"
 #include "vm/machine_priv.h"
+#include "vm/plug.h"
 
 const struct control_param control_set_params[] = {
 	{ "setting", CONTROL_STRING, true, "KEY=VALUE[,...]",
 	  "disk.NAME.LIMIT: a limit of a disk: iops, iops-read, iops-write, bps, bps-read, bps-write, each also with -burst and "
 	  "-burst-seconds; 0: none. balloon: bytes that the balloon takes from the guest. cpu-limit: the share of the host's processors "
-	  "that all processors of the machine may use together, as 0.5 or 2; none: no limit", NULL },
+	  "that all processors of the machine may use together, as 0.5 or 2; none: no limit. vcpus: processors, up to the max of --cpus; "
+	  "the guest is told, and takes new ones into use by itself or not", NULL },
 	{ .name = NULL },
 };
 
@@ -23,8 +25,8 @@ struct settings {
 	struct machine *m;
 	struct blk_limits limits[CONFIG_DISKS_MAX];
 	unsigned touched;               /* disks */
-	bool has_balloon, has_cpu_limit;
-	uint64_t balloon;
+	bool has_balloon, has_cpu_limit, has_vcpus;
+	uint64_t balloon, vcpus;
 	unsigned cpu_limit;
 	char cpu_limit_text[64];
 };
@@ -109,6 +111,14 @@ static int parse_cpu_limit(struct settings *s, const char *key, const char *valu
 	return cpu_limit_parse(&s->cpu_limit, value, err);
 }
 
+static int parse_vcpus(struct settings *s, const char *key, const char *value, struct err *err)
+{
+	int r = str_parse_u64(&s->vcpus, value, err);
+
+	s->has_vcpus = true;
+	return r ? r : machine_check_cpus(s->m, s->vcpus, err);
+}
+
 static const struct {
 	const char *key;                /* with a '.' at the end: what begins with it */
 	int (*parse)(struct settings *s, const char *key, const char *value, struct err *err);
@@ -116,6 +126,7 @@ static const struct {
 	{ "disk.", parse_disk },
 	{ "balloon", parse_balloon },
 	{ "cpu-limit", parse_cpu_limit },
+	{ "vcpus", parse_vcpus },
 };
 
 static int parse_one(struct settings *s, const char *key, const char *value, struct err *err)
@@ -130,8 +141,8 @@ static int parse_one(struct settings *s, const char *key, const char *value, str
 
 		return r < 0 ? err_wrap(err, r, "%s", key) : 0;
 	}
-	return err_set(err, -EINVAL, "'%s' cannot be set; what can is disk.NAME.LIMIT, as in disk.disk0.iops=500, balloon and "
-		       "cpu-limit", key);
+	return err_set(err, -EINVAL, "'%s' cannot be set; what can is disk.NAME.LIMIT, as in disk.disk0.iops=500, balloon, "
+		       "cpu-limit and vcpus", key);
 }
 
 static int parse_all(struct settings *s, const char *text, struct err *err)
@@ -177,5 +188,7 @@ int control_set(struct control_call *call, struct err *err)
 		r = apply_disks(&s, err);
 	if (!r && s.has_balloon)
 		virtio_balloon_set(s.m->balloon, s.balloon);
+	if (!r && s.has_vcpus)
+		machine_set_cpus(s.m, (unsigned)s.vcpus);
 	return r;
 }

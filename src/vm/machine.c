@@ -65,7 +65,7 @@ static int machine_pick_engine(struct machine *m, struct err *err)
 	if (r < 0)
 		return err_wrap(err, r, "cpu");
 	x86_cpuid_build(&m->cpuid, &(struct x86_cpuid_params){
-		.n_vcpus = (unsigned)m->cfg->cpus, .engine = m->ops->features, .model = &m->model,
+		.n_vcpus = config_cpus(m->cfg), .engine = m->ops->features, .model = &m->model,
 		.tsc_hz = m->source.s.tsc_hz, .phys_bits = machine_phys_bits(), .has_kvmclock = true,
 		.has_pv = m->ops->unhalt != NULL,
 	});
@@ -86,7 +86,7 @@ static void machine_drop_bus(struct machine *m)
 static int machine_make_cpus(struct machine *m, struct err *err)
 {
 	struct cpu_config cfg = {
-		.n_vcpus = (unsigned)m->cfg->cpus, .mem = m->mem, .cpuid = &m->cpuid,
+		.n_vcpus = config_cpus(m->cfg), .mem = m->mem, .cpuid = &m->cpuid,
 		.host = &m->host, .source = &m->source.s,
 		.code_cache = m->cfg->code_cache, .wants_profile = m->cfg->wants_profile, .wants_perf_map = m->cfg->wants_perf_map,
 	};
@@ -116,7 +116,7 @@ static int machine_make_lapics(struct machine *m, struct err *err)
 	if (m->ops->has_lapic)
 		return 0;
 	struct lapics_config cfg = {
-		.n_cpus = (unsigned)m->cfg->cpus, .ops = &machine_lapic_ops, .ops_arg = m,
+		.n_cpus = config_cpus(m->cfg), .ops = &machine_lapic_ops, .ops_arg = m,
 		.loop = m->loop, .source = &m->source.s, .bus = m->bus, .phys_bits = machine_phys_bits(),
 		.mem = m->ops->unhalt ? m->mem : NULL,
 	};
@@ -165,7 +165,11 @@ static int machine_make_platform(struct machine *m, struct err *err)
 		.poweroff_request = machine_request_poweroff, .arg = m,
 	});
 	vmgenid_init(&m->vmgenid, m->mem, src, &m->acpi, m->firmware ? firmware_vmgenid(m->mem) : MAP_VMGENID);
-	hotplug_init(&m->hotplug, &m->acpi, machine_ejected_locked, m);
+	hotplug_init(&m->hotplug, &m->acpi, &(struct hotplug_config){
+		.n_cpus = config_cpus(m->cfg), .cpus_present = UINT64_MAX >> (64 - m->cfg->cpus),
+		.eject = machine_ejected_locked, .cpus_changed = machine_cpus_changed_locked, .arg = m,
+	});
+	machine_cpus_changed_locked(m);
 	machine_init_uarts(m);
 	debugport_init(&m->debugport, machine_debug_write, m);
 	for (int i = 0; i < TESTDEV_LINES; i++)
@@ -444,8 +448,9 @@ static struct acpi_tables_params machine_acpi_params(const struct machine *m)
 	/* The keyboard controller is there for its reset line only. Announced, Linux waits 0.8 s for a
 	 * keyboard that does not answer. */
 	return (struct acpi_tables_params){
-		.n_cpus = (unsigned)m->cfg->cpus, .pci = m->pci_layout, .has_pci = true,
+		.n_cpus = config_cpus(m->cfg), .pci = m->pci_layout, .has_pci = true,
 		.has_com1 = true, .has_com2 = m->n_uarts > 1, .has_rtc = true, .vmgenid = m->vmgenid.s.gpa,
+		.has_cpu_hotplug = config_cpus(m->cfg) > 1 && m->cfg->cpus_max, .cpus_present = m->hotplug.s.cpu_present,
 	};
 }
 
@@ -458,7 +463,7 @@ static int machine_make_firmware(struct machine *m, struct err *err)
 	fwcfg_init(&m->fwcfg, m->mem);
 	fwcfg_add_number(&m->fwcfg, FWCFG_RAM_SIZE, m->mem->low_size, 8);
 	fwcfg_add_number(&m->fwcfg, FWCFG_NB_CPUS, m->cfg->cpus, 2);
-	fwcfg_add_number(&m->fwcfg, FWCFG_MAX_CPUS, m->cfg->cpus, 2);
+	fwcfg_add_number(&m->fwcfg, FWCFG_MAX_CPUS, config_cpus(m->cfg), 2);
 	if (m->firmware || m->cfg->has_test_device)
 		r = machine_map(m, BUS_PORT, &m->fwcfg.ports, BOARD_FWCFG_PORT, FWCFG_PORTS, err);
 	if (!r && (m->firmware || m->cfg->has_test_device))
@@ -496,7 +501,7 @@ int machine_load(struct machine *m, struct err *err)
 	if (!r && vmgenid_place(&m->vmgenid) < 0)
 		r = err_set(err, -EFAULT, "guest memory has no room for the generation of the machine");
 
-	for (unsigned i = 0; !r && i < m->cfg->cpus; i++) {
+	for (unsigned i = 0; !r && i < config_cpus(m->cfg); i++) {
 		struct vcpu *v = m->ops->vcpu(m->vm, i);
 		struct x86_state s;
 
@@ -549,7 +554,7 @@ static int machine_make_jail(struct machine *m, struct err *err)
 static int machine_make_threads(struct machine *m, struct err *err)
 {
 	struct vcpus_config cfg = {
-		.n = (unsigned)m->cfg->cpus, .ops = m->ops, .vm = m->vm, .stuck = machine_cpu_stuck, .arg = m,
+		.n = config_cpus(m->cfg), .ops = m->ops, .vm = m->vm, .stuck = machine_cpu_stuck, .arg = m,
 		.begin = m->cfg->has_jail ? jail_filter_vcpu : NULL,
 	};
 	unsigned limit = 0;
@@ -654,7 +659,7 @@ void machine_print_stats(struct machine *m, FILE *to)
 {
 	double seconds = (double)source_now_ns(&m->source.s) / 1e9;
 
-	for (unsigned i = 0; i < m->cfg->cpus; i++) {
+	for (unsigned i = 0; i < config_cpus(m->cfg); i++) {
 		struct cpu_stats s = { 0 };
 
 		m->ops->stats(m->ops->vcpu(m->vm, i), &s);

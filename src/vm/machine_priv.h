@@ -124,6 +124,7 @@ struct machine {
 	struct vsock_host *vsock;       /* the host's side of another; NULL: there is none */
 	struct virtio_dev *balloon;     /* the same; NULL: none */
 	struct cpu_limit cpu_limit;
+	_Atomic uint64_t cpus_present;  /* a copy of what hotplug has, for any thread */
 	struct machine_doorbell doorbell[MACHINE_VIRTIO_MAX][VIRTIO_QUEUES_MAX];
 	struct blk *blk[CONFIG_DISKS_MAX];      /* fronts: what is behind them may change */
 	struct virtio_dev *disk_dev[CONFIG_DISKS_MAX], *net_dev[CONFIG_NETS_MAX];
@@ -157,6 +158,7 @@ int machine_make_net(struct machine *m, unsigned i, int handed, struct err *err)
 
 /* --- plug.c --- */
 void machine_ejected_locked(void *machine, unsigned slot);      /* vCPU thread, bus_lock held */
+void machine_cpus_changed_locked(void *machine);                /* any thread, bus_lock held or nothing runs */
 /* The machine has been restored: go on with what it was ejecting. */
 void machine_continue_ejects(struct machine *m);
 /* All devices have been reset: those that were to go, go. */

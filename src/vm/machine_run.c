@@ -209,7 +209,8 @@ static void lapic_sipi(void *arg, unsigned cpu, uint8_t vector)
 {
 	struct machine *m = arg;
 
-	m->ops->sipi(machine_vcpu(m, cpu), vector);
+	if (atomic_load_explicit(&m->cpus_present, memory_order_acquire) >> cpu & 1)
+		m->ops->sipi(machine_vcpu(m, cpu), vector);
 }
 
 static int lapic_pic_ack(void *arg)
@@ -434,6 +435,7 @@ static void machine_reset_devices_locked(struct machine *m)
 		uart_reset(&m->uart[i]);
 	acpi_reset(&m->acpi);
 	hotplug_reset(&m->hotplug);
+	machine_cpus_changed_locked(m);
 	rtc_reset(&m->rtc);
 	pit_reset(&m->pit);
 	i8042_reset(&m->i8042);

@@ -134,6 +134,8 @@ static int load_platform_locked(struct machine *m, struct state_file *f, struct 
 		r = state_file_load(f, "fwcfg", &fwcfg_state_desc, &m->fwcfg.s, err);
 	if (!r && state_file_get(f, "hotplug", &len))   /* machines saved before there was any do not have it */
 		r = state_file_load(f, "hotplug", &hotplug_state_desc, &m->hotplug.s, err);
+	hotplug_restored(&m->hotplug);
+	machine_cpus_changed_locked(m);
 	for (size_t i = 0; !r && i < ARRAY_LEN(devices); i++) {
 		if (devices[i].restored)
 			devices[i].restored(m);
@@ -166,7 +168,7 @@ static int save_cpus(struct machine *m, struct state_sections *s, struct err *er
 
 	kvmclock_base_get(m->kvmclock, &base);
 	state_sections_add_fields(s, "kvmclock", &kvmclock_base_desc, &base);
-	for (unsigned i = 0; i < m->cfg->cpus; i++) {
+	for (unsigned i = 0; i < config_cpus(m->cfg); i++) {
 		struct kvmclock_state clock;
 		struct lapic_state lapic;
 		struct pv_state pv = { 0 };
@@ -227,7 +229,7 @@ static int load_cpus(struct machine *m, struct state_file *f, struct err *err)
 
 	if (!r)
 		kvmclock_base_set(m->kvmclock, &base);
-	for (unsigned i = 0; !r && i < m->cfg->cpus; i++)
+	for (unsigned i = 0; !r && i < config_cpus(m->cfg); i++)
 		r = load_cpu(m, f, i, err);
 	if (!r)
 		kvmclock_resync(m->kvmclock, true);
@@ -426,7 +428,7 @@ int machine_save_identity(struct machine *m, struct state_sections *s, struct er
 {
 	struct x86_cpuid_saved cpuid;
 	struct machine_saved saved = {
-		.memory = m->cfg->memory, .cpus = (uint32_t)m->cfg->cpus, .virtio = m->n_virtio,
+		.memory = m->cfg->memory, .cpus = config_cpus(m->cfg), .virtio = m->n_virtio,
 		.now_ns = source_now_ns(&m->source.s), .tsc = source_tsc(&m->source.s), .tsc_hz = m->source.s.tsc_hz,
 	};
 	for (unsigned i = 0; i < m->n_virtio; i++)
@@ -462,8 +464,8 @@ static int check_size(const struct machine *m, struct state_file *f, struct mach
 	if (s->memory != m->cfg->memory || state_file_ram(f) != m->cfg->memory)
 		return err_set(err, -EINVAL, "memory: the saved machine has %" PRIu64 " MiB, not %" PRIu64, s->memory >> 20,
 			       m->cfg->memory >> 20);
-	if (s->cpus != m->cfg->cpus)
-		return err_set(err, -EINVAL, "cpus: the saved machine has %u, not %" PRIu64, s->cpus, m->cfg->cpus);
+	if (s->cpus != config_cpus(m->cfg))
+		return err_set(err, -EINVAL, "cpus: the saved machine has %u, not %u", s->cpus, config_cpus(m->cfg));
 	return 0;
 }
 

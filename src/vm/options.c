@@ -131,7 +131,11 @@ const struct option options[] = {
 	{ "--memory", "memory", OPT_SIZE, CFG(memory), "SIZE", "256M", "guest RAM",
 	  .more = "A multiple of 4 KiB, at least 4M; suffixes K, M, G and T count in powers of 1024.",
 	  .example = "--memory 2G" },
-	{ "--cpus", "cpus", OPT_UINT, CFG(cpus), "N", "1", "processors", .more = "At most 64.", .example = "--cpus 4" },
+	{ "--cpus", "cpus", OPT_UINT, CFG(cpus), "N[,max=N]", "1", "processors",
+	  .more = "At most 64. With max more can come while the machine runs: 'viv-vmm ctl PATH set vcpus=N'.",
+	  .max_offset = CFG(cpus_max), .example = "--cpus 2,max=8" },
+	{ "--cpus-max", "cpus_max", OPT_UINT, CFG(cpus_max), "N", "0", "processors that there can be; 0: as many as at the start",
+	  .example = "--cpus 2 --cpus-max 8" },
 	{ "--kernel", "kernel", OPT_STRING, CFG(kernel), "FILE", NULL,
 	  "bzImage, ELF vmlinux, PVH or multiboot kernel",
 	  .more = "Required, unless there is firmware. The kind is told by the content, also in a gzip file. It is read again when the guest resets.",
@@ -305,6 +309,26 @@ static int options_set_string(char **to, const char *text, struct err *err)
 	return 0;
 }
 
+static int options_set_number(const struct option *o, uint64_t *at, const char *text, struct err *err)
+{
+	return o->kind == OPT_SIZE ? str_parse_size(at, text, err) : str_parse_u64(at, text, err);
+}
+
+/* "2" or, where it may be, "2,max=8". */
+static int options_set_numbers(const struct option *o, void *base, const char *text, struct err *err)
+{
+	const char *max = o->max_offset ? strstr(text, ",max=") : NULL;
+	uint64_t *at = (uint64_t *)((char *)base + o->offset);
+	char first[32];
+
+	if (!max)
+		return options_set_number(o, at, text, err);
+	snprintf(first, sizeof(first), "%.*s", (int)(max - text), text);
+	int r = options_set_number(o, at, first, err);
+
+	return r ? r : options_set_number(o, (uint64_t *)((char *)base + o->max_offset), max + strlen(",max="), err);
+}
+
 /* Set one scalar of BASE from TEXT; strings append for OPT_STRINGS. */
 static int options_set(const struct option *o, void *base, const char *text, struct err *err)
 {
@@ -319,9 +343,8 @@ static int options_set(const struct option *o, void *base, const char *text, str
 			return err_set(err, -EINVAL, "'%s' is none of: %s", text, o->choices);
 		return options_set_string(at, text, err);
 	case OPT_SIZE:
-		return str_parse_size(at, text, err);
 	case OPT_UINT:
-		return str_parse_u64(at, text, err);
+		return options_set_numbers(o, base, text, err);
 	case OPT_BOOL:
 	case OPT_FLAG:
 		return str_parse_bool(at, text, err);

@@ -8,6 +8,7 @@
 #define VM_PLUG_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct err;
 struct machine;
@@ -23,5 +24,11 @@ struct plug_device {
 int machine_plug(struct machine *m, const struct plug_device *d, char *name, unsigned name_cap, struct err *err);
 /* Ask the guest to let go of the device called NAME, or take it away at once. -ENOENT, -EBUSY, -ENOTSUP. */
 int machine_unplug(struct machine *m, const char *name, bool is_forced, struct err *err);
+
+/* N processors shall be there: they come at once, the highest ones are asked to go. -EINVAL, -ENOTSUP. */
+int machine_check_cpus(struct machine *m, uint64_t n, struct err *err);
+void machine_set_cpus(struct machine *m, unsigned n);
+/* How many are there. */
+unsigned machine_n_cpus(const struct machine *m);
 
 #endif

@@ -272,3 +272,48 @@ def test_a_share_of_the_host_processors(shell, tmp_path):
         m.run("true")
     finally:
         m.end()
+
+
+ONLINE = "for c in /sys/devices/system/cpu/cpu[1-9]; do [ -e $c/online ] && [ $(cat $c/online) = 0 ] && echo 1 >$c/online; done; true"
+
+
+def wait_cpus(m, n):
+    end = time.monotonic() + 60
+    while m.ctl("info", "--json")["cpus"] != n:
+        assert time.monotonic() < end, m.ctl("info")
+        time.sleep(0.1)
+
+
+def test_processors_come_and_go(shell, tmp_path):
+    m = Machine(shell, tmp_path, "bt", "--cpus", "2,max=4")
+    try:
+        assert "1 to 4" in m.ctl("set", "vcpus=5", status=1)
+        m.run("test $(nproc) = 2")
+        m.ctl("set", "vcpus=4")
+        m.run(f"wait_until 'test -e /sys/devices/system/cpu/cpu3/online' && {ONLINE} && test $(nproc) = 4")
+        m.run("taskset 8 true && test $(grep -c ^processor /proc/cpuinfo) = 4")
+        m.save_and_continue(engine="interp")
+        m.run("test $(nproc) = 4 && taskset 8 true")
+        m.ctl("set", "vcpus=1")
+        wait_cpus(m, 1)
+        m.run("test $(nproc) = 1")
+        m.engine = "bt"
+        m.migrate()
+        assert m.ctl("info", "--json")["cpus"] == 1
+        m.ctl("set", "vcpus=3")
+        m.run(f"wait_until 'test -e /sys/devices/system/cpu/cpu2/online' && {ONLINE} && test $(nproc) = 3 && taskset 4 true")
+        # A reset keeps them.
+        m.ctl("reset")
+        m.guest.expect("SHELL-READY", 120)
+        m.run("test $(nproc) = 3")
+    finally:
+        m.end()
+
+
+def test_processors_without_a_max_are_refused(shell, tmp_path):
+    m = Machine(shell, tmp_path, "bt", "--cpus", "2")
+    try:
+        assert "1 to 2" in m.ctl("set", "vcpus=3", status=1)
+        assert "does not listen" in m.ctl("set", "vcpus=1", status=1)
+    finally:
+        m.end()

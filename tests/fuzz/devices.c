@@ -121,7 +121,9 @@ static void board_init(struct board *b)
 	acpi_init(&b->acpi, b->bus, b->loop, src, &(struct acpi_config){
 		.sci = isa_irq_line(&b->isa, BOARD_GSI_SCI), .reset_request = request,
 		.poweroff_request = request, .arg = b });
-	hotplug_init(&b->hotplug, &b->acpi, ejected, b);
+	hotplug_init(&b->hotplug, &b->acpi, &(struct hotplug_config){
+		.n_cpus = CPUS, .cpus_present = 1, .eject = ejected, .cpus_changed = request, .arg = b });
+	hotplug_cpu_up(&b->hotplug, CPUS - 1);
 	hotplug_pci_up(&b->hotplug, 5);
 	hotplug_pci_down(&b->hotplug, 31);
 	uart_init(&b->uart, b->bus, b->loop, src, &(struct uart_config){

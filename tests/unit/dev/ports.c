@@ -250,6 +250,13 @@ static void on_eject(void *arg, unsigned slot)
 	ejected[n_ejected++] = slot;
 }
 
+static unsigned n_changed;
+
+static void on_cpus(void *arg)
+{
+	n_changed++;
+}
+
 static uint32_t gpe_in(uint64_t off, unsigned size) { return (uint32_t)acpi.gpe.read(&acpi, 0, off, size); }
 static void gpe_out(uint64_t off, unsigned size, uint32_t v) { acpi.gpe.write(&acpi, 0, off, size, v); }
 static uint32_t plug_in(uint64_t off) { return (uint32_t)hotplug.region.read(&hotplug, 0, off, 4); }
@@ -259,7 +266,9 @@ static void hotplug_setup(void)
 {
 	acpi_setup();
 	n_ejected = 0;
-	hotplug_init(&hotplug, &acpi, on_eject, NULL);
+	n_changed = 0;
+	hotplug_init(&hotplug, &acpi, &(struct hotplug_config){
+		.n_cpus = 4, .cpus_present = 3, .eject = on_eject, .cpus_changed = on_cpus });
 }
 
 TEST(a_device_that_comes_interrupts_a_guest_that_has_enabled_the_event)
@@ -303,6 +312,44 @@ TEST(a_device_that_is_to_go_is_asked_for_until_it_has_gone)
 	CHECK_EQ(hotplug.s.pci_asked, 0);
 	hotplug.region.write(&hotplug, 0, HOTPLUG_PCI_EJECT, 1, 0xff);  /* no byte registers */
 	CHECK_EQ(n_ejected, 2);
+}
+
+static uint32_t cpu_flags(unsigned n)
+{
+	plug_out(HOTPLUG_CPU_SELECT, n);
+	return plug_in(HOTPLUG_CPU_FLAGS);
+}
+
+TEST(processors_come_and_are_ejected_but_for_the_first)
+{
+	hotplug_setup();
+	CHECK_EQ(cpu_flags(1), HOTPLUG_CPU_PRESENT);
+	CHECK_EQ(cpu_flags(2), 0);
+	CHECK_EQ(cpu_flags(64), 0);
+	hotplug_cpu_up(&hotplug, 2);
+	CHECK_EQ(gpe_in(0, 1), 1 << ACPI_GPE_CPU);
+	CHECK_EQ(cpu_flags(2), HOTPLUG_CPU_PRESENT | HOTPLUG_CPU_UP);
+	plug_out(HOTPLUG_CPU_FLAGS, HOTPLUG_CPU_UP);
+	CHECK_EQ(cpu_flags(2), HOTPLUG_CPU_PRESENT);
+	hotplug_cpu_down(&hotplug, 2);
+	hotplug_cpu_down(&hotplug, 1);
+	CHECK_EQ(cpu_flags(2), HOTPLUG_CPU_PRESENT | HOTPLUG_CPU_DOWN);
+	plug_out(HOTPLUG_CPU_FLAGS, HOTPLUG_CPU_DOWN | HOTPLUG_CPU_EJECT);
+	CHECK_EQ(cpu_flags(2), 0);
+	CHECK_EQ(n_changed, 1);
+	cpu_flags(0);
+	plug_out(HOTPLUG_CPU_FLAGS, HOTPLUG_CPU_EJECT);
+	cpu_flags(3);
+	plug_out(HOTPLUG_CPU_FLAGS, HOTPLUG_CPU_EJECT);
+	cpu_flags(0xffffffff);
+	plug_out(HOTPLUG_CPU_FLAGS, 0xffffffff);
+	CHECK_EQ(n_changed, 1);
+	CHECK_EQ(cpu_flags(0), HOTPLUG_CPU_PRESENT);
+	hotplug_reset(&hotplug);                /* what was asked to go has gone */
+	CHECK_EQ(cpu_flags(1), 0);
+	hotplug.s.cpu_present = 0xf0;           /* a hostile file */
+	hotplug_restored(&hotplug);
+	CHECK_EQ(hotplug.s.cpu_present, 1);
 }
 
 TEST(sleep_type_5_powers_off_and_port_cf9_resets)
