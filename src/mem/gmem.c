@@ -106,6 +106,12 @@ static int gmem_map_file(struct gmem *m, int fd, uint64_t off, struct err *err)
 	return 0;
 }
 
+void gmem_set_boot_size(struct gmem *m, uint64_t boot)
+{
+	m->boot_size = boot;
+	m->low_size = boot < GMEM_LOW_MAX ? boot : GMEM_LOW_MAX;
+}
+
 /* FD -1: new memory; OFF UINT64_MAX: FD is the memory itself. */
 static int gmem_make(struct gmem **out, uint64_t size, int fd, uint64_t off, struct err *err)
 {
@@ -118,7 +124,7 @@ static int gmem_make(struct gmem **out, uint64_t size, int fd, uint64_t off, str
 		return err_set(err, -ENOMEM, "out of memory");
 	m->fd = m->base_fd = m->pagemap_fd = -1;
 	m->size = size;
-	m->low_size = size < GMEM_LOW_MAX ? size : GMEM_LOW_MAX;
+	gmem_set_boot_size(m, size);
 	if (syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) < 0)
 		return err_set(err, -errno, "the host kernel refuses membarrier(): %s", strerror(errno));
 	int r = fd < 0 ? gmem_map_ram(m, err) : off == UINT64_MAX ? gmem_map_shared(m, fd, err) : gmem_map_file(m, fd, off, err);

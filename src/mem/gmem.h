@@ -48,6 +48,7 @@ struct gmem {
 	uint8_t *host;                  /* start of the mapping of all RAM */
 	uint64_t size;                  /* bytes of RAM; multiple of GMEM_PAGE_SIZE */
 	uint64_t low_size;              /* bytes of it at guest address 0 */
+	uint64_t boot_size;             /* bytes of it, the first, that a guest is told of when it starts; usually all */
 	int fd;                         /* the memfd; -1: RAM is a private mapping of a file */
 	int base_fd, pagemap_fd;        /* of such: the file, /proc/self/pagemap; else -1 */
 	uint64_t base_off;              /* where RAM begins in the file */
@@ -68,6 +69,9 @@ int gmem_new_shared(struct gmem **out, uint64_t size, int fd, struct err *err);
 /* RAM whose contents are SIZE bytes at OFF (multiple of 4 KiB) of the file FD (borrowed), read when they
  * are touched; holes are zeroes. What is written stays here. The file must neither shrink nor change. */
 int gmem_new_mapped(struct gmem **out, uint64_t size, int fd, uint64_t off, struct err *err);
+/* Before anything runs in M: only the first BOOT bytes are for the start, and RAM below the hole is of them; the rest lies
+ * above 4 GiB behind what does not fit there. */
+void gmem_set_boot_size(struct gmem *m, uint64_t boot);
 void gmem_free(struct gmem *m);         /* NULL is fine */
 DEFINE_AUTO(struct gmem *, gmem_free)
 

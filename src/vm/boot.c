@@ -110,8 +110,8 @@ unsigned boot_memory_map(const struct gmem *mem, struct boot_range out[BOOT_MAP_
 	out[n++] = (struct boot_range){ MAP_ACPI_BASE, MAP_ACPI_SIZE, BOOT_RESERVED };
 	out[n++] = (struct boot_range){ BOOT_KERNEL_MIN, mem->low_size - BOOT_KERNEL_MIN, BOOT_RAM };
 	out[n++] = (struct boot_range){ MAP_ECAM_BASE, MAP_ECAM_SIZE, BOOT_RESERVED };
-	if (mem->size > mem->low_size)
-		out[n++] = (struct boot_range){ GMEM_HIGH_BASE, mem->size - mem->low_size, BOOT_RAM };
+	if (mem->boot_size > mem->low_size)
+		out[n++] = (struct boot_range){ GMEM_HIGH_BASE, mem->boot_size - mem->low_size, BOOT_RAM };
 	return n;
 }
 

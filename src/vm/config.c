@@ -14,6 +14,7 @@
 #include "util/err.h"
 #include "util/unixsock.h"
 #include "virtio/blk.h"
+#include "virtio/mem.h"
 #include "virtio/vsock.h"
 #include "vm/agent.h"
 #include "vm/cpu_limit.h"
@@ -117,6 +118,16 @@ int config_settle(struct config *c, struct err *err)
 	return r;
 }
 
+uint64_t config_memory(const struct config *c, uint64_t *added)
+{
+	uint64_t low = c->memory < GMEM_LOW_MAX ? c->memory : GMEM_LOW_MAX;
+	uint64_t at = c->memory_max > c->memory ? low + align_up(c->memory - low, VIRTIO_MEM_ALIGN) : c->memory;
+
+	if (added)
+		*added = at;
+	return c->memory_max > c->memory ? at + c->memory_max - c->memory : c->memory;
+}
+
 unsigned config_cpus(const struct config *c)
 {
 	return (unsigned)(c->cpus_max ? c->cpus_max : c->cpus);
@@ -144,6 +155,11 @@ static int config_check_basics(const struct config *c, struct err *err)
 			       c->memory >> 30, (uint64_t)(GMEM_MAX_SIZE >> 30));
 	if (c->memory % GMEM_PAGE_SIZE)
 		return err_set(err, -EINVAL, "memory: %" PRIu64 " is not a multiple of 4096 bytes", c->memory);
+	if (c->memory_max && (c->memory_max < c->memory || (c->memory_max - c->memory) % VIRTIO_MEM_ALIGN ||
+			      c->memory_max > GMEM_MAX_SIZE / 2))
+		return err_set(err, -EINVAL, "memory_max: %" PRIu64 "M is not possible; it is what there is at the start, %" PRIu64
+			       "M, and a multiple of 128M more, at most %" PRIu64 "G", c->memory_max >> 20, c->memory >> 20,
+			       (uint64_t)(GMEM_MAX_SIZE / 2 >> 30));
 	if (c->code_cache < CONFIG_CODE_CACHE_MIN || c->code_cache > CONFIG_CODE_CACHE_MAX)
 		return err_set(err, -EINVAL, "code_cache: %" PRIu64 " bytes is not possible; it takes 1M to 1G (did you "
 			       "forget the suffix, as in 64M?)", c->code_cache);

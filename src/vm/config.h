@@ -66,7 +66,7 @@ struct config {
 	char *name;
 	char *engine;
 	char *cpu;              /* CPU model and changes: cpu/x86/model.h */
-	uint64_t memory;        /* bytes */
+	uint64_t memory, memory_max;    /* bytes: at the start, that there can be; 0: as many */
 	uint64_t code_cache;    /* bytes per processor, CONFIG_CODE_CACHE_MIN to CONFIG_CODE_CACHE_MAX */
 	uint64_t cpus, cpus_max;        /* at the start, that there can be; 0: as many */
 	char *kernel, *initrd, *cmdline;
@@ -133,6 +133,9 @@ char *config_to_json(const struct config *c);
 char *config_process_to_json(const struct config *c);
 int config_load_text(struct config *c, const char *text, size_t len, struct err *err);
 
+/* All that is guest memory, in the order of struct gmem: what there is at the start, a gap that is never used, what
+ * can come. The last begins at *ADDED (or NULL) of it; none: the size. */
+uint64_t config_memory(const struct config *c, uint64_t *added);
 /* Processors that there can be. */
 unsigned config_cpus(const struct config *c);
 

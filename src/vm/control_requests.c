@@ -5,6 +5,7 @@
 #include "blk/blk.h"
 #include "vm/control_agent.h"
 #include "virtio/balloon.h"
+#include "virtio/mem.h"
 #include "vm/control_disk.h"
 #include "vm/control_migrate.h"
 #include "vm/migrate.h"
@@ -27,6 +28,7 @@ const struct control_event control_events[MACHINE_N_EVENTS] = {
 	[MACHINE_EV_UNPLUGGED] = { "device-unplugged", "a device has gone and its backend is closed; `device`: its name", "device" },
 	[MACHINE_EV_BALLOON] = { "balloon", "the balloon has the size that was asked for; `actual`: bytes, in digits", "actual" },
 	[MACHINE_EV_CPUS] = { "vcpus", "the guest has let go of processors; `vcpus`: how many there are, in digits", "vcpus" },
+	[MACHINE_EV_MEMORY] = { "memory", "the guest has the memory that was asked for; `memory`: bytes, in digits", "memory" },
 };
 
 enum {
@@ -89,15 +91,26 @@ static json_t *info_vsock(const struct config *cfg)
 	return cfg->vsock ? json_pack("{s:s, s:I}", "path", cfg->vsock, "cid", (json_int_t)cfg->vsock_cid) : NULL;
 }
 
+/* What there is now. */
+static uint64_t info_memory(struct machine *m)
+{
+	struct virtio_mem_info i = { 0 };
+
+	if (m->added)
+		virtio_mem_get(m->added, &i);
+	return m->cfg->memory + i.plugged;
+}
+
 static int request_info(struct control_call *call, struct err *err)
 {
 	const struct config *cfg = control_get_config(call->control);
 	struct machine *m = call_machine(call);
 
-	call->result = json_pack("{s:s, s:s, s:i, s:s, s:i, s:s, s:I, s:I, s:I, s:s*, s:I, s:o, s:o, s:o, s:o*}",
+	call->result = json_pack("{s:s, s:s, s:i, s:s, s:i, s:s, s:I, s:I, s:I, s:I, s:s*, s:I, s:o, s:o, s:o, s:o*}",
 		"name", cfg->name, "version", VIV_VERSION, "protocol", CONTROL_PROTOCOL,
 		"state", machine_state_name(m->state), "pid", (int)getpid(), "engine", m->ops->name,
-		"cpus", (json_int_t)machine_n_cpus(m), "cpus_max", (json_int_t)config_cpus(cfg), "memory", (json_int_t)cfg->memory, "cpu_limit", cfg->cpu_limit,
+		"cpus", (json_int_t)machine_n_cpus(m), "cpus_max", (json_int_t)config_cpus(cfg), "memory", (json_int_t)info_memory(m),
+		"memory_max", (json_int_t)(cfg->memory_max ? cfg->memory_max : cfg->memory), "cpu_limit", cfg->cpu_limit,
 		"guest_time_ns", (json_int_t)source_now_ns(&m->source.s),
 		"disks", info_disks(cfg, m), "nets", info_nets(cfg), "consoles", info_consoles(cfg), "vsock", info_vsock(cfg));
 	return call->result ? 0 : err_set(err, -ENOMEM, "out of memory");
@@ -267,7 +280,7 @@ static const struct control_param events_params[] = {
 const struct control_request control_requests[] = {
 	{ "info", "what this machine is", NULL,
 	  "`name`, `version` (of Vivarium), `protocol`, `state` (`stopped`, `running`, `paused`, `resetting` or `ended`), "
-	  "`pid`, `engine`, `cpus`, `cpus_max`, `memory` (bytes), `cpu_limit` if there is one, `guest_time_ns` (since power on, pauses not counted), "
+	  "`pid`, `engine`, `cpus`, `cpus_max`, `memory` and `memory_max` (bytes), `cpu_limit` if there is one, `guest_time_ns` (since power on, pauses not counted), "
 	  "`disks`, `nets`, `consoles`, `vsock` (`path`, `cid`) if there is one", NULL, S_ANY, request_info },
 	{ "stats", "counters of processors and devices", "All count from the start of the process.",
 	  "`cpus`, `devices` (arrays of objects), `host_cpu_ns` (what the processors' threads have used), `guest_time_ns`; with a balloon "

@@ -2,12 +2,14 @@
 #include "vm/control_set.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include "blk/front.h"
 #include "util/checked.h"
 #include "util/str.h"
 #include "virtio/balloon.h"
+#include "virtio/mem.h"
 #include "vm/machine_priv.h"
 #include "vm/plug.h"
 
@@ -15,7 +17,8 @@ const struct control_param control_set_params[] = {
 	{ "setting", CONTROL_STRING, true, "KEY=VALUE[,...]",
 	  "disk.NAME.LIMIT: a limit of a disk: iops, iops-read, iops-write, bps, bps-read, bps-write, each also with -burst and "
 	  "-burst-seconds; 0: none. balloon: bytes that the balloon takes from the guest. cpu-limit: the share of the host's processors "
-	  "that all processors of the machine may use together, as 0.5 or 2; none: no limit. vcpus: processors, up to the max of --cpus; "
+	  "that all processors of the machine may use together, as 0.5 or 2; none: no limit. memory: bytes, "
+	  "from that of the start to the max of --memory. vcpus: processors, up to the max of --cpus; "
 	  "the guest is told, and takes new ones into use by itself or not", NULL },
 	{ .name = NULL },
 };
@@ -25,8 +28,8 @@ struct settings {
 	struct machine *m;
 	struct blk_limits limits[CONFIG_DISKS_MAX];
 	unsigned touched;               /* disks */
-	bool has_balloon, has_cpu_limit, has_vcpus;
-	uint64_t balloon, vcpus;
+	bool has_balloon, has_cpu_limit, has_vcpus, has_memory;
+	uint64_t balloon, vcpus, memory;
 	unsigned cpu_limit;
 	char cpu_limit_text[64];
 };
@@ -111,6 +114,20 @@ static int parse_cpu_limit(struct settings *s, const char *key, const char *valu
 	return cpu_limit_parse(&s->cpu_limit, value, err);
 }
 
+static int parse_memory(struct settings *s, const char *key, const char *value, struct err *err)
+{
+	uint64_t boot = s->m->cfg->memory;
+
+	if (!s->m->added)
+		return err_set(err, -ENODEV, "the machine has all the memory that it can have; start it with max of --memory");
+	int r = str_parse_size(&s->memory, value, err);
+
+	if (!r && s->memory < boot)
+		r = err_set(err, -EINVAL, "the %" PRIu64 " MiB that it was started with stay; see balloon", boot >> 20);
+	s->has_memory = true;
+	return r ? r : virtio_mem_check(s->m->added, s->memory - boot, err);
+}
+
 static int parse_vcpus(struct settings *s, const char *key, const char *value, struct err *err)
 {
 	int r = str_parse_u64(&s->vcpus, value, err);
@@ -126,6 +143,7 @@ static const struct {
 	{ "disk.", parse_disk },
 	{ "balloon", parse_balloon },
 	{ "cpu-limit", parse_cpu_limit },
+	{ "memory", parse_memory },
 	{ "vcpus", parse_vcpus },
 };
 
@@ -142,7 +160,7 @@ static int parse_one(struct settings *s, const char *key, const char *value, str
 		return r < 0 ? err_wrap(err, r, "%s", key) : 0;
 	}
 	return err_set(err, -EINVAL, "'%s' cannot be set; what can is disk.NAME.LIMIT, as in disk.disk0.iops=500, balloon, "
-		       "cpu-limit and vcpus", key);
+		       "cpu-limit, memory and vcpus", key);
 }
 
 static int parse_all(struct settings *s, const char *text, struct err *err)
@@ -188,6 +206,8 @@ int control_set(struct control_call *call, struct err *err)
 		r = apply_disks(&s, err);
 	if (!r && s.has_balloon)
 		virtio_balloon_set(s.m->balloon, s.balloon);
+	if (!r && s.has_memory)
+		virtio_mem_set(s.m->added, s.memory - s.m->cfg->memory);
 	if (!r && s.has_vcpus)
 		machine_set_cpus(s.m, (unsigned)s.vcpus);
 	return r;

@@ -140,7 +140,7 @@ static uint32_t firmware_make_e820(struct firmware *f, const struct gmem *mem)
 		{ 0, f->tables_at, E820_RAM },
 		{ f->tables_at, mem->low_size - f->tables_at, E820_RESERVED },
 		{ MAP_ECAM_BASE, MAP_ECAM_SIZE, E820_RESERVED },
-		{ GMEM_HIGH_BASE, mem->size - mem->low_size, E820_RAM },
+		{ GMEM_HIGH_BASE, mem->boot_size - mem->low_size, E820_RAM },
 	};
 	uint32_t n = 0;
 

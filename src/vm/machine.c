@@ -14,6 +14,7 @@
 #include "util/log.h"
 #include "virtio/balloon.h"
 #include "virtio/blk.h"
+#include "virtio/mem.h"
 #include "virtio/net.h"
 #include "virtio/rng.h"
 #include "virtio/vsock.h"
@@ -31,18 +32,27 @@
 
 /* --- memory, engine --- */
 
-static int machine_make_memory(struct machine *m, struct err *err)
+static int machine_find_memory(struct machine *m, uint64_t size, struct err *err)
 {
 	if (!m->cfg->saved) {
 		source_host_init(&m->source, 0);
-		return gmem_new(&m->mem, m->cfg->memory, err);
+		return gmem_new(&m->mem, size, err);
 	}
 	const struct handed *h = m->cfg->handed;
 	int r = machine_load_clock(m, m->cfg->saved, err);
 
 	if (!r && h && h->memory >= 0)
-		return gmem_new_shared(&m->mem, m->cfg->memory, h->memory, err);
+		return gmem_new_shared(&m->mem, size, h->memory, err);
 	return r ? r : state_file_memory(m->cfg->saved, &m->mem, err);
+}
+
+static int machine_make_memory(struct machine *m, struct err *err)
+{
+	int r = machine_find_memory(m, config_memory(m->cfg, NULL), err);
+
+	if (!r)
+		gmem_set_boot_size(m->mem, m->cfg->memory);
+	return r;
 }
 
 static void machine_drop_memory(struct machine *m)
@@ -158,7 +168,7 @@ static int machine_make_platform(struct machine *m, struct err *err)
 
 	pit_init(&m->pit, m->bus, m->loop, src, isa_irq_line(&m->isa, 0));
 	rtc_init(&m->rtc, m->bus, m->loop, src, isa_irq_line(&m->isa, BOARD_GSI_RTC), m->mem->low_size,
-		 m->mem->size - m->mem->low_size);
+		 m->mem->boot_size - m->mem->low_size);
 	i8042_init(&m->i8042, machine_request_reset, m);
 	acpi_init(&m->acpi, m->bus, m->loop, src, &(struct acpi_config){
 		.sci = isa_irq_line(&m->isa, BOARD_GSI_SCI), .reset_request = machine_request_reset,
@@ -371,6 +381,30 @@ static int machine_make_balloon(struct machine *m, struct err *err)
 	return r || !m->balloon ? r : machine_take(m, m->balloon, m->n_virtio, err);
 }
 
+static void machine_memory_reached(void *arg, uint64_t plugged)
+{
+	struct machine *m = arg;
+	char text[24];
+
+	snprintf(text, sizeof(text), "%" PRIu64, m->cfg->memory + plugged);
+	machine_tell(m, MACHINE_EV_MEMORY, text);
+}
+
+/* Memory that can come lies behind the rest above 4 GiB. */
+static int machine_make_added(struct machine *m, struct err *err)
+{
+	struct virtio_mem_config mc = { .reached = machine_memory_reached, .arg = m };
+	uint64_t at, size = config_memory(m->cfg, &at);
+
+	if (size == at)
+		return 0;
+	mc.addr = GMEM_HIGH_BASE + at - m->mem->low_size;
+	mc.size = size - at;
+	int r = virtio_mem_new(&m->added, &m->env, &mc, err);
+
+	return r ? r : machine_take(m, m->added, m->n_virtio, err);
+}
+
 static int machine_make_virtio(struct machine *m, struct err *err)
 {
 	struct virtio_dev *rng = NULL;
@@ -393,7 +427,9 @@ static int machine_make_virtio(struct machine *m, struct err *err)
 	}
 	if (!r && m->cfg->vsock)
 		r = machine_make_vsock(m, err);
-	return r ? r : machine_make_balloon(m, err);
+	if (!r)
+		r = machine_make_balloon(m, err);
+	return r ? r : machine_make_added(m, err);
 }
 
 static void machine_drop_virtio(struct machine *m)
@@ -413,7 +449,7 @@ static void machine_drop_virtio(struct machine *m)
 	m->vsock = NULL;
 	while (m->n_virtio)
 		virtio_free(m->virtio[--m->n_virtio]);
-	m->hvc = m->balloon = NULL;
+	m->hvc = m->balloon = m->added = NULL;
 }
 
 /* --- kernel --- */

@@ -30,7 +30,7 @@ const char *machine_state_name(enum machine_state s);
 /* What happened; docs/api/control.md has the words. DETAIL: a reason, or the device's name, or NULL. */
 enum machine_event {
 	MACHINE_EV_STARTED, MACHINE_EV_STOPPED, MACHINE_EV_PAUSED, MACHINE_EV_RESUMED, MACHINE_EV_RESET,
-	MACHINE_EV_CRASHED, MACHINE_EV_PLUGGED, MACHINE_EV_UNPLUGGED, MACHINE_EV_BALLOON, MACHINE_EV_CPUS,
+	MACHINE_EV_CRASHED, MACHINE_EV_PLUGGED, MACHINE_EV_UNPLUGGED, MACHINE_EV_BALLOON, MACHINE_EV_CPUS, MACHINE_EV_MEMORY,
 	MACHINE_N_EVENTS
 };
 typedef void (*machine_event_fn)(void *arg, enum machine_event event, const char *detail);

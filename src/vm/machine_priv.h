@@ -43,7 +43,7 @@
 
 struct blk;
 
-enum { MACHINE_VIRTIO_MAX = CONFIG_DISKS_MAX + CONFIG_NETS_MAX + 4 };  /* and console, rng, vsock, balloon */
+enum { MACHINE_VIRTIO_MAX = CONFIG_DISKS_MAX + CONFIG_NETS_MAX + 5 };  /* and console, rng, vsock, balloon, memory */
 
 /* A serial line: a UART or a port of the virtio console, and the host's end. */
 struct machine_line {
@@ -123,6 +123,7 @@ struct machine {
 	struct virtio_dev *hvc;         /* one of them: the console */
 	struct vsock_host *vsock;       /* the host's side of another; NULL: there is none */
 	struct virtio_dev *balloon;     /* the same; NULL: none */
+	struct virtio_dev *added;       /* the same: memory that comes and goes */
 	struct cpu_limit cpu_limit;
 	_Atomic uint64_t cpus_present;  /* a copy of what hotplug has, for any thread */
 	struct machine_doorbell doorbell[MACHINE_VIRTIO_MAX][VIRTIO_QUEUES_MAX];

@@ -461,7 +461,7 @@ static int check_size(const struct machine *m, struct state_file *f, struct mach
 
 	if (r < 0)
 		return r;
-	if (s->memory != m->cfg->memory || state_file_ram(f) != m->cfg->memory)
+	if (s->memory != m->cfg->memory || state_file_ram(f) != config_memory(m->cfg, NULL))
 		return err_set(err, -EINVAL, "memory: the saved machine has %" PRIu64 " MiB, not %" PRIu64, s->memory >> 20,
 			       m->cfg->memory >> 20);
 	if (s->cpus != config_cpus(m->cfg))

@@ -128,9 +128,12 @@ const struct option options[] = {
 	  .more = "Engines bt and lockstep: 1M to 1G, for code and what describes it. It is taken as it comes into use. "
 		  "More helps guests that run many big programs.",
 	  .is_host = true, .example = "--engine bt --code-cache 128M" },
-	{ "--memory", "memory", OPT_SIZE, CFG(memory), "SIZE", "256M", "guest RAM",
-	  .more = "A multiple of 4 KiB, at least 4M; suffixes K, M, G and T count in powers of 1024.",
-	  .example = "--memory 2G" },
+	{ "--memory", "memory", OPT_SIZE, CFG(memory), "SIZE[,max=SIZE]", "256M", "guest RAM",
+	  .more = "A multiple of 4 KiB, at least 4M; suffixes K, M, G and T count in powers of 1024. With max, a multiple of 128M more, "
+		  "memory can come and go while the machine runs: 'viv-vmm ctl PATH set memory=SIZE'.",
+	  .max_offset = CFG(memory_max), .example = "--memory 1G,max=4G" },
+	{ "--memory-max", "memory_max", OPT_SIZE, CFG(memory_max), "SIZE", "0", "guest RAM that there can be; 0: as much as at the start",
+	  .example = "--memory 1G --memory-max 4G" },
 	{ "--cpus", "cpus", OPT_UINT, CFG(cpus), "N[,max=N]", "1", "processors",
 	  .more = "At most 64. With max more can come while the machine runs: 'viv-vmm ctl PATH set vcpus=N'.",
 	  .max_offset = CFG(cpus_max), .example = "--cpus 2,max=8" },

@@ -24,6 +24,7 @@
 #include "util/fields.h"
 #include "virtio/console.h"
 #include "virtio/device.h"
+#include "virtio/mem.h"
 #include "virtio/net.h"
 #include "virtio/vsock.h"
 #include "vm/machine_priv.h"
@@ -56,6 +57,7 @@ static const struct {
 	{ &hotplug_state_desc, "hot-plug registers" },
 	{ &pci_root_state_desc, "The root bus" },
 	{ &pci_state_desc, "One PCI function: configuration space, MSI-X" },
+	{ &virtio_mem_state_desc, "virtio-mem" },
 	{ &virtio_state_desc, "What all virtio devices have; blk, rng and balloon have no more" },
 	{ &virtio_net_state_desc, "Receive filter and offloads" },
 	{ &virtio_console_state_desc, "Ports" },

@@ -20,8 +20,8 @@ echo SHELL-READY
 while read -r line; do eval "$line"; done
 """
 
-# until 'wait_until CONDITION' is true, for a minute at most
-FUNCTIONS = r"""wait_until() { n=0; while ! eval "$1"; do n=$((n+1)); [ $n -lt 600 ] || return 1; usleep 100000; done; }"""
+# wait_until CONDITION is true, for a minute at most; total: KiB of memory
+FUNCTIONS = r"""wait_until() { n=0; while ! eval "$1"; do n=$((n+1)); [ $n -lt 600 ] || return 1; usleep 100000; done; }; total() { set -- $(grep MemTotal /proc/meminfo); echo $2; }"""
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make interfaces")
 
@@ -315,5 +315,41 @@ def test_processors_without_a_max_are_refused(shell, tmp_path):
     try:
         assert "1 to 2" in m.ctl("set", "vcpus=3", status=1)
         assert "does not listen" in m.ctl("set", "vcpus=1", status=1)
+    finally:
+        m.end()
+
+
+def wait_memory(m, mib):
+    end = time.monotonic() + 60
+    while m.ctl("info", "--json")["memory"] != mib << 20:
+        assert time.monotonic() < end, m.ctl("info")
+        time.sleep(0.1)
+
+
+def test_memory_comes_and_goes(shell, tmp_path):
+    m = Machine(shell, tmp_path, "bt", "--memory", "256M,max=1280M")
+    total = "$(total)"
+    try:
+        m.run("echo online_movable >/sys/devices/system/memory/auto_online_blocks")
+        assert "at most" in m.ctl("set", "memory=2G", status=1)
+        assert "stay" in m.ctl("set", "memory=128M", status=1)
+        m.run(f"test {total} -lt 260000")
+        m.ctl("set", "memory=1G")
+        wait_memory(m, 1024)
+        m.run(f"wait_until 'test {total} -gt 900000'")
+        m.run("mount -t tmpfs -o size=600m none /mnt && dd if=/dev/urandom of=/mnt/a bs=1M count=100 2>/dev/null && "
+              "md5sum /mnt/a >/tmp/sum && tail -c 1000000 /mnt/a >/tmp/tail")
+        m.save_and_continue(engine="interp")
+        wait_memory(m, 1024)
+        m.run("tail -c 1000000 /mnt/a | cmp - /tmp/tail")
+        m.engine = "bt"
+        m.migrate()
+        m.run("md5sum -c /tmp/sum && rm /mnt/a")
+        m.ctl("set", "memory=256M")
+        wait_memory(m, 256)
+        m.run(f"wait_until 'test {total} -lt 260000'")
+        assert resident(m.guest) < 300 << 20, resident(m.guest)
+        m.ctl("set", "memory=512M")
+        wait_memory(m, 512)
     finally:
         m.end()

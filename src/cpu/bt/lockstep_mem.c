@@ -41,6 +41,8 @@ int lockstep_mem_new(struct lockstep *l, struct err *err)
 		r = gmem_log_start(l->real, err);
 	if (r < 0)
 		return r;
+	gmem_set_boot_size(l->lead_mem, l->real->boot_size);
+	gmem_set_boot_size(l->bt_mem, l->real->boot_size);
 	l->stores = icpu_cache_map(LOCKSTEP_MAX_STORES * sizeof(l->stores[0]));
 	l->written = calloc(mem_pages(l) / 64 + 1, 8);
 	if (!l->stores || !l->written)
