@@ -17,13 +17,13 @@
 #include "vm/save.h"
 
 const struct control_event control_events[MACHINE_N_EVENTS] = {
-	[MACHINE_EV_STARTED] = { "started", "the machine runs, or is built and paused" },
+	[MACHINE_EV_STARTED] = { "started", "the machine runs, or is built and paused", NULL },
 	[MACHINE_EV_STOPPED] = { "stopped", "the end; `reason`: `power off`, `reset` (with --no-reboot), `crash`, `error`, "
-				 "`exit port`, `quit`, `signal`, `saved`, or `migrated`" },
-	[MACHINE_EV_PAUSED] = { "paused", "processors, devices and guest time stand still" },
-	[MACHINE_EV_RESUMED] = { "resumed", "they go on" },
-	[MACHINE_EV_RESET] = { "reset", "the machine starts again from its kernel" },
-	[MACHINE_EV_CRASHED] = { "crashed", "a processor cannot go on; `reason` says why. `reset` or `stopped` follows" },
+				 "`exit port`, `quit`, `signal`, `saved`, or `migrated`", NULL },
+	[MACHINE_EV_PAUSED] = { "paused", "processors, devices and guest time stand still", NULL },
+	[MACHINE_EV_RESUMED] = { "resumed", "they go on", NULL },
+	[MACHINE_EV_RESET] = { "reset", "the machine starts again from its kernel", NULL },
+	[MACHINE_EV_CRASHED] = { "crashed", "a processor cannot go on; `reason` says why. `reset` or `stopped` follows", NULL },
 	[MACHINE_EV_PLUGGED] = { "device-plugged", "a device has come; `device`: its name", "device" },
 	[MACHINE_EV_UNPLUGGED] = { "device-unplugged", "a device has gone and its backend is closed; `device`: its name", "device" },
 	[MACHINE_EV_BALLOON] = { "balloon", "the balloon has the size that was asked for; `actual`: bytes, in digits", "actual" },
