@@ -16,7 +16,8 @@ extern const struct cli_command disk_create, disk_convert, disk_info, disk_map, 
 	disk_snapshot_list, disk_snapshot_revert, disk_snapshot_rm, disk_commit, disk_rebase, disk_flatten,
 		disk_compare,
 	disk_resize, disk_measure, disk_bitmap_add, disk_bitmap_rm, disk_bitmap_clear,
-	disk_bitmap_list, disk_key_list, disk_key_add, disk_key_change, disk_key_rm, disk_serve, disk_bench;
+	disk_bitmap_list, disk_key_list, disk_key_add, disk_key_change, disk_key_rm,
+	disk_ova_list, disk_ova_extract, disk_ova_import, disk_serve, disk_bench;
 extern const struct cli_group disk_group;
 
 /* For tables of options. */

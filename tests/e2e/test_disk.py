@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`viv disk`: every command on real images, with qemu-img as the judge; refusals, statuses and interruptions."""
 import fcntl
+import hashlib
 import json
 import os
 import random
@@ -415,3 +416,53 @@ def test_passphrases_are_added_changed_and_removed(options, kind):
     refused("key", "rm", "d", "2", "--key-file", "three", status=DENIED, says="the last one")
     refused("key", "rm", "d", "7", "--key-file", "three", status=NOT_FOUND, says="is not used")
     refused("key", "add", "d", "--key-file", "three", status=FAILED, says="--new-key-file")
+
+
+def make_ova(path, sizes):
+    """As GNU tar makes one: a descriptor, its manifest, and a streamOptimized VMDK per disk."""
+    files, disks = "", ""
+    for i, size in enumerate(sizes):
+        make_raw(f"in{i}.raw", size, i + 10)
+        qemu("convert", "-O", "vmdk", "-o", "subformat=streamOptimized", f"in{i}.raw", f"d{i}.vmdk")
+        files += f'<File o:id="f{i}" o:href="d{i}.vmdk"/>'
+        disks += f'<Disk o:diskId="disk-{i}" o:fileRef="f{i}" o:capacity="{size}"/>'
+    ns = "http://schemas.dmtf.org/ovf/envelope/1"
+    with open("m.ovf", "w", encoding="ascii") as f:
+        f.write(f'<Envelope xmlns="{ns}" xmlns:o="{ns}"><References>{files}</References><DiskSection>{disks}</DiskSection>'
+                '<VirtualSystem o:id="appliance"><Info/><Name>appliance</Name></VirtualSystem></Envelope>')
+    names = ["m.ovf", *(f"d{i}.vmdk" for i in range(len(sizes)))]
+    with open("m.mf", "w", encoding="ascii") as f:
+        for name in names:
+            f.write(f"SHA256({name})= {hashlib.sha256(open(name, 'rb').read()).hexdigest()}\n")
+    subprocess.run(["tar", "--format=ustar", "-cf", path, "m.ovf", "m.mf", *names[1:]], check=True)
+
+
+def test_archives_of_machines_are_listed_extracted_and_imported():
+    make_ova("a.ova", [2 * MIB, 3 * MIB])
+    listed = viv_json("ova", "list", "a.ova", "--verify")
+    assert listed["manifest"] and [d["capacity"] for d in listed["disks"]] == [2 * MIB, 3 * MIB]
+    assert "d1.vmdk" in viv("ova", "list", "a.ova").stdout
+    for which, n in (("1", 0), ("disk-1", 1)):
+        viv("ova", "extract", "a.ova", which, "out.vmdk", "--force")
+        assert open("out.vmdk", "rb").read() == open(f"d{n}.vmdk", "rb").read()
+    refused("ova", "extract", "a.ova", "1", "out.vmdk", status=EXISTS, says="--force")
+    refused("ova", "extract", "a.ova", "3", "x", status=NOT_FOUND, says="no disk '3'")
+    viv("ova", "import", "a.ova", "new", "--verify")
+    assert sorted(os.listdir("new")) == ["disk1.qcow2", "disk2.qcow2", "machine.json"]
+    with open("new/machine.json", encoding="utf-8") as f:
+        machine = json.load(f)
+    assert [d["image"] for d in machine["disks"]] == ["disk1.qcow2", "disk2.qcow2"]
+    for i in (0, 1):
+        qemu("compare", "-f", "qcow2", "-F", "raw", f"new/disk{i + 1}.qcow2", f"in{i}.raw")
+    refused("ova", "import", "a.ova", "new", status=EXISTS, says="choose another name")
+    refused("ova", "import", "a.ova", "n2", "--format", "vmkd", status=FAILED, says="vmkd")
+    refused("ova", "list", "in0.raw", status=FAILED, says="in0.raw")
+    with open("a.ova", "r+b") as f:
+        f.seek(-20000, os.SEEK_END)
+        f.write(b"\x55" * 2000)
+    refused("ova", "list", "a.ova", "--verify", status=FAILED, says="d1.vmdk")
+    refused("ova", "import", "a.ova", "n2", "--verify", status=FAILED, says="d1.vmdk")
+    assert not os.path.exists("n2")
+    os.truncate("a.ova", os.path.getsize("a.ova") // 2)
+    assert viv("ova", "import", "a.ova", "n2", status=FAILED).stderr
+    assert not os.path.exists("n2")
