@@ -450,6 +450,16 @@ static int nbd_options(struct nbd *n, const struct blk_url *u, const struct blk_
 	if (n->has_tls && !has_tls_option)
 		return err_set(err, -EINVAL, "say how to know the server of '%s': tls-certificates or tls-psk-file",
 			       u->plain);
+	if (blk_opts_str(o, "tls-certificates")) {
+		/* libnbd goes on without what is not there, and the server says something about it that nobody understands. */
+		AUTO(free) char *ca = NULL;
+
+		if (asprintf(&ca, "%s/ca-cert.pem", blk_opts_str(o, "tls-certificates")) < 0)
+			return err_set(err, -ENOMEM, "out of memory");
+		if (access(ca, R_OK) < 0)
+			return err_set(err, -errno, "cannot read the certificates for '%s': '%s': %s", u->plain, ca,
+				       strerror(errno));
+	}
 	n->reconnect_s = (unsigned)blk_opts_num(o, "reconnect");
 	snprintf(n->tls_port, sizeof(n->tls_port), "%u", u->port ? u->port : NBD_PORT_DEFAULT);
 	if (nbd_copy(&n->certificates, blk_opts_str(o, "tls-certificates")) < 0 ||
