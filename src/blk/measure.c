@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
+#include "blk/luks/luks.h"
 #include "blk/opts.h"
 #include "util/checked.h"
 #include "util/err.h"
@@ -65,34 +66,43 @@ static uint64_t measure_qcow2(const struct measure *m, const struct blk_opts *o,
 	}
 }
 
-int blk_measure(struct blk *src, uint64_t size, const char *format, const struct blk_opts *opts,
-		struct blk_measure *out,
-		struct err *err)
+static int measure_check(const struct measure *m, const char *format, struct err *err)
 {
-	bool is_qcow2 = !strcmp(format, "qcow2");
+	static const char *const known[] = { "raw", "qcow2", "luks" };
+
+	for (size_t i = 0; i < ARRAY_LEN(known); i++)
+		if (!strcmp(format, known[i]))
+			return is_pow2(m->unit) ? 0 : err_set(err, -EINVAL, "cluster_size is a power of two");
+	return err_set(err, -ENOTSUP, "how large a %s image will be is not known before; raw, qcow2 and luks can be measured",
+		       format);
+}
+
+int blk_measure(struct blk *src, uint64_t size, const char *format, const struct blk_opts *opts,
+		struct blk_measure *out, struct err *err)
+{
+	bool is_qcow2 = !strcmp(format, "qcow2"), is_luks = !strcmp(format, "luks");
 	AUTO(blk_opts_fini) struct blk_opts defaults = { 0 };
 	struct measure m = { .size = src ? blk_size(src) : align_up(size, BLK_SECTOR), .unit = RAW_BLOCK };
 	int r = blk_opts_init(&defaults, blk_format_create_opts(format), err);
 
-	if (!r && !is_qcow2 && strcmp(format, "raw"))
-		r = err_set(err, -ENOTSUP, "how large a %s image will be is not known before; raw and qcow2 can be "
-			    "measured",
-			    format);
 	if (r < 0)
 		return r;
 	opts = opts ? opts : &defaults;
 	if (is_qcow2)
 		m.unit = blk_opts_num(opts, "cluster_size");
-	if (!is_pow2(m.unit))
-		return err_set(err, -EINVAL, "cluster_size is a power of two");
-	r = measure_data(&m, src, err);
+	r = measure_check(&m, format, err);
+	if (!r && !is_luks)
+		r = measure_data(&m, src, err);
 	if (r < 0)
 		return r;
 	uint64_t all = div_up(m.size, m.unit);
 
-	out->required = is_qcow2 ? measure_qcow2(&m, opts, m.n_units) : m.n_units * m.unit;
-	out->fully_allocated = is_qcow2 ? measure_qcow2(&m, opts, all) : m.size;
-	if (!is_qcow2 && out->required > m.size)
-		out->required = m.size;
+	/* What an encrypted disk has not got is noise like the rest: all of it is written. */
+	if (is_luks)
+		out->required = out->fully_allocated = luks_image_room(opts) + m.size;
+	else if (is_qcow2)
+		*out = (struct blk_measure){ measure_qcow2(&m, opts, m.n_units), measure_qcow2(&m, opts, all) };
+	else
+		*out = (struct blk_measure){ m.n_units * m.unit < m.size ? m.n_units * m.unit : m.size, m.size };
 	return 0;
 }

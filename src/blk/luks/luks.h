@@ -107,6 +107,8 @@ struct luks_format {
 };
 /* Room that a new header needs, and where data may begin behind it. */
 uint64_t luks_header_room(const struct luks_format *f);
+/* The same for an image of format luks with these options of creation; 0: its header is in a file of its own. */
+uint64_t luks_image_room(const struct blk_opts *opts);
 /* Write a new header with one key slot to P. */
 int luks_co_create(const struct luks_place *p, const struct luks_format *f, struct err *err);
 

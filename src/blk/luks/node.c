@@ -257,6 +257,16 @@ static const struct blk_opt luks_create_opts[] = {
 	{ .name = NULL },
 };
 
+uint64_t luks_image_room(const struct blk_opts *opts)
+{
+	const struct luks_format f = {
+		.version = blk_opts_num(opts, "version") ? 2 : 1, .opts = opts, .prefix = "",
+		.sector_size = (unsigned)blk_opts_num(opts, "sector_size"),
+	};
+
+	return blk_opts_str(opts, "header") ? 0 : luks_header_room(&f);
+}
+
 static int node_co_create(struct blk_creating *c, struct err *err)
 {
 	const char *header = blk_opts_str(c->opts, "header");
