@@ -4,30 +4,11 @@
 #include <ctype.h>
 #include <string.h>
 #include "cli/command.h"
+#include "util/roff.h"
 
 enum { HELP_COLUMN = 30, HELP_WIDTH = 100 };
 
 /* --- text ------------------------------------------------------------------------------------- */
-
-/* TEXT in which the minus of options can be copied from the page: all of a word that begins with one,
- * and all of everything when IS_CODE. */
-static void man_text(FILE *to, const char *text, bool is_code)
-{
-	bool is_option = false;
-
-	for (const char *p = text; *p; p++) {
-		if (p == text || isspace((unsigned char)p[-1]) || p[-1] == '\'' || p[-1] == '[')
-			is_option = *p == '-';
-		if (*p == '\\')
-			fputs("\\e", to);
-		else if (*p == '-' && (is_code || is_option))
-			fputs("\\-", to);
-		else if (p == text && (*p == '.' || *p == '\''))
-			fprintf(to, "\\&%c", *p);
-		else
-			fputc(*p, to);
-	}
-}
 
 /* Words of TEXT in lines of HELP_WIDTH, each after INDENT spaces; the first begins at COLUMN. */
 static void help_wrap(FILE *to, const char *text, int indent, int column)
@@ -58,7 +39,7 @@ void cli_doc_text(struct cli_doc *d, const char *sentences)
 {
 	if (d->is_man) {
 		fputs(".PP\n", d->to);
-		man_text(d->to, sentences, false);
+		roff_put(d->to, sentences, false);
 		fputc('\n', d->to);
 	} else {
 		help_wrap(d->to, sentences, 0, 0);
@@ -84,18 +65,18 @@ void cli_doc_entry(struct cli_doc *d, const char *name, const char *value, const
 		return;
 	}
 	fputs(".TP\n\\fB", d->to);
-	man_text(d->to, name, true);
+	roff_put(d->to, name, true);
 	fputs("\\fR", d->to);
 	if (*value) {
 		fputs(" \\fI", d->to);
-		man_text(d->to, value, true);
+		roff_put(d->to, value, true);
 		fputs("\\fR", d->to);
 	}
 	fputc('\n', d->to);
-	man_text(d->to, help, false);
+	roff_put(d->to, help, false);
 	if (def) {
 		fputs(" (default: ", d->to);
-		man_text(d->to, def, true);
+		roff_put(d->to, def, true);
 		fputc(')', d->to);
 	}
 	fputs(strchr(".!?", help[strlen(help) - 1]) && !def ? "\n" : ".\n", d->to);
@@ -126,7 +107,7 @@ static void doc_option(struct cli_doc *d, const struct cli_option *o)
 		snprintf(name, sizeof(name), d->is_man || o->letter ? "%s" : "    %s", o->name);
 	cli_doc_entry(d, name, option_value_text(o, value, sizeof(value)), o->help, o->def);
 	if (d->is_man && o->more) {
-		man_text(d->to, o->more, false);
+		roff_put(d->to, o->more, false);
 		fputc('\n', d->to);
 	}
 }
@@ -234,7 +215,7 @@ static void man_command(struct cli_doc *d, const struct cli_command *cmd)
 
 	synopsis_args(cmd, args, sizeof(args));
 	fprintf(d->to, ".SS \"viv %s%s\"\n", cmd->path, args);
-	man_text(d->to, cmd->about, false);
+	roff_put(d->to, cmd->about, false);
 	fputc('\n', d->to);
 	for (const struct cli_arg *a = cmd->args; a && a->name; a++)
 		cli_doc_entry(d, a->name, "", a->help, NULL);
@@ -242,7 +223,7 @@ static void man_command(struct cli_doc *d, const struct cli_command *cmd)
 		doc_option(d, o);
 	for (const struct cli_example *e = cmd->examples; e->line; e++) {
 		fprintf(d->to, ".PP\nExample: %s:\n.PP\n.EX\nviv ", e->says);
-		man_text(d->to, e->line, true);
+		roff_put(d->to, e->line, true);
 		fputs("\n.EE\n", d->to);
 	}
 }
@@ -258,12 +239,12 @@ static void man_name(struct cli_doc *d, const struct cli_group *g)
 	title[i] = '\0';
 	fprintf(d->to, ".\\\" SPDX-License-Identifier: Apache-2.0\n.\\\" Printed by viv%s%s --print-man; "
 		"change src/cli instead.\n.TH ", g ? " " : "", g ? g->path : "");
-	man_text(d->to, title, true);
+	roff_put(d->to, title, true);
 	fprintf(d->to, " 1 \"\" \"Vivarium %s\" \"Vivarium\"\n.SH NAME\n", VIV_VERSION);
-	man_text(d->to, name, true);
+	roff_put(d->to, name, true);
 	fprintf(d->to, " \\- %s\n.SH SYNOPSIS\n.B viv%s%s\n.IR COMMAND \" ...\"\n.SH DESCRIPTION\n",
 		g ? g->summary : "command line of a virtualization platform", g ? " " : "", g ? g->path : "");
-	man_text(d->to, g ? g->about : about_viv, false);
+	roff_put(d->to, g ? g->about : about_viv, false);
 	fputc('\n', d->to);
 }
 

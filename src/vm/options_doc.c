@@ -2,9 +2,9 @@
 /* The table of options for people: --help, and the manual page as roff (groff_man(7)). */
 #include "vm/options_priv.h"
 
-#include <ctype.h>
 #include <string.h>
 #include "util/checked.h"
+#include "util/roff.h"
 
 /* "on|off", "auto|kvm|interp" or the metavar. */
 static const char *options_value_text(const struct option *o, char *buf, size_t cap)
@@ -157,38 +157,18 @@ static const char man_tail[] =
 	".BR passt (1),\n"
 	".BR kernel\\-command\\-line (7)\n";
 
-/* TEXT in which the minus of options can be copied from the page: all of a word that begins
- * with one, and all of everything when IS_CODE. */
-static void man_text(FILE *to, const char *text, bool is_code)
-{
-	bool is_option = false;
-
-	for (const char *p = text; *p; p++) {
-		if (p == text || isspace((unsigned char)p[-1]) || p[-1] == '\'')
-			is_option = *p == '-';
-		if (*p == '\\')
-			fputs("\\e", to);
-		else if (*p == '-' && (is_code || is_option))
-			fputs("\\-", to);
-		else if (p == text && (*p == '.' || *p == '\''))
-			fprintf(to, "\\&%c", *p);
-		else
-			fputc(*p, to);
-	}
-}
-
 static void man_entry(FILE *to, const char *name, const char *sep, const char *value, const char *help)
 {
 	fprintf(to, ".TP\n\\fB");
-	man_text(to, name, true);
+	roff_put(to, name, true);
 	fprintf(to, "\\fR");
 	if (*value) {
 		fprintf(to, "%s\\fI", sep);
-		man_text(to, value, true);
+		roff_put(to, value, true);
 		fprintf(to, "\\fR");
 	}
 	fputc('\n', to);
-	man_text(to, help, false);
+	roff_put(to, help, false);
 }
 
 /* PARENT: the option that O is a key of, or NULL. */
@@ -199,20 +179,20 @@ static void man_option(FILE *to, const struct option *parent, const struct optio
 	man_entry(to, o->arg, parent ? "=" : " ", options_value_text(o, buf, sizeof(buf)), o->help);
 	if (options_default_text(o)) {
 		fprintf(to, " (default: ");
-		man_text(to, o->def, true);
+		roff_put(to, o->def, true);
 		fputc(')', to);
 	}
 	fprintf(to, ".\n");
 	if (o->more) {
-		man_text(to, o->more, false);
+		roff_put(to, o->more, false);
 		fputc('\n', to);
 	}
 	if (o->example) {
 		fprintf(to, ".br\nExample: \\f(CW");
 		if (parent)
-			man_text(to, parent->arg, true);
+			roff_put(to, parent->arg, true);
 		fputs(parent ? " " : "", to);
-		man_text(to, o->example, true);
+		roff_put(to, o->example, true);
 		fprintf(to, "\\fR\n");
 	}
 	if (!o->sub)
@@ -235,10 +215,10 @@ static void man_key(FILE *to, const char *prefix, const char *parent, const stru
 	snprintf(path, sizeof(path), "%s%s", prefix, o->key);
 	fprintf(to, "%s\t%s\t", path, types[o->kind]);
 	if (parent) {
-		man_text(to, parent, true);
+		roff_put(to, parent, true);
 		fputc(' ', to);
 	}
-	man_text(to, o->arg, true);
+	roff_put(to, o->arg, true);
 	fprintf(to, "%s\n", parent ? "=" : "");
 	snprintf(path, sizeof(path), "%s%s[].", prefix, o->key);
 	for (const struct option *s = o->sub; s && s->arg; s++)

@@ -49,7 +49,7 @@ static void now_reap(struct aio *a)
 
 static void now_close(struct aio *a) { free(a); }
 
-static const struct aio_ops now_aio = {
+const struct aio_ops rig_now_aio = {
 	.name = "now",
 	.has_threads = true,
 	.open = now_open,
@@ -72,7 +72,7 @@ struct blk *rig_image_open(const char *format, int fd, bool is_readonly, bool is
 				 .has_no_backing = true, .is_confined = true };
 	struct err err = ERR_INIT;
 	struct blk *b = NULL;
-	int r = blk_open_with(&b, NULL, &o, &now_aio, &err);
+	int r = blk_open_with(&b, NULL, &o, &rig_now_aio, &err);
 
 	FUZZ_CHECK((r < 0) == (err.msg[0] != 0));
 	FUZZ_CHECK(r < 0 ? !b : !!b);

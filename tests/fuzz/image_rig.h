@@ -8,6 +8,10 @@
 #include "blk/blk.h"
 #include "fuzz.h"
 
+struct aio_ops;
+/* Does each job at once; it ends when it is asked for. */
+extern const struct aio_ops rig_now_aio;
+
 int rig_image_fd(const uint8_t *data, size_t len);      /* of a file with these bytes */
 /* Takes FD. NULL: refused, with a sentence. */
 struct blk *rig_image_open(const char *format, int fd, bool is_readonly, bool is_repairing);

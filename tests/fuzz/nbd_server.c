@@ -9,62 +9,19 @@
 #include "blk/blk_ops.h"
 #include "blk/nbd_server.h"
 #include "fuzz.h"
+#include "image_rig.h"
 #include "util/endian.h"
 #include "util/err.h"
 #include "util/loop.h"
 
 enum { DISK = 1 << 20, ROUNDS_MAX = 4000 };
 
-/* Jobs are done at once, and end when they are asked for. */
-struct aio { int event_fd; struct aio_job *first, **last; };
-
-static int now_open(struct aio **out, int event_fd, struct err *err)
-{
-	struct aio *a = calloc(1, sizeof(*a));
-
-	FUZZ_CHECK(a);
-	a->event_fd = event_fd;
-	a->last = &a->first;
-	*out = a;
-	return 0;
-}
-
-static void now_submit(struct aio *a, struct aio_job *j)
-{
-	uint64_t one = 1;
-
-	j->result = aio_do(j);
-	j->next = NULL;
-	*a->last = j;
-	a->last = &j->next;
-	FUZZ_CHECK(write(a->event_fd, &one, sizeof(one)) == sizeof(one));
-}
-
-static void now_reap(struct aio *a)
-{
-	struct aio_job *j;
-
-	while ((j = a->first)) {
-		a->first = j->next;
-		if (!a->first)
-			a->last = &a->first;
-		j->done(j, j->result);
-	}
-}
-
-static void now_close(struct aio *a) { free(a); }
-
-static const struct aio_ops now_aio = {
-	.name = "now", .has_threads = true, .open = now_open, .submit = now_submit, .reap = now_reap,
-	.close = now_close,
-};
-
 static struct blk *open_disk(struct loop *loop)
 {
 	struct blk_options o = { .fd = memfd_create("disk", MFD_CLOEXEC), .format = "raw" };
 	struct blk *b = NULL;
 
-	FUZZ_CHECK(o.fd >= 0 && ftruncate(o.fd, DISK) == 0 && blk_open_with(&b, loop, &o, &now_aio, NULL) == 0);
+	FUZZ_CHECK(o.fd >= 0 && ftruncate(o.fd, DISK) == 0 && blk_open_with(&b, loop, &o, &rig_now_aio, NULL) == 0);
 	return b;
 }
 

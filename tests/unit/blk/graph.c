@@ -8,33 +8,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "blk/opts.h"
+#include "in_dir.h"
 #include "test.h"
 #include "util/err.h"
 
-static char dir[64], command[200];
-
-static void remove_dir(void)
-{
-	snprintf(command, sizeof(command), "rm -rf %.60s", dir);
-	if (system(command))
-		fprintf(stderr, "cannot remove %s\n", dir);
-}
-
-static const char *in_dir(const char *name)
-{
-	static char path[4][160];
-	static unsigned i;
-	const char *tmp = getenv("TMPDIR");
-
-	if (!dir[0]) {
-		snprintf(dir, sizeof(dir), "%.40s/viv-blk-XXXXXX", tmp ? tmp : "/tmp");
-		CHECK(mkdtemp(dir));
-		atexit(remove_dir);
-	}
-	i = (i + 1) % 4;
-	snprintf(path[i], sizeof(path[i]), "%.60s/%.90s", dir, name);
-	return path[i];
-}
 
 static void make(const char *name, const char *format, uint64_t size, const char *options, const char *backing,
 		 const char *backing_format)

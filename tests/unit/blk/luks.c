@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include "blk/blk.h"
 #include "blk/secret.h"
+#include "in_dir.h"
 #include "test.h"
 #include "util/endian.h"
 #include "util/err.h"
@@ -17,32 +18,8 @@
 
 enum { MIB = 1 << 20, DISK = 2 * MIB, LUKS1_DATA = 2 * MIB, HDR2 = 16 << 10 };
 
-static char dir[64], command[200];
 static const struct blk_secret first = { (uint8_t *)"first", 5 }, second = { (uint8_t *)"second", 6 },
 			       wrong = { (uint8_t *)"wrong", 5 };
-
-static void remove_dir(void)
-{
-	snprintf(command, sizeof(command), "rm -rf %.60s", dir);
-	if (system(command))
-		fprintf(stderr, "cannot remove %s\n", dir);
-}
-
-static const char *in_dir(const char *name)
-{
-	static char path[4][160];
-	static unsigned i;
-	const char *tmp = getenv("TMPDIR");
-
-	if (!dir[0]) {
-		snprintf(dir, sizeof(dir), "%.40s/viv-luks-XXXXXX", tmp ? tmp : "/tmp");
-		CHECK(mkdtemp(dir));
-		atexit(remove_dir);
-	}
-	i = (i + 1) % 4;
-	snprintf(path[i], sizeof(path[i]), "%.60s/%.90s", dir, name);
-	return path[i];
-}
 
 static int try_make(const char *format, const char *options, const struct blk_secret *s, struct err *err)
 {

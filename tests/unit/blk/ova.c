@@ -8,35 +8,13 @@
 #include <unistd.h>
 #include "blk/blk.h"
 #include "blk/opts.h"
+#include "in_dir.h"
 #include "test.h"
 #include "util/err.h"
 
 enum { DISK = 1 << 20 };
 
-static char dir[64], command[400];
-
-static void remove_dir(void)
-{
-	snprintf(command, sizeof(command), "rm -rf %.60s", dir);
-	if (system(command))
-		fprintf(stderr, "cannot remove %s\n", dir);
-}
-
-static const char *in_dir(const char *name)
-{
-	static char path[6][160];
-	static unsigned i;
-	const char *tmp = getenv("TMPDIR");
-
-	if (!dir[0]) {
-		snprintf(dir, sizeof(dir), "%.40s/viv-ova-XXXXXX", tmp ? tmp : "/tmp");
-		CHECK(mkdtemp(dir));
-		atexit(remove_dir);
-	}
-	i = (i + 1) % 6;
-	snprintf(path[i], sizeof(path[i]), "%.60s/%.90s", dir, name);
-	return path[i];
-}
+static char command[400];
 
 static void put(const char *name, const char *text)
 {
@@ -135,7 +113,7 @@ TEST(disks_that_were_packed_are_read_in_place)
 	CHECK(info.has_manifest);
 	CHECK_EQ(blk_ova_verify(in_dir("m.ova"), &err), 0);
 	snprintf(command, sizeof(command), "cd %.60s && tar -xOf m.ova two.vmdk | cmp -s - two && "
-		 "tar -xOf m.ova 'web & db.mf' | grep -q \"$(sha256sum <one | cut -d' ' -f1)\"", dir);
+		 "tar -xOf m.ova 'web & db.mf' | grep -q \"$(sha256sum <one | cut -d' ' -f1)\"", in_dir("."));
 	CHECK_EQ(system(command), 0);
 	disk_is("1", 1);
 	disk_is("one.vmdk", 1);
@@ -199,7 +177,7 @@ TEST(what_differs_from_the_manifest_is_found)
 
 static void tar(const char *members)
 {
-	snprintf(command, sizeof(command), "cd %.60s && tar --format=ustar -cf m.ova %.250s", dir, members);
+	snprintf(command, sizeof(command), "cd %.60s && tar --format=ustar -cf m.ova %.250s", in_dir("."), members);
 	CHECK_EQ(system(command), 0);
 }
 
@@ -257,7 +235,7 @@ TEST(an_archive_that_cannot_be_is_refused_with_a_reason)
 	CHECK_HAS(err.msg, "no descriptor");
 	tar("m.ovf one m.ovf");
 	CHECK_EQ(try_open(&b, NULL, false, &err), -EINVAL);
-	snprintf(command, sizeof(command), "cd %.60s && mkdir -p sub && cp one sub/ && ln -sf one link", dir);
+	snprintf(command, sizeof(command), "cd %.60s && mkdir -p sub && cp one sub/ && ln -sf one link", in_dir("."));
 	CHECK_EQ(system(command), 0);
 	tar("m.ovf sub/one");
 	CHECK_EQ(try_open(&b, NULL, false, &err), -EINVAL);
@@ -291,7 +269,7 @@ TEST(a_disk_inside_needs_no_file_outside)
 	/* An archive in an archive. */
 	make_disk("one", "qcow2", "", 1);
 	tar("m.ovf one");
-	snprintf(command, sizeof(command), "cd %.60s && mv m.ova one && tar --format=ustar -cf m.ova m.ovf one", dir);
+	snprintf(command, sizeof(command), "cd %.60s && mv m.ova one && tar --format=ustar -cf m.ova m.ovf one", in_dir("."));
 	CHECK_EQ(system(command), 0);
 	CHECK_EQ(try_open(&b, NULL, false, &err), -ENOTSUP);
 	CHECK_HAS(err.msg, "itself");
