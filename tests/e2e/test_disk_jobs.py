@@ -228,3 +228,70 @@ def test_a_machine_with_a_disk_is_forked_and_each_goes_its_own_way(tmp_path):
         assert "BAD" not in (tmp_path / f"console{i}").read_text()
         mount_nothing_but_check(f"{disk}.seed-{i}", tmp_path / "raw")
     mount_nothing_but_check(f"{disk}.fork1", tmp_path / "raw")
+
+
+# One line of the state that it found; then the disk diverges: that file, others, and one that goes.
+DIVERGING = """
+for d in vda vdb vdc vdd; do
+	mount -t ext4 /dev/$d /mnt || exit 1
+	echo "$d has $(cat /mnt/state) $(ls /mnt | grep -c '^new')"
+	echo diverged >/mnt/state
+	for i in 1 2 3 4 5; do dd if=/dev/urandom of=/mnt/new$i bs=64k count=8 2>/dev/null; done
+	rm -f /mnt/old && sync && umount /mnt
+done
+echo ALL-DIVERGED
+"""
+
+
+def test_snapshots_are_reverted_to_in_every_format_and_the_file_system_is_whole(tmp_path):
+    """Inside a qcow2, and as overlays over vmdk, vdi and vhdx: taken, left, reverted to; each time a guest runs from them."""
+    viv = os.path.join(os.path.dirname(vivguest.VMM), "viv")
+    folder, initrd = vivguest.kernel("bookworm"), vivguest.initrd("bookworm", DIVERGING, "diverging")
+    formats = ("qcow2", "vmdk", "vdi", "vhdx")
+    raw, files = tmp_path / "raw", tmp_path / "files"
+    files.mkdir()
+    (files / "state").write_text("begun\n")
+    (files / "old").write_bytes(os.urandom(300000))
+    subprocess.run(["truncate", "-s", "32M", raw], check=True)
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", files, raw], check=True, env=ENV)
+
+    def disk(*words):
+        subprocess.run([viv, "disk", *map(str, words)], check=True, timeout=120, stdout=subprocess.DEVNULL)
+
+    def snapshot(fmt):
+        if fmt == "qcow2":
+            disk("snapshot", "create", tmp_path / "d.qcow2", "before")
+            return tmp_path / "d.qcow2"
+        disk("create", tmp_path / f"{fmt}.over", "--format", "qcow2", "--backing", f"d.{fmt}", "--backing-format", fmt, "--force")
+        return tmp_path / f"{fmt}.over"
+
+    def revert(fmt):
+        if fmt == "qcow2":
+            disk("snapshot", "revert", tmp_path / "d.qcow2", "before")
+        else:
+            snapshot(fmt)
+
+    def run(disks):
+        options = [w for d in disks for w in ("--disk", f"path={d},format=qcow2")]
+        with Guest("--kernel", os.path.join(folder, "vmlinuz"), "--initrd", initrd, "--cmdline", "console=ttyS0 quiet", "--memory",
+                   "256M", "--engine", "bt", "--console", "stdio", "--net", "none", *options) as guest:
+            guest.expect("ALL-DIVERGED", 240)
+            assert guest.wait(60) == 0
+            return re.findall(r"vd. has (\w+) (\d)", guest.text())
+
+    for fmt in formats:
+        disk("convert", raw, tmp_path / f"d.{fmt}", "--source-format", "raw", "--format", fmt)
+    disks = [snapshot(fmt) for fmt in formats]
+    assert run(disks) == [("begun", "0")] * 4
+    assert run(disks) == [("diverged", "5")] * 4
+    for path in disks:
+        mount_nothing_but_check(path, tmp_path / "now")
+    for fmt in formats:
+        revert(fmt)
+    for path in disks:
+        disk("convert", path, tmp_path / "now", "--format", "raw", "--force")
+        assert (tmp_path / "now").read_bytes() == raw.read_bytes()
+    assert run(disks) == [("begun", "0")] * 4
+    for path in disks:
+        mount_nothing_but_check(path, tmp_path / "now")
+        disk("check", path)

@@ -171,6 +171,17 @@ static void run_backup(struct rig *r)
 													   "qcow2") });
 }
 
+static void run_resize(struct rig *r)
+{
+	job(r, (struct blk_job_args){ .kind = "resize", .size = RIG_SIZE + (8 << 20) });
+}
+
+static void run_snapshot_inside(struct rig *r)
+{
+	job(r, (struct blk_job_args){ .kind = "snapshot-create", .snapshot = "s" });
+	job(r, (struct blk_job_args){ .kind = "snapshot-delete", .snapshot = "s" });
+}
+
 /* The process that dies; true: it did not, there were not so many operations. */
 static bool die_at(const struct scene *s, struct rig *r, unsigned n)
 {
@@ -221,6 +232,8 @@ static const struct scene scenes[] = {
 	{ "commit", make_chain, run_commit, NULL },
 	{ "commit of the top", make_chain, run_commit_top, NULL },
 	{ "backup", make_chain, run_backup, NULL },
+	{ "resize", make_chain, run_resize, NULL },
+	{ "snapshot inside", make_chain, run_snapshot_inside, NULL },
 };
 
 TEST_SLOW(a_snapshot_outlives_its_process) { kill_everywhere(&scenes[0]); }
@@ -231,3 +244,5 @@ TEST_SLOW(a_mirror_of_the_top_outlives_its_process) { kill_everywhere(&scenes[4]
 TEST_SLOW(a_commit_outlives_its_process) { kill_everywhere(&scenes[5]); }
 TEST_SLOW(a_commit_of_the_top_outlives_its_process) { kill_everywhere(&scenes[6]); }
 TEST_SLOW(a_backup_outlives_its_process) { kill_everywhere(&scenes[7]); }
+TEST_SLOW(a_new_size_outlives_its_process) { kill_everywhere(&scenes[8]); }
+TEST_SLOW(a_snapshot_inside_outlives_its_process) { kill_everywhere(&scenes[9]); }
