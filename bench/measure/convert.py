@@ -16,6 +16,7 @@ CASES = {
     "qcow2 to raw": ("qcow2", "raw", "", False),
     "vmdk to qcow2": ("vmdk", "qcow2", "", False),
     "raw to qcow2, zstd": ("raw", "qcow2", "compression_type=zstd", True),
+    "raw to qcow2, zlib": ("raw", "qcow2", "compression_type=zlib", True),
     "qcow2 of zstd to qcow2": ("zstd", "qcow2", "", False),
 }
 

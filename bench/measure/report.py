@@ -26,6 +26,7 @@ PROMISES = {
     "convert: qcow2 to raw, times as fast as qemu-img -t writeback": (">=", 1.5),
     "convert: vmdk to qcow2, times as fast as qemu-img -t writeback": (">=", 1.5),
     "convert: raw to qcow2, zstd, times as fast as qemu-img -t writeback": (">=", 1.5),
+    "convert: raw to qcow2, zlib, times as fast as qemu-img -t writeback": (">=", 1.5),
     "nbd: 4 KiB randread x1, times qemu-nbd's rate": (">=", 1.2),
     "nbd: 4 KiB randread x32, times qemu-nbd's rate": (">=", 1.2),
     "nbd: 4 KiB randwrite x1, times qemu-nbd's rate": (">=", 1.2),

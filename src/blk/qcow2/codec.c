@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <zlib.h>
 #include <zstd.h>
+#include "blk/qcow2/deflate.h"
 
 /* Of zstd, level 2: of a disk with Debian it makes 1 % more than level 3, in four fifths of the time. */
 enum { ZLIB_WINDOW = -12, ZSTD_LEVEL = 2 };
@@ -18,8 +19,9 @@ struct q2_codec {
 	struct q2_codec *next;          /* free */
 	ZSTD_CCtx *zstd;
 	ZSTD_DCtx *unzstd;
-	z_stream deflate, inflate;
-	bool has_deflate, has_inflate;
+	struct q2_deflate *deflate;
+	z_stream inflate;
+	bool has_inflate;
 };
 
 struct q2_codec *q2_codec_get(struct q2 *s)
@@ -47,8 +49,7 @@ void q2_codecs_free(struct q2 *s)
 
 	while ((k = s->codecs)) {
 		s->codecs = k->next;
-		if (k->has_deflate)
-			deflateEnd(&k->deflate);
+		q2_deflate_free(k->deflate);
 		if (k->has_inflate)
 			inflateEnd(&k->inflate);
 		ZSTD_freeCCtx(k->zstd);
@@ -61,21 +62,13 @@ void q2_codecs_free(struct q2 *s)
 
 static int64_t pack_zlib(struct q2_codec *k, const uint8_t *in, size_t in_len, uint8_t *out, size_t out_len)
 {
-	z_stream *z = &k->deflate;
-
-	if (!k->has_deflate &&
-	    deflateInit2(z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, ZLIB_WINDOW, 9, Z_DEFAULT_STRATEGY) != Z_OK)
+	if (!k->deflate)
+		k->deflate = q2_deflate_new();
+	if (!k->deflate)
 		return -ENOMEM;
-	k->has_deflate = true;
-	z->next_in = (Bytef *)(uintptr_t)in;
-	z->avail_in = (uInt)in_len;
-	z->next_out = out;
-	z->avail_out = (uInt)out_len;
-	int r = deflate(z, Z_FINISH);
-	size_t n = out_len - z->avail_out;
+	size_t n = q2_deflate_pack(k->deflate, in, in_len, out, out_len);
 
-	deflateReset(z);
-	return r == Z_STREAM_END ? (int64_t)n : -ENOSPC;
+	return n ? (int64_t)n : -ENOSPC;
 }
 
 static int64_t pack_zstd(struct q2_codec *k, const uint8_t *in, size_t in_len, uint8_t *out, size_t out_len)
