@@ -29,6 +29,7 @@ struct nbd_req *nbd_req_get(struct nbd_conn *c, size_t cap)
 
 	if (q) {
 		c->free = q->next;
+		c->s->n_kept -= q->cap;
 	} else {
 		q = malloc(sizeof(*q));
 		if (!q)
@@ -42,6 +43,8 @@ struct nbd_req *nbd_req_get(struct nbd_conn *c, size_t cap)
 		buf = aligned_alloc(4096, align_up(cap, 4096));
 		q->cap = buf ? align_up(cap, 4096) : 0;
 	}
+	c->n_bytes += q->cap;
+	c->s->n_bytes += q->cap;
 	q->c = c;
 	q->next = NULL;
 	q->buf = buf;
@@ -53,22 +56,24 @@ struct nbd_req *nbd_req_get(struct nbd_conn *c, size_t cap)
 		nbd_req_put(q);
 		return NULL;
 	}
-	c->n_bytes += q->cap;
 	return q;
 }
 
 void nbd_req_put(struct nbd_req *q)
 {
 	struct nbd_conn *c = q->c;
+	struct nbd_server *s = c->s;
 
 	c->n_bytes -= q->cap;
+	s->n_bytes -= q->cap;
 	if (q->is_request)
 		c->n_requests--;
-	if (q->cap > NBD_KEPT_MAX) {
+	if (q->cap > NBD_KEPT_MAX || s->n_kept + q->cap > NBD_SERVER_KEPT_MAX) {
 		free(q->buf);
 		q->buf = NULL;
 		q->cap = 0;
 	}
+	s->n_kept += q->cap;
 	q->next = c->free;
 	c->free = q;
 }
@@ -143,10 +148,11 @@ void nbd_flush_out(struct nbd_conn *c)
 
 /* --- in --------------------------------------------------------------------------------------------- */
 
-/* Has the client as much going on as it may have? */
+/* Has the client as much going on as it may have? The answer to a request of its own is what it goes on after. */
 static bool conn_is_full(const struct nbd_conn *c)
 {
-	return c->n_requests >= NBD_REQUESTS_MAX || c->n_bytes >= NBD_BYTES_MAX;
+	return c->n_requests >= NBD_REQUESTS_MAX || c->n_bytes >= NBD_BYTES_MAX ||
+	       (c->n_requests && c->s->n_bytes >= NBD_SERVER_BYTES_MAX);
 }
 
 /* Bytes of the buffer that belong to the payload that is awaited. */
@@ -247,6 +253,7 @@ static void conn_free(struct nbd_conn *c)
 	s->n_conns--;
 	while ((q = c->free)) {
 		c->free = q->next;
+		s->n_kept -= q->cap;
 		free(q->buf);
 		free(q);
 	}

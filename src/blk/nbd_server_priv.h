@@ -49,12 +49,14 @@ enum { NBD_CONTEXT_ALLOCATION = 1, NBD_CONTEXT_BITMAP = 2 };    /* ids of ours *
 enum {
 	NBD_PAYLOAD_MAX = 32 << 20,     /* of one request */
 	NBD_BYTES_MAX = 64 << 20,       /* of all requests of a client */
+	NBD_SERVER_BYTES_MAX = 256 << 20,       /* of all clients, but that each may have one request */
 	NBD_REQUESTS_MAX = 128,
 	NBD_OPTION_MAX = 64 << 10,      /* data of an option */
 	NBD_OPTIONS_MAX = 1000,         /* before the client has to choose */
 	NBD_EXTENTS_MAX = 2048,         /* per reply about status */
 	NBD_RX_LEN = 256 << 10,
 	NBD_KEPT_MAX = 256 << 10,       /* a buffer that is used again */
+	NBD_SERVER_KEPT_MAX = 8 << 20,  /* all of these, while no request has them */
 	NBD_HEAD_MAX = 160,
 };
 #define NBD_HANDSHAKE_NS 10000000000ull
@@ -108,6 +110,7 @@ struct nbd_server {
 	struct loop_fd listener;
 	struct nbd_conn *conns;
 	unsigned n_conns;
+	uint64_t n_bytes, n_kept;       /* of buffers: of requests, and that wait to be used again */
 	bool is_closing;
 	struct co_mutex partial_lock;   /* parts of sectors are written one after the other */
 	uint8_t *bitmap;                /* NULL: none */
