@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+#include "node/idempotency.h"
 #include "node/node.h"
 #include "node/resource.h"
 #include "util/checked.h"
@@ -315,7 +316,8 @@ static int check_project(struct node *n, struct api_call *c, struct err *err)
 	if (c->user.role < c->route->role)
 		return lacks_role(c, project, err);
 	doc_key(key, "project", AUTH_ALL, project);
-	if (!store_get(n->store, key))
+	/* At the very first start 'default' may be on its way to the disk still. */
+	if (!store_get(n->store, key) && strcmp(project, "default") != 0)
 		return err_set(err, -ENOENT, "there is no project '%s'", project);
 	return 0;
 }
@@ -384,18 +386,41 @@ static bool has_admin(struct node *n)
 	return false;
 }
 
-static int make_default_project(struct node *n, struct err *err)
+static int make_project(struct node *n, const char *name, struct err *err)
 {
 	char key[STORE_KEY_MAX + 1], uid[DOC_UID_LEN + 1], now[DOC_TIME_LEN + 1];
 
-	doc_key(key, "project", AUTH_ALL, "default");
+	doc_key(key, "project", AUTH_ALL, name);
 	doc_new_uid(uid);
 	doc_now(now);
-	AUTO(json_decref) json_t *doc = json_pack("{s:s, s:s, s:s, s:s, s:{}, s:{s:s}}", "kind", "project", "name", "default",
-						  "uid", uid, "created", now, "labels", "spec", "about",
-						  "where things are when nothing else is said");
+	AUTO(json_decref) json_t *doc = json_pack("{s:s, s:s, s:s, s:s, s:{}, s:{}}", "kind", "project", "name", name, "uid", uid,
+						  "created", now, "labels", "spec");
 	return store_get(n->store, key) || !doc_put(n->store, key, doc, STORE_ABSENT, NULL, NULL) ?
 		       0 : err_set(err, -ENOMEM, "out of memory");
+}
+
+/* 'default', and those that are in use without a document of their own, from before there were such documents. */
+static int make_projects(struct node *n, struct err *err)
+{
+	int bad = make_project(n, "default", err);
+
+	for (const struct resource *r = resources; !bad && r->kind; r++) {
+		char prefix[STORE_KEY_MAX + 1], key[STORE_KEY_MAX + 1] = "", last[DOC_NAME_MAX + 1] = "default";
+		const struct store_doc *d;
+
+		snprintf(prefix, sizeof(prefix), "%s/", r->kind);
+		while (!bad && r->space == RESOURCE_OF_PROJECT && (d = store_next(n->store, prefix, key[0] ? key : NULL))) {
+			const char *project = d->key + strlen(prefix);
+			size_t len = strcspn(project, "/");
+
+			snprintf(key, sizeof(key), "%s", d->key);
+			if (strlen(last) == len && !memcmp(last, project, len))
+				continue;
+			snprintf(last, sizeof(last), "%.*s", (int)len, project);
+			bad = make_project(n, last, err);
+		}
+	}
+	return bad;
 }
 
 static void recheck(struct loop_timer *t)
@@ -408,6 +433,7 @@ static void tidy(struct loop_timer *t)
 	struct auth *a = container_of(t, struct auth, tidy);
 
 	auth_tidy(a);
+	idempotency_tidy(a->node);
 	auth_check_sockets(a);          /* of tokens and sessions that have expired */
 	loop_timer_set(t, loop_now_ns() + AUTH_TIDY_S * 1000000000ull);
 }
@@ -439,7 +465,7 @@ int auth_open(struct auth **out, struct node *n, const struct auth_config *c, st
 	loop_timer_init(n->loop, &a->tidy, tidy);
 	int r = auth_open_audit(a, err);
 	if (!r)
-		r = make_default_project(n, err);
+		r = make_projects(n, err);
 	if (r < 0)
 		return r;
 	if (c->has_network && !has_admin(n))

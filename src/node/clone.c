@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "node/files.h"
+#include "node/idempotency.h"
 #include "node/instance_hold.h"
 #include "node/instance_priv.h"
 #include "node/node.h"
@@ -58,6 +59,9 @@ void instance_clone(struct api_call *c)
 	struct node *n = c->arg;
 	char key[STORE_KEY_MAX + 1], uid[DOC_UID_LEN + 1];
 	struct err err = ERR_INIT;
+
+	if (idempotency_answered(c))
+		return;
 	AUTO(json_decref) json_t *doc = resource_find(c, key, NULL);
 	const char *name = doc ? text(c->body, "name") : "";
 

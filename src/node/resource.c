@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "node/resource.h"
+#include "node/resource_priv.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -7,6 +7,7 @@
 #include <string.h>
 #include "node/auth.h"
 #include "node/doc.h"
+#include "node/idempotency.h"
 #include "node/node.h"
 
 enum { PATH_MAX_LEN = 256, CHANGE_TRIES = 16 };
@@ -15,8 +16,7 @@ enum { PATH_MAX_LEN = 256, CHANGE_TRIES = 16 };
 static const char *const own_fields[] = { "kind", "project", "uid", "created", "deleting", "revision", "status",
 					 "user_uid", "expires", "instance", "instance_uid", NULL };
 
-/* The kind that C's route is about: the last one that its path names. */
-static const struct resource *resource_of(const struct api_call *c)
+const struct resource *resource_of(const struct api_call *c)
 {
 	const struct resource *found = NULL;
 
@@ -52,10 +52,7 @@ const char *resource_user(const struct api_call *c)
 	return in_path ? in_path : u && *u ? u : c->user.name;
 }
 
-enum { SPACE_LEN = 2 * API_PARAM_LEN };
-
-/* What stands between kind and name in the keys of what C is about. */
-static const char *space_of(const struct api_call *c, const struct resource *r, char buf[SPACE_LEN])
+const char *resource_space_of(const struct api_call *c, const struct resource *r, char buf[RESOURCE_SPACE_LEN])
 {
 	switch (r->space) {
 	case RESOURCE_OF_NODE: return "_";
@@ -63,7 +60,7 @@ static const char *space_of(const struct api_call *c, const struct resource *r, 
 	case RESOURCE_OF_PROJECT: return resource_project(c);
 	case RESOURCE_OF_INSTANCE: break;
 	}
-	snprintf(buf, SPACE_LEN, "%s/%s", resource_project(c), api_param(c, "instance"));
+	snprintf(buf, RESOURCE_SPACE_LEN, "%s/%s", resource_project(c), api_param(c, "instance"));
 	return buf;
 }
 
@@ -78,7 +75,7 @@ int resource_check_name(const char *name, const char *what, struct err *err)
 	return 0;
 }
 
-static int check_space(const struct api_call *c, const struct resource *r, struct err *err)
+int resource_check_space(const struct api_call *c, const struct resource *r, struct err *err)
 {
 	const char *user = resource_user(c);
 	int bad = 0;
@@ -120,16 +117,16 @@ json_t *resource_find(struct api_call *c, char *key, int64_t *modified)
 	struct node *n = c->arg;
 	struct err err = ERR_INIT;
 	const char *name = name_of(c);
-	char space[SPACE_LEN];
+	char space[RESOURCE_SPACE_LEN];
 	int bad = resource_check_name(name, r->kind, &err);
 
 	if (!bad)
-		bad = check_space(c, r, &err);
+		bad = resource_check_space(c, r, &err);
 	if (bad < 0) {
 		api_fail(c, bad, NULL, &err);
 		return NULL;
 	}
-	doc_key(key, r->kind, space_of(c, r, space), name);
+	doc_key(key, r->kind, resource_space_of(c, r, space), name);
 	json_t *doc = doc_get(n->store, key, modified);
 	if (!doc)
 		api_fail(c, err_set(&err, -ENOENT, "there is no %s '%s'%s%s%s", r->kind, name,
@@ -145,111 +142,6 @@ void resource_get(struct api_call *c)
 
 	if (doc)
 		resource_reply(c, 200, key);
-}
-
-/* Has DOC the labels that SELECTOR ("a=b,c=d", "a" for any value) asks for? */
-static bool is_selected(const struct store_doc *d, const char *selector)
-{
-	AUTO(json_decref) json_t *doc = json_loadb(d->value, d->len, 0, NULL);
-	const json_t *labels = json_object_get(doc, "labels");
-
-	while (*selector) {
-		size_t all = strcspn(selector, ","), name = strcspn(selector, "=,");
-		const char *has = json_string_value(json_object_getn(labels, selector, name));
-
-		if (!has)
-			return false;
-		if (name < all && (strlen(has) != all - name - 1 || memcmp(has, selector + name + 1, all - name - 1)))
-			return false;
-		selector += all + (selector[all] == ',');
-	}
-	return true;
-}
-
-/* Text that grows. */
-struct text {
-	char *s;
-	size_t len, cap;
-	bool is_broken;
-};
-
-static void text_add(struct text *t, const char *s, size_t len)
-{
-	if (t->len + len + 1 > t->cap) {
-		size_t cap = (t->len + len + 1) * 2;
-		char *more = realloc(t->s, cap);
-
-		if (!more) {
-			t->is_broken = true;
-			return;
-		}
-		t->s = more;
-		t->cap = cap;
-	}
-	memcpy(t->s + t->len, s, len);
-	t->len += len;
-}
-
-/* The documents that the query wants, after AFTER, at most MAX; the last one's name goes to LAST when there are more.
- */
-static void list_into(struct text *t, struct api_call *c, const char *prefix, unsigned max, char *last, size_t cap)
-{
-	struct node *n = c->arg;
-	const char *after = http_query(c->rq, "after"), *selector = http_query(c->rq, "labels");
-	char key[STORE_KEY_MAX + 1];
-	unsigned count = 0;
-
-	snprintf(key, sizeof(key), "%s%s", prefix, after ? after : "");
-	last[0] = 0;
-	for (const struct store_doc *d = store_next(n->store, prefix, key); d; d = store_next(n->store, prefix, key)) {
-		snprintf(key, sizeof(key), "%s", d->key);
-		if (c->route->scope == API_SELF && !auth_sees(n, &c->user, d->key))
-			continue;
-		if (selector && !is_selected(d, selector))
-			continue;
-		if (count == max)
-			return;
-		size_t len = 0;
-		AUTO(free) char *view = doc_view(n->store, d, &len);
-
-		if (count++)
-			text_add(t, ",", 1);
-		text_add(t, view ? view : "null", view ? len : 4);
-		snprintf(last, cap, "%s", d->key + strlen(prefix));
-	}
-	last[0] = 0;
-}
-
-void resource_list(struct api_call *c)
-{
-	const struct resource *r = resource_of(c);
-	struct node *n = c->arg;
-	struct err err = ERR_INIT;
-	const char *limit = http_query(c->rq, "limit");
-	unsigned long max = limit ? strtoul(limit, NULL, 10) : RESOURCE_LIST_MAX;
-	char prefix[STORE_KEY_MAX + 1], last[DOC_NAME_MAX + 1], tail[128], space[SPACE_LEN];
-	struct text t = { .s = NULL };
-	int bad = check_space(c, r, &err);
-
-	if (!bad && (max < 1 || max > RESOURCE_LIST_MAX))
-		bad = err_set(&err, -EINVAL, "'limit' is 1 to %d", RESOURCE_LIST_MAX);
-	if (bad < 0) {
-		api_fail(c, bad, NULL, &err);
-		return;
-	}
-	doc_key(prefix, r->kind, space_of(c, r, space), "");
-	text_add(&t, "{\"items\":[", 10);
-	list_into(&t, c, prefix, (unsigned)max, last, sizeof(last));
-	int len = snprintf(tail, sizeof(tail),
-			   last[0] ? "],\"revision\":%lld,\"next\":\"%s\"}" : "],\"revision\":%lld}",
-			   (long long)store_revision(n->store), last);
-	text_add(&t, tail, (size_t)len);
-	if (!t.is_broken) {
-		api_reply_text(c, 200, t.s, t.len);
-		return;
-	}
-	free(t.s);
-	api_fail(c, err_set(&err, -EAGAIN, "out of memory"), NULL, &err);
 }
 
 /* --- changing ---------------------------------------------------- */
@@ -281,6 +173,8 @@ static void change_done(void *arg, const struct store_result *res)
 		free(ch);
 	} else if (res->code == -ESTALE && ch->again && ch->tries++ < CHANGE_TRIES) {
 		ch->again(ch);
+	} else if (res->code == -ESTALE && !ch->again && idempotency_answered(ch->c)) {
+		free(ch);               /* the same request was on its way twice */
 	} else if (res->code == -ESTALE && !ch->again) {
 		change_fail(ch, err_set(&err, -EEXIST, "there is a %s of that name already", ch->r->kind), "name",
 			    &err);
@@ -316,9 +210,18 @@ static void change_put(struct change *ch, json_t *doc, int64_t if_modified)
 		free(ch);
 		return;
 	}
-	if (doc_put(n->store, ch->key, doc, if_modified, change_done, ch) < 0)
-		change_fail(ch, err_set(&err, -EAGAIN, "out of memory"), NULL, &err);
+	struct idempotency_record record;
+	AUTO(free) char *text = json_dumps(doc, JSON_COMPACT);
+	struct store_op ops[2] = { { .kind = STORE_PUT, .key = ch->key, .value = text, .len = text ? strlen(text) : 0,
+				     .if_modified = if_modified } };
+
 	json_decref(doc);
+	if (!text) {
+		change_fail(ch, err_set(&err, -EAGAIN, "out of memory"), NULL, &err);
+		return;
+	}
+	bool is_once = if_modified == STORE_ABSENT && idempotency_op(ch->c, ch->key, ch->status, &ops[1], &record);
+	store_commit(n->store, ops, is_once ? 2 : 1, change_done, ch);
 }
 
 static int check_all(struct node *n, const struct resource *r, const json_t *doc, const json_t *old, char *where,
@@ -343,15 +246,18 @@ void resource_create(struct api_call *c)
 {
 	struct node *n = c->arg;
 	const char *name = json_string_value(json_object_get(c->body, "name"));
+
+	if (idempotency_answered(c))
+		return;
 	char where[PATH_MAX_LEN], uid[DOC_UID_LEN + 1], now[DOC_TIME_LEN + 1];
 	struct err err = ERR_INIT;
 	struct change *ch = change_new(c, 201);
 
 	if (!ch)
 		return;
-	char buf[SPACE_LEN];
-	const char *space = space_of(c, ch->r, buf);
-	int r = check_space(c, ch->r, &err);
+	char buf[RESOURCE_SPACE_LEN];
+	const char *space = resource_space_of(c, ch->r, buf);
+	int r = resource_check_space(c, ch->r, &err);
 	if (r < 0) {
 		change_fail(ch, r, NULL, &err);
 		return;

@@ -45,7 +45,11 @@ const struct resource resources[] = {
 #define QUERY_DRY "dry-run=check and show the result, but change nothing"
 
 #define QUERY_USER "user=whose; who asks unless given"
-#define QUERY_LIST "labels=a=b,c: only those with these|limit=at most so many|after=only those behind this name"
+#define QUERY_LIST \
+	"labels=a=b,c: only those with these|limit=at most so many|after=only those behind this name" \
+	"|filter=status.state=running,spec.cpus>1: all must hold; = != ~ (has in it) < >" \
+	"|sort=status.since: by what is there, with '-' before it from the last|offset=leave out the first so many" \
+	"|fields=name,status.state: only these of each"
 
 /* The five operations that every kind of thing in a project has. */
 #define RESOURCE_ROUTES(plural_, Kind_, what_, schema_) \

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include "node/idempotency.h"
 #include "node/instance_hold.h"
 #include "node/node.h"
 #include "node/resource.h"
@@ -17,6 +18,9 @@ void snapshot_revert(struct api_call *c)
 	struct node *n = c->arg;
 	char key[STORE_KEY_MAX + 1], status_key[STORE_KEY_MAX + 1];
 	struct err err = ERR_INIT;
+
+	if (idempotency_answered(c))
+		return;
 	AUTO(json_decref) json_t *doc = resource_find(c, key, NULL);
 
 	if (!doc)

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "node/doc.h"
+#include "node/idempotency.h"
 #include "node/node.h"
 #include "node/resource.h"
 #include "node/work.h"
@@ -44,10 +45,10 @@ static void begun(void *arg, const struct store_result *r)
 	struct task_making *m = arg;
 	struct err err = ERR_INIT;
 
-	if (r->code)
-		api_fail(m->c, err_set(&err, r->code, "%s", r->message), NULL, &err);
-	else
+	if (!r->code)
 		resource_reply(m->c, 202, m->key);
+	else if (r->code != -ESTALE || !idempotency_answered(m->c))
+		api_fail(m->c, err_set(&err, r->code, "%s", r->message), NULL, &err);
 	free(m);
 }
 
@@ -85,6 +86,19 @@ static void forget_old(struct node *n)
 		store_commit(n->store, &op, 1, NULL, NULL);
 }
 
+static bool commit_new(struct task_making *m, const json_t *doc)
+{
+	struct node *n = m->c->arg;
+	struct idempotency_record record;
+	AUTO(free) char *text = json_dumps(doc, JSON_COMPACT);
+	struct store_op ops[2] = { { .kind = STORE_PUT, .key = m->key, .value = text, .len = text ? strlen(text) : 0,
+				     .if_modified = STORE_ABSENT } };
+
+	if (text)
+		store_commit(n->store, ops, idempotency_op(m->c, m->key, 202, &ops[1], &record) ? 2 : 1, begun, m);
+	return text != NULL;
+}
+
 void task_begin(struct api_call *c, json_t *params)
 {
 	struct node *n = c->arg;
@@ -107,7 +121,7 @@ void task_begin(struct api_call *c, json_t *params)
 		m->c = c;
 		doc_key(m->key, "task", resource_project(c), name);
 		forget_old(n);
-		if (!doc_put(n->store, m->key, doc, STORE_ABSENT, begun, m))
+		if (commit_new(m, doc))
 			return;
 	}
 	free(m);

@@ -432,3 +432,30 @@ def test_a_clone_is_another_machine(node, tmp_path):
     assert node.ask("POST", f"/v1/tasks/{task['name']}/cancel", status=409)["error"]["code"] == "busy"
     node.ask("DELETE", f"/v1/tasks/{task['name']}", status=202)
     node.wait_gone(f"/v1/tasks/{task['name']}")
+
+
+def test_lists_are_what_is_asked_for(node):
+    for i, size in enumerate(("1M", "3M", "2M")):
+        node.ask("POST", "/v1/volumes", {"name": f"v{i}", "spec": {"size": size}, "labels": {"n": str(i % 2)}}, status=201)
+        node.wait(f"/v1/volumes/v{i}", "ready")
+
+    def names(query):
+        return [item["name"] for item in node.ask("GET", f"/v1/volumes?{query}")["items"]]
+    assert names("sort=-spec.size") == ["v1", "v2", "v0"]
+    assert names("filter=spec.size>1048576,status.state=ready") == ["v1", "v2"]
+    assert names("labels=n=0&sort=-name&limit=1") == ["v2"] and names("sort=name&offset=2") == ["v2"]
+    page = node.ask("GET", "/v1/volumes?fields=name,status.state&limit=1")
+    assert page["items"] == [{"name": "v0", "status": {"state": "ready"}}] and page["total"] == 3
+    assert "is no filter" in node.ask("GET", "/v1/volumes?filter=x", status=400)["error"]["message"]
+
+
+def test_what_is_sent_twice_with_a_key_is_done_once(node):
+    volume = {"name": "v", "spec": {"size": "1M"}}
+    key = {"Idempotency-Key": "one"}
+    made = node.ask("POST", "/v1/volumes", volume, status=201, headers=key)
+    node.kill()
+    node.start()
+    assert node.ask("POST", "/v1/volumes", volume, status=201, headers=key)["uid"] == made["uid"]
+    assert node.ask("POST", "/v1/volumes", volume, status=409)["error"]["field"] == "name"
+    other = node.ask("POST", "/v1/volumes", dict(volume, name="w"), status=409, headers=key)
+    assert "another request" in other["error"]["message"]
