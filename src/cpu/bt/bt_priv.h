@@ -70,7 +70,7 @@ struct bt_page {
 	uint64_t va, page;              /* linear address; number in the memfd */
 	uint8_t key;
 	uint8_t policy;                 /* enum bt_policy */
-	uint32_t id;                    /* odd; what struct itlb_inline holds */
+	uint32_t id;                    /* odd; what struct itlb_inline holds; 0: free */
 	struct bt_page *next_va, *next_page;    /* in the hash chains */
 	struct bt_frag *frags;
 	uint32_t gen;                   /* of the physical page, not newer than any of frags */
@@ -78,7 +78,18 @@ struct bt_page {
 	uint64_t less[BT_N_LESS];
 	/* Bits: a jump goes to this byte. */
 	uint64_t starts[64];
+	/* A bit for each 8 bytes: a fragment that begins there is wanted with its whole head. */
+	uint64_t heads[8];
 };
+
+/* A jump leads to VA in P: what is translated from here on ends there. Not for places where the guest comes back from
+ * an interrupt or a fault: one in a loop would split it for good. */
+static inline void bt_start_note(struct bt_page *p, uint64_t va) { p->starts[va >> 6 & 63] |= 1ull << (va & 63); }
+static inline void bt_head_note(struct bt_page *p, uint64_t va) { p->heads[va >> 9 & 7] |= 1ull << (va >> 3 & 63); }
+static inline bool bt_head_noted(const struct bt_page *p, uint64_t va)
+{
+	return p->heads[va >> 9 & 7] >> (va >> 3 & 63) & 1;
+}
 
 /* Entries are IENTRY, an offset in the code cache, and what the others are behind it; one after the other:
  *	ientry  from indirect jumps: R10 is the target, flags are in flags_ax; checks R10
@@ -86,7 +97,9 @@ struct bt_page {
  *	lentry  from another page or the dispatcher: checks that the page is still mapped here
  *	ventry  loads vector and x87 registers if it uses them and they are not in the host
  *	entry   polls
- *	body */
+ *	body
+ * What only jumps forward in its page and the dispatcher lead to (!has_head) does without all that is checked
+ * and polled, and cannot be entered at IENTRY. */
 struct bt_frag {
 	uint64_t va;
 	struct bt_page *page;
@@ -95,8 +108,9 @@ struct bt_frag {
 	uint32_t ientry;
 	uint8_t xentry, lentry, entry, body;
 	uint16_t n_bytes;
-	bool needs_flags;               /* flags are live at its start */
-	bool is_split;                  /* checks each access; only what has failed goes to it, see bt_find_split() */
+	bool needs_flags : 1;           /* flags are live at its start */
+	bool has_head : 1;
+	bool is_split : 1;              /* checks each access; only what has failed goes to it, see bt_find_split() */
 	uint16_t live_flags;            /* which */
 	uint8_t less;                   /* of groups: a bit for each enum bt_less that it was made with */
 	uint8_t n_failures;             /* of its groups' checks since FAILING_SINCE */
@@ -189,6 +203,7 @@ struct bt_cpu {
 	const uint8_t *target;          /* where bt_enter goes, where a call-out resumes */
 	uint32_t flags_ax;              /* guest flags: AH as LAHF has them, AL = OF */
 	uint32_t exit_link;             /* arena offset of the link that was taken; 0: none */
+	uint32_t exit_frag;             /* of the fragment whose head code has left from; 0: none */
 	uint32_t site;                  /* arena offset of the site calling out, or of the last indirect jump */
 	uint32_t host_mxcsr;
 	uint64_t scratch[2];            /* R10 and R11 as a check has left them */
@@ -243,7 +258,9 @@ struct bt_thunks {
 	void (*enter)(struct bt_cpu *b);        /* go to b->target; back when code leaves */
 	uint32_t call_host, call_slot;          /* call out for b->site */
 	uint32_t cold;                          /* the same after a check, which may be worth another try */
-	uint32_t exit_host, exit_slot;
+	uint32_t exit_slot;
+	uint32_t link_host, link_slot;          /* by the link whose offset in the arena is in R11 */
+	uint32_t exit_head;                     /* from the head of the fragment whose offset is in R11 */
 	uint32_t miss;                          /* of an indirect jump to R10 */
 	uint32_t vec_load, x87_load;            /* load the registers, go to R10 */
 };
@@ -258,8 +275,9 @@ struct bt_cache {
 	struct emit e;
 	uint8_t *arena;
 	uint32_t arena_used, arena_end; /* in the region */
-	struct bt_page *pages;          /* n_pages of BT_PAGES */
+	struct bt_page *pages;          /* n_pages of BT_PAGES have been used; those with ID 0 are free again */
 	unsigned n_pages;
+	struct bt_page *free_pages;     /* by next_va */
 	uint32_t next_id;
 	uint64_t n_flushes;             /* of everything or of a region */
 	FILE *perf_map;                 /* or NULL */
@@ -283,19 +301,19 @@ void bt_cache_free(struct bt_cpu *b);
 void *bt_arena_alloc(struct bt_cache *k, size_t size);
 /* Is there room for it, whoever has reserved what? */
 static inline bool bt_arena_has(const struct bt_cache *k, size_t size) { return k->arena_used + size + 16 <= k->arena_end; }
+static inline bool bt_pages_has(const struct bt_cache *k) { return k->free_pages || k->n_pages < BT_PAGES; }
+/* P, which has no fragments, is no longer found and may be used again. */
+void bt_page_free(struct bt_cache *k, struct bt_page *p);
 /* F is no longer found by its address. */
 void bt_frag_unhash(struct bt_cache *k, const struct bt_frag *f);
-/* L goes to its exit again. It stays in the list of what it led to. */
-void bt_link_undo(struct bt_cache *k, struct bt_link *l);
-/* The fragment at RIP, translated when it is new; NULL: the interpreter must do it. Faults. */
-struct bt_frag *bt_find(struct bt_cpu *b, uint64_t rip);
+/* The fragment at RIP, translated when it is new; NULL: the interpreter must do it. Faults. WANTS_HEAD: something else
+ * than a jump forward in its page is going to lead to it. */
+struct bt_frag *bt_find(struct bt_cpu *b, uint64_t rip, bool wants_head);
 /* The fragment at VA in PAGE that has no groups: for going on where the check of a group has failed because it lies
  * across two pages. Links and jumps do not lead to it. There is room for one more page. NULL: the code has changed. */
 struct bt_frag *bt_find_split(struct bt_cpu *b, struct bt_page *page, uint64_t va);
-void bt_link_make(struct bt_cache *k, struct bt_link *l, struct bt_frag *to);
 /* Code will jump through the table of KEY. */
 void bt_indirect_need(struct bt_cpu *b, unsigned key);
-void bt_indirect_set(struct bt_cpu *b, const struct bt_frag *f);
 /* Drop B->split and see to it that what takes its place has less of groups. */
 void bt_split(struct bt_cpu *b);
 /* Look at what the queue says has been written. */
@@ -306,6 +324,24 @@ void bt_page_flagged(struct icpu *c, uint64_t page);
 
 /* A fragment at VA for the present privilege, in whatever page; NULL: none. No side effect. */
 const struct bt_frag *bt_frag_at(const struct bt_cpu *b, uint64_t va);
+
+/* --- find.c: with general registers alone -------------------------------------------------------- */
+
+static inline uint64_t bt_hash(uint64_t v) { return v * 0x9e3779b97f4a7c15ull; }
+static inline unsigned bt_indirect_index(uint64_t va) { return va & ((1u << BT_IND_BITS) - 1); }
+struct bt_frag **bt_frag_bucket(struct bt_cache *k, uint64_t va, uint32_t id);
+/* The fragment at VA in the page ID that links and jumps lead to; or NULL. */
+struct bt_frag *bt_frag_find(struct bt_cache *k, uint64_t va, uint32_t id);
+/* L leads to TO, which has a head unless L is a jump forward in its page. */
+void bt_link_make(struct bt_cache *k, struct bt_link *l, struct bt_frag *to);
+/* L goes to its exit again. It stays in the list of what it led to. */
+void bt_link_undo(struct bt_cache *k, struct bt_link *l);
+/* Indirect jumps to F's address find it. It has a head. */
+void bt_indirect_set(struct bt_cpu *b, const struct bt_frag *f);
+/* From the thunks: an indirect jump to RIP has found nothing or something else; b->exit_link leads nowhere yet. Where
+ * to go on, or NULL to leave. */
+const uint8_t *bt_indirect_again(struct bt_cpu *b);
+const uint8_t *bt_link_again(struct bt_cpu *b);
 
 /* --- perf_map.c --------------------------------------------------------------------------------- */
 
@@ -324,7 +360,7 @@ void bt_end(const sigset_t *before);
 void bt_execute(struct icpu *c);
 void bt_execute_one(struct icpu *c);
 
-/* --- key.c ------------------------------------------------------------------------------------------------ */
+/* --- key.c: with general registers alone ------------------------------------------------------------------ */
 
 /* What a fragment has to depend on now, or BT_NO_KEY. */
 unsigned bt_key_now(const struct icpu *c);
@@ -348,10 +384,7 @@ bool bt_frag_is_same(const struct bt_frag *f, const uint8_t *page);
 /* --- translate.c, thunk.c ------------------------------------------------------------------------ */
 
 /* Translate what is at VA in PAGE, IS_SPLIT: without groups. NULL: not even one instruction. */
-struct bt_frag *bt_translate(struct bt_cpu *b, struct bt_page *page, uint64_t va, bool is_split);
-/* A jump leads to VA in P: what is translated from here on ends there. Not for places where the guest comes back from
- * an interrupt or a fault: one in a loop would split it for good. */
-void bt_start_note(struct bt_page *p, uint64_t va);
+struct bt_frag *bt_translate(struct bt_cpu *b, struct bt_page *page, uint64_t va, bool is_split, bool has_head);
 /* Flags that somebody may read from VA in PAGE on, as far as the longest fragment sees. */
 uint16_t bt_live_flags(struct bt_cpu *b, struct bt_page *page, uint64_t va);
 void bt_thunks_emit(struct bt_cache *k);

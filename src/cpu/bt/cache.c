@@ -15,11 +15,6 @@
 
 enum { MAX_LOSSES = 16 };
 
-static uint64_t hash64(uint64_t v)
-{
-	return v * 0x9e3779b97f4a7c15ull;
-}
-
 /* --- memory ---------------------------------------------------------------------------------- */
 
 static int cache_map(struct bt_cache *k, struct err *err)
@@ -98,43 +93,6 @@ void *bt_arena_alloc(struct bt_cache *k, size_t size)
 
 /* --- links ------------------------------------------------------------------------------------- */
 
-static void link_point(struct bt_cache *k, const struct bt_link *l, uint32_t to)
-{
-	emit_patch(k->rw + l->at, k->rw + to);
-}
-
-void bt_link_undo(struct bt_cache *k, struct bt_link *l)
-{
-	l->to = NULL;
-	link_point(k, l, l->exit);
-}
-
-void bt_link_make(struct bt_cache *k, struct bt_link *l, struct bt_frag *to)
-{
-	if (l->to)
-		return;
-	bool has_vec = !to->vec || (l->has_vec && !(to->vec & BT_VEC_X87));
-	uint32_t at = l->kind == BT_LINK_PAGE ? to->lentry : !has_vec ? to->ventry : l->kind == BT_LINK_FORWARD ? to->body : to->entry;
-
-	/* Flags that are live in it: LENTRY and what follows expect them in the slot. */
-	if (to->needs_flags && !l->has_slot)
-		at = to->xentry;
-	link_point(k, l, to->ientry + at);
-	l->to = to;
-	l->next_in = to->in;
-	to->in = l;
-}
-
-static unsigned ind_index(uint64_t va)
-{
-	return va & ((1u << BT_IND_BITS) - 1);
-}
-
-void bt_indirect_set(struct bt_cpu *b, const struct bt_frag *f)
-{
-	b->ind[f->page->key][ind_index(f->va)] = b->cache->rx + f->ientry;
-}
-
 void bt_indirect_need(struct bt_cpu *b, unsigned key)
 {
 	const uint8_t *miss = b->cache->rx + b->cache->thunk.miss;
@@ -146,14 +104,9 @@ void bt_indirect_need(struct bt_cpu *b, unsigned key)
 	b->ind_used[key] = true;
 }
 
-static struct bt_frag **frag_bucket(struct bt_cache *k, uint64_t va, uint32_t id)
-{
-	return &k->frags[hash64(va ^ (uint64_t)id << 40) >> (64 - BT_HASH_BITS)];
-}
-
 void bt_frag_unhash(struct bt_cache *k, const struct bt_frag *f)
 {
-	struct bt_frag **at = frag_bucket(k, f->va, f->page->id);
+	struct bt_frag **at = bt_frag_bucket(k, f->va, f->page->id);
 
 	while (*at != f)
 		at = &(*at)->next_hash;
@@ -164,29 +117,38 @@ void bt_frag_unhash(struct bt_cache *k, const struct bt_frag *f)
 static void frag_kill(struct bt_cpu *b, struct bt_frag *f)
 {
 	struct bt_cache *k = b->cache;
-	const uint8_t **ind = &b->ind[f->page->key][ind_index(f->va)];
+	const uint8_t **ind = &b->ind[f->page->key][bt_indirect_index(f->va)];
 
 	for (struct bt_link *l = f->in, *next; l; l = next) {
 		next = l->next_in;
 		bt_link_undo(k, l);
 	}
 	f->in = NULL;
+	if (b->split == f)
+		b->split = NULL;
 	if (*ind == k->rx + f->ientry)
 		*ind = k->rx + k->thunk.miss;
 	bt_frag_unhash(k, f);
 	b->i.stats.code_invalidations++;
 }
 
-void bt_split(struct bt_cpu *b)
+static void frag_drop(struct bt_cpu *b, struct bt_frag *f)
 {
-	struct bt_frag *f = b->split, **at = &f->page->frags;
+	struct bt_frag **at = &f->page->frags;
 
-	b->split = NULL;
-	f->page->less[b->split_how] |= 1ull << (f->va >> 6 & 63);
 	while (*at != f)
 		at = &(*at)->next_page;
 	*at = f->next_page;
 	frag_kill(b, f);
+}
+
+void bt_split(struct bt_cpu *b)
+{
+	struct bt_frag *f = b->split;
+
+	b->split = NULL;
+	f->page->less[b->split_how] |= 1ull << (f->va >> 6 & 63);
+	frag_drop(b, f);
 }
 
 /* --- pages and finding --------------------------------------------------------------------------- */
@@ -194,19 +156,38 @@ void bt_split(struct bt_cpu *b)
 static struct bt_page *page_get(struct bt_cpu *b, uint64_t va, uint64_t page, unsigned key, enum bt_policy policy)
 {
 	struct bt_cache *k = b->cache;
-	struct bt_page **va_head = &k->by_va[hash64(va) >> 52], **page_head = &k->by_page[hash64(page) >> 52];
+	struct bt_page **va_head = &k->by_va[bt_hash(va) >> 52], **page_head = &k->by_page[bt_hash(page) >> 52];
 
 	for (struct bt_page *p = *va_head; p; p = p->next_va)
 		if (p->va == va && p->page == page && p->key == key && p->policy == policy)
 			return p;
-	struct bt_page *p = &k->pages[k->n_pages++];
+	struct bt_page *p = k->free_pages;
 
+	if (p)
+		k->free_pages = p->next_va;
+	else
+		p = &k->pages[k->n_pages++];
 	*p = (struct bt_page){ .va = va, .page = page, .key = (uint8_t)key, .policy = (uint8_t)policy, .id = k->next_id,
 			       .gen = atomic_load_explicit(&b->i.mem->page_gen[page], memory_order_acquire),
 			       .next_va = *va_head, .next_page = *page_head };
 	k->next_id += 2;
 	*va_head = *page_head = p;
 	return p;
+}
+
+void bt_page_free(struct bt_cache *k, struct bt_page *p)
+{
+	struct bt_page **at = &k->by_va[bt_hash(p->va) >> 52];
+
+	while (*at != p)
+		at = &(*at)->next_va;
+	*at = p->next_va;
+	for (at = &k->by_page[bt_hash(p->page) >> 52]; *at != p; )
+		at = &(*at)->next_page;
+	*at = p->next_page;
+	p->id = 0;
+	p->next_va = k->free_pages;
+	k->free_pages = p;
 }
 
 static void check_canonical(struct icpu *c, uint64_t la)
@@ -220,7 +201,7 @@ static void check_canonical(struct icpu *c, uint64_t la)
 /* Most code runs once or twice, and translating it costs more than interpreting it. */
 static bool is_unfamiliar(struct bt_cpu *b, const struct bt_page *p, uint64_t rip)
 {
-	uint8_t *seen = &b->seen[hash64(p->page << GMEM_PAGE_SHIFT | (rip & 0xfff)) >> (64 - BT_SEEN_BITS)];
+	uint8_t *seen = &b->seen[bt_hash(p->page << GMEM_PAGE_SHIFT | (rip & 0xfff)) >> (64 - BT_SEEN_BITS)];
 
 	if (*seen >= b->patience)
 		return false;
@@ -232,7 +213,7 @@ const struct bt_frag *bt_frag_at(const struct bt_cpu *b, uint64_t va)
 {
 	unsigned key = bt_key_now(&b->i);
 
-	for (const struct bt_page *p = b->cache->by_va[hash64(va & ~0xfffull) >> 52]; p; p = p->next_va)
+	for (const struct bt_page *p = b->cache->by_va[bt_hash(va & ~0xfffull) >> 52]; p; p = p->next_va)
 		for (const struct bt_frag *f = p->va == (va & ~0xfffull) && p->key == key ? p->frags : NULL; f; f = f->next_page)
 			if (f->va == va)
 				return f;
@@ -240,13 +221,13 @@ const struct bt_frag *bt_frag_at(const struct bt_cpu *b, uint64_t va)
 }
 
 /* What is at VA in P, translated and entered where it is found; NULL: not even one instruction. */
-static struct bt_frag *frag_new(struct bt_cpu *b, struct bt_page *p, uint64_t va, bool is_split)
+static struct bt_frag *frag_new(struct bt_cpu *b, struct bt_page *p, uint64_t va, bool is_split, bool wants_head)
 {
 	struct bt_cache *k = b->cache;
-	struct bt_frag **bucket = frag_bucket(k, va, p->id);
+	struct bt_frag **bucket = bt_frag_bucket(k, va, p->id);
 	uint32_t start = bt_code_off(k, k->e.p), cold = bt_code_off(k, k->cold.p);
 	uint8_t was = icpu_phase_set(&b->i, CPU_PHASE_TRANSLATE);
-	struct bt_frag *f = bt_translate(b, p, va, is_split);
+	struct bt_frag *f = bt_translate(b, p, va, is_split, !is_split && (wants_head || bt_head_noted(p, va)));
 
 	icpu_phase_set(&b->i, was);
 	if (!f)
@@ -264,14 +245,26 @@ static struct bt_frag *frag_new(struct bt_cpu *b, struct bt_page *p, uint64_t va
 
 struct bt_frag *bt_find_split(struct bt_cpu *b, struct bt_page *page, uint64_t va)
 {
-	for (struct bt_frag *f = *frag_bucket(b->cache, va, page->id); f; f = f->next_hash)
+	for (struct bt_frag *f = *bt_frag_bucket(b->cache, va, page->id); f; f = f->next_hash)
 		if (f->va == va && f->page == page && f->is_split)
 			return f;
 	bt_cache_reserve(b);
-	return frag_new(b, page, va, true);
+	return frag_new(b, page, va, true, false);
 }
 
-struct bt_frag *bt_find(struct bt_cpu *b, uint64_t rip)
+/* F is to be entered as it cannot be: it is made anew. */
+static struct bt_frag *frag_with_head(struct bt_cpu *b, struct bt_frag *f)
+{
+	struct bt_page *p = f->page;
+	uint64_t va = f->va;
+
+	bt_head_note(p, va);
+	frag_drop(b, f);
+	bt_cache_reserve(b);
+	return bt_find(b, va, true);
+}
+
+struct bt_frag *bt_find(struct bt_cpu *b, uint64_t rip, bool wants_head)
 {
 	struct bt_cache *k = b->cache;
 	struct icpu *c = &b->i;
@@ -280,9 +273,10 @@ struct bt_frag *bt_find(struct bt_cpu *b, uint64_t rip)
 
 	if (key == BT_NO_KEY)
 		return NULL;
-	for (struct bt_frag *f = n->tag & 1 ? *frag_bucket(k, rip, (uint32_t)n->tag) : NULL; f; f = f->next_hash)
-		if (f->va == rip && f->page->id == n->tag && f->page->key == key && !f->is_split)
-			return f;
+	struct bt_frag *f = n->tag & 1 ? bt_frag_find(k, rip, (uint32_t)n->tag) : NULL;
+
+	if (f && f->page->key == key)
+		return wants_head && !f->has_head ? frag_with_head(b, f) : f;
 	if (!(key & BT_KEY_32))
 		check_canonical(c, rip);
 	const struct itlb_entry *e = icpu_exec_page(c, rip);
@@ -294,12 +288,12 @@ struct bt_frag *bt_find(struct bt_cpu *b, uint64_t rip)
 				     bt_policy_now(c, key));
 
 	n->tag = p->id;
-	for (struct bt_frag *f = *frag_bucket(k, rip, p->id); f; f = f->next_hash)
-		if (f->va == rip && f->page == p && !f->is_split)
-			return f;
+	f = bt_frag_find(k, rip, p->id);
+	if (f)
+		return wants_head && !f->has_head ? frag_with_head(b, f) : f;
 	if (is_unfamiliar(b, p, rip))
 		return NULL;
-	return frag_new(b, p, rip, false);
+	return frag_new(b, p, rip, false, wants_head);
 }
 
 /* --- invalidation ---------------------------------------------------------------------------------- */
@@ -346,7 +340,7 @@ static void page_written(struct bt_cpu *b, uint64_t page)
 	struct bt_cache *k = b->cache;
 	const uint8_t *host = b->i.mem->host + (page << GMEM_PAGE_SHIFT);
 
-	for (struct bt_page *p = k->by_page[hash64(page) >> 52]; p; p = p->next_page) {
+	for (struct bt_page *p = k->by_page[bt_hash(page) >> 52]; p; p = p->next_page) {
 		if (p->page != page)
 			continue;
 		/* The flag goes down now and then, and is raised again for what is still the same: data next
@@ -368,6 +362,11 @@ static void page_written(struct bt_cpu *b, uint64_t page)
 	}
 }
 
+static bool is_outdated(const struct bt_cpu *b, const struct bt_page *p)
+{
+	return p->gen != atomic_load_explicit(&b->i.mem->page_gen[p->page], memory_order_acquire);
+}
+
 void bt_code_changed(struct bt_cpu *b)
 {
 	struct bt_queue *q = &b->queue, now;
@@ -381,7 +380,7 @@ void bt_code_changed(struct bt_cpu *b)
 	pthread_mutex_unlock(&q->lock);
 	if (now.is_full) {
 		for (unsigned i = 0; i < k->n_pages; i++)
-			if (k->pages[i].gen != atomic_load_explicit(&b->i.mem->page_gen[k->pages[i].page], memory_order_acquire))
+			if (k->pages[i].id && is_outdated(b, &k->pages[i]))
 				page_written(b, k->pages[i].page);
 		icpu_inline_recheck(&b->i, UINT64_MAX);
 		return;

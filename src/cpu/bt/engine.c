@@ -147,7 +147,7 @@ const uint8_t *bt_call_out(struct bt_cpu *b)
 		b->n_insns -= (uint64_t)(int64_t)s->behind;
 		return b->cache->rx + s->resume;
 	}
-	if (s->span && !s->is_abs && b->cache->n_pages < BT_PAGES) {
+	if (s->span && !s->is_abs && bt_pages_has(b->cache)) {
 		f = bt_find_split(b, f->page, c->s.rip);
 		b->want_vec |= f ? f->vec : 0;
 		return f ? b->cache->rx + bt_body(f) : NULL;
@@ -207,7 +207,7 @@ static bool is_canonical(uint64_t va)
  * did, or NULL. */
 static struct bt_link *bt_enter(struct bt_cpu *b, uint32_t at, unsigned vec)
 {
-	b->exit_link = 0;
+	b->exit_link = b->exit_frag = 0;
 	b->exit_indirect = false;
 	b->want_vec = (uint8_t)vec;
 	b->target = b->cache->rx + at;
@@ -217,6 +217,8 @@ static struct bt_link *bt_enter(struct bt_cpu *b, uint32_t at, unsigned vec)
 	bt_x87_settle(b);
 	if (b->exit_indirect && !is_canonical(b->i.s.rip))
 		bt_undo_indirect(b);
+	if (b->exit_frag)
+		b->i.s.rip = ((const struct bt_frag *)bt_arena_at(b->cache, b->exit_frag))->va;
 	if (!b->exit_link)
 		return NULL;
 	struct bt_link *l = bt_arena_at(b->cache, b->exit_link);
@@ -241,7 +243,7 @@ void bt_execute(struct icpu *c)
 			bt_code_changed(b);
 		bool is_indirect = b->exit_indirect;
 		uint64_t n_flushes = b->cache->n_flushes;
-		struct bt_frag *f = bt_find(b, c->s.rip);
+		struct bt_frag *f = bt_find(b, c->s.rip, is_indirect || (link && link->kind != BT_LINK_FORWARD));
 
 		if (!f) {
 			icpu_run_block(c);
@@ -302,7 +304,7 @@ void bt_execute_one(struct icpu *c)
 	if (c->code_maybe || atomic_load(&c->req) & ICPU_REQ_CODE)
 		bt_code_changed(b);
 	c->block = NULL;
-	f = bt_find(b, c->s.rip);
+	f = bt_find(b, c->s.rip, false);
 	if (f)
 		bt_enter(b, bt_body(f), f->vec);
 	else

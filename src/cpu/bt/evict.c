@@ -94,6 +94,14 @@ static void evict_region(struct bt_cpu *b, unsigned region)
 		b->split = NULL;
 }
 
+/* Of pages that hold no code any more nothing is kept: mostly their address spaces are gone. */
+static void collect_pages(struct bt_cache *k)
+{
+	for (unsigned i = 0; i < k->n_pages; i++)
+		if (k->pages[i].id && !k->pages[i].frags)
+			bt_page_free(k, &k->pages[i]);
+}
+
 void bt_cache_clear(struct bt_cpu *b)
 {
 	struct bt_cache *k = b->cache;
@@ -102,6 +110,7 @@ void bt_cache_clear(struct bt_cpu *b)
 	memset(k->by_va, 0, sizeof(k->by_va));
 	memset(k->by_page, 0, sizeof(k->by_page));
 	k->n_pages = 0;
+	k->free_pages = NULL;
 	b->split = NULL;
 	memset(b->ind_used, 0, sizeof(b->ind_used));
 	icpu_inline_forget_code(&b->i);
@@ -113,7 +122,9 @@ void bt_cache_reserve(struct bt_cpu *b)
 {
 	struct bt_cache *k = b->cache;
 
-	if (k->n_pages == BT_PAGES) {
+	if (!bt_pages_has(k))
+		collect_pages(k);
+	if (!bt_pages_has(k)) {
 		bt_cache_clear(b);
 	} else if (k->e.p + BT_FRAG_CODE_ROOM > k->e.end || k->cold.p + BT_FRAG_CODE_ROOM > k->cold.end ||
 		   k->arena_used + BT_FRAG_ARENA_ROOM > k->arena_end) {

@@ -107,7 +107,7 @@ void tr_emit_exits(struct tr *t)
 
 		l->exit = bt_code_off(t->k, t->e.p);
 		emit_patch(t->k->rw + l->at, t->e.p);
-		emit_store32_imm(&t->e, BT_OFF(exit_link), bt_arena_off(t->k, l));
-		emit_jmp(&t->e, t->k->rw + (l->has_slot ? t->k->thunk.exit_slot : t->k->thunk.exit_host));
+		emit_mov_ri(&t->e, R11, bt_arena_off(t->k, l));
+		emit_jmp(&t->e, t->k->rw + (l->has_slot ? t->k->thunk.link_slot : t->k->thunk.link_host));
 	}
 }

@@ -55,7 +55,7 @@ static bool are_same_in_fields(const struct x86_state *a, const struct x86_state
 
 static void find_here(struct icpu *c)
 {
-	bt_find(bt_of(c), c->s.rip);
+	bt_find(bt_of(c), c->s.rip, false);
 }
 
 /* Arithmetic flags that the translation of what comes next may look at. It need not be there yet: the follower may

@@ -91,19 +91,17 @@ static void thunk_call(struct bt_cache *k)
 	thunk_leave(e);
 }
 
-/* First bt_refill(), for which only what C functions may use of the general registers is saved. When it
- * can do something, R10 and R11 are the scratch registers of the check: nobody misses them. */
-static void thunk_cold(struct bt_cache *k)
+/* FN, which uses general registers alone, so that only those of them are saved that C functions may use. Going on
+ * where it says, R10 and R11 are anything; what follows this is for when it says nothing, with all saved. */
+static void thunk_try(struct bt_cache *k, const uint8_t *(*fn)(struct bt_cpu *b))
 {
 	static const uint8_t used[] = { EMIT_RAX, EMIT_RCX, EMIT_RDX, EMIT_RSI, EMIT_RDI, 8, 9, EMIT_RSP };
 	struct emit *e = &k->e;
 
 	for (unsigned i = 0; i < sizeof(used); i++)
 		emit_store(e, used[i], BT_GPR(used[i]));
-	emit_store(e, R10, BT_OFF(scratch[0]));
-	emit_store(e, R11, BT_OFF(scratch[1]));
 	emit_load(e, EMIT_RSP, BT_OFF(host_rsp));
-	uint8_t *no = thunk_ask(e, bt_refill);
+	uint8_t *no = thunk_ask(e, fn);
 
 	emit_store(e, EMIT_RAX, BT_OFF(target));
 	for (unsigned i = 0; i < sizeof(used); i++)
@@ -113,13 +111,54 @@ static void thunk_cold(struct bt_cache *k)
 	for (unsigned i = 0; i < sizeof(callee_saved); i++)
 		emit_store(e, callee_saved[i], BT_GPR(callee_saved[i]));
 	bt_vec_emit_save(e, k->has_avx);
+}
+
+/* First bt_refill(). When it can do something, R10 and R11 are the scratch registers of the check: nobody misses
+ * them. */
+static void thunk_cold(struct bt_cache *k)
+{
+	emit_store(&k->e, R10, BT_OFF(scratch[0]));
+	emit_store(&k->e, R11, BT_OFF(scratch[1]));
+	thunk_try(k, bt_refill);
 	thunk_call(k);
 }
 
-static void thunk_exit(struct bt_cache *k, bool from_host)
+static void thunk_miss(struct bt_cache *k)
 {
-	thunk_save(k, from_host);
+	struct emit *e = &k->e;
+
+	emit_store(e, R10, (uint32_t)offsetof(struct bt_cpu, i.s.rip));
+	thunk_try(k, bt_indirect_again);
+	emit_set_byte(e, BT_OFF(exit_indirect), 1);
+	thunk_leave(e);
+}
+
+static void thunk_exit(struct bt_cache *k)
+{
+	thunk_save(k, false);
 	thunk_leave(&k->e);
+}
+
+/* The flags to flags_ax. All registers stay. */
+static void thunk_save_flags(struct emit *e)
+{
+	emit_store(e, EMIT_RAX, BT_GPR(EMIT_RAX));
+	emit8(e, 0x9f);                                 /* lahf */
+	emit8(e, 0x0f); emit8(e, 0x90); emit8(e, 0xc0); /* seto al */
+	emit_store32(e, EMIT_RAX, BT_OFF(flags_ax));
+	emit_load(e, EMIT_RAX, BT_GPR(EMIT_RAX));
+}
+
+static void thunk_links(struct bt_cache *k)
+{
+	struct emit *e = &k->e;
+
+	k->thunk.link_host = bt_code_off(k, e->p);
+	thunk_save_flags(e);
+	k->thunk.link_slot = bt_code_off(k, e->p);
+	emit_store32(e, R11, BT_OFF(exit_link));
+	thunk_try(k, bt_link_again);
+	thunk_leave(e);
 }
 
 void bt_thunks_emit(struct bt_cache *k)
@@ -137,13 +176,14 @@ void bt_thunks_emit(struct bt_cache *k)
 	thunk_call(k);
 	t->cold = bt_code_off(k, e->p);
 	thunk_cold(k);
-	t->exit_host = bt_code_off(k, e->p);
-	thunk_exit(k, true);
+	thunk_links(k);
 	t->miss = bt_code_off(k, e->p);
-	emit_store(e, R10, (uint32_t)offsetof(struct bt_cpu, i.s.rip));
-	emit_set_byte(e, BT_OFF(exit_indirect), 1);
+	thunk_miss(k);
 	t->exit_slot = bt_code_off(k, e->p);
-	thunk_exit(k, false);
+	thunk_exit(k);
+	t->exit_head = bt_code_off(k, e->p);
+	emit_store32(e, R11, BT_OFF(exit_frag));
+	emit_jmp(e, k->rw + t->exit_slot);
 	t->vec_load = bt_code_off(k, e->p);
 	bt_vec_emit_load(e, R11, k->has_avx);
 	emit8(e, 0x41); emit8(e, 0xff); emit8(e, 0xe2);         /* jmp r10 */

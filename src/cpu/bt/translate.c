@@ -86,12 +86,7 @@ static bool is_start(const struct bt_page *p, uint64_t va)
 	return p->starts[va >> 6 & 63] >> (va & 63) & 1;
 }
 
-void bt_start_note(struct bt_page *p, uint64_t va)
-{
-	p->starts[va >> 6 & 63] |= 1ull << (va & 63);
-}
-
-/* If I is a jump in its page, a fragment will begin where it goes. */
+/* If I is a jump in its page, a fragment will begin where it goes; with its whole head when it goes backward. */
 static void tr_note_target(struct tr *t, const struct tr_insn *i)
 {
 	uint64_t to;
@@ -99,8 +94,12 @@ static void tr_note_target(struct tr *t, const struct tr_insn *i)
 	if (t->is_look || (i->fx.kind != BT_JCC && i->fx.kind != BT_JMP))
 		return;
 	to = tr_branch_target(i);
-	if (!((to ^ i->va) & ~0xfffull))
-		bt_start_note(t->page, to);
+	if ((to ^ i->va) & ~0xfffull)
+		return;
+	bt_start_note(t->page, to);
+	if (to <= i->va)
+		bt_head_note(t->page, to);
+	t->has_head |= to == t->insn[0].va && !t->is_split;
 }
 
 static void tr_decode(struct tr *t, uint64_t va)
@@ -253,6 +252,32 @@ static uint8_t head_size(const struct tr *t)
 	return (uint8_t)(bt_code_off(t->k, t->e.p) - t->frag->ientry);
 }
 
+/* Is R10 the fragment's address? Returns a jump on, if there is something to skip. */
+static uint8_t *tr_head_target(struct tr *t)
+{
+	const struct bt_frag *f = t->frag;
+	struct emit *e = &t->e;
+
+	if ((uint64_t)(int32_t)f->va == f->va) {
+		emit_alu_ri(e, true, EMIT_CMP, R10, (int32_t)f->va);
+	} else {
+		emit_mov_ri(e, R11, f->va);
+		emit_rr(e, true, 0x39, R11, R10);
+	}
+	emit_jcc(e, EMIT_NE, t->k->rw + t->k->thunk.miss);
+	return f->needs_flags ? emit_jmp(e, NULL) : NULL;
+}
+
+static void tr_poll(struct tr *t)
+{
+	emit_cmp_gs_0(&t->e, (uint32_t)offsetof(struct bt_cpu, i.req));
+	t->head_jump[1] = emit_jcc(&t->e, EMIT_NE, NULL);
+	if (t->b->is_checked) {
+		emit_alu_gs_i(&t->e, EMIT_SUB, BT_OFF(fuel), 1);
+		t->head_jump[2] = emit_jcc(&t->e, EMIT_S, NULL);
+	}
+}
+
 static void tr_head(struct tr *t)
 {
 	struct bt_frag *f = t->frag;
@@ -263,26 +288,22 @@ static void tr_head(struct tr *t)
 	t->in_host = BOUNDARY_HOST;
 	t->in_mem = BOUNDARY_MEM;
 	f->ientry = bt_code_off(t->k, e->p);
-	if ((uint64_t)(int32_t)f->va == f->va) {
-		emit_alu_ri(e, true, EMIT_CMP, R10, (int32_t)f->va);
-	} else {
-		emit_mov_ri(e, R11, f->va);
-		emit_rr(e, true, 0x39, R11, R10);
-	}
-	emit_jcc(e, EMIT_NE, t->k->rw + t->k->thunk.miss);
-	uint8_t *skip = f->needs_flags ? emit_jmp(e, NULL) : NULL;
+	uint8_t *skip = f->has_head ? tr_head_target(t) : NULL;
 
 	f->xentry = head_size(t);
-	if (skip) {
+	if (f->needs_flags) {
 		t->fl_host = true;
 		tr_save_flags(t, R11);
-		emit_patch(skip, e->p);
 	}
+	if (skip)
+		emit_patch(skip, e->p);
 	t->fl_host = false;
 	t->fl_slot = f->needs_flags;
 	f->lentry = head_size(t);
-	emit_alu_gs_i(e, EMIT_CMP, tag, t->page->id);
-	t->head_jump[0] = emit_jcc(e, EMIT_NE, NULL);
+	if (f->has_head) {
+		emit_alu_gs_i(e, EMIT_CMP, tag, t->page->id);
+		t->head_jump[0] = emit_jcc(e, EMIT_NE, NULL);
+	}
 	f->ventry = head_size(t);
 	f->vec = (t->uses_vec ? BT_VEC_XMM : 0) | (t->uses_x87 ? BT_VEC_X87 : 0);
 	if (t->uses_vec) {
@@ -290,12 +311,8 @@ static void tr_head(struct tr *t)
 		t->vec_back = bt_code_off(t->k, e->p);
 	}
 	f->entry = head_size(t);
-	emit_cmp_gs_0(e, (uint32_t)offsetof(struct bt_cpu, i.req));
-	t->head_jump[1] = emit_jcc(e, EMIT_NE, NULL);
-	if (t->b->is_checked) {
-		emit_alu_gs_i(e, EMIT_SUB, BT_OFF(fuel), 1);
-		t->head_jump[2] = emit_jcc(e, EMIT_S, NULL);
-	}
+	if (f->has_head)
+		tr_poll(t);
 	f->body = head_size(t);
 }
 
@@ -304,12 +321,13 @@ static void tr_head_cold(struct tr *t)
 {
 	struct emit *e = &t->e;
 
-	emit_patch(t->head_jump[0], e->p);
-	emit_patch(t->head_jump[1], e->p);
-	if (t->head_jump[2])
-		emit_patch(t->head_jump[2], e->p);
-	emit_store_imm(e, (uint32_t)offsetof(struct bt_cpu, i.s.rip), t->frag->va, R11);
-	emit_jmp(e, t->k->rw + t->k->thunk.exit_slot);
+	for (unsigned n = 0; n < 3; n++)
+		if (t->head_jump[n])
+			emit_patch(t->head_jump[n], e->p);
+	if (t->frag->has_head) {
+		emit_mov_ri(e, R11, bt_arena_off(t->k, t->frag));
+		emit_jmp(e, t->k->rw + t->k->thunk.exit_head);
+	}
 	if (!t->uses_vec)
 		return;
 	emit_patch(t->vec_jump, e->p);
@@ -337,6 +355,7 @@ static struct bt_frag *tr_all(struct tr *t, uint64_t va)
 	f->va = va;
 	f->page = t->page;
 	f->is_split = t->is_split;
+	f->has_head = t->has_head;
 	f->n_bytes = (uint16_t)(t->end - va);
 	f->live_flags = tr_live_before(&t->insn[0]);
 	f->needs_flags = f->live_flags;
@@ -400,7 +419,7 @@ uint16_t bt_live_flags(struct bt_cpu *b, struct bt_page *page, uint64_t va)
 	return tr_live_before(&t.insn[0]);
 }
 
-struct bt_frag *bt_translate(struct bt_cpu *b, struct bt_page *page, uint64_t va, bool is_split)
+struct bt_frag *bt_translate(struct bt_cpu *b, struct bt_page *page, uint64_t va, bool is_split, bool has_head)
 {
 	struct tr t;
 
@@ -408,6 +427,7 @@ struct bt_frag *bt_translate(struct bt_cpu *b, struct bt_page *page, uint64_t va
 		return NULL;
 	tr_begin(&t, b, b->cache, page);
 	t.is_split = is_split;
+	t.has_head = has_head;
 	icpu_watch_code(&b->i, page->page);
 	tr_take(&t, va);
 	struct bt_frag *f = tr_all(&t, va);
@@ -433,6 +453,7 @@ void bt_translate_again(struct bt_cpu *b, struct bt_cache *k, const struct bt_fr
 	t.track = track;
 	t.is_look = true;
 	t.is_split = f->is_split;
+	t.has_head = f->has_head;
 	t.page_bytes = seen;
 	memcpy(t.crossing, f->crossing, sizeof(t.crossing));
 	t.n_code = f->n_bytes;

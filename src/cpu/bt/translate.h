@@ -100,7 +100,7 @@ struct tr {
 	struct tr_track *track;       /* describing, not translating; or NULL */
 	uint64_t crossing[2];         /* instructions and groups whose table lay in two pages when this was translated */
 	unsigned counted;             /* is_counting: instructions that n_insns has */
-	bool is_split;                /* as bt_frag.is_split */
+	bool is_split, has_head;      /* as in struct bt_frag */
 	bool is_look;                 /* nothing is kept; it does not end where fragments begin */
 	/* Check accesses together; for writing what is read first; tables as a whole. */
 	bool may_group, may_promote, may_range;

@@ -115,17 +115,19 @@ TEST(a_fault_is_compared_and_then_delivered)
 	rig_fini(&r);
 }
 
-/* Change a constant in the code that has been made of the guest's. */
+/* Change a constant in the code that has been made of the guest's, which may have been made twice. */
 static void spoil(struct lockstep *l, uint32_t from, uint32_t to)
 {
 	struct bt_cache *k = l->bt->cache;
+	unsigned n = 0;
 
 	for (uint8_t *p = k->code_start; p + 4 <= k->e.p; p++)
 		if (!memcmp(p, &from, 4)) {
 			memcpy(p, &to, 4);
-			return;
+			n++;
 		}
-	FAIL("the code has no %#x", from);
+	if (!n)
+		FAIL("the code has no %#x", from);
 }
 
 TEST(a_wrong_translation_is_found)
