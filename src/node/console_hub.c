@@ -4,11 +4,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "node/auth.h"
+#include "node/doc.h"
 #include "util/checked.h"
 #include "util/log.h"
 #include "util/loop.h"
@@ -33,6 +35,8 @@ struct console_hub {
 	struct loop_timer retry;
 	char *keep;                     /* CONSOLE_KEEP bytes, a ring */
 	size_t keep_at, keep_len;
+	uint64_t said;                  /* bytes in all */
+	char line[DOC_UID_LEN + 1];     /* which numbers of bytes those are */
 	char typed[TYPED_MAX];          /* waits for the socket */
 	size_t typed_len;
 	struct viewer *viewers;
@@ -86,6 +90,7 @@ static void hub_log(struct console_hub *h, const char *data, size_t len)
 static void hub_said(struct console_hub *h, const char *data, size_t len)
 {
 	hub_keep(h, data, len);
+	h->said += len;
 	hub_log(h, data, len);
 	for (struct viewer *v = h->viewers; v; v = v->next)
 		(void)http_send(v->ws, data, len, false);
@@ -204,17 +209,50 @@ static void viewer_closed(void *arg)
 	free(v);
 }
 
+/* How many bytes of the buffer somebody lacks who has seen what FROM ("LINE:BYTES") says. */
+static size_t missing(const struct console_hub *h, const char *from)
+{
+	size_t len = strlen(h->line);
+	char *end = NULL;
+
+	if (!from || strncmp(from, h->line, len) != 0 || from[len] != ':')
+		return h->keep_len;
+	unsigned long long seen = strtoull(from + len + 1, &end, 10);
+	if (*end || seen > h->said)
+		return h->keep_len;
+	return h->said - seen < h->keep_len ? (size_t)(h->said - seen) : h->keep_len;
+}
+
+/* What is in the buffer and not seen yet; where that begins, if V asked from where. */
+static void viewer_begin(struct viewer *v, const char *from)
+{
+	struct console_hub *h = v->hub;
+	size_t len;
+	char hello[64];
+	AUTO(free) char *text = console_hub_text(h, missing(h, from), &len);
+
+	if (from) {
+		int n = snprintf(hello, sizeof(hello), "{\"line\":\"%s\",\"at\":%llu}", h->line,
+				 (unsigned long long)(h->said - (text ? len : 0)));
+		(void)http_send(v->ws, hello, (size_t)n, true);
+	}
+	if (text && len)
+		(void)http_send(v->ws, text, len, false);
+}
+
 void console_hub_open(struct console_hub *h, struct api_call *c)
 {
 	static const struct http_socket_ops ops = { .message = viewer_typed, .closed = viewer_closed };
 	struct viewer *v = calloc(1, sizeof(*v));
 	struct err err = ERR_INIT;
-	size_t len;
+	char from[DOC_UID_LEN + 24];
 
 	if (!v) {
 		api_fail(c, err_set(&err, -EAGAIN, "out of memory"), NULL, &err);
 		return;
 	}
+	const char *seen = http_query(c->rq, "from");
+	snprintf(from, sizeof(from), "%s", seen ? seen : "");
 	v->hub = h;
 	v->ws = auth_accept(c, &ops, v);
 	if (!v->ws) {
@@ -223,10 +261,7 @@ void console_hub_open(struct console_hub *h, struct api_call *c)
 	}
 	v->next = h->viewers;
 	h->viewers = v;
-	char *text = console_hub_text(h, CONSOLE_KEEP, &len);
-	if (text && len)
-		(void)http_send(v->ws, text, len, false);
-	free(text);
+	viewer_begin(v, seen ? from : NULL);
 	if (!h->socket_path[0])
 		http_hang_up(v->ws, CLOSE_STOPPED, "the machine is not running");
 }
@@ -243,6 +278,7 @@ int console_hub_new(struct console_hub **out, struct loop *l, const char *log_pa
 	}
 	h->loop = l;
 	h->fd = h->log_fd = -1;
+	doc_new_uid(h->line);
 	snprintf(h->log_path, sizeof(h->log_path), "%s", log_path);
 	loop_timer_init(l, &h->retry, hub_connect);
 	*out = h;

@@ -22,7 +22,9 @@ void console_hub_free(struct console_hub *h);
 void console_hub_attach(struct console_hub *h, const char *socket_path);
 /* It has ended; what is left in the socket is read first, then those who look are told. */
 void console_hub_detach(struct console_hub *h);
-/* Answer C with a WebSocket: binary messages both ways. */
+/* Answer C with a WebSocket: binary messages both ways. With ?from= there is a text message {"line", "at"} first: the
+ * number, on LINE, of the first byte that follows. Who counts on and comes back with from=LINE:NUMBER gets what it
+ * has missed, as far as it is still in the buffer. */
 void console_hub_open(struct console_hub *h, struct api_call *c);
 /* What is in the buffer, up to MAX bytes of its end, from malloc(). NULL: out of memory. */
 char *console_hub_text(const struct console_hub *h, size_t max, size_t *len);

@@ -121,7 +121,7 @@ const struct route node_routes[] = {
 	  .role = API_OPERATOR,
 	  .is_socket = true,
 	  .status = 101,
-	  .query = QUERY_PROJECT,
+	  .query = QUERY_PROJECT "|from=LINE:NUMBER: what follows this byte; empty: all that is kept",
 	  .run = instance_console },
 	LIST("instances/{instance}/snapshots", "Snapshot", "All snapshots of an instance.", &snapshot_schema, API_VIEWER,
 	     API_PROJECT, QUERY_PROJECT "|" QUERY_LIST),
