@@ -28,6 +28,7 @@ static const char usage[] =
 	"  --group NAME[=ROLE] members of this group of the host may use the socket, as viewer, operator or admin\n"
 	"  --vmm FILE         the program that runs a machine (default: viv-vmm beside this one)\n"
 	"  --image-tool FILE  the program that builds images (default: the installed one)\n"
+	"  --ui DIR           files of the web console (default: the installed ones)\n"
 	"  --log-level error|warn|info|debug  what is told on standard error (default: info)\n"
 	"  --print-api        print the OpenAPI document of what it serves\n"
 	"  --version          print the version\n"
@@ -85,6 +86,7 @@ static int parse(int argc, char **argv, struct node_config *c)
 		{ "group", required_argument, NULL, 'g' },
 		{ "vmm", required_argument, NULL, 'v' },
 		{ "image-tool", required_argument, NULL, 'i' },
+		{ "ui", required_argument, NULL, 'u' },
 		{ "log-level", required_argument, NULL, 'l' },
 		{ "print-api", no_argument, NULL, 'p' },
 		{ "version", no_argument, NULL, 'V' },
@@ -109,6 +111,7 @@ static int parse(int argc, char **argv, struct node_config *c)
 		case 'g': set_group(c, optarg); break;
 		case 'v': c->vmm = optarg; break;
 		case 'i': c->image_tool = optarg; break;
+		case 'u': c->ui_dir = optarg; break;
 		case 'l':
 			if (set_level(optarg) < 0)
 				return EXIT_USAGE + 1;

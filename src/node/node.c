@@ -22,6 +22,7 @@
 #include "node/serve.h"
 #include "node/snapshot.h"
 #include "node/task.h"
+#include "node/ui.h"
 #include "node/volume.h"
 #include "node/work.h"
 #include "store/store.h"
@@ -168,6 +169,8 @@ int node_open(struct node **out, struct loop *loop, const struct node_config *c,
 	if (!r)
 		r = controller_open(&n->tasks, n, &task_kind, err);
 	if (!r)
+		r = ui_open(&n->ui, c->ui_dir, err);
+	if (!r)
 		r = serve_open(n, c, err);
 	if (r < 0)
 		return r;
@@ -199,6 +202,7 @@ void node_close(struct node *n)
 		free(n->listen[i]);
 	free(n->cert);
 	free(n->key);
+	ui_close(n->ui);
 	free(n->api);
 	free(n->data_dir);
 	free(n->run_dir);

@@ -20,6 +20,7 @@ struct http_server;
 struct stream;
 struct loop;
 struct store;
+struct ui;
 struct works;
 
 enum { NODE_LISTEN_MAX = 8 };
@@ -33,6 +34,7 @@ struct node_config {
 	const char *data_dir, *run_dir; /* NULL: as above */
 	const char *vmm;                /* path of viv-vmm; NULL: beside this program, then as PATH says */
 	const char *image_tool;         /* path of the program that makes images from packages; NULL: installed one */
+	const char *ui_dir;             /* files of the web console; NULL: the installed ones */
 };
 
 struct node {
@@ -41,6 +43,7 @@ struct node {
 	struct auth *auth;
 	struct http_server *http;
 	struct api_config *api;
+	struct ui *ui;                  /* NULL: there is no web console */
 	struct works *works;
 	struct controller *instances, *images, *volumes, *snapshots, *tasks;
 	struct stream *streams;        /* open WebSockets of events */

@@ -15,6 +15,7 @@
 #include "node/node.h"
 #include "node/routes.h"
 #include "node/tls.h"
+#include "node/ui.h"
 #include "util/err.h"
 #include "util/log.h"
 #include "util/str.h"
@@ -79,6 +80,15 @@ static int share_socket(struct node *n, const char *path, struct err *err)
 	return 0;
 }
 
+/* Pages of the web console, and the API. */
+static void on_request(void *arg, struct http_request *rq)
+{
+	struct node *n = arg;
+
+	if (!ui_answer(n->ui, rq))
+		api_request(n->api, rq);
+}
+
 int serve_open(struct node *n, const struct node_config *c, struct err *err)
 {
 	AUTO(free) char *path = node_path(n->run_dir, "api.sock");
@@ -103,8 +113,8 @@ int serve_open(struct node *n, const struct node_config *c, struct err *err)
 	}
 	if (r < 0)
 		return r;
-	struct http_config h = { .loop = n->loop, .listen = listen, .n_listen = c->n_listen + 1, .arg = n->api,
-				 .request = api_request };
+	struct http_config h = { .loop = n->loop, .listen = listen, .n_listen = c->n_listen + 1, .arg = n,
+				 .request = on_request };
 	n->n_listen = c->n_listen;
 	r = http_open(&n->http, &h, err);
 	return r < 0 ? r : share_socket(n, path, err);
