@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # A short front for Meson: every target sets up what it needs.
 BUILD ?= build
-.PHONY: all build demo test bench lint format clean install deps
+.PHONY: all build ui demo test bench lint format clean install deps
 
 all: build
 deps:
@@ -9,6 +9,9 @@ deps:
 build: deps
 	@test -f $(BUILD)/build.ninja || meson setup $(BUILD) >/dev/null
 	@ninja -C $(BUILD) --quiet
+# The web console: needs Node.js and its packages, which nothing else does.
+ui:
+	@scripts/build-ui
 demo: build
 	@scripts/demo
 test: build

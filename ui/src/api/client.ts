@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+// Calls of the API. Every failure is an ApiError with the API's own sentence and the path of the field it concerns.
+
+export type Method = "GET" | "POST" | "PATCH" | "DELETE" | "PUT";
+
+export interface Call {
+	method: Method;
+	path: string;
+	query?: Record<string, string>;
+	body?: unknown;
+	revision?: number; // what it was based on: sent as If-Match
+}
+
+export class ApiError extends Error {
+	constructor(
+		readonly status: number,
+		readonly code: string,
+		message: string,
+		readonly field: string | undefined,
+	) {
+		super(message);
+	}
+}
+
+// Called when the API no longer knows who asks.
+let whenUnknown: () => void = () => undefined;
+export function onUnknownUser(f: () => void): void {
+	whenUnknown = f;
+}
+
+let csrf: string | undefined;
+export function setCsrfToken(token: string | undefined): void {
+	csrf = token;
+}
+
+export function urlOf(c: Call): string {
+	const q = new URLSearchParams(c.query ?? {}).toString();
+	return q ? `${c.path}?${q}` : c.path;
+}
+
+function headersOf(c: Call): Record<string, string> {
+	const h: Record<string, string> = {};
+	if (c.body !== undefined) h["content-type"] = "application/json";
+	if (c.revision !== undefined) h["if-match"] = `"${c.revision}"`;
+	return h;
+}
+
+async function failure(answer: Response): Promise<ApiError> {
+	let code = "", message = "", field: string | undefined;
+	try {
+		const e = ((await answer.json()) as { error?: Record<string, string> }).error ?? {};
+		code = e.code ?? "";
+		message = e.message ?? "";
+		field = e.field || undefined;
+	} catch {
+		// Not from the API itself: a proxy, or nothing at all.
+	}
+	return new ApiError(answer.status, code, message || `${answer.status} ${answer.statusText}`, field);
+}
+
+async function send(c: Call): Promise<Response> {
+	const headers = headersOf(c);
+	if (csrf && c.method !== "GET") headers["x-viv-csrf"] = csrf;
+	let answer: Response;
+	try {
+		answer = await fetch(urlOf(c), {
+			method: c.method,
+			headers,
+			credentials: "same-origin",
+			...(c.body === undefined ? {} : { body: JSON.stringify(c.body) }),
+		});
+	} catch {
+		throw new ApiError(0, "unreachable", "", undefined);
+	}
+	if (answer.ok) return answer;
+	const e = await failure(answer);
+	if (e.status === 401) whenUnknown();
+	throw e;
+}
+
+export async function call<T>(c: Call): Promise<T> {
+	const answer = await send(c);
+	const text = await answer.text();
+	return (text ? JSON.parse(text) : undefined) as T;
+}
+
+export async function callText(c: Call): Promise<string> {
+	return (await send(c)).text();
+}
+
+const quote = (s: string): string => `'${s.replace(/'/g, `'\\''`)}'`;
+
+// The same call for a shell.
+export function asCurl(c: Call): string {
+	const words = ["curl"];
+	if (c.method !== "GET") words.push("-X", c.method);
+	for (const [name, value] of Object.entries(headersOf(c))) words.push("-H", quote(`${name}: ${value}`));
+	words.push("-H", '"authorization: Bearer $VIV_TOKEN"');
+	if (c.body !== undefined) words.push("--data", quote(JSON.stringify(c.body)));
+	words.push(quote(`${location.origin}${urlOf(c)}`));
+	return words.join(" ");
+}
+
+export function socketUrl(path: string, query: Record<string, string> = {}): string {
+	const q = new URLSearchParams(query).toString();
+	return `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}${path}${q ? `?${q}` : ""}`;
+}

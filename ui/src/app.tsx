@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+// The frame: where one can go, what is shown, and whether it is live.
+import { useSignal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
+import { findKind, hasPath, kinds, loadSpec } from "./api/spec";
+import { language, setLanguage, t, type Language } from "./i18n";
+import { Link, pathOf, segments } from "./router";
+import { logOut, session, state, takeUp } from "./session";
+import { linkState, notForUs, startLive, stopLive } from "./state/live";
+import { theme, type Theme } from "./theme";
+import { AuditView } from "./views/audit";
+import { CreateView } from "./views/create";
+import { Dashboard } from "./views/dashboard";
+import { DetailView } from "./views/detail";
+import { ListView } from "./views/list";
+import { Login } from "./views/login";
+import { titleOf } from "./views/words";
+import { Questions } from "./widgets/dialog";
+import { Toasts } from "./widgets/toast";
+
+function Page() {
+	const [plural, name, tab] = segments.value;
+	if (!plural) return <Dashboard />;
+	if (plural === "audit" && hasPath("/v1/audit", "get")) return <AuditView />;
+	const kind = findKind(plural);
+	if (!kind) return <p class="empty">{kinds.value.length ? t("not-found") : t("loading")}</p>;
+	if (!name) return <ListView key={plural} kind={kind} />;
+	if (name === "+" && kind.canCreate) return <CreateView key={plural} kind={kind} />;
+	return <DetailView key={`${plural}/${name}`} kind={kind} name={name} tab={tab ?? "overview"} />;
+}
+
+function Navigation({ onGo }: { onGo: () => void }) {
+	const here = segments.value[0];
+	return (
+		<nav id="navigation" class="navigation" aria-label={t("menu")} onClick={onGo}>
+			<Link to="/" aria-current={here ? undefined : "page"}>
+				{t("home")}
+			</Link>
+			{kinds.value.filter((k) => !notForUs.value.has(k.kind)).map((k) => (
+				<Link key={k.plural} to={pathOf(k.plural)} aria-current={here === k.plural ? "page" : undefined}>
+					{titleOf(k.plural)}
+				</Link>
+			))}
+			{hasPath("/v1/audit", "get") && session.value?.role === "admin" && (
+				<Link to="/audit" aria-current={here === "audit" ? "page" : undefined}>
+					{t("audit")}
+				</Link>
+			)}
+		</nav>
+	);
+}
+
+function Preferences() {
+	return (
+		<>
+			<label>
+				<span class="hidden">{t("theme")}</span>
+				<select value={theme.value} onChange={(e) => (theme.value = e.currentTarget.value as Theme)}>
+					{(["auto", "light", "dark"] as const).map((x) => (
+						<option key={x} value={x}>
+							{t(`theme.${x}`)}
+						</option>
+					))}
+				</select>
+			</label>
+			<label>
+				<span class="hidden">{t("language")}</span>
+				<select value={language.value} onChange={(e) => setLanguage(e.currentTarget.value as Language)}>
+					<option value="en">English</option>
+					<option value="zh">中文</option>
+				</select>
+			</label>
+		</>
+	);
+}
+
+function Frame() {
+	const isOpen = useSignal(false);
+	useEffect(() => {
+		void loadSpec().then(startLive);
+		return stopLive;
+	}, []);
+	return (
+		<div class={isOpen.value ? "frame open" : "frame"}>
+			<a class="skip" href="#content">
+				{t("skip")}
+			</a>
+			<header class="top bar">
+				<button type="button" class="icon menu" aria-label={t("menu")} aria-controls="navigation" aria-expanded={isOpen.value} onClick={() => (isOpen.value = !isOpen.value)}>
+					☰
+				</button>
+				<Link to="/" class="brand">
+					<img src="/icon.svg" alt="" width="24" height="24" /> Vivarium
+				</Link>
+				<span class={`link ${linkState.value}`} role="status">
+					{t(`link.${linkState.value}`)}
+				</span>
+				<span class="grow" />
+				<Preferences />
+				<span class="user" dir="auto">
+					{session.value?.user}
+				</span>
+				{session.value?.via === "session" && (
+					<button type="button" onClick={() => void logOut()}>
+						{t("logout")}
+					</button>
+				)}
+			</header>
+			<Navigation onGo={() => (isOpen.value = false)} />
+			<main id="content" tabIndex={-1}>
+				<Page />
+			</main>
+		</div>
+	);
+}
+
+export function App() {
+	useEffect(() => void takeUp(), []);
+	return (
+		<>
+			{state.value === "in" ? <Frame /> : state.value === "out" ? <Login /> : <p class="empty">{t("link.connecting")}</p>}
+			<Questions />
+			<Toasts />
+		</>
+	);
+}

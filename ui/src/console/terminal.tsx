@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+// The serial console of a machine. After a break the connection comes back by itself; what is on the screen stays.
+import { FitAddon } from "@xterm/addon-fit";
+import { SearchAddon } from "@xterm/addon-search";
+import { Terminal } from "@xterm/xterm";
+import "@xterm/xterm/css/xterm.css";
+import { useSignal } from "@preact/signals";
+import { useEffect, useRef } from "preact/hooks";
+import { socketUrl } from "../api/client";
+import { t } from "../i18n";
+import { project } from "../state/live";
+
+const SCROLLBACK = 20_000, RETRY_FIRST = 500, RETRY_MOST = 5000;
+
+interface Line {
+	close(): void;
+	send(data: string): void;
+}
+
+// The bytes of NAME's console into TERM, again and again until closed. After a break only what was missed comes.
+function follow(name: string, term: Terminal, onState: (isUp: boolean) => void): Line {
+	const path = `/v1/instances/${encodeURIComponent(name)}/console`;
+	let ws: WebSocket | undefined, timer = 0, retry = RETRY_FIRST, isOver = false, line = "", at = 0;
+
+	const take = (data: string | ArrayBuffer): void => {
+		if (typeof data === "string") {
+			const begin = JSON.parse(data) as { line: string; at: number };
+			// Another line, or more was said than is kept: what is on the screen does not go on.
+			if (line && (begin.line !== line || begin.at !== at)) term.reset();
+			line = begin.line;
+			at = begin.at;
+			return;
+		}
+		const bytes = new Uint8Array(data);
+		at += bytes.length;
+		term.write(bytes);
+	};
+	const open = (): void => {
+		ws = new WebSocket(socketUrl(path, { project: project.value, from: line ? `${line}:${at}` : "" }));
+		ws.binaryType = "arraybuffer";
+		ws.onopen = () => onState(true);
+		ws.onmessage = (m) => {
+			retry = RETRY_FIRST;
+			take(m.data as string | ArrayBuffer);
+		};
+		ws.onclose = () => {
+			onState(false);
+			if (isOver) return;
+			timer = window.setTimeout(open, retry);
+			retry = Math.min(retry * 2, RETRY_MOST);
+		};
+	};
+	open();
+	return {
+		close() {
+			isOver = true;
+			clearTimeout(timer);
+			ws?.close();
+		},
+		send(data) {
+			if (ws?.readyState === WebSocket.OPEN) ws.send(new TextEncoder().encode(data));
+		},
+	};
+}
+
+export function Console({ name }: { name: string }) {
+	const box = useRef<HTMLDivElement>(null);
+	const search = useRef<SearchAddon | undefined>(undefined);
+	const isUp = useSignal(false);
+	useEffect(() => {
+		const term = new Terminal({ scrollback: SCROLLBACK, cursorBlink: true, screenReaderMode: true, fontSize: 14, theme: { background: "#101512" } });
+		const fit = new FitAddon();
+		search.current = new SearchAddon();
+		term.loadAddon(fit);
+		term.loadAddon(search.current);
+		term.open(box.current!);
+		fit.fit();
+		term.focus();
+		const line = follow(name, term, (up) => (isUp.value = up));
+		const typed = term.onData((d) => line.send(d));
+		const seen = new ResizeObserver(() => fit.fit());
+		seen.observe(box.current!);
+		return () => {
+			seen.disconnect();
+			typed.dispose();
+			line.close();
+			term.dispose();
+		};
+	}, [name]);
+	return (
+		<div class="console">
+			<div class="bar">
+				<span class={isUp.value ? "state good" : "state idle"} role="status">
+					<i aria-hidden="true" />
+					{isUp.value ? t("console.up") : t("console.down")}
+				</span>
+				<span class="grow" />
+				<input
+					type="search"
+					placeholder={t("console.search")}
+					aria-label={t("console.search")}
+					onKeyDown={(e) => e.key === "Enter" && (e.shiftKey ? search.current?.findNext(e.currentTarget.value) : search.current?.findPrevious(e.currentTarget.value))}
+				/>
+			</div>
+			<div class="screen" ref={box} />
+		</div>
+	);
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the console says, in the language of whoever reads it. Keys are those of messages/en.ts; a language that lacks
+// one does not compile.
+import { computed, effect, signal } from "@preact/signals";
+import { en } from "./messages/en";
+import { zh } from "./messages/zh";
+
+export type MessageKey = keyof typeof en;
+export type Catalogue = Record<MessageKey, string>;
+export type Language = "en" | "zh";
+
+const catalogues: Record<Language, Catalogue> = { en, zh };
+const SAVED = "viv.language";
+
+function preferred(): Language {
+	const saved = localStorage.getItem(SAVED);
+	if (saved === "en" || saved === "zh") return saved;
+	return navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en";
+}
+
+export const language = signal<Language>(preferred());
+const catalogue = computed(() => catalogues[language.value]);
+
+effect(() => {
+	document.documentElement.lang = language.value === "zh" ? "zh-CN" : "en";
+});
+
+export function setLanguage(l: Language): void {
+	localStorage.setItem(SAVED, l);
+	language.value = l;
+}
+
+// The message KEY with {name} replaced by what ARGS has for it.
+export function t(key: MessageKey, args?: Record<string, string | number>): string {
+	const text = catalogue.value[key];
+	return args ? text.replace(/\{(\w+)\}/g, (all, name: string) => String(args[name] ?? all)) : text;
+}
+
+// The message KEY if there is one of that name, else FALLBACK: for words that the API brings.
+export function tIf(key: string, fallback: string): string {
+	return (catalogue.value as Record<string, string>)[key] ?? fallback;
+}
+
+export function formatBytes(n: number): string {
+	const units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+	let i = 0;
+	while (Math.abs(n) >= 1024 && i < units.length - 1) {
+		n /= 1024;
+		i++;
+	}
+	return `${new Intl.NumberFormat(language.value, { maximumFractionDigits: n < 10 && i > 0 ? 1 : 0 }).format(n)} ${units[i]}`;
+}
+
+export function formatTime(iso: string | undefined): string {
+	if (!iso) return "";
+	const d = new Date(iso);
+	return Number.isNaN(d.getTime()) ? iso : new Intl.DateTimeFormat(language.value, { dateStyle: "medium", timeStyle: "medium" }).format(d);
+}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who is logged in. The session itself is a cookie that no script can read; with it comes a word that every change must
+// bring along, which pages of other origins cannot know.
+import { signal } from "@preact/signals";
+import { ApiError, call, onUnknownUser, setCsrfToken } from "./api/client";
+
+export type State = "unknown" | "out" | "in";
+
+// As the API tells it.
+export interface Session {
+	user: string;
+	via: string;
+	role: string;
+	projects?: Record<string, string>;
+	csrf?: string;
+}
+
+const RETRY_MS = 2000;
+
+export const state = signal<State>("unknown");
+export const session = signal<Session | undefined>(undefined);
+// Nobody administers this node yet.
+export const needsSetup = signal(false);
+
+function begin(s: Session): void {
+	session.value = s;
+	setCsrfToken(s.csrf);
+	state.value = "in";
+}
+
+function end(): void {
+	setCsrfToken(undefined);
+	session.value = undefined;
+	state.value = "out";
+}
+
+export async function logIn(user: string, password: string): Promise<void> {
+	await call({ method: "POST", path: "/v1/login", body: { user, password } });
+	await takeUp();
+}
+
+export async function setUp(token: string, user: string, password: string): Promise<void> {
+	await call({ method: "POST", path: "/v1/setup", body: { token, user, password } });
+	needsSetup.value = false;
+	await takeUp();
+}
+
+export async function logOut(): Promise<void> {
+	await call({ method: "POST", path: "/v1/logout" }).catch(() => undefined);
+	end();
+}
+
+async function askSetup(): Promise<void> {
+	const answer = await call<{ needed?: boolean }>({ method: "GET", path: "/v1/setup" }).catch(() => undefined);
+	needsSetup.value = !!answer?.needed;
+}
+
+// Is the cookie of an earlier visit still good?
+export async function takeUp(): Promise<void> {
+	try {
+		begin(await call<Session>({ method: "GET", path: "/v1/session" }));
+	} catch (e) {
+		if ((e as ApiError).status === 0) {
+			window.setTimeout(() => void takeUp(), RETRY_MS);
+			return;
+		}
+		await askSetup();
+		end();
+	}
+}
+
+onUnknownUser(end);

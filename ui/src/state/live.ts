@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+// One WebSocket brings every change. After a break it goes on from the last revision seen; when that is too long ago,
+// all is listed anew.
+import { effect, signal } from "@preact/signals";
+import { call, socketUrl, type ApiError } from "../api/client";
+import { kinds } from "../api/spec";
+import { session } from "../session";
+import { Collection, type Doc } from "./collection";
+
+export type LinkState = "connecting" | "live" | "broken";
+
+export interface Change {
+	revision: number;
+	type: "hello" | "put" | "status" | "delete";
+	key?: string;
+	document?: Doc | null;
+}
+
+const RETRY_FIRST = 250, RETRY_MOST = 8000, CLOSE_TOO_OLD = 4410, RECENT_MOST = 200, STATUS_FORBIDDEN = 403;
+
+export const linkState = signal<LinkState>("connecting");
+export const project = signal("default");
+// Kinds whose documents this user may not see.
+export const notForUs = signal<ReadonlySet<string>>(new Set());
+// The last changes, newest first.
+export const recent = signal<(Change & { at: number })[]>([]);
+
+const collections = new Map<string, Collection>();
+let socket: WebSocket | undefined;
+let revision = 0;
+let retry = RETRY_FIRST;
+let isWanted = false;
+
+// Those of KIND ("instance"). The same object each time.
+export function collection(kind: string): Collection {
+	let c = collections.get(kind);
+	if (!c) collections.set(kind, (c = new Collection()));
+	return c;
+}
+
+// The revision as of which all lists are right.
+async function listAll(): Promise<number> {
+	let asOf = Infinity;
+	const hidden = new Set<string>();
+	const lists = kinds.value.map(async (k) => {
+		try {
+			const answer = await call<{ items: Doc[]; revision: number }>({ method: "GET", path: `/v1/${k.plural}`, query: { project: project.value } });
+			collection(k.kind).replace(answer.items);
+			asOf = Math.min(asOf, answer.revision);
+		} catch (e) {
+			if ((e as ApiError).status !== STATUS_FORBIDDEN) throw e;
+			hidden.add(k.kind);
+		}
+	});
+	await Promise.all(lists);
+	notForUs.value = hidden;
+	return Number.isFinite(asOf) ? asOf : 0;
+}
+
+// Things belong to a project, to the node ("_"), or to a user.
+function isShown(where: string | undefined): boolean {
+	return where === project.value || where === "_" || where === session.value?.user;
+}
+
+function take(c: Change): void {
+	revision = Math.max(revision, c.revision);
+	if (c.type === "hello" || !c.key) return;
+	const [kind, where, ...rest] = c.key.split("/");
+	const name = rest.join("/");
+	if (!kind || !name || !isShown(where)) return;
+	collection(kind).change(name, c.type === "delete" ? null : (c.document ?? null));
+	recent.value = [{ ...c, at: Date.now() }, ...recent.value.slice(0, RECENT_MOST - 1)];
+}
+
+function again(): void {
+	if (!isWanted) return;
+	linkState.value = "broken";
+	window.setTimeout(() => void connect(), retry * (0.75 + Math.random() / 2));
+	retry = Math.min(retry * 2, RETRY_MOST);
+}
+
+function follow(): void {
+	const ws = new WebSocket(socketUrl("/v1/events", { from: String(revision) }));
+	socket = ws;
+	ws.onopen = () => {
+		retry = RETRY_FIRST;
+		linkState.value = "live";
+	};
+	ws.onmessage = (m) => take(JSON.parse(m.data as string) as Change);
+	ws.onclose = (e) => {
+		if (ws !== socket) return;
+		if (e.code === CLOSE_TOO_OLD) revision = 0;
+		again();
+	};
+}
+
+async function connect(): Promise<void> {
+	try {
+		// The oldest of the lists: what changes meanwhile comes twice, and nothing is missed.
+		if (!revision) revision = await listAll();
+		follow();
+	} catch {
+		again();
+	}
+}
+
+export function startLive(): void {
+	isWanted = true;
+	void connect();
+}
+
+export function stopLive(): void {
+	isWanted = false;
+	socket?.close();
+	socket = undefined;
+	revision = 0;
+}
+
+// Another project: all of it anew.
+let shown = project.value;
+effect(() => {
+	if (project.value === shown) return;
+	shown = project.value;
+	recent.value = [];
+	if (isWanted) void listAll();
+});

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a table shows of each kind beside name and state.
+import type { Kind } from "../api/spec";
+import { formatBytes, t } from "../i18n";
+import { Link, pathOf } from "../router";
+import type { Doc } from "../state/collection";
+import type { Column } from "../widgets/table";
+
+const field = (d: Doc, name: string): unknown => d.spec?.[name] ?? d.status?.[name];
+
+function text(id: string, title: string, of: (d: Doc) => string): Column<Doc> {
+	return { id, title, width: "minmax(6rem, 1fr)", isSecondary: true, sortBy: of, show: of };
+}
+
+function bytes(id: string, title: string, names: string[]): Column<Doc> {
+	const of = (d: Doc): number => Number(names.map((n) => field(d, n)).find((v) => typeof v === "number") ?? 0);
+	return { id, title, width: "minmax(6rem, 1fr)", isSecondary: true, sortBy: of, show: (d) => (of(d) ? formatBytes(of(d)) : "") };
+}
+
+export function columnsOf(kind: Kind): Column<Doc>[] {
+	switch (kind.kind) {
+		case "instance":
+			return [
+				text("cpus", t("field.spec.cpus"), (d) => String(d.spec?.cpus ?? "")),
+				bytes("memory", t("field.spec.memory"), ["memory"]),
+				{
+					id: "image",
+					title: t("field.spec.image"),
+					width: "minmax(6rem, 1fr)",
+					isSecondary: true,
+					sortBy: (d) => String(d.spec?.image ?? ""),
+					show: (d) => (d.spec?.image ? <Link to={pathOf("images", String(d.spec.image))}>{String(d.spec.image)}</Link> : ""),
+				},
+			];
+		case "image":
+			return [bytes("size", t("field.size"), ["virtual_size", "size"])];
+		case "volume":
+			return [bytes("size", t("field.size"), ["size", "virtual_size"]), text("user", t("field.used"), (d) => String(d.status?.instance ?? ""))];
+		default:
+			return [];
+	}
+}

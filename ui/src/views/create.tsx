@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+// A new thing, in steps: what it is, and then what the API says it would be (dry run) before it is made.
+import { useState } from "preact/hooks";
+import { ApiError, call, type Call } from "../api/client";
+import { resolve, type Kind, type Schema } from "../api/spec";
+import { t, tIf } from "../i18n";
+import { go, Link, pathOf } from "../router";
+import type { Doc } from "../state/collection";
+import { collection, project } from "../state/live";
+import { CurlOf, showSecret } from "../widgets/dialog";
+import { Fields, type Complaint, type Value } from "../widgets/form";
+import { sentenceOf, tell } from "../widgets/toast";
+import { nameOf } from "./words";
+
+interface Step {
+	id: string;
+	has: (path: string) => boolean;
+}
+
+const SIZE = ["spec.cpus", "spec.memory", "spec.engine", "spec.cpu", "spec.disk_size", "spec.disks"];
+const NETWORK = ["spec.networks", "spec.network", "spec.user_data", "spec.cloud_init"];
+const FIRST = ["name", "spec.image", "labels"];
+const under = (list: string[], path: string): boolean => path === "spec" || list.some((p) => path === p || path.startsWith(`${p}.`) || path.startsWith(`${p}[`));
+
+// Machines have many fields: a page for each question. Other kinds fit on one.
+function stepsOf(kind: Kind): Step[] {
+	if (kind.kind !== "instance") return [{ id: "all", has: () => true }];
+	const taken = [...SIZE, ...NETWORK, ...FIRST];
+	return [
+		{ id: "first", has: (p) => under(FIRST, p) },
+		{ id: "size", has: (p) => under(SIZE, p) },
+		{ id: "network", has: (p) => under(NETWORK, p) },
+		{ id: "more", has: (p) => p === "spec" || !under(taken, p) },
+	];
+}
+
+function stepOf(steps: Step[], field: string | undefined): number {
+	const i = field ? steps.findIndex((s) => s.has(field) && field !== "spec") : -1;
+	return i < 0 ? 0 : i;
+}
+
+// Names of other things that a field may have.
+function suggest(path: string): string[] | undefined {
+	const kind = /(?:^|\.)(image|volume|network|pool|profile)$/.exec(path)?.[1];
+	return kind ? collection(kind).names.value : undefined;
+}
+
+function without(v: Value): Value {
+	if (Array.isArray(v)) return v.map(without);
+	if (typeof v !== "object" || v === null) return v;
+	return Object.fromEntries(Object.entries(v).filter(([, x]) => x !== undefined).map(([k, x]) => [k, without(x)]));
+}
+
+function Plan({ doc, schema }: { doc: Doc; schema: Schema }) {
+	const spec = resolve(resolve(schema).properties?.spec);
+	return (
+		<dl class="plan">
+			<dt>{t("field.name")}</dt>
+			<dd>{doc.name}</dd>
+			{Object.entries(doc.spec ?? {}).map(([k, v]) => (
+				<>
+					<dt title={spec.properties?.[k]?.description ?? ""}>{tIf(`field.spec.${k}`, k.replace(/_/g, " "))}</dt>
+					<dd dir="auto">{typeof v === "object" ? JSON.stringify(v) : String(v)}</dd>
+				</>
+			))}
+		</dl>
+	);
+}
+
+export function CreateView({ kind }: { kind: Kind }) {
+	const steps = stepsOf(kind);
+	const [at, setAt] = useState(0);
+	const [value, setValue] = useState<Value>({});
+	const [plan, setPlan] = useState<Doc>();
+	const [complaint, setComplaint] = useState<Complaint>();
+	const [isBusy, setBusy] = useState(false);
+	const isReview = at === steps.length;
+	const fields = resolve(kind.schema).properties ?? {};
+	const make: Call = { method: "POST", path: `/v1/${kind.plural}`, query: { project: project.value }, body: { ...(fields.spec ? { spec: {} } : {}), ...(without(value) as object) } };
+
+	const attempt = async (work: () => Promise<void>): Promise<void> => {
+		setBusy(true);
+		setComplaint(undefined);
+		try {
+			await work();
+		} catch (e) {
+			const why = e as ApiError;
+			setComplaint({ field: why.field, text: sentenceOf(why) });
+			setAt(stepOf(steps, why.field));
+		}
+		setBusy(false);
+	};
+	const review = (): Promise<void> =>
+		attempt(async () => {
+			if (kind.hasDryRun) setPlan(await call<Doc>({ ...make, query: { ...make.query, "dry-run": "true" } }));
+			setAt(steps.length);
+		});
+	const create = (): Promise<void> =>
+		attempt(async () => {
+			const doc = await call<Doc>(make);
+			tell(t("done.create", { name: doc.name }));
+			showSecret(doc);
+			go(pathOf(kind.plural, doc.name));
+		});
+	const submit = (e: Event): void => {
+		e.preventDefault();
+		if (isReview) void create();
+		else if (at + 1 < steps.length) setAt(at + 1);
+		else void review();
+	};
+
+	return (
+		<section class="view create">
+			<header class="bar">
+				<h1>{t("create.title", { what: nameOf(kind) })}</h1>
+			</header>
+			{steps.length > 1 && (
+				<ol class="steps">
+					{[...steps.map((s) => s.id), "review"].map((id, i) => (
+						<li key={id} aria-current={i === at ? "step" : undefined}>
+							<button type="button" class="plain" disabled={i > at} onClick={() => setAt(i)}>
+								{t(`step.${id}` as "step.first")}
+							</button>
+						</li>
+					))}
+				</ol>
+			)}
+			<form onSubmit={submit} noValidate>
+				{isReview ? (
+					plan && <Plan doc={plan} schema={kind.schema!} />
+				) : (
+					<Fields key={at} schema={kind.schema!} path="" name="" value={value} onChange={setValue} complaint={complaint} suggest={suggest} only={steps[at]!.has} />
+				)}
+				{complaint && (
+					<p class="error" role="alert">
+						{complaint.text}
+					</p>
+				)}
+				{isReview && <CurlOf of={make} />}
+				<footer class="bar">
+					<Link to={pathOf(kind.plural)} class="button">
+						{t("cancel")}
+					</Link>
+					{at > 0 && (
+						<button type="button" onClick={() => setAt(at - 1)}>
+							{t("back")}
+						</button>
+					)}
+					<span class="grow" />
+					<button class="primary" disabled={isBusy}>
+						{isReview ? t("create") : at + 1 < steps.length ? t("next") : t("step.review")}
+					</button>
+				</footer>
+			</form>
+		</section>
+	);
+}

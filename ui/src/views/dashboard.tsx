@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+// How the node is, what needs attention, and what happened last.
+import { useSignal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
+import { call } from "../api/client";
+import { findKind, kinds } from "../api/spec";
+import { formatBytes, formatTime, t, tIf } from "../i18n";
+import { Link, pathOf } from "../router";
+import type { Doc } from "../state/collection";
+import { collection, recent } from "../state/live";
+import { State } from "../widgets/badge";
+import { titleOf } from "./words";
+
+interface Node {
+	name: string;
+	version: string;
+	kernel: string;
+	cpus: number;
+	memory: number;
+}
+
+function docsOf(kind: string): Doc[] {
+	const c = collection(kind);
+	c.version.value;
+	return c.names.value.map((n) => c.get(n)!.peek());
+}
+
+function Counts() {
+	return (
+		<ul class="counts">
+			{kinds.value.map((k) => (
+				<li key={k.plural}>
+					<Link to={pathOf(k.plural)}>
+						<b>{collection(k.kind).names.value.length}</b> {titleOf(k.plural)}
+					</Link>
+				</li>
+			))}
+		</ul>
+	);
+}
+
+// What the running machines may take of what there is.
+function Capacity({ node }: { node: Node }) {
+	const running = docsOf("instance").filter((d) => d.spec?.state !== "stopped");
+	const cpus = running.reduce((n, d) => n + Number(d.spec?.cpus ?? 1), 0), memory = running.reduce((n, d) => n + Number(d.spec?.memory ?? 0), 0);
+	return (
+		<>
+			<label class="meter">
+				{t("field.spec.cpus")}: {cpus} / {node.cpus}
+				<meter min={0} max={node.cpus} high={node.cpus * 2} value={Math.min(cpus, node.cpus)} />
+			</label>
+			<label class="meter">
+				{t("field.spec.memory")}: {formatBytes(memory)} / {formatBytes(node.memory)}
+				<meter min={0} max={node.memory} high={node.memory * 0.9} value={Math.min(memory, node.memory)} />
+			</label>
+		</>
+	);
+}
+
+function Problems() {
+	const bad = kinds.value.flatMap((k) => docsOf(k.kind).filter((d) => ["failed", "error"].includes(d.status?.state ?? "")).map((d) => ({ k, d })));
+	if (!bad.length) return <p>{t("dash.problems.none")}</p>;
+	return (
+		<ul>
+			{bad.map(({ k, d }) => (
+				<li key={d.uid}>
+					<Link to={pathOf(k.plural, d.name)}>{d.name}</Link> <State of={d.status?.state} /> <span dir="auto">{d.status?.reason}</span>
+				</li>
+			))}
+		</ul>
+	);
+}
+
+function Last() {
+	return (
+		<ol class="events">
+			{recent.value.slice(0, 15).map((c) => {
+				const [kind, , name] = c.key!.split("/");
+				const plural = kinds.value.find((k) => k.kind === kind)?.plural;
+				return (
+					<li key={`${c.revision} ${c.type}`}>
+						<time>{formatTime(new Date(c.at).toISOString())}</time>{" "}
+						{plural && findKind(plural) ? <Link to={pathOf(plural, name!)}>{name}</Link> : name} {tIf(`change.${c.type}`, c.type)}{" "}
+						{c.type === "status" && <State of={c.document?.status?.state} />}
+					</li>
+				);
+			})}
+		</ol>
+	);
+}
+
+export function Dashboard() {
+	const node = useSignal<Node | undefined>(undefined);
+	useEffect(() => void call<Node>({ method: "GET", path: "/v1/node" }).then((n) => (node.value = n), () => undefined), []);
+	const n = node.value;
+	return (
+		<section class="view">
+			<h1>{t("home")}</h1>
+			<div class="cards">
+				<article class="card">
+					<h2>{t("dash.node")}</h2>
+					{n && (
+						<p>
+							<b>{n.name}</b>
+							<br />
+							Vivarium {n.version}, Linux {n.kernel}
+						</p>
+					)}
+					<Counts />
+				</article>
+				<article class="card">
+					<h2>{t("dash.capacity")}</h2>
+					{n && <Capacity node={n} />}
+				</article>
+				<article class="card">
+					<h2>{t("dash.problems")}</h2>
+					<Problems />
+				</article>
+				<article class="card">
+					<h2>{t("dash.events")}</h2>
+					<Last />
+				</article>
+			</div>
+		</section>
+	);
+}

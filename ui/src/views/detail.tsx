@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+// One thing: what it is now, what happened to it, its settings; of a machine its console, too.
+import { lazyConsole } from "../console/lazy";
+import { useEffect, useState } from "preact/hooks";
+import { call } from "../api/client";
+import type { Kind } from "../api/spec";
+import { formatTime, t, tIf } from "../i18n";
+import { go, Link, pathOf } from "../router";
+import type { Doc } from "../state/collection";
+import { collection, project, recent } from "../state/live";
+import { State } from "../widgets/badge";
+import { tellError } from "../widgets/toast";
+import { actionsFor, perform } from "./list";
+import { Part } from "./part";
+import { Settings } from "./settings";
+import { titleOf } from "./words";
+
+// Objects and lists of any depth, for people.
+function Values({ of }: { of: unknown }) {
+	if (Array.isArray(of))
+		return of.length ? (
+			<ul class="values">
+				{of.map((v, i) => (
+					<li key={i}>
+						<Values of={v} />
+					</li>
+				))}
+			</ul>
+		) : (
+			<span>—</span>
+		);
+	if (typeof of !== "object" || of === null) return <span dir="auto">{String(of)}</span>;
+	return (
+		<dl class="values">
+			{Object.entries(of).map(([k, v]) => (
+				<>
+					<dt>{k.replace(/_/g, " ")}</dt>
+					<dd>
+						<Values of={v} />
+					</dd>
+				</>
+			))}
+		</dl>
+	);
+}
+
+function Overview({ doc }: { doc: Doc }) {
+	const { state: _s, reason, since, ...rest } = doc.status ?? {};
+	return (
+		<div class="cards">
+			<article class="card">
+				<h2>{t("overview.state")}</h2>
+				<p>
+					<State of={doc.deleting ? "deleting" : doc.status?.state} /> {since && <small>{t("since", { when: formatTime(since) })}</small>}
+				</p>
+				{reason && <p dir="auto">{reason}</p>}
+				<Values of={rest} />
+			</article>
+			<article class="card">
+				<h2>{t("overview.wanted")}</h2>
+				<Values of={doc.spec ?? {}} />
+			</article>
+			<article class="card">
+				<h2>{t("overview.about")}</h2>
+				<Values of={{ [t("field.created")]: formatTime(doc.created), uid: doc.uid, [t("field.revision")]: doc.revision, [t("field.labels")]: doc.labels ?? {} }} />
+			</article>
+		</div>
+	);
+}
+
+function Events({ kind, doc }: { kind: Kind; doc: Doc }) {
+	const key = `${kind.kind}/${doc.project}/${doc.name}`;
+	const own = recent.value.filter((c) => c.key === key);
+	if (!own.length) return <p class="empty">{t("events.none")}</p>;
+	return (
+		<ol class="events">
+			{own.map((c) => (
+				<li key={`${c.revision} ${c.type}`}>
+					<time>{formatTime(new Date(c.at).toISOString())}</time> {tIf(`change.${c.type}`, c.type)} {c.document?.status?.state && <State of={c.document.status.state} />}{" "}
+					<span dir="auto">{c.document?.status?.reason}</span>
+				</li>
+			))}
+		</ol>
+	);
+}
+
+// Not in the list, or the list is not there yet: ask for it by name, so that its absence is said in the API's words.
+function useDoc(kind: Kind, name: string): Doc | undefined {
+	const c = collection(kind.kind);
+	c.names.value;
+	const known = c.get(name)?.value;
+	useEffect(() => {
+		if (known || !c.isLoaded.value) return;
+		call<Doc>({ method: "GET", path: `/v1/${kind.plural}/${encodeURIComponent(name)}`, query: { project: project.value } })
+			.then((d) => c.change(name, d))
+			.catch((e: unknown) => {
+				tellError(e);
+				go(pathOf(kind.plural), true);
+			});
+	}, [name, c.isLoaded.value, !known]);
+	return known;
+}
+
+export function DetailView({ kind, name, tab }: { kind: Kind; name: string; tab: string }) {
+	const doc = useDoc(kind, name);
+	const [Console, setConsole] = useState<Awaited<ReturnType<typeof lazyConsole>>>();
+	const isMachine = kind.kind === "instance";
+	useEffect(() => {
+		if (tab === "console" && !Console) void lazyConsole().then((c) => setConsole(() => c));
+	}, [tab]);
+	if (!doc) return <p class="empty">{t("loading")}</p>;
+	const tabs = ["overview", ...(isMachine ? ["console"] : []), ...kind.parts.map((p) => p.plural), ...(kind.canChange ? ["settings"] : []), "events"];
+	const part = kind.parts.find((p) => p.plural === tab);
+	return (
+		<section class="view detail">
+			<header class="bar">
+				<h1>
+					<Link to={pathOf(kind.plural)}>{titleOf(kind.plural)}</Link> / <bdi>{doc.name}</bdi>
+				</h1>
+				<State of={doc.deleting ? "deleting" : doc.status?.state} />
+				<span class="grow" />
+				<div role="toolbar" aria-label={t("actions")} class="bar">
+					{actionsFor(kind).map((a) => (
+						<button type="button" key={a.name} class={a.isDangerous ? "danger" : ""} onClick={() => perform(a, [doc])}>
+							{a.title}
+						</button>
+					))}
+				</div>
+			</header>
+			<nav class="tabs" aria-label={doc.name}>
+				{tabs.map((x) => (
+					<Link key={x} to={pathOf(kind.plural, name, ...(x === "overview" ? [] : [x]))} aria-current={x === tab ? "page" : undefined}>
+						{tIf(`tab.${x}`, titleOf(x))}
+					</Link>
+				))}
+			</nav>
+			{tab === "overview" && <Overview doc={doc} />}
+			{part && <Part key={doc.uid} kind={part} of={doc} />}
+			{tab === "settings" && <Settings key={doc.uid} kind={kind} doc={doc} />}
+			{tab === "events" && <Events kind={kind} doc={doc} />}
+			{tab === "console" && (Console ? <Console key={doc.uid} name={name} /> : <p class="empty">{t("loading")}</p>)}
+		</section>
+	);
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+// What belongs to one thing, as snapshots do to a machine: made, used and removed beside it.
+import { useSignal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
+import { call, type Call } from "../api/client";
+import type { Action, Kind } from "../api/spec";
+import { formatTime, t, tIf } from "../i18n";
+import type { Doc } from "../state/collection";
+import { collection, project } from "../state/live";
+import { State } from "../widgets/badge";
+import { confirmThen } from "../widgets/dialog";
+import { tell, tellError } from "../widgets/toast";
+import { nameOf, titleOf } from "./words";
+
+const named = (path: string, names: string[]): string => names.reduce((p, n) => p.replace(/\{[a-z]+\}/, encodeURIComponent(n)), path);
+
+function ask(title: string, c: Call, typed: string | undefined): void {
+	confirmThen({
+		title,
+		text: "",
+		action: title,
+		calls: [c],
+		isDangerous: true,
+		...(typed === undefined ? {} : { typed }),
+		run: () => call(c).then(() => tell(t("done.act", { act: title, n: 1 }))),
+	});
+}
+
+function Row({ kind, of, row }: { kind: Kind; of: Doc; row: Doc }) {
+	const scope = { project: project.value };
+	const act = (a: Action): void => ask(tIf(`act.${a.name}`, a.name), { method: "POST", path: named(a.path, [of.name, row.name]), query: scope }, undefined);
+	return (
+		<tr>
+			<th scope="row">{row.name}</th>
+			<td>
+				<State of={row.deleting ? "deleting" : row.status?.state} /> <span dir="auto">{row.status?.reason}</span>
+			</td>
+			<td>{formatTime(row.created)}</td>
+			<td dir="auto">{String(row.spec?.about ?? "")}</td>
+			<td class="bar">
+				{kind.actions.map((a) => (
+					<button type="button" key={a.name} onClick={() => act(a)}>
+						{tIf(`act.${a.name}`, a.name)}
+					</button>
+				))}
+				{kind.canDelete && (
+					<button
+						type="button"
+						class="danger"
+						onClick={() => ask(t("delete"), { method: "DELETE", path: `${named(kind.path, [of.name])}/${encodeURIComponent(row.name)}`, query: scope }, row.name)}
+					>
+						{t("delete")}
+					</button>
+				)}
+			</td>
+		</tr>
+	);
+}
+
+export function Part({ kind, of }: { kind: Kind; of: Doc }) {
+	const rows = useSignal<Doc[] | undefined>(undefined);
+	const path = named(kind.path, [of.name]), query = { project: project.value };
+	// Changes are pushed; which of them are ours, the list itself knows best.
+	const version = collection(kind.kind).version.value;
+	useEffect(() => void call<{ items: Doc[] }>({ method: "GET", path, query }).then((a) => (rows.value = a.items), tellError), [version, path]);
+	const create = (): void =>
+		confirmThen({
+			title: t("create.title", { what: nameOf(kind) }),
+			text: "",
+			action: t("create"),
+			schema: kind.schema!,
+			run: (value) => call({ method: "POST", path, query, body: value }),
+		});
+	return (
+		<div class="card">
+			<div class="bar">
+				<h2>{titleOf(kind.plural)}</h2>
+				<span class="grow" />
+				{kind.canCreate && (
+					<button type="button" class="primary" onClick={create}>
+						{t("create")}
+					</button>
+				)}
+			</div>
+			{rows.value?.length === 0 && <p class="empty">{t("empty", { what: titleOf(kind.plural) })}</p>}
+			{!!rows.value?.length && (
+				<table class="plain-table">
+					<tbody>
+						{rows.value.map((r) => (
+							<Row key={r.uid} kind={kind} of={of} row={r} />
+						))}
+					</tbody>
+				</table>
+			)}
+		</div>
+	);
+}
