@@ -57,7 +57,7 @@ const struct state_desc machine_state_desc = {
 
 /* --- platform devices: bus_lock guards them --- */
 
-#define DEVICE(field, tag, desc) { tag, &desc, offsetof(struct machine, field.s), restored_##field }
+#define DEVICE(field, tag, desc) { tag, &desc, offsetof(struct machine, field.s), restored_##field, false }
 
 static void restored_pic(struct machine *m) { pic_restored(&m->pic); }
 static void restored_ioapic(struct machine *m) { ioapic_restored(&m->ioapic); }
@@ -72,14 +72,16 @@ static const struct {
 	const struct state_desc *desc;
 	size_t offset;                  /* of the state in struct machine */
 	void (*restored)(struct machine *m);    /* NULL: nothing to do */
+	bool is_later;                  /* machines saved before there was any do not have it */
 } devices[] = {
 	DEVICE(ioapic, "ioapic", ioapic_state_desc),
 	DEVICE(pic, "pic", pic_state_desc),
 	DEVICE(pit, "pit", pit_state_desc),
 	DEVICE(rtc, "rtc", rtc_state_desc),
 	DEVICE(acpi, "acpi", acpi_state_desc),
-	{ "i8042", &i8042_state_desc, offsetof(struct machine, i8042.s), NULL },
-	{ "vmgenid", &vmgenid_state_desc, offsetof(struct machine, vmgenid.s), NULL },
+	{ "i8042", &i8042_state_desc, offsetof(struct machine, i8042.s), NULL, false },
+	/* Its page was reserved before, too. */
+	{ "vmgenid", &vmgenid_state_desc, offsetof(struct machine, vmgenid.s), NULL, true },
 };
 
 /* The firmware configuration device is there for firmware and test kernels only. */
@@ -127,12 +129,13 @@ static int load_platform_locked(struct machine *m, struct state_file *f, struct 
 	int r = 0;
 
 	for (size_t i = 0; !r && i < ARRAY_LEN(devices); i++)
-		r = state_file_load(f, devices[i].tag, devices[i].desc, (char *)m + devices[i].offset, err);
+		if (!devices[i].is_later || state_file_get(f, devices[i].tag, &len))
+			r = state_file_load(f, devices[i].tag, devices[i].desc, (char *)m + devices[i].offset, err);
 	for (unsigned i = 0; !r && i < m->n_uarts; i++)
 		r = state_file_load(f, com_tags[i], &uart_state_desc, &m->uart[i].s, err);
 	if (!r && has_fwcfg(m))
 		r = state_file_load(f, "fwcfg", &fwcfg_state_desc, &m->fwcfg.s, err);
-	if (!r && state_file_get(f, "hotplug", &len))   /* machines saved before there was any do not have it */
+	if (!r && state_file_get(f, "hotplug", &len))   /* as IS_LATER says */
 		r = state_file_load(f, "hotplug", &hotplug_state_desc, &m->hotplug.s, err);
 	hotplug_restored(&m->hotplug);
 	machine_cpus_changed_locked(m);
