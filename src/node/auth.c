@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <openssl/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -447,6 +448,9 @@ static void changed(struct store_watch *w, const struct store_event *e)
 	for (unsigned i = 0; i < ARRAY_LEN(kinds); i++)
 		if (!strncmp(e->doc->key, kinds[i], strlen(kinds[i])))
 			loop_timer_set(&a->recheck, loop_now_ns() + 1);
+	/* Made at the Unix socket: the token is good for nothing any more. */
+	if (a->setup[0] && !a->is_setting_up && !strncmp(e->doc->key, "user/", 5) && has_admin(a->node))
+		OPENSSL_cleanse(a->setup, sizeof(a->setup));
 }
 
 int auth_open(struct auth **out, struct node *n, const struct auth_config *c, struct err *err)

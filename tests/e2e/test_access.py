@@ -191,6 +191,15 @@ def test_the_first_administrator_needs_the_token(site):
     assert site.far("GET", "/v1/users", headers={"Cookie": cookie.split(";")[0]})[0] == 200
 
 
+def test_the_token_ends_when_an_administrator_is_made_at_the_socket(site):
+    site.ask("POST", "/v1/users", {"name": "root", "spec": {"role": "viewer"}}, status=201)
+    assert site.far("GET", "/v1/setup")[1] == {"needed": True}
+    site.ask("PATCH", "/v1/users/root", {"spec": {"role": "admin"}})
+    assert site.far("GET", "/v1/setup")[1] == {"needed": False}
+    body = {"token": site.setup_token(), "user": "other", "password": "correct horse"}
+    assert site.far("POST", "/v1/setup", body)[0] == 409
+
+
 def log_in(site, name, password):
     status, doc, headers = site.far("POST", "/v1/login", {"user": name, "password": password})
     return status, doc, {"Cookie": headers["Set-Cookie"].split(";")[0]} if status == 200 else headers
