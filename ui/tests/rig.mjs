@@ -67,6 +67,11 @@ export class Daemon {
 		for (const i of all?.doc?.items ?? []) await this.ask("DELETE", `/v1/instances/${i.name}`);
 		await until(async () => !(await this.ask("GET", "/v1/instances").catch(() => undefined))?.doc?.items?.length, () => "machines do not go").catch(() => undefined);
 		await this.stop();
+		this.drop();
+	}
+
+	// Its folder, when it has ended and left no machine.
+	drop() {
 		rmSync(this.folder, { recursive: true, force: true });
 	}
 }
@@ -80,10 +85,10 @@ export async function until(probe, why, patience = PATIENCE) {
 	}
 }
 
-export async function openBrowser() {
+export async function openBrowser(more = []) {
 	mkdirSync(SHOTS, { recursive: true });
 	// Root, in a container or on a build machine, has no sandbox for the browser.
-	return chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox"] });
+	return chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox", ...more] });
 }
 
 // A page that fails the test for every error of a script, every request elsewhere and every breach of the policy.
