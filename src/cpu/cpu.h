@@ -63,7 +63,7 @@ struct cpu_config {
 	const struct x86_cpuid *cpuid;
 	const struct cpu_host *host;
 	struct source *source;
-	size_t code_cache;      /* engine `bt`: bytes per vcpu for translated code; 0: the default */
+	size_t code_cache;      /* engine `bt`: bytes per vcpu for translations of code and addresses; 0: the default */
 	/* For the person who looks at speed; engines may ignore them. */
 	bool wants_profile;     /* sample() and profile() are going to be called; count instructions */
 	bool wants_perf_map;    /* write /tmp/perf-PID.map: what generated code stands for */
@@ -82,12 +82,14 @@ struct cpu_stats {
 	uint64_t insns;         /* guest instructions executed; 0 when the engine cannot know */
 	uint64_t exits_pio, exits_mmio, exits_hlt, irqs, exceptions;
 	uint64_t tlb_misses, blocks_decoded, code_invalidations;
+	uint64_t tlb_trims;     /* translations of an address space were dropped for want of memory */
 	/* Engines that generate code. What leaves it for the dispatcher: jumps not made direct yet, indirect
 	 * jumps whose target is not in the table, and requests or code that is no longer mapped. */
 	uint64_t exits_link, exits_indirect, exits_other;
 	uint64_t call_outs;     /* instructions that code has handed to the interpreter */
 	uint64_t code_bytes;    /* generated */
 	uint64_t cache_flushes; /* the cache of code was full */
+	uint64_t memory;        /* bytes in use now for translations, of code and of addresses, and what serves them; 0: not known */
 	struct { const char *name; uint64_t n; } top_call_outs[CPU_TOP_CALL_OUTS];     /* by operation; n 0: none */
 };
 

@@ -37,6 +37,7 @@ static const struct jail_row {
 	{ SCMP_SYS(munmap), ALL, false, NO_ARG },
 	{ SCMP_SYS(mremap), ALL, false, NO_ARG },
 	{ SCMP_SYS(madvise), ALL, false, NO_ARG },
+	{ SCMP_SYS(mincore), ALL, false, NO_ARG },
 	{ SCMP_SYS(brk), ALL, false, NO_ARG },
 	{ SCMP_SYS(membarrier), ALL, false, NO_ARG },
 	/* threads, time, signals */

@@ -678,9 +678,12 @@ void machine_free(struct machine *m)
 	free(m);
 }
 
-/* What only engines that generate code count. */
+/* What only engines in software, and those that generate code, count. */
 static void print_code_stats(FILE *to, unsigned cpu, const struct cpu_stats *s)
 {
+	if (s->memory)
+		fprintf(to, "cpu %u: %.1f MiB in use for translations, %" PRIu64 " address spaces dropped for want of memory\n", cpu,
+			(double)s->memory / (1 << 20), s->tlb_trims);
 	if (!s->code_bytes)
 		return;
 	fprintf(to, "cpu %u: %" PRIu64 " bytes of code, %" PRIu64 " times dropped; exits: %" PRIu64 " link %" PRIu64 " indirect %" PRIu64

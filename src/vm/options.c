@@ -124,9 +124,10 @@ const struct option options[] = {
 		  "or the host lacks is refused, not left out. With an engine in software, vendor=intel or vendor=amd "
 		  "tells what the processors call themselves.",
 	  .example = "--cpu x86-64-v3,aes=on,avx2=off" },
-	{ "--code-cache", "code_cache", OPT_SIZE, CFG(code_cache), "SIZE", "60M", "memory of each processor for translated code",
-	  .more = "Engines bt and lockstep: 1M to 1G, for code and what describes it. It is taken as it comes into use. "
-		  "More helps guests that run many big programs.",
+	{ "--code-cache", "code_cache", OPT_SIZE, CFG(code_cache), "SIZE", "64M", "memory of each processor for translations",
+	  .more = "Engines bt and lockstep: 1M to 1G, for translated code, what describes it, and translations of addresses. "
+		  "It is taken as it comes into use; below 16M, up to 8M more are. More helps guests that run many big programs. "
+		  "--stats tells how much is in use.",
 	  .is_host = true, .example = "--engine bt --code-cache 128M" },
 	{ "--memory", "memory", OPT_SIZE, CFG(memory), "SIZE[,max=SIZE]", "256M", "guest RAM",
 	  .more = "A multiple of 4 KiB, at least 4M; suffixes K, M, G and T count in powers of 1024. With max, a multiple of 128M more, "

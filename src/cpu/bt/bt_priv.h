@@ -19,11 +19,10 @@
 enum {
 	BT_FRAG_MAX = 40,               /* guest instructions */
 	BT_IND_BITS = 16,
-	/* Memory for code and for what describes it, together; the most that could be used. */
-	BT_CACHE_BYTES = 60 << 20,
+	/* Memory of a processor for translations; cache.c divides it. */
+	BT_CACHE_BYTES = 64 << 20,
 	BT_CACHE_MIN = 1 << 20, BT_CACHE_MAX = 1 << 30,
-	BT_N_REGIONS = 4,               /* that it is emptied by */
-	BT_PAGES = 1 << 14,             /* struct bt_page */
+	BT_N_REGIONS = 4,               /* that code is emptied by */
 	BT_HASH_BITS = 18,
 	BT_FRAG_CODE_ROOM = BT_FRAG_MAX * 512,
 	BT_FRAG_ARENA_ROOM = BT_FRAG_MAX * 320,
@@ -70,9 +69,9 @@ struct bt_page {
 	uint64_t va, page;              /* linear address; number in the memfd */
 	uint8_t key;
 	uint8_t policy;                 /* enum bt_policy */
-	uint32_t id;                    /* odd; what struct itlb_inline holds; 0: free */
-	struct bt_page *next_va, *next_page;    /* in the hash chains */
-	struct bt_frag *frags;
+	uint32_t id;                    /* odd; what struct itlb_inline holds. 0: it stands for nothing, in free_pages */
+	struct bt_page *next_va, *next_page;    /* in the hash chains, or in free_pages */
+	uint32_t frags;                 /* the first */
 	uint32_t gen;                   /* of the physical page, not newer than any of frags */
 	/* By enum bt_less: a bit for each 64th of the page whose fragments have less of groups. */
 	uint64_t less[BT_N_LESS];
@@ -99,30 +98,30 @@ static inline bool bt_head_noted(const struct bt_page *p, uint64_t va)
  *	entry   polls
  *	body
  * What only jumps forward in its page and the dispatcher lead to (!has_head) does without all that is checked
- * and polled, and cannot be entered at IENTRY. */
+ * and polled, and cannot be entered at IENTRY.
+ * What it and struct bt_link refer to in the arena they name by its offset there; 0: none. */
 struct bt_frag {
 	uint64_t va;
 	struct bt_page *page;
-	struct bt_frag *next_hash, *next_page;
-	struct bt_link *in;             /* links that have been made to it */
+	uint32_t next_hash, next_page;  /* fragments */
+	uint32_t in;                    /* the first link that has been made to it */
+	uint32_t crossing;              /* tr.crossing, what its making depended on beside all this; 0: of zeroes */
 	uint32_t ientry;
-	uint8_t xentry, lentry, entry, body;
+	uint8_t xentry, lentry, ventry, entry, body;
+	uint8_t vec;                    /* enum bt_vec flags that ENTRY and what follows count on; not BT_VEC_YMM */
 	uint16_t n_bytes;
-	bool needs_flags : 1;           /* flags are live at its start */
+	uint16_t live_flags;            /* at its start */
+	bool needs_flags : 1;           /* some are */
 	bool has_head : 1;
 	bool is_split : 1;              /* checks each access; only what has failed goes to it, see bt_find_split() */
-	uint16_t live_flags;            /* which */
-	uint8_t less;                   /* of groups: a bit for each enum bt_less that it was made with */
-	uint8_t n_failures;             /* of its groups' checks since FAILING_SINCE */
-	uint32_t failing_since;         /* by the host's TSC, in units of engine.c's */
 	uint8_t n_looks;
-	uint8_t ventry;
-	uint8_t vec;                    /* enum bt_vec flags that ENTRY and what follows count on; not BT_VEC_YMM */
-	uint64_t crossing[2];           /* what its making depended on beside all this: tr.crossing */
+	uint32_t failing_since;         /* by the host's TSC, in units of engine.c's */
+	uint8_t n_failures;             /* of its groups' checks since then */
+	uint8_t less;                   /* of groups: a bit for each enum bt_less that it was made with */
 	/* The code it was made from; then, N_LOOKS times, what else was looked at (look.c). */
 	uint8_t bytes[];
 };
-_Static_assert(offsetof(struct bt_frag, bytes) <= 80, "there are many");
+_Static_assert(offsetof(struct bt_frag, bytes) <= 58, "there are many");
 
 static inline uint32_t bt_body(const struct bt_frag *f) { return f->ientry + f->body; }
 
@@ -131,15 +130,15 @@ enum bt_link_kind { BT_LINK_FORWARD, BT_LINK_BACKWARD, BT_LINK_PAGE };
 /* A direct jump out of a fragment. */
 struct bt_link {
 	uint64_t va;
-	struct bt_link *next_in;
-	struct bt_frag *to;             /* NULL: goes to its exit */
+	uint32_t next_in;               /* another to the same fragment */
+	uint32_t to;                    /* fragment; 0: goes to its exit */
 	uint32_t at : 30;               /* of the 32-bit displacement */
 	uint32_t kind : 2;              /* enum bt_link_kind */
 	uint32_t exit : 30;
 	uint32_t has_slot : 1;          /* flags are in flags_ax when it is taken (else in the host) */
 	uint32_t has_vec : 1;           /* vector registers are in the host then */
 };
-_Static_assert(sizeof(struct bt_link) == 32 && BT_CACHE_MAX <= 1 << 30, "there are many");
+_Static_assert(sizeof(struct bt_link) == 24 && BT_CACHE_MAX <= 1 << 30, "there are many");
 
 /* A place where the interpreter can take over for one instruction. There is one for each that accesses
  * memory, and few are ever used: what the interpreter needs is made when it is first needed. */
@@ -269,48 +268,55 @@ struct bt_cache {
 	int fd;
 	uint8_t *rw, *rx;               /* the same memory, mapped twice */
 	struct emit cold;               /* for what seldom runs: cold paths and exits, beyond the rest of the region */
+	uint32_t cold_part;             /* of a region's code, in 256ths: as much as the last one needed */
 	uint8_t *code_start;            /* in rw, after the thunks */
 	uint32_t code_bytes, arena_bytes;
 	unsigned region;                /* that is being filled, of both */
 	struct emit e;
 	uint8_t *arena;
 	uint32_t arena_used, arena_end; /* in the region */
-	struct bt_page *pages;          /* n_pages of BT_PAGES have been used; those with ID 0 are free again */
-	unsigned n_pages;
-	struct bt_page *free_pages;     /* by next_va */
+	struct bt_page *pages;          /* the first n_pages of max_pages have been in use */
+	unsigned n_pages, max_pages;
+	struct bt_page *free_pages;     /* of those, by next_va */
 	uint32_t next_id;
 	uint64_t n_flushes;             /* of everything or of a region */
 	FILE *perf_map;                 /* or NULL */
 	bool has_avx;                   /* the host */
 	struct bt_thunks thunk;
-	struct bt_frag *frags[1 << BT_HASH_BITS];
+	uint32_t frags[1 << BT_HASH_BITS];
 	struct bt_page *by_va[4096], *by_page[4096];
 };
 
 static inline uint32_t bt_code_off(const struct bt_cache *k, const uint8_t *rw) { return (uint32_t)(rw - k->rw); }
 static inline void *bt_arena_at(const struct bt_cache *k, uint32_t off) { return k->arena + off; }
 static inline uint32_t bt_arena_off(const struct bt_cache *k, const void *p) { return (uint32_t)((const uint8_t *)p - k->arena); }
+/* What a fragment or a link names; NULL: none. */
+static inline struct bt_frag *bt_frag_of(const struct bt_cache *k, uint32_t off) { return off ? bt_arena_at(k, off) : NULL; }
+static inline struct bt_link *bt_link_of(const struct bt_cache *k, uint32_t off) { return off ? bt_arena_at(k, off) : NULL; }
 static inline struct bt_frag *bt_site_frag(const struct bt_cache *k, const struct bt_site *s) { return bt_arena_at(k, s->frag); }
 
 /* --- cache.c ------------------------------------------------------------------------------------ */
 
-/* BYTES: for code and what describes it; 0: BT_CACHE_BYTES. */
+/* BYTES: of memory for all translations, those of addresses too; 0: BT_CACHE_BYTES. */
 int bt_cache_new(struct bt_cpu *b, size_t bytes, struct err *err);
 void bt_cache_free(struct bt_cpu *b);
+/* Bytes of the cache that are in memory. Any thread. */
+size_t bt_cache_resident(const struct bt_cpu *b);
 /* Zeroed; the caller has checked with bt_cache_reserve(). */
 void *bt_arena_alloc(struct bt_cache *k, size_t size);
 /* Is there room for it, whoever has reserved what? */
 static inline bool bt_arena_has(const struct bt_cache *k, size_t size) { return k->arena_used + size + 16 <= k->arena_end; }
-static inline bool bt_pages_has(const struct bt_cache *k) { return k->free_pages || k->n_pages < BT_PAGES; }
-/* P, which has no fragments, is no longer found and may be used again. */
-void bt_page_free(struct bt_cache *k, struct bt_page *p);
+/* Chains of pages at a linear page, by next_va; in a physical one, by next_page; each among others. */
+struct bt_page **bt_page_by_va(struct bt_cache *k, uint64_t va);
+struct bt_page **bt_page_by_page(struct bt_cache *k, uint64_t page);
 /* F is no longer found by its address. */
 void bt_frag_unhash(struct bt_cache *k, const struct bt_frag *f);
 /* The fragment at RIP, translated when it is new; NULL: the interpreter must do it. Faults. WANTS_HEAD: something else
  * than a jump forward in its page is going to lead to it. */
 struct bt_frag *bt_find(struct bt_cpu *b, uint64_t rip, bool wants_head);
 /* The fragment at VA in PAGE that has no groups: for going on where the check of a group has failed because it lies
- * across two pages. Links and jumps do not lead to it. There is room for one more page. NULL: the code has changed. */
+ * across two pages. Links and jumps do not lead to it. There is room for one more page. NULL: the code has changed, or
+ * went when room was made. */
 struct bt_frag *bt_find_split(struct bt_cpu *b, struct bt_page *page, uint64_t va);
 /* Code will jump through the table of KEY. */
 void bt_indirect_need(struct bt_cpu *b, unsigned key);
@@ -329,7 +335,10 @@ const struct bt_frag *bt_frag_at(const struct bt_cpu *b, uint64_t va);
 
 static inline uint64_t bt_hash(uint64_t v) { return v * 0x9e3779b97f4a7c15ull; }
 static inline unsigned bt_indirect_index(uint64_t va) { return va & ((1u << BT_IND_BITS) - 1); }
-struct bt_frag **bt_frag_bucket(struct bt_cache *k, uint64_t va, uint32_t id);
+/* Where the chain begins, by next_hash, that fragments at VA in the page ID are in, among others. */
+uint32_t *bt_frag_bucket(struct bt_cache *k, uint64_t va, uint32_t id);
+struct bt_frag *bt_frag_first(struct bt_cache *k, uint64_t va, uint32_t id);
+struct bt_frag *bt_frag_next(const struct bt_cache *k, const struct bt_frag *f);
 /* The fragment at VA in the page ID that links and jumps lead to; or NULL. */
 struct bt_frag *bt_frag_find(struct bt_cache *k, uint64_t va, uint32_t id);
 /* L leads to TO, which has a head unless L is a jump forward in its page. */
@@ -371,6 +380,8 @@ bool bt_policy_is_offered(enum bt_policy policy);
 
 /* --- evict.c ------------------------------------------------------------------------------------ */
 
+/* Is there room for one more page without dropping fragments? */
+static inline bool bt_page_has_room(const struct bt_cache *k) { return k->free_pages || k->n_pages < k->max_pages; }
 /* Drop all fragments. Not while code runs. */
 void bt_cache_clear(struct bt_cpu *b);
 /* Make sure that one more fragment and its page fit, by dropping the oldest ones if need be. */

@@ -15,6 +15,13 @@
 
 enum { MAX_LOSSES = 16 };
 
+/* For tables of fixed size: of indirect jumps, of the supervisor's translations, of decoded blocks, for finding
+ * fragments. With less than twice that altogether they come on top. */
+enum { FIXED_BYTES = 8 << 20 };
+
+/* What becomes of the rest of a processor's memory, as it turned out to be used. TABLES: of address spaces. */
+enum { PART_CODE = 14, PART_ARENA = 10, PART_PAGES = 1, PART_TABLES = 3, PARTS = 28 };
+
 /* --- memory ---------------------------------------------------------------------------------- */
 
 static int cache_map(struct bt_cache *k, struct err *err)
@@ -28,29 +35,41 @@ static int cache_map(struct bt_cache *k, struct err *err)
 	k->rw = rw == MAP_FAILED ? NULL : rw;
 	k->rx = rx == MAP_FAILED ? NULL : rx;
 	k->arena = icpu_cache_map(k->arena_bytes);
-	k->pages = icpu_cache_map(BT_PAGES * sizeof(*k->pages));
+	k->pages = icpu_cache_map(k->max_pages * sizeof(*k->pages));
 	if (!k->rw || !k->rx || !k->arena || !k->pages)
 		return err_set(err, -ENOMEM, "cannot map the cache of translated code: %s", strerror(errno));
 	return 0;
 }
 
-int bt_cache_new(struct bt_cpu *b, size_t bytes, struct err *err)
+/* A part, of all that a processor may use. */
+static size_t part_size(size_t bytes)
 {
-	struct bt_cache *k = calloc(1, sizeof(*k));
-	size_t unit = 64 << 10;
-
-	if (!k)
-		return err_set(err, -ENOMEM, "out of memory");
 	if (!bytes)
 		bytes = BT_CACHE_BYTES;
 	else if (bytes < BT_CACHE_MIN)
 		bytes = BT_CACHE_MIN;
 	else if (bytes > BT_CACHE_MAX)
 		bytes = BT_CACHE_MAX;
+	if (bytes >= 2 * FIXED_BYTES)
+		bytes -= FIXED_BYTES;
+	else if (bytes > FIXED_BYTES)
+		bytes = FIXED_BYTES;
+	return bytes / PARTS;
+}
+
+int bt_cache_new(struct bt_cpu *b, size_t bytes, struct err *err)
+{
+	struct bt_cache *k = calloc(1, sizeof(*k));
+	size_t part = part_size(bytes), unit = 64 << 10;
+
+	if (!k)
+		return err_set(err, -ENOMEM, "out of memory");
 	b->cache = k;
 	k->fd = -1;
-	k->code_bytes = (uint32_t)align_up(bytes / 15 * 8, unit);       /* as it turned out to be used */
-	k->arena_bytes = (uint32_t)align_up(bytes / 15 * 7, unit);
+	k->code_bytes = (uint32_t)align_up(part * PART_CODE, unit);
+	k->arena_bytes = (uint32_t)align_up(part * PART_ARENA, unit);
+	k->max_pages = (unsigned)(part * PART_PAGES / sizeof(*k->pages));
+	icpu_space_limit(&b->i, part * PART_TABLES);
 	int r = cache_map(k, err);
 
 	if (r < 0)
@@ -76,11 +95,19 @@ void bt_cache_free(struct bt_cpu *b)
 	if (k->rx)
 		munmap(k->rx, k->code_bytes);
 	icpu_cache_unmap(k->arena, k->arena_bytes);
-	icpu_cache_unmap(k->pages, BT_PAGES * sizeof(*k->pages));
+	icpu_cache_unmap(k->pages, k->max_pages * sizeof(*k->pages));
 	if (k->fd >= 0)
 		close(k->fd);
 	free(k);
 	b->cache = NULL;
+}
+
+size_t bt_cache_resident(const struct bt_cpu *b)
+{
+	const struct bt_cache *k = b->cache;
+
+	return icpu_resident(k, sizeof(*k)) + icpu_resident(k->rw, k->code_bytes) + icpu_resident(k->arena, k->arena_bytes) +
+	       icpu_resident(k->pages, k->max_pages * sizeof(*k->pages));
 }
 
 void *bt_arena_alloc(struct bt_cache *k, size_t size)
@@ -106,10 +133,10 @@ void bt_indirect_need(struct bt_cpu *b, unsigned key)
 
 void bt_frag_unhash(struct bt_cache *k, const struct bt_frag *f)
 {
-	struct bt_frag **at = bt_frag_bucket(k, f->va, f->page->id);
+	uint32_t *at = bt_frag_bucket(k, f->va, f->page->id), off = bt_arena_off(k, f);
 
-	while (*at != f)
-		at = &(*at)->next_hash;
+	while (*at != off)
+		at = &bt_frag_of(k, *at)->next_hash;
 	*at = f->next_hash;
 }
 
@@ -119,11 +146,11 @@ static void frag_kill(struct bt_cpu *b, struct bt_frag *f)
 	struct bt_cache *k = b->cache;
 	const uint8_t **ind = &b->ind[f->page->key][bt_indirect_index(f->va)];
 
-	for (struct bt_link *l = f->in, *next; l; l = next) {
-		next = l->next_in;
+	for (struct bt_link *l = bt_link_of(k, f->in), *next; l; l = next) {
+		next = bt_link_of(k, l->next_in);
 		bt_link_undo(k, l);
 	}
-	f->in = NULL;
+	f->in = 0;
 	if (b->split == f)
 		b->split = NULL;
 	if (*ind == k->rx + f->ientry)
@@ -134,10 +161,10 @@ static void frag_kill(struct bt_cpu *b, struct bt_frag *f)
 
 static void frag_drop(struct bt_cpu *b, struct bt_frag *f)
 {
-	struct bt_frag **at = &f->page->frags;
+	uint32_t *at = &f->page->frags, off = bt_arena_off(b->cache, f);
 
-	while (*at != f)
-		at = &(*at)->next_page;
+	while (*at != off)
+		at = &bt_frag_of(b->cache, *at)->next_page;
 	*at = f->next_page;
 	frag_kill(b, f);
 }
@@ -153,15 +180,31 @@ void bt_split(struct bt_cpu *b)
 
 /* --- pages and finding --------------------------------------------------------------------------- */
 
-static struct bt_page *page_get(struct bt_cpu *b, uint64_t va, uint64_t page, unsigned key, enum bt_policy policy)
+struct bt_page **bt_page_by_va(struct bt_cache *k, uint64_t va)
+{
+	return &k->by_va[bt_hash(va) >> 52];
+}
+
+struct bt_page **bt_page_by_page(struct bt_cache *k, uint64_t page)
+{
+	return &k->by_page[bt_hash(page) >> 52];
+}
+
+/* NULL: none. */
+static struct bt_page *page_find(struct bt_cache *k, uint64_t va, uint64_t page, unsigned key, enum bt_policy policy)
+{
+	struct bt_page *p = *bt_page_by_va(k, va);
+
+	while (p && (p->va != va || p->page != page || p->key != key || p->policy != policy))
+		p = p->next_va;
+	return p;
+}
+
+/* There is room, see bt_cache_reserve(). */
+static struct bt_page *page_new(struct bt_cpu *b, uint64_t va, uint64_t page, unsigned key, enum bt_policy policy)
 {
 	struct bt_cache *k = b->cache;
-	struct bt_page **va_head = &k->by_va[bt_hash(va) >> 52], **page_head = &k->by_page[bt_hash(page) >> 52];
-
-	for (struct bt_page *p = *va_head; p; p = p->next_va)
-		if (p->va == va && p->page == page && p->key == key && p->policy == policy)
-			return p;
-	struct bt_page *p = k->free_pages;
+	struct bt_page **va_head = bt_page_by_va(k, va), **page_head = bt_page_by_page(k, page), *p = k->free_pages;
 
 	if (p)
 		k->free_pages = p->next_va;
@@ -175,21 +218,6 @@ static struct bt_page *page_get(struct bt_cpu *b, uint64_t va, uint64_t page, un
 	return p;
 }
 
-void bt_page_free(struct bt_cache *k, struct bt_page *p)
-{
-	struct bt_page **at = &k->by_va[bt_hash(p->va) >> 52];
-
-	while (*at != p)
-		at = &(*at)->next_va;
-	*at = p->next_va;
-	for (at = &k->by_page[bt_hash(p->page) >> 52]; *at != p; )
-		at = &(*at)->next_page;
-	*at = p->next_page;
-	p->id = 0;
-	p->next_va = k->free_pages;
-	k->free_pages = p;
-}
-
 static void check_canonical(struct icpu *c, uint64_t la)
 {
 	unsigned unused = c->s.cr4 & X86_CR4_LA57 ? 7 : 16;
@@ -199,9 +227,9 @@ static void check_canonical(struct icpu *c, uint64_t la)
 }
 
 /* Most code runs once or twice, and translating it costs more than interpreting it. */
-static bool is_unfamiliar(struct bt_cpu *b, const struct bt_page *p, uint64_t rip)
+static bool is_unfamiliar(struct bt_cpu *b, uint64_t page, uint64_t rip)
 {
-	uint8_t *seen = &b->seen[bt_hash(p->page << GMEM_PAGE_SHIFT | (rip & 0xfff)) >> (64 - BT_SEEN_BITS)];
+	uint8_t *seen = &b->seen[bt_hash(page << GMEM_PAGE_SHIFT | (rip & 0xfff)) >> (64 - BT_SEEN_BITS)];
 
 	if (*seen >= b->patience)
 		return false;
@@ -211,12 +239,16 @@ static bool is_unfamiliar(struct bt_cpu *b, const struct bt_page *p, uint64_t ri
 
 const struct bt_frag *bt_frag_at(const struct bt_cpu *b, uint64_t va)
 {
+	struct bt_cache *k = b->cache;
 	unsigned key = bt_key_now(&b->i);
 
-	for (const struct bt_page *p = b->cache->by_va[bt_hash(va & ~0xfffull) >> 52]; p; p = p->next_va)
-		for (const struct bt_frag *f = p->va == (va & ~0xfffull) && p->key == key ? p->frags : NULL; f; f = f->next_page)
+	for (const struct bt_page *p = *bt_page_by_va(k, va & ~0xfffull); p; p = p->next_va) {
+		if (p->va != (va & ~0xfffull) || p->key != key)
+			continue;
+		for (const struct bt_frag *f = bt_frag_of(k, p->frags); f; f = bt_frag_of(k, f->next_page))
 			if (f->va == va)
 				return f;
+	}
 	return NULL;
 }
 
@@ -224,7 +256,7 @@ const struct bt_frag *bt_frag_at(const struct bt_cpu *b, uint64_t va)
 static struct bt_frag *frag_new(struct bt_cpu *b, struct bt_page *p, uint64_t va, bool is_split, bool wants_head)
 {
 	struct bt_cache *k = b->cache;
-	struct bt_frag **bucket = bt_frag_bucket(k, va, p->id);
+	uint32_t *bucket = bt_frag_bucket(k, va, p->id);
 	uint32_t start = bt_code_off(k, k->e.p), cold = bt_code_off(k, k->cold.p);
 	uint8_t was = icpu_phase_set(&b->i, CPU_PHASE_TRANSLATE);
 	struct bt_frag *f = bt_translate(b, p, va, is_split, !is_split && (wants_head || bt_head_noted(p, va)));
@@ -237,19 +269,20 @@ static struct bt_frag *frag_new(struct bt_cpu *b, struct bt_page *p, uint64_t va
 	if (k->perf_map)
 		bt_perf_map_add(k, f, bt_code_off(k, k->e.p));
 	f->next_hash = *bucket;
-	*bucket = f;
 	f->next_page = p->frags;
-	p->frags = f;
+	*bucket = p->frags = bt_arena_off(k, f);
 	return f;
 }
 
 struct bt_frag *bt_find_split(struct bt_cpu *b, struct bt_page *page, uint64_t va)
 {
-	for (struct bt_frag *f = *bt_frag_bucket(b->cache, va, page->id); f; f = f->next_hash)
+	uint32_t id = page->id;
+
+	for (struct bt_frag *f = bt_frag_first(b->cache, va, id); f; f = bt_frag_next(b->cache, f))
 		if (f->va == va && f->page == page && f->is_split)
 			return f;
 	bt_cache_reserve(b);
-	return frag_new(b, page, va, true, false);
+	return page->id == id ? frag_new(b, page, va, true, false) : NULL;
 }
 
 /* F is to be entered as it cannot be: it is made anew. */
@@ -284,15 +317,21 @@ struct bt_frag *bt_find(struct bt_cpu *b, uint64_t rip, bool wants_head)
 	if (!e->host)
 		return NULL;
 	bt_cache_reserve(b);
-	struct bt_page *p = page_get(b, rip & ~0xfffull, (uint64_t)(e->host - c->mem->host) >> GMEM_PAGE_SHIFT, key,
-				     bt_policy_now(c, key));
+	uint64_t page = (uint64_t)(e->host - c->mem->host) >> GMEM_PAGE_SHIFT, va = rip & ~0xfffull;
+	enum bt_policy policy = bt_policy_now(c, key);
+	struct bt_page *p = page_find(k, va, page, key, policy);
 
-	n->tag = p->id;
-	f = bt_frag_find(k, rip, p->id);
-	if (f)
-		return wants_head && !f->has_head ? frag_with_head(b, f) : f;
-	if (is_unfamiliar(b, p, rip))
+	if (p) {
+		n->tag = p->id;
+		f = bt_frag_find(k, rip, p->id);
+		if (f)
+			return wants_head && !f->has_head ? frag_with_head(b, f) : f;
+	}
+	if (is_unfamiliar(b, page, rip))
 		return NULL;
+	if (!p)
+		p = page_new(b, va, page, key, policy);
+	n->tag = p->id;
 	return frag_new(b, p, rip, false, wants_head);
 }
 
@@ -340,7 +379,7 @@ static void page_written(struct bt_cpu *b, uint64_t page)
 	struct bt_cache *k = b->cache;
 	const uint8_t *host = b->i.mem->host + (page << GMEM_PAGE_SHIFT);
 
-	for (struct bt_page *p = k->by_page[bt_hash(page) >> 52]; p; p = p->next_page) {
+	for (struct bt_page *p = *bt_page_by_page(k, page); p; p = p->next_page) {
 		if (p->page != page)
 			continue;
 		/* The flag goes down now and then, and is raised again for what is still the same: data next
@@ -349,8 +388,8 @@ static void page_written(struct bt_cpu *b, uint64_t page)
 		bool is_lost = gen / (GMEM_CODE_PATIENCE * MAX_LOSSES) != p->gen / (GMEM_CODE_PATIENCE * MAX_LOSSES);
 
 		p->gen = p->frags && !is_lost ? icpu_watch_code(&b->i, page) : gen;
-		for (struct bt_frag **at = &p->frags; *at; ) {
-			struct bt_frag *f = *at;
+		for (uint32_t *at = &p->frags; *at; ) {
+			struct bt_frag *f = bt_frag_of(k, *at);
 
 			if (!is_lost && bt_frag_is_same(f, host)) {
 				at = &f->next_page;

@@ -81,7 +81,7 @@ static const struct bt_frag *frag_before(const struct bt_cache *k, uint32_t at)
 	const struct bt_frag *best = NULL;
 
 	for (unsigned i = 0; i < k->n_pages; i++)
-		for (const struct bt_frag *f = k->pages[i].frags; f; f = f->next_page)
+		for (const struct bt_frag *f = bt_frag_of(k, k->pages[i].frags); f; f = bt_frag_of(k, f->next_page))
 			if (f->ientry <= at && (!best || f->ientry > best->ientry))
 				best = f;
 	return best;

@@ -147,7 +147,7 @@ const uint8_t *bt_call_out(struct bt_cpu *b)
 		b->n_insns -= (uint64_t)(int64_t)s->behind;
 		return b->cache->rx + s->resume;
 	}
-	if (s->span && !s->is_abs && bt_pages_has(b->cache)) {
+	if (s->span && !s->is_abs && bt_page_has_room(b->cache)) {
 		f = bt_find_split(b, f->page, c->s.rip);
 		b->want_vec |= f ? f->vec : 0;
 		return f ? b->cache->rx + bt_body(f) : NULL;
@@ -439,6 +439,7 @@ static void bt_stats(struct vcpu *v, struct cpu_stats *out)
 	cpu_interp.stats(v, out);
 	out->insns = b->is_counting ? bt_insns(b) : 0;
 	out->cache_flushes = b->cache->n_flushes;
+	out->memory += bt_cache_resident(b);
 	bt_top_call_outs(b, out);
 }
 

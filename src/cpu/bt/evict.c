@@ -6,11 +6,14 @@
  * be found any more: by its place, its page, a link or the table of indirect jumps. */
 #include "cpu/bt/bt_priv.h"
 
+#include <sys/mman.h>
+#include "util/checked.h"
+
 _Static_assert(BT_FRAG_MAX * (2 * sizeof(struct bt_site) + 2 * sizeof(struct bt_link) + sizeof(struct bt_x87_note) + X86_INSN_MAX) +
 	       4 * (sizeof(struct bt_site) + sizeof(struct bt_frag)) <= BT_FRAG_ARENA_ROOM, "room for one fragment");
 
-/* One part in so many of the code of a region; as it turned out to be used. */
-enum { COLD_PART = 4 };
+/* Of the code of a region, in 256ths: what seldom runs, before it is known. */
+enum { COLD_PART = 77, COLD_ROOM = 2 * BT_FRAG_CODE_ROOM };
 
 /* What is going to be emptied. */
 struct doomed {
@@ -23,14 +26,29 @@ static bool is_doomed(const struct doomed *d, const void *p)
 	return (const uint8_t *)p >= d->arena && (const uint8_t *)p < d->arena_end;
 }
 
+static uint8_t *region_code(const struct bt_cache *k, unsigned region)
+{
+	return region ? k->rw + region * (k->code_bytes / BT_N_REGIONS) : k->code_start;
+}
+
+/* The region that is being filled is full: the next one is divided so that both its parts will be at the same time. */
+static void learn_cold_part(struct bt_cache *k)
+{
+	uint32_t hot = (uint32_t)(k->e.p - region_code(k, k->region)), cold = (uint32_t)(k->cold.p - k->e.end);
+
+	k->cold_part = (uint32_t)((uint64_t)cold * 256 / (hot + cold + 1));
+}
+
 static void region_start(struct bt_cache *k, unsigned region)
 {
 	uint32_t code = k->code_bytes / BT_N_REGIONS, arena = k->arena_bytes / BT_N_REGIONS;
+	uint32_t cold = code / 256 * k->cold_part;
 
+	cold = cold < COLD_ROOM ? COLD_ROOM : cold > code / 2 ? code / 2 : cold;
 	k->region = region;
-	k->e.p = region ? k->rw + region * code : k->code_start;
+	k->e.p = region_code(k, region);
 	k->cold.end = k->rw + (region + 1) * code;
-	k->e.end = k->cold.p = k->cold.end - code / COLD_PART;
+	k->e.end = k->cold.p = k->cold.end - cold;
 	k->arena_used = region ? region * arena : BT_ARENA_FIRST;
 	k->arena_end = (region + 1) * arena;
 }
@@ -38,41 +56,66 @@ static void region_start(struct bt_cache *k, unsigned region)
 /* Links that stay no longer lead to F, which goes. */
 static void evict_links_to(struct bt_cache *k, const struct doomed *d, struct bt_frag *f)
 {
-	for (struct bt_link *l = f->in, *next; l; l = next) {
-		next = l->next_in;
+	for (struct bt_link *l = bt_link_of(k, f->in), *next; l; l = next) {
+		next = bt_link_of(k, l->next_in);
 		if (!is_doomed(d, l))
 			bt_link_undo(k, l);
 	}
 }
 
 /* F stays: it forgets links to it that go. */
-static void evict_links_from(const struct doomed *d, struct bt_frag *f)
+static void evict_links_from(const struct bt_cache *k, const struct doomed *d, struct bt_frag *f)
 {
-	struct bt_link **at = &f->in;
+	uint32_t *at = &f->in;
 
-	while (*at) {
-		if (is_doomed(d, *at))
-			*at = (*at)->next_in;
+	for (struct bt_link *l; (l = bt_link_of(k, *at)) != NULL; ) {
+		if (is_doomed(d, l))
+			*at = l->next_in;
 		else
-			at = &(*at)->next_in;
+			at = &l->next_in;
 	}
 }
 
 static void evict_frags(struct bt_cache *k, const struct doomed *d)
 {
 	for (unsigned i = 0; i < k->n_pages; i++)
-		for (struct bt_frag **at = &k->pages[i].frags; *at; ) {
-			struct bt_frag *f = *at;
+		for (uint32_t *at = &k->pages[i].frags; *at; ) {
+			struct bt_frag *f = bt_frag_of(k, *at);
 
 			if (is_doomed(d, f)) {
 				evict_links_to(k, d, f);
 				bt_frag_unhash(k, f);
 				*at = f->next_page;
 			} else {
-				evict_links_from(d, f);
+				evict_links_from(k, d, f);
 				at = &f->next_page;
 			}
 		}
+}
+
+/* The table of indirect jumps to code of KEY gives its memory back, but for what it shares with its neighbours. */
+static void indirect_forget(struct bt_cpu *b, unsigned key)
+{
+	uint8_t *from = (uint8_t *)align_up((uintptr_t)b->ind[key], 4096);
+	uint8_t *to = (uint8_t *)((uintptr_t)(b->ind[key] + (1 << BT_IND_BITS)) & ~(uintptr_t)4095);
+
+	if (madvise(from, (size_t)(to - from), MADV_REMOVE) == 0)
+		b->ind_used[key] = false;
+}
+
+/* Tables of indirect jumps to keys that no code is left of: code jumps to its own and, by SYSCALL and SYSRET, to the
+ * other privilege's. */
+static void forget_indirect(struct bt_cpu *b)
+{
+	struct bt_cache *k = b->cache;
+	bool is_needed[BT_N_KEYS] = { false };
+
+	for (unsigned i = 0; i < k->n_pages; i++)
+		if (k->pages[i].frags)
+			is_needed[k->pages[i].key] = is_needed[k->pages[i].key ^ BT_KEY_USER] = true;
+	for (unsigned key = 0; key < BT_N_KEYS; key++)
+		if (b->ind_used[key] && !is_needed[key])
+			indirect_forget(b, key);
 }
 
 static void evict_region(struct bt_cpu *b, unsigned region)
@@ -81,7 +124,7 @@ static void evict_region(struct bt_cpu *b, unsigned region)
 	uint32_t code = k->code_bytes / BT_N_REGIONS, arena = k->arena_bytes / BT_N_REGIONS;
 	const struct doomed d = {
 		.arena = k->arena + region * arena, .arena_end = k->arena + (region + 1) * arena,
-		.code = k->rx + (region ? region * code : (uint32_t)(k->code_start - k->rw)),
+		.code = k->rx + (region_code(k, region) - k->rw),
 		.code_end = k->rx + (region + 1) * code,
 	};
 
@@ -94,12 +137,40 @@ static void evict_region(struct bt_cpu *b, unsigned region)
 		b->split = NULL;
 }
 
-/* Of pages that hold no code any more nothing is kept: mostly their address spaces are gone. */
-static void collect_pages(struct bt_cache *k)
+static void page_forget(struct bt_cache *k, struct bt_page *p)
+{
+	struct bt_page **at = bt_page_by_va(k, p->va);
+
+	while (*at != p)
+		at = &(*at)->next_va;
+	*at = p->next_va;
+	at = bt_page_by_page(k, p->page);
+	while (*at != p)
+		at = &(*at)->next_page;
+	*at = p->next_page;
+	*p = (struct bt_page){ .next_va = k->free_pages };
+	k->free_pages = p;
+}
+
+/* Pages without fragments: nobody knows of them but the tables that find them. */
+static void forget_pages(struct bt_cache *k)
 {
 	for (unsigned i = 0; i < k->n_pages; i++)
 		if (k->pages[i].id && !k->pages[i].frags)
-			bt_page_free(k, &k->pages[i]);
+			page_forget(k, &k->pages[i]);
+}
+
+static void evict_next_region(struct bt_cpu *b)
+{
+	struct bt_cache *k = b->cache;
+	unsigned next = (k->region + 1) % BT_N_REGIONS;
+
+	learn_cold_part(k);
+	evict_region(b, next);
+	forget_pages(k);
+	forget_indirect(b);
+	region_start(k, next);
+	k->n_flushes++;
 }
 
 void bt_cache_clear(struct bt_cpu *b)
@@ -114,6 +185,7 @@ void bt_cache_clear(struct bt_cpu *b)
 	b->split = NULL;
 	memset(b->ind_used, 0, sizeof(b->ind_used));
 	icpu_inline_forget_code(&b->i);
+	k->cold_part = COLD_PART;
 	region_start(k, 0);
 	k->n_flushes++;
 }
@@ -122,16 +194,11 @@ void bt_cache_reserve(struct bt_cpu *b)
 {
 	struct bt_cache *k = b->cache;
 
-	if (!bt_pages_has(k))
-		collect_pages(k);
-	if (!bt_pages_has(k)) {
-		bt_cache_clear(b);
-	} else if (k->e.p + BT_FRAG_CODE_ROOM > k->e.end || k->cold.p + BT_FRAG_CODE_ROOM > k->cold.end ||
-		   k->arena_used + BT_FRAG_ARENA_ROOM > k->arena_end) {
-		unsigned next = (k->region + 1) % BT_N_REGIONS;
-
-		evict_region(b, next);
-		region_start(k, next);
-		k->n_flushes++;
-	}
+	if (k->e.p + BT_FRAG_CODE_ROOM > k->e.end || k->cold.p + BT_FRAG_CODE_ROOM > k->cold.end ||
+	    k->arena_used + BT_FRAG_ARENA_ROOM > k->arena_end)
+		evict_next_region(b);
+	if (!bt_page_has_room(k))
+		forget_pages(k);
+	for (unsigned i = 0; i < BT_N_REGIONS && !bt_page_has_room(k); i++)
+		evict_next_region(b);
 }

@@ -6,14 +6,24 @@
  * meanwhile. */
 #include "cpu/bt/bt_priv.h"
 
-struct bt_frag **bt_frag_bucket(struct bt_cache *k, uint64_t va, uint32_t id)
+uint32_t *bt_frag_bucket(struct bt_cache *k, uint64_t va, uint32_t id)
 {
 	return &k->frags[bt_hash(va ^ (uint64_t)id << 40) >> (64 - BT_HASH_BITS)];
 }
 
+struct bt_frag *bt_frag_first(struct bt_cache *k, uint64_t va, uint32_t id)
+{
+	return bt_frag_of(k, *bt_frag_bucket(k, va, id));
+}
+
+struct bt_frag *bt_frag_next(const struct bt_cache *k, const struct bt_frag *f)
+{
+	return bt_frag_of(k, f->next_hash);
+}
+
 struct bt_frag *bt_frag_find(struct bt_cache *k, uint64_t va, uint32_t id)
 {
-	for (struct bt_frag *f = *bt_frag_bucket(k, va, id); f; f = f->next_hash)
+	for (struct bt_frag *f = bt_frag_first(k, va, id); f; f = bt_frag_next(k, f))
 		if (f->va == va && f->page->id == id && !f->is_split)
 			return f;
 	return NULL;
@@ -26,7 +36,7 @@ static void link_point(struct bt_cache *k, const struct bt_link *l, uint32_t to)
 
 void bt_link_undo(struct bt_cache *k, struct bt_link *l)
 {
-	l->to = NULL;
+	l->to = 0;
 	link_point(k, l, l->exit);
 }
 
@@ -42,9 +52,9 @@ void bt_link_make(struct bt_cache *k, struct bt_link *l, struct bt_frag *to)
 	if (to->needs_flags && !l->has_slot)
 		at = to->xentry;
 	link_point(k, l, to->ientry + at);
-	l->to = to;
+	l->to = bt_arena_off(k, to);
 	l->next_in = to->in;
-	to->in = l;
+	to->in = bt_arena_off(k, l);
 }
 
 void bt_indirect_set(struct bt_cpu *b, const struct bt_frag *f)

@@ -436,7 +436,12 @@ struct bt_frag *bt_translate(struct bt_cpu *b, struct bt_page *page, uint64_t va
 		return NULL;
 	for (unsigned n = 0; n < BT_N_LESS; n++)
 		f->less |= (uint8_t)((page->less[n] >> (va >> 6 & 63) & 1) << n);
-	memcpy(f->crossing, t.crossing, sizeof(f->crossing));
+	if (t.crossing[0] | t.crossing[1]) {
+		void *crossing = bt_arena_alloc(t.k, sizeof(t.crossing));
+
+		memcpy(crossing, t.crossing, sizeof(t.crossing));
+		f->crossing = bt_arena_off(t.k, crossing);
+	}
 	return f;
 }
 
@@ -455,7 +460,8 @@ void bt_translate_again(struct bt_cpu *b, struct bt_cache *k, const struct bt_fr
 	t.is_split = f->is_split;
 	t.has_head = f->has_head;
 	t.page_bytes = seen;
-	memcpy(t.crossing, f->crossing, sizeof(t.crossing));
+	if (f->crossing)
+		memcpy(t.crossing, bt_arena_at(b->cache, f->crossing), sizeof(t.crossing));
 	t.n_code = f->n_bytes;
 	memcpy(t.code, f->bytes, f->n_bytes);
 	tr_all(&t, f->va);

@@ -13,7 +13,6 @@
 #include "util/checked.h"
 
 enum {
-	ARENA_BYTES = 16 << 20,
 	HASH_BITS = 15,
 	BLOCK_ROOM = sizeof(struct iblock) + IBLOCK_MAX * sizeof(struct iop) + IBLOCK_MAX * X86_INSN_MAX + 16,
 };
@@ -21,23 +20,32 @@ enum {
 struct iblock_cache {
 	uint32_t head[1 << HASH_BITS];          /* arena offsets; 0: none */
 	uint32_t used;                          /* of the arena; the first bytes are never a block */
+	uint32_t size;                          /* of the arena */
 	_Atomic uint32_t no_gen;                /* generation of what is not RAM */
 	_Alignas(16) uint8_t scratch[BLOCK_ROOM];       /* the block outside RAM, decoded each time */
-	_Alignas(16) uint8_t arena[ARENA_BYTES];
+	_Alignas(16) uint8_t arena[];
 };
 
-struct iblock_cache *iblock_cache_new(void)
+struct iblock_cache *iblock_cache_new(size_t bytes)
 {
-	struct iblock_cache *bc = icpu_cache_map(sizeof(*bc));
+	struct iblock_cache *bc = icpu_cache_map(sizeof(*bc) + bytes);
 
-	if (bc)
+	if (bc) {
+		bc->size = (uint32_t)bytes;
 		bc->used = 16;
+	}
 	return bc;
 }
 
 void iblock_cache_free(struct iblock_cache *bc)
 {
-	icpu_cache_unmap(bc, sizeof(*bc));
+	if (bc)
+		icpu_cache_unmap(bc, sizeof(*bc) + bc->size);
+}
+
+size_t iblock_cache_resident(const struct iblock_cache *bc)
+{
+	return icpu_resident(bc, sizeof(*bc) + bc->size);
 }
 
 static uint32_t *block_bucket(struct iblock_cache *bc, uint64_t off, unsigned mode)
@@ -267,7 +275,7 @@ static struct iblock *block_new(struct icpu *c, uint64_t la, uint64_t off)
 	struct iblock_cache *bc = c->blocks;
 	uint64_t page = off >> GMEM_PAGE_SHIFT;
 
-	if (bc->used + BLOCK_ROOM > ARENA_BYTES)
+	if (bc->used + BLOCK_ROOM > bc->size)
 		block_flush_all(c);
 
 	uint32_t gen = icpu_watch_code(c, page);

@@ -9,10 +9,14 @@
 #include "cpu/interp/core.h"
 #include "cpu/interp/vec.h"
 #include "cpu/x86/cpuid.h"
+#include "util/checked.h"
 #include "util/endian.h"
 #include "util/err.h"
 
 enum { DEFAULT_PHYS_BITS = 46 };
+
+/* Memory for decoded blocks. A translator interprets code a few times at most. */
+enum { BLOCK_BYTES = 16 << 20, BLOCK_BYTES_BESIDE_CODE = 1 << 20 };
 
 static struct icpu *icpu_of(struct vcpu *v)
 {
@@ -48,6 +52,25 @@ void icpu_cache_unmap(void *p, size_t size)
 		munmap(p, size);
 }
 
+size_t icpu_resident(const void *p, size_t size)
+{
+	enum { AT_ONCE = 4096 };
+	uintptr_t at = (uintptr_t)p & ~(uintptr_t)4095, end = align_up((uintptr_t)p + size, 4096);
+	unsigned char is_here[AT_ONCE];
+	size_t n_pages = 0;
+
+	while (at < end) {
+		size_t n = (end - at) / 4096 < AT_ONCE ? (end - at) / 4096 : AT_ONCE;
+
+		if (mincore((void *)at, n * 4096, is_here) < 0)
+			break;
+		for (size_t i = 0; i < n; i++)
+			n_pages += is_here[i] & 1;
+		at += n * 4096;
+	}
+	return n_pages * 4096;
+}
+
 static void icpu_free(struct icpu *c)
 {
 	if (!c)
@@ -75,7 +98,7 @@ static struct icpu *icpu_new(struct cpu_vm *vm, unsigned index, bool has_views)
 	c->block_page[0] = c->block_page[1] = UINT64_MAX;
 	pthread_mutex_init(&c->park_lock, NULL);
 	pthread_cond_init(&c->park, NULL);
-	c->blocks = iblock_cache_new();
+	c->blocks = iblock_cache_new(has_views ? BLOCK_BYTES_BESIDE_CODE : BLOCK_BYTES);
 	c->profile = vm->cfg.wants_profile ? icpu_profile_new() : NULL;
 	if (!c->blocks || (vm->cfg.wants_profile && !c->profile)) {
 		icpu_free(c);
@@ -212,7 +235,10 @@ static int interp_set_state(struct vcpu *v, const struct x86_state *s, struct er
 
 static void interp_stats(struct vcpu *v, struct cpu_stats *out)
 {
-	*out = icpu_of(v)->stats;
+	struct icpu *c = icpu_of(v);
+
+	*out = c->stats;
+	out->memory = icpu_map_resident(c, c->vm->cpu_size) + iblock_cache_resident(c->blocks);
 }
 
 static void interp_sample(struct vcpu *v) { icpu_sample(icpu_of(v)); }

@@ -140,7 +140,10 @@ struct icpu {
 	_Atomic uint8_t phase;          /* enum cpu_phase, for samples of another thread */
 	struct icpu_profile *profile;   /* NULL: nobody wants one */
 	struct iblock_jump jump[ICPU_JUMPS];
+	unsigned n_chunks, max_chunks;  /* of tables: in use by all address spaces; more are too many */
+	bool must_trim;                 /* they are, and ICPU_REQ_RECHECK is up */
 	struct itlb_table shared_table[ICPU_SHARED_TABLES];
+	uint32_t shared_list[2][ICPU_SHARED_TABLES * ICPU_TLB_SIZE];
 	struct icpu_space shared;       /* what all address spaces have in common */
 	struct icpu_space spaces[ICPU_N_SPACES];
 };
@@ -240,7 +243,13 @@ bool icpu_translate(struct icpu *c, uint64_t la, gpa_t *gpa);
 /* Memory for the tables, and struct icpu itself, which begins the first view. CPU_SIZE: as vm->cpu_size. NULL: no
  * memory. HAS_VIEWS: translated code will look for its tables at fixed distances from GS. */
 struct icpu *icpu_map(size_t cpu_size, bool has_views);
+/* What the tables of address spaces may take together; 0: the default. At least what one chunk of each takes. */
+void icpu_space_limit(struct icpu *c, size_t bytes);
+/* Too much memory is in use for tables: see space.h. Nobody holds an entry. */
+void icpu_space_trim(struct icpu *c);
 void icpu_unmap(struct icpu *c, size_t cpu_size);       /* NULL is fine */
+/* Bytes of it that are in memory. Any thread. */
+size_t icpu_map_resident(const struct icpu *c, size_t cpu_size);
 
 /* Drop everything of all address spaces, or all that is not global. The present one is CR3's from here on. */
 void icpu_tlb_flush(struct icpu *c, bool keep_global);
@@ -437,9 +446,13 @@ struct iblock {
  * dumps (which is also how /proc/PID/smaps tells it from the process's own memory). engine.c. */
 void *icpu_cache_map(size_t size);
 void icpu_cache_unmap(void *p, size_t size);    /* NULL is fine */
+/* How many of SIZE bytes from P on are in memory, in whole pages. Any thread. */
+size_t icpu_resident(const void *p, size_t size);
 
-struct iblock_cache *iblock_cache_new(void);
-void iblock_cache_free(struct iblock_cache *bc);
+/* BYTES: for blocks; a MiB or more. NULL: no memory. */
+struct iblock_cache *iblock_cache_new(size_t bytes);
+void iblock_cache_free(struct iblock_cache *bc);        /* NULL is fine */
+size_t iblock_cache_resident(const struct iblock_cache *bc);    /* bytes; any thread */
 /* The block at linear address LA by physical address, decoded when it is not there. Faults. */
 struct iblock *iblock_find_slow(struct icpu *c, uint64_t la);
 

@@ -372,6 +372,8 @@ static enum run_next run_events(struct icpu *c, enum cpu_exit_reason *reason)
 
 		c->intr_maybe |= (req & ICPU_REQ_INTR) != 0;
 		c->code_maybe |= (req & ICPU_REQ_CODE) != 0;
+		if (c->must_trim)
+			icpu_space_trim(c);
 		if (req & ICPU_REQ_SAMPLE)
 			icpu_note_place(c);
 		if (req & ICPU_REQ_UNHALT) {

@@ -17,22 +17,32 @@
 /* More translations than this are dropped unseen: who has that many and flushes has changed a lot. */
 enum { MAX_COMPARED = 4096 };
 
+/* For the tables of all address spaces. A compiler's run uses some 2 MiB per process. */
+enum { TABLE_BYTES = 8 << 20 };
+
+enum { SPACE_LIST = ICPU_SPACE_TABLES * ICPU_TLB_SIZE };       /* entries of each list */
+enum { SPACE_BYTES = ICPU_SPACE_TABLES * sizeof(struct itlb_table) + 2 * SPACE_LIST * sizeof(uint32_t) };
+_Static_assert(sizeof(struct itlb_table) % 4096 == 0 && SPACE_BYTES % 4096 == 0, "whole pages are given back");
+
 #define HWCAP2_FSGSBASE 2ul            /* the host's kernel lets us: asm/hwcap2.h */
 
 /* --- memory ---------------------------------------------------------------------------------------- */
 
 static size_t view_size(size_t cpu_size)
 {
-	return align_up(cpu_size, 4096) + align_up(ICPU_SPACE_TABLES * sizeof(struct itlb_table), 4096);
+	return align_up(cpu_size, 4096) + SPACE_BYTES;
 }
 
-/* A view: SHARED, or memory of its own when that is -1, and behind it tables. NULL: no memory. */
+/* A view: SHARED, or memory of its own when that is -1, and behind it tables and lists. NULL: no memory. */
 static uint8_t *view_map(size_t cpu_size, int shared)
 {
 	size_t size = view_size(cpu_size), head = align_up(cpu_size, 4096);
 	uint8_t *p = icpu_cache_map(size);
 
-	if (!p || shared < 0)
+	if (!p)
+		return NULL;
+	madvise(p + head, SPACE_BYTES, MADV_NOHUGEPAGE);        /* it is used here and there, and counted */
+	if (shared < 0)
 		return p;
 	if (mmap(p, head, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, shared, 0) == MAP_FAILED) {
 		icpu_cache_unmap(p, size);
@@ -42,17 +52,33 @@ static uint8_t *view_map(size_t cpu_size, int shared)
 	return p;
 }
 
-static void space_init(struct icpu_space *s, struct itlb_table *table, unsigned exec, unsigned twin)
+/* N tables of zeroes become empty ones. Only in slot 0 do zeroes look like an entry, for page 0. */
+static void tables_init(struct itlb_table *table, unsigned n, unsigned exec, unsigned twin)
 {
-	s->table = table;
 	table[exec].twin = &table[twin];
-}
-
-/* All spaces begin without entries. Only in slot 0 does memory of zeroes look like one, for page 0. */
-static void inline_init(struct itlb_table *table, unsigned n)
-{
 	for (unsigned i = 0; i < n; i++)
 		table[i].inl[0].tag = 1 << 12;
+}
+
+static void space_tables_init(const struct icpu_space *s)
+{
+	tables_init(s->table, ICPU_SPACE_TABLES, 2, 7);
+}
+
+static void space_init(struct icpu_space *s, uint8_t *memory)
+{
+	s->table = (struct itlb_table *)memory;
+	s->list[0] = (uint32_t *)(memory + ICPU_SPACE_TABLES * sizeof(struct itlb_table));
+	s->list[1] = s->list[0] + SPACE_LIST;
+	space_tables_init(s);
+}
+
+static void shared_init(struct icpu *c)
+{
+	c->shared.table = c->shared_table;
+	c->shared.list[0] = c->shared_list[0];
+	c->shared.list[1] = c->shared_list[1];
+	tables_init(c->shared_table, ICPU_SHARED_TABLES, 2, 3);
 }
 
 void icpu_view_enter(const struct icpu *c)
@@ -97,15 +123,14 @@ struct icpu *icpu_map(size_t cpu_size, bool has_views)
 			break;
 		}
 		s->view = view;
-		space_init(s, (struct itlb_table *)(view + (i == 0 || has_views ? head : 0)), 2, 7);
-		inline_init(s->table, ICPU_SPACE_TABLES);
+		space_init(s, view + (i == 0 || has_views ? head : 0));
 	}
 	if (fd >= 0)
 		close(fd);
 	if (!c)
 		return NULL;
-	space_init(&c->shared, c->shared_table, 2, 3);
-	inline_init(c->shared.table, ICPU_SHARED_TABLES);
+	shared_init(c);
+	icpu_space_limit(c, 0);
 	use(c, &c->spaces[0]);
 	c->has_inline = has_views;
 	return c;
@@ -119,6 +144,15 @@ void icpu_unmap(struct icpu *c, size_t cpu_size)
 
 	for (unsigned i = ICPU_N_SPACES; i-- > 0; )
 		icpu_cache_unmap(c->spaces[i].view, view_size(i == 0 || has_views ? cpu_size : 0));
+}
+
+size_t icpu_map_resident(const struct icpu *c, size_t cpu_size)
+{
+	size_t n = icpu_resident(c, cpu_size);
+
+	for (unsigned i = 0; i < ICPU_N_SPACES; i++)
+		n += icpu_resident(c->spaces[i].table, SPACE_BYTES);
+	return n;
 }
 
 /* --- dropping ---------------------------------------------------------------------------------------- */
@@ -165,6 +199,56 @@ static void drop_all(const struct icpu *c, struct icpu_space *s)
 	memset(s->large_seen, 0, sizeof(s->large_seen));
 	s->n_pending = 0;
 	s->must_drop_global = false;
+}
+
+/* --- giving memory back ------------------------------------------------------------------------------- */
+
+void icpu_space_limit(struct icpu *c, size_t bytes)
+{
+	size_t n = (bytes ? bytes : TABLE_BYTES) / ICPU_CHUNK_BYTES;
+
+	c->max_chunks = n < ICPU_SPACE_TABLES ? ICPU_SPACE_TABLES : n > UINT16_MAX ? UINT16_MAX : (unsigned)n;
+}
+
+/* S has no translations from here on, and its tables no memory. */
+static void release(struct icpu *c, struct icpu_space *s)
+{
+	drop_all(c, s);
+	madvise(s->table, SPACE_BYTES, MADV_DONTNEED);  /* or it stays, and is empty */
+	space_tables_init(s);
+	memset(s->chunks, 0, sizeof(s->chunks));
+	c->n_chunks -= s->n_chunks;
+	s->n_chunks = 0;
+	c->stats.tlb_trims++;
+}
+
+/* The one that was not used for longest, of those that have memory and are not in use; or NULL. */
+static struct icpu_space *least_used(struct icpu *c)
+{
+	struct icpu_space *oldest = NULL;
+
+	for (unsigned i = 0; i < ICPU_N_SPACES; i++) {
+		struct icpu_space *s = &c->spaces[i];
+
+		if (s != c->space && s->n_chunks && (!oldest || s->used_at < oldest->used_at))
+			oldest = s;
+	}
+	return oldest;
+}
+
+void icpu_space_trim(struct icpu *c)
+{
+	/* Some more than needed, so that it is not due again at once. */
+	unsigned enough = c->max_chunks - c->max_chunks / 4;
+	struct icpu_space *s;
+
+	c->must_trim = false;
+	while (c->n_chunks > enough && (s = least_used(c)) != NULL)
+		release(c, s);
+	if (c->n_chunks > c->max_chunks) {
+		c->code_epoch++;
+		release(c, c->space);
+	}
 }
 
 /* --- comparing ---------------------------------------------------------------------------------------- */
@@ -393,6 +477,8 @@ void icpu_space_switch(struct icpu *c, bool is_kept)
 	if (s != c->space)
 		use(c, s);
 	catch_up(c, s);
+	if (c->must_trim)
+		icpu_space_trim(c);
 }
 
 /* --- for translated code ---------------------------------------------------------------------------------- */

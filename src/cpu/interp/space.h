@@ -6,6 +6,10 @@
  * global. The others exist once per *address space*, which is what one CR3 and PCID lead to. A processor keeps
  * ICPU_N_SPACES of them and lets go of the one that it has not used for longest. Owner: the vcpu's thread.
  *
+ * Memory of tables comes into use by *chunks*, groups of slots that lie side by side, and is counted by them. When all
+ * spaces together use more than icpu.max_chunks, those that were not used for longest lose their translations and give their
+ * memory back (icpu_space_trim()). The tables of the supervisor are small beside it and stay.
+ *
  * A *view* is how translated code sees a processor: its structure, and behind it the tables of one space. Views of
  * all spaces are the same memory for the former, so switching means to load GS with another address and no
  * code has to know. The first view is the structure as C sees it. */
@@ -32,6 +36,7 @@ enum {
 	ICPU_UPPER = 256,               /* paging-structure entries above the last level that a space notes */
 	ICPU_PENDING = 8,
 	ICPU_LARGE_BITS = 1 << 12, ICPU_WRITABLE_BITS = 1 << 16,
+	ICPU_CHUNK_SLOTS = ICPU_TLB_SIZE / 64,  /* so that a table has a word of bits for its chunks */
 };
 
 /* A translation of one 4 KiB page for one kind of access at one privilege. */
@@ -80,6 +85,12 @@ struct itlb_table {
 	uint64_t unused[511];           /* so that equal slots of two tables are in different sets of the caches */
 };
 
+/* What a chunk takes in memory at most: its slots in a table, and their places in both lists. */
+enum {
+	ICPU_CHUNK_BYTES = ICPU_CHUNK_SLOTS * (sizeof(struct itlb_inline) + sizeof(struct itlb_entry) + sizeof(struct itlb_seen) +
+					       2 * sizeof(uint32_t)),
+};
+
 struct icpu_space {
 	/* What it is the translation of. PCID is 0 while CR4.PCIDE is. */
 	uint64_t root;
@@ -96,9 +107,12 @@ struct icpu_space {
 	uint64_t pending[ICPU_PENDING]; /* addresses whose global pages were flushed since */
 	uint64_t large_seen[ICPU_LARGE_BITS / 64];      /* hashed: large pages that entries come from */
 	struct itlb_seen upper[ICPU_UPPER];     /* hashed by place; n_upper are in use */
-	/* Slots that have held an entry since the last flush of such, not global and global: table << ICPU_TLB_BITS | slot. */
+	/* Slots that have held an entry since the last flush of such, not global and global: table << ICPU_TLB_BITS | slot. There
+	 * is room for all slots. */
 	uint32_t listed[2];
-	uint32_t list[2][ICPU_SPACE_TABLES * ICPU_TLB_SIZE];
+	uint32_t *list[2];
+	uint64_t chunks[ICPU_SPACE_TABLES];     /* bits: in use; of the shared ones none is counted */
+	uint32_t n_chunks;
 };
 
 /* The number of the table for PRIV and ACC among those of a space, or of the shared ones. */

@@ -317,6 +317,22 @@ static uint64_t tlb_list(struct icpu_space *s, unsigned number, const struct itl
 	return (e->gpa & (ITLB_LISTED | ITLB_LISTED_GLOBAL)) | listed;
 }
 
+/* The slot of LA is going to be in use in table NUMBER of S: count its memory. Too much of that is for the thread to
+ * look at as soon as no code runs. */
+static void tlb_count(struct icpu *c, struct icpu_space *s, unsigned number, unsigned slot)
+{
+	uint64_t bit = 1ull << slot / ICPU_CHUNK_SLOTS;
+
+	if (s->chunks[number] & bit)
+		return;
+	s->chunks[number] |= bit;
+	s->n_chunks++;
+	if (++c->n_chunks > c->max_chunks) {
+		c->must_trim = true;
+		atomic_fetch_or(&c->req, ICPU_REQ_RECHECK);
+	}
+}
+
 /* The entry for what the walk W from LA has found. */
 static struct itlb_entry *tlb_install(struct icpu *c, uint64_t la, enum icpu_access acc, unsigned priv, const struct walk *w)
 {
@@ -336,8 +352,10 @@ static struct itlb_entry *tlb_install(struct icpu *c, uint64_t la, enum icpu_acc
 
 		s->large_seen[bit / 64] |= 1ull << (bit % 64);
 	}
-	if (!is_shared)
+	if (!is_shared) {
+		tlb_count(c, s, itlb_table_number(priv, acc), slot);
 		tlb_note_seen(s, t, slot, w);
+	}
 	*e = (struct itlb_entry){
 		.tag = (la & ~0xfffull) | (is_slow ? ITLB_SLOW : ITLB_FAST),
 		.host = is_ram ? c->mem->host + off : NULL,

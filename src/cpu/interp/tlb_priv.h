@@ -32,7 +32,7 @@ static inline bool tlb_inline_is_here(const struct itlb_inline *n, unsigned slot
 static inline void tlb_inline_drop(struct itlb_table *t, unsigned slot)
 {
 	t->inl[slot].tag = (uint64_t)(slot ^ 1) << 12;
-	if (t->twin)
+	if (t->twin && t->twin->inl[slot].tag & 1)      /* seldom; and what was never written takes no memory */
 		t->twin->inl[slot].tag = (uint64_t)(slot ^ 1) << 12;
 }
 

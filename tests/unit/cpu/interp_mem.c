@@ -3,6 +3,7 @@
 #include "cpu/interp_rig.h"
 
 #include <pthread.h>
+#include "cpu/interp/core.h"
 #include "test.h"
 
 enum { A = 1 << 5, D = 1 << 6, P = 1, W = 2, U = 4 };
@@ -406,6 +407,73 @@ TEST(more_address_spaces_than_are_kept_are_each_right)
 
 		CHECK_EQ(look(&r, (uint64_t)(TABLES + EACH * n + n + 1) | (i > N ? KEEP : 0)), 100 + n);
 	}
+	rig_fini(&r);
+}
+
+/* All pages below RIG_MMIO, as far apart as they can be, read with AC set: those translations are an address space's. */
+static void touch_all(struct rig *r)
+{
+	for (uint64_t la = RIG_CODE; la < RIG_MMIO; la += 0x1000)
+		icpu_touch(r->c, la, ICPU_READ, false);
+	for (uint64_t far = 1ull << 21; far < 1ull << 26; far += 1ull << 20)
+		icpu_touch(r->c, far, ICPU_READ, false);
+}
+
+/* 64 MiB of linear memory, all onto the first large page. */
+static void map_far(struct rig *r)
+{
+	uint64_t *pd = gmem_ptr(r->mem, RIG_PD, 0x1000);
+
+	for (unsigned i = 2; i < 32; i++)
+		pd[i] = pd[1];
+}
+
+TEST(tables_of_address_spaces_give_memory_back_before_they_use_too_much)
+{
+	enum { LIMIT = 64 * ICPU_CHUNK_BYTES };
+	struct rig r;
+	struct cpu_stats s;
+
+	space_rig(&r, true);
+	map_far(&r);
+	second_tables(&r);
+	icpu_space_limit(r.c, LIMIT);
+	r.c->s.cr4 |= X86_CR4_SMAP;
+	r.c->s.rflags |= X86_AC;
+	for (unsigned i = 0; i < 8 * ICPU_N_SPACES; i++) {
+		bool is_second = i & 1;
+		uint64_t pcid = 1 + i % 13;
+
+		CHECK_EQ(look(&r, ((is_second ? PML4_2 : RIG_PML4) + pcid) | (i > 20 ? KEEP : 0)), 1 + is_second);
+		touch_all(&r);
+		if (r.c->must_trim)
+			icpu_space_trim(r.c);
+		CHECK(r.c->n_chunks <= r.c->max_chunks);
+		CHECK(r.c->n_chunks >= 32);     /* of the present one */
+	}
+	r.engine->ops->stats(r.v, &s);
+	CHECK(s.tlb_trims > 4);
+	CHECK(s.memory > 0 && s.memory < 16 << 20);
+	rig_fini(&r);
+}
+
+TEST(one_address_space_that_uses_too_much_begins_again)
+{
+	struct rig r;
+
+	space_rig(&r, true);
+	map_far(&r);
+	icpu_space_limit(r.c, 0);
+	r.c->max_chunks = 8;
+	r.c->s.cr4 |= X86_CR4_SMAP;
+	r.c->s.rflags |= X86_AC;
+	CHECK_EQ(look(&r, RIG_PML4 + 1), 1);
+	touch_all(&r);
+	CHECK(r.c->must_trim && r.c->n_chunks > 8);
+	icpu_space_trim(r.c);
+	CHECK(!r.c->must_trim && r.c->n_chunks == 0);
+	*(uint64_t *)gmem_ptr(r.mem, RIG_DATA, 8) = 7;
+	CHECK_EQ(look(&r, (RIG_PML4 + 1) | KEEP), 7);
 	rig_fini(&r);
 }
 

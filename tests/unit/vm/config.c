@@ -30,7 +30,7 @@ TEST(defaults_and_a_kernel_make_a_machine)
 
 	CHECK_EQ(PARSE(&c, &e, "--kernel", "k"), 0);
 	CHECK_EQ(c.memory, 256ull << 20);
-	CHECK_EQ(c.code_cache, 60ull << 20);
+	CHECK_EQ(c.code_cache, 64ull << 20);
 	CHECK_EQ(c.cpus, 1);
 	CHECK(c.has_rng && !c.is_no_reboot);
 	CHECK_STR(c.engine, "auto");

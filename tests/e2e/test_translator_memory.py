@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the translator takes of the host's memory stays within --code-cache, whatever the guest runs."""
+import os
+import re
+
+import vivguest
+from vivguest import Guest
+
+# Processes that come and go, each at addresses of its own, with several of them at a time.
+CHURN = """
+k=0
+while [ $k -lt 30 ]; do
+	k=$((k+1))
+	( ls -lR /proc/self | sort | md5sum; dmesg | grep -c . ; dd if=/dev/zero bs=64k count=8 | gzip | gunzip | wc -c ) >/dev/null 2>&1
+done
+"""
+
+
+def test_a_guest_that_churns_processes_stays_within_the_limit():
+    folder = vivguest.kernel("bookworm")
+    with Guest("--kernel", os.path.join(folder, "vmlinuz"), "--initrd", vivguest.initrd("bookworm", CHURN, "churn"),
+               "--cmdline", "console=ttyS0 quiet", "--engine", "bt", "--console", "stdio", "--code-cache", "16M",
+               "--stats") as guest:
+        guest.expect(r"VIV-BOOT-OK", 240)
+        assert guest.wait(60) == 0
+        told = guest.stderr()
+    in_use = float(re.search(r"cpu 0: ([\d.]+) MiB in use for translations", told).group(1))
+    assert 4 < in_use <= 16, told
+    assert int(re.search(r"(\d+) times dropped", told).group(1)) > 0, told
+    assert int(re.search(r"(\d+) address spaces dropped for want of memory", told).group(1)) > 0, told
