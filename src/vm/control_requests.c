@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 #include "blk/blk.h"
+#include "util/checked.h"
 #include "vm/control_agent.h"
 #include "virtio/balloon.h"
 #include "virtio/mem.h"
@@ -116,6 +117,21 @@ static int request_info(struct control_call *call, struct err *err)
 	return call->result ? 0 : err_set(err, -ENOMEM, "out of memory");
 }
 
+/* What only engines in software count. */
+static json_t *stats_translation(const struct cpu_stats *s)
+{
+	json_t *top = json_array();
+
+	for (unsigned i = 0; i < ARRAY_LEN(s->top_call_outs) && s->top_call_outs[i].n; i++)
+		json_array_append_new(top, json_pack("{s:s, s:I}", "operation", s->top_call_outs[i].name,
+						     "count", (json_int_t)s->top_call_outs[i].n));
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}",
+		"memory", (json_int_t)s->memory, "code_bytes", (json_int_t)s->code_bytes,
+		"code_evictions", (json_int_t)s->cache_flushes, "tlb_evictions", (json_int_t)s->tlb_trims,
+		"exits_link", (json_int_t)s->exits_link, "exits_indirect", (json_int_t)s->exits_indirect,
+		"exits_other", (json_int_t)s->exits_other, "call_outs", (json_int_t)s->call_outs, "top_call_outs", top);
+}
+
 static json_t *stats_cpus(struct machine *m)
 {
 	json_t *list = json_array();
@@ -124,12 +140,13 @@ static json_t *stats_cpus(struct machine *m)
 		struct cpu_stats s = { 0 };
 
 		m->ops->stats(m->ops->vcpu(m->vm, i), &s);
-		json_array_append_new(list, json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+		json_array_append_new(list, json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o*}",
 			"instructions", (json_int_t)s.insns, "interrupts", (json_int_t)s.irqs,
 			"exceptions", (json_int_t)s.exceptions, "exits_pio", (json_int_t)s.exits_pio,
 			"exits_mmio", (json_int_t)s.exits_mmio, "exits_hlt", (json_int_t)s.exits_hlt,
 			"tlb_misses", (json_int_t)s.tlb_misses, "blocks", (json_int_t)s.blocks_decoded,
-			"code_invalidations", (json_int_t)s.code_invalidations));
+			"code_invalidations", (json_int_t)s.code_invalidations,
+			"translation", s.memory ? stats_translation(&s) : NULL));
 	}
 	return list;
 }
@@ -282,7 +299,12 @@ const struct control_request control_requests[] = {
 	  "`name`, `version` (of Vivarium), `protocol`, `state` (`stopped`, `running`, `paused`, `resetting` or `ended`), "
 	  "`pid`, `engine`, `cpus`, `cpus_max`, `memory` and `memory_max` (bytes), `cpu_limit` if there is one, `guest_time_ns` (since power on, pauses not counted), "
 	  "`disks`, `nets`, `consoles`, `vsock` (`path`, `cid`) if there is one", NULL, S_ANY, request_info },
-	{ "stats", "counters of processors and devices", "All count from the start of the process.",
+	{ "stats", "counters of processors and devices", "All count from the start of the process. Processors of engines in "
+	  "software have `translation`: bytes of memory that translations take now (`memory`), bytes of code made (`code_bytes`), how "
+	  "often some was dropped for want of room (`code_evictions`), and the tables of an address space (`tlb_evictions`), why "
+	  "code was left - a jump not made direct yet (`exits_link`), an indirect jump that its table did not know "
+	  "(`exits_indirect`), requests and the rest (`exits_other`) - and the instructions that it handed to the interpreter "
+	  "(`call_outs`; `top_call_outs` by operation).",
 	  "`cpus`, `devices` (arrays of objects), `host_cpu_ns` (what the processors' threads have used), `guest_time_ns`; with a balloon "
 	  "`balloon`: `target` and `actual` (bytes in it), `given_back` (bytes to the host so far, with free pages that the guest reported), "
 	  "`driver`, `guest` (what the guest's driver last said, in bytes or counts; it is asked anew each time)", NULL, S_ANY, request_stats },
