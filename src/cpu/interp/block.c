@@ -175,6 +175,20 @@ uint32_t icpu_watch_code(struct icpu *c, uint64_t page)
 	return gen;
 }
 
+/* LEN bytes at GPA in one page that is not RAM, in naturally aligned pieces. */
+static void block_fetch_mmio(struct icpu *c, gpa_t gpa, uint8_t *to, unsigned len)
+{
+	while (len) {
+		unsigned skip = gpa % 8, n = 8 - skip < len ? 8 - skip : len;
+		uint64_t v = c->host->mmio_read(c->host->arg, c->index, gpa - skip, 8);
+
+		memcpy(to, (uint8_t *)&v + skip, n);
+		gpa += n;
+		to += n;
+		len -= n;
+	}
+}
+
 /* The first instruction reaches into the next page: a block of its own. Fetching the rest may
  * fault, with the address where the next page starts. */
 static void block_decode_straddling(struct icpu *c, struct iblock *b, struct fetch *f, uint64_t la)
@@ -193,8 +207,7 @@ static void block_decode_straddling(struct icpu *c, struct iblock *b, struct fet
 		b->gen_now[1] = &c->mem->page_gen[page];
 		memcpy(buf + n, e->host, X86_INSN_MAX - n);
 	} else {
-		for (unsigned i = 0; n + i < X86_INSN_MAX; i++)
-			buf[n + i] = (uint8_t)c->host->mmio_read(c->host->arg, c->index, (e->gpa & ~0xfffull) + i, 1);
+		block_fetch_mmio(c, e->gpa & ~0xfffull, buf + n, X86_INSN_MAX - n);
 	}
 	switch (x86_decode(&x, buf, X86_INSN_MAX, c->mode)) {
 	case X86_DECODE_OK: block_add(b, &x, block_bind(c, &x)); break;
@@ -241,19 +254,35 @@ static void block_decode(struct icpu *c, struct iblock *b, struct fetch *f, uint
 	memcpy(block_bytes(b), f->page + start, b->n_bytes);
 }
 
+/* The same, from the next page on, where LEN bytes are to come from; it may be RAM. Faults. */
+static void block_fetch_next(struct icpu *c, uint64_t la, uint8_t *to, unsigned len)
+{
+	const struct itlb_entry *e = icpu_exec_page(c, (la | 0xfff) + 1);
+
+	if (e->host)
+		memcpy(to, e->host, len);
+	else
+		block_fetch_mmio(c, e->gpa & ~0xfffull, to, len);
+}
+
 /* Code outside RAM (a ROM that is a device): one instruction, never kept. */
 static struct iblock *block_decode_mmio(struct icpu *c, uint64_t la, gpa_t gpa)
 {
 	struct iblock *b = (struct iblock *)c->blocks->scratch;
+	unsigned left = 4096 - (la & 0xfff), n = left < X86_INSN_MAX ? left : X86_INSN_MAX;
 	uint8_t bytes[X86_INSN_MAX];
 	struct x86_insn x;
-	unsigned n = 0;
 
 	*b = (struct iblock){ .off = UINT64_MAX, .page = { UINT64_MAX, UINT64_MAX }, .mode = c->mode, .is_end = true,
 			      .gen_now = { &c->blocks->no_gen, &c->blocks->no_gen } };
-	for (; n < X86_INSN_MAX && (la & 0xfff) + n < 4096; n++)
-		bytes[n] = (uint8_t)c->host->mmio_read(c->host->arg, c->index, gpa + n, 1);
-	switch (x86_decode(&x, bytes, n, c->mode)) {
+	block_fetch_mmio(c, gpa, bytes, n);
+	enum x86_decode_result r = x86_decode(&x, bytes, n, c->mode);
+
+	if (r == X86_DECODE_SHORT && n < X86_INSN_MAX) {
+		block_fetch_next(c, la, bytes + n, X86_INSN_MAX - n);
+		r = x86_decode(&x, bytes, X86_INSN_MAX, c->mode);
+	}
+	switch (r) {
 	case X86_DECODE_OK: block_add(b, &x, block_bind(c, &x)); break;
 	case X86_DECODE_UD: block_add_fault(b, iop_ud); break;
 	default: block_add_fault(b, iop_gp); break;

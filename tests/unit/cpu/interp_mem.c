@@ -477,6 +477,30 @@ TEST(one_address_space_that_uses_too_much_begins_again)
 	rig_fini(&r);
 }
 
+/* mov eax, 0x11223344 whose first two bytes are the last of a device's page, as in a ROM. */
+TEST(an_instruction_may_begin_outside_ram_and_end_in_another_page)
+{
+	static const uint8_t rest[] = { 0x33, 0x22, 0x11 };
+	enum { NEXT = RIG_MMIO + 0x1000 };
+	struct rig r;
+
+	rig_init(&r, 1);
+	r.mmio_value = 0x44b8000000000000;
+	memcpy(gmem_ptr(r.mem, OTHER, sizeof(rest)), rest, sizeof(rest));
+	r.c->s.rip = NEXT - 2;
+	expect_pf(&r, NEXT, X86_PF_I);
+	*rig_pte(&r, NEXT) = OTHER | P | W | U;
+	rig_steps(&r, 1);
+	CHECK_EQ(r.c->s.gpr[X86_RAX], 0x11223344);
+	CHECK_EQ(r.c->s.rip, NEXT + 3);
+	*rig_pte(&r, NEXT) = (RIG_MMIO_GPA + 0x1000ull) | P | W | U;
+	icpu_tlb_flush_page(r.c, NEXT);
+	r.c->s.rip = NEXT - 2;
+	rig_steps(&r, 1);
+	CHECK_EQ(r.c->s.gpr[X86_RAX], 0x44);
+	rig_fini(&r);
+}
+
 TEST(devices_see_naturally_aligned_pieces)
 {
 	struct rig r;
