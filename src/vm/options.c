@@ -126,7 +126,7 @@ const struct option options[] = {
 	  .example = "--cpu x86-64-v3,aes=on,avx2=off" },
 	{ "--code-cache", "code_cache", OPT_SIZE, CFG(code_cache), "SIZE", "64M", "memory of each processor for translations",
 	  .more = "Engines bt and lockstep: 1M to 1G, for translated code, what describes it, and translations of addresses. "
-		  "It is taken as it comes into use; below 16M, up to 8M more are. More helps guests that run many big programs. "
+		  "It is taken as it comes into use; below 20M, up to 10M more are. More helps guests that run many big programs. "
 		  "--stats tells how much is in use.",
 	  .is_host = true, .example = "--engine bt --code-cache 128M" },
 	{ "--memory", "memory", OPT_SIZE, CFG(memory), "SIZE[,max=SIZE]", "256M", "guest RAM",

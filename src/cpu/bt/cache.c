@@ -17,7 +17,7 @@ enum { MAX_LOSSES = 16 };
 
 /* For tables of fixed size: of indirect jumps, of the supervisor's translations, of decoded blocks, for finding
  * fragments. With less than twice that altogether they come on top. */
-enum { FIXED_BYTES = 8 << 20 };
+enum { FIXED_BYTES = 10 << 20 };
 
 /* What becomes of the rest of a processor's memory, as it turned out to be used. TABLES: of address spaces. */
 enum { PART_CODE = 14, PART_ARENA = 10, PART_PAGES = 1, PART_TABLES = 3, PARTS = 28 };
