@@ -20,7 +20,7 @@ enum { MAX_LOSSES = 16 };
 enum { FIXED_BYTES = 10 << 20 };
 
 /* What becomes of the rest of a processor's memory, as it turned out to be used. TABLES: of address spaces. */
-enum { PART_CODE = 14, PART_ARENA = 10, PART_PAGES = 1, PART_TABLES = 3, PARTS = 28 };
+enum { PART_CODE = 51, PART_ARENA = 43, PART_PAGES = 6, PART_TABLES = 12, PARTS = 112 };
 
 /* --- memory ---------------------------------------------------------------------------------- */
 
