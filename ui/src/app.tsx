@@ -6,7 +6,7 @@ import { findKind, hasPath, kinds, loadSpec } from "./api/spec";
 import { language, setLanguage, t, type Language } from "./i18n";
 import { Link, pathOf, segments } from "./router";
 import { logOut, session, state, takeUp } from "./session";
-import { linkState, notForUs, startLive, stopLive } from "./state/live";
+import { linkState, notForUs, project, startLive, stopLive } from "./state/live";
 import { theme, type Theme } from "./theme";
 import { AuditView } from "./views/audit";
 import { CreateView } from "./views/create";
@@ -47,6 +47,21 @@ function Navigation({ onGo }: { onGo: () => void }) {
 				</Link>
 			)}
 		</nav>
+	);
+}
+
+function Projects() {
+	const names = Object.keys(session.value?.projects ?? {});
+	if (names.length < 2) return null;
+	return (
+		<label>
+			<span class="hidden">{t("project")}</span>
+			<select value={project.value} onChange={(e) => (project.value = e.currentTarget.value)}>
+				{names.map((n) => (
+					<option key={n}>{n}</option>
+				))}
+			</select>
+		</label>
 	);
 }
 
@@ -96,6 +111,7 @@ function Frame() {
 					{t(`link.${linkState.value}`)}
 				</span>
 				<span class="grow" />
+				<Projects />
 				<Preferences />
 				<span class="user" dir="auto">
 					{session.value?.user}

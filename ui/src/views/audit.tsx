@@ -15,6 +15,7 @@ interface Entry {
 	operation?: string;
 	method?: string;
 	path?: string;
+	target?: string;
 	project?: string;
 	status: number;
 }
@@ -30,7 +31,7 @@ export function AuditView() {
 	const entries = useSignal<Entry[] | undefined>(undefined);
 	const check = useSignal<Check | undefined>(undefined);
 	useEffect(() => {
-		call<{ items: Entry[] }>({ method: "GET", path: "/v1/audit", query: { limit: SHOWN } }).then((a) => (entries.value = a.items), tellError);
+		call<{ items: Entry[] }>({ method: "GET", path: "/v1/audit", query: { limit: SHOWN } }).then((a) => (entries.value = a.items.sort((x, y) => y.seq - x.seq)), tellError);
 	}, []);
 	const verify = (): void => void call<Check>({ method: "GET", path: "/v1/audit/verify" }).then((c) => (check.value = c), tellError);
 	return (
@@ -54,7 +55,7 @@ export function AuditView() {
 								</th>
 								<td>{e.address || e.via}</td>
 								<td dir="auto">{e.operation ?? `${e.method} ${e.path}`}</td>
-								<td dir="auto">{e.path}</td>
+								<td dir="auto">{e.target}</td>
 								<td class={e.status >= 400 ? "error" : ""}>{e.status}</td>
 							</tr>
 						))}
