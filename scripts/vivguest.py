@@ -166,6 +166,7 @@ def modules(suite, name):
     """Files of the kernel module NAME and of those that it needs, in the order in which they are to be loaded."""
     folder = kernel(suite)
     version = os.listdir(os.path.join(folder, "lib/modules"))[0]
+    subprocess.run(["/usr/sbin/depmod", "-b", folder, version], check=True)
     told = subprocess.run(["/usr/sbin/modprobe", "-d", folder, "-S", version, "--show-depends", name], check=True,
                           capture_output=True, text=True).stdout
     return re.findall(r"^insmod (\S+)", told, re.M)

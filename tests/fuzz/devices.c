@@ -86,7 +86,6 @@ static const struct {
 	{ offsetof(struct board, acpi.pm), BOARD_PM_PORT, BOARD_PM_LEN },
 	{ offsetof(struct board, acpi.gpe), BOARD_GPE_PORT, BOARD_GPE_LEN },
 	{ offsetof(struct board, acpi.reset), BOARD_RESET_PORT, 1 },
-	{ offsetof(struct board, acpi.gpe), BOARD_GPE_PORT, BOARD_GPE_LEN },
 	{ offsetof(struct board, hotplug.region), BOARD_HOTPLUG_PORT, BOARD_HOTPLUG_LEN },
 	{ offsetof(struct board, testdev.region), BOARD_TESTDEV_PORT, BOARD_TESTDEV_LEN },
 	{ offsetof(struct board, testdev.latch), BOARD_TESTDEV_LATCH_PORT, TESTDEV_LATCH_LEN },
