@@ -66,6 +66,13 @@ struct blk_creating {                   /* for co_create */
 	struct blk *file;               /* empty, open for writing; the core closes it */
 };
 
+/* How large a new image is, all its files together: FIXED bytes, and EACH more for every UNIT of the disk that has
+ * data. UNIT is not 0. */
+struct blk_layout {
+	uint64_t size;                  /* of the disk, as the format rounds it */
+	uint64_t unit, fixed, each;
+};
+
 /* A cluster in both forms, for co_write_packed(). */
 struct blk_packed {
 	const uint8_t *raw;             /* cluster_size bytes; zeroes behind the end of the disk */
@@ -140,6 +147,9 @@ struct blk_driver {
 	int (*co_amend)(struct blk *b, const struct blk_opts *opts, struct err *err);
 	int (*co_make_empty)(struct blk *b, struct err *err);
 	int (*co_create)(struct blk_creating *c, struct err *err);
+	/* What co_create would make of C, which has neither a path nor a file nor a backing image; refused as there.
+	 * Outside of coroutines, pure. */
+	int (*measure)(const struct blk_creating *c, struct blk_layout *out, struct err *err);
 
 	/* Dirty bitmaps that the image keeps by name and that record what is written. TAKE: what it has recorded, to *OUT
 	 * (V to be freed); it is empty then and records on. GIVE: add that again. Drained, but for GIVE. */

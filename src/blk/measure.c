@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
+#include "blk/core_priv.h"
 #include "blk/luks/luks.h"
 #include "blk/opts.h"
 #include "util/checked.h"
@@ -66,43 +67,66 @@ static uint64_t measure_qcow2(const struct measure *m, const struct blk_opts *o,
 	}
 }
 
-static int measure_check(const struct measure *m, const char *format, struct err *err)
+/* What the driver of a format with blocks says. */
+static int measure_blocks(struct measure *m, struct blk *src, const struct blk_driver *drv, const struct blk_opts *o,
+			  struct blk_measure *out, struct err *err)
 {
-	static const char *const known[] = { "raw", "qcow2", "luks" };
+	struct blk_create args = { .format = drv->name, .size = m->size };
+	struct blk_creating c = { .args = &args, .opts = o, .size = m->size };
+	struct blk_layout l;
 
-	for (size_t i = 0; i < ARRAY_LEN(known); i++)
-		if (!strcmp(format, known[i]))
-			return is_pow2(m->unit) ? 0 : err_set(err, -EINVAL, "cluster_size is a power of two");
-	return err_set(err, -ENOTSUP, "how large a %s image will be is not known before; raw, qcow2 and luks can be measured",
-		       format);
+	if (!m->size)
+		return err_set(err, -EINVAL, "the size of the disk is missing");
+	int r = drv->measure(&c, &l, err);
+
+	if (r < 0)
+		return r;
+	m->unit = l.unit;
+	r = l.each ? measure_data(m, src, err) : 0;
+	*out = (struct blk_measure){ l.fixed + m->n_units * l.each, l.fixed + div_up(l.size, l.unit) * l.each };
+	return r;
+}
+
+static int measure_clusters(struct measure *m, struct blk *src, const struct blk_opts *o, struct blk_measure *out,
+			    struct err *err)
+{
+	m->unit = blk_opts_num(o, "cluster_size");
+	if (!is_pow2(m->unit))
+		return err_set(err, -EINVAL, "cluster_size is a power of two");
+	int r = measure_data(m, src, err);
+
+	*out = (struct blk_measure){ measure_qcow2(m, o, m->n_units), measure_qcow2(m, o, div_up(m->size, m->unit)) };
+	return r;
+}
+
+static int measure_raw(struct measure *m, struct blk *src, struct blk_measure *out, struct err *err)
+{
+	int r = measure_data(m, src, err);
+
+	*out = (struct blk_measure){ m->n_units * m->unit < m->size ? m->n_units * m->unit : m->size, m->size };
+	return r;
 }
 
 int blk_measure(struct blk *src, uint64_t size, const char *format, const struct blk_opts *opts,
 		struct blk_measure *out, struct err *err)
 {
-	bool is_qcow2 = !strcmp(format, "qcow2"), is_luks = !strcmp(format, "luks");
+	const struct blk_driver *drv = blk_format_find(format, err);
 	AUTO(blk_opts_fini) struct blk_opts defaults = { 0 };
 	struct measure m = { .size = src ? blk_size(src) : align_up(size, BLK_SECTOR), .unit = RAW_BLOCK };
-	int r = blk_opts_init(&defaults, blk_format_create_opts(format), err);
+	int r = drv ? blk_opts_init(&defaults, blk_format_create_opts(format), err) : -EINVAL;
 
 	if (r < 0)
 		return r;
 	opts = opts ? opts : &defaults;
-	if (is_qcow2)
-		m.unit = blk_opts_num(opts, "cluster_size");
-	r = measure_check(&m, format, err);
-	if (!r && !is_luks)
-		r = measure_data(&m, src, err);
-	if (r < 0)
-		return r;
-	uint64_t all = div_up(m.size, m.unit);
-
+	if (drv->measure)
+		return measure_blocks(&m, src, drv, opts, out, err);
+	if (!strcmp(format, "qcow2"))
+		return measure_clusters(&m, src, opts, out, err);
+	if (!strcmp(format, "raw"))
+		return measure_raw(&m, src, out, err);
+	if (strcmp(format, "luks"))
+		return err_set(err, -ENOTSUP, "how large an image of format '%s' will be is not known before", format);
 	/* What an encrypted disk has not got is noise like the rest: all of it is written. */
-	if (is_luks)
-		out->required = out->fully_allocated = luks_image_room(opts) + m.size;
-	else if (is_qcow2)
-		*out = (struct blk_measure){ measure_qcow2(&m, opts, m.n_units), measure_qcow2(&m, opts, all) };
-	else
-		*out = (struct blk_measure){ m.n_units * m.unit < m.size ? m.n_units * m.unit : m.size, m.size };
+	out->required = out->fully_allocated = luks_image_room(opts) + m.size;
 	return 0;
 }

@@ -39,7 +39,8 @@ const struct cli_command disk_measure = {
 	.path = "disk measure",
 	.summary = "tell how large a new image would be",
 	.about = "For a conversion, or with --size for a new disk. Compression is not foreseen, nor zeroes that are "
-		 "stored as data.",
+		 "stored as data. All files of an image count, and of a fixed one the blocks that it has from the "
+		 "beginning.",
 	.args = (const struct cli_arg[]){ { "FILE", .help = "the image to convert", .is_optional = true },
 					  { .name = NULL } },
 	.options = (const struct cli_option[]){

@@ -32,15 +32,29 @@ static int size_check(uint64_t n, uint64_t cluster, uint64_t size, struct err *e
 	return 0;
 }
 
+static int create_check(const struct blk_creating *c, uint64_t cluster, uint64_t n, struct err *err)
+{
+	if (cluster % BLK_SECTOR)
+		return err_set(err, -EINVAL, "cluster_size is a multiple of 512");
+	return size_check(n, cluster, c->size, err);
+}
+
+int prl_measure(const struct blk_creating *c, struct blk_layout *out, struct err *err)
+{
+	uint64_t cluster = blk_opts_num(c->opts, "cluster_size"), n = c->size / cluster + (c->size % cluster != 0);
+	bool has_all = blk_opts_num(c->opts, "preallocation") != BLK_PREALLOC_OFF;
+
+	*out = (struct blk_layout){ .size = c->size, .unit = cluster, .each = has_all ? 0 : cluster,
+				    .fixed = table_end(n, cluster) + (has_all ? n * cluster : 0) };
+	return create_check(c, cluster, n, err);
+}
+
 int prl_co_create(struct blk_creating *c, struct err *err)
 {
 	uint64_t cluster = blk_opts_num(c->opts, "cluster_size"), n = c->size / cluster + (c->size % cluster != 0);
 	enum blk_prealloc p = (enum blk_prealloc)blk_opts_num(c->opts, "preallocation");
 	struct blk *b = NULL;
-
-	if (cluster % BLK_SECTOR)
-		return err_set(err, -EINVAL, "cluster_size is a multiple of 512");
-	int r = size_check(n, cluster, c->size, err);
+	int r = create_check(c, cluster, n, err);
 
 	if (r < 0)
 		return r;

@@ -264,4 +264,5 @@ const struct blk_driver blk_parallels = {
 	.co_check = prl_co_check,
 	.co_info = prl_co_info,
 	.co_create = prl_co_create,
+	.measure = prl_measure,
 };

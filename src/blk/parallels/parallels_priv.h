@@ -40,6 +40,7 @@ struct prl {
 /* create.c */
 extern const struct blk_opt prl_create_opts[];
 int prl_co_create(struct blk_creating *c, struct err *err);
+int prl_measure(const struct blk_creating *c, struct blk_layout *out, struct err *err);
 int prl_co_truncate(struct blk *b, uint64_t size, enum blk_prealloc prealloc, struct err *err);
 
 /* bundle.c: DiskDescriptor.xml */

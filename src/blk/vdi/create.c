@@ -58,23 +58,45 @@ static int create_map(struct blk *file, uint64_t off, uint64_t from, uint64_t to
 	return r;
 }
 
+/* What is asked for can be made; of how many blocks it is. */
+static int create_check(const struct blk_creating *c, uint64_t *n_blocks, struct err *err)
+{
+	uint32_t block = (uint32_t)blk_opts_num(c->opts, "block_size");
+
+	if (!is_pow2(block))
+		return err_set(err, -EINVAL, "block_size is a power of two");
+	*n_blocks = c->size / block + (c->size % block != 0);
+	if (*n_blocks > VDI_BLOCKS_MAX || create_data_off(*n_blocks) > UINT32_MAX)
+		return err_set(err, -EFBIG, "a VDI image has at most %u blocks of %u bytes", VDI_BLOCKS_MAX, block);
+	if (!blk_opts_num(c->opts, "static") && blk_opts_num(c->opts, "preallocation") >= BLK_PREALLOC_FALLOC)
+		return err_set(err, -EINVAL, "preallocation=falloc and full need static=on");
+	return 0;
+}
+
+int vdi_measure(const struct blk_creating *c, struct blk_layout *out, struct err *err)
+{
+	uint64_t block = blk_opts_num(c->opts, "block_size"), n_blocks = 0;
+	bool is_static = blk_opts_num(c->opts, "static");
+	int r = create_check(c, &n_blocks, err);
+
+	*out = (struct blk_layout){ .size = c->size, .unit = block, .each = is_static ? 0 : block,
+				    .fixed = create_data_off(n_blocks) + (is_static ? n_blocks * block : 0) };
+	return r;
+}
+
 int vdi_co_create(struct blk_creating *c, struct err *err)
 {
 	uint32_t block = (uint32_t)blk_opts_num(c->opts, "block_size");
 	bool is_static = blk_opts_num(c->opts, "static");
 	enum blk_prealloc p = (enum blk_prealloc)blk_opts_num(c->opts, "preallocation");
-	uint64_t n_blocks = c->size / (block ? block : 1) + (block && c->size % block != 0);
+	uint64_t n_blocks = 0;
 	struct vdi_header h;
+	int r = create_check(c, &n_blocks, err);
 
-	if (!is_pow2(block))
-		return err_set(err, -EINVAL, "block_size is a power of two");
-	if (n_blocks > VDI_BLOCKS_MAX || create_data_off(n_blocks) > UINT32_MAX)
-		return err_set(err, -EFBIG, "a VDI image has at most %u blocks of %u bytes", VDI_BLOCKS_MAX, block);
-	if (!is_static && p >= BLK_PREALLOC_FALLOC)
-		return err_set(err, -EINVAL, "preallocation=falloc and full need static=on");
+	if (r < 0)
+		return r;
 	create_header(&h, c->size, n_blocks, block, is_static);
-	int r = blk_co_pwrite(c->file, 0, &h, sizeof(h));
-
+	r = blk_co_pwrite(c->file, 0, &h, sizeof(h));
 	if (!r)
 		r = create_map(c->file, VDI_HEADER_LEN, 0, n_blocks, is_static);
 	if (r < 0)

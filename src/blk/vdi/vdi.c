@@ -257,4 +257,5 @@ const struct blk_driver blk_vdi = {
 	.co_check = vdi_co_check,
 	.co_info = vdi_co_info,
 	.co_create = vdi_co_create,
+	.measure = vdi_measure,
 };

@@ -46,6 +46,7 @@ int vdi_header_check(const struct vdi_header *h, const char *name, uint64_t file
 int vdi_find_parent(struct blk *b, const uint8_t uuid[16], char **name, struct err *err);
 extern const struct blk_opt vdi_create_opts[];
 int vdi_co_create(struct blk_creating *c, struct err *err);
+int vdi_measure(const struct blk_creating *c, struct blk_layout *out, struct err *err);
 int vdi_co_truncate(struct blk *b, uint64_t size, enum blk_prealloc prealloc, struct err *err);
 int vdi_write_header(struct vdi *s);    /* with the count as it is; not flushed */
 

@@ -112,9 +112,6 @@ static int create_dynamic(struct blk_creating *c, const struct vhd_footer *f, co
 	};
 	int r = locator ? 0 : -ENOMEM;
 
-	if (n > VHD_ENTRIES_MAX)
-		return err_set(err, -EFBIG, "a disk of %" PRIu64 " bytes needs larger blocks than %u bytes", size,
-			       block);
 	if (!r && parent) {
 		uint32_t len = 0;
 
@@ -155,22 +152,51 @@ static int create_parent(struct blk_creating *c, struct vhd_footer *out, struct 
 	return 0;
 }
 
-int vhd_co_create(struct blk_creating *c, struct err *err)
+/* What is asked for can be made; how large the disk is then. */
+static int create_check(const struct blk_creating *c, uint64_t *size, struct err *err)
 {
-	bool is_fixed = blk_opts_num(c->opts, "subformat") == 1, is_forced = blk_opts_num(c->opts, "force_size");
-	uint64_t size = is_forced ? c->size : create_round(c->size);
-	struct vhd_footer f, parent;
-	int r = 0;
+	bool is_fixed = blk_opts_num(c->opts, "subformat") == 1;
+	uint64_t block = blk_opts_num(c->opts, "block_size");
 
-	if (size > VHD_SIZE_MAX)
+	*size = blk_opts_num(c->opts, "force_size") ? c->size : create_round(c->size);
+	if (*size > VHD_SIZE_MAX)
 		return err_set(err, -EFBIG, "a VHD image is at most 2040 GiB large; VHDX can be larger");
-	if (!is_pow2(blk_opts_num(c->opts, "block_size")))
+	if (!is_pow2(block))
 		return err_set(err, -EINVAL, "block_size is a power of two");
 	if (is_fixed && c->args->backing)
 		return err_set(err, -EINVAL, "a fixed VHD image cannot have a parent image");
 	if (!is_fixed && blk_opts_num(c->opts, "preallocation"))
 		return err_set(err, -EINVAL, "preallocation is for fixed images");
-	if (c->args->backing)
+	if (!is_fixed && *size > VHD_ENTRIES_MAX * block)
+		return err_set(err, -EFBIG, "a disk of %" PRIu64 " bytes needs larger blocks than %" PRIu64 " bytes",
+			       *size, block);
+	return 0;
+}
+
+int vhd_measure(const struct blk_creating *c, struct blk_layout *out, struct err *err)
+{
+	bool is_fixed = blk_opts_num(c->opts, "subformat") == 1;
+	uint64_t block = blk_opts_num(c->opts, "block_size"), size;
+	int r = create_check(c, &size, err);
+
+	if (r < 0)
+		return r;
+	uint64_t table_end = vhd_table_end(VHD_FOOTER_LEN + VHD_HEADER_LEN, size / block + (size % block != 0));
+
+	*out = (struct blk_layout){ .size = size, .unit = block,
+				    .each = is_fixed ? 0 : block + vhd_bitmap_len((uint32_t)block),
+				    .fixed = (is_fixed ? size : table_end) + VHD_FOOTER_LEN };
+	return 0;
+}
+
+int vhd_co_create(struct blk_creating *c, struct err *err)
+{
+	bool is_fixed = blk_opts_num(c->opts, "subformat") == 1, is_forced = blk_opts_num(c->opts, "force_size");
+	struct vhd_footer f, parent;
+	uint64_t size;
+	int r = create_check(c, &size, err);
+
+	if (!r && c->args->backing)
 		r = create_parent(c, &parent, err);
 	if (r < 0)
 		return r;

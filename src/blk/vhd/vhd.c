@@ -181,7 +181,7 @@ static int open_dynamic(struct blk *b, struct vhd *s, const struct blk_opts *opt
 	t->n_slots = n;
 	t->table_off = table;
 	t->data_off = end > header_end ? end : header_end;
-	t->lead = (uint32_t)align_up(t->block_size / BLK_SECTOR / 8, BLK_SECTOR);
+	t->lead = vhd_bitmap_len(t->block_size);
 	t->stride = t->unit = t->block_size + t->lead;
 	t->tail = VHD_FOOTER_LEN;
 	t->max_end = (uint64_t)VHD_FREE * BLK_SECTOR;
@@ -333,4 +333,5 @@ const struct blk_driver blk_vhd = {
 	.co_check = vhd_co_check,
 	.co_info = vhd_co_info,
 	.co_create = vhd_co_create,
+	.measure = vhd_measure,
 };

@@ -80,6 +80,7 @@ int vhd_parent_set(struct vhd_header *h, const struct vhd_footer *parent, const 
 /* create.c */
 extern const struct blk_opt vhd_create_opts[];
 int vhd_co_create(struct blk_creating *c, struct err *err);
+int vhd_measure(const struct blk_creating *c, struct blk_layout *out, struct err *err);
 int vhd_co_truncate(struct blk *b, uint64_t size, enum blk_prealloc prealloc, struct err *err);
 
 int vhd_write_end(struct vhd *s);       /* the footer behind the last block */
@@ -87,6 +88,11 @@ int vhd_write_end(struct vhd *s);       /* the footer behind the last block */
 static inline uint64_t vhd_table_end(uint64_t table_off, uint64_t n_entries)
 {
 	return align_up(table_off + n_entries * 4, BLK_SECTOR);
+}
+
+static inline uint32_t vhd_bitmap_len(uint32_t block_size)      /* before each block */
+{
+	return (uint32_t)align_up(block_size / BLK_SECTOR / 8, BLK_SECTOR);
 }
 
 #endif

@@ -26,7 +26,7 @@ const struct blk_opt vhdx_create_opts[] = {
 };
 
 struct create {
-	struct blk_creating *c;
+	const struct blk_creating *c;
 	bool is_fixed;
 	uint32_t block_size, log_len;
 	uint64_t chunk, n_blocks, bat_off, data_off;
@@ -150,9 +150,9 @@ static int create_write(const struct create *k, struct err *err)
 	return r < 0 ? err_wrap(err, r, "cannot write '%s'", k->c->args->path) : 0;
 }
 
-static int create_look_at_parent(struct create *k, struct err *err)
+static int create_look_at_parent(struct create *k, struct blk_creating *c, struct err *err)
 {
-	const struct blk_create *a = k->c->args;
+	const struct blk_create *a = c->args;
 	const char *slash = strrchr(a->path, '/');
 	size_t n = slash ? (size_t)(slash - a->path) + 1 : 0;
 	struct blk *parent = NULL;
@@ -162,7 +162,7 @@ static int create_look_at_parent(struct create *k, struct err *err)
 	k->parent = a->backing[0] == '/' && n && !strncmp(a->backing, a->path, n) ? a->backing + n : a->backing;
 	if (k->parent[0] == '/')
 		return err_set(err, -EINVAL, "a VHDX image names its parent relative to its own folder");
-	int r = blk_co_open_beside(k->c, a->backing, "vhdx", &parent, err);
+	int r = blk_co_open_beside(c, a->backing, "vhdx", &parent, err);
 
 	if (r < 0)
 		return err_wrap(err, r, "parent image");
@@ -177,8 +177,18 @@ int vhdx_co_create(struct blk_creating *c, struct err *err)
 	int r = create_layout(&k, err);
 
 	if (!r && c->args->backing)
-		r = create_look_at_parent(&k, err);
+		r = create_look_at_parent(&k, c, err);
 	return r ? r : create_write(&k, err);
+}
+
+int vhdx_measure(const struct blk_creating *c, struct blk_layout *out, struct err *err)
+{
+	struct create k = { .c = c };
+	int r = create_layout(&k, err);
+
+	*out = (struct blk_layout){ .size = c->size, .unit = k.block_size, .each = k.is_fixed ? 0 : k.block_size,
+				    .fixed = k.data_off + (k.is_fixed ? k.n_blocks * k.block_size : 0) };
+	return r;
 }
 
 /* --- growing ---------------------------------------------------------------------------------- */

@@ -328,4 +328,5 @@ const struct blk_driver blk_vhdx = {
 	.co_check = vhdx_co_check,
 	.co_info = vhdx_co_info,
 	.co_create = vhdx_co_create,
+	.measure = vhdx_measure,
 };

@@ -82,6 +82,7 @@ size_t vhdx_meta_build(uint8_t *region, uint64_t size, uint32_t block_size, bool
 /* create.c */
 extern const struct blk_opt vhdx_create_opts[];
 int vhdx_co_create(struct blk_creating *c, struct err *err);
+int vhdx_measure(const struct blk_creating *c, struct blk_layout *out, struct err *err);
 int vhdx_co_truncate(struct blk *b, uint64_t size, enum blk_prealloc prealloc, struct err *err);
 
 /* Entries of the table of a disk with N payload blocks, 2.5. */

@@ -16,6 +16,7 @@ enum {
 	CREATE_GT_SECTORS = CREATE_GTES * 4 / BLK_SECTOR,
 	CREATE_SPLIT = 4192256,         /* sectors of an extent of a split disk: 2047 MiB */
 	CREATE_GD_CHUNK = 64 << 10,
+	CREATE_NAME_MAX = 256, CREATE_DESC_MEASURED = 1024, CREATE_LINE_MEASURED = 64,
 };
 
 enum create_type { MONO_SPARSE, MONO_FLAT, SPLIT_SPARSE, SPLIT_FLAT, STREAM, VMFS };
@@ -39,7 +40,7 @@ struct create {
 	struct blk_creating *c;
 	enum create_type type;
 	bool has_zero_grain;
-	char base[256];                 /* name of the image without folder and ".vmdk" */
+	char base[CREATE_NAME_MAX];     /* name of the image without folder and ".vmdk" */
 	uint32_t parent_cid;
 	char *extents;                  /* their lines */
 };
@@ -58,6 +59,12 @@ static void layout_make(struct layout *l, uint64_t sectors, bool has_second)
 	l->rgd = 1 + CREATE_DESC_SECTORS;
 	l->gd = has_second ? l->rgd + each : l->rgd;
 	l->overhead = align_up(l->gd + each, CREATE_GRAIN);
+}
+
+static int layout_check(const struct layout *l, struct err *err)
+{
+	return l->overhead > UINT32_MAX || l->n_gts > VMDK_GD_MAX ?
+	       err_set(err, -EFBIG, "a sparse VMDK extent cannot have %" PRIu64 " sectors", l->sectors) : 0;
 }
 
 /* The directory at sector GD, its tables following. */
@@ -81,8 +88,10 @@ static int create_sparse(const struct create *k, struct blk *file, uint64_t sect
 	struct layout l;
 
 	layout_make(&l, sectors, !is_stream);
-	if (l.overhead > UINT32_MAX || l.n_gts > VMDK_GD_MAX)
-		return err_set(err, -EFBIG, "a sparse VMDK extent cannot have %" PRIu64 " sectors", sectors);
+	int r = layout_check(&l, err);
+
+	if (r < 0)
+		return r;
 	struct vmdk_header h = {
 		.magic = le32_of(VMDK_MAGIC), .version = le32_of(is_stream ? 3 : k->has_zero_grain ? 2 : 1),
 		.flags = le32_of((uint32_t)VMDK_FLAG_NEWLINE | (k->has_zero_grain ? VMDK_FLAG_ZERO_GRAIN : 0u) |
@@ -93,8 +102,7 @@ static int create_sparse(const struct create *k, struct blk *file, uint64_t sect
 		.overhead = le64_of(l.overhead), .newlines = { '\n', ' ', '\r', '\n' },
 		.compression = le16_of(is_stream ? 1 : 0),
 	};
-	int r = blk_co_pwrite(file, 0, &h, sizeof(h));
-
+	r = blk_co_pwrite(file, 0, &h, sizeof(h));
 	if (!r)
 		r = write_directory(file, l.gd, &l);
 	if (!r && !is_stream)
@@ -148,27 +156,39 @@ static int create_extent(struct create *k, unsigned i, uint64_t sectors, struct 
 	return r;
 }
 
+/* Sectors of each extent but the last, and how many there are. */
+static int count_extents(const struct blk_creating *c, enum create_type type, uint64_t *each, uint64_t *n,
+			 struct err *err)
+{
+	uint64_t sectors = c->size / BLK_SECTOR;
+
+	if (!sectors)
+		return err_set(err, -EINVAL, "a VMDK image of no bytes cannot be");
+	*each = type == SPLIT_SPARSE || type == SPLIT_FLAT ? CREATE_SPLIT : sectors;
+	*n = (sectors - 1) / *each + 1;
+	return *n > VMDK_EXTENTS_MAX ? err_set(err, -EFBIG, "a disk of %" PRIu64 " bytes has too many extents",
+					       c->size) : 0;
+}
+
 static int create_extents(struct create *k, struct err *err)
 {
-	uint64_t left = k->c->size / BLK_SECTOR, each = k->type == SPLIT_SPARSE ||
-	k->type == SPLIT_FLAT ? CREATE_SPLIT : left;
+	uint64_t left = k->c->size / BLK_SECTOR, each = left, n_extents = 0;
+	int r = count_extents(k->c, k->type, &each, &n_extents, err);
 	char name[300];
 
+	if (r < 0)
+		return r;
 	snprintf(name, sizeof(name), "%s.vmdk", k->base);
 	if (k->type == MONO_SPARSE || k->type == STREAM)
 		return add_line(k, "SPARSE", left, name, false) < 0 ? err_set(err, -ENOMEM, "out of memory") :
 		       create_sparse(k, k->c->file, left, true, err);
-	if (left / each >= VMDK_EXTENTS_MAX)
-		return err_set(err, -EFBIG, "a disk of %" PRIu64 " bytes has too many extents", k->c->size);
-	for (unsigned i = 0; left; i++) {
+	for (unsigned i = 0; !r && i < n_extents; i++) {
 		uint64_t n = left < each ? left : each;
-		int r = create_extent(k, i, n, err);
 
-		if (r < 0)
-			return r;
+		r = create_extent(k, i, n, err);
 		left -= n;
 	}
-	return 0;
+	return r;
 }
 
 /* --- the descriptor --------------------------------------------------------------------------- */
@@ -226,23 +246,27 @@ static int create_name(struct create *k, struct err *err)
 	return 0;
 }
 
-static int create_check(struct create *k, struct err *err)
+static bool type_is_flat(enum create_type type)
 {
-	const struct blk_create *a = k->c->args;
-	bool is_flat = k->type == MONO_FLAT || k->type == SPLIT_FLAT || k->type == VMFS;
+	return type == MONO_FLAT || type == SPLIT_FLAT || type == VMFS;
+}
 
-	if (a->backing && (is_flat || k->type == STREAM))
-		return err_set(err, -EINVAL, "a VMDK image of type %s cannot have a parent image",
-			       create_types[k->type]);
+static int create_check(const struct blk_creating *c, enum create_type type, struct err *err)
+{
+	const struct blk_create *a = c->args;
+	bool is_flat = type_is_flat(type);
+
+	if (a->backing && (is_flat || type == STREAM))
+		return err_set(err, -EINVAL, "a VMDK image of type %s cannot have a parent image", create_types[type]);
 	if (a->backing && strcmp(a->backing_format, "vmdk"))
 		return err_set(err, -EINVAL, "the parent of a VMDK image is a VMDK image");
 	if (a->backing && (strlen(a->backing) >= VMDK_NAME_MAX || strpbrk(a->backing, "\"\r\n")))
 		return err_set(err, -EINVAL, "'%s' cannot be named in a descriptor", a->backing);
-	if (k->has_zero_grain && (is_flat || k->type == STREAM))
+	if (blk_opts_num(c->opts, "zeroed_grain") && (is_flat || type == STREAM))
 		return err_set(err, -EINVAL, "zeroed_grain is for sparse images");
-	if (!is_flat && blk_opts_num(k->c->opts, "preallocation"))
+	if (!is_flat && blk_opts_num(c->opts, "preallocation"))
 		return err_set(err, -EINVAL, "preallocation is for flat images");
-	return create_name(k, err);
+	return 0;
 }
 
 /* The CID that the content of the parent has now. */
@@ -266,8 +290,10 @@ int vmdk_co_create(struct blk_creating *c, struct err *err)
 {
 	struct create k = { .c = c, .type = (enum create_type)blk_opts_num(c->opts, "subformat"),
 			    .has_zero_grain = blk_opts_num(c->opts, "zeroed_grain") };
-	int r = create_check(&k, err);
+	int r = create_check(c, k.type, err);
 
+	if (!r)
+		r = create_name(&k, err);
 	if (!r)
 		r = create_look_at_parent(&k, err);
 	if (!r)
@@ -276,4 +302,36 @@ int vmdk_co_create(struct blk_creating *c, struct err *err)
 		r = write_descriptor(&k, err);
 	free(k.extents);
 	return r;
+}
+
+/* --- measuring -------------------------------------------------------------------------------- */
+
+/* Of a descriptor in a file of its own, at most: its names are not known. */
+static uint64_t measure_descriptor(enum create_type type, uint64_t n_extents)
+{
+	return type == MONO_SPARSE || type == STREAM ? 0 :
+	       CREATE_DESC_MEASURED + n_extents * (CREATE_NAME_MAX + CREATE_LINE_MEASURED);
+}
+
+int vmdk_measure(const struct blk_creating *c, struct blk_layout *out, struct err *err)
+{
+	enum create_type type = (enum create_type)blk_opts_num(c->opts, "subformat");
+	uint64_t each = 0, n = 0, sectors = c->size / BLK_SECTOR, grain = CREATE_GRAIN * BLK_SECTOR;
+	struct layout one, last;
+	int r = create_check(c, type, err);
+
+	if (!r)
+		r = count_extents(c, type, &each, &n, err);
+	if (r < 0)
+		return r;
+	*out = (struct blk_layout){ .size = c->size, .unit = grain, .fixed = measure_descriptor(type, n) };
+	if (type_is_flat(type)) {
+		out->fixed += c->size;
+		return 0;
+	}
+	layout_make(&one, each, type != STREAM);
+	layout_make(&last, sectors - (n - 1) * each, type != STREAM);
+	out->fixed += ((n - 1) * one.overhead + last.overhead) * BLK_SECTOR;
+	out->each = type == STREAM ? vmdk_packed_max((uint32_t)grain) : grain;
+	return layout_check(&one, err);
 }

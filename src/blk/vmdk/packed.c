@@ -37,6 +37,11 @@ static int64_t pack_run(void *arg)
 	return 0;
 }
 
+size_t vmdk_packed_max(uint32_t grain)
+{
+	return align_up(MARKER_LEN + compressBound(grain), BLK_SECTOR);
+}
+
 int vmdk_unpack(struct bat *t, uint64_t block, uint64_t host, uint8_t *out)
 {
 	const struct vmdk_extent *e = t->arg;
@@ -66,7 +71,7 @@ int vmdk_unpack(struct bat *t, uint64_t block, uint64_t host, uint8_t *out)
 static int packed_append(struct vmdk *s, struct vmdk_extent *e, uint64_t block, uint8_t *grain)
 {
 	struct bat *t = &e->t;
-	size_t room = align_up(MARKER_LEN + compressBound(t->block_size), BLK_SECTOR);
+	size_t room = vmdk_packed_max(t->block_size);
 	AUTO(free) uint8_t *out = calloc(1, room);
 	struct pack_job j = { .in = grain, .in_len = t->block_size, .out = out + MARKER_LEN,
 			      .out_len = room - MARKER_LEN };

@@ -357,4 +357,5 @@ const struct blk_driver blk_vmdk = {
 	.co_check = vmdk_co_check,
 	.co_info = vmdk_co_info,
 	.co_create = vmdk_co_create,
+	.measure = vmdk_measure,
 };

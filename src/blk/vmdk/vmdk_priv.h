@@ -100,6 +100,7 @@ extern const struct bat_format vmdk_flat_format;
 int vmdk_se_open(struct vmdk *s, struct vmdk_extent *e, struct err *err);
 
 /* packed.c */
+size_t vmdk_packed_max(uint32_t grain); /* bytes of the file that one of GRAIN bytes takes, whatever is in it */
 int vmdk_unpack(struct bat *t, uint64_t block, uint64_t host, uint8_t *out);
 int vmdk_write_packed(struct vmdk *s, struct vmdk_extent *e, uint64_t at, uint64_t len, struct blk_vec v);
 
@@ -116,6 +117,7 @@ int vmdk_co_flush(struct blk *b);
 /* create.c */
 extern const struct blk_opt vmdk_create_opts[];
 int vmdk_co_create(struct blk_creating *c, struct err *err);
+int vmdk_measure(const struct blk_creating *c, struct blk_layout *out, struct err *err);
 
 static inline uint64_t vmdk_bytes(uint64_t sectors)     /* saturates */
 {
