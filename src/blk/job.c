@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 #include "blk/job_priv.h"
 #include "util/checked.h"
@@ -447,8 +448,12 @@ static bool job_is_there(const struct blk_jobs *jobs, const struct blk_job *j)
 void blk_jobs_end(struct blk_jobs *jobs)
 {
 	jobs->is_ending = true;
-	for (struct blk_job *j = jobs->first; j; j = j->next)
+	for (struct blk_job *j = jobs->first; j; j = j->next) {
 		j->must_cancel = true;
+		/* A server that says nothing is not waited for: nobody looks after timers any more. */
+		if (j->args.target.is_socket)
+			shutdown(j->args.target.fd, SHUT_RDWR);
+	}
 	/* Each waits for its own disk, or for another that begins with it. */
 	for (struct blk_job *j = jobs->first, *next; jobs->first; j = next) {
 		bool is_only = !jobs->first->next;

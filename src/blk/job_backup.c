@@ -72,7 +72,7 @@ static void backup_before(struct blk_guard *g, uint64_t off, uint64_t len)
 static int backup_prepare(struct blk_job *j, struct err *err)
 {
 	struct backup *k = backup_of(j);
-	int r = blk_co_open_job_image(&k->target, j->front, &j->args.target, err);
+	int r = blk_co_open_job_target(&k->target, j->front, &j->args.target, err);
 
 	if (r < 0)
 		return r;

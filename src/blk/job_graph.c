@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "blk/nbd_socket.h"
 #include "util/checked.h"
 #include "util/log.h"
 #include "util/str.h"
@@ -74,9 +75,24 @@ int blk_co_open_job_image(struct blk **out, struct blk *front, const struct blk_
 
 	if (i->fd < 0 || !i->path || !i->format)
 		return err_set(err, -EINVAL, "the job needs an image: a file and its format");
+	if (i->is_socket)
+		return err_set(err, -ENOTSUP, "'%s' is a connection to an NBD server, where only a backup and a mirror that "
+			       "stays can go", i->path);
 	if (i->is_empty)
 		r = make_image(front, i, err);
 	return r < 0 ? r : open_image(out, front->ctx, i->fd, i->path, i->format, false, err);
+}
+
+int blk_co_open_job_target(struct blk **out, struct blk *front, const struct blk_job_image *i, struct err *err)
+{
+	struct blk_options o = { .fd = -1, .format = "raw" };
+	struct blk *file = NULL;
+
+	if (!i->is_socket)
+		return blk_co_open_job_image(out, front, i, err);
+	int r = blk_nbd_co_open_socket(&file, front->ctx, i->fd, i->path, err);
+
+	return r < 0 ? r : blk_co_open_image(out, file, &o, err);
 }
 
 /* --- opening again -------------------------------------------------------------------------------- */

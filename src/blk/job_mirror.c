@@ -125,9 +125,15 @@ static int mirror_prepare(struct blk_job *j, struct err *err)
 {
 	struct job_mirror *m = mirror_of(j);
 	struct blk *top = blk_front_top(j->front);
-	int r = blk_co_open_job_image(&m->target, j->front, &j->args.target, err);
+	bool is_socket = j->args.target.is_socket;
 
 	j->follows = true;
+	/* A disk must outlive a connection, and this process can make none. */
+	if (is_socket && !j->keeps_source)
+		return err_set(err, -ENOTSUP, "the disk cannot change over to '%s': the machine could not make the "
+			       "connection anew; mirror there with stay", j->args.target.path);
+	int r = blk_co_open_job_target(&m->target, j->front, &j->args.target, err);
+
 	if (r < 0)
 		return r;
 	if (m->target->size != top->size)

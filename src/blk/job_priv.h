@@ -56,6 +56,8 @@ void blk_job_ready(struct blk_job *j);
 
 /* The image in I, of disk FRONT: made if need be, opened for writing without what is behind it. */
 int blk_co_open_job_image(struct blk **out, struct blk *front, const struct blk_job_image *i, struct err *err);
+/* The same, or the export behind a socket, for a target that stays beside the disk. */
+int blk_co_open_job_target(struct blk **out, struct blk *front, const struct blk_job_image *i, struct err *err);
 /* Drained: open *NODE, which is in a chain, again, with what is behind it as it is. FD -1: with its own descriptor. On
  * failure everything is as it was. */
 int blk_co_reopen(struct blk **node, bool is_readonly, const struct blk_job_image *again, struct err *err);

@@ -22,10 +22,13 @@ const struct control_param control_disk_params[] = { DISK, END };
 
 const struct control_param control_image_params[] = {
 	{ "id", CONTROL_STRING, true, "ID", "what later requests call it", NULL },
-	{ "file", CONTROL_IMAGE, true, "FILE", "an image, open for reading and writing", NULL },
-	{ "path", CONTROL_STRING, false, "path=PATH", "the file's name, which goes into images that stand on it; `viv-vmm ctl` says it",
+	{ "file", CONTROL_IMAGE, true, "FILE|URL", "an image, open for reading and writing; or a socket that is connected "
+	  "to an NBD server, which `viv-vmm ctl` makes of nbd://HOST[:PORT]/EXPORT and nbd+unix:///EXPORT?socket=PATH", NULL },
+	{ "path", CONTROL_STRING, false, "path=PATH", "the file's name, which goes into images that stand on it, or the address behind the "
+	  "socket, which has the export's name; `viv-vmm ctl` says it",
 	  NULL },
-	{ "format", CONTROL_STRING, false, "format=FORMAT", "raw, qcow2 or another; it is never guessed; qcow2 unless given", NULL },
+	{ "format", CONTROL_STRING, false, "format=FORMAT", "raw, qcow2 or another; it is never guessed; qcow2 unless given, and raw behind an NBD "
+	  "server, where nothing else can be", NULL },
 	{ "new", CONTROL_BOOL, false, "--new", "the file is empty, and the request that uses it makes an image in it, as large as the "
 	  "disk; `viv-vmm ctl` makes the file, which must not be there", NULL },
 	{ "backing", CONTROL_STRING, false, "backing=NAME", "with new: the name of its backing image", NULL },

@@ -3,7 +3,9 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include "blk/front.h"
+#include "blk/nbd_socket.h"
 #include "util/checked.h"
 #include "util/str.h"
 #include "virtio/blk.h"
@@ -67,6 +69,24 @@ static char *copy_param(const json_t *params, const char *name, const char *def,
 	return copy;
 }
 
+/* Is FD a connection? Then it shows a raw disk that is there, at an address. 1; 0: a file. */
+static int image_is_socket(const json_t *params, int fd, struct err *err)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return err_set(err, -errno, "cannot look at the image: %s", strerror(errno));
+	if (!S_ISSOCK(st.st_mode))
+		return 0;
+	if (strcmp(control_get_string(params, "format", "raw"), "raw") != 0)
+		return err_set(err, -ENOTSUP, "what an NBD server shows is written as it is: the format is raw");
+	if (control_get_bool(params, "new", false) || control_get_string(params, "backing", NULL))
+		return err_set(err, -EINVAL, "no image is made behind an NBD server: neither 'new' nor 'backing' go with it");
+	int r = blk_nbd_socket_check(control_get_string(params, "path", ""), err);
+
+	return r < 0 ? r : 1;
+}
+
 int control_image_add(struct control_call *call, struct err *err)
 {
 	struct machine *m = call_machine(call);
@@ -83,13 +103,20 @@ int control_image_add(struct control_call *call, struct err *err)
 							   "too many images wait to be used; see image-drop") :
 		       err_set(err, -EEXIST, "'%.64s' is not a new name of 1 to %d characters", id, NAME_CAP - 1);
 	}
+	int is_socket = image_is_socket(call->params, call->fd[0], err);
+
+	if (is_socket < 0) {
+		free(i);
+		return is_socket;
+	}
 	if (!is_broken) {
 		i->id = copy_param(call->params, "id", NULL, &is_broken);
 		i->path = copy_param(call->params, "path", id, &is_broken);
-		i->format = copy_param(call->params, "format", "qcow2", &is_broken);
+		i->format = copy_param(call->params, "format", is_socket ? "raw" : "qcow2", &is_broken);
 		i->backing = copy_param(call->params, "backing", NULL, &is_broken);
 		i->backing_format = copy_param(call->params, "backing-format", NULL, &is_broken);
 		i->is_empty = control_get_bool(call->params, "new", false);
+		i->is_socket = is_socket;
 		i->fd = call->fd[0];
 		call->fd[0] = -1;
 		i->next = m->images;
@@ -135,7 +162,7 @@ static int image_use(const struct machine *m, const char *id, char name[NAME_CAP
 		return -ENOENT;
 	snprintf(name, NAME_CAP, "%s", id);
 	*out = (struct blk_job_image){ .fd = i->fd, .path = i->path, .format = i->format, .is_empty = i->is_empty,
-				       .backing = i->backing, .backing_format = i->backing_format };
+				       .is_socket = i->is_socket, .backing = i->backing, .backing_format = i->backing_format };
 	return 0;
 }
 
@@ -154,6 +181,9 @@ static int targets_parse(struct targets *t, const char *text, struct err *err)
 
 		if (i < 0)
 			return i;
+		for (unsigned k = 0; has_value && k < t->n; k++)
+			if (!strcmp(t->image[k], value))
+				return err_set(err, -EINVAL, "image '%s' is named for two disks", value);
 		t->disk[t->n] = (unsigned)i;
 		t->a[t->n] = (struct blk_job_args){ .front = m->blk[i], .overlay.fd = -1 };
 		r = image_use(m, has_value ? value : NULL, t->image[t->n], &t->a[t->n].target, err);
@@ -200,15 +230,36 @@ static void targets_begun(void *arg, const struct err *err)
 	free(t);
 }
 
+/* What was said on a connection cannot be said again: it is forgotten here when the request has begun, whatever comes
+ * of that. */
+static unsigned targets_part_sockets(struct targets *t, struct machine_image *socket[BLK_JOBS_AT_ONCE])
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < t->n; i++) {
+		struct machine_image *image = machine_find_image(call_machine(t->call), t->image[i], NULL);
+
+		if (!image || !image->is_socket)
+			continue;
+		socket[n++] = image;
+		*t->image[i] = '\0';
+	}
+	return n;
+}
+
 /* T is taken. */
 static int targets_start(struct targets *t, struct err *err)
 {
 	struct machine *m = call_machine(t->call);
+	struct machine_image *socket[BLK_JOBS_AT_ONCE];
+	unsigned n_sockets = targets_part_sockets(t, socket);
 	/* Which image is the disk, and what is in it, is being written down or handed over just now. */
 	int r = m->save || m->migration ?
 		err_set(err, -EBUSY, "the machine is being %s", m->save ? "saved" : "migrated") :
 		blk_jobs_start(&m->jobs, t->a, t->n, targets_begun, t, err);
 
+	for (unsigned i = 0; !r && i < n_sockets; i++)
+		machine_drop_image(m, socket[i]);
 	if (r < 0)
 		free(t);
 	return r < 0 ? r : 1;

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include "blk/url.h"
 #include "util/checked.h"
 #include "util/frames.h"
 #include "util/unixsock.h"
@@ -149,13 +150,19 @@ static int ctl_parse_one(struct ctl *c, const char *arg, struct err *err)
 static int ctl_open_image(struct ctl *c, struct err *err)
 {
 	bool is_new = json_is_true(json_object_get(c->params, "new"));
-	int fd = open(c->image, O_RDWR | O_CLOEXEC | (is_new ? O_CREAT | O_EXCL : 0), FILE_MODE);
+	bool is_remote = blk_url_is(c->image);
 
+	if (is_remote && is_new)
+		return err_set(err, -EINVAL, "'%s' is not made: what is there is written over", c->image);
+	int fd = is_remote ? ctl_target_connect(c->image, err) : open(c->image, O_RDWR | O_CLOEXEC | (is_new ? O_CREAT | O_EXCL : 0), FILE_MODE);
+
+	if (fd < 0 && is_remote)
+		return fd;
 	if (fd < 0)
 		return err_set(err, -errno, "cannot %s '%s': %s", is_new ? "make" : "open", c->image, strerror(errno));
 	c->fd[c->n_fds++] = fd;
 	c->is_image_new = is_new;
-	AUTO(free) char *path = realpath(c->image, NULL);
+	AUTO(free) char *path = is_remote ? strdup(c->image) : realpath(c->image, NULL);
 	json_t *v = path ? json_string(path) : NULL;
 
 	if (!v)

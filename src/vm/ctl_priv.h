@@ -29,6 +29,10 @@ void ctl_fork_disks_fini(struct ctl_fork_disks *d);
 /* Open what the request 'plug' with PARAMS names and the machine may not open; *FD -1: nothing. Adds to PARAMS. */
 int ctl_plug_open(json_t *params, int *fd, struct err *err);
 
+/* --- ctl_target.c --- */
+/* A socket that is connected to the NBD server of ADDRESS, nothing said yet; a sentence for other addresses. */
+int ctl_target_connect(const char *address, struct err *err);
+
 /* Start copies; the exit status, not CTL_DONE with the reason in ERR. */
 int ctl_fork(const char *socket, int argc, char **argv, struct err *err);
 /* Ask the guest agent: exec, read, write; the exit status, which for exec is the program's. ERR is set when it failed. */

@@ -181,12 +181,13 @@ void machine_set_job_observer(struct machine *m, blk_job_fn fn, void *arg);
 /* Before the disks go: end jobs, forget images. */
 void machine_end_jobs(struct machine *m);
 
-/* An image file that waits to be used; see the request image-add. */
+/* An image that waits to be used; see the request image-add. */
 struct machine_image {
 	struct machine_image *next;
 	char *id, *path, *format, *backing, *backing_format;
 	int fd;
 	bool is_empty;
+	bool is_socket;         /* to an NBD server; used once */
 };
 struct machine_image *machine_find_image(const struct machine *m, const char *id, struct err *err);
 void machine_drop_image(struct machine *m, struct machine_image *i);

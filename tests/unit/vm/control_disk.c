@@ -373,3 +373,40 @@ TEST(a_mirror_a_backup_and_a_commit_are_asked_for)
 	rig_refused(&r, "{'request':'disk-commit','params':{'disk':'root'}}", -1, "has no backing image");
 	rig_fini(&r);
 }
+
+/* --- connections ---------------------------------------------------------------------------------- */
+
+static void socket_refused(struct rig *r, const char *more, const char *says)
+{
+	char text[400];
+	int sv[2];
+
+	CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv), 0);
+	snprintf(text, sizeof(text), "{'request':'image-add','params':{'id':'n'%s}}", more);
+	rig_refused(r, text, sv[0], says);
+	close(sv[0]);
+	close(sv[1]);
+}
+
+TEST(a_connection_is_an_image_for_one_request)
+{
+	struct rig r;
+	int sv[2];
+
+	rig_init(&r, 2);
+	socket_refused(&r, "", "'");
+	socket_refused(&r, ",'path':'/tmp/x'", "'/tmp/x'");
+	socket_refused(&r, ",'path':'http://host/x'", "only be read");
+	socket_refused(&r, ",'path':'nbd://host/x','format':'qcow2'", "the format is raw");
+	socket_refused(&r, ",'path':'nbd://host/x','new':true", "no image is made");
+	CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv), 0);
+	rig_do(&r, "{'request':'image-add','params':{'id':'n','path':'nbd://host/x'}}", sv[0]);
+	close(sv[0]);
+	rig_refused(&r, "{'request':'disk-mirror','params':{'disks':'root=n,disk1=n','stay':true}}", -1, "named for two disks");
+	/* Whoever is there does not speak NBD. What was said on the connection cannot be said again. */
+	CHECK_EQ(write(sv[1], "220 mail.example.com ESMTP ready\r\n", 34), 34);
+	rig_refused(&r, "{'request':'disk-backup','params':{'disks':'root=n'}}", -1, "does not speak NBD");
+	rig_refused(&r, "{'request':'disk-backup','params':{'disks':'root=n'}}", -1, "there is no image 'n'");
+	close(sv[1]);
+	rig_fini(&r);
+}

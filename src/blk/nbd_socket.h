@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* nbd_socket.h - a disk of an NBD server at the other end of a socket that somebody else has connected.
+ *
+ * For a process that can make no connection and load no library, as a machine in its jail: the target of a block job.
+ * The handshake is done here. There is no TLS and no way to connect anew: when the connection breaks, the server says
+ * nothing for NBD_SOCKET_SILENCE_S or what it says is not understood, all that is under way and all that comes fails.
+ * A server's bytes are hostile: they say which request has ended and what was read, and can do nothing else. */
+#ifndef BLK_NBD_SOCKET_H
+#define BLK_NBD_SOCKET_H
+
+struct blk;
+struct blk_ctx;
+struct err;
+
+enum { NBD_SOCKET_SILENCE_S = 30 };
+
+/* Is ADDRESS one that a socket may be connected to: nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH? 0;
+ * -ENOTSUP, -EINVAL: a sentence says what it is instead. Any thread. */
+int blk_nbd_socket_check(const char *address, struct err *err);
+
+/* Coroutine, on the thread of C, which has a loop. A protocol node for the export that ADDRESS names, for reading and
+ * writing; FD, a connected stream socket on which nothing was said, is borrowed. -EROFS: the export is only for
+ * reading; -EPROTO, -ETIMEDOUT, -ECONNRESET, -ENOENT (or what the server refuses). */
+int blk_nbd_co_open_socket(struct blk **out, struct blk_ctx *c, int fd, const char *address, struct err *err);
+
+#endif
