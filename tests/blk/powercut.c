@@ -2,7 +2,7 @@
 /* powercut - what an image is when the power goes at any moment.
  *
  *	powercut [--seed N] [--steps N] [--cuts N] [--format F] [--options LIST] [--backing] [--size BYTES]
- *		 [--dir DIR] [--qemu] [--exhaustive] [--orders N]
+ *		 [--dir DIR] [--qemu] [--exhaustive] [--orders N] [--grow BYTES]
  *
  * A back end below the library records every write, hole, new length and flush of the image file while a
  * guest's random work goes on; requests end in random order. Then, for many moments: what was done before
@@ -12,7 +12,10 @@
  *
  * The moments are --cuts random ones; with --exhaustive all at which something began or was flushed, each with
  * up to --orders different outcomes: all subsets of what may be missing where there are no more than that, else
- * nothing, everything, all but one, one alone, and random ones. Prints how many cuts that were. */
+ * nothing, everything, all but one, one alone, and random ones. Prints how many cuts that were.
+ *
+ * With --grow the disk begins with BYTES and is resized on the way: after a cut it has either size, and once that was
+ * flushed the new one. */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -154,6 +157,8 @@ struct flush { uint64_t start, done; };
 
 struct guest {
 	uint64_t seed, rng, size, n_stamps;
+	uint64_t first_size, size_now;  /* SIZE is what the disk has in the end */
+	uint64_t grow_start, grow_end;  /* times */
 	unsigned steps, cuts, orders;
 	uint64_t n_cuts;
 	const char *format, *options, *dir;
@@ -179,8 +184,8 @@ _Noreturn static void fail(const struct guest *g, const char *fmt, ...)
 	va_end(ap);
 	fprintf(stderr,
 		"\nagain: --seed %" PRIu64
-		" --steps %u --cuts %u --format %s --options '%s' --size %" PRIu64 "%s%s (cut %" PRIu64 ", image: %s)\n",
-		g->seed, g->steps, g->cuts, g->format, g->options, g->size,
+		" --steps %u --cuts %u --format %s --options '%s' --size %" PRIu64 " --grow %" PRIu64 "%s%s (cut %" PRIu64 ", image: %s)\n",
+		g->seed, g->steps, g->cuts, g->format, g->options, g->size, g->first_size,
 		g->has_backing ? " --backing" : "", g->is_exhaustive ? " --exhaustive" : "", g->n_cuts, g->cut);
 	exit(1);
 }
@@ -270,7 +275,7 @@ static void guest_batch(struct guest *g)
 {
 	struct work w[BATCH];
 	unsigned n = 1 + (unsigned)rnd(g, BATCH);
-	uint64_t each = g->size / SECTOR / n;
+	uint64_t each = g->size_now / SECTOR / n;
 
 	for (unsigned i = 0; i < n; i++)
 		work_start(g, &w[i], i * each, each);
@@ -497,14 +502,18 @@ static void cut_verify(struct guest *g, uint64_t cut)
 
 	if (blk_open_with(&b, NULL, &o, &aio_threads, &err) < 0)
 		fail(g, "cut at %" PRIu64 ": %s", cut, err.msg);
+	uint64_t size = blk_size(b);
+
+	if (!(size == g->first_size && cut < g->grow_end) && !(size == g->size && cut > g->grow_start))
+		fail(g, "cut at %" PRIu64 ": the disk has %" PRIu64 " bytes", cut, size);
 	cut_check(g, b, 0, true);
-	if (blk_pread(b, 0, all, g->size) < 0)
+	if (blk_pread(b, 0, all, size) < 0)
 		fail(g, "cut at %" PRIu64 ": the disk cannot be read", cut);
-	for (uint64_t s = 0; s < g->size / SECTOR; s++)
+	for (uint64_t s = 0; s < size / SECTOR; s++)
 		cut_verify_sector(g, cut, s, all + s * SECTOR);
 	/* It goes on from there. */
 	for (int i = 0; i < 8; i++) {
-		uint64_t s = rnd(g, g->size / SECTOR);
+		uint64_t s = rnd(g, size / SECTOR);
 
 		sector_fill(all + s * SECTOR, s, UINT64_MAX - 1);
 		if (blk_pwrite(b, s * SECTOR, all + s * SECTOR, SECTOR) < 0)
@@ -527,7 +536,7 @@ static void create(struct guest *g, const char *path, const char *options, const
 {
 	AUTO(blk_opts_fini) struct blk_opts opts = { 0 };
 	struct err err = ERR_INIT;
-	struct blk_create c = { .path = path, .format = backing || !g->has_backing ? g->format : "raw", .size = g->size,
+	struct blk_create c = { .path = path, .format = backing || !g->has_backing ? g->format : "raw", .size = g->first_size,
 				.backing = backing, .backing_format = backing ? "raw" : NULL, .opts = &opts,
 				.secret = &passphrase };
 
@@ -623,6 +632,19 @@ static void cut_everywhere(struct guest *g)
 			cut_at(g, when[i]);
 }
 
+static void guest_grow(struct guest *g)
+{
+	struct err err = ERR_INIT;
+
+	g->grow_start = recorder.now;
+	if (blk_resize(g->b, g->size, BLK_PREALLOC_OFF, &err) < 0)
+		fail(g, "%s", err.msg);
+	if (blk_flush(g->b) < 0)
+		fail(g, "the larger disk cannot be flushed");
+	g->grow_end = ++recorder.now;
+	g->size_now = g->size;
+}
+
 static void powercut(struct guest *g)
 {
 	struct err err = ERR_INIT;
@@ -639,7 +661,9 @@ static void powercut(struct guest *g)
 	if (blk_open_with(&g->b, NULL, &o, &rec_aio, &err) < 0)
 		fail(g, "%s", err.msg);
 	for (unsigned i = 0; i < g->steps; i++) {
-		if (rnd(g, 12) == 0 && strcmp(g->format, "raw"))
+		if (i == g->steps / 2 && g->size_now != g->size)
+			guest_grow(g);
+		else if (rnd(g, 12) == 0 && strcmp(g->format, "raw"))
 			guest_snapshot(g);
 		else
 			guest_batch(g);
@@ -664,7 +688,8 @@ int main(int argc, char **argv)
 		{ "options", 1, NULL, 'o' }, { "backing", 0, NULL, 'b' },
 		{ "dir", 1, NULL, 'd' },     { "qemu", 0, NULL, 'q' },
 		{ "size", 1, NULL, 'z' },    { "exhaustive", 0, NULL, 'e' },
-		{ "orders", 1, NULL, 'O' },  { NULL, 0, NULL, 0 },
+		{ "orders", 1, NULL, 'O' },  { "grow", 1, NULL, 'g' },
+		{ NULL, 0, NULL, 0 },
 	};
 	static struct guest g = { .seed = 1, .steps = 60, .cuts = 60, .orders = 16, .format = "qcow2",
 				  .dir = "/tmp", .size = 1 << 20 };
@@ -684,11 +709,15 @@ int main(int argc, char **argv)
 		case 'q': g.has_qemu = true; break;
 		case 'e': g.is_exhaustive = true; break;
 		case 'O': g.orders = (unsigned)strtoul(optarg, NULL, 0); break;
+		case 'g': g.first_size = strtoull(optarg, NULL, 0) / SECTOR * SECTOR; break;
 		default: return 2;
 		}
 	}
 	if (!g.options)
 		g.options = strcmp(g.format, "qcow2") ? "" : "cluster_size=4k";
+	g.first_size = g.first_size && g.first_size < g.size && !g.has_backing ? g.first_size : g.size;
+	g.size_now = g.first_size;
+	g.grow_end = g.first_size == g.size ? 0 : UINT64_MAX;
 	powercut(&g);
 	return 0;
 }

@@ -359,6 +359,44 @@ def test_what_cannot_be_made_is_not_measured():
     refused("measure", "--size", "1G", "--format", "vhd", status=FAILED, says="vpc")
 
 
+@pytest.mark.parametrize("kind", ["monolithicSparse", "monolithicFlat", "vmfs"])
+@pytest.mark.parametrize("size, larger", [(1000 * KIB, 40 * MIB), (40 * MIB, 41 * MIB), (99 * MIB, 600 * MIB)])
+def test_vmdk_images_grow(kind, size, larger):
+    make_raw("in.raw", 1000 * KIB)
+    os.truncate("in.raw", size)
+    viv("convert", "in.raw", "a.vmdk", "-o", "subformat=" + kind)
+    viv("resize", "a.vmdk", larger)
+    os.truncate("in.raw", larger)
+    same("in.raw", "a.vmdk")
+    for at in (size - 4096, size, larger // 2 & -4096, larger - 4096):
+        subprocess.run(["qemu-io", "-f", "vmdk", "-c", f"write -P 7 {at} 4096", "a.vmdk"], check=True, capture_output=True)
+        subprocess.run(["qemu-io", "-f", "raw", "-c", f"write -P 7 {at} 4096", "in.raw"], check=True, capture_output=True)
+    same("in.raw", "a.vmdk")
+    viv("check", "a.vmdk")
+    with open("a.vmdk", "rb") as f:
+        assert f"\nRW {larger // 512} ".encode() in f.read(2048)
+    viv("resize", "a.vmdk", "+512")
+    assert viv_json("info", "a.vmdk")["virtual-size"] == larger + 512
+
+
+def test_what_of_vmdk_cannot_grow_is_refused():
+    for kind, says in (("streamOptimized", "streamOptimized"), ("twoGbMaxExtentSparse", "several files"),
+                       ("twoGbMaxExtentFlat", "several files")):
+        viv("create", "a.vmdk", "3G", "--format", "vmdk", "-o", "subformat=" + kind, "--force")
+        refused("resize", "a.vmdk", "4G", status=UNSUPPORTED, says=says)
+    viv("create", "base.vmdk", "2M", "--format", "vmdk")
+    viv("create", "child.vmdk", "1M", "--format", "vmdk", "--backing", "base.vmdk", "--backing-format", "vmdk")
+    refused("resize", "child.vmdk", "2M", status=UNSUPPORTED, says="parent image is larger")
+    viv("create", "c.vmdk", "1M", "--format", "vmdk")
+    refused("resize", "c.vmdk", "--shrink", "512K", status=UNSUPPORTED, says="grow, not shrink")
+    with open("c.vmdk", "r+b") as f:                    # a descriptor without a comment to take letters from
+        text = f.read(512 + 20 * 512)[512:].replace(b"# The Disk Data Base", b"x The Disk Data Base").replace(b"#DDB", b"xDDB")
+        f.seek(512)
+        f.write(text)
+    refused("resize", "c.vmdk", "1G", status=UNSUPPORTED, says="no room")
+    viv("resize", "c.vmdk", "4M")                       # as many digits
+
+
 @pytest.mark.parametrize("options", ["version=1", "version=2", "version=2,sector_size=4096"])
 def test_encrypted_images_are_as_large_as_measured(options):
     os.umask(0o077)

@@ -269,3 +269,68 @@ int vmdk_set_parent_cid(struct vmdk *s, uint32_t cid)
 		s->parent_cid = cid;
 	return r;
 }
+
+/* --- another size ------------------------------------------------------------------------------- */
+
+/* The digits in the line of the first extent. */
+static char *edit_number(char *desc)
+{
+	for (char *line = desc; line; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		if (strncmp(line, "RW ", 3))
+			continue;
+		line += 3 + strspn(line + 3, " \t");
+		return strspn(line, "0123456789") ? line : NULL;
+	}
+	return NULL;
+}
+
+/* The end of a comment behind FROM from which N letters can be taken: what comes after it stays where it is. */
+static char *edit_comment(char *from, size_t n)
+{
+	for (char *line = strchr(from, '\n'); line; line = strchr(line + 1, '\n')) {
+		size_t len = strcspn(line + 1, "\r\n");
+
+		if (line[1] == '#' && len > n)
+			return line + 1 + len;
+	}
+	return NULL;
+}
+
+int vmdk_desc_edit(const struct vmdk *s, uint64_t sectors, struct vmdk_edit *out)
+{
+	char *text = s->desc ? malloc(s->desc_max + 1) : NULL, digits[24];
+
+	*out = (struct vmdk_edit){ .text = text };
+	if (!text)
+		return s->desc ? -ENOMEM : -ENOTSUP;
+	memcpy(text, s->desc, s->desc_max + 1);
+	char *number = edit_number(text), *end;
+
+	if (!number)
+		return -ENOTSUP;
+	size_t old = strspn(number, "0123456789"), n = (size_t)snprintf(digits, sizeof(digits), "%" PRIu64, sectors);
+
+	end = n > old ? edit_comment(number, n - old) : number + old;
+	if (!end)
+		return -ENOTSUP;
+	if (n > old)
+		memmove(number + n, number + old, (size_t)(end - number) - n);
+	else
+		memset(number, ' ', old);
+	memcpy(number, digits, n);
+	out->from = (size_t)(number - text);
+	out->end = (size_t)(end - text);
+	return (s->desc_off + out->from) / BLK_SECTOR == (s->desc_off + out->end - 1) / BLK_SECTOR ? 0 : -ENOTSUP;
+}
+
+int vmdk_desc_write(struct vmdk *s, const struct vmdk_edit *e)
+{
+	int r = blk_co_pwrite(s->b->file, s->desc_off + e->from, e->text + e->from, e->end - e->from);
+
+	if (!r)
+		r = blk_co_flush(s->b->file);
+	if (!r)
+		memcpy(s->desc + e->from, e->text + e->from, e->end - e->from);
+	return r;
+}

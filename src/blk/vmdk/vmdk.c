@@ -354,6 +354,7 @@ const struct blk_driver blk_vmdk = {
 	.co_discard = vmdk_co_discard,
 	.co_zeroes = vmdk_co_zeroes,
 	.co_map = vmdk_co_map,
+	.co_truncate = vmdk_co_truncate,
 	.co_check = vmdk_co_check,
 	.co_info = vmdk_co_info,
 	.co_create = vmdk_co_create,

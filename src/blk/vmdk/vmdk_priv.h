@@ -87,6 +87,11 @@ int vmdk_desc_parse(struct vmdk *s, struct err *err);           /* cid, type, pa
 int vmdk_desc_extent(const struct vmdk *s, const char **at, struct vmdk_line *out, struct err *err);
 int vmdk_new_cid(struct vmdk *s);       /* once per session */
 int vmdk_set_parent_cid(struct vmdk *s, uint32_t cid);          /* -ENOTSUP: the descriptor has no place for it */
+/* A change of the descriptor, within one sector of its file: TEXT, all of it, has other bytes from FROM to END. */
+struct vmdk_edit { char *text; size_t from, end; };
+/* Let the only extent have SECTORS; the caller frees TEXT. -ENOTSUP: that does not fit into one sector. */
+int vmdk_desc_edit(const struct vmdk *s, uint64_t sectors, struct vmdk_edit *out);
+int vmdk_desc_write(struct vmdk *s, const struct vmdk_edit *e); /* durable */
 
 /* sparse.c: E has file, t.b, t.base; sets up the rest. */
 int vmdk_sparse_open(struct vmdk *s, struct vmdk_extent *e, const struct vmdk_header *h, struct err *err);
@@ -116,6 +121,7 @@ int vmdk_co_flush(struct blk *b);
 
 /* create.c */
 extern const struct blk_opt vmdk_create_opts[];
+int vmdk_co_truncate(struct blk *b, uint64_t size, enum blk_prealloc prealloc, struct err *err);       /* grow.c */
 int vmdk_co_create(struct blk_creating *c, struct err *err);
 int vmdk_measure(const struct blk_creating *c, struct blk_layout *out, struct err *err);
 
