@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/client.h"
 
-#include <curl/curl.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -98,11 +97,13 @@ int client_open(struct client **out, const struct cli *c, struct err *err)
 	if (!host && !socket && getenv("VIV_HOST") && getenv("VIV_HOST")[0])
 		host = getenv("VIV_HOST");
 	cl->project = cli_str(c, "--project");
-	cl->curl = curl_easy_init();
+	int r = late_curl_load(&cl->lib, err);
+	if (r < 0)
+		return r;
+	cl->curl = cl->lib.easy_init();
 	if (!cl->curl)
 		return err_set(err, -ENOMEM, "cannot set up libcurl");
-	int r = host ? client_open_remote(cl, host, err) : open_local(cl, socket, err);
-
+	r = host ? client_open_remote(cl, host, err) : open_local(cl, socket, err);
 	if (r < 0)
 		return r;
 	*out = take_ptr(&cl);
@@ -125,7 +126,8 @@ void client_close(struct client *cl)
 {
 	if (!cl)
 		return;
-	curl_easy_cleanup(cl->curl);
+	if (cl->curl)
+		cl->lib.easy_cleanup(cl->curl);
 	json_decref(cl->known);
 	free(cl->token);
 	free(cl->csrf);
@@ -179,13 +181,13 @@ static int error_of(long status, const struct reply *rep, struct err *err)
 /* Headers of a request: what it is, and who sends it. */
 static struct curl_slist *headers_of(const struct client *cl)
 {
-	struct curl_slist *list = curl_slist_append(NULL, "content-type: application/json");
+	struct curl_slist *list = cl->lib.slist_append(NULL, "content-type: application/json");
 	AUTO(free) char *line = NULL;
 
 	if (cl->csrf && asprintf(&line, "x-viv-csrf: %s", cl->csrf) > 0)
-		return curl_slist_append(list, line);
+		return cl->lib.slist_append(list, line);
 	if (cl->token && asprintf(&line, "authorization: Bearer %s", cl->token) > 0)
-		return curl_slist_append(list, line);
+		return cl->lib.slist_append(list, line);
 	return list;
 }
 
@@ -198,37 +200,37 @@ static int explain(const struct client *cl, CURLcode r, struct err *err)
 		return err_set(err, -EACCES, "'%s' shows another key than before: it has a new certificate, or somebody is in "
 			       "between; 'viv logout --host %s --forget' forgets the old one", cl->url, cl->url);
 	return err_set(err, -ECONNRESET, "cannot talk to the daemon at '%s': %s", cl->url ? cl->url : cl->socket,
-		       curl_easy_strerror(r));
+		       cl->lib.easy_strerror(r));
 }
 
 static int perform(struct client *cl, const char *method, const char *path, const char *body, struct reply *rep,
 		   struct err *err)
 {
-	char *project = curl_easy_escape(cl->curl, cl->project, 0), *url = NULL;
+	char *project = cl->lib.easy_escape(cl->curl, cl->project, 0), *url = NULL;
 	struct curl_slist *headers = headers_of(cl);
 	long status = 0;
 
 	if (asprintf(&url, "%s%s%cproject=%s", cl->url ? cl->url : "http://viv", path, strchr(path, '?') ? '&' : '?',
 		     project ? project : "") < 0)
 		url = NULL;
-	curl_easy_reset(cl->curl);
+	cl->lib.easy_reset(cl->curl);
 	if (cl->url)
 		client_set_tls(cl, cl->curl);
 	else
-		curl_easy_setopt(cl->curl, CURLOPT_UNIX_SOCKET_PATH, cl->socket);
-	curl_easy_setopt(cl->curl, CURLOPT_COOKIEFILE, "");
-	curl_easy_setopt(cl->curl, CURLOPT_URL, url);
-	curl_easy_setopt(cl->curl, CURLOPT_CUSTOMREQUEST, method);
-	curl_easy_setopt(cl->curl, CURLOPT_HTTPHEADER, headers);
-	curl_easy_setopt(cl->curl, CURLOPT_WRITEFUNCTION, on_data);
-	curl_easy_setopt(cl->curl, CURLOPT_WRITEDATA, rep);
-	curl_easy_setopt(cl->curl, CURLOPT_NOSIGNAL, 1L);
+		cl->lib.easy_setopt(cl->curl, CURLOPT_UNIX_SOCKET_PATH, cl->socket);
+	cl->lib.easy_setopt(cl->curl, CURLOPT_COOKIEFILE, "");
+	cl->lib.easy_setopt(cl->curl, CURLOPT_URL, url);
+	cl->lib.easy_setopt(cl->curl, CURLOPT_CUSTOMREQUEST, method);
+	cl->lib.easy_setopt(cl->curl, CURLOPT_HTTPHEADER, headers);
+	cl->lib.easy_setopt(cl->curl, CURLOPT_WRITEFUNCTION, on_data);
+	cl->lib.easy_setopt(cl->curl, CURLOPT_WRITEDATA, rep);
+	cl->lib.easy_setopt(cl->curl, CURLOPT_NOSIGNAL, 1L);
 	if (body)
-		curl_easy_setopt(cl->curl, CURLOPT_POSTFIELDS, body);
-	CURLcode r = url ? curl_easy_perform(cl->curl) : CURLE_OUT_OF_MEMORY;
-	curl_easy_getinfo(cl->curl, CURLINFO_RESPONSE_CODE, &status);
-	curl_slist_free_all(headers);
-	curl_free(project);
+		cl->lib.easy_setopt(cl->curl, CURLOPT_POSTFIELDS, body);
+	CURLcode r = url ? cl->lib.easy_perform(cl->curl) : CURLE_OUT_OF_MEMORY;
+	cl->lib.easy_getinfo(cl->curl, CURLINFO_RESPONSE_CODE, &status);
+	cl->lib.slist_free_all(headers);
+	cl->lib.free(project);
 	free(url);
 	if (r != CURLE_OK)
 		return explain(cl, r, err);

@@ -2,8 +2,6 @@
 /* client_console.c - a console on this terminal: a WebSocket on libwebsockets, whose thread is the main one; keys are
  * read by a thread of their own. */
 #include <errno.h>
-#include <libwebsockets.h>
-#include <openssl/ssl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -16,6 +14,9 @@
 #include "cli/hosts.h"
 
 enum { CHUNK = 4096, TYPED_MAX = 64 << 10, KEY_ESCAPE = 1 /* Ctrl-a */, LINGER_MS = 1000 };
+
+/* The library: its callbacks have nothing else to know it by. */
+static struct late_lws lws;
 
 struct console {
 	struct lws_context *lws;
@@ -71,16 +72,16 @@ static void *read_keys(void *arg)
 			k->typed_len += now;
 			pthread_mutex_unlock(&k->lock);
 			done += now;
-			lws_cancel_service(k->lws);
+			lws.cancel_service(k->lws);
 			if (done < len)
 				usleep(1000);
 		}
-		lws_cancel_service(k->lws);
+		lws.cancel_service(k->lws);
 	}
 	/* The end of a file or pipe: what the guest says to the last of it is shown still. */
 	usleep(LINGER_MS * 1000);
 	atomic_store(&k->wants_end, true);
-	lws_cancel_service(k->lws);
+	lws.cancel_service(k->lws);
 	return NULL;
 }
 
@@ -90,7 +91,7 @@ static int send_keys(struct console *k, struct lws *wsi)
 {
 	pthread_mutex_lock(&k->lock);
 	size_t n = k->typed_len < CHUNK ? k->typed_len : CHUNK;
-	int sent = n ? lws_write(wsi, (unsigned char *)k->typed + LWS_PRE, n, LWS_WRITE_BINARY) : 0;
+	int sent = n ? lws.write(wsi, (unsigned char *)k->typed + LWS_PRE, n, LWS_WRITE_BINARY) : 0;
 
 	if (sent >= 0) {
 		k->typed_len -= n;
@@ -99,7 +100,7 @@ static int send_keys(struct console *k, struct lws *wsi)
 	size_t left = k->typed_len;
 	pthread_mutex_unlock(&k->lock);
 	if (sent >= 0 && left)
-		lws_callback_on_writable(wsi);
+		lws.callback_on_writable(wsi);
 	return sent < 0 ? -1 : 0;
 }
 
@@ -124,19 +125,19 @@ static int introduce(const struct console *k, struct lws *wsi, unsigned char **a
 
 	if (!k->client->url)
 		return 0;
-	X509 *cert = SSL_get1_peer_certificate(lws_get_ssl(wsi));
+	X509 *cert = lws.peer_certificate(lws.get_ssl(wsi));
 	bool is_known = !pin || (cert && hosts_pin_of(cert, shown) && !strcmp(shown, pin));
 
 	X509_free(cert);
 	if (!is_known || (k->client->token && asprintf(&value, "Bearer %s", k->client->token) < 0))
 		return -1;
-	return value && lws_add_http_header_by_token(wsi, WSI_TOKEN_HTTP_AUTHORIZATION, (unsigned char *)value,
+	return value && lws.add_http_header_by_token(wsi, WSI_TOKEN_HTTP_AUTHORIZATION, (unsigned char *)value,
 						     (int)strlen(value), at, end) ? -1 : 0;
 }
 
 static int on_socket(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t len)
 {
-	struct console *k = lws_context_user(lws_get_context(wsi));
+	struct console *k = lws.context_user(lws.get_context(wsi));
 
 	(void)user;
 	switch (reason) {
@@ -144,7 +145,7 @@ static int on_socket(struct lws *wsi, enum lws_callback_reasons reason, void *us
 		return introduce(k, wsi, in, *(unsigned char **)in + len);
 	case LWS_CALLBACK_CLIENT_ESTABLISHED:
 		k->is_open = true;
-		lws_callback_on_writable(wsi);
+		lws.callback_on_writable(wsi);
 		break;
 	case LWS_CALLBACK_CLIENT_RECEIVE:
 		show(in, len);
@@ -164,7 +165,7 @@ static int on_socket(struct lws *wsi, enum lws_callback_reasons reason, void *us
 		break;
 	case LWS_CALLBACK_EVENT_WAIT_CANCELLED:
 		if (k->is_open && !k->is_over)
-			lws_callback_on_writable(k->wsi);
+			lws.callback_on_writable(k->wsi);
 		break;
 	default:
 		break;
@@ -207,12 +208,12 @@ static int serve(struct console *k, struct client *cl, const char *name, struct 
 					     .pwsi = &k->wsi };
 
 	fill_place(&i, cl, address, sizeof(address));
-	if (!lws_client_connect_via_info(&i) && !k->is_over)
+	if (!lws.client_connect_via_info(&i) && !k->is_over)
 		return err_set(err, -ECONNREFUSED, "cannot reach '%s'", cl->url ? cl->url : cl->socket);
 	int r = pthread_create(&thread, NULL, read_keys, k);
 	if (r)
 		return err_set(err, -r, "cannot start a thread: %s", strerror(r));
-	while (!k->is_over && !atomic_load(&k->wants_end) && lws_service(k->lws, 0) >= 0)
+	while (!k->is_over && !atomic_load(&k->wants_end) && lws.service(k->lws, 0) >= 0)
 		continue;
 	/* It may be waiting for a key: the terminal is given up without it. */
 	atomic_store(&k->wants_end, true);
@@ -229,13 +230,15 @@ int client_console(struct client *cl, const char *name, struct err *err)
 {
 	static const struct lws_protocols protocols[] = { { .name = "console", .callback = on_socket },
 							  { .name = NULL } };
-	struct console *k = calloc(1, sizeof(*k));
 	struct termios before, raw;
-	int r;
+	int r = late_lws_load(&lws, err);
 
+	if (r < 0)
+		return r;
+	struct console *k = calloc(1, sizeof(*k));
 	if (!k)
 		return err_set(err, -ENOMEM, "out of memory");
-	lws_set_log_level(0, NULL);
+	lws.set_log_level(0, NULL);
 	struct lws_context_creation_info info = {
 		.port = CONTEXT_PORT_NO_LISTEN, .protocols = protocols, .user = k, .gid = -1, .uid = -1,
 		.options = LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT,
@@ -243,7 +246,7 @@ int client_console(struct client *cl, const char *name, struct err *err)
 
 	k->client = cl;
 	pthread_mutex_init(&k->lock, NULL);
-	k->lws = lws_create_context(&info);
+	k->lws = lws.create_context(&info);
 	k->is_terminal = isatty(STDIN_FILENO) && !tcgetattr(STDIN_FILENO, &before);
 	if (!k->lws) {
 		r = err_set(err, -ENOMEM, "cannot set up libwebsockets");
@@ -255,7 +258,7 @@ int client_console(struct client *cl, const char *name, struct err *err)
 			tcsetattr(STDIN_FILENO, TCSAFLUSH, &raw);
 		}
 		r = serve(k, cl, name, err);
-		lws_context_destroy(k->lws);
+		lws.context_destroy(k->lws);
 		if (k->is_terminal)
 			tcsetattr(STDIN_FILENO, TCSAFLUSH, &before);
 		if (!r && k->is_terminal)

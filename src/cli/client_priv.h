@@ -3,12 +3,14 @@
 #ifndef CLI_CLIENT_PRIV_H
 #define CLI_CLIENT_PRIV_H
 
+#include "cli/late.h"
 #include "util/json.h"
 
 struct err;
 
 struct client {
-	void *curl;
+	struct late_curl lib;
+	CURL *curl;                     /* NULL: it could not be made */
 	char *socket;                   /* NULL: URL */
 	char *url;                      /* "https://HOST:PORT" */
 	json_t *known;                  /* of that host: see hosts.h */

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* client_remote.c - a daemon elsewhere: who it is, and who one is there. */
-#include <curl/curl.h>
 #include <errno.h>
 #include <openssl/pem.h>
 #include <stdio.h>
@@ -51,14 +50,14 @@ void client_set_tls(const struct client *cl, void *curl)
 {
 	const char *pin = json_string_value(json_object_get(cl->known, "pin"));
 
-	curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "https");
-	curl_easy_setopt(curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+	cl->lib.easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "https");
+	cl->lib.easy_setopt(curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
 	if (!pin)
 		return;
 	/* The key itself is known: who has signed it, and for which name, says nothing more. */
-	curl_easy_setopt(curl, CURLOPT_PINNEDPUBLICKEY, pin);
-	curl_easy_setopt(curl, CURLOPT_SSL_VERIFYPEER, 0L);
-	curl_easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, 0L);
+	cl->lib.easy_setopt(curl, CURLOPT_PINNEDPUBLICKEY, pin);
+	cl->lib.easy_setopt(curl, CURLOPT_SSL_VERIFYPEER, 0L);
+	cl->lib.easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, 0L);
 }
 
 /* The certificate that it shows, whatever it is. Nothing secret is sent. */
@@ -67,14 +66,14 @@ static X509 *fetch_certificate(struct client *cl)
 	struct curl_certinfo *info = NULL;
 	X509 *cert = NULL;
 
-	curl_easy_reset(cl->curl);
-	curl_easy_setopt(cl->curl, CURLOPT_URL, cl->url);
-	curl_easy_setopt(cl->curl, CURLOPT_NOBODY, 1L);
-	curl_easy_setopt(cl->curl, CURLOPT_CERTINFO, 1L);
-	curl_easy_setopt(cl->curl, CURLOPT_SSL_VERIFYPEER, 0L);
-	curl_easy_setopt(cl->curl, CURLOPT_SSL_VERIFYHOST, 0L);
-	(void)curl_easy_perform(cl->curl);
-	curl_easy_getinfo(cl->curl, CURLINFO_CERTINFO, &info);
+	cl->lib.easy_reset(cl->curl);
+	cl->lib.easy_setopt(cl->curl, CURLOPT_URL, cl->url);
+	cl->lib.easy_setopt(cl->curl, CURLOPT_NOBODY, 1L);
+	cl->lib.easy_setopt(cl->curl, CURLOPT_CERTINFO, 1L);
+	cl->lib.easy_setopt(cl->curl, CURLOPT_SSL_VERIFYPEER, 0L);
+	cl->lib.easy_setopt(cl->curl, CURLOPT_SSL_VERIFYHOST, 0L);
+	(void)cl->lib.easy_perform(cl->curl);
+	cl->lib.easy_getinfo(cl->curl, CURLINFO_CERTINFO, &info);
 	for (const struct curl_slist *s = info && info->num_of_certs ? info->certinfo[0] : NULL; s && !cert; s = s->next) {
 		AUTO(BIO_free_all) BIO *b = !strncmp(s->data, "Cert:", 5) ? BIO_new_mem_buf(s->data + 5, -1) : NULL;
 
@@ -85,10 +84,10 @@ static X509 *fetch_certificate(struct client *cl)
 
 static bool is_signed_by_known(struct client *cl)
 {
-	curl_easy_reset(cl->curl);
-	curl_easy_setopt(cl->curl, CURLOPT_URL, cl->url);
-	curl_easy_setopt(cl->curl, CURLOPT_NOBODY, 1L);
-	return curl_easy_perform(cl->curl) == CURLE_OK;
+	cl->lib.easy_reset(cl->curl);
+	cl->lib.easy_setopt(cl->curl, CURLOPT_URL, cl->url);
+	cl->lib.easy_setopt(cl->curl, CURLOPT_NOBODY, 1L);
+	return cl->lib.easy_perform(cl->curl) == CURLE_OK;
 }
 
 static int ask(const char *url, const char *fingerprint, struct err *err)
