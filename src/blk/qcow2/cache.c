@@ -3,13 +3,24 @@
  *
  * Pages are smaller than tables, so that scattered I/O on a large disk keeps what it needs and not
  * what is beside it. A page is read once, changed in memory, and written by writeback.c alone: what is
- * dirty stays until then. Who keeps a page across a yield pins it. */
+ * dirty stays until then. Who keeps a page across a yield pins it.
+ *
+ * The budget is of everything: the bytes of pages, which lie in one piece of memory (aligned ones from malloc() take
+ * twice their size), what describes them, and the copies that writeback.c makes of dirty ones. What changes many pages
+ * calls q2_balance() between them, which writes back before the copies would be more than their share. */
 #include "blk/qcow2/qcow2_priv.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum {
+	/* Of each page beside its bytes: what describes it, as malloc() rounds it, its slot, a hash that is half empty. */
+	PAGE_COST = sizeof(struct q2_page) + 16 + 3 * sizeof(void *),
+	PAGES_MIN = 128,                /* with copies: requests at the same time pin what they work on */
+	COPIES_MIN = 512,               /* or as many as there are pages */
+};
 
 static unsigned cache_hash(const struct q2 *s, uint64_t off)
 {
@@ -18,25 +29,25 @@ static unsigned cache_hash(const struct q2 *s, uint64_t off)
 
 int q2_cache_init(struct q2 *s, uint64_t bytes)
 {
-	s->max_pages = bytes / s->page_size < 64 ? 64 : bytes / s->page_size > 1 << 24 ? 1 << 24 :
-		       (unsigned)(bytes / s->page_size);
+	uint64_t fit = bytes / (s->page_size + PAGE_COST);
+	unsigned n = fit < PAGES_MIN ? PAGES_MIN : fit > 1 << 24 ? 1 << 24 : (unsigned)fit;
+	unsigned copies = n / 4 > COPIES_MIN ? n / 4 : n / 2 < COPIES_MIN ? n / 2 : COPIES_MIN;
+
+	s->max_pages = n - copies;
+	s->max_copies = copies;
 	for (s->hash_bits = 6; 1u << s->hash_bits < s->max_pages; s->hash_bits++)
 		;
 	s->hash = calloc(1u << s->hash_bits, sizeof(struct q2_page *));
 	s->slots = calloc(s->max_pages, sizeof(struct q2_page *));
-	return s->hash && s->slots ? 0 : -ENOMEM;
-}
-
-static void page_free(struct q2_page *p)
-{
-	free(p->data);
-	free(p);
+	s->bytes = aligned_alloc(Q2_PAGE_MAX, align_up((uint64_t)s->max_pages * s->page_size, Q2_PAGE_MAX));
+	return s->hash && s->slots && s->bytes ? 0 : -ENOMEM;
 }
 
 void q2_cache_fini(struct q2 *s)
 {
 	for (unsigned i = 0; s->slots && i < s->n_pages; i++)
-		page_free(s->slots[i]);
+		free(s->slots[i]);
+	free(s->bytes);
 	free(s->slots);
 	free(s->hash);
 }
@@ -101,15 +112,24 @@ static struct q2_page *cache_grow(struct q2 *s)
 {
 	struct q2_page *p = calloc(1, sizeof(*p));
 
-	if (p)
-		p->data = aligned_alloc(s->page_size, s->page_size);
-	if (!p || !p->data) {
-		free(p);
+	if (!p)
 		return NULL;
-	}
-	p->slot = s->n_pages;
+	p->data = s->bytes + (size_t)s->n_pages * s->page_size;
 	s->slots[s->n_pages++] = p;
+	q2_cache_count(s);
 	return p;
+}
+
+void q2_cache_count(struct q2 *s)
+{
+	unsigned n = s->n_pages + s->n_copies;
+
+	s->peak_pages = n > s->peak_pages ? n : s->peak_pages;
+}
+
+uint64_t q2_cache_peak(const struct q2 *s)
+{
+	return (uint64_t)s->peak_pages * (s->page_size + PAGE_COST);
 }
 
 /* A page to load into, in no hash. May write back to make room. */
@@ -212,6 +232,11 @@ void q2_page_dirty(struct q2 *s, struct q2_page *p)
 	p->dirty_next = s->dirty[p->kind];
 	s->dirty[p->kind] = p;
 	s->n_dirty++;
+}
+
+int q2_balance(struct q2 *s)
+{
+	return s->n_dirty < s->max_copies / 2 ? 0 : q2_writeback(s);
 }
 
 static void cache_undirty(struct q2 *s, struct q2_page *p)

@@ -36,7 +36,9 @@ static int marks_of_table(struct q2 *s, uint64_t table, unsigned fix, uint64_t *
 	for (uint32_t at = 0; !r && at < s->cluster_size; at += s->page_size) {
 		struct q2_page *p;
 
-		r = q2_page_get(s, table + at, Q2_PAGE_L2, &p);
+		r = q2_balance(s);
+		if (!r)
+			r = q2_page_get(s, table + at, Q2_PAGE_L2, &p);
 		if (r < 0)
 			break;
 		r = marks_of_page(s, p, fix, n_wrong, n_safe);
@@ -97,7 +99,9 @@ int q2_marks_clear(struct q2 *s)
 		for (uint32_t at = 0; !r && at < s->cluster_size; at += s->page_size) {
 			struct q2_page *p;
 
-			r = q2_page_get(s, table + at, Q2_PAGE_L2, &p);
+			r = q2_balance(s);
+			if (!r)
+				r = q2_page_get(s, table + at, Q2_PAGE_L2, &p);
 			if (r < 0)
 				break;
 			marks_clear_page(s, p);

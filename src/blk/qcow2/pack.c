@@ -127,8 +127,10 @@ static int run_link(struct q2 *s, struct pack_run *r)
 
 static int run_store(struct q2 *s, struct pack_run *r)
 {
-	int e = run_place(s, r);
+	int e = q2_balance(s);
 
+	if (!e)
+		e = run_place(s, r);
 	if (!e)
 		e = run_write(s, r);
 	if (!e)

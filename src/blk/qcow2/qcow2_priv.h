@@ -73,7 +73,7 @@ struct q2_page {
 	uint64_t off;           /* host */
 	struct q2_page *hash_next, *dirty_next;
 	struct co_queue waiting;        /* while it loads */
-	unsigned n_pins, slot;
+	unsigned n_pins;
 	uint8_t kind;
 	bool is_dirty, is_loading, is_used;
 	bool is_staged;         /* its bytes are on their way to the file */
@@ -138,7 +138,10 @@ struct q2 {
 	struct q2_bitmap *bitmaps;
 	/* metadata cache */
 	struct q2_page **hash, **slots;
+	uint8_t *bytes;                 /* of all pages */
 	unsigned n_pages, max_pages, hash_bits, hand;
+	unsigned n_copies, max_copies;  /* of pages that are being written back */
+	unsigned peak_pages;            /* with copies */
 	struct q2_page *dirty[Q2_N_PAGE_KINDS];
 	unsigned n_dirty;
 	struct co_mutex wb_lock;        /* one writeback at a time */
@@ -211,6 +214,9 @@ struct q2_page *q2_page_peek(struct q2 *s, uint64_t off);       /* NULL: not in 
 int q2_page_get(struct q2 *s, uint64_t off, enum q2_page_kind kind, struct q2_page **out);      /* pinned */
 void q2_page_put(struct q2_page *p);
 void q2_page_dirty(struct q2 *s, struct q2_page *p);
+int q2_balance(struct q2 *s);           /* before the next change of many: write back if much is dirty */
+void q2_cache_count(struct q2 *s);      /* n_copies is more now */
+uint64_t q2_cache_peak(const struct q2 *s);     /* bytes that it took at most until now, of cache_size */
 void q2_pages_forget(struct q2 *s, uint64_t off, uint64_t len); /* they belong to nothing now */
 
 /* writeback.c: all dirty metadata to the file, in the order that docs/formats/qcow2.md gives. */

@@ -261,8 +261,10 @@ int q2_ref_add_locked(struct q2 *s, uint64_t off, uint64_t len, int delta)
 	uint64_t first = q2_cluster_of(s, off), last = q2_cluster_of(s, off + len - 1);
 
 	for (uint64_t c = first; c <= last; c++) {
-		int r = ref_add_one(s, c, delta);
+		int r = q2_balance(s);
 
+		if (!r)
+			r = ref_add_one(s, c, delta);
 		if (r < 0) {
 			/* Of those before, none: what fails leaves things as they were. */
 			while (c-- > first)

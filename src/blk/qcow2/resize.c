@@ -61,7 +61,9 @@ int q2_preallocate(struct q2 *s, uint64_t off, uint64_t len, enum blk_prealloc p
 		uint64_t table_end = (at / per_l2 + 1) * per_l2;
 		uint64_t limit = q2_cluster_of(s, (end < table_end ? end : table_end) - at), n = 0, got = 1;
 
-		r = q2_l2_make(s, at);
+		r = q2_balance(s);
+		if (!r)
+			r = q2_l2_make(s, at);
 		for (limit = limit < PREALLOC_STEP ? limit : PREALLOC_STEP; !r && n < limit; n++) {
 			struct q2_entry e;
 

@@ -270,7 +270,9 @@ int q2_write(struct q2 *s, uint64_t off, uint64_t len, struct blk_vec v)
 	while (!r && len) {
 		uint64_t done = 0;
 
-		r = write_part(s, off, len, v, &done);
+		r = q2_balance(s);
+		if (!r)
+			r = write_part(s, off, len, v, &done);
 		off += done;
 		len -= done;
 		v = blk_vec_at(v, done);

@@ -87,6 +87,8 @@ static int wb_take_pages(struct q2 *s, enum q2_page_kind kind, struct wb_list *l
 
 	if (r < 0 || !n)
 		return r;
+	s->n_copies += (unsigned)n;
+	q2_cache_count(s);
 	for (struct q2_page *p = s->dirty[kind]; p; p = p->dirty_next)
 		l->v[l->n++] = (struct wb_piece){ .off = p->off, .page = p, .len = s->page_size };
 	qsort(l->v, l->n, sizeof(*l->v), wb_compare);
@@ -150,10 +152,18 @@ static void wb_commit(struct q2 *s, struct wb_picture *w)
 	s->pending = (struct q2_frees){ 0 };
 }
 
-static void wb_list_free(struct wb_list *l)
+static void wb_free(struct q2 *s, struct wb_picture *w)
 {
-	free(l->v);
-	free(l->mem);
+	struct wb_list *const lists[] = { &w->ref, &w->rt, &w->l2, &w->l1 };
+
+	for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
+		for (size_t k = 0; k < lists[i]->n; k++)
+			if (lists[i]->v[k].page)
+				lists[i]->v[k].page->is_staged = false;
+		free(lists[i]->v);
+		free(lists[i]->mem);
+	}
+	s->n_copies = 0;
 }
 
 static int wb_take(struct q2 *s, struct wb_picture *w)
@@ -194,18 +204,6 @@ static void wb_undo(struct q2 *s, struct wb_picture *w)
 	for (size_t i = 0; i < w->frees.n; i++)
 		q2_free_later(s, w->frees.v[i].off, w->frees.v[i].len, w->frees.v[i].may_discard);
 	free(w->frees.v);
-}
-
-static void wb_free(struct wb_picture *w)
-{
-	struct wb_list *const lists[] = { &w->ref, &w->rt, &w->l2, &w->l1 };
-
-	for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
-		for (size_t k = 0; k < lists[i]->n; k++)
-			if (lists[i]->v[k].page)
-				lists[i]->v[k].page->is_staged = false;
-		wb_list_free(lists[i]);
-	}
 }
 
 /* --- writing ---------------------------------------------------------------------------------- */
@@ -288,10 +286,7 @@ static int wb_round(struct q2 *s)
 	int r = wb_take(s, &w);
 
 	if (r < 0) {
-		wb_list_free(&w.ref);
-		wb_list_free(&w.rt);
-		wb_list_free(&w.l2);
-		wb_list_free(&w.l1);
+		wb_free(s, &w);
 		return r;
 	}
 	r = wb_run(s, &w);
@@ -301,7 +296,7 @@ static int wb_round(struct q2 *s)
 		wb_append_frees(&s->freeable, &w.frees);
 	else
 		free(w.frees.v);
-	wb_free(&w);
+	wb_free(s, &w);
 	return r;
 }
 

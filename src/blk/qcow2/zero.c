@@ -64,7 +64,9 @@ int q2_drop(struct q2 *s, uint64_t off, uint64_t len, enum q2_drop how, bool may
 	int r = 0;
 
 	while (!r && zero_next_table(s, &off, end)) {
-		r = drop_cluster(s, off, how, may_discard);
+		r = q2_balance(s);
+		if (!r)
+			r = drop_cluster(s, off, how, may_discard);
 		if (!r)
 			r = zero_relieve(s);
 		off += s->cluster_size;
@@ -142,7 +144,9 @@ int q2_zero(struct q2 *s, uint64_t off, uint64_t len, bool may_unmap)
 		uint64_t next = q2_cluster_start(s, off) + s->cluster_size;
 
 		next = next < end ? next : end;
-		r = zero_cluster(s, off, q2_subs_of(s, off, next - off), may_unmap);
+		r = q2_balance(s);
+		if (!r)
+			r = zero_cluster(s, off, q2_subs_of(s, off, next - off), may_unmap);
 		if (r == -EAGAIN) {
 			static const uint8_t zero[4096];
 			struct iovec iov;
