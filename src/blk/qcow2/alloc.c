@@ -163,6 +163,15 @@ static int alloc_take(struct q2 *s, uint64_t first, uint64_t *n, bool may_be_les
 	return q2_ref_add_locked(s, first << s->cluster_bits, *n << s->cluster_bits, 1);
 }
 
+/* Are there blocks for all N from CLUSTER on? */
+static bool alloc_is_counted(const struct q2 *s, uint64_t cluster, uint64_t n)
+{
+	for (uint64_t block = cluster >> s->ref_bits; block <= (cluster + n - 1) >> s->ref_bits; block++)
+		if (block >= s->rt_size || !s->rt[block])
+			return false;
+	return true;
+}
+
 int q2_alloc_locked(struct q2 *s, uint64_t n, bool may_be_less, uint64_t *off, uint64_t *got, bool *is_fresh)
 {
 	uint64_t cluster = s->free_hint ? s->free_hint : 1, hint_run = 0;
@@ -187,6 +196,12 @@ int q2_alloc_locked(struct q2 *s, uint64_t n, bool may_be_less, uint64_t *off, u
 		if ((cluster + run) << s->cluster_bits >> s->cluster_bits != cluster + run ||
 		    (cluster + run) << s->cluster_bits > 1ull << 56)
 			return -EFBIG;
+		/* A block takes the first cluster that it counts: of more than that, none are in a row. */
+		if (!may_be_less && n >> s->ref_bits && !alloc_is_counted(s, cluster, n)) {
+			r = q2_ref_make_run(s, n, &cluster);
+			if (r < 0)
+				return r;
+		}
 		hint_run = run;
 		r = alloc_take(s, cluster, &hint_run, may_be_less);
 		if (r < 0)

@@ -230,6 +230,9 @@ void q2_rt_set(struct q2 *s, uint64_t index, uint64_t value);
 int q2_ref_get(struct q2 *s, uint64_t cluster, uint64_t *out);
 int q2_ref_add(struct q2 *s, uint64_t off, uint64_t len, int delta);    /* takes alloc_lock */
 int q2_ref_add_locked(struct q2 *s, uint64_t off, uint64_t len, int delta);
+/* Blocks for N clusters in a row behind all that is in use, of which *CLUSTER is the first; the blocks lie before it, not
+ * among them. With alloc_lock. */
+int q2_ref_make_run(struct q2 *s, uint64_t n, uint64_t *cluster);
 uint64_t q2_ref_read(const struct q2 *s, const uint8_t *block, uint64_t index);
 void q2_ref_write(const struct q2 *s, uint8_t *block, uint64_t index, uint64_t value);
 

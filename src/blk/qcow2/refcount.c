@@ -222,6 +222,67 @@ static int ref_make_block(struct q2 *s, uint64_t cluster)
 	return 0;
 }
 
+/* Block NUMBER, at cluster AT, which one that is there already counts. */
+static int ref_make_block_at(struct q2 *s, uint64_t number, uint64_t at)
+{
+	uint64_t off = at << s->cluster_bits, index = 0;
+	struct q2_page *own, *counts;
+	int r = 0;
+
+	if (!q2_host_is_free_for_use(s, off, s->cluster_size))
+		return q2_corrupt(s, "host offset 0x%llx is in use and counted as free", (unsigned long long)off);
+	if (off < s->b->file->size)
+		r = blk_co_zeroes(s->b->file, off, s->cluster_size, true);
+	q2_pages_forget(s, off, s->cluster_size);
+	if (!r)
+		r = q2_meta_add(s, off);
+	if (!r)
+		r = q2_page_get(s, off, Q2_PAGE_REF, &own);
+	if (r < 0)
+		return r;
+	r = ref_page(s, at, &counts, &index);
+	if (!r) {
+		q2_rt_set(s, number, off);      /* both at once, as above */
+		q2_ref_write(s, counts->data, index, 1);
+		q2_page_dirty(s, counts);
+		q2_page_dirty(s, own);
+		q2_page_put(counts);
+	}
+	q2_page_put(own);
+	if (off + s->cluster_size > s->alloc_end)
+		s->alloc_end = off + s->cluster_size;
+	return r == 1 ? -EIO : r;
+}
+
+int q2_ref_make_run(struct q2 *s, uint64_t n, uint64_t *cluster)
+{
+	uint64_t n_blocks = 1, first, found = 0;
+
+	while (n_blocks << s->ref_bits < n_blocks + n)
+		n_blocks++;
+	for (first = (q2_cluster_of(s, s->alloc_end - 1) >> s->ref_bits) + 1; found < n_blocks;) {
+		if (first + found >= s->rt_size) {
+			int r = ref_grow(s, s->rt_size);        /* which takes some of what is behind the end */
+
+			if (r < 0)
+				return r;
+			first = (q2_cluster_of(s, s->alloc_end - 1) >> s->ref_bits) + 1;
+			found = 0;
+		} else if (s->rt[first + found]) {
+			first += found + 1;
+			found = 0;
+		} else {
+			found++;
+		}
+	}
+	int r = ref_make_block(s, first << s->ref_bits);
+
+	for (uint64_t i = 1; !r && i < n_blocks; i++)
+		r = ref_make_block_at(s, first + i, (first << s->ref_bits) + i);
+	*cluster = (first << s->ref_bits) + n_blocks;
+	return r;
+}
+
 static int ref_add_one(struct q2 *s, uint64_t cluster, int delta)
 {
 	struct q2_page *page;
