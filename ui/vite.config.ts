@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { constants, gzipSync } from "node:zlib";
 import { defineConfig, type Plugin } from "vite";
 
@@ -10,7 +10,7 @@ function packed(): Plugin {
 	return {
 		name: "packed",
 		apply: "build",
-		configResolved: (c) => void (dir = join(c.root, c.build.outDir)),
+		configResolved: (c) => void (dir = resolve(c.root, c.build.outDir)),
 		closeBundle() {
 			for (const name of readdirSync(dir, { recursive: true }) as string[])
 				if (/\.(html|js|css|svg)$/.test(name))
