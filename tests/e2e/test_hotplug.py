@@ -173,7 +173,6 @@ def test_a_disk_that_is_pulled_out_under_load_and_a_reset_that_finishes_an_unplu
         m.event("device-unplugged", "disk0")
         m.run("kill $! 2>/dev/null; true")
         # A guest that holds on: the device goes with the next reset.
-        m.run("for s in /sys/bus/pci/slots/*/power; do cat $s; done >/dev/null; echo 1 >/sys/bus/pci/rescan")
         m.ctl("pause")
         m.ctl("unplug", "boot")
         m.ctl("reset")
