@@ -19,7 +19,8 @@ static const struct { int error, status; const char *code; } statuses[] = {
 	{ EINVAL, 400, "invalid" }, { EBADMSG, 400, "invalid" }, { ENOENT, 404, "not_found" }, { EACCES, 401, "unauthenticated" },
 	{ EPERM, 403, "forbidden" }, { ENOSYS, 405, "method_not_allowed" }, { EEXIST, 409, "exists" }, { EBUSY, 409, "busy" },
 	{ ESTALE, 412, "changed" }, { EFBIG, 413, "too_long" }, { ENOTSUP, 422, "not_supported" },
-	{ EDQUOT, 422, "quota" }, { EUSERS, 429, "too_many" }, { ENOSPC, 507, "no_space" }, { EAGAIN, 503, "try_again" }, { ETIMEDOUT, 504, "timeout" },
+	{ EDQUOT, 422, "quota" }, { EUSERS, 429, "too_many" }, { ENOSPC, 507, "no_space" },
+	{ EAGAIN, 503, "try_again" }, { ETIMEDOUT, 504, "timeout" },
 };
 
 static void call_free(struct api_call *c)
@@ -260,7 +261,8 @@ static json_t *operation_of(const struct route *r)
 	snprintf(status, sizeof(status), "%d", r->status);
 	json_object_set_new(ok, "description", json_string(r->summary));
 	json_t *op = json_pack("{s:s, s:s, s:s, s:s, s:o, s:{s:o, s:o}}", "operationId", r->operation, "summary", r->summary,
-			       "x-role", roles[r->role], "x-scope", scopes[r->scope], "parameters", parameters_of(r), "responses", status, ok, "default", bad);
+			       "x-role", roles[r->role], "x-scope", scopes[r->scope], "parameters", parameters_of(r),
+			       "responses", status, ok, "default", bad);
 
 	if (r->in)
 		json_object_set_new(op, "requestBody", content_of(r->in));

@@ -218,7 +218,8 @@ static int mem_restored(struct virtio_dev *d, struct err *err)
 	v->n_plugged = mem_count(v, 0, v->n_blocks);
 	mem_fill_config(v);
 	if (requested > v->cfg.size || requested % v->block)
-		return err_set(err, -EPROTO, "the saved driver is to have %" PRIu64 " bytes of a region of %" PRIu64, requested, v->cfg.size);
+		return err_set(err, -EPROTO, "the saved driver is to have %" PRIu64 " bytes of a region of %" PRIu64, requested,
+			       v->cfg.size);
 	for (unsigned i = v->n_blocks; i < BLOCKS_MAX; i++)
 		if (mem_is_plugged(v, i))
 			return err_set(err, -EPROTO, "saved block %u lies outside the region", i);

@@ -338,8 +338,10 @@ ssize_t vsock_next_packet(struct vsock_conn *k, struct vsock_hdr *h, const struc
 	if (op == OP_SHUTDOWN && k->host_shut == SHUTDOWN_BOTH)
 		conn_wait(k);
 	*h = (struct vsock_hdr){
-		.src_port = le32_of(k->host_port), .dst_port = le32_of(k->guest_port), .type = le16_of(VSOCK_STREAM), .op = le16_of((uint16_t)op),
-		.flags = le32_of(op == OP_SHUTDOWN ? k->host_shut : 0), .buf_alloc = le32_of(VIRTIO_VSOCK_BUF), .fwd_cnt = le32_of(k->fwd_cnt),
+		.src_port = le32_of(k->host_port), .dst_port = le32_of(k->guest_port),
+		.type = le16_of(VSOCK_STREAM), .op = le16_of((uint16_t)op),
+		.flags = le32_of(op == OP_SHUTDOWN ? k->host_shut : 0),
+		.buf_alloc = le32_of(VIRTIO_VSOCK_BUF), .fwd_cnt = le32_of(k->fwd_cnt),
 	};
 	k->told_fwd = k->fwd_cnt;
 	return len;

@@ -37,6 +37,7 @@ int control_job_set(struct control_call *call, struct err *err);
 extern const struct control_param control_disk_params[], control_image_params[],
 	control_image_id_params[], control_snapshot_params[], control_resize_params[], control_stream_params[],
 	control_commit_params[], control_mirror_params[], control_backup_params[], control_bitmap_params[],
-	control_bitmap_name_params[], control_inside_params[], control_inside_delete_params[], control_job_params[], control_job_complete_params[], control_job_set_params[];
+	control_bitmap_name_params[], control_inside_params[], control_inside_delete_params[], control_job_params[],
+	control_job_complete_params[], control_job_set_params[];
 
 #endif

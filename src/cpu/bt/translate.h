@@ -43,7 +43,8 @@ struct tr_access {
 };
 
 /* Accesses to addresses that differ by constants: the first one checks them all and keeps the host
- * address of the lowest in a register, and in bt_cpu.group[] when that is needed for something else. Or accesses to one page at addresses that are known now. */
+ * address of the lowest in a register, and in bt_cpu.group[] when that is needed for something else. Or
+ * accesses to one page at addresses that are known now. */
 struct tr_group {
 	uint8_t first, last; /* instructions */
 	uint8_t n;

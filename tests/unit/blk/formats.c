@@ -7,6 +7,7 @@
 #include <unistd.h>
 #include "blk/blk.h"
 #include "blk/opts.h"
+#include "in_dir.h"
 #include "test.h"
 #include "util/checked.h"
 #include "util/crc32c.h"
@@ -14,32 +15,6 @@
 #include "util/err.h"
 
 enum { SIZE = 8 << 20 };
-
-static char dir[] = "/tmp/viv-formats-XXXXXX";
-
-static const char *in_dir(const char *name)
-{
-	static char path[4][128];
-	static unsigned turn;
-	char *p = path[turn++ % 4];
-
-	snprintf(p, sizeof(path[0]), "%s/%s", dir, name);
-	return p;
-}
-
-static void cleanup(void)
-{
-	char command[128];
-
-	snprintf(command, sizeof(command), "rm -rf '%s'", dir);
-	CHECK_EQ(system(command), 0);
-}
-
-static void setup(void)
-{
-	CHECK(mkdtemp(dir));
-	atexit(cleanup);
-}
 
 static void create(const char *name, const char *format, const char *options, uint64_t size, const char *backing)
 {
@@ -240,7 +215,6 @@ static void seal(const struct bad *x)
 
 TEST_SLOW(every_field_that_cannot_be_is_refused_with_a_sentence)
 {
-	setup();
 	for (size_t i = 0; i < ARRAY_LEN(bads); i++) {
 		const struct bad *x = &bads[i];
 		bool is_big = !strcmp(x->format, "vpc");
@@ -275,7 +249,6 @@ TEST(an_entry_that_leads_out_of_the_file_is_an_error_and_stops_writing)
 	};
 	uint8_t buf[512] = { 1 }, raw[4];
 
-	setup();
 	for (size_t i = 0; i < ARRAY_LEN(at); i++) {
 		create("bad", at[i].format, at[i].options, SIZE, NULL);
 		put_le32(raw, 0x01234567);
@@ -333,7 +306,6 @@ TEST(a_descriptor_is_read_strictly)
 	struct err err;
 	struct blk *b;
 
-	setup();
 	write_text("flat", "");
 	patch("flat", 0, zero, sizeof(zero));
 	for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
@@ -354,7 +326,6 @@ TEST(extents_of_a_confined_image_lie_below_its_folder)
 	struct err err = ERR_INIT;
 	struct blk_options o = { .fd = -1, .format = "vmdk", .is_confined = true };
 
-	setup();
 	write_text("bad", DESC "RW 8 FLAT \"/etc/passwd\" 0\n");
 	o.path = in_dir("bad");
 	CHECK_EQ(blk_open(&b, NULL, &o, &err), -EACCES);
@@ -371,7 +342,6 @@ TEST(a_guest_cannot_choose_what_a_fixed_vhd_is_taken_for)
 	uint8_t header[512] = { 'Q', 'F', 'I', 0xfb, 0, 0, 0, 3 };
 	struct blk *b;
 
-	setup();
 	create("fixed", "vpc", "subformat=fixed", SIZE, NULL);
 	b = must_open("fixed", NULL);
 	CHECK_STR(blk_format(b), "vpc");
@@ -390,7 +360,6 @@ TEST(a_parent_that_has_changed_is_refused)
 	struct err err;
 	struct blk *b;
 
-	setup();
 	create("base.vmdk", "vmdk", "", SIZE, NULL);
 	create("over.vmdk", "vmdk", "", 0, "base.vmdk");
 	b = must_open("over.vmdk", NULL);
@@ -444,7 +413,6 @@ TEST(a_bundle_is_read_strictly)
 	struct err err;
 	struct blk *b;
 
-	setup();
 	create("a&b.hds", "parallels", "", SIZE, NULL);
 	for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
 		write_text("bad", texts[i].text);

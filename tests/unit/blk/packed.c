@@ -8,6 +8,7 @@
 #include "blk/blk.h"
 #include "blk/convert.h"
 #include "blk/opts.h"
+#include "in_dir.h"
 #include "test.h"
 #include "util/checked.h"
 #include "util/cleanup.h"
@@ -15,26 +16,6 @@
 #include "util/loop.h"
 
 enum { SIZE = (5 << 20) + 7 * BLK_SECTOR, STRETCH = 24 << 10 };
-
-static char dir[] = "/tmp/viv-packed-XXXXXX";
-
-static const char *in_dir(const char *name)
-{
-	static char path[4][128];
-	static unsigned turn;
-	char *p = path[turn++ % 4];
-
-	snprintf(p, sizeof(path[0]), "%s/%s", dir, name);
-	return p;
-}
-
-static void cleanup(void)
-{
-	char command[128];
-
-	snprintf(command, sizeof(command), "rm -rf '%s'", dir);
-	CHECK_EQ(system(command), 0);
-}
 
 static void create(const char *name, const char *format, const char *options)
 {
@@ -138,16 +119,12 @@ static const char *const all_options[] = {
 
 TEST_SLOW(a_disk_is_packed_and_reads_the_same)
 {
-	CHECK(mkdtemp(dir));
-	atexit(cleanup);
 	for (size_t i = 0; i < ARRAY_LEN(all_options); i++)
 		try_options(all_options[i], false);
 }
 
 TEST_SLOW(clusters_that_are_there_take_what_is_packed_as_it_is)
 {
-	CHECK(mkdtemp(dir));
-	atexit(cleanup);
 	for (size_t i = 0; i < ARRAY_LEN(all_options); i++)
 		try_options(all_options[i], true);
 }
