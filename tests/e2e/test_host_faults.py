@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The host fails, the guest stays: passt dies, disks shrink or fill up, terminals stall, signals."""
 import os
+import pathlib
 import pty
 import select
 import signal
 import socket
 import subprocess
+import tempfile
 import termios
 import time
 
@@ -248,11 +250,20 @@ def test_console_on_a_socket_takes_one_client_after_the_other(tmp_path):
 
 # ---- rights ----
 
+@pytest.fixture
+def for_all():
+    """A folder that every user may enter: pytest's own are closed again whenever another pytest starts."""
+    with tempfile.TemporaryDirectory(prefix="viv-for-all-") as folder:
+        os.chmod(folder, 0o755)
+        yield pathlib.Path(folder)
+
+
 def readable_copy(folder, *files):
-    """Copies for another user, in a folder that it may enter."""
-    for parent in [folder, *folder.parents][:3]:
-        os.chmod(parent, 0o755)
-    return [vivguest.copy_sparse(f, str(folder / os.path.basename(f))) for f in files]
+    """Copies that another user may read and execute, whatever the umask was that made the files."""
+    copies = [vivguest.copy_sparse(f, str(folder / os.path.basename(f))) for f in files]
+    for copy in copies:
+        os.chmod(copy, 0o755)
+    return copies
 
 
 def free_port():
@@ -276,11 +287,11 @@ read -r line
 
 
 @needs_root
-def test_unprivileged_user_runs_everything_of_the_first_session(tmp_path):
+def test_unprivileged_user_runs_everything_of_the_first_session(for_all):
     folder = vivguest.kernel("bookworm")
-    vmm, kernel, initrd = readable_copy(tmp_path, vivguest.VMM, os.path.join(folder, "vmlinuz"),
+    vmm, kernel, initrd = readable_copy(for_all, vivguest.VMM, os.path.join(folder, "vmlinuz"),
                                         vivguest.initrd("bookworm", SERVE, "serve"))
-    disk = tmp_path / "d.img"
+    disk = for_all / "d.img"
     disk.write_bytes(b"\0" * (4 << 20))
     os.chmod(disk, 0o600)
     os.chown(disk, 65534, 65534)
@@ -299,8 +310,8 @@ def test_unprivileged_user_runs_everything_of_the_first_session(tmp_path):
 
 
 @needs_root
-def test_tap_without_permission_says_what_to_do(tmp_path):
-    vmm, elf = readable_copy(tmp_path, vivguest.VMM, ELF)
+def test_tap_without_permission_says_what_to_do(for_all):
+    vmm, elf = readable_copy(for_all, vivguest.VMM, ELF)
     done = subprocess.run([*NOBODY, vmm, "--kernel", elf, "--net", "tap,ifname=vivtest0", "--engine", "interp"],
                           capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=20, check=False)
     assert done.returncode == 1

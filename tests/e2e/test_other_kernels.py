@@ -13,14 +13,14 @@ def start(engine, *args, memory="256M"):
     return Guest("--engine", engine, "--memory", memory, "--cpus", "2", "--console", "stdio", *args)
 
 
-@pytest.mark.parametrize("engine,goal,seconds", [("bt", r"Pass:\s+1\D+Errors: 0", 900), ("interp", r"Status: Testing", 120)])
+@pytest.mark.parametrize("engine,goal,seconds", [("bt", r"Pass:\s+1\D+Errors: 0", 900),
+                                                 ("interp", r"Status: Testing[\s\S]*Errors: 0", 120)])
 def test_memtest86_finds_two_processors_and_no_error(engine, goal, seconds):
     """One full pass where that takes minutes; on the interpreter the beginning of one."""
     kernel = os.path.join(vivguest.package("memtest86+"), "boot", "memtest86+x64.bin")
     with start(engine, "--kernel", kernel, "--cmdline", "console=ttyS0,115200 nobench", memory="32M") as guest:
         guest.expect(r"2 Cores 2 Threads", seconds)
         guest.expect(goal, seconds)
-        assert "Errors: 0" in guest.text()
 
 
 @pytest.mark.parametrize("engine", ENGINES)
