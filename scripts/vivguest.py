@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """vivguest - start viv-vmm and talk to the guest's console: for the demo, tests and benchmarks."""
+import atexit
+import fcntl
+import functools
 import os
 import re
 import select
@@ -119,22 +122,34 @@ class Guest:
 
 
 def script(name, *args, **env):
-    subprocess.run([os.path.join(ROOT, "scripts", name), *args], check=True, env={**os.environ, **env})
+    """Run one of scripts/guest-*; what they make is kept and shared, so one process at a time makes it."""
+    os.makedirs(GUESTS, exist_ok=True)
+    with open(os.path.join(GUESTS, "making"), "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        subprocess.run([os.path.join(ROOT, "scripts", name), *args], check=True, env={**os.environ, **env})
+
+
+@functools.cache
+def scratch():
+    """A folder of this process that goes with it."""
+    folder = tempfile.TemporaryDirectory(prefix="vivguest-")
+    atexit.register(folder.cleanup)
+    return folder.name
 
 
 def kernel(suite):
     """Folder with Debian's unmodified cloud kernel of SUITE: vmlinuz, lib/modules."""
     folder = os.path.join(GUESTS, suite)
-    os.makedirs(GUESTS, exist_ok=True)
     script("guest-kernel", suite, folder)
     return folder
 
 
-def initrd(suite, run=None, name="initrd", programs=(), modules=()):
-    """A busybox initrd for the kernel of SUITE that runs the shell text RUN; static PROGRAMS in /bin, more MODULES."""
+def initrd(suite, run=None, name="initrd", programs=(), modules=(), into=None):
+    """A busybox initrd for the kernel of SUITE that runs the shell text RUN; static PROGRAMS in /bin, more MODULES.
+    It goes with this process, unless there is a folder to put it INTO."""
     folder = kernel(suite)
-    out = os.path.join(folder, f"{name}.gz")
-    with tempfile.NamedTemporaryFile("w", suffix=".sh", dir=folder) as f:
+    out = os.path.join(into, f"{name}.gz") if into else os.path.join(scratch(), f"{suite}-{name}.gz")
+    with tempfile.NamedTemporaryFile("w", suffix=".sh", dir=scratch()) as f:
         f.write("#!/bin/sh\n" + (run or ""))
         f.flush()
         script("guest-initrd", folder, out, f.name, *programs, MODULES=" ".join(modules))

@@ -10,6 +10,10 @@ sys.path.insert(0, os.path.join(ROOT, "scripts"))
 import vivguest  # noqa: E402
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "long: takes a minute and more; tests/run runs these beside the others")
+
+
 @pytest.fixture(scope="session")
 def bookworm():
     return vivguest.kernel("bookworm")

@@ -41,6 +41,7 @@ class Server(threading.Thread):
                 peer.sendall(self.data)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ["interp", "bt"])
 def test_systemd_reaches_login_with_network_and_disk_and_powers_off_cleanly(debian, disk, engine):
     server = Server(4 << 20)

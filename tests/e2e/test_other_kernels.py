@@ -13,6 +13,7 @@ def start(engine, *args, memory="256M"):
     return Guest("--engine", engine, "--memory", memory, "--cpus", "2", "--console", "stdio", *args)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine,goal,seconds", [("bt", r"Pass:\s+1\D+Errors: 0", 900),
                                                  ("interp", r"Status: Testing[\s\S]*Errors: 0", 120)])
 def test_memtest86_finds_two_processors_and_no_error(engine, goal, seconds):
