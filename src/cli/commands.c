@@ -6,10 +6,12 @@
 #include "cli/image.h"
 #include "cli/instance.h"
 #include "cli/task.h"
+#include "cli/usage.h"
 
 const struct cli_command *const cli_commands[] = {
 	&instance_run, &instance_ls, &instance_show, &instance_start, &instance_stop, &instance_restart, &instance_pause,
 	&instance_rm, &instance_set, &instance_console, &instance_logs, &instance_clone,
+	&usage_top, &usage_why, &usage_metrics,
 	&snapshot_ls, &snapshot_create, &snapshot_revert, &snapshot_rm,
 	&task_ls, &task_show, &task_cancel, &task_wait,
 	&disk_create, &disk_convert, &disk_info, &disk_map, &disk_check,

@@ -9,7 +9,9 @@
 #include "node/auth.h"
 #include "node/doc.h"
 #include "node/node.h"
+#include "node/usage.h"
 #include "util/checked.h"
+#include "util/json.h"
 
 enum { CLOSE_GONE = 4410, CLOSE_AWAY = 1001 };
 
@@ -18,7 +20,7 @@ struct stream {
 	struct stream *next;
 	struct http_socket *ws;
 	struct store_watch watch;
-	bool is_watching;
+	bool is_watching, wants_usage;
 	struct api_user user;
 };
 
@@ -72,6 +74,22 @@ static void stream_closed(void *arg)
 	free(s);
 }
 
+static void tell_usage(struct stream *s)
+{
+	AUTO(json_decref) json_t *message = json_pack("{s:s, s:o*}", "type", "usage", "usage", usage_view(s->node, &s->user));
+	AUTO(free) char *text = message ? json_dumps(message, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;
+
+	if (text)
+		(void)http_send(s->ws, text, strlen(text), true);
+}
+
+void events_tell_usage(struct node *n)
+{
+	for (struct stream *s = n->streams; s; s = s->next)
+		if (s->is_watching && s->wants_usage)
+			tell_usage(s);
+}
+
 void events_stream(struct api_call *c)
 {
 	static const struct http_socket_ops ops = { .message = stream_message, .closed = stream_closed };
@@ -91,6 +109,7 @@ void events_stream(struct api_call *c)
 	s->watch = (struct store_watch){ .prefix = "", .fn = stream_tell };
 	int64_t since = from ? strtoll(from, NULL, 10) : STORE_ANY;
 	s->user = c->user;
+	s->wants_usage = http_query(c->rq, "usage") != NULL;
 	s->ws = auth_accept(c, &ops, s);
 	if (!s->ws) {
 		n->streams = s->next;

@@ -9,7 +9,10 @@
 struct api_call;
 struct node;
 
+/* ?usage: between them, every few seconds, {"type": "usage", "usage": {...}}, as /v1/usage has it. */
 void events_stream(struct api_call *c);
+/* What is used has been measured. */
+void events_tell_usage(struct node *n);
 /* Close them all. */
 void events_close(struct node *n);
 

@@ -11,6 +11,7 @@
 #include "node/doc.h"
 #include "node/instance.h"
 #include "node/process.h"
+#include "node/usage.h"
 #include "node/vmm.h"
 #include "util/err.h"
 #include "util/loop.h"
@@ -41,6 +42,7 @@ struct instance {
 	char stop_reason[64];           /* from the machine's last words; "" */
 	uint64_t started_ns;
 	char engine[16];
+	struct meter meter;
 	unsigned n_holds;               /* others work on its disks: it stays off */
 	bool is_cut;                    /* and one of them wants the power to go */
 	int64_t ended_revision;         /* it ended by itself while the document was at this one; 0: it did not */

@@ -213,6 +213,7 @@ static void on_info(void *arg, int r, const json_t *result, const struct err *er
 	i->is_paused = state && (!strcmp(state, "paused") || !strcmp(state, "stopped"));
 	snprintf(i->engine, sizeof(i->engine), "%s", engine ? engine : "");
 	i->phase = PHASE_UP;
+	meter_start(&i->meter, i);
 	i->has_answered = true;
 	char socket_path[STORE_KEY_MAX];
 	snprintf(socket_path, sizeof(socket_path), "%s/console", i->run_dir);
@@ -241,6 +242,7 @@ void instance_disconnect(struct instance *i)
 {
 	struct vmm *v = i->vmm;
 
+	meter_stop(&i->meter);
 	i->vmm = NULL;
 	vmm_close(v);
 	console_hub_detach(i->console);

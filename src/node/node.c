@@ -18,11 +18,13 @@
 #include "node/files.h"
 #include "node/image.h"
 #include "node/instance.h"
+#include "node/metrics.h"
 #include "node/routes.h"
 #include "node/serve.h"
 #include "node/snapshot.h"
 #include "node/task.h"
 #include "node/ui.h"
+#include "node/usage.h"
 #include "node/volume.h"
 #include "node/work.h"
 #include "store/store.h"
@@ -120,8 +122,14 @@ void node_show_openapi(struct api_call *c)
 	api_reply(c, 200, api_openapi(n->api));
 }
 
+static void answered(void *arg, const struct api_call *c, int status)
+{
+	metrics_count(arg, status);
+	auth_answered(arg, c, status);
+}
+
 const struct api_config node_api = {
-	.routes = node_routes, .title = "Vivarium", .version = "1", .authorize = auth_authorize, .answered = auth_answered,
+	.routes = node_routes, .title = "Vivarium", .version = "1", .authorize = auth_authorize, .answered = answered,
 };
 
 static int open_auth(struct node *n, const struct node_config *c, struct err *err)
@@ -169,6 +177,8 @@ int node_open(struct node **out, struct loop *loop, const struct node_config *c,
 	if (!r)
 		r = controller_open(&n->tasks, n, &task_kind, err);
 	if (!r)
+		r = usage_open(&n->usage, n, err);
+	if (!r)
 		r = ui_open(&n->ui, c->ui_dir, err);
 	if (!r)
 		r = serve_open(n, c, err);
@@ -184,6 +194,7 @@ void node_close(struct node *n)
 		return;
 	events_close(n);
 	http_close(n->http);
+	usage_close(n->usage);
 	auth_stop(n->auth);
 	controller_stop(n->tasks);
 	controller_stop(n->snapshots);

@@ -9,6 +9,7 @@
 #define NODE_NODE_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include "util/cleanup.h"
 
 struct api_config;
@@ -21,6 +22,7 @@ struct stream;
 struct loop;
 struct store;
 struct ui;
+struct usage_node;
 struct works;
 
 enum { NODE_LISTEN_MAX = 8 };
@@ -46,6 +48,8 @@ struct node {
 	struct ui *ui;                  /* NULL: there is no web console */
 	struct works *works;
 	struct controller *instances, *images, *volumes, *snapshots, *tasks;
+	struct usage_node *usage;
+	uint64_t answers[6];            /* of the API so far, by the first digit of their status */
 	struct stream *streams;        /* open WebSockets of events */
 	char *data_dir, *run_dir;       /* absolute */
 	char *cert, *key;               /* PEM files; NULL: no TLS */

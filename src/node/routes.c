@@ -6,12 +6,15 @@
 #include "node/events.h"
 #include "node/image.h"
 #include "node/instance.h"
+#include "node/metrics.h"
 #include "node/node.h"
 #include "node/resource.h"
 #include "node/snapshot.h"
 #include "node/task.h"
+#include "node/usage.h"
 #include "node/user.h"
 #include "node/volume.h"
+#include "node/why.h"
 
 const struct resource resources[] = {
 	{ .kind = "instance",
@@ -44,6 +47,7 @@ const struct resource resources[] = {
 #define QUERY_PROJECT "project=whose; 'default' unless given"
 #define QUERY_DRY "dry-run=check and show the result, but change nothing"
 
+#define QUERY_HISTORY "span=the last so many seconds (3600)|points=in at most so many values (720)"
 #define QUERY_USER "user=whose; who asks unless given"
 #define QUERY_LIST \
 	"labels=a=b,c: only those with these|limit=at most so many|after=only those behind this name" \
@@ -106,6 +110,12 @@ const struct route node_routes[] = {
 	  .status = 200,
 	  .query = QUERY_PROJECT,
 	  .run = instance_stats },
+	{ .method = HTTP_GET, .path = "/v1/instances/{name}/history", .operation = "getInstanceHistory",
+	  .summary = "What it has used of processors, memory, disks and networks, for up to a month.", .role = API_VIEWER,
+	  .status = 200, .query = QUERY_PROJECT "|" QUERY_HISTORY, .run = usage_history },
+	{ .method = HTTP_GET, .path = "/v1/instances/{name}/why", .operation = "explainInstance",
+	  .summary = "Why it is as it is: its state, its place, its slowness, its last failure.", .role = API_VIEWER,
+	  .status = 200, .query = QUERY_PROJECT, .run = instance_why },
 	{ .method = HTTP_GET,
 	  .path = "/v1/instances/{name}/log",
 	  .operation = "getInstanceLog",
@@ -204,7 +214,7 @@ const struct route node_routes[] = {
 	  .scope = API_SELF,
 	  .is_socket = true,
 	  .status = 101,
-	  .query = "from=go on after this revision",
+	  .query = "from=go on after this revision|usage=1: and every few seconds what is used",
 	  .run = events_stream },
 	{ .method = HTTP_GET,
 	  .path = "/v1/node",
@@ -214,6 +224,15 @@ const struct route node_routes[] = {
 	  .scope = API_NODE,
 	  .status = 200,
 	  .run = node_show },
+	{ .method = HTTP_GET, .path = "/v1/node/history", .operation = "getNodeHistory",
+	  .summary = "What was used on this node, for up to a month.", .role = API_VIEWER, .scope = API_NODE, .status = 200,
+	  .query = QUERY_HISTORY, .run = usage_node_history },
+	{ .method = HTTP_GET, .path = "/v1/usage", .operation = "getUsage",
+	  .summary = "What everything that one may see uses now.", .role = API_VIEWER, .scope = API_SELF, .status = 200,
+	  .run = usage_show },
+	{ .method = HTTP_GET, .path = "/v1/metrics", .operation = "getMetrics",
+	  .summary = "Counters of the node and of all instances, as Prometheus reads them.", .role = API_VIEWER, .scope = API_NODE,
+	  .status = 200, .run = metrics_show },
 	{ .method = HTTP_GET,
 	  .path = "/v1/openapi.json",
 	  .operation = "getOpenapi",

@@ -233,6 +233,8 @@ static void vblk_done(struct blk_req *io, int result)
 	unsigned queue = r->queue;
 
 	virtio_lock(&b->dev);
+	if (!result && (io->op == BLK_READ || io->op == BLK_WRITE))
+		virtio_count(io->op == BLK_READ ? &b->dev.stats.to_guest : &b->dev.stats.from_guest, io->len);
 	if (!result && io->op == BLK_WRITE && !virtio_has(&b->dev, BLK_F_FLUSH)) {
 		r->io = (struct blk_req){ .op = BLK_FLUSH, .done = vblk_done, .arg = r };
 		blk_submit(b->backend, &r->io);

@@ -137,6 +137,12 @@ void virtio_publish(struct virtio_dev *d, unsigned queue);
 /* Run the queue (again) soon, as if the driver had rung. */
 void virtio_kick(struct virtio_dev *d, unsigned queue);
 
+static inline void virtio_count(struct virtio_moved *m, uint64_t bytes)
+{
+	m->n++;
+	m->bytes += bytes;
+}
+
 /* The driver broke a rule: NEEDS_RESET, config interrupt, nothing is taken any more. G counts. */
 void virtio_break(struct virtio_dev *d, struct log_guest *g, uint64_t value);
 

@@ -137,10 +137,14 @@ static void vnet_run_tx(struct virtio_net *n)
 	struct vq_chain c = { .iov = iov, .max = VNET_IOV_MAX };
 
 	while (!n->is_tx_blocked && virtio_pop(&n->dev, TX, &c)) {
-		if (vnet_send(n, &c) == -EAGAIN) {
+		int r = vnet_send(n, &c);
+
+		if (r == -EAGAIN) {
 			n->is_tx_blocked = true;
 			virtio_unpop(&n->dev, TX, &c);
 		} else {
+			if (r >= 0)
+				virtio_count(&n->dev.stats.from_guest, c.out_len - NET_VNET_HDR);
 			virtio_put(&n->dev, TX, &c, 0); /* a frame may be lost, as on any wire */
 		}
 	}
@@ -207,6 +211,7 @@ static bool vnet_deliver(struct virtio_net *n)
 		n_chains++;
 	}
 	put_le16(n->held + HDR_NUM_BUFFERS, (uint16_t)n_chains);
+	virtio_count(&n->dev.stats.to_guest, n->held_len - NET_VNET_HDR);
 	for (size_t i = 0, off = 0; i < n_chains; i++) {
 		size_t len = vq_chain_write(&c[i], 0, n->held + off, n->held_len - off);
 

@@ -159,10 +159,12 @@ static json_t *stats_devices(struct machine *m)
 		struct virtio_stats s = { 0 };
 
 		virtio_get_stats(m->virtio[i], &s);
-		json_array_append_new(list, json_pack("{s:s, s:I, s:I, s:I, s:I, s:I}",
+		json_array_append_new(list, json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
 			"device", virtio_name(m->virtio[i]), "kicks", (json_int_t)s.kicks, "chains", (json_int_t)s.chains,
 			"interrupts", (json_int_t)s.interrupts, "misuses", (json_int_t)s.misuse,
-			"in_flight", (json_int_t)virtio_in_flight(m->virtio[i])));
+			"in_flight", (json_int_t)virtio_in_flight(m->virtio[i]),
+			"to_guest", (json_int_t)s.to_guest.n, "to_guest_bytes", (json_int_t)s.to_guest.bytes,
+			"from_guest", (json_int_t)s.from_guest.n, "from_guest_bytes", (json_int_t)s.from_guest.bytes));
 	}
 	return list;
 }
@@ -305,7 +307,8 @@ const struct control_request control_requests[] = {
 	  "code was left - a jump not made direct yet (`exits_link`), an indirect jump that its table did not know "
 	  "(`exits_indirect`), requests and the rest (`exits_other`) - and the instructions that it handed to the interpreter "
 	  "(`call_outs`; `top_call_outs` by operation).",
-	  "`cpus`, `devices` (arrays of objects), `host_cpu_ns` (what the processors' threads have used), `guest_time_ns`; with a balloon "
+	  "`cpus`, `devices` (arrays of objects; of disks and network cards `to_guest` and `from_guest` are the requests that read and "
+	  "wrote, or the frames, and `to_guest_bytes` and `from_guest_bytes` what was in them), `host_cpu_ns` (what the processors' threads have used), `guest_time_ns`; with a balloon "
 	  "`balloon`: `target` and `actual` (bytes in it), `given_back` (bytes to the host so far, with free pages that the guest reported), "
 	  "`driver`, `guest` (what the guest's driver last said, in bytes or counts; it is asked anew each time)", NULL, S_ANY, request_stats },
 	{ "events", "send events on this connection",

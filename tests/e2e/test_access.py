@@ -48,7 +48,8 @@ class Site(Node):
         answer = conn.getresponse()
         text = answer.read()
         conn.close()
-        return answer.status, json.loads(text) if text else None, answer.headers
+        is_json = (answer.getheader("content-type") or "").startswith("application/json")
+        return answer.status, json.loads(text) if text and is_json else text or None, answer.headers
 
     def first_message(self, path, token=None):
         """What a WebSocket begins with, the reason of its end included."""

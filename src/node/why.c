@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "node/why.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+#include "api/route.h"
+#include "node/instance_priv.h"
+#include "node/node.h"
+#include "node/resource.h"
+
+/* From here on something is worth a sentence. */
+static const double busy_share = 0.9, pressure_percent = 10, storage_share = 0.95, memory_share = 0.95;
+
+struct facts {
+	json_t *list;
+	const struct instance *i;
+	const json_t *spec;
+};
+
+static void tell(const struct facts *f, const char *about, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+static void tell(const struct facts *f, const char *about, const char *fmt, ...)
+{
+	char text[600];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	json_array_append_new(f->list, json_pack("{s:s, s:s}", "about", about, "text", text));
+}
+
+/* --- state ---------------------------------------------------- */
+
+static void tell_state(const struct facts *f)
+{
+	const struct instance *i = f->i;
+	const char *wanted = json_string_value(json_object_get(f->spec, "state"));
+
+	tell(f, "state", "it is %s since %s%s%s", i->c.state[0] ? i->c.state : "new", i->c.since[0] ? i->c.since : "just now",
+	     i->c.reason[0] ? ": " : "", i->c.reason);
+	if (wanted && i->ended_revision && !strcmp(wanted, "running"))
+		tell(f, "wanted", "it shall be running, but has ended by itself, and its 'restart' is '%s'; 'viv start %s' starts it again",
+		     json_string_value(json_object_get(f->spec, "restart")) ?: "no", i->c.name);
+	if (i->n_holds)
+		tell(f, "held", "a task works on its disks; it starts when that is done");
+	if (i->c.failures)
+		tell(f, "failure", "it has failed %u times in a row; %s", i->c.failures,
+		     i->c.hold_ns > loop_now_ns() ? "the next try comes after a pause, or at once when it is changed or started"
+						  : "the next try is under way");
+}
+
+static void tell_last_words(const struct facts *f)
+{
+	char words[300];
+
+	process_last_words(f->i->dir, "vmm.log", words, sizeof(words));
+	if (words[0])
+		tell(f, "log", "the last that its process has said: %s", words);
+}
+
+/* --- place ---------------------------------------------------- */
+
+static void tell_place(const struct facts *f)
+{
+	const char *engine = f->i->engine;
+
+	if (!f->i->proc.pid || !engine[0])
+		return;
+	tell(f, "place", "process %d of this host runs it with engine '%s'", (int)f->i->proc.pid, engine);
+	if (!strcmp(engine, "kvm"))
+		return;
+	if (strcmp(json_string_value(json_object_get(f->spec, "engine")) ?: "auto", "auto") != 0)
+		tell(f, "engine", "engine '%s' was asked for; 'auto' takes 'kvm' where that is to be had, which is faster", engine);
+	else if (access("/dev/kvm", R_OK | W_OK) < 0)
+		tell(f, "engine", "its code is translated, as /dev/kvm cannot be used (%s): programs take longer than on the bare host",
+		     strerror(errno));
+	else
+		tell(f, "engine", "its code is translated, as the processor has no virtualization that can be used: programs take longer "
+				  "than on the bare host");
+}
+
+/* --- slowness ---------------------------------------------------- */
+
+/* The share of the last ten seconds, in percent, in which somebody on this host waited for RESOURCE. */
+static double pressure(const char *resource)
+{
+	char path[64];
+	double avg10 = 0;
+
+	snprintf(path, sizeof(path), "/proc/pressure/%s", resource);
+	FILE *f = fopen(path, "re");
+	if (f && fscanf(f, "some avg10=%lf", &avg10) != 1)
+		avg10 = 0;
+	if (f)
+		fclose(f);
+	return avg10;
+}
+
+static void tell_pressure(const struct facts *f)
+{
+	static const struct { const char *file, *what; } resources_[] = {
+		{ "cpu", "processors" }, { "memory", "memory" }, { "io", "disks" },
+	};
+
+	for (unsigned k = 0; k < sizeof(resources_) / sizeof(resources_[0]); k++) {
+		double p = pressure(resources_[k].file);
+
+		if (p >= pressure_percent)
+			tell(f, "host", "programs on this host have waited for its %s in %.0f %% of the last 10 seconds", resources_[k].what, p);
+	}
+}
+
+static void tell_use(const struct facts *f)
+{
+	const struct meter *m = &f->i->meter;
+	const struct usage *node = usage_of_node(f->i->c.node->usage);
+	double cpus = (double)json_integer_value(json_object_get(f->spec, "cpus"));
+	double host = (double)sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (m->is_known && m->now.v[USAGE_CPU] >= busy_share * cpus)
+		tell(f, "processors", "its processors work all the time (%.2f of %.0f): more of them, or less work, would help",
+		     m->now.v[USAGE_CPU], cpus);
+	if (node && node->v[USAGE_CPU] >= busy_share * host)
+		tell(f, "host", "the processors of this host work all the time (%.1f of %.0f)", node->v[USAGE_CPU], host);
+	if (node && node->v[USAGE_MEMORY] >= memory_share * (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE))
+		tell(f, "host", "the memory of this host is nearly used up");
+}
+
+static void tell_storage(const struct facts *f)
+{
+	const char *dir = f->i->c.node->data_dir;
+	struct statvfs s;
+
+	if (statvfs(dir, &s) < 0 || !s.f_blocks)
+		return;
+	double used = 1 - (double)s.f_bavail / (double)s.f_blocks;
+	if (used >= storage_share)
+		tell(f, "storage", "the file system of '%s' is full to %.0f %%: its disk may soon have no room to grow", dir, 100 * used);
+}
+
+/* --- the answer ---------------------------------------------------- */
+
+void instance_why(struct api_call *c)
+{
+	char key[STORE_KEY_MAX + 1];
+	struct node *n = c->arg;
+	struct err err = ERR_INIT;
+	AUTO(json_decref) json_t *doc = resource_find(c, key, NULL);
+	struct facts f = { .i = doc ? (const struct instance *)controller_find(n->instances, key) : NULL };
+
+	if (!doc)
+		return;
+	if (!f.i) {
+		api_fail(c, err_set(&err, -EAGAIN, "'%s' is only just being looked at; try again", c->param[0]), NULL, &err);
+		return;
+	}
+	f.list = json_array();
+	f.spec = json_object_get(doc, "spec");
+	tell_state(&f);
+	if (f.i->phase == PHASE_DOWN)
+		tell_last_words(&f);
+	tell_place(&f);
+	tell_use(&f);
+	tell_pressure(&f);
+	tell_storage(&f);
+	api_reply(c, 200, json_pack("{s:s, s:s, s:o}", "name", f.i->c.name, "state", f.i->c.state, "facts", f.list));
+}
