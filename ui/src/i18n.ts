@@ -51,6 +51,10 @@ export function formatBytes(n: number): string {
 	return `${new Intl.NumberFormat(language.value, { maximumFractionDigits: n < 10 && i > 0 ? 1 : 0 }).format(n)} ${units[i]}`;
 }
 
+export function formatNumber(n: number): string {
+	return new Intl.NumberFormat(language.value, { maximumFractionDigits: 2 }).format(n);
+}
+
 export function formatTime(iso: string | undefined): string {
 	if (!iso) return "";
 	const d = new Date(iso);

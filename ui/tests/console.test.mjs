@@ -86,6 +86,32 @@ test("its console shows the boot, and answers uname", async () => {
 	await shot("05-console");
 });
 
+test("charts move under load, and why the machine is as it is can be read", async () => {
+	await page.locator(".screen").click();
+	await page.keyboard.type("while :; do :; done &\n");
+	await page.click(".tabs >> text=Use");
+	const used = async () => Number.parseFloat(await page.locator(".chart output").first().innerText());
+	await page.waitForSelector(".chart canvas");
+	await until(async () => (await used()) > 0.1, () => "the chart does not move");
+	const before = await page.locator(".chart [role=img]").first().getAttribute("aria-label");
+	await until(async () => (await page.locator(".chart [role=img]").first().getAttribute("aria-label")) !== before, () => "the chart does not go on");
+	await page.selectOption(".charts select", "month");
+	await page.waitForSelector(".chart canvas");
+	await shot("05b-use");
+	await page.click(".tabs >> text=Why");
+	await page.waitForSelector("dl.facts >> text=engine 'bt'");
+	await shot("05c-why");
+	await page.click("nav >> text=Overview");
+	await page.waitForSelector("table >> text=web");
+	await page.waitForSelector(".chart canvas");
+	await shot("05d-dashboard");
+	await page.goto("/instances/web/console");
+	await until(async () => (await screen()).includes("uname"), () => "the console is empty");
+	await page.locator(".screen").click();
+	await page.keyboard.type("kill $!; echo no-$((1 + 1))-more\n");
+	await until(async () => (await screen()).includes("no-2-more"), () => "no answer");
+});
+
 test("the console comes back after the daemon was killed, without a line twice", async () => {
 	await daemon.stop("SIGKILL");
 	await page.waitForSelector(".link.broken");

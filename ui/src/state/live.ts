@@ -6,6 +6,7 @@ import { call, socketUrl, type ApiError } from "../api/client";
 import { kinds } from "../api/spec";
 import { session } from "../session";
 import { Collection, type Doc } from "./collection";
+import { usageNow, type UsageNow } from "./usage";
 
 export type LinkState = "connecting" | "live" | "broken";
 
@@ -80,13 +81,17 @@ function again(): void {
 }
 
 function follow(): void {
-	const ws = new WebSocket(socketUrl("/v1/events", { from: String(revision) }));
+	const ws = new WebSocket(socketUrl("/v1/events", { from: String(revision), usage: "1" }));
 	socket = ws;
 	ws.onopen = () => {
 		retry = RETRY_FIRST;
 		linkState.value = "live";
 	};
-	ws.onmessage = (m) => take(JSON.parse(m.data as string) as Change);
+	ws.onmessage = (m) => {
+		const said = JSON.parse(m.data as string) as Change | { type: "usage"; usage: UsageNow };
+		if (said.type === "usage") usageNow.value = { ...said.usage, at: Date.now() };
+		else take(said);
+	};
 	ws.onclose = (e) => {
 		if (ws !== socket) return;
 		if (e.code === CLOSE_TOO_OLD) revision = 0;

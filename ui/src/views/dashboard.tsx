@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // How the node is, what needs attention, and what happened last.
 import { useSignal } from "@preact/signals";
-import { useEffect } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { call } from "../api/client";
 import { findKind, kinds } from "../api/spec";
-import { formatBytes, formatTime, t, tIf } from "../i18n";
+import { formatBytes, formatNumber, formatTime, t, tIf } from "../i18n";
 import { Link, pathOf } from "../router";
 import type { Doc } from "../state/collection";
-import { collection, recent } from "../state/live";
+import { collection, project, recent } from "../state/live";
+import { usageNow } from "../state/usage";
 import { State } from "../widgets/badge";
+import { lazyCharts } from "./lazy";
 import { titleOf } from "./words";
 
 interface Node {
@@ -55,6 +57,39 @@ function Capacity({ node }: { node: Node }) {
 			</label>
 		</>
 	);
+}
+
+const BUSIEST_MOST = 5;
+
+// The machines that use most of the processors.
+function Busiest() {
+	const prefix = `instance/${project.value}/`;
+	const all = Object.entries(usageNow.value?.instances ?? {}).filter(([key]) => key.startsWith(prefix));
+	if (!all.length) return <p>{t("dash.busiest.none")}</p>;
+	return (
+		<table class="plain">
+			<tbody>
+				{all
+					.sort(([, a], [, b]) => b.cpu - a.cpu)
+					.slice(0, BUSIEST_MOST)
+					.map(([key, u]) => (
+						<tr key={key}>
+							<th scope="row">
+								<Link to={pathOf("instances", key.slice(prefix.length), "use")}>{key.slice(prefix.length)}</Link>
+							</th>
+							<td>{t("use.cpus", { n: formatNumber(u.cpu) })}</td>
+							<td>{formatBytes(u.memory)}</td>
+						</tr>
+					))}
+			</tbody>
+		</table>
+	);
+}
+
+function Use({ node }: { node: Node }) {
+	const [Charts, setCharts] = useState<Awaited<ReturnType<typeof lazyCharts>>>();
+	useEffect(() => void lazyCharts().then((c) => setCharts(() => c)), []);
+	return Charts ? <Charts path="/v1/node/history" of={undefined} cpus={node.cpus} memory={node.memory} /> : null;
 }
 
 function Problems() {
@@ -113,6 +148,10 @@ export function Dashboard() {
 					{n && <Capacity node={n} />}
 				</article>
 				<article class="card">
+					<h2>{t("dash.busiest")}</h2>
+					<Busiest />
+				</article>
+				<article class="card">
 					<h2>{t("dash.problems")}</h2>
 					<Problems />
 				</article>
@@ -121,6 +160,7 @@ export function Dashboard() {
 					<Last />
 				</article>
 			</div>
+			{n && <Use node={n} />}
 		</section>
 	);
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // One thing: what it is now, what happened to it, its settings; of a machine its console, too.
 import { lazyConsole } from "../console/lazy";
+import { lazyCharts } from "./lazy";
+import { Why } from "./why";
 import { useEffect, useState } from "preact/hooks";
 import { call } from "../api/client";
 import type { Kind } from "../api/spec";
@@ -68,6 +70,21 @@ function Overview({ doc }: { doc: Doc }) {
 	);
 }
 
+// What it uses, when it is a machine.
+function Use({ doc }: { doc: Doc }) {
+	const [Charts, setCharts] = useState<Awaited<ReturnType<typeof lazyCharts>>>();
+	useEffect(() => void lazyCharts().then((c) => setCharts(() => c)), []);
+	if (!Charts) return <p class="empty">{t("loading")}</p>;
+	return (
+		<Charts
+			path={`/v1${pathOf("instances", doc.name)}/history`}
+			of={`instance/${doc.project}/${doc.name}`}
+			cpus={Number(doc.spec?.cpus ?? 1)}
+			memory={Number(doc.spec?.memory ?? 0)}
+		/>
+	);
+}
+
 function Events({ kind, doc }: { kind: Kind; doc: Doc }) {
 	const key = `${kind.kind}/${doc.project}/${doc.name}`;
 	const own = recent.value.filter((c) => c.key === key);
@@ -109,7 +126,7 @@ export function DetailView({ kind, name, tab }: { kind: Kind; name: string; tab:
 		if (tab === "console" && !Console) void lazyConsole().then((c) => setConsole(() => c));
 	}, [tab]);
 	if (!doc) return <p class="empty">{t("loading")}</p>;
-	const tabs = ["overview", ...(isMachine ? ["console"] : []), ...kind.parts.map((p) => p.plural), ...(kind.canChange ? ["settings"] : []), "events"];
+	const tabs = ["overview", ...(isMachine ? ["console", "use", "why"] : []), ...kind.parts.map((p) => p.plural), ...(kind.canChange ? ["settings"] : []), "events"];
 	const part = kind.parts.find((p) => p.plural === tab);
 	return (
 		<section class="view detail">
@@ -138,6 +155,8 @@ export function DetailView({ kind, name, tab }: { kind: Kind; name: string; tab:
 			{part && <Part key={doc.uid} kind={part} of={doc} />}
 			{tab === "settings" && <Settings key={doc.uid} kind={kind} doc={doc} />}
 			{tab === "events" && <Events kind={kind} doc={doc} />}
+			{tab === "use" && isMachine && <Use key={doc.uid} doc={doc} />}
+			{tab === "why" && isMachine && <Why key={doc.uid} doc={doc} />}
 			{tab === "console" && (Console ? <Console key={doc.uid} name={name} /> : <p class="empty">{t("loading")}</p>)}
 		</section>
 	);
