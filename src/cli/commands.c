@@ -3,6 +3,7 @@
 #include "cli/access.h"
 #include "cli/command.h"
 #include "cli/disk.h"
+#include "cli/guest.h"
 #include "cli/image.h"
 #include "cli/instance.h"
 #include "cli/task.h"
@@ -10,7 +11,7 @@
 
 const struct cli_command *const cli_commands[] = {
 	&instance_run, &instance_ls, &instance_show, &instance_start, &instance_stop, &instance_restart, &instance_pause,
-	&instance_rm, &instance_set, &instance_console, &instance_logs, &instance_clone,
+	&instance_rm, &instance_set, &instance_console, &instance_logs, &guest_exec, &guest_cp, &guest_info, &instance_clone,
 	&usage_top, &usage_why, &usage_metrics,
 	&snapshot_ls, &snapshot_create, &snapshot_revert, &snapshot_rm,
 	&task_ls, &task_show, &task_cancel, &task_wait,

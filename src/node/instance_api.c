@@ -35,6 +35,13 @@ static bool is_up(struct api_call *c, const struct instance *i)
 	return false;
 }
 
+struct instance *instance_running(struct api_call *c)
+{
+	struct instance *i = find(c);
+
+	return i && is_up(c, i) ? i : NULL;
+}
+
 static void answered(void *arg, int r, const json_t *result, const struct err *err)
 {
 	struct api_call *c = arg;

@@ -70,4 +70,10 @@ int instance_remove_files(struct instance *i, struct err *err);
 void instance_removed(struct instance *i, int r, const struct err *err);
 char *instance_root_path(const struct instance *i);
 
+/* --- instance_api.c --- */
+
+struct api_call;
+/* The running one that C names; answers and returns NULL when there is none. */
+struct instance *instance_running(struct api_call *c);
+
 #endif

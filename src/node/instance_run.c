@@ -114,6 +114,8 @@ static json_t *make_config(struct instance *i, const json_t *doc, struct err *er
 		err_set(err, -EINVAL, "its document is not whole");
 		return NULL;
 	}
+	if (json_is_true(json_object_get(spec, "agent")))
+		json_object_set_new(config, "agent", json_true());
 	add_networks(config, spec);
 	if (add_disks(i, config, spec, project, err) < 0 || add_boot(i, config, spec, project, err) < 0) {
 		json_decref(config);

@@ -4,6 +4,7 @@
 
 #include "node/auth.h"
 #include "node/events.h"
+#include "node/guest.h"
 #include "node/image.h"
 #include "node/instance.h"
 #include "node/metrics.h"
@@ -113,6 +114,18 @@ const struct route node_routes[] = {
 	{ .method = HTTP_GET, .path = "/v1/instances/{name}/history", .operation = "getInstanceHistory",
 	  .summary = "What it has used of processors, memory, disks and networks, for up to a month.", .role = API_VIEWER,
 	  .status = 200, .query = QUERY_PROJECT "|" QUERY_HISTORY, .run = usage_history },
+	{ .method = HTTP_GET, .path = "/v1/instances/{name}/guest", .operation = "getInstanceGuest",
+	  .summary = "What the guest agent in it says: which system it is, and its addresses.", .role = API_VIEWER, .status = 200,
+	  .query = QUERY_PROJECT, .run = guest_show },
+	{ .method = HTTP_POST, .path = "/v1/instances/{name}/exec", .operation = "runInInstance",
+	  .summary = "Run a program in it, by its guest agent, and wait for its end.", .role = API_OPERATOR, .in = &guest_exec_schema,
+	  .status = 200, .query = QUERY_PROJECT, .run = guest_exec },
+	{ .method = HTTP_GET, .path = "/v1/instances/{name}/file", .operation = "readInstanceFile",
+	  .summary = "A piece of a file in it, as base64.", .role = API_OPERATOR, .status = 200,
+	  .query = QUERY_PROJECT "|path=of the file|offset=where to begin", .run = guest_read },
+	{ .method = HTTP_POST, .path = "/v1/instances/{name}/file", .operation = "writeInstanceFile",
+	  .summary = "Write a piece of a file in it.", .role = API_OPERATOR, .in = &guest_write_schema, .status = 200,
+	  .query = QUERY_PROJECT, .run = guest_write },
 	{ .method = HTTP_GET, .path = "/v1/instances/{name}/why", .operation = "explainInstance",
 	  .summary = "Why it is as it is: its state, its place, its slowness, its last failure.", .role = API_VIEWER,
 	  .status = 200, .query = QUERY_PROJECT, .run = instance_why },

@@ -72,6 +72,9 @@ export function resolve(s: Schema | undefined): Schema {
 	return target ? { ...target, ...s } : (s ?? {});
 }
 
+// Not for a button: what they answer is for programs.
+const forPrograms: ReadonlySet<string> = new Set(["exec"]);
+
 const bodyOf = (o: Operation | undefined): Schema | undefined => o?.requestBody?.content["application/json"].schema;
 
 const escaped = (path: string): string => path.replace(/[{}]/g, "\\$&");
@@ -82,7 +85,7 @@ function actionsOf(doc: OpenApi, all: string): Action[] {
 	for (const [path, verbs] of Object.entries(doc.paths)) {
 		const name = shape.exec(path)?.[1];
 		const op = verbs.post;
-		if (name && op && !verbs.get) found.push({ name, method: "POST", path, summary: op.summary ?? name, body: bodyOf(op) });
+		if (name && op && !verbs.get && !forPrograms.has(name)) found.push({ name, method: "POST", path, summary: op.summary ?? name, body: bodyOf(op) });
 	}
 	return found;
 }

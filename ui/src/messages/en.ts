@@ -59,6 +59,7 @@ export const en = {
 	"field.name": "Name",
 	"field.revision": "Revision",
 	"field.size": "Size",
+	"field.spec.agent": "Guest agent",
 	"field.spec.cmdline": "Kernel command line",
 	"field.spec.cpu": "Processor model",
 	"field.spec.cpus": "Processors",

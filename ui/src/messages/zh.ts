@@ -61,6 +61,7 @@ export const zh: Catalogue = {
 	"field.name": "名称",
 	"field.revision": "修订号",
 	"field.size": "大小",
+	"field.spec.agent": "客户机代理",
 	"field.spec.cmdline": "内核命令行",
 	"field.spec.cpu": "处理器型号",
 	"field.spec.cpus": "处理器数",
