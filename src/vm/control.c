@@ -247,7 +247,8 @@ static void control_handle(struct control_client *cl, const uint8_t *msg, size_t
 	if (!call)
 		r = err_set(&err, -ENOMEM, "out of memory");
 	if (!r) {
-		*call = (struct control_call){ .control = c, .client = cl, .fd = { -1 } };
+		*call = (struct control_call){ .control = c, .client = cl, .n_fds = n_fds };
+		memset(call->fd, -1, sizeof(call->fd));         /* none */
 		r = control_check(doc, machine_get_state(c->machine), n_fds, &call->request, &call->params, &err);
 	}
 	for (unsigned i = 0; i < n_fds; i++) {

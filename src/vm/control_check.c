@@ -38,7 +38,7 @@ const struct control_request *control_find(const char *name, struct err *err)
 bool control_is_fd(const struct control_param *p)
 {
 	return p->kind == CONTROL_NEW_FILE || p->kind == CONTROL_IMAGE || p->kind == CONTROL_SOCKET ||
-	       p->kind == CONTROL_DEVICE;
+	       p->kind == CONTROL_SOCKETS || p->kind == CONTROL_DEVICE;
 }
 
 static const struct control_param *control_find_param(const struct control_request *r, const char *name)
@@ -55,7 +55,7 @@ unsigned control_n_fds(const struct control_request *r)
 	unsigned n = 0;
 
 	for (const struct control_param *p = r->params; p && p->name; p++)
-		n += control_is_fd(p);
+		n += p->kind == CONTROL_SOCKETS ? CONTROL_FDS_MAX : control_is_fd(p);
 	return n;
 }
 
@@ -115,6 +115,7 @@ static int control_check_value(const struct control_param *p, const json_t *v, s
 	case CONTROL_IMAGE:
 	case CONTROL_DEVICE:
 	case CONTROL_SOCKET:
+	case CONTROL_SOCKETS:
 		break;
 	}
 	return ok ? 0 : err_set(err, -EINVAL, "%s: must be %s", p->name, control_wanted[p->kind]);

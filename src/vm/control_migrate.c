@@ -9,16 +9,27 @@
 #include "vm/handover.h"
 #include "vm/machine_priv.h"
 #include "vm/migrate.h"
+#include "vm/throttle.h"
 #include "vm/vsock_host.h"
 
 const struct control_param control_migrate_params[] = {
-	{ "socket", CONTROL_SOCKET, true, "tcp:HOST:PORT|unix:PATH|fd:N",
-	  "a stream socket that is connected to a `viv-vmm --incoming`", NULL },
+	{ "socket", CONTROL_SOCKETS, true, "tcp:HOST:PORT|unix:PATH|fd:N",
+	  "a stream socket that is connected to a `viv-vmm --incoming`, or several", NULL },
 	{ "pause_ms", CONTROL_UINT, false, "pause_ms=N", "how long the guest may stand still, in milliseconds; 100 unless given", NULL },
 	{ "bandwidth", CONTROL_SIZE, false, "bandwidth=SIZE", "bytes per second while the guest runs; no limit unless given", NULL },
 	{ "packing", CONTROL_CHOICE, false, "packing=none|zstd|lz4", "of guest memory on the way; none unless given", "none zstd lz4" },
 	{ "throttle", CONTROL_BOOL, false, "throttle=on|off",
 	  "slow the guest down when it writes to its memory faster than the connection takes it; on unless given", NULL },
+	{ "throttle_max", CONTROL_UINT, false, "throttle_max=PERCENT", "of the time that its processors rest then, at most; 99 unless given", NULL },
+	{ "streams", CONTROL_UINT, false, "streams=N", "connections, 1 to 8, that carry guest memory at the same time; 1 unless given", NULL },
+	{ .name = NULL },
+};
+
+const struct control_param control_migrate_set_params[] = {
+	{ "bandwidth", CONTROL_SIZE, false, "bandwidth=SIZE", "bytes per second while the guest runs; 0: no limit", NULL },
+	{ "pause_ms", CONTROL_UINT, false, "pause_ms=N", "how long the guest may stand still, in milliseconds", NULL },
+	{ "throttle", CONTROL_BOOL, false, "throttle=on|off", "may the guest be slowed down?", NULL },
+	{ "throttle_max", CONTROL_UINT, false, "throttle_max=PERCENT", "of the time that its processors rest then, at most", NULL },
 	{ .name = NULL },
 };
 
@@ -29,9 +40,29 @@ static json_t *migrate_figures(const struct migrate_result *r)
 			 "zero_pages", (json_int_t)r->zero_pages, "rounds", (int)r->rounds);
 }
 
+static json_t *migrate_progress(const struct migrate_progress *p)
+{
+	return json_pack("{s:s, s:I, s:i, s:I, s:I, s:i, s:o}", "phase", p->phase, "left", (json_int_t)p->left, "throttle",
+			 (int)p->throttle, "bandwidth", (json_int_t)p->bandwidth, "pause_ms", (json_int_t)(p->pause_ns / 1000000),
+			 "streams", (int)p->streams, "so_far", migrate_figures(&p->so_far));
+}
+
 static void migrate_done(void *arg, const struct migrate_result *result, const struct err *err)
 {
 	control_finish(arg, err ? NULL : migrate_figures(result), err);
+}
+
+/* To whoever listens to events. */
+static void migrate_moved(void *arg)
+{
+	const struct control_call *call = arg;
+	struct migrate_progress p;
+
+	migration_get_progress(control_machine(call->control), &p);
+	json_t *event = migrate_progress(&p);
+	if (event)
+		json_object_set_new(event, "event", json_string("migration"));
+	control_emit(call->control, event);
 }
 
 const struct control_param control_upgrade_params[] = {
@@ -39,25 +70,58 @@ const struct control_param control_upgrade_params[] = {
 	{ .name = NULL },
 };
 
+static int migrate_check_pause(uint64_t ms, struct err *err)
+{
+	return ms > MIGRATE_PAUSE_MAX_MS ? err_set(err, -EINVAL, "pause_ms: at most %d", MIGRATE_PAUSE_MAX_MS) : 0;
+}
+
+static int migrate_check_throttle(uint64_t percent, struct err *err)
+{
+	return !percent || percent > THROTTLE_MAX ? err_set(err, -EINVAL, "throttle_max: 1 to %d", THROTTLE_MAX) : 0;
+}
+
 int control_migrate(struct control_call *call, struct err *err)
 {
 	const char *packing = control_get_string(call->params, "packing", "none");
+	uint64_t pause_ms = control_get_uint(call->params, "pause_ms", MIGRATE_PAUSE_MS);
+	uint64_t throttle_max = control_get_uint(call->params, "throttle_max", THROTTLE_MAX);
 	struct migrate_options o = {
-		.fd = call->fd[0],
+		.n_fds = call->n_fds,
 		.packing = !strcmp(packing, "zstd") ? MIGRATE_ZSTD : !strcmp(packing, "lz4") ? MIGRATE_LZ4 : MIGRATE_RAW,
-		.bandwidth = control_get_size(call->params, "bandwidth", 0),
-		.pause_ns = control_get_uint(call->params, "pause_ms", MIGRATE_PAUSE_MS) * 1000000u,
-		.may_throttle = control_get_bool(call->params, "throttle", true), .done = migrate_done, .arg = call,
+		.bandwidth = control_get_size(call->params, "bandwidth", 0), .pause_ns = pause_ms * 1000000u,
+		.may_throttle = control_get_bool(call->params, "throttle", true), .throttle_max = (unsigned)throttle_max,
+		.done = migrate_done, .progress = migrate_moved, .arg = call,
 	};
-	int r;
+	int r = migrate_check_pause(pause_ms, err);
 
-	if (o.pause_ns > MIGRATE_PAUSE_MAX_MS * 1000000ull)
-		return err_set(err, -EINVAL, "pause_ms: at most %d", MIGRATE_PAUSE_MAX_MS);
-	r = migration_start(control_machine(call->control), &o, err);
+	if (!r)
+		r = migrate_check_throttle(throttle_max, err);
+	if (!r && control_get_uint(call->params, "streams", 1) != call->n_fds)
+		r = err_set(err, -EINVAL, "streams: there must be as many descriptors, not %u", call->n_fds);
+	memcpy(o.fd, call->fd, sizeof(o.fd));
+	if (!r)
+		r = migration_start(control_machine(call->control), &o, err);
 	if (r < 0)
 		return r;
-	call->fd[0] = -1;
+	memset(call->fd, -1, sizeof(call->fd));
 	return 1;
+}
+
+int control_migrate_set(struct control_call *call, struct err *err)
+{
+	const json_t *p = call->params;
+	uint64_t pause_ms = control_get_uint(p, "pause_ms", 0), throttle_max = control_get_uint(p, "throttle_max", THROTTLE_MAX);
+	struct migrate_changes c = {
+		.has_bandwidth = json_object_get(p, "bandwidth"), .bandwidth = control_get_size(p, "bandwidth", 0),
+		.has_pause = json_object_get(p, "pause_ms"), .pause_ns = pause_ms * 1000000u,
+		.has_throttle = json_object_get(p, "throttle"), .may_throttle = control_get_bool(p, "throttle", true),
+		.has_throttle_max = json_object_get(p, "throttle_max"), .throttle_max = (unsigned)throttle_max,
+	};
+	int r = migrate_check_pause(pause_ms, err);
+
+	if (!r)
+		r = migrate_check_throttle(throttle_max, err);
+	return r ? r : migration_change(control_machine(call->control), &c, err);
 }
 
 /* What another process of this host needs besides memory and state. To be freed by migration. */
@@ -97,8 +161,8 @@ static int upgrade_hands(const struct control_call *call, struct handed **out, s
 int control_upgrade(struct control_call *call, struct err *err)
 {
 	struct migrate_options o = {
-		.fd = call->fd[0], .packing = MIGRATE_RAW, .pause_ns = MIGRATE_PAUSE_MS * 1000000ull, .may_throttle = true,
-		.done = migrate_done, .arg = call,
+		.fd = { call->fd[0] }, .n_fds = 1, .packing = MIGRATE_RAW, .pause_ns = MIGRATE_PAUSE_MS * 1000000ull, .may_throttle = true,
+		.throttle_max = THROTTLE_MAX, .done = migrate_done, .arg = call,
 	};
 	int r = upgrade_hands(call, &o.hands, err);
 
@@ -119,9 +183,16 @@ int control_migration(struct control_call *call, struct err *err)
 	struct migrate_progress p;
 
 	migration_get_progress(control_machine(call->control), &p);
-	call->result = json_pack("{s:s, s:I, s:i, s:o}", "phase", p.phase, "left", (json_int_t)p.left, "throttle",
-				 (int)p.throttle, "so_far", migrate_figures(&p.so_far));
+	call->result = migrate_progress(&p);
 	return call->result ? 0 : err_set(err, -ENOMEM, "out of memory");
+}
+
+json_t *control_migration_now(const struct machine *m)
+{
+	struct migrate_progress p;
+
+	migration_get_progress(m, &p);
+	return m->migration ? migrate_progress(&p) : NULL;
 }
 
 int control_migrate_cancel(struct control_call *call, struct err *err)

@@ -5,11 +5,14 @@
 
 #include "vm/control_priv.h"
 
-extern const struct control_param control_migrate_params[], control_upgrade_params[];
+extern const struct control_param control_migrate_params[], control_migrate_set_params[], control_upgrade_params[];
 
 int control_migrate(struct control_call *call, struct err *err);
 int control_upgrade(struct control_call *call, struct err *err);
 int control_migration(struct control_call *call, struct err *err);
+/* How far it is, for "info"; a new reference, NULL: nothing is under way. */
+json_t *control_migration_now(const struct machine *m);
+int control_migrate_set(struct control_call *call, struct err *err);
 int control_migrate_cancel(struct control_call *call, struct err *err);
 
 #endif

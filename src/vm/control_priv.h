@@ -14,7 +14,7 @@ enum {
 	CONTROL_PROTOCOL = 1,           /* version; a client may rely on what docs/api/control.md says of it */
 	CONTROL_REQUEST_MAX = 64 << 10, /* bytes of one request */
 	CONTROL_REPLY_MAX = 1 << 20,    /* bytes that may wait for one client */
-	CONTROL_FDS_MAX = 1,            /* descriptors of one request */
+	CONTROL_FDS_MAX = 8,            /* descriptors of one request */
 };
 
 enum control_kind {
@@ -28,6 +28,7 @@ enum control_kind {
 	CONTROL_IMAGE,          /* the same, of an image, for reading and writing; the client says its name in 'path' */
 	CONTROL_DEVICE,         /* a descriptor beside the request, if there is one: the client opens what 'type' and 'settings' name */
 	CONTROL_SOCKET,         /* a descriptor beside the request; the client connects to an address of migrate.h */
+	CONTROL_SOCKETS,        /* as many as the parameter 'streams' says, to CONTROL_FDS_MAX; 1 unless given */
 };
 
 struct control_param {
@@ -68,6 +69,7 @@ struct control_call {
 	json_t *id;                     /* the client's; NULL: none */
 	json_t *params;                 /* an object that the table allows, owned */
 	int fd[CONTROL_FDS_MAX];        /* its descriptors, owned; -1: taken or none */
+	unsigned n_fds;                 /* that came */
 	json_t *result;
 	/* Called once instead of control_finish(), which it calls in the end; RESULT is taken. NULL: none. */
 	void (*hook)(struct control_call *call, json_t *result, const struct err *err);
@@ -93,7 +95,7 @@ const struct control_request *control_find(const char *name, struct err *err);
 int control_check(json_t *doc, enum machine_state state, unsigned n_fds, const struct control_request **request,
 		  json_t **params, struct err *err);
 bool control_is_fd(const struct control_param *p);       /* its value is a descriptor */
-unsigned control_n_fds(const struct control_request *r);
+unsigned control_n_fds(const struct control_request *r);  /* at most */
 /* TEXT, as typed, as a JSON value of P's kind. */
 int control_parse_param(json_t **out, const struct control_param *p, const char *text, struct err *err);
 /* Values of parameters that control_check() has seen; DEF when it is not there. */

@@ -107,13 +107,14 @@ static int request_info(struct control_call *call, struct err *err)
 	const struct config *cfg = control_get_config(call->control);
 	struct machine *m = call_machine(call);
 
-	call->result = json_pack("{s:s, s:s, s:i, s:s, s:i, s:s, s:I, s:I, s:I, s:I, s:s*, s:I, s:o, s:o, s:o, s:o*}",
+	call->result = json_pack("{s:s, s:s, s:i, s:s, s:i, s:s, s:I, s:I, s:I, s:I, s:s*, s:I, s:o, s:o, s:o, s:o*, s:o*}",
 		"name", cfg->name, "version", VIV_VERSION, "protocol", CONTROL_PROTOCOL,
 		"state", machine_state_name(m->state), "pid", (int)getpid(), "engine", m->ops->name,
 		"cpus", (json_int_t)machine_n_cpus(m), "cpus_max", (json_int_t)config_cpus(cfg), "memory", (json_int_t)info_memory(m),
 		"memory_max", (json_int_t)(cfg->memory_max ? cfg->memory_max : cfg->memory), "cpu_limit", cfg->cpu_limit,
 		"guest_time_ns", (json_int_t)source_now_ns(&m->source.s),
-		"disks", info_disks(cfg, m), "nets", info_nets(cfg), "consoles", info_consoles(cfg), "vsock", info_vsock(cfg));
+		"disks", info_disks(cfg, m), "nets", info_nets(cfg), "consoles", info_consoles(cfg), "vsock", info_vsock(cfg),
+		"migration", control_migration_now(m));
 	return call->result ? 0 : err_set(err, -ENOMEM, "out of memory");
 }
 
@@ -300,7 +301,7 @@ const struct control_request control_requests[] = {
 	{ "info", "what this machine is", NULL,
 	  "`name`, `version` (of Vivarium), `protocol`, `state` (`stopped`, `running`, `paused`, `resetting` or `ended`), "
 	  "`pid`, `engine`, `cpus`, `cpus_max`, `memory` and `memory_max` (bytes), `cpu_limit` if there is one, `guest_time_ns` (since power on, pauses not counted), "
-	  "`disks`, `nets`, `consoles`, `vsock` (`path`, `cid`) if there is one", NULL, S_ANY, request_info },
+	  "`disks`, `nets`, `consoles`, `vsock` (`path`, `cid`) if there is one, `migration` (as the request of this name says) while there is one", NULL, S_ANY, request_info },
 	{ "stats", "counters of processors and devices", "All count from the start of the process. Processors of engines in "
 	  "software have `translation`: bytes of memory that translations take now (`memory`), bytes of code made (`code_bytes`), how "
 	  "often some was dropped for want of room (`code_evictions`), and the tables of an address space (`tlb_evictions`), why "
@@ -414,7 +415,10 @@ const struct control_request control_requests[] = {
 	  "as of `migrate`", control_upgrade_params, S_RUNNING | S_PAUSED, control_upgrade },
 	{ "migration", "how far `migrate` is", NULL,
 	  "`phase` (`none`, `connecting`, `memory`, `handover`, or `in doubt`), `left` (bytes of this round), `throttle` (percent of the "
-	  "time that processors rest), `so_far` (as the result of `migrate`)", NULL, S_ANY, control_migration },
+	  "time that processors rest), `bandwidth` and `pause_ms` (the limits), `streams`, `so_far` (as the result of `migrate`). The event "
+	  "`migration` says the same when a phase or a round begins", NULL, S_ANY, control_migration },
+	{ "migrate-set", "change the limits of a `migrate` that is under way", "They count from the next round on, the bandwidth at once. What is "
+	  "not given stays.", NULL, control_migrate_set_params, S_ALIVE, control_migrate_set },
 	{ "migrate-cancel", "give `migrate` up", "The machine goes on here. Too late once it has been handed over.", NULL, NULL,
 	  S_ALIVE, control_migrate_cancel },
 	{ "plug", "add a device to the running machine",

@@ -28,6 +28,7 @@ struct ctl {
 	char *path, *tmp_path;          /* of the new file; NULL: none */
 	const char *image;              /* to be handed over; NULL: none */
 	bool is_image_new;              /* we made it */
+	const char *address;            /* to be connected to, and handed over; NULL: none */
 	int sock;
 };
 
@@ -89,12 +90,9 @@ static int ctl_take(struct ctl *c, const struct control_param *p, const char *te
 		c->image = text;        /* opened when it is known whether it is new */
 		return 0;
 	}
-	if (p->kind == CONTROL_SOCKET) {
-		int fd = migrate_connect(text, err);
-
-		if (fd >= 0)
-			c->fd[c->n_fds++] = fd;
-		return fd < 0 ? fd : 0;
+	if (p->kind == CONTROL_SOCKET || p->kind == CONTROL_SOCKETS) {
+		c->address = text;      /* connected to when it is known how often */
+		return 0;
 	}
 	int r = control_parse_param(&v, p, text, err);
 	if (!r && json_object_set_new(c->params, p->name, v) < 0)
@@ -123,8 +121,8 @@ static bool ctl_has(const struct ctl *c, const struct control_param *p)
 		return c->image != NULL;
 	if (p->kind == CONTROL_DEVICE)
 		return true;            /* not typed */
-	if (p->kind == CONTROL_SOCKET)
-		return c->n_fds > 0;
+	if (p->kind == CONTROL_SOCKET || p->kind == CONTROL_SOCKETS)
+		return c->address != NULL;
 	return control_is_fd(p) ? c->path != NULL : json_object_get(c->params, p->name) != NULL;
 }
 
@@ -170,6 +168,22 @@ static int ctl_open_image(struct ctl *c, struct err *err)
 	return json_object_set_new_nocheck(c->params, "path", v) < 0 ? err_set(err, -ENOMEM, "out of memory") : 0;
 }
 
+static int ctl_connect(struct ctl *c, struct err *err)
+{
+	uint64_t n = control_get_uint(c->params, "streams", 1);
+
+	if (!n || n > CONTROL_FDS_MAX)
+		return err_set(err, -EINVAL, "streams: 1 to %d", CONTROL_FDS_MAX);
+	while (c->n_fds < n) {
+		int fd = migrate_connect(c->address, err);
+
+		if (fd < 0)
+			return fd;
+		c->fd[c->n_fds++] = fd;
+	}
+	return 0;
+}
+
 static int ctl_open_device(struct ctl *c, struct err *err)
 {
 	const struct control_param *p = c->request->params;
@@ -203,6 +217,8 @@ static int ctl_parse(struct ctl *c, int argc, char **argv, struct err *err)
 		if (p->is_required && !ctl_has(c, p))
 			return err_set(err, -EINVAL, "'%s' needs %s: %s", c->request->name, p->metavar, p->help);
 	}
+	if (c->address)
+		return ctl_connect(c, err);
 	return c->image ? ctl_open_image(c, err) : ctl_open_device(c, err);
 }
 
@@ -315,6 +331,9 @@ static void ctl_print_event(const json_t *doc)
 	if (json_object_get(doc, "job"))
 		printf(" %s %s %" JSON_INTEGER_FORMAT "/%" JSON_INTEGER_FORMAT, ctl_string(doc, "job"), ctl_string(doc, "status"),
 		       json_integer_value(json_object_get(doc, "done")), json_integer_value(json_object_get(doc, "total")));
+	if (json_object_get(doc, "phase"))
+		printf(" %s, %" JSON_INTEGER_FORMAT " bytes left", ctl_string(doc, "phase"),
+		       json_integer_value(json_object_get(doc, "left")));
 	if (json_object_get(doc, "device"))
 		printf(" %s", ctl_string(doc, "device"));
 	printf("%s%s\n", json_object_get(doc, "reason") ? ": " : "", ctl_string(doc, "reason"));

@@ -40,21 +40,32 @@ struct migrate_result {
 enum { MIGRATE_PAUSE_MS = 100, MIGRATE_PAUSE_MAX_MS = 60000 };
 
 struct migrate_options {
-	int fd;                         /* a connected stream socket; taken on success */
+	int fd[MIGRATE_STREAMS_MAX];    /* connected stream sockets to one place; taken on success */
+	unsigned n_fds;                 /* at least 1 */
 	enum migrate_packing packing;
 	uint64_t bandwidth;             /* bytes per second while the guest runs; 0: as much as there is */
 	uint64_t pause_ns;              /* the longest that the guest is to stand still */
 	struct handed *hands;           /* an upgrade: what else goes along, descriptors borrowed; owned on success; NULL:
 					 * nothing */
 	bool may_throttle;              /* slow the guest down when it writes faster than the connection takes */
+	unsigned throttle_max;          /* percent of the time that processors rest, at most; to THROTTLE_MAX */
 	/* Once. ERR NULL: it runs at the other side, and this machine ends. -EINPROGRESS: nobody knows; it stands still
 	 * here until migration_resume(). Else it goes on here. */
 	void (*done)(void *arg, const struct migrate_result *result, const struct err *err);
+	void (*progress)(void *arg);    /* what migration_get_progress() tells has changed, before DONE; NULL: nobody asks */
 	void *arg;
 };
 
 /* -EBUSY: it is being saved or migrated already; -ENOTSUP: this machine cannot be. */
 int migration_start(struct machine *m, const struct migrate_options *o, struct err *err);
+/* What may be changed while it is under way. -EALREADY: it has been handed over; -ENOENT. */
+struct migrate_changes {
+	bool has_bandwidth, has_pause, has_throttle, has_throttle_max;
+	uint64_t bandwidth, pause_ns;   /* as in the options */
+	bool may_throttle;
+	unsigned throttle_max;
+};
+int migration_change(struct machine *m, const struct migrate_changes *c, struct err *err);
 /* The machine goes on here. -EALREADY: too late; -ENOENT: there is none. */
 int migration_cancel(struct machine *m, struct err *err);
 /* After -EINPROGRESS: the user knows that it does not run at the other side. 0, also when there is nothing to do. */
@@ -64,6 +75,8 @@ struct migrate_progress {
 	const char *phase;              /* "none", "connecting", "memory", "handover", "in doubt" */
 	struct migrate_result so_far;
 	uint64_t left;                  /* bytes of RAM of this round */
+	uint64_t bandwidth, pause_ns;   /* the limits as they are */
+	unsigned streams;
 	unsigned throttle;              /* percent of the time that processors rest */
 };
 void migration_get_progress(const struct machine *m, struct migrate_progress *out);

@@ -23,7 +23,7 @@ void migration_free(struct migration *g)
 {
 	migrate_steps_fini(&g->steps);
 	migrate_link_fini(&g->link);
-	migrate_sender_fini(&g->sender);
+	migrate_lanes_fini(&g->lanes);
 	state_sections_fini(&g->identity);
 	state_sections_fini(&g->sections);
 	if (g->o.hands)
@@ -89,6 +89,12 @@ static int migrate_take_disks(struct migration *g, bool must_be_same, struct err
 }
 
 /* --- the three ends --- */
+
+void migrate_report(struct migration *g)
+{
+	if (g->o.progress && g->o.done)
+		g->o.progress(g->o.arg);
+}
 
 static void migrate_tell(struct migration *g, const struct err *err)
 {
@@ -196,6 +202,13 @@ int migration_resume(struct machine *m, struct err *err)
 	return 0;
 }
 
+/* Whoever talks to the other side talks no more. */
+static void migrate_cut(struct migration *g)
+{
+	migrate_link_cancel(&g->link);
+	migrate_lanes_cancel(&g->lanes);
+}
+
 int migration_cancel(struct machine *m, struct err *err)
 {
 	struct migration *g = m->migration;
@@ -204,7 +217,28 @@ int migration_cancel(struct machine *m, struct err *err)
 		return err_set(err, -ENOENT, "the machine is not being migrated");
 	if (g->is_committed)
 		return err_set(err, -EALREADY, "the machine has been handed over already");
-	migrate_link_cancel(&g->link);
+	migrate_cut(g);
+	return 0;
+}
+
+int migration_change(struct machine *m, const struct migrate_changes *c, struct err *err)
+{
+	struct migration *g = m->migration;
+
+	if (!g)
+		return err_set(err, -ENOENT, "the machine is not being migrated");
+	if (g->is_committed)
+		return err_set(err, -EALREADY, "the machine has been handed over already");
+	if (c->has_bandwidth)
+		g->o.bandwidth = c->bandwidth;
+	if (c->has_bandwidth && atomic_load(&g->phase) < MIGRATION_HANDOVER)    /* the pause has no limit */
+		migrate_sender_set_bandwidth(&g->lanes.sender, c->bandwidth);
+	if (c->has_pause)
+		atomic_store(&g->pause_ns, c->pause_ns);
+	if (c->has_throttle)
+		atomic_store(&g->may_throttle, c->may_throttle);
+	if (c->has_throttle_max)
+		atomic_store(&g->throttle_max, c->throttle_max);
 	return 0;
 }
 
@@ -221,7 +255,7 @@ void migration_abandon(struct machine *m)
 		return;
 	m->migration = NULL;
 	throttle_set(&g->throttle, 0);
-	migrate_link_cancel(&g->link);
+	migrate_cut(g);
 	migrate_steps_end(&g->steps);
 	if (g->has_thread)
 		pthread_join(g->thread, NULL);
@@ -237,11 +271,14 @@ void migration_get_progress(const struct machine *m, struct migrate_progress *ou
 	if (!g)
 		return;
 	out->phase = names[atomic_load(&g->phase)];
-	out->left = atomic_load(&g->sender.pages_left) << GMEM_PAGE_SHIFT;
+	out->left = atomic_load(&g->lanes.sender.pages_left) << GMEM_PAGE_SHIFT;
+	out->bandwidth = g->o.bandwidth;
+	out->pause_ns = atomic_load(&g->pause_ns);
+	out->streams = g->lanes.n;
 	out->throttle = g->throttle.percent;
 	out->so_far = (struct migrate_result){
-		.total_ns = loop_now_ns() - g->start_ns, .sent = atomic_load(&g->link.sent),
-		.pages = atomic_load(&g->sender.pages_sent), .zero_pages = atomic_load(&g->sender.pages_zero),
+		.total_ns = loop_now_ns() - g->start_ns, .sent = migrate_lanes_sent(&g->lanes),
+		.pages = atomic_load(&g->lanes.sender.pages_sent), .zero_pages = atomic_load(&g->lanes.sender.pages_zero),
 		.rounds = atomic_load(&g->rounds),
 	};
 }

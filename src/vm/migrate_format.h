@@ -15,6 +15,8 @@ enum {
 	MIGRATE_HANDS_MAX = 64 << 10,
 	MIGRATE_FDS_MAX = 96,                   /* descriptors beside one record */
 	MIGRATE_TEXT_MAX = 507,                 /* of a sentence */
+	MIGRATE_STREAMS_MAX = 8,                /* connections of one migration */
+	MIGRATE_TOKEN_LEN = 16,
 };
 
 enum migrate_type {
@@ -28,6 +30,10 @@ enum migrate_type {
 	MIGRATE_DONE,           /* destination: it is mine, disks and all */
 	MIGRATE_FAIL,           /* both, before DONE: a sentence; nothing comes of it */
 	MIGRATE_HANDS,          /* source, after MACHINE, in an upgrade: descriptors, and what they are */
+	MIGRATE_PLAN,           /* source, before MACHINE, if there is more than one connection */
+	MIGRATE_JOIN,           /* source, first on each further connection */
+	MIGRATE_END,            /* source, last on each further connection */
+	MIGRATE_ALIVE,          /* source, among PAGES, when it waits for the further connections */
 	MIGRATE_N_TYPES
 };
 
@@ -44,6 +50,19 @@ struct migrate_hello {
 	le64 ram;               /* bytes of guest memory; of the destination 0 */
 };
 _Static_assert(sizeof(struct migrate_hello) == 24, "docs/formats/migration.md");
+
+struct migrate_plan {
+	uint8_t token[MIGRATE_TOKEN_LEN];       /* random: what the further connections say */
+	le32 n_streams;         /* connections in all */
+	le32 flags;             /* 0 */
+};
+_Static_assert(sizeof(struct migrate_plan) == 24, "docs/formats/migration.md");
+
+struct migrate_join {
+	uint8_t token[MIGRATE_TOKEN_LEN];
+	le32 n;                 /* which it is, from 1 on */
+};
+_Static_assert(sizeof(struct migrate_join) == 20, "docs/formats/migration.md");
 
 enum migrate_packing { MIGRATE_ZERO = 0, MIGRATE_RAW = 1, MIGRATE_ZSTD = 2, MIGRATE_LZ4 = 3 };
 

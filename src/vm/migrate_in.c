@@ -12,12 +12,14 @@
 #include "vm/migrate_link.h"
 #include "vm/migrate_mem.h"
 #include "vm/migrate_priv.h"
+#include "vm/migrate_sides.h"
 #include "vm/migrate_step.h"
 
 enum { HELLO_MS = 5000 };
 
 struct incoming {
 	struct migrate_link link;       /* the thread's, once there is one */
+	struct migrate_sides sides;     /* the same */
 	uint64_t ram;                   /* as announced */
 	struct machine *m;
 	struct migrate_steps steps;
@@ -30,8 +32,19 @@ struct incoming {
 
 /* --- before there is a machine --- */
 
-static int incoming_learn(struct incoming *in, struct state_file **machine, struct err *err)
+/* LISTENER -1: there is no way but this connection. */
+static int incoming_take_plan(struct incoming *in, int listener, const struct migrate_record *rec, struct err *err)
 {
+	int r = migrate_sides_plan(&in->sides, rec, err);
+
+	if (!r && listener < 0)
+		r = err_set(err, -ENOTSUP, "over a descriptor there is one connection only; give 'streams=1'");
+	return r ? r : migrate_sides_accept(&in->sides, listener, err);
+}
+
+static int incoming_learn(struct incoming *in, int listener, struct state_file **machine, struct err *err)
+{
+	unsigned wanted = MIGRATE_BIT(MIGRATE_MACHINE);
 	struct migrate_record rec;
 	struct migrate_hello theirs;
 	int r;
@@ -42,7 +55,12 @@ static int incoming_learn(struct incoming *in, struct state_file **machine, stru
 		return r;
 	in->link.timeout_ms = MIGRATE_TIMEOUT_MS;
 	in->ram = le64_get(theirs.ram);
-	r = migrate_recv(&in->link, MIGRATE_BIT(MIGRATE_MACHINE), &rec, err);
+	r = migrate_recv(&in->link, wanted | MIGRATE_BIT(MIGRATE_PLAN), &rec, err);
+	if (!r && rec.type == MIGRATE_PLAN) {
+		r = incoming_take_plan(in, listener, &rec, err);
+		if (!r)
+			r = migrate_recv(&in->link, wanted, &rec, err);
+	}
 	return r ? r : state_file_of_sections(machine, rec.p, rec.len, in->ram, "the machine that comes", err);
 }
 
@@ -56,10 +74,13 @@ static int incoming_wait(struct incoming *in, int listener, struct state_file **
 		if (fd < 0)
 			return fd;
 		migrate_link_init(&in->link, fd);
-		if (!incoming_learn(in, machine, &why))
+		if (!incoming_learn(in, listener, machine, &why))
 			return 0;
 		log_warn("somebody who has connected is turned away: %s", why.msg);
+		incoming_refuse(in, &why);
 		migrate_link_fini(&in->link);
+		migrate_sides_fini(&in->sides);
+		migrate_sides_init(&in->sides);
 	}
 }
 
@@ -73,12 +94,15 @@ int incoming_open(struct incoming **out, const char *address, struct state_file 
 	if (!in)
 		return err_set(err, -ENOMEM, "out of memory");
 	in->link.fd = -1;
+	migrate_sides_init(&in->sides);
 	int fd = migrate_listen(address, &is_connected, err);
 	if (fd < 0)
 		return fd;
 	if (is_connected) {
 		migrate_link_init(&in->link, fd);
-		r = incoming_learn(in, machine, err);
+		r = incoming_learn(in, -1, machine, err);
+		if (r < 0)
+			incoming_refuse(in, err);
 	} else {
 		r = incoming_wait(in, fd, machine, err);
 		migrate_unlisten(address);
@@ -107,6 +131,7 @@ void incoming_cancel(struct incoming *in)
 	if (!in || !in->has_thread)
 		return;
 	migrate_link_cancel(&in->link);
+	migrate_sides_cancel(&in->sides);
 	migrate_steps_end(&in->steps);
 	pthread_join(in->thread, NULL);
 	in->has_thread = false;
@@ -120,6 +145,7 @@ void incoming_close(struct incoming *in)
 	if (in->has_steps)
 		migrate_steps_fini(&in->steps);
 	migrate_receiver_fini(&in->receiver);
+	migrate_sides_fini(&in->sides);
 	migrate_link_fini(&in->link);
 	state_file_close(in->state);
 	free(in);
@@ -184,16 +210,26 @@ static void step_end(void *arg)
 
 static int incoming_memory(struct incoming *in, struct err *err)
 {
-	unsigned wanted = MIGRATE_BIT(MIGRATE_PAGES) | MIGRATE_BIT(MIGRATE_STATE);
+	unsigned wanted = MIGRATE_BIT(MIGRATE_PAGES) | MIGRATE_BIT(MIGRATE_STATE) | MIGRATE_BIT(MIGRATE_ALIVE);
 	struct migrate_record rec;
-	int r = 0;
+	struct err own = ERR_INIT, side = ERR_INIT;
+	int r = migrate_sides_start(&in->sides, in->m->mem, &in->link, err);
 
+	if (r < 0)
+		return r;
 	do {
-		r = migrate_recv(&in->link, wanted, &rec, err);
+		r = migrate_recv(&in->link, wanted, &rec, &own);
 		if (!r && rec.type == MIGRATE_PAGES)
-			r = migrate_receive_pages(&in->receiver, &rec, err);
-	} while (!r && rec.type == MIGRATE_PAGES);
-	return r ? r : state_file_of_sections(&in->state, rec.p, rec.len, in->ram, "the machine that comes", err);
+			r = migrate_receive_pages(&in->receiver, &rec, &own);
+	} while (!r && rec.type != MIGRATE_STATE);
+	if (r < 0)
+		migrate_sides_cancel(&in->sides);
+	/* One of the others may be why nothing comes over this one. */
+	if (migrate_sides_wait(&in->sides, &side) < 0 && (!r || (r == -EPIPE && side.code != -ECANCELED)))
+		return err_set(err, side.code, "%s", side.msg);
+	if (r < 0)
+		return err_set(err, r, "%s", own.msg);
+	return state_file_of_sections(&in->state, rec.p, rec.len, in->ram, "the machine that comes", err);
 }
 
 static int incoming_talk(struct incoming *in, struct err *err)

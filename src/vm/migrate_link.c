@@ -13,7 +13,10 @@
 #include "util/crc32c.h"
 #include "util/err.h"
 
-enum { GROW = 1 << 20 };
+enum {
+	GROW = 1 << 20,
+	SLICE_MS = 500,         /* after which a call that waits looks whether it shall */
+};
 
 /* Longest payload of each type. */
 static const size_t len_max[MIGRATE_N_TYPES] = {
@@ -23,6 +26,8 @@ static const size_t len_max[MIGRATE_N_TYPES] = {
 	[MIGRATE_STATE] = MIGRATE_SECTIONS_MAX,
 	[MIGRATE_FAIL] = MIGRATE_TEXT_MAX,
 	[MIGRATE_HANDS] = MIGRATE_HANDS_MAX,
+	[MIGRATE_PLAN] = sizeof(struct migrate_plan),
+	[MIGRATE_JOIN] = sizeof(struct migrate_join),
 };
 
 void migrate_link_init(struct migrate_link *l, int fd)
@@ -48,6 +53,8 @@ static int link_broke(const struct migrate_link *l, int code, struct err *err)
 {
 	if (atomic_load(&l->is_cancelled))
 		return err_set(err, -ECANCELED, "the migration was cancelled");
+	if (code == -ECANCELED)
+		return err_set(err, code, "another connection of the migration broke");
 	if (code == -EPIPE)
 		return err_set(err, code, "the other side has closed the connection");
 	if (code == -ETIMEDOUT)
@@ -59,11 +66,16 @@ static int link_broke(const struct migrate_link *l, int code, struct err *err)
 static int link_wait(const struct migrate_link *l, short events)
 {
 	struct pollfd p = { .fd = l->fd, .events = events };
-	int r = poll(&p, 1, (int)l->timeout_ms);
 
-	if (r < 0)
-		return errno == EINTR ? 0 : -errno;
-	return r ? 0 : -ETIMEDOUT;
+	for (unsigned left = l->timeout_ms; left && !atomic_load(&l->gives_up);) {
+		unsigned ms = left < SLICE_MS ? left : SLICE_MS;
+		int r = poll(&p, 1, (int)ms);
+
+		if (r)
+			return r > 0 || errno == EINTR ? 0 : -errno;
+		left -= ms;
+	}
+	return atomic_load(&l->gives_up) ? -ECANCELED : -ETIMEDOUT;
 }
 
 /* --- sending --- */
@@ -151,6 +163,7 @@ void migrate_send_fail(struct migrate_link *l, const struct err *err)
 	size_t len = strlen(err->msg);
 
 	l->timeout_ms = 1000;           /* it may be the connection that failed */
+	atomic_store(&l->gives_up, false);
 	(void)migrate_send(l, MIGRATE_FAIL, err->msg, len < MIGRATE_TEXT_MAX ? len : MIGRATE_TEXT_MAX, NULL, 0, NULL);
 }
 
@@ -276,6 +289,15 @@ static int link_recv_record(struct migrate_link *l, unsigned wanted, struct migr
 int migrate_recv(struct migrate_link *l, unsigned wanted, struct migrate_record *out, struct err *err)
 {
 	return link_recv_record(l, wanted, out, NULL, err);
+}
+
+void migrate_recv_why(struct migrate_link *l, struct err *why)
+{
+	struct migrate_record rec;
+	struct err said = ERR_INIT;
+
+	if ((why->code == -EPIPE || why->code == -ECONNRESET) && migrate_recv(l, 0, &rec, &said) == -EREMOTEIO)
+		*why = said;
 }
 
 int migrate_recv_fds(struct migrate_link *l, unsigned wanted, struct migrate_record *out, int *fds, unsigned *n,

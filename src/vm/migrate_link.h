@@ -19,6 +19,7 @@ struct migrate_link {
 	int fd;                         /* owned; a connected stream socket */
 	unsigned timeout_ms;            /* without progress */
 	_Atomic bool is_cancelled;
+	_Atomic bool gives_up;          /* any thread: who waits to send or receive waits no more */
 	_Atomic uint64_t sent;          /* bytes */
 	uint8_t *buf;                   /* payload of the last record received */
 	size_t cap;
@@ -45,6 +46,8 @@ struct migrate_record {
 /* The next record, of one of the types in WANTED (bits). What the peer says with MIGRATE_FAIL becomes ERR, with
  * -EREMOTEIO; -EPIPE: the connection is closed; -EPROTO: nonsense; -ETIMEDOUT; -ECANCELED; -errno. */
 int migrate_recv(struct migrate_link *l, unsigned wanted, struct migrate_record *out, struct err *err);
+/* WHY is how a call has failed. Did the other side say why, before it closed the connection? Then that is WHY. */
+void migrate_recv_why(struct migrate_link *l, struct err *why);
 #define MIGRATE_BIT(type) (1u << (type))
 
 /* The same with descriptors beside the record (Unix sockets): N of them, of which the receiver owns *N afterwards, also

@@ -18,7 +18,7 @@ enum {
 	ZSTD_LEVEL = 1,
 	PACE_MS = 10,                   /* longest nap of a sender with a limit */
 };
-_Static_assert((int)RUN_BYTES <= (int)MIGRATE_PAGES_MAX, "a run is one record");
+_Static_assert((int)RUN_BYTES <= (int)MIGRATE_PAGES_MAX && RUN_PAGES == 64, "a run is one record, and at most one word");
 
 static bool is_zero(const uint8_t *p, size_t len)
 {
@@ -28,7 +28,7 @@ static bool is_zero(const uint8_t *p, size_t len)
 	return !first && !memcmp(p, p + sizeof(first), len - sizeof(first));
 }
 
-/* --- sending --- */
+/* --- what is to be sent --- */
 
 static uint64_t sender_pages(const struct migrate_sender *s)
 {
@@ -40,30 +40,22 @@ static uint64_t sender_words(const struct migrate_sender *s)
 	return (sender_pages(s) + 63) / 64;
 }
 
-int migrate_sender_init(struct migrate_sender *s, struct migrate_link *link, struct gmem *mem,
-			enum migrate_packing packing, uint64_t bandwidth, struct err *err)
+int migrate_sender_init(struct migrate_sender *s, struct gmem *mem, enum migrate_packing packing, uint64_t bandwidth,
+			struct err *err)
 {
-	size_t zstd = ZSTD_compressBound(RUN_BYTES), lz4 = (size_t)LZ4_compressBound(RUN_BYTES);
-
-	*s = (struct migrate_sender){ .link = link, .mem = mem, .packing = packing, .bandwidth = bandwidth };
-	s->packed_cap = zstd > lz4 ? zstd : lz4;
+	*s = (struct migrate_sender){ .mem = mem, .packing = packing, .bandwidth = bandwidth, .pace_ns = loop_now_ns() };
+	pthread_mutex_init(&s->pace_lock, NULL);
 	s->bitmap = calloc(sender_words(s), sizeof(s->bitmap[0]));
-	s->copy = malloc(RUN_BYTES);
-	s->packed = malloc(s->packed_cap);
-	s->zstd = ZSTD_createCCtx();
-	s->pace_ns = loop_now_ns();
-	return s->bitmap && s->copy && s->packed && s->zstd ? 0 : err_set(err, -ENOMEM, "out of memory");
+	return s->bitmap ? 0 : err_set(err, -ENOMEM, "out of memory");
 }
 
 void migrate_sender_fini(struct migrate_sender *s)
 {
+	if (s->mem)
+		pthread_mutex_destroy(&s->pace_lock);
 	free(s->bitmap);
-	free(s->copy);
-	free(s->packed);
-	ZSTD_freeCCtx(s->zstd);
 	s->bitmap = NULL;
-	s->copy = s->packed = NULL;
-	s->zstd = NULL;
+	s->mem = NULL;
 }
 
 static uint64_t sender_count(struct migrate_sender *s)
@@ -93,103 +85,163 @@ uint64_t migrate_sender_take_dirty(struct migrate_sender *s)
 	return sender_count(s);
 }
 
-/* Sleep until the average since the last start is below the limit. */
-static void sender_pace(struct migrate_sender *s)
+/* --- the limit of bandwidth --- */
+
+void migrate_sender_set_bandwidth(struct migrate_sender *s, uint64_t bandwidth)
 {
-	uint64_t sent = atomic_load_explicit(&s->link->sent, memory_order_relaxed) - s->pace_sent;
-	uint64_t due = s->bandwidth ? (uint64_t)((unsigned __int128)sent * 1000000000u / s->bandwidth) : 0;
+	pthread_mutex_lock(&s->pace_lock);
+	s->bandwidth = bandwidth;
+	s->paced = 0;
+	s->pace_ns = loop_now_ns();
+	pthread_mutex_unlock(&s->pace_lock);
+}
 
-	while (due && loop_now_ns() - s->pace_ns < due && !atomic_load(&s->link->is_cancelled)) {
-		uint64_t wait = due - (loop_now_ns() - s->pace_ns);
+/* N more bytes have been sent: for how long everybody rests. What could not be used, for a second at most, may be caught
+ * up with. */
+static uint64_t sender_account(struct migrate_sender *s, uint64_t n)
+{
+	uint64_t now, due, wait = 0;
 
-		wait = wait < PACE_MS * 1000000u ? wait : PACE_MS * 1000000u;
+	pthread_mutex_lock(&s->pace_lock);
+	now = loop_now_ns();
+	s->paced += n;
+	due = s->bandwidth ? (uint64_t)((unsigned __int128)s->paced * 1000000000u / s->bandwidth) : 0;
+	if (due > now - s->pace_ns)
+		wait = due - (now - s->pace_ns);
+	if (!wait && now - s->pace_ns > 1000000000u) {
+		s->pace_ns = now;
+		s->paced = 0;
+	}
+	pthread_mutex_unlock(&s->pace_lock);
+	return wait < PACE_MS * 1000000u ? wait : PACE_MS * 1000000u;
+}
+
+static bool lane_is_over(const struct migrate_lane *l)
+{
+	return atomic_load_explicit(&l->sender->is_over, memory_order_relaxed) || atomic_load(&l->link->is_cancelled);
+}
+
+/* Sleep until the average of all lanes is below the limit. */
+static void lane_pace(struct migrate_lane *l)
+{
+	uint64_t sent = atomic_load_explicit(&l->link->sent, memory_order_relaxed), wait;
+
+	wait = sender_account(l->sender, sent - l->paced);
+	l->paced = sent;
+	while (wait && !lane_is_over(l)) {
 		nanosleep(&(struct timespec){ .tv_nsec = (long)wait }, NULL);
+		wait = sender_account(l->sender, 0);
 	}
-	/* What it could not use, for a second at most, it may catch up with. */
-	if (loop_now_ns() - s->pace_ns > 1000000000u) {
-		s->pace_ns = loop_now_ns();
-		s->pace_sent += sent;
-	}
+}
+
+/* --- a lane --- */
+
+int migrate_lane_init(struct migrate_lane *l, struct migrate_sender *s, struct migrate_link *link, unsigned n, unsigned of,
+		      struct err *err)
+{
+	size_t zstd = ZSTD_compressBound(RUN_BYTES), lz4 = (size_t)LZ4_compressBound(RUN_BYTES);
+
+	*l = (struct migrate_lane){ .sender = s, .link = link, .n = n, .of = of, .packed_cap = zstd > lz4 ? zstd : lz4 };
+	l->copy = malloc(RUN_BYTES);
+	l->packed = malloc(l->packed_cap);
+	l->zstd = ZSTD_createCCtx();
+	return l->copy && l->packed && l->zstd ? 0 : err_set(err, -ENOMEM, "out of memory");
+}
+
+void migrate_lane_fini(struct migrate_lane *l)
+{
+	free(l->copy);
+	free(l->packed);
+	ZSTD_freeCCtx(l->zstd);
+	l->copy = l->packed = NULL;
+	l->zstd = NULL;
 }
 
 /* N bytes at OFF, a copy of which is at P: packed where that makes them fewer. */
-static int sender_send(struct migrate_sender *s, uint64_t off, const uint8_t *p, size_t n, struct err *err)
+static int lane_send(struct migrate_lane *l, uint64_t off, const uint8_t *p, size_t n, struct err *err)
 {
 	struct migrate_pages h = { .off = le64_of(off), .len = le32_of((uint32_t)n), .packing = le32_of(MIGRATE_RAW) };
+	enum migrate_packing packing = l->sender->packing;
 	size_t stored = n;
 
-	if (s->packing == MIGRATE_ZSTD)
-		stored = ZSTD_compressCCtx(s->zstd, s->packed, s->packed_cap, p, n, ZSTD_LEVEL);
-	else if (s->packing == MIGRATE_LZ4)
-		stored = (size_t)LZ4_compress_default((const char *)p, (char *)s->packed, (int)n, (int)s->packed_cap);
-	if (s->packing != MIGRATE_RAW && !ZSTD_isError(stored) && stored && stored < n) {
-		h.packing = le32_of(s->packing);
-		p = s->packed;
+	if (packing == MIGRATE_ZSTD)
+		stored = ZSTD_compressCCtx(l->zstd, l->packed, l->packed_cap, p, n, ZSTD_LEVEL);
+	else if (packing == MIGRATE_LZ4)
+		stored = (size_t)LZ4_compress_default((const char *)p, (char *)l->packed, (int)n, (int)l->packed_cap);
+	if (packing != MIGRATE_RAW && !ZSTD_isError(stored) && stored && stored < n) {
+		h.packing = le32_of(packing);
+		p = l->packed;
 	} else {
 		stored = n;
 	}
-	atomic_fetch_add_explicit(&s->pages_sent, n >> GMEM_PAGE_SHIFT, memory_order_relaxed);
-	return migrate_send(s->link, MIGRATE_PAGES, &h, sizeof(h), p, stored, err);
+	atomic_fetch_add_explicit(&l->sender->pages_sent, n >> GMEM_PAGE_SHIFT, memory_order_relaxed);
+	return migrate_send(l->link, MIGRATE_PAGES, &h, sizeof(h), p, stored, err);
 }
 
-static int sender_send_zeroes(struct migrate_sender *s, uint64_t off, size_t n, struct err *err)
+static int lane_send_zeroes(struct migrate_lane *l, uint64_t off, size_t n, struct err *err)
 {
 	struct migrate_pages h = { .off = le64_of(off), .len = le32_of((uint32_t)n), .packing = le32_of(MIGRATE_ZERO) };
 
-	return migrate_send(s->link, MIGRATE_PAGES, &h, sizeof(h), NULL, 0, err);
+	return migrate_send(l->link, MIGRATE_PAGES, &h, sizeof(h), NULL, 0, err);
 }
 
 /* N pages from page FIRST on: runs of zeroes and runs of others. */
-static int sender_run(struct migrate_sender *s, uint64_t first, unsigned n, bool is_first, struct err *err)
+static int lane_run(struct migrate_lane *l, uint64_t first, unsigned n, bool is_first, struct err *err)
 {
+	struct migrate_sender *s = l->sender;
 	uint64_t off = first << GMEM_PAGE_SHIFT;
 	int r = 0;
 
-	memcpy(s->copy, s->mem->host + off, (size_t)n << GMEM_PAGE_SHIFT);
+	memcpy(l->copy, s->mem->host + off, (size_t)n << GMEM_PAGE_SHIFT);
 	for (unsigned i = 0, k; !r && i < n; i = k) {
-		bool zero = is_zero(s->copy + (size_t)i * GMEM_PAGE_SIZE, GMEM_PAGE_SIZE);
+		bool zero = is_zero(l->copy + (size_t)i * GMEM_PAGE_SIZE, GMEM_PAGE_SIZE);
 
-		for (k = i + 1; k < n && is_zero(s->copy + (size_t)k * GMEM_PAGE_SIZE, GMEM_PAGE_SIZE) == zero;)
+		for (k = i + 1; k < n && is_zero(l->copy + (size_t)k * GMEM_PAGE_SIZE, GMEM_PAGE_SIZE) == zero;)
 			k++;
 		uint64_t at = off + (uint64_t)i * GMEM_PAGE_SIZE;
 		size_t len = (size_t)(k - i) * GMEM_PAGE_SIZE;
 		if (zero)
 			atomic_fetch_add_explicit(&s->pages_zero, k - i, memory_order_relaxed);
 		if (!zero)
-			r = sender_send(s, at, s->copy + (size_t)i * GMEM_PAGE_SIZE, len, err);
+			r = lane_send(l, at, l->copy + (size_t)i * GMEM_PAGE_SIZE, len, err);
 		else if (!is_first)
-			r = sender_send_zeroes(s, at, len, err);
+			r = lane_send_zeroes(l, at, len, err);
 	}
 	atomic_fetch_sub_explicit(&s->pages_left, n, memory_order_relaxed);
 	return r;
 }
 
-static bool sender_has(const struct migrate_sender *s, uint64_t page)
+/* The pages of word W of the bitmap. */
+static int lane_word(struct migrate_lane *l, uint64_t w, bool is_first, struct err *err)
 {
-	return s->bitmap[page / 64] >> (page % 64) & 1;
-}
-
-int migrate_sender_round(struct migrate_sender *s, bool is_first, struct err *err)
-{
-	uint64_t pages = sender_pages(s);
+	uint64_t bits = l->sender->bitmap[w];
 	int r = 0;
 
-	for (uint64_t p = 0; !r && p < pages;) {
-		unsigned n = 0;
+	l->sender->bitmap[w] = 0;
+	while (!r && bits) {
+		unsigned first = (unsigned)__builtin_ctzll(bits);
+		uint64_t rest = ~(bits >> first);
+		unsigned n = rest ? (unsigned)__builtin_ctzll(rest) : RUN_PAGES;
 
-		if (!s->bitmap[p / 64]) {
-			p = (p / 64 + 1) * 64;
-			continue;
-		}
-		while (n < RUN_PAGES && p + n < pages && sender_has(s, p + n))
-			n++;
-		if (n)
-			r = sender_run(s, p, n, is_first, err);
-		p += n ? n : 1;
-		if (n)
-			sender_pace(s);
+		n = n < RUN_PAGES - first ? n : RUN_PAGES - first;
+		r = lane_run(l, w * RUN_PAGES + first, n, is_first, err);
+		bits &= first + n < RUN_PAGES ? ~0ull << (first + n) : 0;
+		lane_pace(l);
 	}
-	memset(s->bitmap, 0, sender_words(s) * sizeof(s->bitmap[0]));
+	return r;
+}
+
+int migrate_lane_round(struct migrate_lane *l, bool is_first, struct err *err)
+{
+	uint64_t words = sender_words(l->sender);
+	int r = 0;
+
+	for (uint64_t w = l->n; !r && w < words; w += l->of) {
+		if (lane_is_over(l))
+			return err_set(err, -ECANCELED, "the migration was cancelled");
+		if (l->sender->bitmap[w])
+			r = lane_word(l, w, is_first, err);
+	}
 	return r;
 }
 

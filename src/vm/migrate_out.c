@@ -10,7 +10,7 @@
 #include "vm/migrate_priv.h"
 
 enum {
-	THROTTLE_FIRST = 20, THROTTLE_STEP = 15,
+	THROTTLE_FIRST = 20, THROTTLE_STEP = 15,        /* percent */
 	ROUNDS_MAX = 200,               /* of one who may not slow the guest down */
 	LEFT_SMALL = 512 << 10,         /* bytes of RAM that are sent without a thought */
 	SHORTER = 10,                   /* a tenth of the budget is worth no further round */
@@ -25,14 +25,18 @@ static void step_log_start(void *arg)
 	struct err err = ERR_INIT;
 
 	g->is_logging = machine_log_start(g->m, &err) == 0;
+	atomic_store(&g->phase, MIGRATION_MEMORY);
+	migrate_report(g);
 	migrate_step_done(&g->steps, err.code ? &err : NULL);
 }
 
-static void step_throttle(void *arg)
+/* After a round. */
+static void step_round(void *arg)
 {
 	struct migration *g = arg;
 
 	throttle_set(&g->throttle, g->throttle_wanted);
+	migrate_report(g);
 	migrate_step_done(&g->steps, NULL);
 }
 
@@ -77,6 +81,8 @@ static void step_stand_still(void *arg)
 	struct migration *g = arg;
 
 	throttle_set(&g->throttle, 0);
+	atomic_store(&g->phase, MIGRATION_HANDOVER);
+	migrate_report(g);
 	g->quiesce.done = quiesced;
 	quiesce_start(&g->quiesce, g->m, MACHINE_HOLD_MIGRATION);
 }
@@ -105,7 +111,7 @@ static int migration_step(struct migration *g, void (*fn)(void *arg), struct err
 /* Bytes of RAM per second of the round that began at BEGIN_NS, with PAGES sent before. */
 static uint64_t migration_rate(const struct migration *g, uint64_t begin_ns, uint64_t pages)
 {
-	uint64_t ns = loop_now_ns() - begin_ns, n = atomic_load(&g->sender.pages_sent) - pages;
+	uint64_t ns = loop_now_ns() - begin_ns, n = atomic_load(&g->lanes.sender.pages_sent) - pages;
 
 	return (uint64_t)((unsigned __int128)(n << GMEM_PAGE_SHIFT) * 1000000000u / (ns ? ns : 1));
 }
@@ -113,7 +119,7 @@ static uint64_t migration_rate(const struct migration *g, uint64_t begin_ns, uin
 /* Can LEFT bytes be sent within what the budget leaves, when the rest of the handover takes its part? */
 static bool migration_fits(const struct migration *g, uint64_t left, uint64_t rate)
 {
-	uint64_t budget = g->o.pause_ns / 2;
+	uint64_t budget = atomic_load(&g->pause_ns) / 2;
 
 	return left <= LEFT_SMALL || (rate && (unsigned __int128)left * 1000000000u / rate <= budget);
 }
@@ -122,7 +128,7 @@ static bool migration_fits(const struct migration *g, uint64_t left, uint64_t ra
  * and makes its pause as much shorter. */
 static bool migration_shrinks(const struct migration *g, uint64_t left, uint64_t before, uint64_t rate)
 {
-	uint64_t worth = rate ? (uint64_t)((unsigned __int128)rate * g->o.pause_ns / SHORTER / 1000000000u) : 0;
+	uint64_t worth = rate ? (uint64_t)((unsigned __int128)rate * atomic_load(&g->pause_ns) / SHORTER / 1000000000u) : 0;
 
 	return left > LEFT_SMALL && left > worth && left <= before / 2;
 }
@@ -130,36 +136,43 @@ static bool migration_shrinks(const struct migration *g, uint64_t left, uint64_t
 /* The guest writes faster than the connection takes: it gets less time. */
 static int migration_slow_down(struct migration *g, struct err *err)
 {
-	unsigned now = g->throttle_wanted;
+	unsigned now = g->throttle_wanted, max = atomic_load(&g->throttle_max);
+	bool may = atomic_load(&g->may_throttle);
 
-	if (!g->o.may_throttle)
+	if (!may || now >= max) {
+		g->throttle_wanted = may ? max : 0;
 		return atomic_load(&g->rounds) < ROUNDS_MAX ? 0 :
 		       err_set(err, -ETIMEDOUT, "the guest writes to its memory faster than the connection takes it; allow it to be "
-			       "slowed down, or a longer pause");
-	g->throttle_wanted = !now ? THROTTLE_FIRST : now + THROTTLE_STEP < THROTTLE_MAX ? now + THROTTLE_STEP : THROTTLE_MAX;
-	return migration_step(g, step_throttle, err);
+			       "slowed down (more), or a longer pause");
+	}
+	now = now ? now + THROTTLE_STEP : THROTTLE_FIRST;
+	g->throttle_wanted = now < max ? now : max;
+	return 0;
 }
 
 /* Until what is left fits into the pause. */
 static int migration_rounds(struct migration *g, struct err *err)
 {
-	uint64_t left = migrate_sender_take_all(&g->sender), before = left;
+	struct migrate_sender *s = &g->lanes.sender;
+	uint64_t left = migrate_sender_take_all(s), before = left;
 	unsigned n_fits = 0;
 
 	for (;;) {
-		uint64_t begin = loop_now_ns(), pages = atomic_load(&g->sender.pages_sent);
+		uint64_t begin = loop_now_ns(), pages = atomic_load(&s->pages_sent);
 		unsigned n = atomic_fetch_add(&g->rounds, 1);
-		int r = migrate_sender_round(&g->sender, !n, err);
+		int r = migrate_lanes_round(&g->lanes, !n, err);
 
 		if (r < 0)
 			return r;
 		uint64_t rate = migration_rate(g, begin, pages);
-		left = migrate_sender_take_dirty(&g->sender);
+		left = migrate_sender_take_dirty(s);
 		bool fits = migration_fits(g, left, rate);
 		if (fits && (n_fits++ == SHORTER_ROUNDS || !migration_shrinks(g, left, before, rate)))
 			return 0;
 		if (!fits && n > 1 && left > before / 2)
 			r = migration_slow_down(g, err);
+		if (!r)
+			r = migration_step(g, step_round, err);
 		if (r < 0)
 			return r;
 		before = left;
@@ -184,7 +197,9 @@ static int migration_announce(struct migration *g, struct err *err)
 	if (r < 0)
 		return r;
 	g->is_direct = migrate_peer_is_own(&g->link, &pid) && pid && pid == le32_get(theirs.pid);
-	r = migrate_send(&g->link, MIGRATE_MACHINE, g->identity.buf, g->identity.len, NULL, 0, err);
+	r = migrate_lanes_join(&g->lanes, err);
+	if (!r)
+		r = migrate_send(&g->link, MIGRATE_MACHINE, g->identity.buf, g->identity.len, NULL, 0, err);
 	if (!r && g->o.hands)
 		r = handover_send(&g->link, g->o.hands, err);
 	return r ? r : migrate_recv(&g->link, MIGRATE_BIT(MIGRATE_BUILT), &rec, err);
@@ -195,11 +210,13 @@ static int migration_hand_over(struct migration *g, struct err *err)
 	struct migrate_record rec;
 	int r = migration_step(g, step_stand_still, err);
 
-	g->sender.bandwidth = 0;
+	migrate_sender_set_bandwidth(&g->lanes.sender, 0);
 	if (!r && !migration_shares_memory(g)) {        /* besides what was fetched before and not sent */
-		gmem_log_fetch_more(g->m->mem, g->sender.bitmap);
-		r = migrate_sender_round(&g->sender, false, err);
+		gmem_log_fetch_more(g->m->mem, g->lanes.sender.bitmap);
+		r = migrate_lanes_round(&g->lanes, false, err);
 	}
+	if (!r)
+		r = migrate_lanes_end(&g->lanes, err);
 	if (!r)
 		r = migrate_send(&g->link, MIGRATE_STATE, g->sections.buf, g->sections.len, NULL, 0, err);
 	if (!r)
@@ -217,10 +234,8 @@ static int migration_talk(struct migration *g, struct err *err)
 
 	if (!r && !migration_shares_memory(g))
 		r = migration_step(g, step_log_start, err);
-	atomic_store(&g->phase, MIGRATION_MEMORY);
 	if (!r && !migration_shares_memory(g))
 		r = migration_rounds(g, err);
-	atomic_store(&g->phase, MIGRATION_HANDOVER);
 	return r ? r : migration_hand_over(g, err);
 }
 
@@ -230,6 +245,8 @@ static void *migration_thread(void *arg)
 
 	pthread_setname_np(pthread_self(), "migrate");
 	int r = migration_talk(g, &g->err);
+	if (r < 0 && !g->is_committed)
+		migrate_recv_why(&g->link, &g->err);
 	if (r < 0 && !g->is_committed && g->err.code != -EREMOTEIO)
 		migrate_send_fail(&g->link, &g->err);
 	while (loop_call(g->m->loop, migrate_ended, g) < 0)
@@ -264,7 +281,12 @@ int migration_start(struct machine *m, const struct migrate_options *o, struct e
 	migrate_steps_init(&g->steps, m->loop);
 	throttle_init(&g->throttle, m);
 	migrate_link_init(&g->link, -1);
-	r = migrate_sender_init(&g->sender, &g->link, m->mem, o->packing, o->bandwidth, err);
+	atomic_store(&g->pause_ns, o->pause_ns);
+	atomic_store(&g->throttle_max, o->throttle_max);
+	atomic_store(&g->may_throttle, o->may_throttle);
+	r = migrate_lanes_init(&g->lanes, &(struct migrate_lanes_config){
+		.mem = m->mem, .first = &g->link, .packing = o->packing, .bandwidth = o->bandwidth, .n = o->n_fds,
+	}, err);
 	if (!r)
 		r = machine_save_identity(m, &g->identity, err);
 	if (!r && g->identity.is_broken)
@@ -273,12 +295,16 @@ int migration_start(struct machine *m, const struct migrate_options *o, struct e
 		g->o.hands = NULL;
 		return r;
 	}
-	g->link.fd = o->fd;
+	g->link.fd = o->fd[0];
+	migrate_lanes_take(&g->lanes, o->fd + 1);
 	if (o->hands && o->hands->memory < 0)
 		g->o.hands->memory = m->mem->fd;
 	r = pthread_create(&g->thread, NULL, migration_thread, g);
 	if (r) {
+		static const int none[MIGRATE_STREAMS_MAX - 1] = { -1, -1, -1, -1, -1, -1, -1 };
+
 		g->link.fd = -1;
+		migrate_lanes_take(&g->lanes, none);
 		g->o.hands = NULL;
 		return err_set(err, -r, "cannot start a thread: %s", strerror(r));
 	}

@@ -6,7 +6,7 @@
 #include "vm/machine_priv.h"
 #include "vm/migrate.h"
 #include "vm/migrate_link.h"
-#include "vm/migrate_mem.h"
+#include "vm/migrate_lanes.h"
 #include "vm/migrate_step.h"
 #include "vm/quiesce.h"
 #include "vm/state_file.h"
@@ -33,17 +33,20 @@ struct migration {
 	bool has_thread;
 	struct migrate_steps steps;
 	struct migrate_link link;       /* the thread's */
-	struct migrate_sender sender;
+	struct migrate_lanes lanes;
 	struct err err;                 /* how talking ended; code 0: well */
 	_Atomic enum migration_phase phase;
 	_Atomic unsigned rounds;
+	_Atomic uint64_t pause_ns;      /* o's, which the user may change meanwhile; so may it the next two */
+	_Atomic unsigned throttle_max;
+	_Atomic bool may_throttle;
 	bool is_direct;                 /* nothing is between this process and the other: a closed socket means that it
 					 * has ended, or given up */
 	/* the loop thread's, or while it waits for a step */
 	struct state_sections identity, sections;
 	struct quiesce quiesce;
 	struct throttle throttle;
-	unsigned throttle_wanted;
+	unsigned throttle_wanted;       /* the thread's */
 	struct migrate_disk disk[CONFIG_DISKS_MAX];
 	bool is_logging;
 	bool is_committed;              /* COMMIT may have been sent: the other side may run */
@@ -56,6 +59,8 @@ DEFINE_AUTO(struct migration *, migration_free)
 /* --- migrate_end.c --- */
 /* On the loop thread, when the thread has no more to say. */
 void migrate_ended(void *migration);
+/* Tell who asked for progress; loop thread. */
+void migrate_report(struct migration *g);
 /* Remember what the disks are like now. */
 void migrate_note_disks(struct migration *g);
 

@@ -16,7 +16,7 @@ import vivguest
 from test_saved_state import WATCH, ctl, debian_options, wait_for
 from vivguest import Guest
 
-HELLO, MACHINE, BUILT, PAGES, STATE, READY, COMMIT, DONE, FAIL = range(1, 10)
+HELLO, MACHINE, BUILT, PAGES, STATE, READY, COMMIT, DONE, FAIL, HANDS, PLAN, JOIN, END = range(1, 14)
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +102,38 @@ def test_a_machine_goes_on_at_the_other_side_and_comes_back(source, bookworm, tm
             ctl(third_sock, "quit")
 
 
+@pytest.mark.parametrize("streams,packing", [(2, "none"), (8, "lz4")])
+def test_memory_goes_over_several_connections(source, tmp_path, streams, packing):
+    guest, sock = source
+    other, other_sock, at = destination(tmp_path)
+    with other:
+        done = ctl(sock, "migrate", at, f"streams={streams}", f"packing={packing}", "--json")
+        assert ended(guest) == 0 and done["pages"] > 1000 and is_alive(other, other_sock)
+
+
+def test_a_stranger_does_not_take_the_place_of_a_connection(source, tmp_path):
+    guest, sock = source
+    other, other_sock, at = destination(tmp_path)
+    strangers = []
+
+    def knock(record):
+        s = socket.socket(socket.AF_UNIX)
+        s.connect(at.removeprefix("unix:"))
+        s.sendall(record[:8] + struct.pack("<I", 0) + record[12:])     # as it would be sent, but damaged
+        strangers.append(s)
+        return record
+
+    wire = Wire(tmp_path, at.removeprefix("unix:"), JOIN, knock)
+    with other:
+        ctl(sock, "migrate", f"unix:{wire.path}", "streams=3")
+        assert ended(guest) == 0 and is_alive(other, other_sock) and strangers
+
+
+@pytest.mark.parametrize("streams", [0, 9])
+def test_there_are_so_many_connections_and_no_more(source, streams):
+    assert "streams: 1 to 8" in ctl(source[1], "migrate", "unix:/nowhere", f"streams={streams}", status=2)
+
+
 def test_a_paused_machine_stays_paused(source, tmp_path):
     guest, sock = source
     ctl(sock, "pause")
@@ -156,6 +188,27 @@ def test_a_cancelled_migration_leaves_the_machine_where_it_is(source, tmp_path):
         assert "is not being migrated" in ctl(sock, "migrate-cancel", status=1)
 
 
+def test_limits_may_be_changed_on_the_way_and_progress_is_told(source, tmp_path):
+    guest, sock = source
+    other, other_sock, at = destination(tmp_path)
+    with other, subprocess.Popen([vivguest.VMM, "ctl", sock, "events", "--json"], stdout=subprocess.PIPE, text=True) as told, \
+            subprocess.Popen([vivguest.VMM, "ctl", sock, "migrate", at, "bandwidth=1M", "streams=2", "--json"],
+                             stdout=subprocess.PIPE) as asking:
+        end = time.monotonic() + 20
+        while ctl(sock, "migration", "--json")["phase"] != "memory":
+            assert time.monotonic() < end
+        assert "1 to 99" in ctl(sock, "migrate-set", "throttle_max=100", status=1)
+        ctl(sock, "migrate-set", "pause_ms=300", "throttle_max=40")
+        now = ctl(sock, "info", "--json")["migration"]
+        assert now["phase"] == "memory" and now["bandwidth"] == 1 << 20 and now["pause_ms"] == 300 and now["streams"] == 2
+        ctl(sock, "migrate-set", "bandwidth=0")
+        done = json.loads(asking.communicate(timeout=60)[0])["result"]
+        assert done["sent"] > 4 << 20 and ended(guest) == 0 and is_alive(other, other_sock)
+        phases = [e["phase"] for e in map(json.loads, told.communicate(timeout=20)[0].splitlines()) if e.get("event") == "migration"]
+        assert phases[0] == "memory" and phases[-1] == "handover"
+        assert "not being migrated" in ctl(other_sock, "migrate-set", "bandwidth=1M", status=1)
+
+
 class Wire(threading.Thread):
     """Stands between source and destination, and does something when a record of one type comes by."""
 
@@ -164,18 +217,16 @@ class Wire(threading.Thread):
         self.path, self.target, self.type, self.action = str(tmp_path / "wire"), target, at_type, action
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(self.path)
-        self.listener.listen(1)
+        self.listener.listen(8)
         self.start()
 
     def run(self):
-        a, _ = self.listener.accept()
-        b = socket.socket(socket.AF_UNIX)
-        b.connect(self.target)
-        ends = [threading.Thread(target=self.pump, args=pair, daemon=True) for pair in ((a, b), (b, a))]
-        for t in ends:
-            t.start()
-        for t in ends:
-            t.join()
+        while True:
+            a, _ = self.listener.accept()
+            b = socket.socket(socket.AF_UNIX)
+            b.connect(self.target)
+            for pair in ((a, b), (b, a)):
+                threading.Thread(target=self.pump, args=pair, daemon=True).start()
 
     @staticmethod
     def take(s, n):
@@ -231,6 +282,31 @@ def test_what_breaks_before_the_commitment_leaves_the_machine_at_its_source(sour
     other, other_sock, at = destination(tmp_path)
     with other:
         ctl(sock, "migrate", at)
+        assert ended(guest) == 0 and is_alive(other, other_sock)
+
+
+@pytest.mark.parametrize("kind,what", [(PLAN, "cut"), (PLAN, "flip"), (JOIN, "cut"), (JOIN, "flip"), (PAGES, "one-cut"),
+                                       (PAGES, "one-flip"), (END, "cut"), (END, "flip")])
+def test_what_breaks_one_of_several_connections_leaves_the_machine_at_its_source(source, tmp_path, kind, what):
+    guest, sock = source
+    other, _, at = destination(tmp_path)
+    count = []
+
+    def act(record):
+        count.append(1)
+        if what.startswith("one") and len(count) < 8:   # the others go on
+            return record
+        return flipped(record) if what.endswith("flip") else None
+
+    wire = Wire(tmp_path, at.removeprefix("unix:"), kind, act)
+    with other:
+        assert ctl(sock, "migrate", f"unix:{wire.path}", "streams=3", status=1)
+        assert is_alive(guest, sock)
+        if kind in (PAGES, END):
+            assert ended(other) == 1
+    other, other_sock, at = destination(tmp_path)
+    with other:
+        ctl(sock, "migrate", at, "streams=3")
         assert ended(guest) == 0 and is_alive(other, other_sock)
 
 

@@ -8,6 +8,7 @@
 #include "util/err.h"
 #include "vm/migrate_link.h"
 #include "vm/migrate_mem.h"
+#include "vm/migrate_sides.h"
 #include "vm/state_file.h"
 
 enum { PAYLOAD_MAX = 4096, RAM = 1 << 20 };
@@ -51,6 +52,17 @@ static void read_sections(const struct migrate_record *rec)
 		FUZZ_CHECK(err.msg[0]);
 }
 
+static void read_plan(const struct migrate_record *rec)
+{
+	struct migrate_sides s;
+	struct err err = ERR_INIT;
+
+	migrate_sides_init(&s);
+	int r = migrate_sides_plan(&s, rec, &err);
+	FUZZ_CHECK(r < 0 ? !s.n && err.msg[0] : s.n && s.n < MIGRATE_STREAMS_MAX);
+	migrate_sides_fini(&s);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
 	struct fuzz f = { data, len };
@@ -74,6 +86,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		FUZZ_CHECK(in.cap <= 2 << 20);
 		if (!r && rec.type == MIGRATE_PAGES)
 			r = migrate_receive_pages(&receiver, &rec, &err);
+		else if (!r && rec.type == MIGRATE_PLAN)
+			read_plan(&rec);
 		else if (!r)
 			read_sections(&rec);
 	}

@@ -16,7 +16,9 @@
 #include "vm/machine_priv.h"
 #include "vm/migrate.h"
 #include "vm/migrate_link.h"
+#include "vm/migrate_lanes.h"
 #include "vm/migrate_mem.h"
+#include "vm/migrate_sides.h"
 
 /* --- records --- */
 
@@ -202,67 +204,178 @@ TEST(pages_land_where_they_say_or_nowhere)
 	migrate_receiver_fini(&r);
 }
 
-/* All of A's memory to B's, with what is written in between. */
-static void carry_memory(enum migrate_packing packing)
+struct carried {
+	struct migrate_link out[MIGRATE_STREAMS_MAX], in[MIGRATE_STREAMS_MAX];
+	struct migrate_sides sides;
+	struct migrate_lanes lanes;
+	unsigned n;
+};
+
+static void carry_open(struct carried *c, struct gmem *mem, enum migrate_packing packing, uint64_t bandwidth, unsigned n)
+{
+	int fds[MIGRATE_STREAMS_MAX];
+
+	c->n = n;
+	for (unsigned i = 0; i < n; i++)
+		make_pair(&c->out[i], &c->in[i]);
+	CHECK_EQ(migrate_lanes_init(&c->lanes, &(struct migrate_lanes_config){
+		.mem = mem, .first = &c->out[0], .packing = packing, .bandwidth = bandwidth, .n = n,
+	}, NULL), 0);
+	for (unsigned i = 1; i < n; i++)
+		fds[i - 1] = c->out[i].fd;
+	if (n > 1)
+		migrate_lanes_take(&c->lanes, fds);
+	migrate_sides_init(&c->sides);
+}
+
+static void carry_close(struct carried *c)
+{
+	migrate_lanes_fini(&c->lanes);
+	migrate_sides_fini(&c->sides);
+	migrate_link_fini(&c->out[0]);
+	migrate_link_fini(&c->in[0]);
+}
+
+/* All of A's memory to B's over N connections, with what is written in between. */
+static void carry_memory(enum migrate_packing packing, unsigned n)
 {
 	AUTO(gmem_free) struct gmem *a = NULL, *b = NULL;
-	struct migrate_link out, in;
-	struct migrate_sender s;
 	struct migrate_record rec;
 	struct err e = ERR_INIT;
+	struct carried c;
 
 	CHECK_EQ(gmem_new(&a, 4 << 20, NULL), 0);
 	CHECK_EQ(gmem_new(&b, 4 << 20, NULL), 0);
-	make_pair(&out, &in);
+	carry_open(&c, a, packing, 0, n);
+	struct migrate_sender *s = &c.lanes.sender;
 	struct migrate_receiver r = { .mem = b };
-	CHECK_EQ(migrate_sender_init(&s, &out, a, packing, 0, &e), 0);
+	for (unsigned i = 1; i < n; i++)
+		c.sides.side[c.sides.n++].link = c.in[i];
+	CHECK_EQ(migrate_sides_start(&c.sides, b, &c.in[0], &e), 0);
 	for (uint64_t off = 1 << 20; off < (1 << 20) + (1 << 16); off += 2)
 		a->host[off] = (uint8_t)(off >> 5);
 	CHECK_EQ(gmem_log_start(a, &e), 0);
-	CHECK(migrate_sender_take_all(&s) >= 1 << 16);
-	CHECK_EQ(migrate_sender_round(&s, true, &e), 0);
-	CHECK_EQ(migrate_sender_take_dirty(&s), 0);
+	CHECK(migrate_sender_take_all(s) >= 1 << 16);
+	CHECK_EQ(migrate_lanes_round(&c.lanes, true, &e), 0);
+	CHECK_EQ(migrate_sender_take_dirty(s), 0);
 	CHECK_EQ(gmem_fill(a, 1 << 20, 0, 4096), 0);
 	CHECK_EQ(gmem_fill(a, 3 << 20, 9, 5000), 0);
-	CHECK_EQ(migrate_sender_take_dirty(&s), 3 * 4096);
+	CHECK_EQ(gmem_fill(a, (2 << 20) - 4096, 3, 8192), 0);   /* beyond the end of a word, another lane's */
+	CHECK_EQ(migrate_sender_take_dirty(s), 5 * 4096);
 	CHECK_EQ(gmem_fill(a, 2 << 20, 5, 1), 0);
-	gmem_log_fetch_more(a, s.bitmap);
-	CHECK_EQ(migrate_sender_round(&s, false, &e), 0);
-	CHECK_EQ(s.pages_zero > 0, true);
+	gmem_log_fetch_more(a, s->bitmap);
+	CHECK_EQ(migrate_lanes_round(&c.lanes, false, &e), 0);
+	CHECK(s->pages_zero > 0);
+	CHECK_EQ(migrate_lanes_end(&c.lanes, &e), 0);
 	gmem_log_stop(a);
-	shutdown(out.fd, SHUT_WR);
-	while (!migrate_recv(&in, MIGRATE_BIT(MIGRATE_PAGES), &rec, &e))
-		CHECK_EQ(migrate_receive_pages(&r, &rec, &e), 0);
+	CHECK(migrate_lanes_sent(&c.lanes) > 0);
+	shutdown(c.out[0].fd, SHUT_WR);
+	while (!migrate_recv(&c.in[0], MIGRATE_BIT(MIGRATE_PAGES) | MIGRATE_BIT(MIGRATE_ALIVE), &rec, &e))
+		CHECK(rec.type == MIGRATE_ALIVE || !migrate_receive_pages(&r, &rec, &e));
 	CHECK_EQ(e.code, -EPIPE);
+	CHECK_EQ(migrate_sides_wait(&c.sides, &e), 0);
 	CHECK(!memcmp(a->host, b->host, a->size));
-	migrate_sender_fini(&s);
 	migrate_receiver_fini(&r);
-	migrate_link_fini(&out);
-	migrate_link_fini(&in);
+	carry_close(&c);
 }
 
-TEST(memory_arrives_raw) { carry_memory(MIGRATE_RAW); }
-TEST(memory_arrives_through_zstd) { carry_memory(MIGRATE_ZSTD); }
-TEST(memory_arrives_through_lz4) { carry_memory(MIGRATE_LZ4); }
+TEST(memory_arrives_raw) { carry_memory(MIGRATE_RAW, 1); }
+TEST(memory_arrives_through_zstd) { carry_memory(MIGRATE_ZSTD, 1); }
+TEST(memory_arrives_through_lz4) { carry_memory(MIGRATE_LZ4, 1); }
+TEST(memory_arrives_over_several_connections)
+{
+	carry_memory(MIGRATE_RAW, 2);
+	carry_memory(MIGRATE_LZ4, 3);
+}
 
-TEST(a_limit_of_bandwidth_is_kept)
+TEST(a_limit_of_bandwidth_is_kept_by_all_connections_together)
+{
+	for (unsigned n = 1; n <= 3; n++) {
+		AUTO(gmem_free) struct gmem *a = NULL;
+		struct err e = ERR_INIT;
+		struct carried c;
+
+		CHECK_EQ(gmem_new(&a, 4 << 20, NULL), 0);
+		carry_open(&c, a, MIGRATE_RAW, 400 << 10, n);
+		for (unsigned i = 0; i < 4; i++)        /* each fits into a socket in any case */
+			memset(a->host + (i << 18), 1, 30 << 10);
+		uint64_t begin = loop_now_ns();
+		migrate_sender_take_all(&c.lanes.sender);
+		CHECK_EQ(migrate_lanes_round(&c.lanes, true, &e), 0);
+		CHECK(loop_now_ns() - begin >= 200000000u);
+		migrate_sender_set_bandwidth(&c.lanes.sender, 0);
+		carry_close(&c);
+		for (unsigned i = 1; i < n; i++)
+			migrate_link_fini(&c.in[i]);
+	}
+}
+
+TEST(when_one_connection_breaks_all_of_them_end)
 {
 	AUTO(gmem_free) struct gmem *a = NULL;
-	struct migrate_link out, in;
-	struct migrate_sender s;
+	struct err e = ERR_INIT;
+	struct carried c;
+
+	CHECK_EQ(gmem_new(&a, 16 << 20, NULL), 0);
+	memset(a->host, 1, a->size);
+	carry_open(&c, a, MIGRATE_RAW, 20 << 20, 3);
+	migrate_link_fini(&c.in[2]);
+	migrate_sender_take_all(&c.lanes.sender);
+	CHECK_EQ(migrate_lanes_round(&c.lanes, true, &e), -EPIPE);
+	carry_close(&c);
+	migrate_link_fini(&c.in[1]);
+}
+
+TEST(what_a_further_connection_brings_is_judged)
+{
+	AUTO(gmem_free) struct gmem *b = NULL;
+	struct migrate_link out[2], in[2];
+	struct migrate_record rec;
+	struct migrate_sides s;
 	struct err e = ERR_INIT;
 
-	CHECK_EQ(gmem_new(&a, 4 << 20, NULL), 0);
-	make_pair(&out, &in);
-	CHECK_EQ(migrate_sender_init(&s, &out, a, MIGRATE_RAW, 400 << 10, &e), 0);
-	memset(a->host, 1, 120 << 10);  /* fits into the socket in any case */
-	uint64_t begin = loop_now_ns();
-	migrate_sender_take_all(&s);
-	CHECK_EQ(migrate_sender_round(&s, true, &e), 0);
-	CHECK(loop_now_ns() - begin >= 200000000u);
-	migrate_sender_fini(&s);
-	migrate_link_fini(&out);
-	migrate_link_fini(&in);
+	CHECK_EQ(gmem_new(&b, 1 << 20, NULL), 0);
+	migrate_sides_init(&s);
+	for (unsigned i = 0; i < 2; i++)
+		make_pair(&out[i], &in[i]);
+	s.side[s.n++].link = in[1];
+	CHECK_EQ(migrate_sides_start(&s, b, &in[0], &e), 0);
+	CHECK_EQ(migrate_send(&out[1], MIGRATE_COMMIT, NULL, 0, NULL, 0, &e), 0);
+	CHECK_EQ(migrate_recv(&in[0], MIGRATE_BIT(MIGRATE_STATE), &rec, &e), -EPIPE);   /* who waits there is woken */
+	e = (struct err)ERR_INIT;
+	CHECK_EQ(migrate_sides_wait(&s, &e), -EPROTO);
+	CHECK_HAS(e.msg, "out of order");
+	e = (struct err)ERR_INIT;
+	CHECK_EQ(migrate_recv(&out[1], 0, &rec, &e), -EREMOTEIO);                       /* and the source hears why */
+	migrate_sides_fini(&s);
+	migrate_link_fini(&in[0]);
+	migrate_link_fini(&out[0]);
+	migrate_link_fini(&out[1]);
+}
+
+static int plan(uint32_t n, uint32_t flags, size_t len)
+{
+	struct migrate_plan p = { .n_streams = le32_of(n), .flags = le32_of(flags) };
+	struct migrate_record rec = { MIGRATE_PLAN, (const uint8_t *)&p, len };
+	struct migrate_sides s;
+	struct err e = ERR_INIT;
+
+	migrate_sides_init(&s);
+	int r = migrate_sides_plan(&s, &rec, &e);
+	CHECK_EQ(r < 0, e.msg[0] != 0);
+	CHECK_EQ(s.n, r < 0 ? 0 : n - 1);
+	return r;
+}
+
+TEST(a_plan_of_connections_is_within_bounds)
+{
+	CHECK_EQ(plan(2, 0, sizeof(struct migrate_plan)), 0);
+	CHECK_EQ(plan(8, 0, sizeof(struct migrate_plan)), 0);
+	CHECK_EQ(plan(9, 0, sizeof(struct migrate_plan)), -EPROTO);
+	CHECK_EQ(plan(1, 0, sizeof(struct migrate_plan)), -EPROTO);
+	CHECK_EQ(plan(0, 0, sizeof(struct migrate_plan)), -EPROTO);
+	CHECK_EQ(plan(2, 0x80000000, sizeof(struct migrate_plan)), -EPROTO);
+	CHECK_EQ(plan(2, 0, 7), -EPROTO);
 }
 
 /* --- how a source ends: the other side is a thread that follows the protocol up to a point --- */
@@ -349,8 +462,8 @@ static bool is_over(void *arg)
 
 static void start_peer(struct hlt_machine *h, struct peer *p, struct outcome *o, bool is_paused)
 {
-	struct migrate_options mo = { .packing = MIGRATE_RAW, .pause_ns = 100000000, .may_throttle = true, .done = migrated,
-				      .arg = o };
+	struct migrate_options mo = { .n_fds = 1, .packing = MIGRATE_RAW, .pause_ns = 100000000, .may_throttle = true,
+				      .throttle_max = 99, .done = migrated, .arg = o };
 	struct err e = ERR_INIT;
 	int sv[2];
 
@@ -361,7 +474,7 @@ static void start_peer(struct hlt_machine *h, struct peer *p, struct outcome *o,
 	if (is_paused)
 		machine_hold(h->m, MACHINE_HOLD_USER);
 	CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv), 0);
-	mo.fd = sv[0];
+	mo.fd[0] = sv[0];
 	migrate_link_init(&p->link, sv[1]);
 	CHECK_EQ(pthread_create(&p->thread, NULL, peer_main, p), 0);
 	if (migration_start(h->m, &mo, &e) < 0)
@@ -489,7 +602,7 @@ TEST(a_source_may_end_at_any_time)
 TEST(a_second_migration_is_refused)
 {
 	struct peer p = { .last = MIGRATE_COMMIT, .confirms = true };
-	struct migrate_options mo = { .fd = -1, .packing = MIGRATE_RAW };
+	struct migrate_options mo = { .fd = { -1 }, .n_fds = 1, .packing = MIGRATE_RAW };
 	struct hlt_machine h;
 	struct err e = ERR_INIT;
 	struct outcome o;
