@@ -96,6 +96,7 @@ struct config {
 	bool reverts_disks;             /* restore disks, too: their snapshots of the saved instant */
 	struct state_file *saved;       /* the machine to continue, owned; NULL: boot */
 	char *incoming;                 /* where another process sends it; NULL: nobody does */
+	char *incoming_tls;             /* folder of certificates, by which it shows who it is; NULL: it need not */
 	struct handed *handed;          /* what the other process had open, borrowed; NULL: nothing */
 	bool is_takeover;               /* of a process of this host, with all that it has open */
 	bool is_incoming;               /* SAVED is all that has come so far: its identity */

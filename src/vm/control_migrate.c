@@ -21,6 +21,11 @@ const struct control_param control_migrate_params[] = {
 	{ "throttle", CONTROL_BOOL, false, "throttle=on|off",
 	  "slow the guest down when it writes to its memory faster than the connection takes it; on unless given", NULL },
 	{ "throttle_max", CONTROL_UINT, false, "throttle_max=PERCENT", "of the time that its processors rest then, at most; 99 unless given", NULL },
+	{ "tls", CONTROL_STRING, false, "tls=DIR",
+	  "`viv-vmm ctl` speaks TLS with the other side, and shows and judges certificates: DIR has ca.pem, cert.pem and key.pem. To the machine it "
+	  "says that the sockets lead to such a process", NULL },
+	{ "tls_name", CONTROL_STRING, false, "tls_name=NAME",
+	  "what the other side's certificate must name; the host in the address unless given", NULL },
 	{ "streams", CONTROL_UINT, false, "streams=N", "connections, 1 to 8, that carry guest memory at the same time; 1 unless given", NULL },
 	{ .name = NULL },
 };
@@ -86,7 +91,7 @@ int control_migrate(struct control_call *call, struct err *err)
 	uint64_t pause_ms = control_get_uint(call->params, "pause_ms", MIGRATE_PAUSE_MS);
 	uint64_t throttle_max = control_get_uint(call->params, "throttle_max", THROTTLE_MAX);
 	struct migrate_options o = {
-		.n_fds = call->n_fds,
+		.n_fds = call->n_fds, .is_relayed = json_object_get(call->params, "tls"),
 		.packing = !strcmp(packing, "zstd") ? MIGRATE_ZSTD : !strcmp(packing, "lz4") ? MIGRATE_LZ4 : MIGRATE_RAW,
 		.bandwidth = control_get_size(call->params, "bandwidth", 0), .pause_ns = pause_ms * 1000000u,
 		.may_throttle = control_get_bool(call->params, "throttle", true), .throttle_max = (unsigned)throttle_max,

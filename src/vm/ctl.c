@@ -16,6 +16,7 @@
 #include "util/unixsock.h"
 #include "vm/ctl_priv.h"
 #include "vm/migrate.h"
+#include "vm/migrate_tls.h"
 
 enum { FILE_MODE = 0600 };
 
@@ -168,6 +169,18 @@ static int ctl_open_image(struct ctl *c, struct err *err)
 	return json_object_set_new_nocheck(c->params, "path", v) < 0 ? err_set(err, -ENOMEM, "out of memory") : 0;
 }
 
+static int ctl_speak_tls(struct ctl *c, struct err *err)
+{
+	const char *folder = control_get_string(c->params, "tls", NULL), *name = control_get_string(c->params, "tls_name", NULL);
+
+	if (!folder)
+		return name ? err_set(err, -EINVAL, "'tls_name' without 'tls'") : 0;
+	AUTO(free) char *host = name ? strdup(name) : migrate_host(c->address, err);
+	struct migrate_tls t = { .folder = folder, .peer = host, .has_jail = true };
+
+	return host ? migrate_tls_connect(c->fd, c->n_fds, &t, err) : -EINVAL;
+}
+
 static int ctl_connect(struct ctl *c, struct err *err)
 {
 	uint64_t n = control_get_uint(c->params, "streams", 1);
@@ -181,7 +194,7 @@ static int ctl_connect(struct ctl *c, struct err *err)
 			return fd;
 		c->fd[c->n_fds++] = fd;
 	}
-	return 0;
+	return ctl_speak_tls(c, err);
 }
 
 static int ctl_open_device(struct ctl *c, struct err *err)

@@ -22,6 +22,7 @@
 #include "vm/janitor.h"
 #include "vm/machine.h"
 #include "vm/migrate.h"
+#include "vm/migrate_tls.h"
 #include "vm/state_file.h"
 
 /* Where messages go; see console_own_output(). */
@@ -258,7 +259,9 @@ static int wait_for_machine(struct config *c, struct incoming **in, struct hande
 	struct state_file *machine = NULL;
 	struct config mine = *c;
 	bool is_own = false;
-	int r = incoming_open(in, mine.incoming, &machine, &is_own, err);
+	struct migrate_tls tls = { .folder = mine.incoming_tls, .has_jail = mine.has_jail };
+	int r = mine.incoming_tls && mine.is_takeover ? err_set(err, -EINVAL, "--takeover is of this host; it has no use for TLS") :
+		incoming_open(in, mine.incoming, mine.incoming_tls ? &tls : NULL, &machine, &is_own, err);
 
 	if (!r && mine.is_takeover)
 		r = is_own ? incoming_take_hands(*in, handed, err) :

@@ -25,8 +25,11 @@ int migrate_connect(const char *address, struct err *err);
  * migrate_unlisten(). */
 int migrate_listen(const char *address, bool *is_connected, struct err *err);
 void migrate_unlisten(const char *address);
-/* Wait for one that connects. */
+/* Wait for one that connects, or comes from what migrate_tls_listen() gave. */
 int migrate_accept(int listener, struct err *err);
+
+/* The host of "tcp:HOST:PORT", to be freed. NULL: ADDRESS names none, or is none. */
+char *migrate_host(const char *address, struct err *err);
 
 /* --- source --- */
 
@@ -42,6 +45,7 @@ enum { MIGRATE_PAUSE_MS = 100, MIGRATE_PAUSE_MAX_MS = 60000 };
 struct migrate_options {
 	int fd[MIGRATE_STREAMS_MAX];    /* connected stream sockets to one place; taken on success */
 	unsigned n_fds;                 /* at least 1 */
+	bool is_relayed;                /* a process of this host stands between: who is at their other end says nothing */
 	enum migrate_packing packing;
 	uint64_t bandwidth;             /* bytes per second while the guest runs; 0: as much as there is */
 	uint64_t pause_ns;              /* the longest that the guest is to stand still */
@@ -88,8 +92,10 @@ void migration_abandon(struct machine *m);
 struct incoming;
 
 /* Wait at ADDRESS for a source and learn what machine comes: *MACHINE (owned) is its identity, for config_take().
- * *IS_OWN: the source is this user's process on this host. */
-int incoming_open(struct incoming **out, const char *address, struct state_file **machine, bool *is_own, struct err *err);
+ * TLS: how it is to be greeted; NULL: not at all. *IS_OWN: the source is this user's process on this host. */
+struct migrate_tls;
+int incoming_open(struct incoming **out, const char *address, const struct migrate_tls *tls, struct state_file **machine,
+		  bool *is_own, struct err *err);
 /* After incoming_open(), in an upgrade: what else comes. The descriptors are the caller's. */
 int incoming_take_hands(struct incoming *in, struct handed *h, struct err *err);
 /* Tell the source, if it waits, why nothing comes of it. */

@@ -145,10 +145,36 @@ int migrate_listen(const char *address, bool *is_connected, struct err *err)
 	return fd;
 }
 
+/* A connection that another process has taken; -EPIPE: no more come. */
+static int addr_receive(int from, struct err *err)
+{
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	char byte;
+	struct iovec iov = { &byte, 1 };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf, .msg_controllen = sizeof(control.buf) };
+	ssize_t n;
+	int fd;
+
+	do
+		n = recvmsg(from, &m, MSG_CMSG_CLOEXEC);
+	while (n < 0 && errno == EINTR);
+	struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&m) : NULL;
+	if (!c || c->cmsg_type != SCM_RIGHTS || c->cmsg_len != CMSG_LEN(sizeof(int)))
+		return err_set(err, -EPIPE, "the process for TLS has ended");
+	memcpy(&fd, CMSG_DATA(c), sizeof(fd));
+	return fd;
+}
+
 int migrate_accept(int listener, struct err *err)
 {
-	int fd, one = 1;
+	int fd, one = 1, listens = 0;
+	socklen_t len = sizeof(listens);
 
+	if (!getsockopt(listener, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) && !listens)
+		return addr_receive(listener, err);
 	do
 		fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 	while (fd < 0 && (errno == EINTR || errno == ECONNABORTED));
@@ -156,6 +182,22 @@ int migrate_accept(int listener, struct err *err)
 		return err_set(err, -errno, "cannot accept a connection: %s", strerror(errno));
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));      /* a Unix socket has none */
 	return fd;
+}
+
+char *migrate_host(const char *address, struct err *err)
+{
+	char host[HOST_MAX], *copy;
+	const char *port;
+	int r = strncmp(address, "tcp:", 4) ? err_set(err, -EINVAL, "'%s' names no host; give 'tls_name=NAME', which the certificate of the "
+						      "other side must have", address) :
+		addr_split(address + 4, host, &port, err);
+
+	if (r < 0)
+		return NULL;
+	copy = strdup(host);
+	if (!copy)
+		err_set(err, -ENOMEM, "out of memory");
+	return copy;
 }
 
 void migrate_unlisten(const char *address)

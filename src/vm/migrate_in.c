@@ -14,6 +14,7 @@
 #include "vm/migrate_priv.h"
 #include "vm/migrate_sides.h"
 #include "vm/migrate_step.h"
+#include "vm/migrate_tls.h"
 
 enum { HELLO_MS = 5000 };
 
@@ -84,7 +85,8 @@ static int incoming_wait(struct incoming *in, int listener, struct state_file **
 	}
 }
 
-int incoming_open(struct incoming **out, const char *address, struct state_file **machine, bool *is_own, struct err *err)
+int incoming_open(struct incoming **out, const char *address, const struct migrate_tls *tls, struct state_file **machine,
+		  bool *is_own, struct err *err)
 {
 	AUTO(incoming_close) struct incoming *in = calloc(1, sizeof(*in));
 	bool is_connected = false;
@@ -98,19 +100,25 @@ int incoming_open(struct incoming **out, const char *address, struct state_file 
 	int fd = migrate_listen(address, &is_connected, err);
 	if (fd < 0)
 		return fd;
+	if (tls && is_connected) {
+		close(fd);
+		return err_set(err, -ENOTSUP, "'%s' is connected already; TLS is for what listens", address);
+	}
 	if (is_connected) {
 		migrate_link_init(&in->link, fd);
 		r = incoming_learn(in, -1, machine, err);
 		if (r < 0)
 			incoming_refuse(in, err);
 	} else {
-		r = incoming_wait(in, fd, machine, err);
+		r = tls ? migrate_tls_listen(&fd, tls, err) : 0;
+		if (!r)
+			r = incoming_wait(in, fd, machine, err);
 		migrate_unlisten(address);
 		close(fd);
 	}
 	if (r < 0)
 		return err_wrap(err, r, "no machine comes");
-	*is_own = migrate_peer_is_own(&in->link, &pid);
+	*is_own = !tls && migrate_peer_is_own(&in->link, &pid);
 	*out = take_ptr(&in);
 	return 0;
 }
@@ -201,6 +209,7 @@ static void step_end(void *arg)
 		return;
 	}
 	migrate_link_fini(&in->link);
+	migrate_sides_fini(&in->sides);
 	if (in->m->cfg->handed)
 		in->m->cfg->handed->is_ours = true;
 	machine_start(in->m);

@@ -196,7 +196,7 @@ static int migration_announce(struct migration *g, struct err *err)
 
 	if (r < 0)
 		return r;
-	g->is_direct = migrate_peer_is_own(&g->link, &pid) && pid && pid == le32_get(theirs.pid);
+	g->is_direct = !g->o.is_relayed && migrate_peer_is_own(&g->link, &pid) && pid && pid == le32_get(theirs.pid);
 	r = migrate_lanes_join(&g->lanes, err);
 	if (!r)
 		r = migrate_send(&g->link, MIGRATE_MACHINE, g->identity.buf, g->identity.len, NULL, 0, err);

@@ -210,6 +210,12 @@ const struct option options[] = {
 	  .more = "Network addresses that were saved are derived from the name instead, which should be another one, and the network "
 		  "cables are pulled for two seconds. See the section about fork in the page about the control socket.",
 	  .is_host = true, .example = "--name web2 --copy" },
+	{ "--incoming-tls", "incoming_tls", OPT_STRING, CFG(incoming_tls), "DIR", NULL,
+	  "with --incoming: through TLS, from who shows a certificate",
+	  .more = "DIR has ca.pem (whose signature counts), cert.pem (what this side shows) and key.pem. The other side says `tls=DIR`. Without it "
+		  "whoever reaches the address can send a machine, and whoever sits on the way reads the guest's memory and can change it: then "
+		  "nobody but the two hosts may reach that network.",
+	  .is_host = true, .example = "--incoming-tls /etc/viv/tls" },
 	{ "--jail", "jail", OPT_BOOL, CFG(has_jail), NULL, "on", "give up all rights that a running machine does not need",
 	  .more = "A guest that takes over this process finds no file, no network and no program that it could open, connect "
 		  "to or start. Run by root, it is the user 'nobody' in namespaces of its own. A passt process that dies is "
