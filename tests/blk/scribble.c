@@ -4,7 +4,7 @@
  *	scribble [--seed N] [--steps N] [--format F] [--options LIST] [--size BYTES] [--backing F]
  *		 [--cache BYTES] [--aio NAME] [--dir DIR] [--log] [--qemu] [--no-snapshots]
  *
- * Each step is a batch of requests in flight at once, a snapshot taken, applied or deleted, a new size, a
+ * DATA in the options stands for a file of the image's own (data_file=DATA). Each step is a batch of requests in flight at once, a snapshot taken, applied or deleted, a new size, a
  * new image on top, a commit of that into the one below, a check, or closing and opening again. After each read, and of the whole disk after each step that changes
  * more, what the image says must be what the model says; a check must find nothing at all. With --qemu
  * qemu-img has to agree (check, compare) whenever the image is closed. The same seed does the same again;
@@ -160,6 +160,8 @@ static void judge(const struct scribble *s)
 		/* 63: it cannot check this format. */
 		run(s, "qemu-img check -q -f %s '%s' 2> /dev/null || [ $? = 63 ]", s->format, s->path);
 	run(s, "qemu-img compare -q -f %s -F raw '%s' '%s'", s->format, s->path, s->raw);
+	if (strstr(s->options, "data_file_raw=on"))
+		run(s, "qemu-img compare -q -f raw -F raw '%s.data' '%s'", s->path, s->raw);
 }
 
 /* --- opening ---------------------------------------------------------------------------------- */
@@ -206,16 +208,29 @@ static void open_image(struct scribble *s)
 	open_as(s, false);
 }
 
+/* OPTIONS with the name of a further file of PATH for DATA. */
+static void name_data(char *out, size_t cap, const char *options, const char *path)
+{
+	const char *data = strstr(options, "DATA");
+
+	if (data)
+		snprintf(out, cap, "%.*s%s.data%s", (int)(data - options), options, path, data + 4);
+	else
+		snprintf(out, cap, "%s", options);
+}
+
 static int try_create(struct scribble *s, const char *path, const char *format, const char *options,
 		      const char *backing, const char *backing_format, struct err *err)
 {
 	AUTO(blk_opts_fini) struct blk_opts opts = { 0 };
 	struct blk_create c = { .path = path, .format = format, .size = s->size, .backing = backing,
 				.backing_format = backing_format, .opts = &opts, .secret = &passphrase };
+	char named[1024];
 	int r = blk_opts_init(&opts, blk_format_create_opts(format), err);
 
+	name_data(named, sizeof(named), options, path);
 	if (!r)
-		r = blk_opts_parse(&opts, options, err);
+		r = blk_opts_parse(&opts, named, err);
 	return r < 0 ? r : blk_create(&c, err);
 }
 
@@ -481,13 +496,25 @@ static void step_overlay(struct scribble *s)
 	compare(s);
 }
 
+/* With the files that are beside it. */
+static void remove_image(const char *path)
+{
+	static const char *const ends[] = { "", ".data", "-flat.vmdk", "-s001.vmdk", "-f001.vmdk" };
+	char name[300];
+
+	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
+		snprintf(name, sizeof(name), "%s%s", path, ends[i]);
+		unlink(name);
+	}
+}
+
 /* The image below is the disk now; it may be larger, if the one above had been made smaller. */
 static void commit_remove(struct scribble *s)
 {
 	uint64_t size = blk_size(blk_backing(s->b)), was = s->size;
 
 	blk_close(s->b);
-	unlink(s->path);
+	remove_image(s->path);
 	s->path = s->layer[--s->n_layers - 1];
 	s->size = size;
 	open_image(s);
@@ -584,7 +611,7 @@ static void scribble(struct scribble *s)
 	check(s);
 	blk_close(s->b);
 	for (int i = 0; i < LAYERS; i++)
-		unlink(s->layer[i]);
+		remove_image(s->layer[i]);
 	unlink(s->backing);
 	unlink(s->raw);
 	printf("%" PRIu64 " requests, %" PRIu64 " other steps\n", s->n_requests, s->n_others);

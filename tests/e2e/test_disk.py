@@ -311,6 +311,23 @@ def test_resizing_asks_before_it_cuts():
     clean("a.qcow2")
 
 
+@pytest.mark.parametrize("options", ["data_file=a.data", "data_file=a.data,data_file_raw=on"])
+def test_an_image_with_a_data_file_grows_and_shrinks_to_sizes_that_are_no_clusters(options):
+    make_raw("in.raw", 7 * MIB + 512)
+    viv("convert", "in.raw", "a.qcow2", "-o", options)
+    viv("resize", "a.qcow2", 9 * MIB + 1024)
+    os.truncate("in.raw", 9 * MIB + 1024)
+    same("a.qcow2", "in.raw")
+    viv("resize", "a.qcow2", "--shrink", 5 * MIB + 512)
+    viv("resize", "a.qcow2", 6 * MIB)
+    os.truncate("in.raw", 5 * MIB + 512)
+    os.truncate("in.raw", 6 * MIB)
+    same("a.qcow2", "in.raw")
+    clean("a.qcow2")
+    if "raw" in options:
+        qemu("compare", "-q", "-f", "raw", "-F", "raw", "a.data", "in.raw")
+
+
 @pytest.mark.parametrize("options", ["cluster_size=64K", "cluster_size=4K", "extended_l2=on", "refcount_bits=64"])
 def test_measure_agrees_with_qemu_img(options):
     qemu("create", "-q", "-f", "qcow2", "in.qcow2", "300M")

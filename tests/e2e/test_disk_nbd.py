@@ -103,6 +103,30 @@ def test_writing_reaches_the_image():
     run("qemu-img", "check", "-q", "a.qcow2")
 
 
+def space(*files):
+    return sum(os.stat(f).st_blocks * 512 for f in files)
+
+
+@pytest.mark.parametrize("image", [
+    "a.raw", "a.qcow2", "a.qcow2 -o compat=0.10", "a.qcow2 -o extended_l2=on", "a.qcow2 -o data_file=a.data",
+    "a.qcow2 -o data_file=a.data,data_file_raw=on", "a.qcow2 -o data_file=a.data,extended_l2=on", "a.vmdk",
+    "a.vmdk -o subformat=monolithicFlat", "a.vdi", "a.vdi -o static=on", "a.vhd", "a.vhdx", "a.vhdx -o subformat=fixed", "a.hdd"])
+def test_discards_and_zeroes_give_space_back_to_the_host(image):
+    name, *options = image.split()
+    viv("create", name, "24M", *options)
+    with open("in.raw", "wb") as f:
+        f.write(random.Random(1).randbytes(24 * MIB))
+    files = [f for f in os.listdir() if f not in ("in.raw", "nbd.sock")]
+    with serving(name) as uri:
+        run("nbdcopy", "--flush", "in.raw", uri)
+        full = space(*files)
+        run("qemu-io", "-f", "raw", "-d", "unmap", "-c", "discard 0 8M", "-c", "flush", uri)
+        discarded = space(*files)
+        run("qemu-io", "-f", "raw", "-d", "unmap", "-c", "write -z -u 8M 8M", "-c", "flush", "-c", "read -P 0 8M 8M", uri)
+        zeroed = space(*files)
+    assert full - discarded >= 7 * MIB and discarded - zeroed >= 7 * MIB, (full, discarded, zeroed)
+
+
 def test_read_only_and_bitmaps():
     run("qemu-img", "create", "-q", "-f", "qcow2", "a.qcow2", "8M")
     run("qemu-img", "bitmap", "--add", "-g", "64K", "a.qcow2", "daily")
@@ -234,3 +258,66 @@ def test_hostile_clients_lose_their_connection_and_nobody_else_does():
         good.request(READ, 4096, 512)
         assert good.error() == 0 and good.exactly(512) == b"x" * 512
     assert viv("check", "a.qcow2")
+
+
+def resident(pid):
+    """MiB, and the most it ever was."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as f:
+        lines = dict(line.split(":", 1) for line in f)
+    return int(lines["VmRSS"].split()[0]) / 1024, int(lines["VmHWM"].split()[0]) / 1024
+
+
+def fill_with(c, message):
+    """Send MESSAGE again and again, until the server takes no more."""
+    c.s.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        for _ in range(100000):
+            if c.s.send(message) < len(message):
+                return
+    c.s.setblocking(True)
+
+
+def request_of(kind, length):
+    return struct.pack(">IHHQQI", 0x25609513, 0, kind, 77, 0, length)
+
+
+def test_memory_is_bounded_whatever_clients_do():
+    """All clients that there may be, each with as many requests as it can send: some that read nothing of what they asked for,
+    some that never end what they write, some with requests of all sizes. The server has its 256 MiB for all, one request for
+    each, and what it needs itself; afterwards it gives that back, and meanwhile it serves others."""
+    viv("create", "a.qcow2", "64M")
+    with open("in.raw", "wb") as f:
+        f.write(random.Random(1).randbytes(64 * MIB))
+    with serving("a.qcow2") as uri:
+        run("nbdcopy", "in.raw", uri)
+        good = Client(uri).go()
+        pid = struct.unpack("3i", good.s.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+        before = resident(pid)[0]
+        crowd = []
+        for i in range(60):
+            c = Client(uri).go()
+            crowd.append(c)
+            if i % 3 == 0:
+                fill_with(c, request_of(READ, MIB))
+            elif i % 3 == 1:
+                c.request(WRITE, 0, 2 * MIB, payload=bytes(MIB))
+            else:
+                fill_with(c, request_of(READ, 512) + request_of(READ, 3 * MIB) + request_of(WRITE, 4096) + bytes(4096))
+        for _ in range(20):
+            good.request(WRITE, 4096, 512, payload=b"x" * 512)
+            assert good.error() == 0
+            good.request(READ, 4096, 512)
+            assert good.error() == 0 and good.exactly(512) == b"x" * 512
+            time.sleep(0.02)
+        most = resident(pid)[1]
+        # One request of each, a receiving buffer, and what sockets of a loopback hold is the kernel's.
+        assert before + 100 < most < before + 256 + 20 * 1 + 20 * 2 + 20 * 3 + 60 * 0.25 + 32, most
+        for c in crowd:
+            c.s.close()
+        for _ in range(200):
+            if resident(pid)[0] < before + 48:
+                break
+            time.sleep(0.05)
+        assert resident(pid)[0] < before + 48
+        good.request(READ, 4096, 512)
+        assert good.error() == 0 and good.exactly(512) == b"x" * 512

@@ -84,20 +84,30 @@ int q2_co_discard(struct blk *b, uint64_t off, uint64_t len)
 	/* The last cluster may be cut by the end of the disk. */
 	if (end == b->size)
 		to = q2_cluster_up(s, end);
-	/* Advice that would bring the backing image back, or break a raw data file, is not taken. */
-	if (from >= to || s->has_raw_data || (s->version == 2 && (b->backing || b->backing_name)))
+	/* Advice that would bring the backing image back is not taken. */
+	if (from >= to || (s->version == 2 && (b->backing || b->backing_name)))
 		return 0;
 	blk_range_lock(b, &range, from, to - from, true);
 	r = q2_prepare(s);
 	if (!r) {
 		q2_bitmaps_mark(s, off, len);
-		r = q2_drop(s, from, to - from, Q2_DROP_ZERO, true);
+		r = s->has_raw_data ? blk_co_discard(b->data, off, len) : q2_drop(s, from, to - from, Q2_DROP_ZERO, true);
 	}
 	blk_range_unlock(b, &range);
 	return r;
 }
 
 /* --- zeroes ----------------------------------------------------------------------------------- */
+
+/* The data file gives the space of the cluster of GUEST back; where it cannot, it keeps it. */
+static int zero_data(struct q2 *s, uint64_t guest)
+{
+	uint64_t from = q2_cluster_start(s, guest), end = s->b->data->size;
+	int r = from >= end ? 0 : blk_co_zeroes(s->b->data, from, end - from < s->cluster_size ? end - from : s->cluster_size,
+						true);
+
+	return r == -ENOTSUP ? 0 : r;
+}
 
 /* Subclusters SUBS of the cluster of GUEST, which become zeroes. */
 static int zero_cluster(struct q2 *s, uint64_t guest, uint32_t subs, bool may_unmap)
@@ -118,8 +128,8 @@ static int zero_cluster(struct q2 *s, uint64_t guest, uint32_t subs, bool may_un
 	r = q2_l2_make(s, guest);
 	if (!r)
 		r = q2_entry_set(s, guest, &e);
-	if (!r && s->has_raw_data)
-		r = blk_co_zeroes(s->b->data, q2_cluster_start(s, guest), s->cluster_size, may_unmap);
+	if (!r && s->b->data && old.alloc && !e.alloc && may_unmap)
+		r = zero_data(s, guest);
 	if (!r && old.has_host && !e.has_host)
 		r = q2_entry_release(s, &old, may_unmap);
 	return r;
@@ -198,11 +208,11 @@ int q2_co_zeroes(struct blk *b, uint64_t off, uint64_t len, bool may_unmap)
 	int r = q2_prepare(s);
 
 	q2_bitmaps_mark(s, off, len);
-	if (!r && s->has_raw_data)
-		r = -ENOTSUP;           /* the data file itself must show them */
-	if (!r && from >= to)
+	if (!r && s->has_raw_data) {
+		r = blk_co_zeroes(b->data, off, len, may_unmap);        /* which itself must show them; no entry says otherwise */
+	} else if (!r && from >= to) {
 		r = zero_edge(s, off, len);
-	else if (!r) {
+	} else if (!r) {
 		r = q2_zero(s, from, to - from, may_unmap);
 		if (!r)
 			r = zero_edge(s, off, from - off);
