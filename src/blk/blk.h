@@ -250,6 +250,8 @@ int blk_bitmap_clear(struct blk *b, const char *name, struct err *err);
 /* Record another backing image (NULL: none) without touching data; the node's own backing is not
  * reopened. */
 int blk_change_backing(struct blk *b, const char *name, const char *format, struct err *err);
+/* 0, or -ENOTSUP: its format does not allow that, whatever the name. */
+int blk_can_change_backing(struct blk *b, struct err *err);
 /* Before the backing image of B is changed on purpose: formats that know it by the identity of its content take down
  * the one that it gets now. Both are open for writing. */
 int blk_adopt_backing(struct blk *b, struct err *err);

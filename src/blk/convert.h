@@ -26,6 +26,7 @@ struct blk_convert_file {
 	const struct blk_options *src;  /* is opened for reading */
 	const char *path, *format;      /* of the new image */
 	const struct blk_opts *opts;    /* of the format's create table; NULL: defaults */
+	const struct blk_secret *secret;        /* of an encrypted new image; NULL: as its options say; borrowed */
 	/* Replace what is there. A block device is written in place, and needs this. */
 	bool is_forced;
 	struct blk_convert how;

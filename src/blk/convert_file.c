@@ -227,6 +227,18 @@ static int convert_into(struct target *t, struct blk *src, struct blk_convert_fi
 	return r ? r : target_finish(t, err);
 }
 
+/* The passphrase of the new image, if there is one: as its options say comes first, as for other images. */
+static int target_secret(struct target *t, struct err *err)
+{
+	const struct blk_convert_file *c = t->c;
+	int r = c->opts ? blk_secret_from_opts(&t->secret, c->opts, err) : 0;
+
+	if (!r && c->secret)
+		r = blk_secret_set(&t->secret, c->secret->data, c->secret->len, err) < 0 ? -ENOMEM : 1;
+	t->has_secret = r > 0;
+	return r > 0 ? 0 : r;
+}
+
 int blk_convert_file(struct blk_convert_file *c, struct err *err)
 {
 	AUTO(loop_free) struct loop *loop = NULL;
@@ -237,13 +249,12 @@ int blk_convert_file(struct blk_convert_file *c, struct err *err)
 	if (!r)
 		r = blk_open(&src, loop, c->src, err);
 	t.loop = loop;
+	if (!r && !blk_size(src))
+		r = err_set(err, -EINVAL, "'%s' is empty, and a disk has at least %d bytes", blk_name(src), BLK_SECTOR);
 	if (!r)
 		r = target_check(&t, err);
-	if (!r && c->opts) {
-		r = blk_secret_from_opts(&t.secret, c->opts, err);
-		t.has_secret = r > 0;
-		r = r > 0 ? 0 : r;
-	}
+	if (!r)
+		r = target_secret(&t, err);
 	if (!r) {
 		c->size = blk_size(src);
 		r = convert_into(&t, src, c, err);

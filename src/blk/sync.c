@@ -398,11 +398,21 @@ static int sync_change_backing(void *arg)
 {
 	struct sync_call *c = arg;
 
-	if (!c->b->drv->co_change_backing)
-		return sync_no(c, "it cannot have a backing image");
-	int r = sync_writable(c);
+	int r = blk_can_change_backing(c->b, c->err);
 
+	if (!r)
+		r = sync_writable(c);
 	return r ? r : c->b->drv->co_change_backing(c->b, c->name, c->format, c->err);
+}
+
+int blk_can_change_backing(struct blk *b, struct err *err)
+{
+	struct sync_call c = { .b = blk_top(b), .err = err };
+
+	if (c.b->drv->co_change_backing)
+		return 0;
+	return sync_no(&c, c.b->backing_name ? "its backing image stays what it is; convert it into an image that needs none"
+					     : "it cannot have a backing image");
 }
 
 int blk_change_backing(struct blk *b, const char *name, const char *format, struct err *err)

@@ -20,7 +20,7 @@ const struct cli_command *const cli_commands[] = {
 	&disk_commit, &disk_rebase, &disk_flatten, &disk_compare, &disk_resize, &disk_measure,
 	&disk_bitmap_add, &disk_bitmap_rm, &disk_bitmap_clear, &disk_bitmap_list,
 	&disk_key_list, &disk_key_add, &disk_key_change, &disk_key_rm,
-	&disk_ova_list, &disk_ova_extract, &disk_ova_import,
+	&disk_ova_list, &disk_ova_extract, &disk_ova_import, &disk_ova_create,
 	&disk_serve, &disk_bench,
 	&image_ls, &image_import, &image_build, &image_rm,
 	&volume_ls, &volume_create, &volume_rm,

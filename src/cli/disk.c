@@ -73,6 +73,31 @@ int disk_ask_new_key(struct blk_secret *s, const char *path, struct err *err)
 	return r;
 }
 
+static bool disk_is_said(const struct blk_opts *opts, const char *name)
+{
+	return blk_opts_has(opts, name) && blk_opts_is_set(opts, name);
+}
+
+int disk_new_key(struct blk_secret *s, const struct cli *c, const char *path, const char *format,
+		 const struct blk_opts *opts, struct err *err)
+{
+	const char *file = cli_str(c, "--new-key-file");
+	bool is_encrypted = !strcmp(format, "luks") || disk_is_said(opts, "encrypt.format");
+
+	if (!is_encrypted)
+		return file ? err_set(err, -EINVAL, "'%s' will not be encrypted, so --new-key-file means nothing; "
+				      "add -o encrypt.format=luks", path) : 0;
+	if (disk_is_said(opts, "key-file") || disk_is_said(opts, "key-fd"))
+		return file ? err_set(err, -EINVAL, "--new-key-file and -o both say where the passphrase is; give one") : 0;
+	if (!file)
+		file = cli_nth(c, "--key-file", 0);
+	if (!file && !isatty(STDIN_FILENO))
+		return err_set(err, -ENOKEY, "'%s' needs a passphrase: name a file that holds it with --new-key-file", path);
+	int r = file ? blk_secret_read_file(s, file, err) : disk_ask_new_key(s, path, err);
+
+	return r < 0 ? r : 1;
+}
+
 static int disk_open_with(struct blk_options *o, void *arg, struct err *err)
 {
 	return blk_open(arg, NULL, o, err);

@@ -17,7 +17,7 @@ extern const struct cli_command disk_create, disk_convert, disk_info, disk_map, 
 		disk_compare,
 	disk_resize, disk_measure, disk_bitmap_add, disk_bitmap_rm, disk_bitmap_clear,
 	disk_bitmap_list, disk_key_list, disk_key_add, disk_key_change, disk_key_rm,
-	disk_ova_list, disk_ova_extract, disk_ova_import, disk_serve, disk_bench;
+	disk_ova_list, disk_ova_extract, disk_ova_import, disk_ova_create, disk_serve, disk_bench;
 extern const struct cli_group disk_group;
 
 /* For tables of options. */
@@ -45,6 +45,10 @@ int disk_with_keys(const struct cli *c, struct blk_options *o, int (*fn)(struct 
 		   void *arg, struct err *err);
 /* A new passphrase of the image PATH from the terminal, twice. -EINVAL: they differ. */
 int disk_ask_new_key(struct blk_secret *s, const char *path, struct err *err);
+/* The passphrase of the new image PATH of FORMAT, if OPTS make it encrypted and do not say it: of --new-key-file, else of
+ * --key-file, else from the terminal. 1: S is set; 0: none is needed. C has both options. */
+int disk_new_key(struct blk_secret *s, const struct cli *c, const char *path, const char *format,
+		 const struct blk_opts *opts, struct err *err);
 /* The format for a new file: FORMAT, or what the ending of PATH says, or qcow2. */
 const char *disk_new_format(const char *path, const char *format);
 /* The format of the backing image NAME as it stands in IMAGE: FORMAT, or what the content says when nobody but its

@@ -113,6 +113,9 @@ static int rebase_to(struct cli *c, const char *name, const char *format, bool i
 	if (!r)
 		r = disk_open(&b, c, cli_arg(c, 0), cli_str(c, "--format"),
 			      DISK_WRITABLE | (is_unsafe ? DISK_NO_BACKING : 0), err);
+	/* Asked before anything is copied. */
+	if (!r)
+		r = blk_can_change_backing(b, err);
 	if (!r && !is_unsafe)
 		r = rebase_data(c, b, name, format, err);
 	if (!r)

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "blk/convert.h"
+#include "blk/secret.h"
 #include "cli/disk.h"
 #include "cli/output.h"
 #include "cli/progress.h"
@@ -31,6 +32,7 @@ static int convert_with(struct blk_options *o, void *arg, struct err *err)
 static int convert_run(struct cli *c, struct err *err)
 {
 	AUTO(blk_opts_fini) struct blk_opts opts = { 0 };
+	AUTO(blk_secret_wipe) struct blk_secret key = { 0 };
 	struct progress progress;
 	struct blk_options src = { .path = cli_arg(c, 0), .fd = -1, .format = cli_str(c, "--source-format"),
 				   .is_readonly = true };
@@ -41,8 +43,11 @@ static int convert_run(struct cli *c, struct err *err)
 	};
 	int r = disk_create_opts(&opts, c, f.format, err);
 
+	if (!r)
+		r = disk_new_key(&key, c, f.path, f.format, &opts, err);
 	if (r < 0)
 		return r;
+	f.secret = r ? &key : NULL;
 	progress_start(&progress, c, "converting");
 	r = disk_with_keys(c, &src, convert_with, &f, err);
 	progress_end(&progress);
@@ -68,6 +73,9 @@ const struct cli_command disk_convert = {
 		{ "--source-format", 0, CLI_STRING, .metavar = "FORMAT",
 		  .help = "format of SRC; else its content tells" },
 		DISK_OPTION_KEY,
+		{ "--new-key-file", 0, CLI_STRING, .metavar = "FILE",
+		  .help = "file with the passphrase of DST, if its options make it encrypted; else that of --key-file, "
+		  "else the terminal is asked" },
 		{ "-o", 'o', CLI_STRING, .is_repeatable = true, .metavar = "NAME=VALUE,...",
 		  .help = "options of the new image's format; 'man viv-disk' lists them" },
 		{ "--compress", 'c', CLI_FLAG, .help = "keep its clusters compressed; -o compression_type=zstd is the "
@@ -80,6 +88,8 @@ const struct cli_command disk_convert = {
 		{ "disk convert web1.qcow2 web1.img", "a raw image from a chain of images" },
 		{ "disk convert root.qcow2 small.qcow2 --compress -o compression_type=zstd",
 		  "one that takes less space" },
+		{ "disk convert root.qcow2 secret.qcow2 -o encrypt.format=luks --new-key-file passphrase",
+		  "an encrypted copy" },
 		{ .line = NULL },
 	},
 	.run = convert_run,

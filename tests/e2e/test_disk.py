@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
+import xml.etree.ElementTree
 
 import pytest
 
@@ -613,3 +614,49 @@ def test_archives_of_machines_are_listed_extracted_and_imported():
     os.truncate("a.ova", os.path.getsize("a.ova") // 2)
     assert viv("ova", "import", "a.ova", "n2", status=FAILED).stderr
     assert not os.path.exists("n2")
+
+
+def test_disks_are_packed_into_an_archive_for_other_products():
+    make_raw("one.raw", 3 * MIB, 1)
+    viv("create", "two.qcow2", "--backing", "one.raw", "--backing-format", "raw")
+    os.umask(0o027)
+    made = viv_json("ova", "create", "web.ova", "one.raw", "two.qcow2", "--cpus", "2", "--memory", "3G")
+    assert made == {"filename": "web.ova", "name": "web", "disks": 2, "length": os.path.getsize("web.ova")}
+    assert os.stat("web.ova").st_mode & 0o777 == 0o640
+    only("one.raw", "two.qcow2", "web.ova")
+    listed = viv_json("ova", "list", "web.ova", "--verify")
+    assert (listed["name"], listed["cpus"], listed["memory"]) == ("web", 2, 3072 * MIB)
+    os.mkdir("out")
+    names = ["web.ovf", "web-disk1.vmdk", "web-disk2.vmdk", "web.mf"]
+    assert subprocess.run(["tar", "-xvf", "../web.ova"], cwd="out", capture_output=True, text=True, check=True).stdout.split() == names
+    with open("out/web.mf", encoding="ascii") as f:
+        for line in f:
+            name, digest = line[7:].split(")= ")
+            assert hashlib.sha256(open("out/" + name, "rb").read()).hexdigest() == digest.strip()
+    for name in names[1:3]:
+        qemu("compare", "-q", "-f", "vmdk", "-F", "raw", "out/" + name, "one.raw")
+    # The schema of hardware items is a sequence: elements in the order of the alphabet, each item with its own number.
+    space = "{http://schemas.dmtf.org/ovf/envelope/1}"
+    items = [[(e.tag.split("}")[1], e.text) for e in item] for item in xml.etree.ElementTree.parse("out/web.ovf").iter(space + "Item")]
+    assert len(items) == 5 and all(i == sorted(i) for i in items) and len({dict(i)["InstanceID"] for i in items}) == 5
+    assert [dict(i)["HostResource"] for i in items if dict(i)["ResourceType"] == "17"] == ["ovf:/disk/disk1", "ovf:/disk/disk2"]
+    viv("ova", "create", "web.ova", "one.raw", "--name", "db & more", "--force")
+    assert viv_json("ova", "list", "web.ova")["name"] == "db & more"
+    viv("ova", "import", "web.ova", "back")
+    same("back/disk1.qcow2", "one.raw")
+    refused("ova", "create", "x.ova", "one.raw", "--name", "../x", status=FAILED, says="cannot name a machine")
+
+
+def test_a_converted_disk_is_encrypted():
+    make_raw("in.raw")
+    for name in ("one", "two"):
+        with open(name, "w", encoding="ascii") as f:
+            f.write(name)
+        os.chmod(name, 0o600)
+    quick = "encrypt.format=luks,encrypt.iter-time=10"
+    viv("convert", "in.raw", "a.qcow2", "-o", quick, "--new-key-file", "one")
+    viv("convert", "a.qcow2", "b.luks", "-o", "iter-time=10", "--key-file", "one", "--new-key-file", "two")
+    viv("convert", "a.qcow2", "c.qcow2", "-o", quick, "--key-file", "one")
+    for name, key in (("a.qcow2", "one"), ("b.luks", "two"), ("c.qcow2", "one")):
+        assert viv_json("compare", name, "in.raw", "--key-file", key)["identical"]
+        refused("compare", name, "in.raw", "--key-file", {"one": "two", "two": "one"}[key], status=DENIED, says="no key slot")

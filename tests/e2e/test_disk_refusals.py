@@ -21,6 +21,7 @@ HEADER = {
 READING = {
     "map": ["map", "FILE"], "convert": ["convert", "FILE", "out"], "compare": ["compare", "FILE", "other"],
     "measure": ["measure", "FILE"], "bench": ["bench", "FILE", "--seconds", "1"],
+    "ova create": ["ova", "create", "out", "FILE"],
     "serve --read-only": ["serve", "FILE", "--read-only", "--nbd", "unix:s"],
 }
 CHANGING = {
@@ -103,6 +104,28 @@ def test_a_chain_with_a_missing_file():
     all_refuse(CHAIN, "image", NOT_FOUND, "'base'")
 
 
+@pytest.mark.parametrize("form", ["vmdk", "vpc", "vhdx"])
+def test_a_parent_that_stays_what_it_is(form):
+    viv("create", "base", "4M", "--format", form)
+    viv("create", "image", "--format", form, "--backing", "base", "--backing-format", form)
+    all_refuse({n: w for n, w in (CHANGING | ALONE).items() if n in ("flatten", "rebase", "rebase --unsafe")}, "image", UNSUPPORTED,
+               "stays what it is")
+
+
+def test_a_passphrase_for_nothing():
+    viv("create", "image", "4M", "--format", "qcow2")
+    words = {"convert": ["convert", "FILE", "out", "--new-key-file", "new"]}
+    all_refuse(words, "image", FAILED, "encrypt.format=luks")
+    all_refuse(words, "image", FAILED, "give one", "-o", "encrypt.format=luks,key-file=key")
+    all_refuse({"convert": ["convert", "FILE", "out"]}, "image", DENIED, "--new-key-file", "-o", "encrypt.format=luks")
+
+
+def test_a_disk_of_no_bytes():
+    with open("image", "wb"):
+        pass
+    all_refuse({n: READING[n] for n in ("convert", "ova create")}, "image", FAILED, "at least 512 bytes")
+
+
 def test_a_file_in_use():
     viv("create", "image", "4M", "--format", "qcow2")
     with open("image", "r+b") as f:
@@ -122,7 +145,8 @@ def test_no_key_and_a_wrong_key(options):
 
 def test_a_target_that_exists():
     viv("create", "image", "4M", "--format", "qcow2")
-    all_refuse({"create": ["create", "FILE", "1M"], "convert": ["convert", "other", "FILE"]}, "image", EXISTS, "--force")
+    all_refuse({"create": ["create", "FILE", "1M"], "convert": ["convert", "other", "FILE"],
+                "ova create": ["ova", "create", "FILE", "other"]}, "image", EXISTS, "--force")
 
 
 def test_no_space_left_stops_cleanly_and_goes_on_when_there_is_room():
@@ -138,7 +162,7 @@ def test_no_space_left_stops_cleanly_and_goes_on_when_there_is_room():
         viv("rebase", "--unsafe", "full", "small/base", "--backing-format", "raw")
         tables = {
             "create": ["create", "small/new", "8M", "--format", "raw", "-o", "preallocation=full"],
-            "convert": ["convert", "data", "small/new"], "flatten": ["flatten", "small/top"],
+            "convert": ["convert", "data", "small/new"], "ova create": ["ova", "create", "small/new", "data"], "flatten": ["flatten", "small/top"],
             "rebase": ["rebase", "small/top", os.path.abspath("other")], "commit": ["commit", "full"],
             "resize": ["resize", "small/top", "+8M", "--preallocation", "full"],
         }

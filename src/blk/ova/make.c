@@ -39,31 +39,78 @@ static void make_files(FILE *f, const struct blk_ova_make *m, const uint64_t *si
 	fputs("  </DiskSection>\n", f);
 }
 
-static void make_item(FILE *f, unsigned id, unsigned type, const char *name, const char *more)
+/* DSP8023's type of an item is a sequence: elements stand in the order of the alphabet, or products refuse them. */
+struct item {
+	const char *name, *address, *address_on_parent, *units, *host, *sub_type;       /* NULL: not said */
+	unsigned id, parent, type;      /* 0: not said */
+	uint64_t quantity;
+};
+
+static void make_element(FILE *f, const char *name, const char *text)
 {
-	fprintf(f, "      <Item>\n%s        <rasd:ElementName>%s</rasd:ElementName>\n"
-		"        <rasd:InstanceID>%u</rasd:InstanceID>\n", more, name, id);
-	fprintf(f, "        <rasd:ResourceType>%u</rasd:ResourceType>\n", type);
+	if (text)
+		fprintf(f, "        <rasd:%s>%s</rasd:%s>\n", name, text, name);
+}
+
+static void make_number(FILE *f, const char *name, uint64_t n)
+{
+	if (n)
+		fprintf(f, "        <rasd:%s>%" PRIu64 "</rasd:%s>\n", name, n, name);
+}
+
+static void make_item(FILE *f, const struct item *i)
+{
+	fputs("      <Item>\n", f);
+	make_element(f, "Address", i->address);
+	make_element(f, "AddressOnParent", i->address_on_parent);
+	make_element(f, "AllocationUnits", i->units);
+	make_element(f, "ElementName", i->name);
+	make_element(f, "HostResource", i->host);
+	make_number(f, "InstanceID", i->id);
+	make_number(f, "Parent", i->parent);
+	make_element(f, "ResourceSubType", i->sub_type);
+	make_number(f, "ResourceType", i->type);
+	make_number(f, "VirtualQuantity", i->quantity);
+	fputs("      </Item>\n", f);
+}
+
+/* A SCSI controller of the kind that every product has, for each 15 disks; number 7 on its bus is itself. */
+static void make_disks(FILE *f, const struct blk_ova_make *m)
+{
+	enum { PER_CONTROLLER = 15, ITSELF = 7, FIRST_ID = 3 };
+	unsigned n = (m->n_disks + PER_CONTROLLER - 1) / PER_CONTROLLER;
+
+	for (unsigned i = 0; i < n; i++) {
+		char at[16];
+
+		snprintf(at, sizeof(at), "%u", i);
+		make_item(f, &(struct item){ .name = "disk controller", .address = at, .id = FIRST_ID + i, .type = 6,
+					     .sub_type = "lsilogic" });
+	}
+	for (unsigned i = 0; i < m->n_disks; i++) {
+		unsigned unit = i % PER_CONTROLLER;
+		char at[16], host[32];
+
+		snprintf(at, sizeof(at), "%u", unit < ITSELF ? unit : unit + 1);
+		snprintf(host, sizeof(host), "ovf:/disk/disk%u", i + 1);
+		make_item(f, &(struct item){ .name = "disk", .address_on_parent = at, .host = host, .id = FIRST_ID + n + i,
+					     .parent = FIRST_ID + i / PER_CONTROLLER, .type = 17 });
+	}
 }
 
 static void make_hardware(FILE *f, const struct blk_ova_make *m)
 {
-	fputs("    <VirtualHardwareSection>\n      <Info>Hardware</Info>\n", f);
-	make_item(f, 1, 3, "processors", "");
-	fprintf(f, "        <rasd:VirtualQuantity>%u</rasd:VirtualQuantity>\n      </Item>\n", m->cpus ? m->cpus : 1);
-	make_item(f, 2, 4, "memory", "        <rasd:AllocationUnits>byte * 2^20</rasd:AllocationUnits>\n");
-	fprintf(f, "        <rasd:VirtualQuantity>%" PRIu64 "</rasd:VirtualQuantity>\n      </Item>\n",
-		m->memory >> 20);
-	make_item(f, 3, 20, "disk controller", "        <rasd:Address>0</rasd:Address>\n");
-	fputs("        <rasd:ResourceSubType>AHCI</rasd:ResourceSubType>\n      </Item>\n", f);
-	for (unsigned i = 0; i < m->n_disks; i++) {
-		char at[80];
-
-		snprintf(at, sizeof(at), "        <rasd:AddressOnParent>%u</rasd:AddressOnParent>\n", i);
-		make_item(f, 4 + i, 17, "disk", at);
-		fprintf(f, "        <rasd:HostResource>ovf:/disk/disk%u</rasd:HostResource>\n"
-			"        <rasd:Parent>3</rasd:Parent>\n      </Item>\n", i + 1);
-	}
+	fputs("    <VirtualHardwareSection>\n      <Info>Hardware</Info>\n      <System>\n"
+	      "        <vssd:ElementName>Virtual Hardware Family</vssd:ElementName>\n"
+	      "        <vssd:InstanceID>0</vssd:InstanceID>\n        <vssd:VirtualSystemIdentifier>", f);
+	make_text(f, m->name);
+	/* VMware's products refuse a machine of no family of theirs; the others do not look. */
+	fputs("</vssd:VirtualSystemIdentifier>\n        <vssd:VirtualSystemType>vmx-10</vssd:VirtualSystemType>\n"
+	      "      </System>\n", f);
+	make_item(f, &(struct item){ .name = "processors", .id = 1, .type = 3, .quantity = m->cpus ? m->cpus : 1 });
+	make_item(f, &(struct item){ .name = "memory", .id = 2, .type = 4, .units = "byte * 2^20",
+				     .quantity = m->memory >> 20 ? m->memory >> 20 : 1 });
+	make_disks(f, m);
 	fputs("    </VirtualHardwareSection>\n", f);
 }
 
@@ -77,7 +124,8 @@ char *ovf_make(const struct blk_ova_make *m, const uint64_t *sizes)
 		return NULL;
 	fputs("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
 	      "<Envelope xmlns=\"http://schemas.dmtf.org/ovf/envelope/1\" xmlns:ovf=\"http://schemas.dmtf.org/ovf/envelope/1\""
-	      " xmlns:rasd=\"http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData\">\n", f);
+	      " xmlns:rasd=\"http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData\""
+	      " xmlns:vssd=\"http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_VirtualSystemSettingData\">\n", f);
 	make_files(f, m, sizes);
 	fputs("  <VirtualSystem ovf:id=\"", f);
 	make_text(f, m->name);

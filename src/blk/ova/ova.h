@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include "blk/progress.h"
 
 struct blk_driver;
 struct err;
@@ -54,7 +55,11 @@ struct blk_ova_make {
 	const struct blk_ova_member *disks;
 	unsigned n_disks;
 	bool is_replacing;              /* a file that is there; else -EEXIST */
+	struct blk_progress progress;
 };
+/* Can a machine in an archive have that name? -EINVAL. */
+int blk_ova_check_name(const char *name, struct err *err);
+/* -EINTR: the progress function said so; nothing is left. */
 int blk_ova_write(const struct blk_ova_make *m, struct err *err);
 
 #endif

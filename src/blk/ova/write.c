@@ -14,7 +14,8 @@
 #include <unistd.h>
 #include "util/cleanup.h"
 
-enum { WRITE_CHUNK = 1 << 20 };
+/* With what stands behind it, the name of a member of a ustar archive is short enough. */
+enum { WRITE_CHUNK = 1 << 20, OVA_MACHINE_NAME_MAX = 70 };
 
 struct ova_writer {
 	int fd;
@@ -25,6 +26,8 @@ struct ova_writer {
 	uint8_t *buf;
 	struct err *err;
 	const char *path;
+	const struct blk_progress *progress;
+	uint64_t n_done, n_total;       /* bytes of disks */
 };
 
 static int writer_put(struct ova_writer *w, const void *data, size_t len)
@@ -102,6 +105,9 @@ static int writer_copy(struct ova_writer *w, const struct blk_ova_member *m, int
 		if (!r)
 			EVP_DigestUpdate(ctx, w->buf, (size_t)got);
 		at += got > 0 ? (uint64_t)got : 0;
+		w->n_done += got > 0 ? (uint64_t)got : 0;
+		if (!r && blk_progress(w->progress, w->n_done, w->n_total) < 0)
+			r = err_set(w->err, -EINTR, "interrupted");
 	}
 	if (!r && EVP_DigestFinal_ex(ctx, digest, &n))
 		writer_note(w, m->name, digest, n);
@@ -125,14 +131,14 @@ static int writer_all(struct ova_writer *w, const struct blk_ova_make *m, const 
 	char name[BLK_OVA_NAME_MAX];
 	int r = ovf ? 0 : err_set(w->err, -ENOMEM, "out of memory");
 
-	snprintf(name, sizeof(name), "%.80s.ovf", m->name);
+	snprintf(name, sizeof(name), "%.70s.ovf", m->name);
 	if (!r)
 		r = writer_text(w, name, ovf, strlen(ovf), true);
 	for (unsigned i = 0; !r && i < m->n_disks; i++)
 		r = writer_disk(w, &m->disks[i], fds[i], sizes[i]);
 	if (r < 0 || fflush(w->manifest))
 		return r < 0 ? r : err_set(w->err, -ENOMEM, "out of memory");
-	snprintf(name, sizeof(name), "%.80s.mf", m->name);
+	snprintf(name, sizeof(name), "%.70s.mf", m->name);
 	r = writer_text(w, name, w->manifest_text, w->manifest_len, false);
 	if (!r)
 		r = writer_put(w, end, sizeof(end));
@@ -151,11 +157,21 @@ static bool write_is_name(const char *s)
 	return true;
 }
 
+int blk_ova_check_name(const char *name, struct err *err)
+{
+	if (!write_is_name(name))
+		return err_set(err, -EINVAL, "'%s' cannot name a machine in an archive: no '/', ':' or parentheses, and no "
+			       "'.' at its beginning", name);
+	return strlen(name) > OVA_MACHINE_NAME_MAX ? err_set(err, -ENAMETOOLONG, "the name of a machine in an archive has at most "
+							     "%d bytes", OVA_MACHINE_NAME_MAX) : 0;
+}
+
 static int write_check(const struct blk_ova_make *m, struct err *err)
 {
-	if (!write_is_name(m->name))
-		return err_set(err, -EINVAL, "'%s' cannot name a machine in an archive: no '/', ':' or parentheses",
-			       m->name);
+	int r = blk_ova_check_name(m->name, err);
+
+	if (r < 0)
+		return r;
 	if (!m->n_disks || m->n_disks > BLK_OVA_DISKS_MAX)
 		return err_set(err, -EINVAL, "an archive has from 1 to %d disks", BLK_OVA_DISKS_MAX);
 	for (unsigned i = 0; i < m->n_disks; i++) {
@@ -186,14 +202,14 @@ static int write_file(struct ova_writer *w, const struct blk_ova_make *m, const 
 {
 	AUTO(free) char *temp = NULL;
 
-	if (asprintf(&temp, "%s.XXXXXX", m->path) < 0)
+	if (asprintf(&temp, "%s.new-%u", m->path, (unsigned)getpid()) < 0)
 		return err_set(w->err, -ENOMEM, "out of memory");
-	w->fd = mkostemp(temp, O_CLOEXEC);
+	w->fd = open(temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
 	if (w->fd < 0)
 		return err_set(w->err, -errno, "cannot create '%s': %s", temp, strerror(errno));
 	int r = writer_all(w, m, fds, sizes);
 
-	if (!r && (fsync(w->fd) < 0 || fchmod(w->fd, 0644) < 0 || rename(temp, m->path) < 0))
+	if (!r && (fsync(w->fd) < 0 || rename(temp, m->path) < 0))
 		r = err_set(w->err, -errno, "cannot write '%s': %s", m->path, strerror(errno));
 	if (r < 0)
 		unlink(temp);
@@ -217,6 +233,9 @@ int blk_ova_write(const struct blk_ova_make *m, struct err *err)
 	w.buf = malloc(WRITE_CHUNK);
 	if (!r && (!w.manifest || !w.buf))
 		r = err_set(err, -ENOMEM, "out of memory");
+	w.progress = &m->progress;
+	for (unsigned i = 0; !r && i < m->n_disks; i++)
+		w.n_total += sizes[i];
 	if (!r)
 		r = write_file(&w, m, fds, sizes);
 	if (w.manifest)

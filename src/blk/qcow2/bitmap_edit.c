@@ -23,7 +23,7 @@ static int add_check(struct q2 *s, const char *name, uint64_t granularity, struc
 	size_t n = strlen(name);
 
 	if (s->version == 2)
-		return err_set(err, -ENOTSUP, "'%s' is version 2 and has no bitmaps; amend it with compat=1.1",
+		return err_set(err, -ENOTSUP, "'%s' is version 2 and has no bitmaps; convert it to version 3 (compat=1.1)",
 			       s->b->name);
 	if (!n || n > Q2_BITMAP_NAME_MAX)
 		return err_set(err, -EINVAL, "the name of a bitmap has 1 to %d bytes", Q2_BITMAP_NAME_MAX);
