@@ -26,6 +26,9 @@ uint64_t kernel_fault(void);            /* first touches of 64 MB, four times */
 uint64_t kernel_fork(void);             /* 1000 times fork(), _exit(), waitpid() */
 uint64_t kernel_pipe(void);             /* 20 k round trips between two processes on one processor */
 
+/* Random reads and writes of 4 KiB, one and 32 under way, of /dev/NAME for each of NAMES (disk.c). What is there is lost. */
+int disk_main(unsigned rounds, char **names);
+
 void *kernel_alloc(size_t len);         /* zeroed, page-aligned; ends the process when there is none */
 void kernel_check(int ok, const char *what);    /* ends the process with errno's message unless OK */
 

@@ -4,6 +4,7 @@
  *     vivbench kernel [NAME...]        run kernels, all by default, each in a process of its own
  *     vivbench time NAME COMMAND...    run a command
  *     vivbench clock                   for each line read, print the clock
+ *     vivbench disk ROUNDS DEVICE...   requests per second of block devices, written to: "DISK DEVICE KIND DEPTH N"
  *
  * What was timed is told as "BENCH NAME begin", then "BENCH NAME NS CHECKSUM CPU_NS"; a command has no
  * checksum of its own, its exit status stands there. CPU_NS is user and system time of the process and
@@ -156,6 +157,8 @@ int main(int argc, char **argv)
 		return run_command(argv[2], argv + 3);
 	if (argc == 2 && strcmp(argv[1], "clock") == 0)
 		return tell_clock();
-	fprintf(stderr, "usage: vivbench kernel [NAME...] | time NAME COMMAND... | clock\n");
+	if (argc >= 4 && strcmp(argv[1], "disk") == 0)
+		return disk_main((unsigned)atoi(argv[2]), argv + 3);
+	fprintf(stderr, "usage: vivbench kernel [NAME...] | time NAME COMMAND... | clock | disk ROUNDS DEVICE...\n");
 	return 2;
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""nbd - `viv disk serve` beside qemu-nbd of the newest QEMU, on the same qcow2 image, with fio's client; and what
+"""nbd - `viv disk serve` beside qemu-nbd and qemu-storage-daemon of the newest QEMU, on the same qcow2 image, with fio's client; and what
 making, snapshotting and cloning a disk of 1 TiB takes."""
 import json
 import os
@@ -73,6 +73,9 @@ def bench_nbd(report):
     servers = {
         "viv": [VIV, "disk", "serve", "-q", "--nbd", f"unix:{sock}", image],
         "QEMU": [os.path.join(qemu, "qemu-nbd"), "-t", "-e", "8", "-k", sock, "-f", "qcow2", "--cache=writeback", image],
+        "QSD": [os.path.join(qemu, "qemu-storage-daemon"), "--blockdev", f"driver=file,node-name=f,filename={image},aio=threads",
+                "--blockdev", "driver=qcow2,node-name=q,file=f", "--nbd-server", f"addr.type=unix,addr.path={sock}",
+                "--export", "type=nbd,id=e,node-name=q,name=,writable=on"],
         "viv, raw": [VIV, "disk", "serve", "-q", "--format", "raw", "--nbd", f"unix:{sock}", raw],
     }
     for rw, depth in CASES:
@@ -85,6 +88,8 @@ def bench_nbd(report):
         label = f"nbd: 4 KiB {rw} x{depth}"
         report.line(f"{label}, requests/s", rate["viv"], 0)
         report.line(f"{label}, times qemu-nbd's rate", [statistics.median(rate["viv"]) / statistics.median(rate["QEMU"])], 2)
+        report.line(f"{label}, times qemu-storage-daemon's rate",
+                    [statistics.median(rate["viv"]) / statistics.median(rate["QSD"])], 2)
         report.line(f"{label}, times the rate of raw", [statistics.median(rate["viv"]) / statistics.median(rate["viv, raw"])], 2)
         print(f"{'':8}processor time per request: " + ", ".join(f"{n} {c:.1f} us" for n, c in cost.items()), flush=True)
     for path in (raw, image):

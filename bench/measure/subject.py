@@ -107,7 +107,7 @@ def subjects(*names):
 
 def command(name, kernel, initrd=None, cmdline=None, disks=(), cpus=1, memory_mib=256, nic=False):
     """The command line that boots KERNEL with the console on standard input and output. DISKS are
-    paths of raw images; a path with ",readonly" behind it is not written."""
+    paths of images, raw unless they end in .qcow2; one with ",readonly" behind it is not written."""
     if name == "QEMU":
         argv = [qemu_path()[0], "-machine", "q35,memory-backend=ram", "-object",
                 f"memory-backend-memfd,id=ram,size={memory_mib}M", "-accel", "tcg,thread=multi", "-cpu", "max",
@@ -117,7 +117,7 @@ def command(name, kernel, initrd=None, cmdline=None, disks=(), cpus=1, memory_mi
         argv += ["-append", cmdline] if cmdline else []
         for disk in disks:
             path, _, readonly = disk.partition(",")
-            argv += ["-drive", f"file={path},format=raw,if=virtio" + (",readonly=on" if readonly else "")]
+            argv += ["-drive", f"file={path},format={'qcow2' if path.endswith('.qcow2') else 'raw'},if=virtio" + (",readonly=on" if readonly else "")]
         return argv + (["-device", "virtio-net-pci"] if nic else [])
     engine, vmm = vmm_of(name)
     argv = [vmm, "--engine", engine, "--kernel", kernel, "--memory", f"{memory_mib}M", "--cpus", str(cpus),
