@@ -35,7 +35,7 @@ static int convert_run(struct cli *c, struct err *err)
 	AUTO(blk_secret_wipe) struct blk_secret key = { 0 };
 	struct progress progress;
 	struct blk_options src = { .path = cli_arg(c, 0), .fd = -1, .format = cli_str(c, "--source-format"),
-				   .is_readonly = true };
+				   .is_readonly = true, .is_confined = cli_flag(c, "--confined") };
 	struct blk_convert_file f = {
 		.src = &src, .path = cli_arg(c, 1), .format = disk_new_format(cli_arg(c, 1), cli_str(c, "--format")),
 		.opts = &opts, .is_forced = cli_flag(c, "--force"),
@@ -80,6 +80,9 @@ const struct cli_command disk_convert = {
 		  .help = "options of the new image's format; 'man viv-disk' lists them" },
 		{ "--compress", 'c', CLI_FLAG, .help = "keep its clusters compressed; -o compression_type=zstd is the "
 		  "faster kind" },
+		{ "--confined", 0, CLI_FLAG, .help = "open no file that SRC names outside of its own folder",
+		  .more = "For images of strangers: what an image names - backing images, extents, data files - may be any file "
+		  "that you can read, and would be in the new image." },
 		{ "--force", 0, CLI_FLAG, .help = "replace DST if it exists" },
 		{ .name = NULL },
 	},
@@ -88,6 +91,7 @@ const struct cli_command disk_convert = {
 		{ "disk convert web1.qcow2 web1.img", "a raw image from a chain of images" },
 		{ "disk convert root.qcow2 small.qcow2 --compress -o compression_type=zstd",
 		  "one that takes less space" },
+		{ "disk convert --confined download.vmdk root.qcow2", "an image that came from somewhere" },
 		{ "disk convert root.qcow2 secret.qcow2 -o encrypt.format=luks --new-key-file passphrase",
 		  "an encrypted copy" },
 		{ .line = NULL },

@@ -28,7 +28,7 @@ static const struct schema source_schema = {
 	.help = "Where an image comes from: one of these.",
 	.fields =
 		(const struct schema_field[]){
-			{ .name = "path", .type = SCHEMA_PATH, .help = "a disk image on the node, of any format" },
+			{ .name = "path", .type = SCHEMA_PATH, .help = "a disk image on the node, of any format; other files that it names lie in its folder" },
 			{ .name = "build",
 			  .type = SCHEMA_STRING,
 			  .choices = "debian",
@@ -212,6 +212,8 @@ static int make(struct image *im, const json_t *doc, struct err *err)
 			    (char[]){ "convert" },
 			    (char[]){ "--quiet" },
 			    (char[]){ "--force" },
+			    /* Machines of others will read all of it. */
+			    (char[]){ "--confined" },
 			    (char[]){ "--format=qcow2" },
 			    (char[]){ "--" },
 			    from,

@@ -158,6 +158,32 @@ def test_converted_disks_hold_the_same(options):
     only("in.raw", "out", "back.img", *(["out.data"] if "data_file=out.data" in options else []))
 
 
+def test_an_image_of_a_stranger_brings_no_file_from_elsewhere():
+    os.makedirs("near/below")
+    for name in ("secret.raw", "near/base.raw", "near/below/base.raw"):
+        make_raw(name, MIB)
+    outside = os.path.abspath("secret.raw")
+    for i, backing in enumerate((outside, "../secret.raw", "below/../../secret.raw")):
+        viv("create", f"near/{i}.qcow2", "--backing", backing, "--backing-format", "raw")
+    os.symlink(outside, "near/link.raw")
+    viv("create", "near/3.qcow2", "--backing", "link.raw", "--backing-format", "raw")
+    viv("create", "near/4.qcow2", "1M", "-o", f"data_file={outside}.data")
+    viv("create", "near/5.qcow2", "--backing", "0.qcow2", "--backing-format", "qcow2")
+    viv("create", "near/6.vmdk", "1M", "-o", "subformat=monolithicFlat")
+    with open("near/6.vmdk", "r+b") as f:
+        text = f.read().replace(b'"6-flat.vmdk"', b'"../secret.raw"')
+        f.seek(0)
+        f.write(text)
+    for name in ("0.qcow2", "1.qcow2", "2.qcow2", "3.qcow2", "4.qcow2", "5.qcow2", "6.vmdk"):
+        refused("convert", "--confined", "near/" + name, "out.raw", status=DENIED, says="not below its own directory")
+        viv("convert", "near/" + name, "out.raw", "--force")
+        os.unlink("out.raw")
+    for name, backing in (("near/7.qcow2", "base.raw"), ("near/8.qcow2", "below/base.raw")):
+        viv("create", name, "--backing", backing, "--backing-format", "raw")
+        viv("convert", "--confined", name, "out.raw", "--force")
+        same("out.raw", name)
+
+
 def test_a_chain_becomes_one_image():
     make_raw("base.img")
     viv("create", "top.qcow2", "10M", "--backing", "base.img")
