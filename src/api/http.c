@@ -154,6 +154,8 @@ static const struct lws_protocols protocols[] = {
 	{ .name = NULL },
 };
 
+enum { STALE_TRIES = 100, STALE_WAIT_US = 20000 };
+
 /* A socket file that nobody listens on any more. */
 static void remove_stale(const char *path)
 {
@@ -176,7 +178,13 @@ static int listen_unix(struct http_server *s, const struct http_listen *l, struc
 	if (strlen(l->unix_path) >= sizeof(sa.sun_path))
 		return err_set(err, -EINVAL, "the socket path '%s' is too long: at most %zu bytes", l->unix_path,
 			       sizeof(sa.sun_path) - 1);
-	remove_stale(l->unix_path);
+	/* A process that a server which was killed was just starting has the socket until it becomes its own program. */
+	for (unsigned i = 0; i < STALE_TRIES; i++) {
+		remove_stale(l->unix_path);
+		if (access(l->unix_path, F_OK) < 0)
+			break;
+		usleep(STALE_WAIT_US);
+	}
 	if (!access(l->unix_path, F_OK))
 		return err_set(err, -EADDRINUSE, "'%s' is in use by another process", l->unix_path);
 	info.iface = info.vhost_name = s->names[s->n_vhosts] = strdup(l->unix_path);

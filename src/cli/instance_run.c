@@ -78,11 +78,13 @@ static int create(struct client *cl, const struct cli *c, const char *name, json
 
 	if (!ports)
 		return err->code;
+	const char *network = cli_str(c, "--network");
 	AUTO(json_decref)
-	json_t *doc = json_pack("{s:s, s:{s:s, s:I, s:I, s:s, s:[{s:s, s:o}]}}", "name", name, "spec", "image",
+	json_t *doc = json_pack("{s:s, s:{s:s, s:I, s:I, s:s, s:[{s:s, s:s*, s:s*, s:o}]}}", "name", name, "spec", "image",
 				cli_arg(c, 0), "cpus", (json_int_t)cli_num(c, "--cpus"), "memory",
 				(json_int_t)cli_num(c, "--memory"), "engine", cli_str(c, "--engine"), "networks",
-				"kind", "user", "forwards", ports);
+				"kind", network ? "network" : "user", "network", network, "address",
+				cli_str(c, "--address"), "forwards", ports);
 
 	if (cli_has(c, "--disk-size"))
 		json_object_set_new(json_object_get(doc, "spec"), "disk_size",
@@ -145,6 +147,9 @@ const struct cli_command instance_run = {
 			  .help = "what executes it" },
 			{ "--publish", 'p', CLI_STRING, .is_repeatable = true,
 			  .metavar = "[tcp:|udp:][ADDR:]HOSTPORT:PORT", .help = "forward a port of the host" },
+			{ "--network", 0, CLI_STRING, .metavar = "NAME",
+			  .help = "plug it into this network; else it is alone, with a way out through the host" },
+			{ "--address", 0, CLI_STRING, .metavar = "IPV4", .help = "its address there; else one that is free" },
 			{ "--detach", 'd', CLI_FLAG, .help = "do not open its console" },
 			CLIENT_OPTIONS,
 			{ .name = NULL },

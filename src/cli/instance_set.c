@@ -6,54 +6,9 @@
 #include "cli/client.h"
 #include "cli/instance.h"
 #include "cli/output.h"
+#include "cli/resource.h"
 
-/* "a.b=value" into DOC: as JSON when it is that, else as a string. */
-static int put(json_t *doc, const char *word, struct err *err)
-{
-	const char *eq = strchr(word, '='), *p = word;
-
-	if (!eq || eq == word)
-		return err_set(err, -EINVAL, "'%s' is no FIELD=VALUE", word);
-	while (memchr(p, '.', (size_t)(eq - p))) {
-		size_t n = strcspn(p, ".");
-		json_t *sub = json_object_getn(doc, p, n);
-
-		if (!sub) {
-			sub = json_object();
-			json_object_setn_new(doc, p, n, sub);
-		}
-		doc = sub;
-		p += n + 1;
-	}
-	json_t *value = json_loads(eq + 1, JSON_DECODE_ANY, NULL);
-	json_object_setn_new(doc, p, (size_t)(eq - p), value ? value : json_string(eq + 1));
-	return 0;
-}
-
-static int set(struct cli *c, struct err *err)
-{
-	AUTO(client_close) struct client *cl = NULL;
-	AUTO(json_decref) json_t *patch = json_object(), *spec = json_object();
-	json_t *doc = NULL;
-	const char *word;
-	int r = 0;
-
-	for (unsigned i = 1; !r && (word = cli_arg(c, i)) != NULL; i++)
-		r = put(strncmp(word, "labels.", 7) ? spec : patch, word, err);
-	if (json_object_size(spec))
-		json_object_set(patch, "spec", spec);
-	if (!r)
-		r = client_open(&cl, c, err);
-	if (!r)
-		r = client_call(cl, "PATCH", patch, &doc, err, "/v1/instances/%s%s", cli_arg(c, 0),
-				cli_flag(c, "--dry-run") ? "?dry-run=1" : "");
-	if (r < 0)
-		return r;
-	if (c->is_json || cli_flag(c, "--dry-run"))
-		return output_json(doc, err);
-	json_decref(doc);
-	return 0;
-}
+static int set(struct cli *c, struct err *err) { return resource_set(c, "instances", err); }
 
 const struct cli_command instance_set = {
 	.path = "set",

@@ -14,4 +14,8 @@ int resource_show(struct cli *c, const char *plural, struct err *err);
 /* Delete all that are named, and wait until they have gone. What can be deleted is, also when others cannot. */
 int resource_rm(struct cli *c, const char *plural, struct err *err);
 
+/* Change the document that the first argument names, as the others say: FIELD=VALUE of 'spec', or labels.NAME=VALUE. With
+ * --dry-run, which the command has, show what it would be. */
+int resource_set(struct cli *c, const char *plural, struct err *err);
+
 #endif

@@ -106,6 +106,7 @@ static json_t *make_doc(const json_t *source, const json_t *params, const char *
 	json_object_set(spec, "state", json_object_get(params, "state"));
 	json_array_foreach(json_object_get(spec, "networks"), i, net) {
 		json_object_del(net, "mac");
+		json_object_del(net, "address");
 		json_object_set_new(net, "forwards", json_array());
 	}
 	return doc;

@@ -150,6 +150,15 @@ struct controlled *controller_find(const struct controller *ctl, const char *key
 	return c;
 }
 
+void controller_kick_all(const struct controller *ctl, const char *prefix, unsigned ms)
+{
+	size_t len = strlen(prefix);
+
+	for (struct controlled *c = ctl ? ctl->first : NULL; c; c = c->next)
+		if (!strncmp(c->key, prefix, len))
+			controlled_later(c, ms);
+}
+
 static void controlled_free(struct controlled *c)
 {
 	loop_timer_cancel(&c->timer);

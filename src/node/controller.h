@@ -52,6 +52,9 @@ void controller_stop(struct controller *ctl);
 void controller_close(struct controller *ctl);
 struct controlled *controller_find(const struct controller *ctl, const char *key);
 
+/* Steps of all objects of CTL (NULL: there are none) whose key begins with PREFIX, in MS at the latest. */
+void controller_kick_all(const struct controller *ctl, const char *prefix, unsigned ms);
+
 /* A step soon, or in MS at the latest. */
 void controlled_kick(struct controlled *c);
 void controlled_later(struct controlled *c, unsigned ms);

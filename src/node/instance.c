@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "node/instance_priv.h"
+#include "node/network.h"
 #include "node/node.h"
 #include "util/checked.h"
 #include "util/log.h"
@@ -15,6 +16,7 @@ enum {
 	LIVED_MS = 30000,       /* a machine that ran that long has not failed at once */
 	AGAIN_MS = 20,
 	HOLD_MS = 100,
+	WAIT_MS = 1000,
 	PRESS_MS = 5000,        /* a guest that is still booting does not see the power button: press it again */
 };
 
@@ -48,6 +50,11 @@ static void step_process(struct instance *i, const json_t *doc)
 
 	if (r == -EBUSY) { /* a process has just ended, and is not quite gone */
 		controlled_later(&i->c, AGAIN_MS);
+		return;
+	}
+	if (r == -EAGAIN) { /* what it needs is being made, and will tell, or is looked at again */
+		controlled_set(&i->c, "starting", "%s", err.msg);
+		controlled_later(&i->c, WAIT_MS);
 		return;
 	}
 	if (r < 0) {
@@ -277,6 +284,7 @@ static void ended(struct process *p)
 
 	instance_disconnect(i);
 	i->phase = PHASE_DOWN;
+	networks_kick(i->c.node, i->c.project);
 	i->is_paused = i->is_stopping = false;
 	if (has_lived(i) || !goes_on)
 		i->c.failures = 0;
@@ -327,6 +335,11 @@ static void add_status(const struct controlled *c, json_t *status)
 		json_object_set_new(status, "ended_revision", json_integer(i->ended_revision));
 	if (i->proc.pid)
 		json_object_set_new(status, "pid", json_integer(i->proc.pid));
+	json_t *addresses = json_array();
+	network_add_addresses(c->node, c->project, c->uid, addresses);
+	if (json_array_size(addresses))
+		json_object_set(status, "networks", addresses);
+	json_decref(addresses);
 	if (i->engine[0])
 		json_object_set_new(status, "engine", json_string(i->engine));
 }

@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include "node/files.h"
 #include "node/image.h"
+#include "node/network.h"
 #include "node/node.h"
 #include "node/volume.h"
 #include "util/log.h"
@@ -49,19 +50,26 @@ static int add_disks(struct instance *i, json_t *config, const json_t *spec, con
 	return 0;
 }
 
-static void add_networks(json_t *config, const json_t *spec)
+static int add_networks(struct instance *i, json_t *config, const json_t *spec, struct err *err)
 {
 	const json_t *net;
 	size_t n;
 
 	json_array_foreach(json_object_get(spec, "networks"), n, net) {
-		json_array_append_new(json_object_get(config, "nets"),
-				      json_pack("{s:O, s:O*, s:O*}", "kind", json_object_get(net, "kind"), "mac",
-						json_object_get(net, "mac"), "hostfwd",
-						json_array_size(json_object_get(net, "forwards"))
-							? json_object_get(net, "forwards")
-							: NULL));
+		const json_t *kind = json_object_get(net, "kind"), *forwards = json_object_get(net, "forwards");
+		json_t *made = NULL;
+		int r = 0;
+
+		if (!strcmp(json_string_value(kind), "network"))
+			r = network_connect(i->c.node, i->c.project, i->c.uid, (unsigned)n, net, &made, err);
+		else
+			made = json_pack("{s:O, s:O*, s:O*}", "kind", kind, "mac", json_object_get(net, "mac"), "hostfwd",
+					 json_array_size(forwards) ? forwards : NULL);
+		if (r < 0)
+			return r;
+		json_array_append_new(json_object_get(config, "nets"), made);
 	}
+	return 0;
 }
 
 /* What is started: the document's kernel, that of the image, or firmware, which looks for a boot loader. */
@@ -116,8 +124,8 @@ static json_t *make_config(struct instance *i, const json_t *doc, struct err *er
 	}
 	if (json_is_true(json_object_get(spec, "agent")))
 		json_object_set_new(config, "agent", json_true());
-	add_networks(config, spec);
-	if (add_disks(i, config, spec, project, err) < 0 || add_boot(i, config, spec, project, err) < 0) {
+	if (add_networks(i, config, spec, err) < 0 || add_disks(i, config, spec, project, err) < 0 ||
+	    add_boot(i, config, spec, project, err) < 0) {
 		json_decref(config);
 		return NULL;
 	}

@@ -6,6 +6,7 @@
 #include "node/doc.h"
 #include "node/instance.h"
 #include "node/node.h"
+#include "node/port.h"
 #include "node/resource.h"
 #include "util/err.h"
 
@@ -25,10 +26,25 @@ static const struct schema network_schema = {
 		(const struct schema_field[]){
 			{ .name = "kind",
 			  .type = SCHEMA_STRING,
-			  .choices = "user|none",
+			  .choices = "user|none|network",
 			  .dflt = "\"user\"",
 			  .help = "user: out through the host, as any program of it; none: a cable that leads "
-				  "nowhere" },
+				  "nowhere; network: plugged into a network of the platform" },
+			{ .name = "network", .type = SCHEMA_NAME, .help = "of kind network: which" },
+			{ .name = "address",
+			  .type = SCHEMA_STRING,
+			  .max = 15,
+			  .help = "IPv4 address on that network; without it, one that is free" },
+			{ .name = "limit_in",
+			  .type = SCHEMA_SIZE,
+			  .min = 1000,
+			  .max = (int64_t)1 << 40,
+			  .help = "bytes a second to the guest; without it, as its network says" },
+			{ .name = "limit_out",
+			  .type = SCHEMA_SIZE,
+			  .min = 1000,
+			  .max = (int64_t)1 << 40,
+			  .help = "bytes a second from the guest" },
 			{ .name = "mac",
 			  .type = SCHEMA_STRING,
 			  .max = 17,
@@ -177,5 +193,7 @@ int instance_check(struct node *n, const json_t *doc, const json_t *old, char *w
 				       "there is no image '%s'; 'viv image ls' lists those that are there", image);
 		where[0] = 0;
 	}
-	return check_disks(n, spec, project, where, cap, err);
+	int r = check_disks(n, spec, project, where, cap, err);
+
+	return r < 0 ? r : ports_check(n, doc, where, cap, err);
 }

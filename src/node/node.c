@@ -19,6 +19,8 @@
 #include "node/image.h"
 #include "node/instance.h"
 #include "node/metrics.h"
+#include "node/network.h"
+#include "node/port.h"
 #include "node/routes.h"
 #include "node/serve.h"
 #include "node/snapshot.h"
@@ -77,7 +79,7 @@ static int make_own_dir(const char *path, struct err *err)
 
 static int make_dirs(struct node *n, const struct node_config *c, struct err *err)
 {
-	static const char *const in_data[] = { "instances", "images", "volumes" };
+	static const char *const in_data[] = { "instances", "images", "volumes" }, *const in_run[] = { "i", "n" };
 
 	n->data_dir = c->data_dir ? absolute(c->data_dir) : dirs_data();
 	n->run_dir = c->run_dir ? absolute(c->run_dir) : dirs_run();
@@ -94,9 +96,11 @@ static int make_dirs(struct node *n, const struct node_config *c, struct err *er
 
 		r = path ? files_make_dir(path, err) : err_set(err, -ENOMEM, "out of memory");
 	}
-	AUTO(free) char *machines = node_path(n->run_dir, "i");
-	if (!r)
-		r = machines ? files_make_dir(machines, err) : err_set(err, -ENOMEM, "out of memory");
+	for (unsigned k = 0; !r && k < ARRAY_LEN(in_run); k++) {
+		AUTO(free) char *path = node_path(n->run_dir, in_run[k]);
+
+		r = path ? files_make_dir(path, err) : err_set(err, -ENOMEM, "out of memory");
+	}
 	return r;
 }
 
@@ -167,6 +171,10 @@ int node_open(struct node **out, struct loop *loop, const struct node_config *c,
 	if (!r)
 		r = open_auth(n, c, err);
 	if (!r)
+		r = ports_open(&n->ports, n, err);
+	if (!r)
+		r = controller_open(&n->networks, n, &network_kind, err);
+	if (!r)
 		r = controller_open(&n->volumes, n, &volume_kind, err);
 	if (!r)
 		r = controller_open(&n->images, n, &image_kind, err);
@@ -201,7 +209,10 @@ void node_close(struct node *n)
 	controller_stop(n->instances);
 	controller_stop(n->images);
 	controller_stop(n->volumes);
+	controller_stop(n->networks);
 	works_free(n->works);
+	ports_close(n->ports);
+	n->ports = NULL;
 	store_close(n->store);
 	auth_close(n->auth);
 	controller_close(n->tasks);     /* these let go of instances, */
@@ -209,6 +220,7 @@ void node_close(struct node *n)
 	controller_close(n->snapshots); /* which still answer these */
 	controller_close(n->images);
 	controller_close(n->volumes);
+	controller_close(n->networks);
 	for (unsigned i = 0; i < n->n_listen; i++)
 		free(n->listen[i]);
 	free(n->cert);

@@ -20,6 +20,7 @@ struct err;
 struct http_server;
 struct stream;
 struct loop;
+struct ports;
 struct store;
 struct ui;
 struct usage_node;
@@ -47,9 +48,10 @@ struct node {
 	struct api_config *api;
 	struct ui *ui;                  /* NULL: there is no web console */
 	struct works *works;
-	struct controller *instances, *images, *volumes, *snapshots, *tasks;
 	struct usage_node *usage;
 	uint64_t answers[6];            /* of the API so far, by the first digit of their status */
+	struct controller *instances, *images, *volumes, *snapshots, *tasks, *networks;
+	struct ports *ports;            /* what instances want to be plugged into */
 	struct stream *streams;        /* open WebSockets of events */
 	char *data_dir, *run_dir;       /* absolute */
 	char *cert, *key;               /* PEM files; NULL: no TLS */

@@ -141,6 +141,41 @@ int process_find(struct process *p, struct loop *l, const char *lock_path, struc
 	return r == -ESRCH ? -EAGAIN : r < 0 ? r : 1;
 }
 
+/* Is WORD one of the command line of PID? */
+static bool process_has_word(pid_t pid, const char *word)
+{
+	char path[32], text[4096];
+
+	snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
+	AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t len = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
+
+	for (ssize_t at = 0; at < len; at += (ssize_t)strlen(text + at) + 1) {
+		text[len] = 0;
+		if (!strcmp(text + at, word))
+			return true;
+	}
+	return false;
+}
+
+int process_find_word(struct process *p, struct loop *l, const char *lock_path, const char *word, struct err *err)
+{
+	char text[16] = "";
+	int r = process_find(p, l, lock_path, err);
+
+	if (r)
+		return r;
+	AUTO_FD int lock = open(lock_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	pid_t pid = lock >= 0 && pread(lock, text, sizeof(text) - 1, 0) > 0 ? (pid_t)strtol(text, NULL, 10) : 0;
+	r = pid > 0 ? process_watch(p, l, pid, false, NULL) : -ESRCH;
+	/* Only now its number cannot become another's. */
+	if (!r && process_has_word(pid, word))
+		return 1;
+	if (!r)
+		process_forget(p);
+	return 0;
+}
+
 void process_last_words(const char *dir, const char *file, char *buf, size_t cap)
 {
 	char path[PATH_CAP], text[1024];

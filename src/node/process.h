@@ -35,6 +35,9 @@ int process_start(struct process *p, struct loop *l, const struct process_spec *
 /* Watch the process that holds the lock. 1: there is one; 0: there is none; -EAGAIN: there is one, which has not
  * written its number yet: ask again soon. */
 int process_find(struct process *p, struct loop *l, const char *lock_path, struct err *err);
+/* The same of a program that closes its standard input, and the lock with it. It is known by the number in the file and by WORD
+ * of its command line, which names something that only this daemon's processes can mean. */
+int process_find_word(struct process *p, struct loop *l, const char *lock_path, const char *word, struct err *err);
 void process_kill(struct process *p, int signo);
 /* It and what it has started. */
 void process_kill_group(struct process *p, int signo);

@@ -8,6 +8,7 @@
 #include "node/image.h"
 #include "node/instance.h"
 #include "node/metrics.h"
+#include "node/network.h"
 #include "node/node.h"
 #include "node/resource.h"
 #include "node/snapshot.h"
@@ -34,6 +35,13 @@ const struct resource resources[] = {
 	  .schema = &volume_schema,
 	  .check = volume_check,
 	  .check_delete = volume_check_delete,
+	  .has_controller = true },
+	{ .kind = "network",
+	  .plural = "networks",
+	  .schema = &network_schema,
+	  .check = network_check,
+	  .check_delete = network_check_delete,
+	  .fill = network_fill,
 	  .has_controller = true },
 	{ .kind = "snapshot", .plural = "snapshots", .schema = &snapshot_schema, .fill = snapshot_fill,
 	  .space = RESOURCE_OF_INSTANCE, .has_controller = true },
@@ -172,6 +180,21 @@ const struct route node_routes[] = {
 	  .run = task_cancel },
 	RESOURCE_ROUTES("images", "Image", "image", &image_schema),
 	RESOURCE_ROUTES("volumes", "Volume", "volume", &volume_schema),
+	LIST("networks", "Network", "All networks of a project.", &network_schema, API_VIEWER, API_PROJECT,
+	     QUERY_PROJECT "|" QUERY_LIST),
+	MAKE("networks", "Network", "Make a new network.", &network_schema, API_ADMIN, API_PROJECT, QUERY_PROJECT "|" QUERY_DRY,
+	     resource_create),
+	SHOW("networks/{name}", "Network", "One network.", &network_schema, API_VIEWER, API_PROJECT, QUERY_PROJECT),
+	CHANGE("networks/{name}", "Network", "Change a network by a merge patch (RFC 7396).", &network_schema, API_ADMIN,
+	       API_PROJECT, QUERY_PROJECT "|" QUERY_DRY),
+	{ .method = HTTP_DELETE, .path = "/v1/networks/{name}", .operation = "deleteNetwork",
+	  .summary = "Take a network away, into which nothing is plugged.", .role = API_ADMIN, .status = 202,
+	  .query = QUERY_PROJECT "|" QUERY_DRY, .run = resource_delete },
+	{ .method = HTTP_GET, .path = "/v1/networks/{name}/doctor", .operation = "getNetworkDoctor",
+	  .summary = "What is wrong with a network, and which rule of somebody else is in its way.", .role = API_OPERATOR,
+	  .status = 200, .query = QUERY_PROJECT, .run = network_doctor },
+	{ .method = HTTP_GET, .path = "/v1/ports", .operation = "listPorts", .summary = "Interfaces of instances on networks.",
+	  .role = API_VIEWER, .status = 200, .query = QUERY_PROJECT "|network=only those on it", .run = network_list_ports },
 	LIST("projects", "Project", "All projects in which one may something.", &project_schema, API_VIEWER, API_SELF, QUERY_LIST),
 	MAKE("projects", "Project", "Make a new project.", &project_schema, API_ADMIN, API_NODE, QUERY_DRY, resource_create),
 	SHOW("projects/{project}", "Project", "One project.", &project_schema, API_VIEWER, API_PROJECT, NULL),

@@ -43,20 +43,23 @@ class Node:
         self.data, self.run = os.path.join(self.folder, "data"), os.path.join(self.folder, "run")
         self.socket = os.path.join(self.run, "api.sock")
         self.proc = None
+        self.prefix = []                # what the daemon is started by, such as nsenter
 
     def start(self, *args):
         log = open(os.path.join(self.folder, "vivd.log"), "ab")
-        self.proc = subprocess.Popen([os.path.join(BUILD, "vivd"), "--data", self.data, "--run", self.run, *args],
+        self.proc = subprocess.Popen([*self.prefix, os.path.join(BUILD, "vivd"), "--data", self.data, "--run", self.run, *args],
                                      stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         log.close()
         end = time.monotonic() + 30
         while True:
             assert self.proc.poll() is None, self.log()
             assert time.monotonic() < end, "the daemon does not serve"
-            with socket.socket(socket.AF_UNIX) as s:
-                if s.connect_ex(self.socket) == 0:
-                    return self
-            time.sleep(0.005)
+            try:
+                # Only an answer tells: what a daemon before this was just starting may still hold its socket.
+                self.ask("GET", "/v1/setup")
+                return self
+            except (OSError, http.client.HTTPException):
+                time.sleep(0.005)
 
     def log(self):
         with open(os.path.join(self.folder, "vivd.log"), encoding="utf-8", errors="replace") as f:

@@ -159,3 +159,29 @@ TEST(what_cannot_be_started_is_said)
 	CHECK(strstr(err.msg, "/nonexistent/program"));
 	teardown(&r);
 }
+
+/* As dnsmasq does: the lock goes, the number stays. */
+TEST(a_process_that_lets_go_of_its_lock_is_known_by_a_word)
+{
+	struct process found = { .ended = on_end };
+	struct rig r;
+
+	setup(&r);
+	char *argv[] = { (char[]){ "/bin/sh" }, (char[]){ "-c" }, (char[]){ "exec </dev/null; while :; do sleep 0.1; done" },
+			 (char[]){ "--conf=ours" }, NULL };
+	struct process_spec s = { .lock_path = r.lock, .log_path = r.log, .argv = argv };
+	CHECK_EQ(process_start(&r.p, r.l, &s, NULL), 0);
+	while (process_find(&found, r.l, r.lock, NULL) != 0) {
+		process_forget(&found);
+		usleep(10000);
+	}
+	CHECK_EQ(process_find_word(&found, r.l, r.lock, "--conf=other", NULL), 0);
+	CHECK_EQ(found.pid, 0);
+	CHECK_EQ(process_find_word(&found, r.l, r.lock, "--conf=ours", NULL), 1);
+	CHECK_EQ(found.pid, r.p.pid);
+	process_forget(&found);
+	process_kill_group(&r.p, SIGKILL);
+	wait_end(&r);
+	CHECK_EQ(process_find_word(&found, r.l, r.lock, "--conf=ours", NULL), 0);
+	teardown(&r);
+}
