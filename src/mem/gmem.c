@@ -32,38 +32,41 @@ static uint64_t gmem_pages(const struct gmem *m)
 	return m->size >> GMEM_PAGE_SHIFT;
 }
 
+/* Of the tables: RAM and the largest ROM. */
+static uint64_t gmem_table_pages(const struct gmem *m)
+{
+	return gmem_pages(m) + (GMEM_ROM_MAX >> GMEM_PAGE_SHIFT);
+}
+
 static uint64_t gmem_log_words(const struct gmem *m)
 {
 	return (gmem_pages(m) + 63) / 64;
 }
 
-/* Addresses for the memfd at which large pages of the host are possible (huge.h), or NULL: anywhere. */
-static void *gmem_reserve(uint64_t size)
+/* Addresses for RAM, at which large pages of the host are possible (huge.h), and a ROM behind it. */
+static int gmem_reserve(struct gmem *m, struct err *err)
 {
+	uint64_t size = m->size + GMEM_ROM_MAX;
 	uint8_t *p = mmap(NULL, size + HUGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	uint64_t skip = -(uintptr_t)p % HUGE_SIZE;
 
 	if (p == MAP_FAILED)
-		return NULL;
+		return err_set(err, -ENOMEM, "no room in this process for %" PRIu64 " MiB of guest memory: %s", m->size >> 20,
+			       strerror(errno));
 	if (skip)
 		munmap(p, skip);
 	if (skip < HUGE_SIZE)
 		munmap(p + skip + size, HUGE_SIZE - skip);
-	return p + skip;
+	m->host = p + skip;
+	return 0;
 }
 
 static int gmem_map_fd(struct gmem *m, struct err *err)
 {
-	void *at = gmem_reserve(m->size);
-	void *p = mmap(at, m->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | (at ? MAP_FIXED : 0), m->fd, 0);
-
-	if (p == MAP_FAILED && at)
-		munmap(at, m->size);
-	if (p == MAP_FAILED)
+	if (mmap(m->host, m->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, m->fd, 0) == MAP_FAILED)
 		return err_set(err, -ENOMEM, "cannot map %" PRIu64 " MiB of guest memory: %s",
 			       m->size >> 20, strerror(errno));
-	m->host = p;
-	madvise(p, m->size, MADV_HUGEPAGE);     /* a hint: refusal costs only speed */
+	madvise(m->host, m->size, MADV_HUGEPAGE);       /* a hint: refusal costs only speed */
 	return 0;
 }
 
@@ -97,12 +100,10 @@ static int gmem_map_file(struct gmem *m, int fd, uint64_t off, struct err *err)
 	m->pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC); /* -1: all pages count as touched */
 	if (m->base_fd < 0)
 		return err_set(err, -errno, "cannot duplicate a descriptor: %s", strerror(errno));
-	void *p = mmap(NULL, m->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, m->base_fd, (off_t)off);
-
-	if (p == MAP_FAILED)
+	if (mmap(m->host, m->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, m->base_fd,
+		 (off_t)off) == MAP_FAILED)
 		return err_set(err, -ENOMEM, "cannot map %" PRIu64 " MiB of saved guest memory: %s",
 			       m->size >> 20, strerror(errno));
-	m->host = p;
 	return 0;
 }
 
@@ -127,12 +128,14 @@ static int gmem_make(struct gmem **out, uint64_t size, int fd, uint64_t off, str
 	gmem_set_boot_size(m, size);
 	if (syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) < 0)
 		return err_set(err, -errno, "the host kernel refuses membarrier(): %s", strerror(errno));
-	int r = fd < 0 ? gmem_map_ram(m, err) : off == UINT64_MAX ? gmem_map_shared(m, fd, err) : gmem_map_file(m, fd, off, err);
+	int r = gmem_reserve(m, err);
 
+	if (r >= 0)
+		r = fd < 0 ? gmem_map_ram(m, err) : off == UINT64_MAX ? gmem_map_shared(m, fd, err) : gmem_map_file(m, fd, off, err);
 	if (r < 0)
 		return r;
-	m->page_flags = gmem_map_table(gmem_pages(m));
-	m->page_gen = gmem_map_table(gmem_pages(m) * sizeof(m->page_gen[0]));
+	m->page_flags = gmem_map_table(gmem_table_pages(m));
+	m->page_gen = gmem_map_table(gmem_table_pages(m) * sizeof(m->page_gen[0]));
 	if (!m->page_flags || !m->page_gen)
 		return err_set(err, -ENOMEM, "out of memory for the page table of guest memory");
 	*out = take_ptr(&m);
@@ -154,16 +157,32 @@ int gmem_new_mapped(struct gmem **out, uint64_t size, int fd, uint64_t off, stru
 	return gmem_make(out, size, fd, off, err);
 }
 
+int gmem_set_rom(struct gmem *m, gpa_t base, const void *data, uint64_t len, struct err *err)
+{
+	uint8_t *p = m->host + m->size;
+
+	if (!len || len > GMEM_ROM_MAX || (len | base) % GMEM_PAGE_SIZE || base + len < base || gmem_ptr(m, base, 1) ||
+	    gmem_ptr(m, base + len - 1, 1))
+		return err_set(err, -EINVAL, "a ROM of %" PRIu64 " bytes does not fit at address %" PRIx64, len, base);
+	if (mmap(p, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
+		return err_set(err, -ENOMEM, "no memory for a ROM: %s", strerror(errno));
+	memcpy(p, data, len);
+	mprotect(p, len, PROT_READ);    /* what writes to it nevertheless is wrong, and shall be seen */
+	m->rom_base = base;
+	m->rom_size = len;
+	return 0;
+}
+
 void gmem_free(struct gmem *m)
 {
 	if (!m)
 		return;
 	if (m->host)
-		munmap(m->host, m->size);
+		munmap(m->host, m->size + GMEM_ROM_MAX);
 	if (m->page_flags)
-		munmap((void *)m->page_flags, gmem_pages(m));
+		munmap((void *)m->page_flags, gmem_table_pages(m));
 	if (m->page_gen)
-		munmap((void *)m->page_gen, gmem_pages(m) * sizeof(m->page_gen[0]));
+		munmap((void *)m->page_gen, gmem_table_pages(m) * sizeof(m->page_gen[0]));
 	if (m->dirty)
 		munmap((void *)m->dirty, gmem_log_words(m) * 8);
 	auto_fd(&m->fd);

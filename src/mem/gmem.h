@@ -7,6 +7,9 @@
  * Any thread may translate and copy at any time; the guest is running and may rewrite every
  * byte under the reader. Copy once, validate the copy, use the copy.
  *
+ * A ROM may lie elsewhere in the guest's addresses. Engines read and execute it as they do RAM, by an offset behind
+ * RAM's; for everybody else it is none: it is neither written, nor saved, nor counted in SIZE.
+ *
  * Page flags. Each 4 KiB page has one byte of flags that writers look at *after* they have
  * stored: if it is not 0, they call gmem_note_write(). A flag is raised by gmem_flag_set(),
  * which orders all threads (membarrier), so that a store either is visible to whoever raised
@@ -34,6 +37,7 @@ enum {
 #define GMEM_HIGH_BASE (4ull << 30)     /* RAM above the hole starts here */
 #define GMEM_MIN_SIZE (1ull << 20)
 #define GMEM_MAX_SIZE (1ull << 40)
+#define GMEM_ROM_MAX (8ull << 20)
 
 enum { GMEM_CODE_PATIENCE = 16 };
 
@@ -49,10 +53,11 @@ struct gmem {
 	uint64_t size;                  /* bytes of RAM; multiple of GMEM_PAGE_SIZE */
 	uint64_t low_size;              /* bytes of it at guest address 0 */
 	uint64_t boot_size;             /* bytes of it, the first, that a guest is told of when it starts; usually all */
+	uint64_t rom_base, rom_size;    /* guest address and bytes of a ROM; 0 bytes: none */
 	int fd;                         /* the memfd; -1: RAM is a private mapping of a file */
 	int base_fd, pagemap_fd;        /* of such: the file, /proc/self/pagemap; else -1 */
 	uint64_t base_off;              /* where RAM begins in the file */
-	_Atomic uint8_t *page_flags;    /* one per RAM page, index = offset in the memfd >> 12 */
+	_Atomic uint8_t *page_flags;    /* one per page of RAM, then of ROM; index = offset >> 12 */
 	_Atomic uint32_t *page_gen;     /* bumped whenever a GMEM_PAGE_CODE page is written */
 	_Atomic bool is_logging;        /* the dirty log is on */
 	/* Called after page_gen was bumped, by the writer's thread; NULL or set before guests run. */
@@ -72,6 +77,9 @@ int gmem_new_mapped(struct gmem **out, uint64_t size, int fd, uint64_t off, stru
 /* Before anything runs in M: only the first BOOT bytes are for the start, and RAM below the hole is of them; the rest lies
  * above 4 GiB behind what does not fit there. */
 void gmem_set_boot_size(struct gmem *m, uint64_t boot);
+/* Before anything runs in M, once: LEN bytes of DATA, copied, are what the guest finds at BASE. Both are multiples of 4 KiB, LEN is
+ * at most GMEM_ROM_MAX, and no RAM is there. */
+int gmem_set_rom(struct gmem *m, gpa_t base, const void *data, uint64_t len, struct err *err);
 void gmem_free(struct gmem *m);         /* NULL is fine */
 DEFINE_AUTO(struct gmem *, gmem_free)
 
@@ -90,9 +98,21 @@ static inline uint64_t gmem_offset(const struct gmem *m, gpa_t gpa, uint64_t len
 	return UINT64_MAX;
 }
 
-/* Guest address of an offset in the memfd (offset < size). */
+/* The same for who only reads: [gpa, gpa+len) may be ROM as well, whose offsets begin at SIZE. */
+static inline uint64_t gmem_offset_to_read(const struct gmem *m, gpa_t gpa, uint64_t len)
+{
+	uint64_t off = gpa - m->rom_base;
+
+	if (gpa >= m->rom_base && off < m->rom_size && len <= m->rom_size - off)
+		return m->size + off;
+	return gmem_offset(m, gpa, len);
+}
+
+/* Guest address of an offset. */
 static inline gpa_t gmem_gpa(const struct gmem *m, uint64_t off)
 {
+	if (off >= m->size)
+		return m->rom_base + (off - m->size);
 	return off < m->low_size ? off : GMEM_HIGH_BASE + (off - m->low_size);
 }
 

@@ -18,7 +18,7 @@
 #include "vm/map.h"
 
 enum {
-	ROM_MIN = 64 << 10, ROM_MAX = 8 << 20,
+	ROM_MIN = 64 << 10, ROM_MAX = GMEM_ROM_MAX,
 	SHADOW_MAX = 256 << 10, SHADOW_END = 1 << 20,
 	DEBUG_PRESENT = 0xe9,           /* what reading the debug port gives */
 	E820_ENTRY = 20, E820_RAM = 1, E820_RESERVED = 2, E820_MAX = 4,
@@ -71,6 +71,11 @@ static void debug_write(void *dev, unsigned cpu, uint64_t off, unsigned size, ui
 struct bus_region *firmware_rom(struct firmware *f) { return &f->region; }
 struct bus_region *firmware_debug_port(struct firmware *f) { return &f->debug; }
 uint64_t firmware_rom_base(const struct firmware *f) { return GMEM_HIGH_BASE - f->rom_len; }
+
+int firmware_place_rom(const struct firmware *f, struct gmem *mem, struct err *err)
+{
+	return gmem_set_rom(mem, firmware_rom_base(f), f->rom, f->rom_len, err);
+}
 
 static int firmware_read(struct firmware *f, int fd, const char *path, struct err *err)
 {

@@ -26,6 +26,8 @@ DEFINE_AUTO(struct firmware *, firmware_free)
 /* The ROM, to be mapped at firmware_rom_base(), and the debug port. */
 struct bus_region *firmware_rom(struct firmware *f);
 uint64_t firmware_rom_base(const struct firmware *f);
+/* Let the processors see the ROM as memory (gmem_set_rom()): what they read of it does not come from the region. */
+int firmware_place_rom(const struct firmware *f, struct gmem *mem, struct err *err);
 struct bus_region *firmware_debug_port(struct firmware *f);
 
 /* Where the VM generation ID belongs: in the last page of what the memory map reserves. */

@@ -50,9 +50,10 @@ static int machine_make_memory(struct machine *m, struct err *err)
 {
 	int r = machine_find_memory(m, config_memory(m->cfg, NULL), err);
 
-	if (!r)
-		gmem_set_boot_size(m->mem, m->cfg->memory);
-	return r;
+	if (r)
+		return r;
+	gmem_set_boot_size(m->mem, m->cfg->memory);
+	return m->firmware ? firmware_place_rom(m->firmware, m->mem, err) : 0;
 }
 
 static void machine_drop_memory(struct machine *m)

@@ -31,6 +31,13 @@ static void mem_copy_all(struct lockstep *l)
 	}
 }
 
+/* What is where in COPY, and its ROM, are those of REAL. */
+static int mem_share_map(struct gmem *copy, const struct gmem *real, struct err *err)
+{
+	gmem_set_boot_size(copy, real->boot_size);
+	return real->rom_size ? gmem_set_rom(copy, real->rom_base, real->host + real->size, real->rom_size, err) : 0;
+}
+
 int lockstep_mem_new(struct lockstep *l, struct err *err)
 {
 	int r = gmem_new(&l->lead_mem, l->real->size, err);
@@ -41,8 +48,11 @@ int lockstep_mem_new(struct lockstep *l, struct err *err)
 		r = gmem_log_start(l->real, err);
 	if (r < 0)
 		return r;
-	gmem_set_boot_size(l->lead_mem, l->real->boot_size);
-	gmem_set_boot_size(l->bt_mem, l->real->boot_size);
+	r = mem_share_map(l->lead_mem, l->real, err);
+	if (r >= 0)
+		r = mem_share_map(l->bt_mem, l->real, err);
+	if (r < 0)
+		return r;
 	l->stores = icpu_cache_map(LOCKSTEP_MAX_STORES * sizeof(l->stores[0]));
 	l->written = calloc(mem_pages(l) / 64 + 1, 8);
 	if (!l->stores || !l->written)

@@ -341,8 +341,9 @@ static struct itlb_entry *tlb_install(struct icpu *c, uint64_t la, enum icpu_acc
 	struct itlb_table *t = c->table[priv][acc];
 	unsigned slot = tlb_slot(la);
 	struct itlb_entry *e = &t->entry[slot];
-	uint64_t off = gmem_offset(c->mem, w->page, GMEM_PAGE_SIZE);
-	bool is_ram = off != UINT64_MAX;
+	uint64_t off = acc == ICPU_WRITE ? gmem_offset(c->mem, w->page, GMEM_PAGE_SIZE) :
+		       gmem_offset_to_read(c->mem, w->page, GMEM_PAGE_SIZE);
+	bool is_ram = off != UINT64_MAX;        /* or ROM that is read */
 	bool is_slow = !is_ram || tlb_is_watched(c, la) ||
 		       (priv == ICPU_USER_AC && (c->s.cr0 & X86_CR0_AM));
 	uint64_t listed = tlb_list(s, itlb_table_number(priv, acc), e, slot, is_global);

@@ -501,6 +501,39 @@ TEST(an_instruction_may_begin_outside_ram_and_end_in_another_page)
 	rig_fini(&r);
 }
 
+/* A loop in a ROM reads what lies beside it and stores over itself: it is decoded as code in RAM is, once, and what it stores
+ * goes to the bus. */
+TEST(code_in_a_rom_is_kept_and_stores_to_it_reach_the_bus)
+{
+	enum { PAGE = RIG_MMIO - 0x1000, TIMES = 1000 };
+	static const uint64_t base = 0xff000000;
+	uint8_t rom[4096] = {
+		0x48, 0x03, 0x05, 0x09, 0x00, 0x00, 0x00,       /* add rax, [rip + 9]: the number at 16 */
+		0x88, 0x0b,                                     /* mov [rbx], cl */
+		0xff, 0xc9,                                     /* dec ecx */
+		0x75, 0xf3,                                     /* jnz 0 */
+		0xf4,                                           /* hlt */
+		[16] = 3,
+	};
+	struct rig r;
+
+	rig_init(&r, 1);
+	CHECK_EQ(gmem_set_rom(r.mem, base, rom, sizeof(rom), NULL), 0);
+	*rig_pte(&r, PAGE) = base | P | W;
+	r.c->s.gpr[X86_RBX] = PAGE;
+	r.c->s.gpr[X86_RCX] = TIMES;
+	r.c->s.rip = PAGE;
+	rig_run_to_halt(&r);
+	CHECK_EQ(r.c->s.gpr[X86_RAX], 3 * TIMES);
+	CHECK_EQ(r.c->s.rip, PAGE + 14);
+	CHECK_EQ(r.n_mmio, TIMES);
+	CHECK_EQ(r.mmio_gpa, base);
+	CHECK_EQ(r.mmio_last, 1);
+	CHECK(!memcmp(r.mem->host + r.mem->size, rom, sizeof(rom)));
+	CHECK(r.c->stats.blocks_decoded < 100);
+	rig_fini(&r);
+}
+
 TEST(devices_see_naturally_aligned_pieces)
 {
 	struct rig r;

@@ -196,3 +196,47 @@ TEST(data_is_found_in_new_memory_and_in_memory_that_is_mapped)
 	data_is(mapped, "1000 1023 ");
 	data_is(m, "3 2047 ");          /* what is written stays private */
 }
+
+TEST(a_rom_is_there_for_readers_only)
+{
+	AUTO(gmem_free) struct gmem *m = ram(GMEM_MIN_SIZE);
+	const uint64_t base = GMEM_HIGH_BASE - 2 * GMEM_PAGE_SIZE;
+	uint8_t rom[2 * GMEM_PAGE_SIZE] = { 0xaa }, b = 0;
+
+	rom[sizeof(rom) - 1] = 0xbb;
+	CHECK_EQ(gmem_offset_to_read(m, base, 1), UINT64_MAX);
+	CHECK_EQ(gmem_set_rom(m, base, rom, sizeof(rom), NULL), 0);
+	CHECK_EQ(gmem_offset_to_read(m, base, sizeof(rom)), m->size);
+	CHECK_EQ(m->host[m->size], 0xaa);
+	CHECK_EQ(m->host[gmem_offset_to_read(m, GMEM_HIGH_BASE - 1, 1)], 0xbb);
+	CHECK_EQ(gmem_gpa(m, m->size + GMEM_PAGE_SIZE), base + GMEM_PAGE_SIZE);
+	CHECK_EQ(gmem_offset_to_read(m, base - 1, 2), UINT64_MAX);
+	CHECK_EQ(gmem_offset_to_read(m, base, sizeof(rom) + 1), UINT64_MAX);
+	CHECK_EQ(gmem_offset_to_read(m, 16, 16), 16);
+	CHECK(!gmem_ptr(m, base, 1));
+	CHECK_EQ(gmem_read(m, base, &b, 1), -EFAULT);
+	CHECK_EQ(gmem_write(m, base, &b, 1), -EFAULT);
+}
+
+TEST(a_rom_that_does_not_fit_is_refused)
+{
+	AUTO(gmem_free) struct gmem *m = ram(GMEM_MIN_SIZE);
+	AUTO(free) uint8_t *rom = calloc(1, GMEM_ROM_MAX + GMEM_PAGE_SIZE);
+	const struct { uint64_t base, len; } bad[] = {
+		{ 0, GMEM_PAGE_SIZE },                                          /* RAM is there */
+		{ GMEM_MIN_SIZE - GMEM_PAGE_SIZE, 2 * GMEM_PAGE_SIZE },
+		{ 0xff000000, 0 },
+		{ 0xff000000, 100 },
+		{ 0xff000800, GMEM_PAGE_SIZE },
+		{ 0xf0000000, GMEM_ROM_MAX + GMEM_PAGE_SIZE },
+		{ -(uint64_t)GMEM_PAGE_SIZE, 2 * GMEM_PAGE_SIZE },
+	};
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct err err = ERR_INIT;
+
+		CHECK_EQ(gmem_set_rom(m, bad[i].base, rom, bad[i].len, &err), -EINVAL);
+		CHECK_HAS(err.msg, "does not fit");
+		CHECK_EQ(m->rom_size, 0);
+	}
+}
