@@ -29,9 +29,14 @@ enum {
 	MSIX_ENTRY_LEN = 16,
 	MSIX_ENTRY_MASKED = 1,
 
+	/* D0:F0 of Intel's 3 Series chipsets: where ECAM is; bit 0 enables it, bits 2 and 1 say how many buses it has */
+	BRIDGE_PCIEXBAR = 0x60, PCIEXBAR_ENABLED = 1,
+
 	ECAM_SIZE = PCI_SLOTS * 8 * PCI_CFG_SIZE,
 	PORT_ADDR = 0, PORT_DATA = 4, PORT_LEN = 8, PORT_RESET = 1,
 };
+
+#define PCIEXBAR_BASE 0xffc000000ull
 
 /* What the root remembers about a plugged device. */
 struct pci_slot {
@@ -336,6 +341,20 @@ static uint64_t pci_cfg_read(struct pci_dev *d, unsigned off, unsigned size)
 	return get_le64(bytes);
 }
 
+/* ECAM lies where the host bridge says. */
+static void pci_ecam_follow(struct pci_root *r)
+{
+	static struct log_guest overlap = LOG_GUEST("pci: configuration space placed over something else");
+	uint64_t bar = get_le64(r->bridge.s.cfg + BRIDGE_PCIEXBAR), base = bar & PCIEXBAR_BASE;
+	bool is_on = bar & PCIEXBAR_ENABLED;
+
+	if (!r->layout.is_q35 || (is_on && r->ecam.is_mapped && r->ecam.base == base))
+		return;
+	bus_remove(r->bus, BUS_MMIO, &r->ecam);
+	if (is_on && bus_add(r->bus, BUS_MMIO, &r->ecam, base, ECAM_SIZE, NULL) < 0)
+		log_guest(&overlap, base);
+}
+
 static void pci_cfg_write(struct pci_dev *d, unsigned off, unsigned size, uint64_t val)
 {
 	if (!range_fits(off, size, PCI_CFG_SIZE) || size > 8)
@@ -352,6 +371,8 @@ static void pci_cfg_write(struct pci_dev *d, unsigned off, unsigned size, uint64
 		pci_bars_update(d->root);
 	if (d->msix_cap && range_overlaps(off, size, d->msix_cap + MSIX_CTRL, 2))
 		pci_msix_flush(d);
+	if (d == &d->root->bridge)
+		pci_ecam_follow(d->root);
 	if (d->cfg_written)
 		d->cfg_written(d, off, size);
 }
@@ -594,6 +615,7 @@ void pci_dev_reset(struct pci_dev *d)
 	pthread_mutex_unlock(&d->root->msix_lock);
 	pci_msix_reset(d);
 	pci_bars_update(d->root);
+	pci_ecam_follow(d->root);
 }
 
 int pci_dev_restored(struct pci_dev *d, struct err *err)
@@ -613,6 +635,7 @@ int pci_dev_restored(struct pci_dev *d, struct err *err)
 	if (d->n_msix < 64)
 		d->s.msix_pending &= (1ull << d->n_msix) - 1;
 	pci_bars_update(d->root);
+	pci_ecam_follow(d->root);
 	return 0;
 }
 
@@ -642,15 +665,24 @@ struct pci_dev *pci_root_bridge(struct pci_root *r)
 }
 
 /* The bridge's identity is that of a generic PCIe host bridge with no registers of its own.
- * An Intel chipset's numbers would make firmware and kernels look for that chipset's
- * registers (memory windows, ECAM base, SMRAM), which this board does not have. */
+ * An Intel chipset's numbers make firmware and kernels look for that chipset's
+ * registers (memory windows, ECAM base, SMRAM), of which this board has the ECAM base only. OVMF, the firmware for
+ * UEFI, knows three chipsets, asks for no more of this one, and stops at any other. */
 static int pci_bridge_add(struct pci_root *r, struct err *err)
 {
 	r->bridge = (struct pci_dev){
 		.name = "host-bridge", .vendor = 0x1b36, .device = 0x0008,
 		.subvendor = 0x1af4, .subdevice = 0x1100, .class_code = 0x060000,
 	};
+	if (r->layout.is_q35) {
+		r->bridge.vendor = 0x8086;
+		r->bridge.device = 0x29c0;
+	}
 	pci_dev_init(&r->bridge);
+	if (r->layout.is_q35) {
+		put_le64(r->bridge.s.cfg + BRIDGE_PCIEXBAR, r->layout.ecam_base | PCIEXBAR_ENABLED);
+		put_le64(r->bridge.wmask + BRIDGE_PCIEXBAR, PCIEXBAR_BASE | 6 | PCIEXBAR_ENABLED);
+	}
 	return pci_add(r, &r->bridge, 0, err);
 }
 

@@ -75,6 +75,7 @@ struct pci_dev {
 
 struct pci_layout {
 	uint64_t ecam_base;     /* 1 MiB, bus 0 only */
+	bool is_q35;            /* the host bridge is an Intel Q35, whose register PCIEXBAR moves ECAM */
 	uint64_t mmio32_base, mmio32_size;
 	uint64_t mmio64_base, mmio64_size;
 };

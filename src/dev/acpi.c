@@ -68,8 +68,10 @@ void acpi_press_power_button(struct acpi *a)
 
 static void acpi_cnt_write(struct acpi *a, uint16_t val)
 {
+	unsigned type = (val & CNT_SLP_TYP) >> CNT_SLP_TYP_SHIFT;
+
 	a->s.pm1_cnt = val & CNT_WRITABLE;
-	if ((val & CNT_SLP_EN) && (val & CNT_SLP_TYP) >> CNT_SLP_TYP_SHIFT == ACPI_S5_TYPE)
+	if ((val & CNT_SLP_EN) && (type == ACPI_S5_TYPE || type == ACPI_S5_TYPE_UEFI))
 		a->cfg.poweroff_request(a->cfg.arg);
 }
 

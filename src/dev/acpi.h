@@ -3,7 +3,7 @@
  *
  * ACPI 6.4 section 4.8 (PM1 event, PM1 control, PM timer), 4.8.3.6 (reset register; port
  * 0xcf9 as in Intel chipsets). The machine is always in ACPI mode: SCI_EN reads 1 and there
- * is no SMI command port. Sleep type 5 with SLP_EN powers off; no other sleep state exists.
+ * is no SMI command port. Sleep type 5 with SLP_EN powers off, and so does type 0, by which OVMF means that; no other sleep state exists.
  * One block of general-purpose events (4.8.4.1) carries what hotplug.h and vmgenid.h have to say.
  * All calls hold bus_lock. */
 #ifndef DEV_ACPI_H
@@ -22,6 +22,7 @@ enum {
 	ACPI_PM1_CNT = 4,               /* 2 bytes */
 	ACPI_PM_TMR = 8,                /* 4 bytes, 32 bits wide */
 	ACPI_S5_TYPE = 5,               /* SLP_TYP of _S5 */
+	ACPI_S5_TYPE_UEFI = 0,          /* what OVMF takes it for without looking, as QEMU's boards have it */
 	ACPI_RESET_VALUE = 6,           /* byte to the reset register: hard reset now */
 };
 

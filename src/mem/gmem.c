@@ -107,10 +107,10 @@ static int gmem_map_file(struct gmem *m, int fd, uint64_t off, struct err *err)
 	return 0;
 }
 
-void gmem_set_boot_size(struct gmem *m, uint64_t boot)
+void gmem_set_boot_size(struct gmem *m, uint64_t boot, uint64_t low_max)
 {
 	m->boot_size = boot;
-	m->low_size = boot < GMEM_LOW_MAX ? boot : GMEM_LOW_MAX;
+	m->low_size = boot < low_max ? boot : low_max;
 }
 
 /* FD -1: new memory; OFF UINT64_MAX: FD is the memory itself. */
@@ -125,7 +125,7 @@ static int gmem_make(struct gmem **out, uint64_t size, int fd, uint64_t off, str
 		return err_set(err, -ENOMEM, "out of memory");
 	m->fd = m->base_fd = m->pagemap_fd = -1;
 	m->size = size;
-	gmem_set_boot_size(m, size);
+	gmem_set_boot_size(m, size, GMEM_LOW_MAX);
 	if (syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) < 0)
 		return err_set(err, -errno, "the host kernel refuses membarrier(): %s", strerror(errno));
 	int r = gmem_reserve(m, err);

@@ -75,8 +75,8 @@ int gmem_new_shared(struct gmem **out, uint64_t size, int fd, struct err *err);
  * are touched; holes are zeroes. What is written stays here. The file must neither shrink nor change. */
 int gmem_new_mapped(struct gmem **out, uint64_t size, int fd, uint64_t off, struct err *err);
 /* Before anything runs in M: only the first BOOT bytes are for the start, and RAM below the hole is of them; the rest lies
- * above 4 GiB behind what does not fit there. */
-void gmem_set_boot_size(struct gmem *m, uint64_t boot);
+ * above 4 GiB behind what does not fit there, or not below LOW_MAX, which is at most GMEM_LOW_MAX. */
+void gmem_set_boot_size(struct gmem *m, uint64_t boot, uint64_t low_max);
 /* Before anything runs in M, once: LEN bytes of DATA, copied, are what the guest finds at BASE. Both are multiples of 4 KiB, LEN is
  * at most GMEM_ROM_MAX, and no RAM is there. */
 int gmem_set_rom(struct gmem *m, gpa_t base, const void *data, uint64_t len, struct err *err);

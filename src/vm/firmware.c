@@ -23,6 +23,7 @@ enum {
 	DEBUG_PRESENT = 0xe9,           /* what reading the debug port gives */
 	E820_ENTRY = 20, E820_RAM = 1, E820_RESERVED = 2, E820_MAX = 4,
 	RSDP_LEN = 36,
+	FV_SIGNATURE_AT = 40,           /* UEFI PI, volume 3, 3.2.1: EFI_FIRMWARE_VOLUME_HEADER */
 	LOADER_ENTRY = 128, LOADER_ALLOCATE = 1, LOADER_ALIGN_AT = 60, LOADER_ZONE_AT = 64, LOADER_FSEG = 2,
 };
 static const char rsdp_file[] = "etc/acpi/rsdp";
@@ -75,6 +76,11 @@ uint64_t firmware_rom_base(const struct firmware *f) { return GMEM_HIGH_BASE - f
 int firmware_place_rom(const struct firmware *f, struct gmem *mem, struct err *err)
 {
 	return gmem_set_rom(mem, firmware_rom_base(f), f->rom, f->rom_len, err);
+}
+
+bool firmware_is_uefi(const struct firmware *f)
+{
+	return !memcmp(f->rom + FV_SIGNATURE_AT, "_FVH", 4);
 }
 
 static int firmware_read(struct firmware *f, int fd, const char *path, struct err *err)

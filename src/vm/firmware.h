@@ -3,7 +3,10 @@
  *
  * The ROM's last 256 KiB also lie below 1 MiB, in RAM that stays writable: what firmware does with the PAM
  * registers of a host bridge that it knows - switch to RAM, copy itself there - is as if done. What firmware asks for, it finds in the firmware
- * configuration device. Loop thread. */
+ * configuration device.
+ *
+ * Firmware for UEFI gets a board that it knows: the numbers of Intel's Q35 (bus/pci.h, dev/lpc.h) and RAM that ends below where
+ * it places ECAM. Loop thread. */
 #ifndef VM_FIRMWARE_H
 #define VM_FIRMWARE_H
 
@@ -22,6 +25,9 @@ struct gmem;
 int firmware_open(struct firmware **out, const char *path, const char *log_path, struct err *err);
 void firmware_free(struct firmware *f);         /* NULL is fine */
 DEFINE_AUTO(struct firmware *, firmware_free)
+
+/* Is it firmware for UEFI? */
+bool firmware_is_uefi(const struct firmware *f);
 
 /* The ROM, to be mapped at firmware_rom_base(), and the debug port. */
 struct bus_region *firmware_rom(struct firmware *f);

@@ -46,13 +46,18 @@ static int machine_find_memory(struct machine *m, uint64_t size, struct err *err
 	return r ? r : state_file_memory(m->cfg->saved, &m->mem, err);
 }
 
+static bool machine_has_q35(const struct machine *m)
+{
+	return m->firmware && firmware_is_uefi(m->firmware);
+}
+
 static int machine_make_memory(struct machine *m, struct err *err)
 {
 	int r = machine_find_memory(m, config_memory(m->cfg, NULL), err);
 
 	if (r)
 		return r;
-	gmem_set_boot_size(m->mem, m->cfg->memory);
+	gmem_set_boot_size(m->mem, m->cfg->memory, machine_has_q35(m) ? MAP_UEFI_LOW_MAX : GMEM_LOW_MAX);
 	return m->firmware ? firmware_place_rom(m->firmware, m->mem, err) : 0;
 }
 
@@ -260,7 +265,7 @@ static int machine_make_pci(struct machine *m, struct err *err)
 	uint64_t ram_end = m->mem->size > m->mem->low_size ? GMEM_HIGH_BASE + m->mem->size - m->mem->low_size
 							   : GMEM_HIGH_BASE;
 	m->pci_layout = (struct pci_layout){
-		.ecam_base = MAP_ECAM_BASE,
+		.ecam_base = MAP_ECAM_BASE, .is_q35 = machine_has_q35(m),
 		.mmio32_base = MAP_MMIO32_BASE, .mmio32_size = MAP_MMIO32_SIZE,
 		.mmio64_base = align_up(ram_end, MAP_MMIO64_ALIGN), .mmio64_size = MAP_MMIO64_SIZE,
 	};
@@ -491,6 +496,24 @@ static struct acpi_tables_params machine_acpi_params(const struct machine *m)
 	};
 }
 
+static int machine_make_lpc(struct machine *m, struct err *err)
+{
+	bus_lock(m->bus);
+	lpc_init(&m->lpc);
+	int r = pci_add(m->pci, &m->lpc.pci, LPC_SLOT, err);
+	bus_unlock(m->bus);
+	return r;
+}
+
+static void machine_drop_firmware(struct machine *m)
+{
+	if (!m->bus)
+		return;
+	bus_lock(m->bus);
+	pci_remove(&m->lpc.pci);
+	bus_unlock(m->bus);
+}
+
 /* What firmware reads by ports, and its ROM. Test kernels read the first part, too. */
 static int machine_make_firmware(struct machine *m, struct err *err)
 {
@@ -512,6 +535,8 @@ static int machine_make_firmware(struct machine *m, struct err *err)
 	if (!r)
 		r = machine_map(m, BUS_MMIO, firmware_rom(m->firmware), firmware_rom_base(m->firmware),
 				GMEM_HIGH_BASE - firmware_rom_base(m->firmware), err);
+	if (!r && m->pci_layout.is_q35)
+		r = machine_make_lpc(m, err);
 	return r ? r : firmware_describe(m->firmware, &m->fwcfg, m->mem, &acpi, err);
 }
 
@@ -633,7 +658,7 @@ static const struct {
 	{ machine_make_platform, machine_drop_platform },
 	{ machine_map_ports, NULL },
 	{ machine_make_pci, machine_drop_pci },
-	{ machine_make_firmware, NULL },
+	{ machine_make_firmware, machine_drop_firmware },
 	{ machine_make_virtio, machine_drop_virtio },
 	{ machine_open_consoles, machine_close_consoles },
 	{ machine_make_cpus, machine_drop_cpus },

@@ -23,6 +23,7 @@
 #include "dev/isa_irq.h"
 #include "dev/kvmclock.h"
 #include "dev/lapic.h"
+#include "dev/lpc.h"
 #include "dev/pic.h"
 #include "dev/pit.h"
 #include "dev/pv.h"
@@ -114,6 +115,7 @@ struct machine {
 	struct hotplug hotplug;
 	struct debugport debugport;
 	struct testdev testdev;
+	struct lpc lpc;                 /* on the bus with firmware for UEFI only */
 	struct fwcfg fwcfg;             /* mapped with firmware or the test device only */
 
 	struct virtio_env env;

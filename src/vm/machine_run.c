@@ -431,6 +431,8 @@ static void machine_reset_devices_locked(struct machine *m)
 {
 	for (unsigned i = 0; i < m->n_virtio; i++)
 		pci_dev_reset(virtio_pci_dev(m->virtio[i]));
+	pci_dev_reset(pci_root_bridge(m->pci));
+	pci_dev_reset(&m->lpc.pci);
 	for (unsigned i = 0; i < m->n_uarts; i++)
 		uart_reset(&m->uart[i]);
 	acpi_reset(&m->acpi);

@@ -106,6 +106,8 @@ static void save_platform(struct machine *m, struct state_sections *s)
 	pci_root_get_state(m->pci, &root);
 	state_sections_add_fields(s, "pci", &pci_root_state_desc, &root);
 	state_sections_add_fields(s, "pci/bridge", &pci_state_desc, &pci_root_bridge(m->pci)->s);
+	if (m->pci_layout.is_q35)
+		state_sections_add_fields(s, "pci/lpc", &pci_state_desc, &m->lpc.pci.s);
 	bus_unlock(m->bus);
 }
 
@@ -120,7 +122,11 @@ static int load_pci_locked(struct machine *m, struct state_file *f, struct err *
 	if (r < 0)
 		return r;
 	pci_root_set_state(m->pci, &root);
-	return pci_dev_restored(bridge, err);
+	r = pci_dev_restored(bridge, err);
+	if (r < 0 || !m->pci_layout.is_q35)
+		return r;
+	r = state_file_load(f, "pci/lpc", &pci_state_desc, &m->lpc.pci.s, err);
+	return r < 0 ? r : pci_dev_restored(&m->lpc.pci, err);
 }
 
 static int load_platform_locked(struct machine *m, struct state_file *f, struct err *err)

@@ -48,3 +48,19 @@ def test_seabios_shows_its_menu_and_boots_from_a_disk(engine, rom, tmp_path):
     for part in ("Running on QEMU", "Found 2 cpu(s) max supported 2 cpu(s)", "Found QEMU fw_cfg",
                  "found virtio-blk", "Press ESC for boot menu", "Booting from Hard Disk"):
         assert part in text, f"no '{part}' in the log:\n{text}"
+
+
+def test_ovmf_comes_up_to_its_shell_and_powers_off(tmp_path):
+    """Firmware for UEFI: it unpacks itself from the ROM, finds the disk and the second processor."""
+    disk = tmp_path / "d.img"
+    disk.write_bytes(b"\0" * (1 << 20))
+    rom = os.path.join(vivguest.package("ovmf"), "usr", "share", "ovmf", "OVMF.fd")
+    with start("bt", "--firmware", rom, "--disk", f"path={disk}") as guest:
+        guest.expect(r"UEFI Interactive Shell", 240)
+        guest.expect(r"BLK0", 60)
+        guest.expect(r"Shell> ", 60)
+        guest.send("pci\r")
+        guest.expect(r"Vendor 1AF4 Device 1042", 60)
+        guest.expect(r"Shell> ", 60)
+        guest.send("reset -s\r")
+        assert guest.wait(60) == 0

@@ -34,7 +34,7 @@ static void mem_copy_all(struct lockstep *l)
 /* What is where in COPY, and its ROM, are those of REAL. */
 static int mem_share_map(struct gmem *copy, const struct gmem *real, struct err *err)
 {
-	gmem_set_boot_size(copy, real->boot_size);
+	gmem_set_boot_size(copy, real->boot_size, real->low_size);
 	return real->rom_size ? gmem_set_rom(copy, real->rom_base, real->host + real->size, real->rom_size, err) : 0;
 }
 

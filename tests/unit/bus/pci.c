@@ -2,6 +2,7 @@
 #include "bus/pci.h"
 #include <errno.h>
 #include "test.h"
+#include "util/endian.h"
 #include "util/err.h"
 
 #define ECAM 0xe0000000ull
@@ -79,6 +80,41 @@ TEST(ports_and_ecam_show_the_same_function)
 	CHECK_EQ(bus_read(bus, BUS_MMIO, 0, ECAM, 4), 0x00081b36);
 	CHECK_EQ(bus_read(bus, BUS_MMIO, 0, ECAM + 0x9000, 4), 0xffffffff);     /* function 1 */
 	CHECK(cfg_reads > 0);
+}
+
+TEST(the_bridge_of_a_q35_moves_the_configuration_space)
+{
+	struct pci_layout q35 = layout;
+	struct pci_dev *bridge;
+
+	q35.is_q35 = true;
+	CHECK_EQ(bus_new(&bus, NULL), 0);
+	CHECK_EQ(pci_root_new(&root, bus, &q35, (struct msi_sink){ .send = on_msi }, NULL), 0);
+	dev_init(&a, "a");
+	CHECK_EQ(pci_add(root, &a, -1, NULL), 0);
+	bridge = pci_root_bridge(root);
+	CHECK_EQ(cfg(bridge, 0, 4), 0x29c08086);
+	CHECK_EQ(cfg(bridge, 0x60, 8), ECAM | 1);
+	bus_write(bus, BUS_PORT, 0, 0xcf8, 4, 0x80000064);
+	bus_write(bus, BUS_PORT, 0, 0xcfc, 4, 0);
+	bus_write(bus, BUS_PORT, 0, 0xcf8, 4, 0x80000060);
+	bus_write(bus, BUS_PORT, 0, 0xcfc, 4, 0xb0fffff9);              /* reserved bits, and an address in a range */
+	CHECK_EQ(bus_read(bus, BUS_PORT, 0, 0xcfc, 4), 0xb0000001);
+	CHECK_EQ(bus_read(bus, BUS_MMIO, 0, ECAM, 4), 0xffffffff);
+	CHECK_EQ(bus_read(bus, BUS_MMIO, 0, 0xb0008000, 4), 0x10421af4);
+	bus_write(bus, BUS_MMIO, 0, 0xb0000060, 4, 0xb0000000);         /* off, through itself */
+	CHECK_EQ(bus_read(bus, BUS_MMIO, 0, 0xb0008000, 4), 0xffffffff);
+	bus_write(bus, BUS_PORT, 0, 0xcfc, 4, 0xc0000001);              /* over a BAR: refused */
+	CHECK_EQ(bus_read(bus, BUS_MMIO, 0, 0xc0008000, 4), 0xffffffff);
+	pci_dev_reset(bridge);
+	CHECK_EQ(cfg(&a, 0, 4), 0x10421af4);
+	put_le64(bridge->s.cfg + 0x60, 0xd0000001);                     /* as a saved machine says */
+	CHECK_EQ(pci_dev_restored(bridge, NULL), 0);
+	CHECK_EQ(bus_read(bus, BUS_MMIO, 0, 0xd0008000, 4), 0x10421af4);
+	CHECK_EQ(bus_read(bus, BUS_MMIO, 0, ECAM, 4), 0xffffffff);
+	pci_remove(&a);
+	pci_root_free(root);
+	bus_free(bus);
 }
 
 TEST(bars_size_move_and_switch_off)

@@ -352,7 +352,7 @@ TEST(processors_come_and_are_ejected_but_for_the_first)
 	CHECK_EQ(hotplug.s.cpu_present, 1);
 }
 
-TEST(sleep_type_5_powers_off_and_port_cf9_resets)
+TEST(sleep_types_5_and_0_power_off_and_port_cf9_resets)
 {
 	acpi_setup();
 	pm_out(4, 2, 3 << 10 | 1 << 13);
@@ -361,6 +361,8 @@ TEST(sleep_type_5_powers_off_and_port_cf9_resets)
 	CHECK_EQ(poweroffs, 0);
 	pm_out(5, 1, (5 << 10 | 1 << 13) >> 8);
 	CHECK_EQ(poweroffs, 1);
+	pm_out(4, 2, 1 << 13);
+	CHECK_EQ(poweroffs, 2);
 	fake_out(&acpi.reset, 0, 0x02);
 	CHECK_EQ(resets, 0);
 	fake_out(&acpi.reset, 0, 0x06);

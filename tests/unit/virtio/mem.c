@@ -37,7 +37,7 @@ static void up(struct memory *m)
 
 	gmem_free(m->r.mem);
 	CHECK_EQ(gmem_new(&m->r.mem, boot + SIZE, &err), 0);
-	gmem_set_boot_size(m->r.mem, boot);
+	gmem_set_boot_size(m->r.mem, boot, GMEM_LOW_MAX);
 	m->r.env.mem = m->r.mem;
 	CHECK_EQ(virtio_mem_new(&m->r.d, &m->r.env, &cfg, &err), 0);
 	rig_up(&m->r, 0, 8);

@@ -40,7 +40,8 @@ static void fixed_random(struct source *s, void *buf, size_t len)
 
 static void board_up(struct board *b)
 {
-	struct pci_layout l = { ECAM, 0xc0000000, 0x10000000, 1ull << 40, 1ull << 36 };
+	struct pci_layout l = { .ecam_base = ECAM, .mmio32_base = 0xc0000000, .mmio32_size = 0x10000000,
+				.mmio64_base = 1ull << 40, .mmio64_size = 1ull << 36 };
 	struct err err = ERR_INIT;
 
 	memset(b, 0, sizeof(*b));
