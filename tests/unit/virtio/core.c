@@ -138,6 +138,31 @@ TEST(the_no_interrupt_flag_is_obeyed)
 	rig_down(&r);
 }
 
+/* Where processors see each other's stores late, a driver that goes to sleep and a device that looks whether it does could miss each other,
+ * and a request would wait for ever: neither flag nor index counts. */
+TEST(over_copies_of_memory_both_sides_always_tell_the_other)
+{
+	struct err err = ERR_INIT;
+	struct rig r;
+
+	rig_init(&r);
+	r.env.is_lagging = true;
+	CHECK_EQ(virtio_rng_new(&r.d, &r.env, &err), 0);
+	CHECK_EQ(rig_features(&r) & EVENT_IDX, 0);
+	rig_up(&r, 0, 8);
+	struct buf b = { rig_alloc(&r, 64), 64, true };
+	uint8_t *used_flags = rig_ptr(&r, r.ring[0].used);
+
+	for (unsigned n = 1; n <= 20; n++) {
+		put_le16(rig_ptr(&r, r.ring[0].avail), 1);      /* VIRTQ_AVAIL_F_NO_INTERRUPT */
+		ring_add(&r, 0, &b, 1);
+		ring_kick(&r, 0);
+		CHECK_EQ(fake_interrupts[1], n);
+		CHECK_EQ(get_le16(used_flags), 0);              /* and it wants to be kicked */
+	}
+	rig_down(&r);
+}
+
 TEST(indirect_tables_work_and_only_when_negotiated)
 {
 	struct rig r;
