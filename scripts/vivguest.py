@@ -65,6 +65,13 @@ class Guest:
 
     def expect(self, pattern, timeout=60):
         """Wait until the regular expression PATTERN appears after what was matched last."""
+        m = self.look(pattern, timeout)
+        if not m:
+            raise self._trouble(f"'{pattern}' did not come within {timeout} s")
+        return m
+
+    def look(self, pattern, timeout):
+        """The same, but None when it does not appear within TIMEOUT seconds."""
         deadline = time.monotonic() + timeout
         rx = re.compile(pattern.encode())
         while True:
@@ -74,7 +81,7 @@ class Guest:
                 return m
             left = deadline - time.monotonic()
             if left <= 0:
-                raise self._trouble(f"'{pattern}' did not come within {timeout} s")
+                return None
             if not self._read(min(left, 1.0)):
                 if rx.search(self.seen, self.mark):
                     continue

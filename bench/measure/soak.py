@@ -5,6 +5,7 @@ import re
 import subprocess
 
 from . import tools
+from .patient import PatientGuest
 from .subject import BUILD, ROOT, GuestError, vivguest
 
 STRESS = ("cpu", "vm", "order", "syscall")
@@ -56,7 +57,7 @@ def run(engine, item, cpus, seconds, limit):
     where = prepare()
     trouble = []
     with open(log_path(item, f"{engine}-{cpus}"), "w") as log, \
-            tools.start(engine, *where, ["soak", item, seconds], cpus, MEMORY_MIB, log) as g:
+            tools.start(engine, *where, ["soak", item, seconds], cpus, MEMORY_MIB, log, PatientGuest) as g:
         try:
             g.expect(f"SOAK {item} begin", 180)
             g.expect(f"SOAK {item} end", limit)

@@ -130,9 +130,9 @@ def command(name, kernel, initrd=None, cmdline=None, disks=(), cpus=1, memory_mi
     return argv + (["--net", "none"] if nic else [])
 
 
-def guest(argv, echo=None):
+def guest(argv, echo=None, kind=Guest):
     """Start it; ECHO is a file that gets the console as it comes."""
-    return Guest(*argv[1:], vmm=argv[0], echo=echo)
+    return kind(*argv[1:], vmm=argv[0], echo=echo)
 
 
 def finish(name, g, timeout=120):

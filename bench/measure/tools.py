@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 
-from .subject import BUILD, ROOT, WORK, command, guest, vivguest
+from .subject import BUILD, ROOT, WORK, Guest, command, guest, vivguest
 
 # The guest's first process: what runs then is /mnt/init (bench/guest/init) with a command's words.
 INIT = 'init=/bin/sh -- -c "mount /dev/vdb /mnt && exec /mnt/init {}"'
@@ -34,12 +34,12 @@ def disk(name, files):
     return folder, image
 
 
-def start(subject, debian, tools, argv, cpus=1, memory_mib=1024, echo=None):
+def start(subject, debian, tools, argv, cpus=1, memory_mib=1024, echo=None, kind=Guest):
     """A guest of the image DEBIAN with the disk TOOLS that runs one command and powers off."""
     kernel, initrd = (os.path.join(debian, f) for f in ("vmlinuz", "initrd.img"))
     cmdline = "console=ttyS0 cryptomgr.notests root=/dev/vda ro " + INIT.format(" ".join(map(str, argv)))
     disks = [os.path.join(debian, "root.img") + ",readonly", tools[1] + ",readonly"]
-    return guest(command(subject, kernel, initrd, cmdline, disks, cpus, memory_mib), echo)
+    return guest(command(subject, kernel, initrd, cmdline, disks, cpus, memory_mib), echo, kind)
 
 
 def native(debian, tools, argv):

@@ -4,6 +4,7 @@ then a boot of what came of it."""
 import os
 
 from . import soak
+from .patient import PatientGuest
 from .subject import BUILD, WORK, GuestError, command, guest, vivguest
 
 REPOSITORY = os.path.join(BUILD, "bench", "repository.img")
@@ -38,7 +39,7 @@ def check(g):
 
 def start(engine, cpus, kernel, initrd, disk, folder, log):
     return guest(command(engine, kernel, initrd, "console=ttyS0 root=/dev/vda rw",
-                         [disk, repository(folder) + ",readonly"], cpus, soak.MEMORY_MIB), log)
+                         [disk, repository(folder) + ",readonly"], cpus, soak.MEMORY_MIB), log, PatientGuest)
 
 
 def boot_files(disk, target):
