@@ -64,6 +64,8 @@ struct blk_creating {                   /* for co_create */
 	uint64_t size;                  /* resolved; multiple of BLK_SECTOR */
 	const struct blk_secret *secret;        /* NULL: none was given */
 	struct blk *file;               /* empty, open for writing; the core closes it */
+	char **made;                    /* N_MADE further files that were not there before: the core's */
+	unsigned n_made;
 };
 
 /* How large a new image is, all its files together: FIXED bytes, and EACH more for every UNIT of the disk that has

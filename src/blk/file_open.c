@@ -27,7 +27,8 @@ static int file_open_path(struct blk *b, const struct blk_file_options *o, struc
 	if (f->fd >= 0)
 		return 0;
 	if (o->is_emptied)
-		return err_set(err, -errno, "cannot create disk image '%s': %s", o->path, strerror(errno));
+		return err_set(err, -errno, "cannot create disk image '%s': %s%s", o->path, strerror(errno),
+			       errno == EEXIST ? "; remove it, or choose another name" : "");
 	const char *remedy = (errno == EACCES || errno == EROFS) && !o->is_readonly ?
 			     "; open it with readonly=on or change its mode" : "";
 

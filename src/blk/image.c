@@ -38,7 +38,7 @@ int blk_create_check(const struct blk_create *a, const struct blk_driver *drv, s
 	return 0;
 }
 
-/* Look whether the backing image is there, and how large. */
+/* Look whether the backing image is there, how large, and that nobody is writing it: what is below must not change. */
 static int create_co_look_at_backing(struct create_run *run)
 {
 	const struct blk_create *a = run->c.args;
@@ -49,7 +49,7 @@ static int create_co_look_at_backing(struct create_run *run)
 	if (r < 0)
 		return r;
 	struct blk_options o = { .path = path ? path : a->backing, .fd = -1, .format = a->backing_format,
-				 .is_readonly = true, .is_unlocked = true, .has_no_key = true };
+				 .is_readonly = true, .has_no_key = true };
 
 	r = blk_open_in(&b, run->ctx, &o, run->err);
 	if (r < 0)
@@ -58,6 +58,23 @@ static int create_co_look_at_backing(struct create_run *run)
 		run->c.size = b->size;
 	blk_co_close(b);
 	return 0;
+}
+
+/* Of an image that could not be made nothing is left: what is new was made by us. */
+static void create_undo(const struct blk_creating *c)
+{
+	if (!c->args->is_new || blk_url_is(c->args->path))
+		return;
+	for (unsigned i = 0; i < c->n_made; i++)
+		unlink(c->made[i]);
+	unlink(c->args->path);
+}
+
+static void create_forget(struct blk_creating *c)
+{
+	for (unsigned i = 0; i < c->n_made; i++)
+		free(c->made[i]);
+	free(c->made);
 }
 
 static int create_run(void *arg)
@@ -79,6 +96,9 @@ static int create_run(void *arg)
 			err_set(run->err, r, "cannot write '%s': %s", a->path, strerror(-r));
 	}
 	blk_co_close(run->c.file);
+	if (r < 0)
+		create_undo(&run->c);
+	create_forget(&run->c);
 	return r;
 }
 
@@ -134,8 +154,17 @@ int blk_co_create_file(struct blk_creating *c, const char *name, struct blk **ou
 {
 	AUTO(free) char *path = NULL;
 	int r = blk_name_resolve(&path, c->args->path, name, err);
+	char **more = r < 0 ? NULL : realloc(c->made, (c->n_made + 1) * sizeof(*more));
 
-	return r < 0 ? r : blk_co_make_protocol(out, c->file->ctx, path, c->args->is_new, err);
+	if (r < 0)
+		return r;
+	if (!more)
+		return err_set(err, -ENOMEM, "out of memory");
+	c->made = more;
+	r = blk_co_make_protocol(out, c->file->ctx, path, c->args->is_new, err);
+	if (!r)
+		c->made[c->n_made++] = take_ptr(&path);
+	return r;
 }
 
 /* --- telling -------------------------------------------------------------------------------- */

@@ -78,7 +78,7 @@ static int create_run(struct cli *c, struct err *err)
 
 	r = create_with_key(c, &a, err);
 	if (r < 0) {
-		if (!is_there && r != -EEXIST)
+		if (!is_there && !a.is_new)
 			unlink(path);
 		return r;
 	}

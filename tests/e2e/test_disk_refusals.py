@@ -131,7 +131,8 @@ def test_a_file_in_use():
     with open("image", "r+b") as f:
         fcntl.fcntl(f, 37, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0))     # F_OFD_SETLK
         # map shows what is there now, and may be asked about the disk of a running machine.
-        all_refuse({n: w for n, w in (CHAIN | ALONE | KEYS).items() if n != "map"}, "image", BUSY, "in use")
+        clone = {"create": ["create", "new.qcow2", "--backing", "FILE", "--backing-format", "qcow2"]}
+        all_refuse({n: w for n, w in (CHAIN | ALONE | KEYS | clone).items() if n != "map"}, "image", BUSY, "in use")
 
 
 @pytest.mark.parametrize("options", [["--format", "luks", "-o", "iter-time=10"],
@@ -147,6 +148,17 @@ def test_a_target_that_exists():
     viv("create", "image", "4M", "--format", "qcow2")
     all_refuse({"create": ["create", "FILE", "1M"], "convert": ["convert", "other", "FILE"],
                 "ova create": ["ova", "create", "FILE", "other"]}, "image", EXISTS, "--force")
+
+
+def test_a_file_that_belongs_to_the_target_exists():
+    for name in ("image-flat.vmdk", "image.data"):
+        with open(name, "wb") as f:
+            f.write(b"somebody's")
+    flat, data = ["-o", "subformat=monolithicFlat"], ["-o", "data_file=image.data"]
+    all_refuse({"create": ["create", "FILE", "1M", *flat], "convert": ["convert", "other", "FILE", *flat]}, "image.vmdk", EXISTS,
+               "choose another name")
+    all_refuse({"create": ["create", "FILE", "1M", *data], "convert": ["convert", "other", "FILE", *data]}, "image.qcow2", EXISTS,
+               "choose another name")
 
 
 def test_no_space_left_stops_cleanly_and_goes_on_when_there_is_room():
@@ -166,9 +178,17 @@ def test_no_space_left_stops_cleanly_and_goes_on_when_there_is_room():
             "rebase": ["rebase", "small/top", os.path.abspath("other")], "commit": ["commit", "full"],
             "resize": ["resize", "small/top", "+8M", "--preallocation", "full"],
         }
+        for i, more in enumerate((["--format", "qcow2", "-o"], ["--format", "vmdk", "-o", "subformat=monolithicFlat"],
+                                  ["--format", "vmdk", "-o", "subformat=twoGbMaxExtentFlat"], ["--format", "vhdx", "-o", "subformat=fixed"],
+                                  ["--format", "qcow2", "-o", "data_file=new.data"],
+                                  ["--format", "luks", "--key-file", "key", "-o", "iter-time=10,header=new.header"])):
+            full = ["preallocation=full"] if more[-1] == "-o" else [more.pop() + ",preallocation=full"]
+            tables[f"create {i}"] = ["create", "small/new", "8M", *more, *full]
         for words in tables.values():
             said = viv(*words, status=NO_SPACE).stderr
             assert "o space left" in said.splitlines()[-1], said
+            # What is half made goes, so nothing of it has to be written back.
+            assert said.count("\n") == 1 or words[0] not in ("create", "convert", "ova"), said
             assert sorted(os.listdir("small")) == ["base", "top"], words
         subprocess.run(["mount", "-o", "remount,size=64M", "small"], check=True)
         viv("check", "--repair", "small/top")       # what was allocated and not yet used leaks

@@ -173,6 +173,7 @@ static int create_preallocate(struct blk_creating *c, struct err *err)
 	if (r < 0)
 		return r;
 	r = q2_preallocate(b->priv, 0, b->size, p, err);
+	b->is_readonly = r < 0;         /* it goes: nothing need be written any more */
 	blk_co_close(b);
 	return r;
 }
