@@ -2,6 +2,7 @@
 /* instance_run.c - `viv run`: from nothing to a machine that runs. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <unistd.h>
@@ -72,6 +73,59 @@ static json_t *forwards(const struct cli *c, struct err *err)
 	return list;
 }
 
+/* What is in the file PATH, from malloc(). */
+static char *read_file(const char *option, const char *path, struct err *err)
+{
+	FILE *f = fopen(path, "re");
+	char *text = NULL;
+	size_t cap = 0;
+
+	if (f && getdelim(&text, &cap, 0, f) < 0 && feof(f) && text)
+		text[0] = 0;
+	if (!f || ferror(f)) {
+		err_set(err, -errno, "%s: cannot read '%s': %s", option, path, strerror(errno));
+		free(text);
+		text = NULL;
+	}
+	if (f)
+		fclose(f);
+	return text;
+}
+
+/* Each line of the files of --ssh-key that is a key. */
+static int add_keys(const struct cli *c, json_t *spec, struct err *err)
+{
+	json_t *list = json_array();
+	const char *path;
+
+	for (unsigned i = 0; (path = cli_nth(c, "--ssh-key", i)) != NULL; i++) {
+		AUTO(free) char *text = read_file("--ssh-key", path, err);
+		char *save = NULL;
+
+		for (char *line = text ? strtok_r(text, "\r\n", &save) : NULL; line; line = strtok_r(NULL, "\r\n", &save))
+			if (line[0] != '#')
+				json_array_append_new(list, json_string(line));
+		if (!text) {
+			json_decref(list);
+			return err->code;
+		}
+	}
+	return json_object_set_new(spec, "ssh_keys", list);
+}
+
+static int add_user_data(const struct cli *c, json_t *spec, struct err *err)
+{
+	const char *path = cli_str(c, "--user-data");
+	AUTO(free) char *text = path ? read_file("--user-data", path, err) : NULL;
+	json_t *value = text ? json_string(text) : NULL;
+
+	if (path && !text)
+		return err->code;
+	if (path && !value)
+		return err_set(err, -EINVAL, "--user-data: '%s' is not text in UTF-8", path);
+	return path ? json_object_set_new(spec, "user_data", value) : 0;
+}
+
 static int create(struct client *cl, const struct cli *c, const char *name, json_t **out, struct err *err)
 {
 	json_t *ports = forwards(c, err);
@@ -89,7 +143,10 @@ static int create(struct client *cl, const struct cli *c, const char *name, json
 	if (cli_has(c, "--disk-size"))
 		json_object_set_new(json_object_get(doc, "spec"), "disk_size",
 				    json_integer((json_int_t)cli_num(c, "--disk-size")));
-	return client_call(cl, "POST", doc, out, err, "/v1/instances");
+	int r = cli_nth(c, "--ssh-key", 0) ? add_keys(c, json_object_get(doc, "spec"), err) : 0;
+	if (!r)
+		r = add_user_data(c, json_object_get(doc, "spec"), err);
+	return r < 0 ? r : client_call(cl, "POST", doc, out, err, "/v1/instances");
 }
 
 static int run(struct cli *c, struct err *err)
@@ -150,6 +207,10 @@ const struct cli_command instance_run = {
 			{ "--network", 0, CLI_STRING, .metavar = "NAME",
 			  .help = "plug it into this network; else it is alone, with a way out through the host" },
 			{ "--address", 0, CLI_STRING, .metavar = "IPV4", .help = "its address there; else one that is free" },
+			{ "--user-data", 0, CLI_STRING, .metavar = "FILE",
+			  .help = "what the guest shall do when it begins: '#cloud-config' or a script" },
+			{ "--ssh-key", 0, CLI_STRING, .is_repeatable = true, .metavar = "FILE",
+			  .help = "public keys of who may log in as root" },
 			{ "--detach", 'd', CLI_FLAG, .help = "do not open its console" },
 			CLIENT_OPTIONS,
 			{ .name = NULL },
@@ -159,6 +220,7 @@ const struct cli_command instance_run = {
 			{ "run debian", "a Debian and its console" },
 			{ "run --name web -d -m 1G -p 8080:80 debian",
 			  "one in the background, whose port 80 is this host's 8080" },
+			{ "run --ssh-key id.pub --user-data setup.sh debian", "one that is told who may log in and what to do" },
 			{ .line = NULL },
 		},
 	.run = run,

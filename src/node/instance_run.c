@@ -12,6 +12,7 @@
 #include "node/image.h"
 #include "node/network.h"
 #include "node/node.h"
+#include "node/seed.h"
 #include "node/volume.h"
 #include "util/log.h"
 
@@ -25,6 +26,29 @@ static int add_disk(json_t *config, const char *path, bool is_readonly, const ch
 
 	return json_array_append_new(disks, json_pack("{s:s, s:b, s:s%}", "path", path, "readonly", is_readonly,
 						      "serial", serial, strnlen(serial, 20)));
+}
+
+static void seed_path(const struct instance *i, char path[STORE_KEY_MAX])
+{
+	snprintf(path, STORE_KEY_MAX, "%s/seed.iso", i->run_dir);
+}
+
+static int add_seed(const struct instance *i, json_t *config, const json_t *spec, struct err *err)
+{
+	char path[STORE_KEY_MAX];
+
+	if (!seed_is_wanted(spec))
+		return 0;
+	seed_path(i, path);
+	return add_disk(config, path, true, "cidata") < 0 ? err_set(err, -ENOMEM, "out of memory") : 0;
+}
+
+static int write_seed(const struct instance *i, const json_t *spec, struct err *err)
+{
+	char path[STORE_KEY_MAX];
+
+	seed_path(i, path);
+	return seed_is_wanted(spec) ? seed_write(path, i->c.name, i->c.uid, spec, err) : 0;
 }
 
 static int add_disks(struct instance *i, json_t *config, const json_t *spec, const char *project, struct err *err)
@@ -47,7 +71,7 @@ static int add_disks(struct instance *i, json_t *config, const json_t *spec, con
 		if (add_disk(config, path, json_is_true(json_object_get(disk, "readonly")), name) < 0)
 			return err_set(err, -ENOMEM, "out of memory");
 	}
-	return 0;
+	return add_seed(i, config, spec, err);
 }
 
 static int add_networks(struct instance *i, json_t *config, const json_t *spec, struct err *err)
@@ -159,6 +183,8 @@ int instance_start(struct instance *i, const json_t *doc, struct err *err)
 	if (!r && json_dump_file(config, config_path, JSON_INDENT(1)) < 0)
 		r = err_set(err, -EIO, "cannot write '%s'", config_path);
 	json_decref(config);
+	if (!r)
+		r = write_seed(i, json_object_get(doc, "spec"), err);
 	if (r < 0)
 		return r;
 	rotate_log(log_path);

@@ -8,6 +8,7 @@
 #include "node/node.h"
 #include "node/port.h"
 #include "node/resource.h"
+#include "node/seed.h"
 #include "util/err.h"
 
 static const struct schema disk_schema = {
@@ -112,6 +113,16 @@ static const struct schema spec_schema = {
 			{ .name = "kernel", .type = SCHEMA_PATH, .help = "to start instead of the image's" },
 			{ .name = "initrd", .type = SCHEMA_PATH, .help = "for that kernel" },
 			{ .name = "cmdline", .type = SCHEMA_STRING, .max = 2047, .help = "of the kernel" },
+			{ .name = "ssh_keys",
+			  .type = SCHEMA_LIST,
+			  .max = 64,
+			  .help = "public keys of who may log in as root, as lines of authorized_keys; the guest takes them when "
+				  "it begins" },
+			{ .name = "user_data",
+			  .type = SCHEMA_STRING,
+			  .max = SEED_DATA_MAX,
+			  .help = "what the guest shall do when it begins: '#cloud-config' or a script; whoever sees the "
+				  "instance sees it" },
 			{ .name = "restart",
 			  .type = SCHEMA_STRING,
 			  .choices = "never|on-failure|always",
@@ -195,5 +206,7 @@ int instance_check(struct node *n, const json_t *doc, const json_t *old, char *w
 	}
 	int r = check_disks(n, spec, project, where, cap, err);
 
+	if (!r)
+		r = seed_check(spec, where, cap, err);
 	return r < 0 ? r : ports_check(n, doc, where, cap, err);
 }

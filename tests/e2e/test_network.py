@@ -11,6 +11,7 @@ import pytest
 import vivguest
 from test_node import Node, log_has
 
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="making interfaces needs root")
 # What a guest does as soon as it is up: an address by DHCP, then what it reads from its console.
 INIT = r"""
 cat >/bin/dhcp-got <<'GOT'

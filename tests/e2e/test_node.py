@@ -336,18 +336,33 @@ def test_a_debian_from_its_image_to_its_login(node, debian, tmp_path):
     tool.chmod(0o755)
     node.kill()
     node.start("--image-tool", str(tool))
-    assert node.viv("run", "--name", "web", "--engine", "bt", "-d", "debian", timeout=300) == "web\n"
-    log_has(node, "web", "login:", timeout=300)
+    key, data = tmp_path / "id.pub", tmp_path / "data"
+    key.write_text("ssh-ed25519 AAAAexample me\n")
+    data.write_text("#cloud-config\nwrite_files:\n- path: /etc/told\n  content: |\n    two\n    lines\n"
+                    "runcmd:\n- echo ran >>/root/ran\npackages: [x]\n")
+    assert node.viv("run", "--name", "web", "--engine", "bt", "-d", "--ssh-key", str(key), "--user-data", str(data), "debian",
+                    timeout=300) == "web\n"
+    log_has(node, "web", "web login:", timeout=300)
     node.viv("console", "web", stdin="root\n")
-    log_has(node, "web", "root@debian", timeout=120)
+    log_has(node, "web", "root@web", timeout=120)
+    node.viv("console", "web", stdin="until systemctl -q is-active guest-init-late; do sleep 0.2; done\n"
+             "cat /root/.ssh/authorized_keys; echo $(cat /etc/told /root/ran) as t''old\n"
+             "journalctl -o cat -u guest-init-early | grep -o 'packages. of the user data needs .*'\n")
+    log_has(node, "web", "packages' of the user data needs the package cloud-init", timeout=120)
+    log_has(node, "web", "AAAAexample me", timeout=120)
+    log_has(node, "web", "two lines ran as told", timeout=120)
     node.viv("console", "web", stdin="echo kept > /root/kept && sync && echo writ''ten\n")
     log_has(node, "web", "written", timeout=120)
     node.viv("stop", "web", timeout=200)
     assert node.ask("GET", "/v1/instances/web")["status"]["reason"] == "power off"
     node.viv("start", "web")
-    log_has(node, "web", "login:", timeout=300)
-    node.viv("console", "web", stdin="root\ncat /root/kept\n")
-    log_has(node, "web", "kept", timeout=120)
+    # The log still has the prompt of the first time.
+    end = time.monotonic() + 300
+    while node.ask("GET", "/v1/instances/web/log").count(b"web login:") < 2:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    node.viv("console", "web", stdin="root\necho $(cat /root/kept) and $(wc -l </root/ran) t''ime\n")
+    log_has(node, "web", "kept and 1 time", timeout=120)
     node.viv("rm", "-f", "web")
 
 
