@@ -10,8 +10,9 @@ extern const struct cli_command user_ls, user_add, user_set, user_passwd, user_r
 extern const struct cli_command role_ls, role_grant, role_revoke;
 extern const struct cli_command token_ls, token_create, token_rm;
 extern const struct cli_command project_ls, project_create, project_rm;
+extern const struct cli_command quota_show, quota_set;
 extern const struct cli_command audit_ls, audit_verify;
-extern const struct cli_group user_group, role_group, token_group, project_group, audit_group;
+extern const struct cli_group user_group, role_group, token_group, project_group, quota_group, audit_group;
 
 /* A password: typed twice without being shown (IS_NEW) or once; without a terminal, a line of standard input. BUF has CAP
  * bytes. -EINVAL: the two differ, or there is none. */

@@ -31,11 +31,12 @@ const struct cli_command *const cli_commands[] = {
 	&role_ls, &role_grant, &role_revoke,
 	&token_ls, &token_create, &token_rm,
 	&project_ls, &project_create, &project_rm,
+	&quota_show, &quota_set,
 	&audit_ls, &audit_verify,
 	NULL,
 };
 
 const struct cli_group *const cli_groups[] = {
 	&snapshot_group, &task_group,
-	&disk_group, &image_group, &volume_group, &network_group, &port_group, &user_group, &role_group, &token_group, &project_group, &audit_group, NULL,
+	&disk_group, &image_group, &volume_group, &network_group, &port_group, &user_group, &role_group, &token_group, &project_group, &quota_group, &audit_group, NULL,
 };

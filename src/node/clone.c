@@ -15,6 +15,7 @@
 #include "node/instance_hold.h"
 #include "node/instance_priv.h"
 #include "node/node.h"
+#include "node/quota.h"
 #include "node/resource.h"
 #include "node/snapshot.h"
 #include "node/task.h"
@@ -41,6 +42,15 @@ static const char *text(const json_t *params, const char *name)
 
 /* --- the request ---------------------------------------------------- */
 
+/* Room for DOC in its project. */
+static int claim_room(struct node *n, const json_t *doc, struct quota_claim **out, struct err *err)
+{
+	char key[STORE_KEY_MAX + 1], where[64];
+
+	doc_key(key, "instance", text(doc, "project"), text(doc, "name"));
+	return quota_claim(n, key, "instance", doc, NULL, out, where, sizeof(where), err);
+}
+
 static int check(struct node *n, const char *project, const json_t *doc, const char *name, struct err *err)
 {
 	char key[STORE_KEY_MAX + 1];
@@ -51,7 +61,13 @@ static int check(struct node *n, const char *project, const json_t *doc, const c
 		return err_set(err, -EEXIST, "there is an instance '%s' already; choose another name", name);
 	if (json_array_size(json_object_get(spec, "disks")))
 		return err_set(err, -ENOTSUP, "it has volumes, which only one instance can have; take them away from it first");
-	return 0;
+	/* Looked at again when it is made, and kept then: now it is for an answer at once. */
+	AUTO(json_decref) json_t *like = json_copy((json_t *)doc);
+	struct quota_claim *claim = NULL;
+	json_object_set_new(like, "name", json_string(name));
+	int r = claim_room(n, like, &claim, err);
+	quota_release(n, claim);
+	return r;
 }
 
 void instance_clone(struct api_call *c)
@@ -85,6 +101,7 @@ void instance_clone(struct api_call *c)
 struct clone {
 	struct instance *source;
 	char *from, *dir, *tmp, *to;
+	struct quota_claim *claim;      /* until its document counts itself */
 	json_t *doc;                    /* of the new instance */
 	bool is_made;                   /* by a daemon that did not live to say so; it may run already */
 };
@@ -140,7 +157,10 @@ static int prepare(struct task *t, const json_t *params, struct err *err)
 	k->dir = all ? node_path(all, text(params, "uid")) : NULL;
 	k->tmp = k->dir ? node_path(k->dir, "root.qcow2.tmp") : NULL;
 	k->to = k->dir ? node_path(k->dir, "root.qcow2") : NULL;
-	return k->doc && k->from && k->tmp && k->to ? 1 : err_set(err, -ENOMEM, "out of memory");
+	if (!k->doc || !k->from || !k->tmp || !k->to)
+		return err_set(err, -ENOMEM, "out of memory");
+	int r = k->is_made || k->claim ? 0 : claim_room(n, k->doc, &k->claim, err);
+	return r < 0 ? r : 1;
 }
 
 /* The data of FROM, part by part; what lies between stays a hole. */
@@ -228,6 +248,7 @@ static void release(struct task *t)
 		return;
 	if (k->source)
 		instance_release(k->source);
+	quota_release(t->c.node, k->claim);
 	json_decref(k->doc);
 	free(k->from);
 	free(k->dir);

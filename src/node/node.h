@@ -21,6 +21,7 @@ struct http_server;
 struct stream;
 struct loop;
 struct ports;
+struct quota_claim;
 struct store;
 struct ui;
 struct usage_node;
@@ -52,6 +53,7 @@ struct node {
 	uint64_t answers[6];            /* of the API so far, by the first digit of their status */
 	struct controller *instances, *images, *volumes, *snapshots, *tasks, *networks;
 	struct ports *ports;            /* what instances want to be plugged into */
+	struct quota_claim *claims;     /* on their way to the store */
 	struct stream *streams;        /* open WebSockets of events */
 	char *data_dir, *run_dir;       /* absolute */
 	char *cert, *key;               /* PEM files; NULL: no TLS */

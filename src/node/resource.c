@@ -9,6 +9,7 @@
 #include "node/doc.h"
 #include "node/idempotency.h"
 #include "node/node.h"
+#include "node/quota.h"
 
 enum { PATH_MAX_LEN = 256, CHANGE_TRIES = 16 };
 
@@ -153,14 +154,22 @@ struct change {
 	char key[STORE_KEY_MAX + 1];
 	int status;             /* of the answer when it is done */
 	unsigned tries;
+	struct node *node;    /* C may have gone when this ends */
+	struct quota_claim *claim;      /* what it asks for, until documents say so; NULL */
 	void (*again)(
 		struct change *ch); /* somebody else was quicker: the same from the start; NULL: that is an error */
 };
 
+static void change_free(struct change *ch)
+{
+	quota_release(ch->node, ch->claim);
+	free(ch);
+}
+
 static void change_fail(struct change *ch, int r, const char *where, const struct err *err)
 {
 	api_fail(ch->c, r, where, err);
-	free(ch);
+	change_free(ch);
 }
 
 static void change_done(void *arg, const struct store_result *res)
@@ -170,11 +179,11 @@ static void change_done(void *arg, const struct store_result *res)
 
 	if (!res->code) {
 		resource_reply(ch->c, ch->status, ch->key);
-		free(ch);
+		change_free(ch);
 	} else if (res->code == -ESTALE && ch->again && ch->tries++ < CHANGE_TRIES) {
 		ch->again(ch);
 	} else if (res->code == -ESTALE && !ch->again && idempotency_answered(ch->c)) {
-		free(ch);               /* the same request was on its way twice */
+		change_free(ch);               /* the same request was on its way twice */
 	} else if (res->code == -ESTALE && !ch->again) {
 		change_fail(ch, err_set(&err, -EEXIST, "there is a %s of that name already", ch->r->kind), "name",
 			    &err);
@@ -194,6 +203,7 @@ static struct change *change_new(struct api_call *c, int status)
 		return NULL;
 	}
 	ch->c = c;
+	ch->node = c->arg;
 	ch->r = resource_of(c);
 	ch->status = status;
 	return ch;
@@ -207,7 +217,7 @@ static void change_put(struct change *ch, json_t *doc, int64_t if_modified)
 
 	if (ch->c->is_dry_run) {
 		api_reply(ch->c, 200, doc);
-		free(ch);
+		change_free(ch);
 		return;
 	}
 	struct idempotency_record record;
@@ -282,6 +292,8 @@ void resource_create(struct api_call *c)
 		r = err_set(&err, -EEXIST, "there is a%s %s '%s' already; choose another name or delete it first",
 			    strchr("aeiou", ch->r->kind[0]) ? "n" : "", ch->r->kind, name);
 	}
+	if (!r)
+		r = quota_claim(n, ch->key, ch->r->kind, doc, NULL, &ch->claim, where, sizeof(where), &err);
 	if (r < 0)
 		change_fail(ch, r, where, &err);
 	else
@@ -368,6 +380,10 @@ static void patch_try(struct change *ch)
 		r = patched(n, ch->r, old, ch->c->body, &doc, where, sizeof(where), &err);
 	if (!r)
 		r = check_paths(ch->c, old, doc, where, sizeof(where), &err);
+	quota_release(ch->node, ch->claim);
+	ch->claim = NULL;
+	if (!r)
+		r = quota_claim(n, ch->key, ch->r->kind, doc, old, &ch->claim, where, sizeof(where), &err);
 	if (r < 0)
 		json_decref(doc);
 	if (r < 0)
@@ -402,7 +418,7 @@ static void delete_done(void *arg, const struct store_result *res)
 		api_fail(ch->c, err_set(&err, res->code, "%s", res->message), NULL, &err);
 	else
 		api_reply(ch->c, ch->r->has_controller ? 202 : 204, NULL);
-	free(ch);
+	change_free(ch);
 }
 
 static void delete_try(struct change *ch)
@@ -421,7 +437,7 @@ static void delete_try(struct change *ch)
 			api_fail(ch->c, r, NULL, &err);
 		else
 			api_reply(ch->c, 200, json_incref(doc));
-		free(ch);
+		change_free(ch);
 		return;
 	}
 	json_object_set_new(doc, "deleting", json_true());

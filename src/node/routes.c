@@ -10,6 +10,7 @@
 #include "node/metrics.h"
 #include "node/network.h"
 #include "node/node.h"
+#include "node/quota.h"
 #include "node/resource.h"
 #include "node/snapshot.h"
 #include "node/task.h"
@@ -200,6 +201,9 @@ const struct route node_routes[] = {
 	SHOW("projects/{project}", "Project", "One project.", &project_schema, API_VIEWER, API_PROJECT, NULL),
 	CHANGE("projects/{project}", "Project", "Change a project.", &project_schema, API_ADMIN, API_NODE, QUERY_DRY),
 	REMOVE("projects/{project}", "Project", "Take an empty project away.", API_ADMIN, API_NODE, QUERY_DRY, project_delete),
+	{ .method = HTTP_GET, .path = "/v1/projects/{project}/usage", .operation = "getProjectUsage",
+	  .summary = "How much a project has of what its quota limits.", .role = API_VIEWER, .status = 200,
+	  .run = quota_show_usage },
 	LIST("roles", "Role", "Who may what in a project.", &role_schema, API_VIEWER, API_PROJECT, QUERY_PROJECT "|" QUERY_LIST),
 	MAKE("roles", "Role", "Let a user into a project.", &role_schema, API_ADMIN, API_PROJECT,
 	     QUERY_PROJECT "|" QUERY_DRY, resource_create),

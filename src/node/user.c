@@ -8,6 +8,7 @@
 #include <time.h>
 #include "node/auth_priv.h"
 #include "node/node.h"
+#include "node/quota.h"
 #include "node/resource.h"
 #include "util/err.h"
 
@@ -82,7 +83,12 @@ const struct schema project_schema = {
 		RESOURCE_FIELDS("project"),
 		SPEC((&(const struct schema){
 			.name = "ProjectSpec", .help = "What it is for.",
-			.fields = (const struct schema_field[]){ ABOUT, { .name = NULL } },
+			.fields = (const struct schema_field[]){
+				ABOUT,
+				{ .name = "quota", .type = SCHEMA_OBJECT, .sub = &quota_schema,
+				  .help = "how much it may have; without it, all that there is" },
+				{ .name = NULL },
+			},
 		}), "what it is for"),
 		{ .name = NULL },
 	},
