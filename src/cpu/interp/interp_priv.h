@@ -109,8 +109,8 @@ struct icpu {
 	struct itlb_table *table[ICPU_N_PRIV][ICPU_N_ACCESS];
 	struct icpu_space *space;       /* the present one of spaces[] */
 	uint64_t space_clock;           /* counts switches between them */
-	/* Pages of RAM by number modulo the size: some itlb_inline may be an entry to write to one of them. */
-	uint64_t writable_seen[ICPU_WRITABLE_BITS / 64];
+	/* Each itlb_inline by which a page of RAM may be written, in the set of the page (writers.c). 0: none, nor behind it. */
+	uint32_t writers[ICPU_WRITER_SETS][ICPU_WRITER_WAYS];
 	uint64_t missing;               /* enum x86_feature by bit: the host cannot execute, or CPUID does not announce them */
 	uint64_t rsvd_phys;             /* bits 51..MAXPHYADDR: reserved in paging structures */
 	sigjmp_buf landing;             /* the one non-local exit: back to run.c */

@@ -393,8 +393,6 @@ void icpu_tlb_flush(struct icpu *c, bool keep_global)
 		if (!keep_global && s != c->space)
 			s->is_used = false;
 	}
-	if (!keep_global)
-		memset(c->writable_seen, 0, sizeof(c->writable_seen));
 	c->space->root = root_now(c);
 	c->space->pcid = pcid_now(c);
 	c->space->is_used = true;
@@ -482,54 +480,6 @@ void icpu_space_switch(struct icpu *c, bool is_kept)
 }
 
 /* --- for translated code ---------------------------------------------------------------------------------- */
-
-/* Slot SLOT of T is for writing. Its entry goes when its page wants to hear of stores by now; true: it stays. */
-static bool inline_recheck(struct icpu *c, struct itlb_table *t, unsigned slot)
-{
-	uint64_t page = (uint64_t)(t->inl[slot].host - c->mem->host) >> GMEM_PAGE_SHIFT;
-
-	if (!atomic_load(&c->mem->page_flags[page]) && !atomic_load(&c->mem->is_logging))
-		return true;
-	tlb_inline_drop(t, slot);
-	gmem_note_write(c->mem, page);
-	return false;
-}
-
-/* The entries of S to write to the page at HOST, or to any when it is NULL. True: some entry still needs HOST's bit
- * of writable_seen. */
-static bool space_recheck(struct icpu *c, struct icpu_space *s, const uint8_t *host)
-{
-	bool is_kept = false;
-
-	for (unsigned list = 0; list < 2; list++)
-		for (unsigned i = 0; i < s->listed[list]; i++) {
-			unsigned id = s->list[list][i], slot = id % ICPU_TLB_SIZE, number = id / ICPU_TLB_SIZE;
-			struct itlb_table *t = &s->table[number];
-
-			if (!itlb_is_write(number, s == &c->shared) || !tlb_inline_is_here(&t->inl[slot], slot))
-				continue;
-			if (!host || t->inl[slot].host == host)
-				is_kept |= inline_recheck(c, t, slot);
-			else if (!((uint64_t)(t->inl[slot].host - host) >> GMEM_PAGE_SHIFT & (ICPU_WRITABLE_BITS - 1)))
-				is_kept = true;
-		}
-	return is_kept;
-}
-
-void icpu_inline_recheck(struct icpu *c, uint64_t page)
-{
-	const uint8_t *host = page == UINT64_MAX ? NULL : c->mem->host + (page << GMEM_PAGE_SHIFT);
-	uint64_t bit = 0, *seen = host ? tlb_writable(c, page, &bit) : NULL;
-	bool is_kept = false;           /* an entry, maybe of another page, still needs the bit */
-
-	if (seen && !(*seen & bit))
-		return;
-	is_kept = space_recheck(c, &c->shared, host);
-	for (unsigned i = 0; i < ICPU_N_SPACES; i++)
-		is_kept |= space_recheck(c, &c->spaces[i], host);
-	if (seen && !is_kept)
-		*seen &= ~bit;
-}
 
 void icpu_inline_forget_code(struct icpu *c)
 {

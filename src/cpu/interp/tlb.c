@@ -254,19 +254,17 @@ static bool tlb_is_watched(const struct icpu *c, uint64_t la)
 static void tlb_inline_set(struct icpu *c, struct itlb_table *t, unsigned slot, enum icpu_access acc)
 {
 	const struct itlb_entry *e = &t->entry[slot];
-	uint64_t bit;
 
 	if (!c->has_inline)
 		return;
 	tlb_inline_drop(t, slot);
 	if (acc == ICPU_EXEC || (e->tag & ITLB_SLOW) != ITLB_FAST)
 		return;
-	if (acc == ICPU_WRITE) {
-		if (atomic_load(e->flags) || atomic_load(&c->mem->is_logging))
-			return;
-		*tlb_writable(c, (uint64_t)(e->host - c->mem->host) >> GMEM_PAGE_SHIFT, &bit) |= bit;
-	}
+	if (acc == ICPU_WRITE && (atomic_load(e->flags) || atomic_load(&c->mem->is_logging)))
+		return;
 	t->inl[slot] = (struct itlb_inline){ e->tag & ~0xfffull, e->host };
+	if (acc == ICPU_WRITE)
+		icpu_writer_note(c, t, slot);
 }
 
 /* S has used the entry STEP of a table above the last level. */

@@ -44,11 +44,8 @@ static inline unsigned tlb_large_bit(uint64_t la, bool is_1g)
 	return (unsigned)(v * 0x9e3779b97f4a7c15ull >> 52) & (ICPU_LARGE_BITS - 1);
 }
 
-/* The word of writable_seen[] for PAGE, and the bit in it. */
-static inline uint64_t *tlb_writable(struct icpu *c, uint64_t page, uint64_t *bit)
-{
-	*bit = 1ull << page % 64;
-	return &c->writable_seen[page / 64 % (ICPU_WRITABLE_BITS / 64)];
-}
+/* The entry SLOT of T, of the present address space or shared by all, is new: by it a page may be written. Some other
+ * such entry may go for it. writers.c. */
+void icpu_writer_note(struct icpu *c, const struct itlb_table *t, unsigned slot);
 
 #endif

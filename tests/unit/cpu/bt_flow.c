@@ -162,3 +162,38 @@ TEST(memory_that_is_written_for_the_first_time_stays_checked_for_writing)
 	CHECK(f && !f->page->less[BT_LESS_WRITES]);
 	rig_fini(&r);
 }
+
+static uint64_t run_data(struct rig *r)
+{
+	r->c->s.gpr[X86_RAX] = ~0ull;
+	r->c->s.rip = RIG_DATA;
+	r->c->s.mp_state = X86_MP_RUNNABLE;
+	rig_run_to_halt(r);
+	return r->c->s.gpr[X86_RAX];
+}
+
+/* More entries lead to a page than are noted side by side: when it begins to hold code, all of them have to go. */
+TEST(a_page_with_code_is_written_unseen_through_none_of_many_addresses)
+{
+	/* l: mov [rbx], r8; add rbx, 4096; dec r15; jnz l; hlt */
+	static const uint8_t fill[] = { 0x4c, 0x89, 0x03, 0x48, 0x81, 0xc3, 0x00, 0x10, 0, 0, 0x49, 0xff, 0xcf, 0x75, 0xf1, 0xf4 };
+	enum { ALIASES = 3 * ICPU_WRITER_WAYS, AT = RIG_DATA + 0x20000 };
+	const uint64_t mov_eax_hlt = 0xf400000000b8;    /* mov eax, 0; hlt */
+	struct rig r;
+
+	start(&r);
+	for (unsigned n = 0; n < ALIASES; n++)
+		*rig_pte(&r, AT + n * 4096) = *rig_pte(&r, RIG_DATA);
+	for (unsigned n = 0; n <= ALIASES; n++) {
+		/* First through all, then through each. */
+		r.c->s.gpr[X86_R8] = mov_eax_hlt | (uint64_t)n << 8;
+		r.c->s.gpr[X86_RBX] = n ? AT + (n - 1) * 4096 : AT;
+		r.c->s.gpr[X86_R15] = n ? 1 : ALIASES;
+		r.c->s.mp_state = X86_MP_RUNNABLE;
+		rig_code(&r, RIG_CODE, fill, sizeof(fill));
+		rig_run_to_halt(&r);
+		CHECK_EQ(run_data(&r), n);
+	}
+	CHECK(bt_frag_at(bt_of(r.c), RIG_DATA));
+	rig_fini(&r);
+}
