@@ -22,7 +22,8 @@ enum {
 	/* Memory of a processor for translations; cache.c divides it. */
 	BT_CACHE_BYTES = 64 << 20,
 	BT_CACHE_MIN = 1 << 20, BT_CACHE_MAX = 1 << 30,
-	BT_N_REGIONS = 4,               /* that code is emptied by */
+	/* Code is emptied by regions, as many as there may be of this size. */
+	BT_REGION_BYTES = 1 << 20, BT_MIN_REGIONS = 4, BT_MAX_REGIONS = 16,
 	BT_HASH_BITS = 18,
 	BT_FRAG_CODE_ROOM = BT_FRAG_MAX * 512,
 	BT_FRAG_ARENA_ROOM = BT_FRAG_MAX * 320,
@@ -107,17 +108,20 @@ struct bt_frag {
 	uint32_t in;                    /* the first link that has been made to it */
 	uint32_t crossing;              /* tr.crossing, what its making depended on beside all this; 0: of zeroes */
 	uint32_t ientry;
-	uint8_t xentry, lentry, ventry, entry, body;
-	uint8_t vec;                    /* enum bt_vec flags that ENTRY and what follows count on; not BT_VEC_YMM */
+	uint32_t older;                 /* the fragment made before it in the same region */
+	uint32_t failing_since;         /* by the host's TSC, in units of engine.c's */
 	uint16_t n_bytes;
 	uint16_t live_flags;            /* at its start */
-	bool needs_flags : 1;           /* some are */
+	uint8_t xentry, lentry, ventry, entry, body;
+	uint8_t vec;                    /* enum bt_vec flags that ENTRY and what follows count on; not BT_VEC_YMM */
+	bool needs_flags : 1;           /* some of live_flags are */
 	bool has_head : 1;
 	bool is_split : 1;              /* checks each access; only what has failed goes to it, see bt_find_split() */
+	bool is_gone : 1;               /* nothing leads to it, and its page may be another */
 	uint8_t n_looks;
-	uint32_t failing_since;         /* by the host's TSC, in units of engine.c's */
-	uint8_t n_failures;             /* of its groups' checks since then */
-	uint8_t less;                   /* of groups: a bit for each enum bt_less that it was made with */
+	uint8_t n_links;                /* before it in the arena, see bt_frag_links() */
+	uint8_t n_failures : 4;         /* of its groups' checks since failing_since */
+	uint8_t less : 4;               /* of groups: a bit for each enum bt_less that it was made with */
 	/* The code it was made from; then, N_LOOKS times, what else was looked at (look.c). */
 	uint8_t bytes[];
 };
@@ -264,14 +268,17 @@ struct bt_thunks {
 	uint32_t vec_load, x87_load;            /* load the registers, go to R10 */
 };
 
+/* One mapping: it, its pages, its arena. */
 struct bt_cache {
+	size_t size;                    /* in bytes, of all that */
 	int fd;
 	uint8_t *rw, *rx;               /* the same memory, mapped twice */
 	struct emit cold;               /* for what seldom runs: cold paths and exits, beyond the rest of the region */
 	uint32_t cold_part;             /* of a region's code, in 256ths: as much as the last one needed */
 	uint8_t *code_start;            /* in rw, after the thunks */
 	uint32_t code_bytes, arena_bytes;
-	unsigned region;                /* that is being filled, of both */
+	unsigned n_regions, region;     /* the one that is being filled, of both */
+	uint32_t newest[BT_MAX_REGIONS];        /* by region: the fragment that was made last in it, and by bt_frag.older all others */
 	struct emit e;
 	uint8_t *arena;
 	uint32_t arena_used, arena_end; /* in the region */
@@ -293,6 +300,8 @@ static inline uint32_t bt_arena_off(const struct bt_cache *k, const void *p) { r
 /* What a fragment or a link names; NULL: none. */
 static inline struct bt_frag *bt_frag_of(const struct bt_cache *k, uint32_t off) { return off ? bt_arena_at(k, off) : NULL; }
 static inline struct bt_link *bt_link_of(const struct bt_cache *k, uint32_t off) { return off ? bt_arena_at(k, off) : NULL; }
+/* The first of F's links. */
+static inline struct bt_link *bt_frag_links(struct bt_frag *f) { return (struct bt_link *)f - f->n_links; }
 static inline struct bt_frag *bt_site_frag(const struct bt_cache *k, const struct bt_site *s) { return bt_arena_at(k, s->frag); }
 
 /* --- cache.c ------------------------------------------------------------------------------------ */
@@ -309,8 +318,8 @@ static inline bool bt_arena_has(const struct bt_cache *k, size_t size) { return 
 /* Chains of pages at a linear page, by next_va; in a physical one, by next_page; each among others. */
 struct bt_page **bt_page_by_va(struct bt_cache *k, uint64_t va);
 struct bt_page **bt_page_by_page(struct bt_cache *k, uint64_t page);
-/* F is no longer found by its address. */
-void bt_frag_unhash(struct bt_cache *k, const struct bt_frag *f);
+/* F is no longer found by its address or by indirect jumps. */
+void bt_frag_forget(struct bt_cpu *b, struct bt_frag *f);
 /* The fragment at RIP, translated when it is new; NULL: the interpreter must do it. Faults. WANTS_HEAD: something else
  * than a jump forward in its page is going to lead to it. */
 struct bt_frag *bt_find(struct bt_cpu *b, uint64_t rip, bool wants_head);

@@ -7,7 +7,6 @@
 #include "cpu/bt/bt_priv.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 #include "util/checked.h"
@@ -24,6 +23,21 @@ enum { PART_CODE = 51, PART_ARENA = 43, PART_PAGES = 6, PART_TABLES = 12, PARTS 
 
 /* --- memory ---------------------------------------------------------------------------------- */
 
+/* SIZE bytes in large pages, if the host has any: what describes code is looked up here and there all the time. */
+static void *cache_map_large(size_t size)
+{
+	enum { LARGE = 2 << 20 };
+	uint8_t *p = icpu_cache_map(size + LARGE), *at = (uint8_t *)align_up((uintptr_t)p, LARGE);
+
+	if (!p)
+		return NULL;
+	if (at > p)
+		munmap(p, (size_t)(at - p));
+	munmap(at + align_up(size, 4096), (size_t)(p + LARGE - at));
+	madvise(at, size, MADV_HUGEPAGE);
+	return at;
+}
+
 static int cache_map(struct bt_cache *k, struct err *err)
 {
 	k->fd = memfd_create("guest-code", MFD_CLOEXEC);
@@ -34,9 +48,7 @@ static int cache_map(struct bt_cache *k, struct err *err)
 
 	k->rw = rw == MAP_FAILED ? NULL : rw;
 	k->rx = rx == MAP_FAILED ? NULL : rx;
-	k->arena = icpu_cache_map(k->arena_bytes);
-	k->pages = icpu_cache_map(k->max_pages * sizeof(*k->pages));
-	if (!k->rw || !k->rx || !k->arena || !k->pages)
+	if (!k->rw || !k->rx)
 		return err_set(err, -ENOMEM, "cannot map the cache of translated code: %s", strerror(errno));
 	return 0;
 }
@@ -57,18 +69,38 @@ static size_t part_size(size_t bytes)
 	return bytes / PARTS;
 }
 
-int bt_cache_new(struct bt_cpu *b, size_t bytes, struct err *err)
+/* A cache without code: itself, its pages and its arena, one after the other. NULL: no memory. */
+static struct bt_cache *cache_alloc(size_t part)
 {
-	struct bt_cache *k = calloc(1, sizeof(*k));
-	size_t part = part_size(bytes), unit = 64 << 10;
+	const size_t unit = 64 << 10, n_pages = part * PART_PAGES / sizeof(struct bt_page);
+	size_t arena = align_up(part * PART_ARENA, unit), before = align_up(sizeof(struct bt_cache) + n_pages * sizeof(struct bt_page), 64);
+	struct bt_cache *k = cache_map_large(before + arena);
 
 	if (!k)
-		return err_set(err, -ENOMEM, "out of memory");
-	b->cache = k;
+		return NULL;
+	k->size = before + arena;
 	k->fd = -1;
 	k->code_bytes = (uint32_t)align_up(part * PART_CODE, unit);
-	k->arena_bytes = (uint32_t)align_up(part * PART_ARENA, unit);
-	k->max_pages = (unsigned)(part * PART_PAGES / sizeof(*k->pages));
+	k->arena_bytes = (uint32_t)arena;
+	k->max_pages = (unsigned)n_pages;
+	k->pages = (struct bt_page *)(k + 1);
+	k->arena = (uint8_t *)k + before;
+	k->n_regions = k->code_bytes / BT_REGION_BYTES;
+	if (k->n_regions < BT_MIN_REGIONS)
+		k->n_regions = BT_MIN_REGIONS;
+	if (k->n_regions > BT_MAX_REGIONS)
+		k->n_regions = BT_MAX_REGIONS;
+	return k;
+}
+
+int bt_cache_new(struct bt_cpu *b, size_t bytes, struct err *err)
+{
+	size_t part = part_size(bytes);
+	struct bt_cache *k = cache_alloc(part);
+
+	if (!k)
+		return err_set(err, -ENOMEM, "cannot map the cache of translated code: %s", strerror(ENOMEM));
+	b->cache = k;
 	icpu_space_limit(&b->i, part * PART_TABLES);
 	int r = cache_map(k, err);
 
@@ -94,11 +126,9 @@ void bt_cache_free(struct bt_cpu *b)
 		munmap(k->rw, k->code_bytes);
 	if (k->rx)
 		munmap(k->rx, k->code_bytes);
-	icpu_cache_unmap(k->arena, k->arena_bytes);
-	icpu_cache_unmap(k->pages, k->max_pages * sizeof(*k->pages));
 	if (k->fd >= 0)
 		close(k->fd);
-	free(k);
+	icpu_cache_unmap(k, k->size);
 	b->cache = NULL;
 }
 
@@ -106,8 +136,7 @@ size_t bt_cache_resident(const struct bt_cpu *b)
 {
 	const struct bt_cache *k = b->cache;
 
-	return icpu_resident(k, sizeof(*k)) + icpu_resident(k->rw, k->code_bytes) + icpu_resident(k->arena, k->arena_bytes) +
-	       icpu_resident(k->pages, k->max_pages * sizeof(*k->pages));
+	return icpu_resident(k, k->size) + icpu_resident(k->rw, k->code_bytes);
 }
 
 void *bt_arena_alloc(struct bt_cache *k, size_t size)
@@ -131,32 +160,34 @@ void bt_indirect_need(struct bt_cpu *b, unsigned key)
 	b->ind_used[key] = true;
 }
 
-void bt_frag_unhash(struct bt_cache *k, const struct bt_frag *f)
+void bt_frag_forget(struct bt_cpu *b, struct bt_frag *f)
 {
+	struct bt_cache *k = b->cache;
+	const uint8_t **ind = &b->ind[f->page->key][bt_indirect_index(f->va)];
 	uint32_t *at = bt_frag_bucket(k, f->va, f->page->id), off = bt_arena_off(k, f);
 
 	while (*at != off)
 		at = &bt_frag_of(k, *at)->next_hash;
 	*at = f->next_hash;
+	if (f->has_head && *ind == k->rx + f->ientry)
+		*ind = k->rx + k->thunk.miss;
+	if (b->split == f)
+		b->split = NULL;
+	f->is_gone = true;
 }
 
 /* Take F out of everything that leads to it. */
 static void frag_kill(struct bt_cpu *b, struct bt_frag *f)
 {
 	struct bt_cache *k = b->cache;
-	const uint8_t **ind = &b->ind[f->page->key][bt_indirect_index(f->va)];
 
 	for (struct bt_link *l = bt_link_of(k, f->in), *next; l; l = next) {
 		next = bt_link_of(k, l->next_in);
 		bt_link_undo(k, l);
 	}
 	f->in = 0;
-	if (b->split == f)
-		b->split = NULL;
-	if (*ind == k->rx + f->ientry)
-		*ind = k->rx + k->thunk.miss;
-	bt_frag_unhash(k, f);
 	b->i.stats.code_invalidations++;
+	bt_frag_forget(b, f);
 }
 
 static void frag_drop(struct bt_cpu *b, struct bt_frag *f)
@@ -270,7 +301,8 @@ static struct bt_frag *frag_new(struct bt_cpu *b, struct bt_page *p, uint64_t va
 		bt_perf_map_add(k, f, bt_code_off(k, k->e.p));
 	f->next_hash = *bucket;
 	f->next_page = p->frags;
-	*bucket = p->frags = bt_arena_off(k, f);
+	f->older = k->newest[k->region];
+	*bucket = p->frags = k->newest[k->region] = bt_arena_off(k, f);
 	return f;
 }
 

@@ -2,7 +2,7 @@
 /* evict.c - making room for fragments. Vcpu thread only, between fragments.
  *
  * Code and what describes it are filled region by region, both in step. When a region is full the next one is
- * emptied, which holds what was made longest ago: a quarter of all goes, not everything. Nothing in it may
+ * emptied, which holds what was made longest ago: a small part of all goes, not everything. Nothing in it may
  * be found any more: by its place, its page, a link or the table of indirect jumps. */
 #include "cpu/bt/bt_priv.h"
 
@@ -18,7 +18,6 @@ enum { COLD_PART = 77, COLD_ROOM = 2 * BT_FRAG_CODE_ROOM };
 /* What is going to be emptied. */
 struct doomed {
 	const uint8_t *arena, *arena_end;
-	const uint8_t *code, *code_end;         /* in rx */
 };
 
 static bool is_doomed(const struct doomed *d, const void *p)
@@ -26,9 +25,12 @@ static bool is_doomed(const struct doomed *d, const void *p)
 	return (const uint8_t *)p >= d->arena && (const uint8_t *)p < d->arena_end;
 }
 
+static uint32_t region_bytes(const struct bt_cache *k) { return k->code_bytes / k->n_regions & ~63u; }
+static uint32_t region_arena(const struct bt_cache *k) { return k->arena_bytes / k->n_regions & ~63u; }
+
 static uint8_t *region_code(const struct bt_cache *k, unsigned region)
 {
-	return region ? k->rw + region * (k->code_bytes / BT_N_REGIONS) : k->code_start;
+	return region ? k->rw + region * region_bytes(k) : k->code_start;
 }
 
 /* The region that is being filled is full: the next one is divided so that both its parts will be at the same time. */
@@ -41,7 +43,7 @@ static void learn_cold_part(struct bt_cache *k)
 
 static void region_start(struct bt_cache *k, unsigned region)
 {
-	uint32_t code = k->code_bytes / BT_N_REGIONS, arena = k->arena_bytes / BT_N_REGIONS;
+	uint32_t code = region_bytes(k), arena = region_arena(k);
 	uint32_t cold = code / 256 * k->cold_part;
 
 	cold = cold < COLD_ROOM ? COLD_ROOM : cold > code / 2 ? code / 2 : cold;
@@ -63,34 +65,53 @@ static void evict_links_to(struct bt_cache *k, const struct doomed *d, struct bt
 	}
 }
 
-/* F stays: it forgets links to it that go. */
-static void evict_links_from(const struct bt_cache *k, const struct doomed *d, struct bt_frag *f)
+/* L goes: if what it leads to stays, that forgets it, and all others that go. */
+static void evict_link(const struct bt_cache *k, const struct doomed *d, const struct bt_link *l)
 {
-	uint32_t *at = &f->in;
+	struct bt_frag *f = bt_frag_of(k, l->to);
 
-	for (struct bt_link *l; (l = bt_link_of(k, *at)) != NULL; ) {
-		if (is_doomed(d, l))
-			*at = l->next_in;
-		else
-			at = &l->next_in;
+	if (!f || is_doomed(d, f))
+		return;
+	for (uint32_t *at = &f->in; *at; ) {
+		struct bt_link *in = bt_link_of(k, *at);
+
+		if (is_doomed(d, in)) {
+			*at = in->next_in;
+			in->to = 0;
+		} else {
+			at = &in->next_in;
+		}
 	}
 }
 
-static void evict_frags(struct bt_cache *k, const struct doomed *d)
+/* Of P those that go, which nothing leads to any more. */
+static void evict_from_page(struct bt_cpu *b, const struct doomed *d, struct bt_page *p)
 {
-	for (unsigned i = 0; i < k->n_pages; i++)
-		for (uint32_t *at = &k->pages[i].frags; *at; ) {
-			struct bt_frag *f = bt_frag_of(k, *at);
+	for (uint32_t *at = &p->frags; *at; ) {
+		struct bt_frag *f = bt_frag_of(b->cache, *at);
 
-			if (is_doomed(d, f)) {
-				evict_links_to(k, d, f);
-				bt_frag_unhash(k, f);
-				*at = f->next_page;
-			} else {
-				evict_links_from(k, d, f);
-				at = &f->next_page;
-			}
+		if (!is_doomed(d, f)) {
+			at = &f->next_page;
+			continue;
 		}
+		*at = f->next_page;
+		evict_links_to(b->cache, d, f);
+		bt_frag_forget(b, f);
+	}
+}
+
+/* Costs by what goes and what is in the same pages, not by all there is. */
+static void evict_frags(struct bt_cpu *b, const struct doomed *d, unsigned region)
+{
+	struct bt_cache *k = b->cache;
+
+	for (struct bt_frag *f = bt_frag_of(k, k->newest[region]); f; f = bt_frag_of(k, f->older)) {
+		for (unsigned n = 0; n < f->n_links; n++)
+			evict_link(k, d, &bt_frag_links(f)[n]);
+		if (!f->is_gone)
+			evict_from_page(b, d, f->page);
+	}
+	k->newest[region] = 0;
 }
 
 /* The table of indirect jumps to code of KEY gives its memory back, but for what it shares with its neighbours. */
@@ -121,20 +142,9 @@ static void forget_indirect(struct bt_cpu *b)
 static void evict_region(struct bt_cpu *b, unsigned region)
 {
 	struct bt_cache *k = b->cache;
-	uint32_t code = k->code_bytes / BT_N_REGIONS, arena = k->arena_bytes / BT_N_REGIONS;
-	const struct doomed d = {
-		.arena = k->arena + region * arena, .arena_end = k->arena + (region + 1) * arena,
-		.code = k->rx + (region_code(k, region) - k->rw),
-		.code_end = k->rx + (region + 1) * code,
-	};
+	uint32_t arena = region_arena(k);
 
-	evict_frags(k, &d);
-	for (unsigned key = 0; key < BT_N_KEYS; key++)
-		for (unsigned i = 0; b->ind_used[key] && i < 1 << BT_IND_BITS; i++)
-			if (b->ind[key][i] >= d.code && b->ind[key][i] < d.code_end)
-				b->ind[key][i] = k->rx + k->thunk.miss;
-	if (b->split && is_doomed(&d, b->split))
-		b->split = NULL;
+	evict_frags(b, &(struct doomed){ k->arena + region * arena, k->arena + (region + 1) * arena }, region);
 }
 
 static void page_forget(struct bt_cache *k, struct bt_page *p)
@@ -163,7 +173,7 @@ static void forget_pages(struct bt_cache *k)
 static void evict_next_region(struct bt_cpu *b)
 {
 	struct bt_cache *k = b->cache;
-	unsigned next = (k->region + 1) % BT_N_REGIONS;
+	unsigned next = (k->region + 1) % k->n_regions;
 
 	learn_cold_part(k);
 	evict_region(b, next);
@@ -180,6 +190,7 @@ void bt_cache_clear(struct bt_cpu *b)
 	memset(k->frags, 0, sizeof(k->frags));
 	memset(k->by_va, 0, sizeof(k->by_va));
 	memset(k->by_page, 0, sizeof(k->by_page));
+	memset(k->newest, 0, sizeof(k->newest));
 	k->n_pages = 0;
 	k->free_pages = NULL;
 	b->split = NULL;
@@ -199,6 +210,6 @@ void bt_cache_reserve(struct bt_cpu *b)
 		evict_next_region(b);
 	if (!bt_page_has_room(k))
 		forget_pages(k);
-	for (unsigned i = 0; i < BT_N_REGIONS && !bt_page_has_room(k); i++)
+	for (unsigned i = 0; i < k->n_regions && !bt_page_has_room(k); i++)
 		evict_next_region(b);
 }

@@ -89,7 +89,7 @@ void tr_emit_cold(struct tr *t)
 /* A jump to VA whose displacement is at AT. Its exit is emitted later. */
 void tr_link(struct tr *t, const struct tr_insn *i, uint8_t *at, uint64_t va)
 {
-	struct bt_link *l = bt_arena_alloc(t->k, sizeof(*l));
+	struct bt_link *l = &t->links[t->n_links++];
 	uint64_t from = i->va;
 
 	l->va = va;
@@ -97,13 +97,12 @@ void tr_link(struct tr *t, const struct tr_insn *i, uint8_t *at, uint64_t va)
 	l->has_slot = t->fl_slot;
 	l->has_vec = t->uses_vec;
 	l->kind = (va ^ from) & ~0xfffull ? BT_LINK_PAGE : va > from ? BT_LINK_FORWARD : BT_LINK_BACKWARD;
-	t->links[t->n_links++] = l;
 }
 
 void tr_emit_exits(struct tr *t)
 {
 	for (unsigned n = 0; n < t->n_links; n++) {
-		struct bt_link *l = t->links[n];
+		struct bt_link *l = &t->links[n];
 
 		l->exit = bt_code_off(t->k, t->e.p);
 		emit_patch(t->k->rw + l->at, t->e.p);

@@ -6,10 +6,10 @@
 
 void tr_keep_groups(struct tr *t, uint16_t regs, unsigned from)
 {
-	for (unsigned r = 0; r < N_SCRATCH; r++) {
-		unsigned g = t->holds[r] - 1u;
+	for (; regs; regs &= (uint16_t)(regs - 1)) {
+		unsigned r = (unsigned)__builtin_ctz(regs), g = t->holds[r] - 1u;
 
-		if (!(regs >> r & 1) || !t->holds[r] || t->stored >> g & 1 || t->groups[g].last < from)
+		if (!t->holds[r] || t->stored >> g & 1 || t->groups[g].last < from)
 			continue;
 		emit_store(&t->e, r, BT_OFF(group) + 8u * g);
 		t->stored |= 1ull << g;

@@ -106,8 +106,8 @@ static void ring_serialize(struct tr *t, const struct tr_insn *i)
 {
 	tr_boundary(t);
 	tr_link(t, i, emit_jmp(&t->e, NULL), i->va + i->x.len);
-	if (t->links[t->n_links - 1]->kind == BT_LINK_FORWARD)
-		t->links[t->n_links - 1]->kind = BT_LINK_BACKWARD;
+	if (t->links[t->n_links - 1].kind == BT_LINK_FORWARD)
+		t->links[t->n_links - 1].kind = BT_LINK_BACKWARD;
 }
 
 /* The next fragment has another key: the one that the dispatcher finds when it makes the link. */

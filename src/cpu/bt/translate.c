@@ -341,6 +341,29 @@ static void tr_head_cold(struct tr *t)
 
 /* --- all of it ---------------------------------------------------------------------------------------- */
 
+/* At most this many direct jumps lead out of T. */
+static unsigned max_links(const struct tr *t)
+{
+	const struct tr_insn *last = &t->insn[t->n - 1];
+	enum bt_kind kind = last->fx.kind;
+	unsigned n = !t->is_crossing && (!tr_ends_fragment(last) || kind == BT_JMP || kind == BT_CALL || kind == BT_SYSTEM_END);
+
+	for (unsigned k = 0; k < t->n; k++)
+		n += t->insn[k].fx.kind == BT_JCC;
+	return n;
+}
+
+/* T's fragment, its links before it. */
+static struct bt_frag *tr_alloc(struct tr *t, uint64_t va)
+{
+	unsigned n = max_links(t);
+
+	t->links = bt_arena_alloc(t->k, n * sizeof(t->links[0]));
+	t->frag = bt_arena_alloc(t->k, offsetof(struct bt_frag, bytes) + (t->end - va) + tr_looks_size(t));
+	t->frag->n_links = (uint8_t)n;
+	return t->frag;
+}
+
 /* T's key, code and emitter are set. NULL: not even one instruction. */
 static struct bt_frag *tr_all(struct tr *t, uint64_t va)
 {
@@ -349,9 +372,8 @@ static struct bt_frag *tr_all(struct tr *t, uint64_t va)
 		return NULL;
 	tr_liveness(t);
 	tr_make_groups(t);
-	struct bt_frag *f = bt_arena_alloc(t->k, offsetof(struct bt_frag, bytes) + (t->end - va) + tr_looks_size(t));
+	struct bt_frag *f = tr_alloc(t, va);
 
-	t->frag = f;
 	f->va = va;
 	f->page = t->page;
 	f->is_split = t->is_split;
@@ -435,7 +457,7 @@ struct bt_frag *bt_translate(struct bt_cpu *b, struct bt_page *page, uint64_t va
 	if (!f)
 		return NULL;
 	for (unsigned n = 0; n < BT_N_LESS; n++)
-		f->less |= (uint8_t)((page->less[n] >> (va >> 6 & 63) & 1) << n);
+		f->less |= (uint8_t)((page->less[n] >> (va >> 6 & 63) & 1) << n) & 15;
 	if (t.crossing[0] | t.crossing[1]) {
 		void *crossing = bt_arena_alloc(t.k, sizeof(t.crossing));
 

@@ -89,6 +89,7 @@ struct tr {
 	unsigned word;                /* bytes that PUSH pushes: 8, or 4 in 32-bit code */
 	uint64_t end; /* va after the last instruction */
 	unsigned key, n, n_code, n_cold, n_links, n_groups, n_looks;
+	struct bt_link *links;        /* before FRAG in the arena; the first n_links are in use */
 	const uint8_t *page_bytes;    /* the guest's page, in its memory */
 	uint16_t in_host, in_mem;
 	bool fl_host, fl_slot;
@@ -119,7 +120,6 @@ struct tr {
 	struct tr_insn insn[BT_FRAG_MAX];
 	struct tr_group groups[BT_FRAG_MAX];
 	struct tr_cold cold[2 * BT_FRAG_MAX + 2];
-	struct bt_link *links[BT_FRAG_MAX + 2];
 	struct tr_look looks[N_LOOKS];
 };
 
