@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What SeaBIOS looks for is told by QEMU docs/specs/fw_cfg.rst and by its own documentation: the memory
- * map (etc/e820), ACPI tables by a table loader (docs/specs of "etc/table-loader": here one command, which
+ * map (etc/e820), ACPI tables by a table loader (firmware_loader.h: here one command, which
  * puts the root pointer where it is searched; the tables lie at the end of low RAM, reserved), a boot menu and its
  * console on the first serial port. */
 #include "vm/firmware.h"
@@ -15,6 +15,7 @@
 #include "util/checked.h"
 #include "util/endian.h"
 #include "util/err.h"
+#include "vm/firmware_loader.h"
 #include "vm/map.h"
 
 enum {
@@ -24,9 +25,7 @@ enum {
 	E820_ENTRY = 20, E820_RAM = 1, E820_RESERVED = 2, E820_MAX = 4,
 	RSDP_LEN = 36,
 	FV_SIGNATURE_AT = 40,           /* UEFI PI, volume 3, 3.2.1: EFI_FIRMWARE_VOLUME_HEADER */
-	LOADER_ENTRY = 128, LOADER_ALLOCATE = 1, LOADER_ALIGN_AT = 60, LOADER_ZONE_AT = 64, LOADER_FSEG = 2,
 };
-static const char rsdp_file[] = "etc/acpi/rsdp";
 
 struct firmware {
 	uint8_t *rom;
@@ -34,8 +33,9 @@ struct firmware {
 	struct bus_region region, debug;
 	int log_fd;                     /* -1: none */
 	uint8_t e820[E820_MAX * E820_ENTRY];
-	uint8_t loader[LOADER_ENTRY];
-	uint8_t *tables;                /* ACPI, to be copied to tables_at */
+	uint8_t loader[FIRMWARE_LOADER_MAX];
+	size_t loader_len;
+	uint8_t *tables;                /* ACPI, to be copied to tables_at, or for UEFI to be placed by the firmware */
 	uint64_t tables_at;
 	size_t tables_len;
 };
@@ -171,15 +171,13 @@ static int firmware_make_tables(struct firmware *f, const struct acpi_tables_par
 	f->tables = calloc(1, ACPI_TABLES_MAX);
 	if (!f->tables)
 		return err_set(err, -ENOMEM, "out of memory");
-	long n = acpi_tables_build(f->tables, ACPI_TABLES_MAX - GMEM_PAGE_SIZE, f->tables_at, acpi, err);
+	long n = acpi_tables_build(f->tables, ACPI_TABLES_MAX - GMEM_PAGE_SIZE, firmware_is_uefi(f) ? 0 : f->tables_at, acpi, err);
 	if (n < 0)
 		return (int)n;
 	f->tables_len = (size_t)n;
-	put_le32(f->loader, LOADER_ALLOCATE);
-	memcpy(f->loader + 4, rsdp_file, sizeof(rsdp_file));
-	put_le32(f->loader + LOADER_ALIGN_AT, 16);
-	f->loader[LOADER_ZONE_AT] = LOADER_FSEG;
-	return 0;
+	f->loader_len = firmware_is_uefi(f) ? firmware_loader_for_tables(f->loader, f->tables, f->tables_len) :
+			firmware_loader_for_rsdp(f->loader);
+	return f->loader_len ? 0 : err_set(err, -EINVAL, "firmware cannot be told of these ACPI tables");
 }
 
 uint64_t firmware_vmgenid(const struct gmem *mem)
@@ -197,8 +195,10 @@ int firmware_describe(struct firmware *f, struct fwcfg *cfg, const struct gmem *
 	fwcfg_add_number(cfg, FWCFG_NOGRAPHIC, 1, 2);           /* its console is the serial port */
 	fwcfg_add_number(cfg, FWCFG_BOOT_MENU, 1, 2);
 	fwcfg_add_file(cfg, "etc/e820", f->e820, firmware_make_e820(f, mem));
-	fwcfg_add_file(cfg, rsdp_file, f->tables, RSDP_LEN);
-	fwcfg_add_file(cfg, "etc/table-loader", f->loader, sizeof(f->loader));
+	fwcfg_add_file(cfg, FIRMWARE_RSDP_FILE, f->tables, RSDP_LEN);
+	if (firmware_is_uefi(f))
+		fwcfg_add_file(cfg, FIRMWARE_TABLES_FILE, f->tables, (uint32_t)f->tables_len);
+	fwcfg_add_file(cfg, "etc/table-loader", f->loader, (uint32_t)f->loader_len);
 	return 0;
 }
 
@@ -207,7 +207,7 @@ int firmware_load(struct firmware *f, struct gmem *mem, struct err *err)
 	uint64_t n = f->rom_len < SHADOW_MAX ? f->rom_len : SHADOW_MAX;
 
 	if (gmem_write(mem, SHADOW_END - n, f->rom + f->rom_len - n, n) < 0 ||
-	    gmem_write(mem, f->tables_at, f->tables, f->tables_len) < 0)
+	    (!firmware_is_uefi(f) && gmem_write(mem, f->tables_at, f->tables, f->tables_len) < 0))
 		return err_set(err, -ENOSPC, "guest memory has no room for firmware");
 	return 0;
 }

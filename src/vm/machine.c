@@ -265,7 +265,7 @@ static int machine_make_pci(struct machine *m, struct err *err)
 	uint64_t ram_end = m->mem->size > m->mem->low_size ? GMEM_HIGH_BASE + m->mem->size - m->mem->low_size
 							   : GMEM_HIGH_BASE;
 	m->pci_layout = (struct pci_layout){
-		.ecam_base = MAP_ECAM_BASE, .is_q35 = machine_has_q35(m),
+		.ecam_base = machine_has_q35(m) ? MAP_UEFI_LOW_MAX : MAP_ECAM_BASE, .is_q35 = machine_has_q35(m),
 		.mmio32_base = MAP_MMIO32_BASE, .mmio32_size = MAP_MMIO32_SIZE,
 		.mmio64_base = align_up(ram_end, MAP_MMIO64_ALIGN), .mmio64_size = MAP_MMIO64_SIZE,
 	};

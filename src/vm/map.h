@@ -15,7 +15,7 @@
 #define MAP_ACPI_BASE 0xe0000u
 #define MAP_ACPI_SIZE 0x20000u
 #define MAP_VMGENID (MAP_ACPI_BASE + MAP_ACPI_SIZE - 4096)
-#define MAP_UEFI_LOW_MAX 0xb0000000u    /* OVMF places 256 MiB of ECAM there */
+#define MAP_UEFI_LOW_MAX 0xb0000000u    /* OVMF places ECAM there, and ACPI tables say so from the start */
 #define MAP_MMIO32_BASE 0xc0000000u
 #define MAP_MMIO32_SIZE 0x20000000u
 #define MAP_ECAM_BASE 0xe0000000u
