@@ -102,6 +102,14 @@ static uint64_t msr_read_ratio(struct icpu *c, uint32_t msr)
 	return msr == 0xce ? ratio << 40 | ratio << 8 : ratio << 8;
 }
 
+/* CORE_THREAD_COUNT: cores, then threads; a core has one. */
+static uint64_t msr_read_core_count(struct icpu *c, uint32_t msr)
+{
+	uint64_t n = c->vm->cfg.n_vcpus & 0xffff;
+
+	return n << 16 | n;
+}
+
 /* --- segments, EFER, the platform's ------------------------------------------------------------- */
 
 static struct x86_seg *msr_base_seg(struct icpu *c, uint32_t msr)
@@ -171,14 +179,18 @@ enum {
 		   1ull << 13 | 1ull << 14 | 1ull << 15 | 1ull << 20 | 1ull << 24 | 1ull << 26 | \
 		   1ull << 27 | 1ull << 62)
 
-/* Ascending, for the search. */
+/* Ascending, for the search. Some are of one vendor's or of older processors, and what is in them is of no use
+ * here; but systems read them without asking CPUID and do not expect a fault. */
 static const struct msr msrs[] = {
+	{ 0x0, 0x1, NO_FIELD, 0, ALL, FREE },           /* P5_MC_ADDR, P5_MC_TYPE */
 	{ 0x10, 0x10, NO_FIELD, .writable = ALL, .read = msr_read_tsc, .write = msr_write_tsc, FREE },
 	HOST(0x11, 0x12),                               /* kvmclock, old numbers */
 	CONST(0x17, 0, 0),                              /* PLATFORM_ID */
 	HOST(0x1b, 0x1b),                               /* APIC_BASE */
 	CONST(0x2a, 0, ALL),                            /* EBL_CR_POWERON */
+	CONST(0x2c, 1 << 24, 0),                        /* EBC_FREQUENCY_ID */
 	CONST(0x34, 0, 0),                              /* SMI_COUNT */
+	{ 0x35, 0x35, NO_FIELD, .read = msr_read_core_count, FREE },
 	CONST(0x3a, 1, 0),                              /* FEATURE_CONTROL: locked, all off */
 	{ 0x3b, 0x3b, S(tsc_adjust), .writable = ALL, .write = msr_write_tsc_adjust, NEED(7_EBX, 1) },
 	{ 0x48, 0x48, S(spec_ctrl), .writable = SPEC_CTRL_BITS, NEED(7_EDX, 26) },
@@ -188,6 +200,7 @@ static const struct msr msrs[] = {
 	{ 0xce, 0xce, NO_FIELD, .read = msr_read_ratio, FREE },         /* PLATFORM_INFO */
 	CONST(0xfe, MTRRCAP, 0),
 	{ 0x10a, 0x10a, NO_FIELD, ARCH_CAPS, 0, NEED(7_EDX, 29) },
+	CONST(0x11e, 0xbe702111, 0),                    /* BBL_CR_CTL3: there is a cache of the second level */
 	FIELD_OF(0x174, sysenter_cs),
 	CHECKED(0x175, sysenter_esp, msr_check_canonical),
 	CHECKED(0x176, sysenter_eip, msr_check_canonical),
@@ -198,12 +211,18 @@ static const struct msr msrs[] = {
 	CONST(0x199, 0, ALL),                           /* PERF_CTL */
 	{ 0x1a0, 0x1a0, S(misc_enable), .writable = MISC_ENABLE_BITS, FREE },
 	CONST(0x1d9, 0, 3),                             /* DEBUGCTL: no LBR, BTF is dropped */
+	{ 0x1db, 0x1de, NO_FIELD, 0, 0, FREE },         /* last branch and exception */
 	{ 0x200, 0x200 + 2 * X86_N_MTRR_VAR - 1, S(mtrr.var), .writable = ALL, .check = msr_check_mtrr_var, FREE },
 	MTRR_FIXED(0x250, 0x250, 0),
 	MTRR_FIXED(0x258, 0x259, 1),
 	MTRR_FIXED(0x268, 0x26f, 3),
 	CHECKED(0x277, pat, msr_check_pat),
 	{ 0x2ff, 0x2ff, S(mtrr.def_type), .writable = 0xcff, .check = msr_check_mtrr_def, FREE },
+	CONST(0x606, 0, 0),                             /* RAPL_POWER_UNIT, and energy of package, DRAM and cores */
+	CONST(0x611, 0, 0),
+	CONST(0x619, 0, 0),
+	CONST(0x639, 0, 0),
+	CONST(0x641, 0, 0),
 	HOST(0x6e0, 0x6e0),                             /* TSC_DEADLINE */
 	HOST(0x800, 0x8ff),                             /* x2APIC */
 	HOST(0x4b564d00, 0x4b564dff),                   /* KVM paravirtual */
@@ -222,11 +241,17 @@ static const struct msr msrs[] = {
 	CONST(0xc0010015, 0, ALL),                      /* HWCR */
 	CONST(0xc001001f, 0, ALL),                      /* NB_CFG */
 	CONST(0xc0010055, 0, ALL),                      /* interrupt pending and C1E */
+	CONST(0xc0010058, 0, ALL),                      /* MMIO_CONF_BASE */
+	{ 0xc0010112, 0xc0010113, NO_FIELD, 0, ALL, FREE },             /* SMM_ADDR, SMM_MASK */
+	CONST(0xc0010117, 0, ALL),                      /* VM_HSAVE_PA */
 	CONST(0xc0010140, 0, 0),                        /* OSVW: no errata listed */
 	CONST(0xc0010141, 0, 0),
 	CONST(0xc0011020, 0, ALL),                      /* LS_CFG */
 	CONST(0xc0011022, 0, ALL),                      /* DC_CFG */
+	CONST(0xc0011023, 0, ALL),                      /* TW_CFG */
 	CONST(0xc0011029, 2, ALL),                      /* DE_CFG: LFENCE serializes */
+	CONST(0xc001102a, 0, ALL),                      /* BU_CFG2 */
+	CONST(0xc001102c, 0, ALL),                      /* EX_CFG */
 };
 
 static const struct msr *msr_find(struct icpu *c, uint32_t n)

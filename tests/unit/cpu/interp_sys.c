@@ -745,6 +745,25 @@ TEST(wrmsr_refuses_values_that_hardware_refuses)
 	CHECK_EQ(wrmsr(0x277, S.pat), X86_EXC_GP);
 }
 
+TEST(msrs_that_other_systems_read_without_asking_are_there)
+{
+	static const uint32_t msrs[] = { 0x0, 0x1, 0x2a, 0x2c, 0x35, 0xcd, 0x11e, 0x1db, 0x1de, 0x606, 0x611, 0x619, 0x639, 0x641,
+		0xc0010010, 0xc0010058, 0xc0010112, 0xc0010113, 0xc0010117, 0xc0011023, 0xc001102a, 0xc001102c };
+	uint64_t v;
+
+	fake_setup_long(0);
+	for (unsigned i = 0; i < sizeof(msrs) / sizeof(msrs[0]); i++)
+		CHECK_EQ(rdmsr(msrs[i], &v), FAKE_OK);
+	CHECK_EQ(rdmsr(0x35, &v), FAKE_OK);
+	CHECK_EQ(v, 0x20002);                           /* cores, threads */
+	CHECK_EQ(rdmsr(0x2, &v), X86_EXC_GP);
+	CHECK_EQ(rdmsr(0x1df, &v), X86_EXC_GP);
+	CHECK_EQ(wrmsr(0x606, 1), X86_EXC_GP);
+	CHECK_EQ(wrmsr(0xc0010058, 1), FAKE_OK);        /* dropped */
+	CHECK_EQ(rdmsr(0xc0010058, &v), FAKE_OK);
+	CHECK_EQ(v, 0);
+}
+
 TEST(every_msr_that_linux_reads_early_is_there)
 {
 	static const uint32_t msrs[] = { 0x10, 0x17, 0x1b, 0x3a, 0x3b, 0x8b, 0xce, 0xfe, 0x10a, 0x174, 0x179, 0x17a, 0x1a0,
