@@ -35,7 +35,8 @@ struct huge {
 	bool has_found;                 /* something, since the first part was looked at */
 	bool has_thread, is_ending;     /* the latter under LOCK */
 	pthread_t thread;
-	pthread_mutex_t lock;
+	pthread_mutex_t lock, step_lock;        /* the latter is held while something is collapsed; guards is_held */
+	bool is_held;
 	pthread_cond_t wake;
 };
 
@@ -49,6 +50,7 @@ int huge_new(struct huge **out, struct gmem *m, struct err *err)
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_mutex_init(&h->lock, NULL);
+	pthread_mutex_init(&h->step_lock, NULL);
 	pthread_cond_init(&h->wake, &attr);
 	pthread_condattr_destroy(&attr);
 	h->m = m;
@@ -75,6 +77,7 @@ void huge_free(struct huge *h)
 	}
 	pthread_cond_destroy(&h->wake);
 	pthread_mutex_destroy(&h->lock);
+	pthread_mutex_destroy(&h->step_lock);
 	free(h->done);
 	free(h);
 }
@@ -136,7 +139,7 @@ static uint64_t huge_cpu_ms(void)
 	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-unsigned huge_step(struct huge *h)
+static unsigned huge_step_locked(struct huge *h)
 {
 	uint64_t before = huge_cpu_ms();
 	unsigned n_found = 0;
@@ -167,6 +170,22 @@ unsigned huge_step(struct huge *h)
 	h->n_refused = 0;
 	h->has_found = false;
 	return again ? rest : IDLE_MS;
+}
+
+unsigned huge_step(struct huge *h)
+{
+	pthread_mutex_lock(&h->step_lock);
+	unsigned ms = h->is_held ? IDLE_MS : huge_step_locked(h);
+
+	pthread_mutex_unlock(&h->step_lock);
+	return ms;
+}
+
+void huge_hold(struct huge *h, bool on)
+{
+	pthread_mutex_lock(&h->step_lock);
+	h->is_held = on;
+	pthread_mutex_unlock(&h->step_lock);
 }
 
 uint64_t huge_count(const struct huge *h)

@@ -9,6 +9,7 @@
 #ifndef MEM_HUGE_H
 #define MEM_HUGE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include "util/cleanup.h"
 
@@ -32,6 +33,9 @@ DEFINE_AUTO(struct huge *, huge_free)
 unsigned huge_step(struct huge *h);
 /* How many parts have been collapsed. The same thread. */
 uint64_t huge_count(const struct huge *h);
+
+/* Hold: nothing is collapsed any more, nor being collapsed, when this returns; until it is let go again. Any thread. */
+void huge_hold(struct huge *h, bool on);
 
 /* Do that in a thread of its own. 0 or -errno. */
 int huge_start(struct huge *h, struct err *err);

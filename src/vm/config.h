@@ -99,6 +99,7 @@ struct config {
 	char *incoming_tls;             /* folder of certificates, by which it shows who it is; NULL: it need not */
 	struct handed *handed;          /* what the other process had open, borrowed; NULL: nothing */
 	bool is_takeover;               /* of a process of this host, with all that it has open */
+	bool keeps_incoming;            /* the source may have to connect there again: what it is called stays */
 	bool is_incoming;               /* SAVED is all that has come so far: its identity */
 	unsigned saved_lists;           /* private: lists (by place in the table) that are still the saved machine's */
 };

@@ -27,6 +27,18 @@ const struct control_param control_migrate_params[] = {
 	{ "tls_name", CONTROL_STRING, false, "tls_name=NAME",
 	  "what the other side's certificate must name; the host in the address unless given", NULL },
 	{ "streams", CONTROL_UINT, false, "streams=N", "connections, 1 to 8, that carry guest memory at the same time; 1 unless given", NULL },
+	{ "postcopy", CONTROL_BOOL, false, "postcopy=on|off",
+	  "the guest may run at the other side before all of its memory is there, which then comes as it is needed; there are at least two connections. Off "
+	  "unless given", NULL },
+	{ "postcopy_after", CONTROL_UINT, false, "postcopy_after=N",
+	  "rounds after which it does, if what is left does not fit into the pause; 0: only after migrate-start-postcopy; 1 unless given", NULL },
+	{ .name = NULL },
+};
+
+const struct control_param control_migrate_recover_params[] = {
+	{ "socket", CONTROL_SOCKETS, true, "tcp:HOST:PORT|unix:PATH", "two stream sockets that are connected to the same viv-vmm as before", NULL },
+	{ "tls", CONTROL_STRING, false, "tls=DIR", "as of migrate", NULL },
+	{ "tls_name", CONTROL_STRING, false, "tls_name=NAME", "as of migrate", NULL },
 	{ .name = NULL },
 };
 
@@ -95,13 +107,14 @@ int control_migrate(struct control_call *call, struct err *err)
 		.packing = !strcmp(packing, "zstd") ? MIGRATE_ZSTD : !strcmp(packing, "lz4") ? MIGRATE_LZ4 : MIGRATE_RAW,
 		.bandwidth = control_get_size(call->params, "bandwidth", 0), .pause_ns = pause_ms * 1000000u,
 		.may_throttle = control_get_bool(call->params, "throttle", true), .throttle_max = (unsigned)throttle_max,
-		.done = migrate_done, .progress = migrate_moved, .arg = call,
+		.may_postcopy = control_get_bool(call->params, "postcopy", false),
+		.postcopy_after = (unsigned)control_get_uint(call->params, "postcopy_after", 1), .done = migrate_done, .progress = migrate_moved, .arg = call,
 	};
 	int r = migrate_check_pause(pause_ms, err);
 
 	if (!r)
 		r = migrate_check_throttle(throttle_max, err);
-	if (!r && control_get_uint(call->params, "streams", 1) != call->n_fds)
+	if (!r && control_streams(call->request, call->params) != call->n_fds)
 		r = err_set(err, -EINVAL, "streams: there must be as many descriptors, not %u", call->n_fds);
 	memcpy(o.fd, call->fd, sizeof(o.fd));
 	if (!r)
@@ -110,6 +123,31 @@ int control_migrate(struct control_call *call, struct err *err)
 		return r;
 	memset(call->fd, -1, sizeof(call->fd));
 	return 1;
+}
+
+uint64_t control_streams(const struct control_request *r, const json_t *params)
+{
+	uint64_t n = control_get_uint(params, "streams", 1);
+	bool two = control_get_bool(params, "postcopy", false) || r->params == control_migrate_recover_params;
+
+	return two && n == 1 ? 2 : n;
+}
+
+int control_migrate_recover(struct control_call *call, struct err *err)
+{
+	struct migrate_options o = { .n_fds = call->n_fds, .done = migrate_done, .progress = migrate_moved, .arg = call };
+
+	memcpy(o.fd, call->fd, sizeof(o.fd));
+	int r = migration_recover(control_machine(call->control), &o, err);
+	if (r < 0)
+		return r;
+	memset(call->fd, -1, sizeof(call->fd));
+	return 1;
+}
+
+int control_migrate_postcopy(struct control_call *call, struct err *err)
+{
+	return migration_start_postcopy(control_machine(call->control), err);
 }
 
 int control_migrate_set(struct control_call *call, struct err *err)
@@ -197,7 +235,7 @@ json_t *control_migration_now(const struct machine *m)
 	struct migrate_progress p;
 
 	migration_get_progress(m, &p);
-	return m->migration ? migrate_progress(&p) : NULL;
+	return m->migration || m->lazy ? migrate_progress(&p) : NULL;
 }
 
 int control_migrate_cancel(struct control_call *call, struct err *err)

@@ -12,6 +12,9 @@ int control_upgrade(struct control_call *call, struct err *err);
 int control_migration(struct control_call *call, struct err *err);
 /* How far it is, for "info"; a new reference, NULL: nothing is under way. */
 json_t *control_migration_now(const struct machine *m);
+extern const struct control_param control_migrate_recover_params[];
+int control_migrate_recover(struct control_call *call, struct err *err);
+int control_migrate_postcopy(struct control_call *call, struct err *err);
 int control_migrate_set(struct control_call *call, struct err *err);
 int control_migrate_cancel(struct control_call *call, struct err *err);
 

@@ -213,8 +213,19 @@ static int request_events(struct control_call *call, struct err *err)
 
 /* --- power --- */
 
+/* Processors that wait for memory of elsewhere cannot be stopped. */
+static int request_can_stop(const struct machine *m, struct err *err)
+{
+	return m->lazy && atomic_load(&m->is_cut_off) ?
+		err_set(err, -EBUSY, "the machine waits for memory that is still at its source; see 'migration'") : 0;
+}
+
 static int request_pause(struct control_call *call, struct err *err)
 {
+	int r = request_can_stop(call_machine(call), err);
+
+	if (r < 0)
+		return r;
 	machine_hold(call_machine(call), MACHINE_HOLD_USER);
 	return 0;
 }
@@ -237,6 +248,10 @@ static int request_powerdown(struct control_call *call, struct err *err)
 
 static int request_reset(struct control_call *call, struct err *err)
 {
+	int r = request_can_stop(call_machine(call), err);
+
+	if (r < 0)
+		return r;
 	machine_request_reset(call_machine(call));
 	return 0;
 }
@@ -408,13 +423,19 @@ const struct control_request control_requests[] = {
 	  "the same files at both sides.",
 	  "`total_ns`, `pause_ns` (the guest stood still, as seen from here), `sent` (bytes), `pages` and `zero_pages` (of 4 KiB), "
 	  "`rounds`", control_migrate_params, S_RUNNING | S_PAUSED, control_migrate },
+	{ "migrate-start-postcopy", "let a `migrate` with postcopy=on hand the machine over now", "The guest runs at the other side, and waits there for "
+	  "memory that it touches and that is still here. From then on both processes are needed until all of it is there: who ends one of them loses "
+	  "the machine.", NULL, NULL, S_ALIVE, control_migrate_postcopy },
+	{ "migrate-recover", "go on with a `migrate` that was cut off in post-copy",
+	  "The other side still waits at its address. The reply comes when it has all memory; code EINPROGRESS: it was cut off again.",
+	  "as of `migrate`", control_migrate_recover_params, S_HERE, control_migrate_recover },
 	{ "upgrade", "another viv-vmm of this host takes the running machine over, with all that this one has open",
 	  "As `migrate`, but guest memory is shared instead of copied, and taps, consoles and this socket are handed over; other clients "
 	  "connect again. `viv-vmm ctl SOCKET upgrade [BINARY]` starts the other one and waits. Terminals, and networks of kind `user`, "
 	  "whose passt is this process's child, cannot be handed over.",
 	  "as of `migrate`", control_upgrade_params, S_RUNNING | S_PAUSED, control_upgrade },
 	{ "migration", "how far `migrate` is", NULL,
-	  "`phase` (`none`, `connecting`, `memory`, `handover`, or `in doubt`), `left` (bytes of this round), `throttle` (percent of the "
+	  "`phase` (`none`, `connecting`, `memory`, `handover`, `in doubt`, `post-copy` or `cut off`, the last two also at the other side), `left` (bytes of this round, or that are still to come), `throttle` (percent of the "
 	  "time that processors rest), `bandwidth` and `pause_ms` (the limits), `streams`, `so_far` (as the result of `migrate`). The event "
 	  "`migration` says the same when a phase or a round begins", NULL, S_ANY, control_migration },
 	{ "migrate-set", "change the limits of a `migrate` that is under way", "They count from the next round on, the bandwidth at once. What is "

@@ -183,7 +183,7 @@ static int ctl_speak_tls(struct ctl *c, struct err *err)
 
 static int ctl_connect(struct ctl *c, struct err *err)
 {
-	uint64_t n = control_get_uint(c->params, "streams", 1);
+	uint64_t n = control_streams(c->request, c->params);
 
 	if (!n || n > CONTROL_FDS_MAX)
 		return err_set(err, -EINVAL, "streams: 1 to %d", CONTROL_FDS_MAX);

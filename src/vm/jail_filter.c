@@ -111,6 +111,8 @@ static const struct jail_row {
 	{ SCMP_SYS(ioctl), NOT_VCPU, true, ARG_IS(1, 0x400454d0u /* TUNSETOFFLOAD */) },
 	{ SCMP_SYS(ioctl), NOT_VCPU, true, ARG_IS(1, 0x800454d2u /* TUNGETIFF */) },
 	{ SCMP_SYS(ioctl), NOT_VCPU, true, ARG_IS(1, 0x400454d8u /* TUNSETVNETHDRSZ */) },
+	/* memory that comes while the guest runs (mem/lazy.c) */
+	{ SCMP_SYS(ioctl), NOT_VCPU, true, { 1, SCMP_CMP_MASKED_EQ, 0xff00, 0xaa00 /* UFFDIO */ } },
 	/* what a block device is that is handed over as an image */
 	{ SCMP_SYS(ioctl), NOT_VCPU, true, ARG_IS(1, BLKGETSIZE64) },
 	{ SCMP_SYS(ioctl), NOT_VCPU, true, ARG_IS(1, BLKSSZGET) },

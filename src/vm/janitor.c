@@ -14,7 +14,7 @@
 #include "util/err.h"
 #include "vm/config.h"
 
-enum { PATHS_MAX = CONFIG_CONSOLES_MAX + 2, FINISH_MS = 1000, JANITOR_FD = 0 };
+enum { PATHS_MAX = CONFIG_CONSOLES_MAX + 3, FINISH_MS = 1000, JANITOR_FD = 0 };
 
 struct janitor_paths {
 	const char *path[PATHS_MAX];
@@ -28,6 +28,8 @@ static void janitor_collect(struct janitor_paths *p, const struct config *cfg)
 
 	if (cfg->control)
 		p->path[p->n++] = cfg->control;
+	if (cfg->keeps_incoming && !strncmp(cfg->incoming, "unix:", 5))
+		p->path[p->n++] = cfg->incoming + 5;
 	if (cfg->vsock)
 		p->path[p->n++] = cfg->vsock;
 	for (unsigned i = 0; i < cfg->n_consoles; i++) {

@@ -85,6 +85,8 @@ struct machine {
 
 	struct gmem *mem;
 	struct huge *huge;
+	const struct lazy *lazy;        /* some of memory is still to come, borrowed; NULL: none */
+	_Atomic bool is_cut_off;        /* and the connection has broken over which it would */
 	struct boot *boot;              /* NULL: firmware starts */
 	struct firmware *firmware;      /* NULL: a kernel does */
 	const struct cpu_ops *ops;

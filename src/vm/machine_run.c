@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <string.h>
 #include "blk/front.h"
+#include "mem/lazy.h"
 #include "util/checked.h"
 #include "util/err.h"
 #include "util/log.h"
@@ -325,7 +326,8 @@ static void machine_end(struct machine *m, int status, const char *reason)
 {
 	if (m->state == MACHINE_ENDED)
 		return;
-	vcpus_pause(m->vcpus);
+	if (!m->lazy || !lazy_left(m->lazy))    /* else they may wait for memory that never comes; main.c ends the process */
+		vcpus_pause(m->vcpus);
 	machine_set_state(m, MACHINE_ENDED);
 	machine_tell(m, MACHINE_EV_STOPPED, reason);
 	loop_stop(m->loop, status);

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/stat.h>
 #include "blk/blk.h"
+#include "mem/gmem.h"
+#include "mem/lazy.h"
 #include "util/checked.h"
 #include "util/err.h"
 #include "vm/machine_priv.h"
@@ -430,6 +432,9 @@ int machine_can_save(const struct machine *m, struct err *err)
 	if (!m->lapics || !m->kvmclock || !m->pv)
 		return err_set(err, -ENOTSUP, "engine '%s' keeps interrupt controllers in the host's kernel, whose state is not "
 			       "saved yet; start the machine with the engine bt or interp", m->ops->name);
+	if (m->lazy)
+		return err_set(err, -EBUSY, "some of the machine's memory is still to come (%" PRIu64 " MiB); see 'migration'",
+			       lazy_left(m->lazy) >> (20 - GMEM_PAGE_SHIFT));
 	return 0;
 }
 

@@ -187,6 +187,11 @@ static int run_machine(const struct config *c, const struct running *now, struct
 	}
 	r = loop_run(now->loop);
 	incoming_cancel(in);
+	if (incoming_is_owed(in)) {     /* its processors may be waiting for what never comes: nothing can stop them in order */
+		log_error("the machine ends without all of its memory, which its source had: it is lost");
+		terminal_restore();
+		_exit(1);
+	}
 	machine_stop(now->m);
 	terminal_restore();
 	if (c->wants_stats || c->wants_profile)
@@ -277,6 +282,7 @@ static int wait_for_machine(struct config *c, struct incoming **in, struct hande
 			(void)dup2(handed->log, own_stderr);
 	}
 	r = config_parse_incoming(c, argc, argv, machine, mine.is_takeover ? handed : NULL, err);
+	c->keeps_incoming = incoming_listens(*in);
 	log_set_level(config_log_level(c));
 	if (!r && !is_own)
 		r = config_distrust(c, &mine, err);

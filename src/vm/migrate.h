@@ -53,6 +53,8 @@ struct migrate_options {
 					 * nothing */
 	bool may_throttle;              /* slow the guest down when it writes faster than the connection takes */
 	unsigned throttle_max;          /* percent of the time that processors rest, at most; to THROTTLE_MAX */
+	bool may_postcopy;              /* it may run there before all of its memory is there; needs two connections */
+	unsigned postcopy_after;        /* rounds; 0: only after migration_start_postcopy() */
 	/* Once. ERR NULL: it runs at the other side, and this machine ends. -EINPROGRESS: nobody knows; it stands still
 	 * here until migration_resume(). Else it goes on here. */
 	void (*done)(void *arg, const struct migrate_result *result, const struct err *err);
@@ -70,15 +72,20 @@ struct migrate_changes {
 	unsigned throttle_max;
 };
 int migration_change(struct machine *m, const struct migrate_changes *c, struct err *err);
+/* Let it run there at once, whatever memory is still here. -ENOTSUP: that was not allowed for; -EALREADY, -ENOENT. */
+int migration_start_postcopy(struct machine *m, struct err *err);
+/* A connection broke while memory was still here, and DONE of the options was told -EINPROGRESS: go on over the two connections FD to the
+ * same destination, taken on success. DONE and the rest as in the options. -ENOENT: nothing is cut off. */
+int migration_recover(struct machine *m, const struct migrate_options *o, struct err *err);
 /* The machine goes on here. -EALREADY: too late; -ENOENT: there is none. */
 int migration_cancel(struct machine *m, struct err *err);
 /* After -EINPROGRESS: the user knows that it does not run at the other side. 0, also when there is nothing to do. */
 int migration_resume(struct machine *m, struct err *err);
 
 struct migrate_progress {
-	const char *phase;              /* "none", "connecting", "memory", "handover", "in doubt" */
+	const char *phase;              /* "none", "connecting", "memory", "handover", "in doubt", "post-copy", "cut off" */
 	struct migrate_result so_far;
-	uint64_t left;                  /* bytes of RAM of this round */
+	uint64_t left;                  /* bytes of RAM of this round, or that are not at the other side yet */
 	uint64_t bandwidth, pause_ns;   /* the limits as they are */
 	unsigned streams;
 	unsigned throttle;              /* percent of the time that processors rest */
@@ -98,12 +105,16 @@ int incoming_open(struct incoming **out, const char *address, const struct migra
 		  bool *is_own, struct err *err);
 /* After incoming_open(), in an upgrade: what else comes. The descriptors are the caller's. */
 int incoming_take_hands(struct incoming *in, struct handed *h, struct err *err);
+/* Does it listen until all of the machine's memory is there, for post-copy? */
+bool incoming_listens(const struct incoming *in);
 /* Tell the source, if it waits, why nothing comes of it. */
 void incoming_refuse(struct incoming *in, const struct err *err);
 /* M has been built. A thread takes memory and state; then M starts, or gives up. */
 int incoming_start(struct incoming *in, struct machine *m, struct loop *loop, struct err *err);
 /* The machine is about to go: the thread ends. NULL is fine, here and below. */
 void incoming_cancel(struct incoming *in);
+/* After that: the machine runs without all of its memory, for which its processors may be waiting. It cannot be stopped, only ended. */
+bool incoming_is_owed(const struct incoming *in);
 void incoming_close(struct incoming *in);
 DEFINE_AUTO(struct incoming *, incoming_close)
 

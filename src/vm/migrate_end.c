@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include "mem/gmem.h"
+#include "mem/lazy.h"
 #include "util/checked.h"
 #include "util/log.h"
 #include "vm/handover.h"
@@ -24,6 +25,7 @@ void migration_free(struct migration *g)
 	migrate_steps_fini(&g->steps);
 	migrate_link_fini(&g->link);
 	migrate_lanes_fini(&g->lanes);
+	free((void *)g->owed);
 	state_sections_fini(&g->identity);
 	state_sections_fini(&g->sections);
 	if (g->o.hands)
@@ -99,7 +101,8 @@ void migrate_report(struct migration *g)
 static void migrate_tell(struct migration *g, const struct err *err)
 {
 	struct migrate_progress p;
-	uint64_t still = g->quiesce.start_ns ? loop_now_ns() - g->quiesce.start_ns : 0;
+	uint64_t until = atomic_load(&g->done_ns) ? atomic_load(&g->done_ns) : loop_now_ns();
+	uint64_t still = g->quiesce.start_ns ? until - g->quiesce.start_ns : 0;
 
 	migration_get_progress(g->m, &p);
 	p.so_far.pause_ns = still;
@@ -146,6 +149,19 @@ static void migrate_doubt(struct migration *g, const struct err *why)
 	migrate_tell(g, &err);
 }
 
+/* It runs at the other side, and needs memory that is here. */
+static void migrate_cut_off(struct migration *g, const struct err *why)
+{
+	struct err err = ERR_INIT;
+
+	atomic_store(&g->phase, MIGRATION_CUT);
+	err_set(&err, -EINPROGRESS, "the machine runs at the other side, and the connection broke before it had all of its memory: %s. It waits for "
+		"the rest: 'migrate-recover ADDRESS' goes on. Who ends this process, or that one, loses the machine", why->msg);
+	log_error("%s", err.msg);
+	migrate_report(g);
+	migrate_tell(g, &err);
+}
+
 /* --- which one --- */
 
 /* After COMMIT, without DONE. */
@@ -163,6 +179,8 @@ static void migrate_decide(struct migration *g)
 	int r = migrate_take_disks(g, g->err.code != -EREMOTEIO, &why);
 	if (!r)
 		migrate_go_on(g, &g->err);
+	else if (r == -EBUSY && !has_ended && g->owed)
+		migrate_cut_off(g, &g->err);
 	else if (r == -EBUSY && !has_ended)
 		migrate_gone(g, "the other side has taken the disks without saying so: it runs there");
 	else
@@ -178,6 +196,10 @@ void migrate_ended(void *arg)
 	g->has_thread = false;
 	if (!g->err.code)
 		migrate_gone(g, NULL);
+	else if (atomic_load(&g->done_ns) || atomic_load(&g->phase) == MIGRATION_CUT)
+		migrate_cut_off(g, &g->err);
+	else if (atomic_load(&g->phase) == MIGRATION_IN_DOUBT)
+		migrate_doubt(g, &g->err);
 	else if (g->is_committed)
 		migrate_decide(g);
 	else if (migrate_take_disks(g, false, &why) < 0)
@@ -190,7 +212,9 @@ int migration_resume(struct machine *m, struct err *err)
 {
 	struct migration *g = m->migration;
 
-	if (!g || g->phase != MIGRATION_IN_DOUBT)
+	if (g && (g->phase == MIGRATION_POSTCOPY || g->phase == MIGRATION_CUT))
+		return err_set(err, -EBUSY, "the machine runs at the other side");
+	if (!g || g->phase != MIGRATION_IN_DOUBT || g->has_thread)
 		return 0;
 	for (unsigned i = 0; i < m->cfg->n_disks; i++) {
 		int r = blk_activate(m->blk[i], err);
@@ -221,17 +245,34 @@ int migration_cancel(struct machine *m, struct err *err)
 	return 0;
 }
 
+int migration_start_postcopy(struct machine *m, struct err *err)
+{
+	struct migration *g = m->migration;
+
+	if (!g)
+		return err_set(err, -ENOENT, "the machine is not being migrated");
+	if (!g->o.may_postcopy)
+		return err_set(err, -ENOTSUP, "this migration began without 'postcopy=on'");
+	if (atomic_load(&g->phase) >= MIGRATION_HANDOVER)
+		return err_set(err, -EALREADY, "the machine is being handed over already");
+	atomic_store(&g->wants_post, true);
+	atomic_store(&g->lanes.sender.is_cut, true);
+	return 0;
+}
+
 int migration_change(struct machine *m, const struct migrate_changes *c, struct err *err)
 {
 	struct migration *g = m->migration;
 
 	if (!g)
 		return err_set(err, -ENOENT, "the machine is not being migrated");
-	if (g->is_committed)
+	enum migration_phase phase = atomic_load(&g->phase);
+
+	if (g->is_committed && phase != MIGRATION_POSTCOPY && phase != MIGRATION_CUT)
 		return err_set(err, -EALREADY, "the machine has been handed over already");
 	if (c->has_bandwidth)
-		g->o.bandwidth = c->bandwidth;
-	if (c->has_bandwidth && atomic_load(&g->phase) < MIGRATION_HANDOVER)    /* the pause has no limit */
+		atomic_store(&g->bandwidth, c->bandwidth);
+	if (c->has_bandwidth && phase != MIGRATION_HANDOVER)    /* the pause has no limit */
 		migrate_sender_set_bandwidth(&g->lanes.sender, c->bandwidth);
 	if (c->has_pause)
 		atomic_store(&g->pause_ns, c->pause_ns);
@@ -264,20 +305,24 @@ void migration_abandon(struct machine *m)
 
 void migration_get_progress(const struct machine *m, struct migrate_progress *out)
 {
-	static const char *const names[MIGRATION_N_PHASES] = { "connecting", "memory", "handover", "in doubt" };
+	static const char *const names[MIGRATION_N_PHASES] = { "connecting", "memory", "handover", "in doubt", "post-copy", "cut off" };
 	const struct migration *g = m->migration;
 
 	*out = (struct migrate_progress){ .phase = "none" };
+	if (!g && m->lazy) {
+		out->phase = atomic_load(&m->is_cut_off) ? "cut off" : "post-copy";
+		out->left = lazy_left(m->lazy) << GMEM_PAGE_SHIFT;
+	}
 	if (!g)
 		return;
 	out->phase = names[atomic_load(&g->phase)];
-	out->left = atomic_load(&g->lanes.sender.pages_left) << GMEM_PAGE_SHIFT;
-	out->bandwidth = g->o.bandwidth;
+	out->left = (g->owed ? atomic_load(&g->n_owed) : atomic_load(&g->lanes.sender.pages_left)) << GMEM_PAGE_SHIFT;
+	out->bandwidth = atomic_load(&g->bandwidth);
 	out->pause_ns = atomic_load(&g->pause_ns);
 	out->streams = g->lanes.n;
 	out->throttle = g->throttle.percent;
 	out->so_far = (struct migrate_result){
-		.total_ns = loop_now_ns() - g->start_ns, .sent = migrate_lanes_sent(&g->lanes),
+		.total_ns = loop_now_ns() - g->start_ns, .sent = g->sent_before + migrate_lanes_sent(&g->lanes),
 		.pages = atomic_load(&g->lanes.sender.pages_sent), .zero_pages = atomic_load(&g->lanes.sender.pages_zero),
 		.rounds = atomic_load(&g->rounds),
 	};

@@ -17,6 +17,9 @@ enum {
 	MIGRATE_TEXT_MAX = 507,                 /* of a sentence */
 	MIGRATE_STREAMS_MAX = 8,                /* connections of one migration */
 	MIGRATE_TOKEN_LEN = 16,
+	MIGRATE_PLAN_POSTCOPY = 1,              /* flag of a plan */
+	MIGRATE_OWED_WORDS = 4096,              /* of one record, at most */
+	MIGRATE_REQUEST_PAGES = 64,             /* the same */
 };
 
 enum migrate_type {
@@ -34,6 +37,10 @@ enum migrate_type {
 	MIGRATE_JOIN,           /* source, first on each further connection */
 	MIGRATE_END,            /* source, last on each further connection */
 	MIGRATE_ALIVE,          /* source, among PAGES, when it waits for the further connections */
+	MIGRATE_OWED,           /* source, before STATE: pages that come when it runs; and back, after RECOVER */
+	MIGRATE_REQUEST,        /* destination, on the second connection: pages that somebody waits for */
+	MIGRATE_RECOVER,        /* source, after HELLO on a new connection: here is what you are owed */
+	MIGRATE_COMPLETE,       /* destination: it has all memory */
 	MIGRATE_N_TYPES
 };
 
@@ -54,9 +61,14 @@ _Static_assert(sizeof(struct migrate_hello) == 24, "docs/formats/migration.md");
 struct migrate_plan {
 	uint8_t token[MIGRATE_TOKEN_LEN];       /* random: what the further connections say */
 	le32 n_streams;         /* connections in all */
-	le32 flags;             /* 0 */
+	le32 flags;             /* MIGRATE_PLAN_POSTCOPY */
 };
 _Static_assert(sizeof(struct migrate_plan) == 24, "docs/formats/migration.md");
+
+struct migrate_owed {           /* then up to MIGRATE_OWED_WORDS le64, a bit for each page */
+	le64 first;             /* of its words, in all of RAM */
+};
+_Static_assert(sizeof(struct migrate_owed) == 8, "docs/formats/migration.md");
 
 struct migrate_join {
 	uint8_t token[MIGRATE_TOKEN_LEN];

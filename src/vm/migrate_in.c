@@ -2,21 +2,26 @@
 /* The destination of a migration. Before COMMIT it does not run, whatever happens; afterwards it does, unless it
  * cannot have the disks, and then it says so. docs/formats/migration.md. */
 #include <errno.h>
+#include <inttypes.h>
+#include <openssl/crypto.h>
+#include <poll.h>
 #include <string.h>
 #include <unistd.h>
 #include "mem/gmem.h"
+#include "mem/lazy.h"
 #include "util/log.h"
 #include "vm/handover.h"
 #include "vm/machine_priv.h"
 #include "vm/migrate.h"
 #include "vm/migrate_link.h"
 #include "vm/migrate_mem.h"
+#include "vm/migrate_post.h"
 #include "vm/migrate_priv.h"
 #include "vm/migrate_sides.h"
 #include "vm/migrate_step.h"
 #include "vm/migrate_tls.h"
 
-enum { HELLO_MS = 5000 };
+enum { HELLO_MS = 5000, AGAIN_MS = 500 };
 
 struct incoming {
 	struct migrate_link link;       /* the thread's, once there is one */
@@ -26,6 +31,11 @@ struct incoming {
 	struct migrate_steps steps;
 	struct migrate_receiver receiver;
 	struct state_file *state;       /* has come; NULL: not yet */
+	int listener, uffd;             /* post-copy: for new connections, for migrate_fill_init(); else -1 */
+	struct migrate_fill fill;       /* zeroed: no memory comes later */
+	pthread_mutex_t swap_lock;      /* held while link is replaced; guards is_cancelled */
+	bool is_cancelled;
+	bool runs;                      /* the loop thread's */
 	pthread_t thread;
 	bool has_steps, has_thread;
 	struct err err;                 /* how it ended; code 0: well */
@@ -38,6 +48,10 @@ static int incoming_take_plan(struct incoming *in, int listener, const struct mi
 {
 	int r = migrate_sides_plan(&in->sides, rec, err);
 
+	if (!r && le32_get(in->sides.plan.flags) & MIGRATE_PLAN_POSTCOPY) {
+		in->uffd = lazy_open(err);
+		r = in->uffd < 0 ? in->uffd : 0;
+	}
 	if (!r && listener < 0)
 		r = err_set(err, -ENOTSUP, "over a descriptor there is one connection only; give 'streams=1'");
 	return r ? r : migrate_sides_accept(&in->sides, listener, err);
@@ -82,6 +96,8 @@ static int incoming_wait(struct incoming *in, int listener, struct state_file **
 		migrate_link_fini(&in->link);
 		migrate_sides_fini(&in->sides);
 		migrate_sides_init(&in->sides);
+		auto_fd(&in->uffd);
+		in->uffd = -1;
 	}
 }
 
@@ -95,7 +111,8 @@ int incoming_open(struct incoming **out, const char *address, const struct migra
 
 	if (!in)
 		return err_set(err, -ENOMEM, "out of memory");
-	in->link.fd = -1;
+	in->link.fd = in->listener = in->uffd = -1;
+	pthread_mutex_init(&in->swap_lock, NULL);
 	migrate_sides_init(&in->sides);
 	int fd = migrate_listen(address, &is_connected, err);
 	if (fd < 0)
@@ -113,8 +130,11 @@ int incoming_open(struct incoming **out, const char *address, const struct migra
 		r = tls ? migrate_tls_listen(&fd, tls, err) : 0;
 		if (!r)
 			r = incoming_wait(in, fd, machine, err);
-		migrate_unlisten(address);
-		close(fd);
+		if (!r && in->uffd >= 0)
+			in->listener = take_fd(&fd);    /* what it is called goes with the machine: see janitor.c */
+		else
+			migrate_unlisten(address);
+		auto_fd(&fd);
 	}
 	if (r < 0)
 		return err_wrap(err, r, "no machine comes");
@@ -128,6 +148,11 @@ int incoming_take_hands(struct incoming *in, struct handed *h, struct err *err)
 	return handover_receive(&in->link, h, err);
 }
 
+bool incoming_listens(const struct incoming *in)
+{
+	return in->listener >= 0;
+}
+
 void incoming_refuse(struct incoming *in, const struct err *err)
 {
 	if (in && in->link.fd >= 0)
@@ -138,11 +163,22 @@ void incoming_cancel(struct incoming *in)
 {
 	if (!in || !in->has_thread)
 		return;
+	pthread_mutex_lock(&in->swap_lock);
+	in->is_cancelled = true;
 	migrate_link_cancel(&in->link);
-	migrate_sides_cancel(&in->sides);
+	if (in->runs)           /* the further connections may be changing */
+		migrate_fill_cancel(&in->fill);
+	else
+		migrate_sides_cancel(&in->sides);
+	pthread_mutex_unlock(&in->swap_lock);
 	migrate_steps_end(&in->steps);
 	pthread_join(in->thread, NULL);
 	in->has_thread = false;
+}
+
+bool incoming_is_owed(const struct incoming *in)
+{
+	return in && in->runs && in->fill.lazy && lazy_left(in->fill.lazy);
 }
 
 void incoming_close(struct incoming *in)
@@ -152,6 +188,10 @@ void incoming_close(struct incoming *in)
 	incoming_cancel(in);
 	if (in->has_steps)
 		migrate_steps_fini(&in->steps);
+	migrate_fill_fini(&in->fill);
+	auto_fd(&in->listener);
+	auto_fd(&in->uffd);
+	pthread_mutex_destroy(&in->swap_lock);
 	migrate_receiver_fini(&in->receiver);
 	migrate_sides_fini(&in->sides);
 	migrate_link_fini(&in->link);
@@ -195,12 +235,52 @@ static void step_take_disks(void *arg)
 	migrate_step_done(&in->steps, r < 0 ? &err : NULL);
 }
 
+/* Nobody talks any more. */
+static void incoming_let_go(struct incoming *in)
+{
+	migrate_fill_fini(&in->fill);
+	migrate_link_fini(&in->link);
+	migrate_sides_fini(&in->sides);
+	auto_fd(&in->listener);
+	in->listener = -1;
+}
+
+/* It runs from now on, while the rest of its memory comes. */
+static void step_run(void *arg)
+{
+	struct incoming *in = arg;
+	struct err err = ERR_INIT;
+
+	if (in->m->state == MACHINE_STOPPED) {
+		in->runs = true;
+		in->m->lazy = in->fill.lazy;
+		machine_start(in->m);
+	} else {
+		err_set(&err, -ECANCELED, "it was told to quit");
+	}
+	migrate_step_done(&in->steps, err.code ? &err : NULL);
+}
+
+/* All of its memory has come, or it is about to end. */
+static void step_filled(struct incoming *in)
+{
+	if (in->err.code)
+		return;
+	in->m->lazy = NULL;
+	incoming_let_go(in);
+	log_info("all of the machine's memory has come");
+}
+
 static void step_end(void *arg)
 {
 	struct incoming *in = arg;
 
 	pthread_join(in->thread, NULL);
 	in->has_thread = false;
+	if (in->runs) {
+		step_filled(in);
+		return;
+	}
 	if (in->m->state != MACHINE_STOPPED)
 		return;         /* it was told to quit */
 	if (in->err.code) {
@@ -208,8 +288,7 @@ static void step_end(void *arg)
 		machine_give_up(in->m, "error");
 		return;
 	}
-	migrate_link_fini(&in->link);
-	migrate_sides_fini(&in->sides);
+	incoming_let_go(in);
 	if (in->m->cfg->handed)
 		in->m->cfg->handed->is_ours = true;
 	machine_start(in->m);
@@ -217,9 +296,25 @@ static void step_end(void *arg)
 
 /* --- the thread --- */
 
+/* Some memory comes later. */
+static int incoming_owe(struct incoming *in, const struct migrate_record *rec, struct err *err)
+{
+	int r = in->fill.lazy ? 0 : migrate_fill_init(&in->fill, in->m->mem, in->m->huge, take_fd(&in->uffd), err);
+
+	return r ? r : migrate_fill_owe(&in->fill, rec, err);
+}
+
+static int incoming_start_fill(struct incoming *in, struct err *err)
+{
+	int r = migrate_fill_start(&in->fill, err);
+
+	return r ? r : migrate_fill_connect(&in->fill, &in->link, &in->sides.side[0].link, err);
+}
+
 static int incoming_memory(struct incoming *in, struct err *err)
 {
-	unsigned wanted = MIGRATE_BIT(MIGRATE_PAGES) | MIGRATE_BIT(MIGRATE_STATE) | MIGRATE_BIT(MIGRATE_ALIVE);
+	unsigned wanted = MIGRATE_BIT(MIGRATE_PAGES) | MIGRATE_BIT(MIGRATE_STATE) | MIGRATE_BIT(MIGRATE_ALIVE) |
+			  (in->uffd >= 0 ? MIGRATE_BIT(MIGRATE_OWED) : 0);
 	struct migrate_record rec;
 	struct err own = ERR_INIT, side = ERR_INIT;
 	int r = migrate_sides_start(&in->sides, in->m->mem, &in->link, err);
@@ -230,6 +325,8 @@ static int incoming_memory(struct incoming *in, struct err *err)
 		r = migrate_recv(&in->link, wanted, &rec, &own);
 		if (!r && rec.type == MIGRATE_PAGES)
 			r = migrate_receive_pages(&in->receiver, &rec, &own);
+		else if (!r && rec.type == MIGRATE_OWED)
+			r = incoming_owe(in, &rec, &own);
 	} while (!r && rec.type != MIGRATE_STATE);
 	if (r < 0)
 		migrate_sides_cancel(&in->sides);
@@ -238,7 +335,95 @@ static int incoming_memory(struct incoming *in, struct err *err)
 		return err_set(err, side.code, "%s", side.msg);
 	if (r < 0)
 		return err_set(err, r, "%s", own.msg);
-	return state_file_of_sections(&in->state, rec.p, rec.len, in->ram, "the machine that comes", err);
+	if (in->fill.lazy)
+		r = incoming_start_fill(in, err);
+	return r ? r : state_file_of_sections(&in->state, rec.p, rec.len, in->ram, "the machine that comes", err);
+}
+
+/* Is the one at FD the source, which goes on? Then it has been told what is owed. */
+static int incoming_meet_again(struct incoming *in, struct migrate_link *l, struct err *err)
+{
+	struct migrate_record rec;
+	struct migrate_hello theirs;
+	int r;
+
+	l->timeout_ms = HELLO_MS;
+	r = migrate_hello(l, false, 0, (uint32_t)getpid(), &theirs, err);
+	if (!r)
+		r = migrate_recv(l, MIGRATE_BIT(MIGRATE_RECOVER), &rec, err);
+	if (!r && (rec.len != MIGRATE_TOKEN_LEN || CRYPTO_memcmp(rec.p, in->sides.plan.token, MIGRATE_TOKEN_LEN)))
+		r = err_set(err, -EPERM, "it does not belong to this machine");
+	if (r < 0)
+		return r;
+	l->timeout_ms = MIGRATE_TIMEOUT_MS;
+	migrate_sides_again(&in->sides);
+	r = migrate_sides_accept(&in->sides, in->listener, err);
+	if (!r)
+		r = migrate_fill_tell(&in->fill, l, err);
+	return r ? r : migrate_send(l, MIGRATE_BUILT, NULL, 0, NULL, 0, err);
+}
+
+/* The connection L, taken, is the one over which the two talk from now on. -ECANCELED: the machine is about to go. */
+static int incoming_swap(struct incoming *in, const struct migrate_link *l)
+{
+	pthread_mutex_lock(&in->swap_lock);
+	bool is_cancelled = in->is_cancelled;
+	migrate_link_fini(&in->link);
+	in->link = *l;
+	pthread_mutex_unlock(&in->swap_lock);
+	return is_cancelled ? -ECANCELED : 0;
+}
+
+/* Wait for the source to connect again. */
+static int incoming_wait_again(struct incoming *in, struct err *err)
+{
+	for (;;) {
+		struct pollfd p = { .fd = in->listener, .events = POLLIN };
+		struct err why = ERR_INIT;
+		struct migrate_link l;
+
+		pthread_mutex_lock(&in->swap_lock);
+		bool is_cancelled = in->is_cancelled;
+		pthread_mutex_unlock(&in->swap_lock);
+		if (is_cancelled)
+			return err_set(err, -ECANCELED, "the machine ends");
+		if (poll(&p, 1, AGAIN_MS) <= 0)
+			continue;
+		int fd = migrate_accept(in->listener, err);
+		if (fd < 0)
+			return fd;
+		migrate_link_init(&l, fd);
+		int r = incoming_meet_again(in, &l, &why);
+		if (!r)
+			return incoming_swap(in, &l) < 0 ? err_set(err, -ECANCELED, "the machine ends") : 0;
+		log_warn("somebody who has connected is turned away: %s", why.msg);
+		migrate_send_fail(&l, &why);
+		migrate_link_fini(&l);
+	}
+}
+
+/* It runs. Until all of its memory is here, over as many connections as that takes. */
+static int incoming_fill(struct incoming *in, struct err *err)
+{
+	for (;;) {
+		struct err why = ERR_INIT;
+
+		if (!migrate_fill_run(&in->fill, &why)) {
+			(void)migrate_send(&in->link, MIGRATE_COMPLETE, NULL, 0, NULL, 0, NULL);
+			return 0;
+		}
+		log_error("the connection to the machine's source broke: %s. Whoever needs memory that is still there (%" PRIu64 " MiB) waits for it: "
+			  "'migrate-recover' at the source goes on. If its process has ended, the machine is lost", why.msg,
+			  lazy_left(in->fill.lazy) >> (20 - GMEM_PAGE_SHIFT));
+		atomic_store(&in->m->is_cut_off, true);
+		migrate_link_cancel(&in->link);         /* the source is to hear of it, too */
+		int r = incoming_wait_again(in, err);
+		if (!r)
+			r = migrate_fill_connect(&in->fill, &in->link, &in->sides.side[0].link, err);
+		if (r < 0)
+			return r;
+		atomic_store(&in->m->is_cut_off, false);
+	}
 }
 
 static int incoming_talk(struct incoming *in, struct err *err)
@@ -263,7 +448,9 @@ static int incoming_talk(struct incoming *in, struct err *err)
 		if (migrate_send(&in->link, MIGRATE_DONE, NULL, 0, NULL, 0, &why) < 0)
 			log_warn("the machine runs here, which its source may not know: %s", why.msg);
 	}
-	return r;
+	if (!r && in->fill.lazy)
+		r = migrate_step(&in->steps, step_run, in, err);
+	return r || !in->fill.lazy ? r : incoming_fill(in, err);
 }
 
 static void *incoming_thread(void *arg)

@@ -53,22 +53,28 @@ uint64_t migrate_lanes_sent(const struct migrate_lanes *l)
 	return n;
 }
 
-int migrate_lanes_join(struct migrate_lanes *l, struct err *err)
+int migrate_lanes_rejoin(struct migrate_lanes *l, unsigned n, struct err *err)
 {
-	struct migrate_plan plan = { .n_streams = le32_of(l->n), .flags = le32_of(0) };
 	struct migrate_join join = { .n = le32_of(0) };
+	int r = 0;
 
-	if (l->n < 2)
-		return 0;
-	if (getrandom(plan.token, sizeof(plan.token), 0) != sizeof(plan.token))
-		return err_set(err, -errno, "the host has no random numbers: %s", strerror(errno));
-	memcpy(join.token, plan.token, sizeof(join.token));
-	int r = migrate_send(l->first, MIGRATE_PLAN, &plan, sizeof(plan), NULL, 0, err);
-	for (unsigned i = 1; !r && i < l->n; i++) {
+	memcpy(join.token, l->plan.token, sizeof(join.token));
+	for (unsigned i = 1; !r && i <= n; i++) {
 		join.n = le32_of(i);
 		r = migrate_send(&l->side[i - 1], MIGRATE_JOIN, &join, sizeof(join), NULL, 0, err);
 	}
 	return r;
+}
+
+int migrate_lanes_join(struct migrate_lanes *l, unsigned flags, struct err *err)
+{
+	l->plan = (struct migrate_plan){ .n_streams = le32_of(l->n), .flags = le32_of(flags) };
+	if (l->n < 2)
+		return 0;
+	if (getrandom(l->plan.token, sizeof(l->plan.token), 0) != sizeof(l->plan.token))
+		return err_set(err, -errno, "the host has no random numbers: %s", strerror(errno));
+	int r = migrate_send(l->first, MIGRATE_PLAN, &l->plan, sizeof(l->plan), NULL, 0, err);
+	return r ? r : migrate_lanes_rejoin(l, l->n - 1, err);
 }
 
 /* --- a round --- */

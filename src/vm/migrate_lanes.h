@@ -15,6 +15,7 @@ struct migrate_lanes {
 	struct err why[MIGRATE_STREAMS_MAX];    /* how each ended; each is its lane's thread's during a round */
 	bool is_first;                  /* round */
 	unsigned n;
+	struct migrate_plan plan;       /* as it was told */
 };
 
 struct migrate_lanes_config {
@@ -37,7 +38,9 @@ void migrate_lanes_cancel(struct migrate_lanes *l);
 uint64_t migrate_lanes_sent(const struct migrate_lanes *l);
 
 /* After HELLO: say how many there are, on the first and on each. Nothing is said if there is only one. */
-int migrate_lanes_join(struct migrate_lanes *l, struct err *err);
+int migrate_lanes_join(struct migrate_lanes *l, unsigned flags, struct err *err);
+/* Say JOIN on the first N of the further connections, once more: they are new. */
+int migrate_lanes_rejoin(struct migrate_lanes *l, unsigned n, struct err *err);
 /* Send what the sender has taken, over all of them at once. */
 int migrate_lanes_round(struct migrate_lanes *l, bool is_first, struct err *err);
 /* No more memory comes over the further connections. */

@@ -27,6 +27,9 @@ static const size_t len_max[MIGRATE_N_TYPES] = {
 	[MIGRATE_FAIL] = MIGRATE_TEXT_MAX,
 	[MIGRATE_HANDS] = MIGRATE_HANDS_MAX,
 	[MIGRATE_PLAN] = sizeof(struct migrate_plan),
+	[MIGRATE_OWED] = sizeof(struct migrate_owed) + MIGRATE_OWED_WORDS * 8,
+	[MIGRATE_REQUEST] = MIGRATE_REQUEST_PAGES * 8,
+	[MIGRATE_RECOVER] = MIGRATE_TOKEN_LEN,
 	[MIGRATE_JOIN] = sizeof(struct migrate_join),
 };
 

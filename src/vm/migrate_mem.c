@@ -8,6 +8,7 @@
 #include <time.h>
 #include <zstd.h>
 #include "mem/gmem.h"
+#include "mem/lazy.h"
 #include "util/checked.h"
 #include "util/err.h"
 #include "util/loop.h"
@@ -211,6 +212,15 @@ static int lane_run(struct migrate_lane *l, uint64_t first, unsigned n, bool is_
 	return r;
 }
 
+int migrate_lane_send(struct migrate_lane *l, uint64_t first, unsigned n, bool if_paced, struct err *err)
+{
+	int r = lane_run(l, first, n, false, err);
+
+	if (!r && if_paced)
+		lane_pace(l);
+	return r;
+}
+
 /* The pages of word W of the bitmap. */
 static int lane_word(struct migrate_lane *l, uint64_t w, bool is_first, struct err *err)
 {
@@ -239,6 +249,8 @@ int migrate_lane_round(struct migrate_lane *l, bool is_first, struct err *err)
 	for (uint64_t w = l->n; !r && w < words; w += l->of) {
 		if (lane_is_over(l))
 			return err_set(err, -ECANCELED, "the migration was cancelled");
+		if (atomic_load_explicit(&l->sender->is_cut, memory_order_relaxed))
+			return 0;
 		if (l->sender->bitmap[w])
 			r = lane_word(l, w, is_first, err);
 	}
@@ -250,7 +262,9 @@ int migrate_lane_round(struct migrate_lane *l, bool is_first, struct err *err)
 void migrate_receiver_fini(struct migrate_receiver *r)
 {
 	ZSTD_freeDCtx(r->zstd);
+	free(r->bounce);
 	r->zstd = NULL;
+	r->bounce = NULL;
 }
 
 static bool receiver_unpack(struct migrate_receiver *r, enum migrate_packing packing, uint8_t *to, size_t len,
@@ -287,9 +301,11 @@ int migrate_receive_pages(struct migrate_receiver *r, const struct migrate_recor
 	if (!len || len > MIGRATE_PAGES_MAX || (off | len) % GMEM_PAGE_SIZE || !range_fits(off, len, r->mem->size))
 		return err_set(err, -EPROTO, "a piece of guest memory lies at an impossible place (%" PRIu32 " bytes at 0x%"
 			       PRIx64 ")", len, off);
-	if (!receiver_unpack(r, (enum migrate_packing)le32_get(h.packing), r->mem->host + off, len, rec->p + sizeof(h),
-			     rec->len - sizeof(h)))
+	if (r->lazy && !r->bounce && !(r->bounce = malloc(MIGRATE_PAGES_MAX)))
+		return err_set(err, -ENOMEM, "out of memory");
+	uint8_t *to = r->lazy ? r->bounce : r->mem->host + off;
+	if (!receiver_unpack(r, (enum migrate_packing)le32_get(h.packing), to, len, rec->p + sizeof(h), rec->len - sizeof(h)))
 		return err_set(err, -EPROTO, "a piece of guest memory cannot be unpacked (at 0x%" PRIx64 ")", off);
 	r->bytes += len;
-	return 0;
+	return r->lazy ? lazy_place(r->lazy, off, to, len, err) : 0;
 }

@@ -14,11 +14,13 @@
 #include "vm/migrate_link.h"
 
 struct gmem;
+struct lazy;
 
 struct migrate_sender {
 	struct gmem *mem;               /* borrowed */
 	enum migrate_packing packing;   /* of what is not zero */
 	_Atomic bool is_over;           /* lanes stop where they are: one has failed, or all are cancelled */
+	_Atomic bool is_cut;            /* the round ends early, and well: what it has not sent stays to be sent */
 	/* counters */
 	_Atomic uint64_t pages_sent, pages_zero;        /* of 4 KiB */
 	_Atomic uint64_t pages_left;    /* of this round */
@@ -57,10 +59,14 @@ int migrate_lane_init(struct migrate_lane *l, struct migrate_sender *s, struct m
 void migrate_lane_fini(struct migrate_lane *l);
 /* Send its part of the round. IS_FIRST: the other side's memory is zero, so zeroes need not be told. */
 int migrate_lane_round(struct migrate_lane *l, bool is_first, struct err *err);
+/* Send the N pages (at most 64) from FIRST on, zeroes too; and wait until that is within the limit of bandwidth, IF_PACED. */
+int migrate_lane_send(struct migrate_lane *l, uint64_t first, unsigned n, bool if_paced, struct err *err);
 
 struct migrate_receiver {
-	struct gmem *mem;               /* borrowed; no processor runs */
+	struct gmem *mem;               /* borrowed; no processor runs, unless there is a LAZY */
+	struct lazy *lazy;              /* borrowed: pages go through it, for processors may run; NULL: there is none */
 	void *zstd;                     /* private */
+	uint8_t *bounce;
 	uint64_t bytes;                 /* of RAM, so far */
 };
 void migrate_receiver_fini(struct migrate_receiver *r);

@@ -7,6 +7,7 @@
 #include "util/checked.h"
 #include "util/log.h"
 #include "vm/handover.h"
+#include "vm/migrate_post.h"
 #include "vm/migrate_priv.h"
 
 enum {
@@ -101,6 +102,16 @@ static void step_commit(void *arg)
 	migrate_step_done(&g->steps, err.code ? &err : NULL);
 }
 
+/* It runs there. */
+void migrate_step_post(void *arg)
+{
+	struct migration *g = arg;
+
+	atomic_store(&g->phase, MIGRATION_POSTCOPY);
+	migrate_report(g);
+	migrate_step_done(&g->steps, NULL);
+}
+
 static int migration_step(struct migration *g, void (*fn)(void *arg), struct err *err)
 {
 	return migrate_step(&g->steps, fn, g, err);
@@ -150,7 +161,13 @@ static int migration_slow_down(struct migration *g, struct err *err)
 	return 0;
 }
 
-/* Until what is left fits into the pause. */
+static bool migration_wants_post(const struct migration *g)
+{
+	return atomic_load(&g->wants_post) ||
+	       (g->o.may_postcopy && g->o.postcopy_after && atomic_load(&g->rounds) >= g->o.postcopy_after);
+}
+
+/* Until what is left fits into the pause: 0. 1: it is to go when it runs there. */
 static int migration_rounds(struct migration *g, struct err *err)
 {
 	struct migrate_sender *s = &g->lanes.sender;
@@ -165,10 +182,14 @@ static int migration_rounds(struct migration *g, struct err *err)
 		if (r < 0)
 			return r;
 		uint64_t rate = migration_rate(g, begin, pages);
+		if (atomic_load(&s->is_cut))
+			return 1;
 		left = migrate_sender_take_dirty(s);
 		bool fits = migration_fits(g, left, rate);
 		if (fits && (n_fits++ == SHORTER_ROUNDS || !migration_shrinks(g, left, before, rate)))
 			return 0;
+		if (!fits && migration_wants_post(g))
+			return 1;
 		if (!fits && n > 1 && left > before / 2)
 			r = migration_slow_down(g, err);
 		if (!r)
@@ -197,7 +218,7 @@ static int migration_announce(struct migration *g, struct err *err)
 	if (r < 0)
 		return r;
 	g->is_direct = !g->o.is_relayed && migrate_peer_is_own(&g->link, &pid) && pid && pid == le32_get(theirs.pid);
-	r = migrate_lanes_join(&g->lanes, err);
+	r = migrate_lanes_join(&g->lanes, g->o.may_postcopy ? MIGRATE_PLAN_POSTCOPY : 0, err);
 	if (!r)
 		r = migrate_send(&g->link, MIGRATE_MACHINE, g->identity.buf, g->identity.len, NULL, 0, err);
 	if (!r && g->o.hands)
@@ -205,18 +226,31 @@ static int migration_announce(struct migration *g, struct err *err)
 	return r ? r : migrate_recv(&g->link, MIGRATE_BIT(MIGRATE_BUILT), &rec, err);
 }
 
-static int migration_hand_over(struct migration *g, struct err *err)
+/* The guest stands still: send the rest of its memory, or say what will come later. */
+static int migration_last_round(struct migration *g, bool is_post, struct err *err)
+{
+	int r = 0;
+
+	migrate_sender_set_bandwidth(&g->lanes.sender, 0);
+	atomic_store(&g->lanes.sender.is_cut, false);
+	if (!migration_shares_memory(g)) {              /* besides what was fetched before and not sent */
+		gmem_log_fetch_more(g->m->mem, g->lanes.sender.bitmap);
+		r = is_post ? migrate_post_take(g, err) : migrate_lanes_round(&g->lanes, false, err);
+	}
+	if (!r)
+		r = migrate_lanes_end(&g->lanes, err);
+	if (!r && is_post)
+		r = migrate_post_announce(g, err);
+	return r || !is_post ? r : migrate_post_serve(g, err);
+}
+
+static int migration_hand_over(struct migration *g, bool is_post, struct err *err)
 {
 	struct migrate_record rec;
 	int r = migration_step(g, step_stand_still, err);
 
-	migrate_sender_set_bandwidth(&g->lanes.sender, 0);
-	if (!r && !migration_shares_memory(g)) {        /* besides what was fetched before and not sent */
-		gmem_log_fetch_more(g->m->mem, g->lanes.sender.bitmap);
-		r = migrate_lanes_round(&g->lanes, false, err);
-	}
 	if (!r)
-		r = migrate_lanes_end(&g->lanes, err);
+		r = migration_last_round(g, is_post, err);
 	if (!r)
 		r = migrate_send(&g->link, MIGRATE_STATE, g->sections.buf, g->sections.len, NULL, 0, err);
 	if (!r)
@@ -225,7 +259,11 @@ static int migration_hand_over(struct migration *g, struct err *err)
 		r = migration_step(g, step_commit, err);
 	if (!r)
 		r = migrate_send(&g->link, MIGRATE_COMMIT, NULL, 0, NULL, 0, err);
-	return r ? r : migrate_recv(&g->link, MIGRATE_BIT(MIGRATE_DONE), &rec, err);
+	if (!r)
+		r = migrate_recv(&g->link, MIGRATE_BIT(MIGRATE_DONE), &rec, err);
+	if (!r)
+		atomic_store(&g->done_ns, loop_now_ns());
+	return r;
 }
 
 static int migration_talk(struct migration *g, struct err *err)
@@ -236,7 +274,12 @@ static int migration_talk(struct migration *g, struct err *err)
 		r = migration_step(g, step_log_start, err);
 	if (!r && !migration_shares_memory(g))
 		r = migration_rounds(g, err);
-	return r ? r : migration_hand_over(g, err);
+	bool is_post = r > 0;
+	if (r >= 0)
+		r = migration_hand_over(g, is_post, err);
+	if (!r && is_post)
+		r = migration_step(g, migrate_step_post, err);
+	return r || !is_post ? r : migrate_post_push(g, err);
 }
 
 static void *migration_thread(void *arg)
@@ -245,6 +288,8 @@ static void *migration_thread(void *arg)
 
 	pthread_setname_np(pthread_self(), "migrate");
 	int r = migration_talk(g, &g->err);
+
+	migrate_post_end(g);
 	if (r < 0 && !g->is_committed)
 		migrate_recv_why(&g->link, &g->err);
 	if (r < 0 && !g->is_committed && g->err.code != -EREMOTEIO)
@@ -281,6 +326,7 @@ int migration_start(struct machine *m, const struct migrate_options *o, struct e
 	migrate_steps_init(&g->steps, m->loop);
 	throttle_init(&g->throttle, m);
 	migrate_link_init(&g->link, -1);
+	atomic_store(&g->bandwidth, o->bandwidth);
 	atomic_store(&g->pause_ns, o->pause_ns);
 	atomic_store(&g->throttle_max, o->throttle_max);
 	atomic_store(&g->may_throttle, o->may_throttle);

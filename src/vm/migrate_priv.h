@@ -19,7 +19,12 @@ struct migrate_saved {
 };
 extern const struct state_desc migrate_saved_desc;
 
-enum migration_phase { MIGRATION_CONNECTING, MIGRATION_MEMORY, MIGRATION_HANDOVER, MIGRATION_IN_DOUBT, MIGRATION_N_PHASES };
+enum migration_phase {
+	MIGRATION_CONNECTING, MIGRATION_MEMORY, MIGRATION_HANDOVER, MIGRATION_IN_DOUBT,
+	MIGRATION_POSTCOPY,             /* it runs there, some of its memory is still here */
+	MIGRATION_CUT,                  /* the same, and the connection broke */
+	MIGRATION_N_PHASES
+};
 
 /* Of a disk, when the guest had stopped writing. */
 struct migrate_disk {
@@ -37,9 +42,17 @@ struct migration {
 	struct err err;                 /* how talking ended; code 0: well */
 	_Atomic enum migration_phase phase;
 	_Atomic unsigned rounds;
-	_Atomic uint64_t pause_ns;      /* o's, which the user may change meanwhile; so may it the next two */
+	_Atomic uint64_t bandwidth, pause_ns;   /* o's, which the user may change meanwhile, and the next two */
 	_Atomic unsigned throttle_max;
 	_Atomic bool may_throttle;
+	/* post-copy */
+	_Atomic bool wants_post;        /* the user does, now */
+	_Atomic uint64_t *owed, n_owed; /* a bit for each page that only we have, while the machine runs there */
+	_Atomic uint64_t done_ns;       /* when the other side said that it runs; 0: it has not */
+	pthread_t server;
+	bool has_server;                /* the thread's */
+	struct err server_err;
+	uint64_t sent_before;           /* bytes over connections that broke */
 	bool is_direct;                 /* nothing is between this process and the other: a closed socket means that it
 					 * has ended, or given up */
 	/* the loop thread's, or while it waits for a step */

@@ -24,7 +24,7 @@ int migrate_sides_plan(struct migrate_sides *s, const struct migrate_record *rec
 		return err_set(err, -EPROTO, "the other side says nonsense about its connections");
 	memcpy(&s->plan, rec->p, sizeof(s->plan));
 	uint32_t n = le32_get(s->plan.n_streams), flags = le32_get(s->plan.flags);
-	if (n < 2 || n > MIGRATE_STREAMS_MAX || flags)
+	if (n < 2 || n > MIGRATE_STREAMS_MAX || flags & ~(uint32_t)MIGRATE_PLAN_POSTCOPY)
 		return err_set(err, -EPROTO, "the other side wants what this one does not know (%u connections, flags 0x%x)", n, flags);
 	s->n = n - 1;
 	return 0;
@@ -78,6 +78,12 @@ int migrate_sides_accept(struct migrate_sides *s, int listener, struct err *err)
 			return err_set(err, -ETIMEDOUT, "the further connections of the other side do not come, only strangers");
 	}
 	return 0;
+}
+
+void migrate_sides_again(struct migrate_sides *s)
+{
+	migrate_sides_fini(s);
+	s->n = 1;
 }
 
 static void *side_main(void *arg)

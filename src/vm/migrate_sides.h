@@ -30,6 +30,8 @@ void migrate_sides_init(struct migrate_sides *s);
 int migrate_sides_plan(struct migrate_sides *s, const struct migrate_record *rec, struct err *err);
 /* Take them from LISTENER, which is owned by the caller, and all of which the source has made already. -ETIMEDOUT. */
 int migrate_sides_accept(struct migrate_sides *s, int listener, struct err *err);
+/* Forget the connections: as many as post-copy needs will come again, with the same token. */
+void migrate_sides_again(struct migrate_sides *s);
 /* Put what comes into MEM. FIRST is the first connection: when a further one fails, nothing comes there any more. */
 int migrate_sides_start(struct migrate_sides *s, struct gmem *mem, struct migrate_link *first, struct err *err);
 /* Wait until all have said END, or one has failed: why. */

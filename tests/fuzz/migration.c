@@ -5,9 +5,11 @@
 #include <unistd.h>
 #include "fuzz.h"
 #include "mem/gmem.h"
+#include "mem/lazy.h"
 #include "util/err.h"
 #include "vm/migrate_link.h"
 #include "vm/migrate_mem.h"
+#include "vm/migrate_post.h"
 #include "vm/migrate_sides.h"
 #include "vm/state_file.h"
 
@@ -63,6 +65,15 @@ static void read_plan(const struct migrate_record *rec)
 	migrate_sides_fini(&s);
 }
 
+static void owe(struct migrate_fill *fill, const struct migrate_record *rec)
+{
+	struct err err = ERR_INIT;
+	int r = migrate_fill_owe(fill, rec, &err);
+
+	FUZZ_CHECK((r < 0) == (err.msg[0] != 0));
+	FUZZ_CHECK(lazy_left(fill->lazy) <= RAM / GMEM_PAGE_SIZE);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
 	struct fuzz f = { data, len };
@@ -75,6 +86,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	migrate_link_init(&out, sv[0]);
 	migrate_link_init(&in, sv[1]);
 	struct migrate_receiver receiver = { .mem = mem };
+	struct migrate_fill fill;
+	FUZZ_CHECK(!migrate_fill_init(&fill, mem, NULL, -1, NULL));
 	for (int i = 0; f.left && i < 16; i++)
 		send_step(&f, &out);
 	migrate_link_fini(&out);
@@ -86,6 +99,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		FUZZ_CHECK(in.cap <= 2 << 20);
 		if (!r && rec.type == MIGRATE_PAGES)
 			r = migrate_receive_pages(&receiver, &rec, &err);
+		else if (!r && rec.type == MIGRATE_OWED)
+			owe(&fill, &rec);
 		else if (!r && rec.type == MIGRATE_PLAN)
 			read_plan(&rec);
 		else if (!r)
@@ -93,6 +108,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	}
 	FUZZ_CHECK(receiver.bytes % GMEM_PAGE_SIZE == 0);
 	migrate_receiver_fini(&receiver);
+	migrate_fill_fini(&fill);
 	migrate_link_fini(&in);
 	gmem_free(mem);
 	return 0;
