@@ -169,7 +169,7 @@ int bat_to_utf16(const char *text, uint16_t *out, size_t cap);
 char *bat_path_of(char *path);
 /* The table has changed behind its back, or its length will: forget what is not dirty. */
 void bat_pages_drop(struct bat *t);
-/* Move all blocks that begin before HOST behind the others: the table will grow over them. */
+/* Move all blocks that begin before HOST behind the others, durably: the table will grow over them. */
 int bat_make_room(struct bat *t, uint64_t host);
 /* A block for every part of [AT, AT+LEN), zeroes. */
 int bat_preallocate(struct bat *t, uint64_t at, uint64_t len, enum blk_prealloc prealloc);

@@ -100,11 +100,27 @@ int bat_move_block(struct bat *t, uint64_t block, struct bat_entry *e, uint64_t 
 	return r ? r : bat_relieve(t);
 }
 
+/* What begins before HOST is not free any more. */
+static void spare_below(struct bat *t, uint64_t host)
+{
+	for (unsigned i = 0; i < t->n_spare;)
+		if (t->spare[i].host - t->lead < host)
+			t->spare[i] = t->spare[--t->n_spare];
+		else
+			i++;
+}
+
 int bat_make_room(struct bat *t, uint64_t host)
 {
 	int r = bat_prepare(t);
 
-	t->n_spare = 0;
+	/* With what is to be given up yet. */
+	if (!r)
+		r = bat_flush(t);
+	spare_below(t, host);
+	/* Where the table will be is no place to move to. */
+	if (t->alloc_end < host)
+		t->alloc_end = host;
 	for (uint64_t block = 0; !r && block < t->n_blocks; block++) {
 		struct bat_entry e;
 		uint64_t to, got;
@@ -117,7 +133,9 @@ int bat_make_room(struct bat *t, uint64_t host)
 		if (!r)
 			r = bat_move_block(t, block, &e, to);
 	}
-	return r ? r : bat_flush(t);
+	if (!r)
+		r = bat_flush(t);
+	return r ? r : blk_co_flush(t->file);
 }
 
 /* --- what is free ----------------------------------------------------------------------------- */
