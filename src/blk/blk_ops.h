@@ -241,6 +241,13 @@ int blk_co_open_extra(struct blk *b, const char *name, const char *format, struc
 /* LEN bytes of b->file from OFF on as an image of their own, of whatever format, for reading; it may not need
  * another file. Its owner closes it before B is. */
 int blk_co_open_window(struct blk *b, uint64_t off, uint64_t len, const char *name, struct blk **out, struct err *err);
+/* Outside of co_open. Can files be made in the folder of B, which was opened by name? -ENOTSUP. */
+int blk_co_can_rewrite(struct blk *b, struct err *err);
+/* Make a file NAME, which must not be there (-EEXIST), for B; appended to b->extra. That it is there is durable. */
+int blk_co_make_extra(struct blk *b, const char *name, struct blk **out, struct err *err);
+/* DATA instead of what is in b->file: another file takes its name, in one moment and durably. *IS_DONE: it has, and
+ * b->file is that one; what failed after that is only that it might not be durable. */
+int blk_co_rewrite_file(struct blk *b, const void *data, size_t len, bool *is_done, struct err *err);
 /* In co_create: make (or empty) and open another file beside c->args->path; the caller closes it with
  * blk_co_close(). */
 int blk_co_create_file(struct blk_creating *c, const char *name, struct blk **out, struct err *err);

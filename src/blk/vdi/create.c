@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* create.c - a new VDI image, growing one, and finding the parent of a differencing one. */
+/* create.c - a new VDI image, and finding the parent of a differencing one. */
 #include "blk/vdi/vdi_priv.h"
 
 #include <dirent.h>
@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAP_CHUNK = 64 << 10, PARENT_FILES_MAX = 1024 };
+enum { PARENT_FILES_MAX = 1024 };
 
 static const char *const create_preallocs[] = { "off", "metadata", "falloc", "full", NULL };
 const struct blk_opt vdi_create_opts[] = {
@@ -43,14 +43,13 @@ static void create_header(struct vdi_header *h, uint64_t size, uint64_t n_blocks
 	bat_uuid_make(h->uuid_modify);
 }
 
-/* Entries from FROM to TO of the map at OFF: free, or each its own number. */
-static int create_map(struct blk *file, uint64_t off, uint64_t from, uint64_t to, bool is_static)
+int vdi_create_map(struct blk *file, uint64_t off, uint64_t from, uint64_t to, bool is_static)
 {
-	AUTO(free) uint8_t *buf = malloc(MAP_CHUNK);
+	AUTO(free) uint8_t *buf = malloc(VDI_MAP_CHUNK);
 	int r = buf ? 0 : -ENOMEM;
 
 	for (uint64_t n; !r && from < to; from += n) {
-		n = to - from < MAP_CHUNK / 4 ? to - from : MAP_CHUNK / 4;
+		n = to - from < VDI_MAP_CHUNK / 4 ? to - from : VDI_MAP_CHUNK / 4;
 		for (uint64_t i = 0; i < n; i++)
 			put_le32(buf + i * 4, is_static ? (uint32_t)(from + i) : VDI_FREE);
 		r = blk_co_pwrite(file, off + from * 4, buf, n * 4);
@@ -98,7 +97,7 @@ int vdi_co_create(struct blk_creating *c, struct err *err)
 	create_header(&h, c->size, n_blocks, block, is_static);
 	r = blk_co_pwrite(c->file, 0, &h, sizeof(h));
 	if (!r)
-		r = create_map(c->file, VDI_HEADER_LEN, 0, n_blocks, is_static);
+		r = vdi_create_map(c->file, VDI_HEADER_LEN, 0, n_blocks, is_static);
 	if (r < 0)
 		return err_set(err, r, "cannot write '%s': %s", c->args->path, strerror(-r));
 	r = blk_co_truncate(c->file, le32_get(h.data_off), BLK_PREALLOC_OFF, err);
@@ -106,65 +105,6 @@ int vdi_co_create(struct blk_creating *c, struct err *err)
 		r = blk_co_truncate(c->file, le32_get(h.data_off) + n_blocks * block,
 				    p == BLK_PREALLOC_METADATA ? BLK_PREALLOC_OFF : p, err);
 	return r;
-}
-
-/* --- growing ---------------------------------------------------------------------------------- */
-
-/* The map grows up to the data: entries first, then the header has them. What the last block has behind the old
- * end of the disk is zero. */
-static int grow(struct vdi *s, uint64_t size, uint64_t n_blocks)
-{
-	struct bat *t = &s->t;
-	uint64_t old = t->size, edge = old % t->block_size ? t->block_size - old % t->block_size : 0;
-	int r = create_map(t->file, t->table_off, t->n_blocks, n_blocks, false);
-
-	if (!r && edge) {
-		t->size = old + edge;
-		r = bat_zeroes(t, old, edge, false);
-		t->size = old;
-	}
-	if (!r)
-		r = bat_flush(t);
-	if (!r)
-		r = blk_co_flush(t->file);
-	if (r < 0)
-		return r;
-	s->h.n_blocks = le32_of((uint32_t)n_blocks);
-	s->h.disk_size = le64_of(size);
-	r = vdi_write_header(s);
-	if (r < 0)
-		return r;
-	bat_pages_drop(t);
-	t->n_slots = t->n_blocks = n_blocks;
-	t->max_end = t->data_off + n_blocks * t->block_size;
-	t->size = t->b->size = size;
-	return 0;
-}
-
-int vdi_co_truncate(struct blk *b, uint64_t size, enum blk_prealloc prealloc, struct err *err)
-{
-	struct vdi *s = b->priv;
-	struct bat *t = &s->t;
-	uint64_t n_blocks = size / t->block_size + (size % t->block_size != 0);
-	struct blk_range range;
-
-	if (size < b->size)
-		return err_set(err, -ENOTSUP, "a VDI image can grow, not shrink: '%s'", b->name);
-	if (s->type != VDI_DYNAMIC)
-		return err_set(err, -ENOTSUP, "'%s' is not a dynamic VDI image and cannot grow; convert it", b->name);
-	if (n_blocks > VDI_BLOCKS_MAX || t->table_off + n_blocks * 4 > t->data_off)
-		return err_set(err, -EFBIG, "the block map of '%s' has room for a disk of %" PRIu64 " bytes; convert "
-			       "it",
-			       b->name, (t->data_off - t->table_off) / 4 * t->block_size);
-	blk_drain_begin(b, &range);
-	int r = bat_prepare(t);
-
-	if (!r)
-		r = grow(s, size, n_blocks);
-	if (!r && prealloc != BLK_PREALLOC_OFF)
-		r = bat_preallocate(t, 0, size, prealloc);
-	blk_drain_end(b, &range);
-	return r < 0 ? err_set(err, r, "cannot grow '%s': %s", b->name, strerror(-r)) : 0;
 }
 
 /* --- parents ---------------------------------------------------------------------------------- */

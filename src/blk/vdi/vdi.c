@@ -28,9 +28,12 @@ static bool vdi_decode(const struct bat *t, const uint8_t *raw, struct bat_entry
 		e->kind = v == VDI_FREE ? BAT_NONE : BAT_ZERO;
 		return true;
 	}
+	const struct vdi *s = container_of(t, const struct vdi, t);
+
 	e->kind = BAT_DATA;
 	e->host = t->data_off + (uint64_t)v * t->block_size;
-	return v < t->n_blocks;
+	/* A full image whose map is being moved (grow.c) counts some more. */
+	return v < t->n_slots || v < le32_get(s->h.n_allocated);
 }
 
 static void vdi_encode(const struct bat *t, const struct bat_entry *e, uint8_t *raw)

@@ -16,7 +16,8 @@
 #define VDI_ZERO 0xfffffffeu            /* reads as zeroes */
 
 enum { VDI_DYNAMIC = 1, VDI_FIXED = 2, VDI_UNDO = 3, VDI_DIFF = 4 };
-enum { VDI_HEADER_LEN = 512, VDI_BLOCK_DEFAULT = 1 << 20, VDI_BLOCKS_MAX = 0x3fffffff };
+enum { VDI_HEADER_LEN = 512, VDI_BLOCK_DEFAULT = 1 << 20, VDI_BLOCKS_MAX = 0x3fffffff,
+       VDI_MAP_CHUNK = 64 << 10 /* bytes that are written at once */ };
 
 struct vdi_header {
 	char text[64];
@@ -47,7 +48,9 @@ int vdi_find_parent(struct blk *b, const uint8_t uuid[16], char **name, struct e
 extern const struct blk_opt vdi_create_opts[];
 int vdi_co_create(struct blk_creating *c, struct err *err);
 int vdi_measure(const struct blk_creating *c, struct blk_layout *out, struct err *err);
-int vdi_co_truncate(struct blk *b, uint64_t size, enum blk_prealloc prealloc, struct err *err);
+/* Entries from FROM to TO of the map at OFF: free, or each its own number. */
+int vdi_create_map(struct blk *file, uint64_t off, uint64_t from, uint64_t to, bool is_static);
+int vdi_co_truncate(struct blk *b, uint64_t size, enum blk_prealloc prealloc, struct err *err);       /* grow.c */
 int vdi_write_header(struct vdi *s);    /* with the count as it is; not flushed */
 
 #endif

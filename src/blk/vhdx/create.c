@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* create.c - new VHDX images, and growing them. A new file is: identifier, headers and region tables in the first
+/* create.c - new VHDX images. A new file is: identifier, headers and region tables in the first
  * MiB | log | metadata | table | blocks. */
 #include "blk/vhdx/vhdx.h"
 #include "blk/vhdx/vhdx_priv.h"
@@ -189,68 +189,4 @@ int vhdx_measure(const struct blk_creating *c, struct blk_layout *out, struct er
 	*out = (struct blk_layout){ .size = c->size, .unit = k.block_size, .each = k.is_fixed ? 0 : k.block_size,
 				    .fixed = k.data_off + (k.is_fixed ? k.n_blocks * k.block_size : 0) };
 	return r;
-}
-
-/* --- growing ---------------------------------------------------------------------------------- */
-
-/* The size stands in the metadata: through the log, like the table. */
-static int grow_size(struct vhdx *s, uint64_t size)
-{
-	uint8_t raw[8];
-
-	put_le64(raw, size);
-	return vhdx_meta_write(s, s->meta_off + s->size_item, raw, sizeof(raw));
-}
-
-static int grow(struct vhdx *s, uint64_t size)
-{
-	struct bat *t = &s->t;
-	uint64_t old = t->size, edge = old % t->block_size, n = size / t->block_size + (size % t->block_size != 0);
-	int r = bat_prepare(t);
-
-	/* What the last block has behind the old end, and the entries behind the old table: nothing. */
-	if (!r && edge) {
-		t->size = old - edge + t->block_size;
-		r = bat_zeroes(t, old, t->size - old, false);
-		t->size = old;
-	}
-	if (!r)
-		r = bat_flush(t);
-	bat_pages_drop(t);
-	t->n_slots = align_up(vhdx_n_entries(n, s->chunk, s->has_parent), BAT_PAGE_MAX / 8);
-	for (uint64_t block = t->n_blocks; !r && block < n; block++)
-		r = bat_entry_set(t, block, &(struct bat_entry){ .kind = s->has_parent ? BAT_ZERO : BAT_NONE });
-	if (!r)
-		r = bat_flush(t);
-	if (!r)
-		r = grow_size(s, size);
-	if (r < 0)
-		return r;
-	t->n_blocks = n;
-	t->size = t->b->size = size;
-	return 0;
-}
-
-int vhdx_co_truncate(struct blk *b, uint64_t size, enum blk_prealloc prealloc, struct err *err)
-{
-	struct vhdx *s = b->priv;
-	struct bat *t = &s->t;
-	uint64_t n = size / t->block_size + (size % t->block_size != 0), old = b->size;
-	struct blk_range range;
-
-	if (size < b->size)
-		return err_set(err, -ENOTSUP, "a VHDX image can grow, not shrink: '%s'", b->name);
-	if (size % s->sector_size)
-		return err_set(err, -EINVAL, "'%s' has sectors of %u bytes", b->name, s->sector_size);
-	if (size > VHDX_SIZE_MAX || vhdx_n_entries(n, s->chunk, s->has_parent) * 8 > s->bat_len)
-		return err_set(err, -EFBIG, "the table of '%s' has no room for a disk of %" PRIu64 " bytes; convert "
-			       "it", b->name,
-			       size);
-	blk_drain_begin(b, &range);
-	int r = grow(s, size);
-
-	if (!r && (prealloc != BLK_PREALLOC_OFF || s->leaves_blocks))
-		r = bat_preallocate(t, old, size - old, prealloc);
-	blk_drain_end(b, &range);
-	return r < 0 ? err_set(err, r, "cannot grow '%s': %s", b->name, strerror(-r)) : 0;
 }

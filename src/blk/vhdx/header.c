@@ -4,10 +4,11 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include "util/crc32c.h"
 
-enum { SUM_AT = 4, FILE_VERSION = 1 };
+enum { SUM_AT = 4, FILE_VERSION = 1, REGIONS_HEADER_LEN = 16, REGION_LEN = 32 };
 
 /* 2DC27766-F623-4200-9D64-115E9BFD4A08, 8B7CA206-4790-4B9A-B8FE-575F050F886E */
 const uint8_t vhdx_guid_bat[16] = { 0x66, 0x77, 0xc2, 0x2d, 0x23, 0xf6, 0x00, 0x42,
@@ -121,17 +122,44 @@ static int region_take(struct vhdx *s, const uint8_t *e, struct err *err)
 	return 0;
 }
 
+/* The first of the two that is good. */
+static int regions_read(const struct vhdx *s, uint8_t *buf, bool *is_good)
+{
+	int r = 0;
+
+	*is_good = false;
+	for (unsigned i = 0; !r && !*is_good && i < 2; i++) {
+		r = blk_co_pread(s->t.b->file, VHDX_REGIONS_OFF + (uint64_t)i * VHDX_REGIONS_LEN, buf, VHDX_REGIONS_LEN);
+		*is_good = !r && !memcmp(buf, "regi", 4) && vhdx_sum_is_good(buf, VHDX_REGIONS_LEN);
+	}
+	return r;
+}
+
+int vhdx_regions_move_bat(const struct vhdx *s, uint64_t off, uint32_t len, uint8_t *table)
+{
+	bool is_good;
+	int r = regions_read(s, table, &is_good);
+
+	for (uint32_t i = 0; !r && is_good && i < get_le32(table + 8) && i < VHDX_REGIONS_MAX; i++) {
+		uint8_t *e = table + REGIONS_HEADER_LEN + (size_t)i * REGION_LEN;
+
+		if (memcmp(e, vhdx_guid_bat, 16))
+			continue;
+		put_le64(e + 16, off);
+		put_le32(e + 24, len);
+		vhdx_sum(table, VHDX_REGIONS_LEN);
+		return 0;
+	}
+	return r ? r : -EIO;
+}
+
 int vhdx_regions_load(struct vhdx *s, struct err *err)
 {
 	AUTO(free) uint8_t *buf = malloc(VHDX_REGIONS_LEN);
 	struct blk *file = s->t.b->file;
 	bool is_good = false;
-	int r = buf ? 0 : -ENOMEM;
+	int r = buf ? regions_read(s, buf, &is_good) : -ENOMEM;
 
-	for (unsigned i = 0; !r && !is_good && i < 2; i++) {
-		r = blk_co_pread(file, VHDX_REGIONS_OFF + (uint64_t)i * VHDX_REGIONS_LEN, buf, VHDX_REGIONS_LEN);
-		is_good = !r && !memcmp(buf, "regi", 4) && vhdx_sum_is_good(buf, VHDX_REGIONS_LEN);
-	}
 	if (r < 0)
 		return err_set(err, r, "cannot read '%s': %s", file->name, strerror(-r));
 	uint32_t n = get_le32(buf + 8);
@@ -139,7 +167,7 @@ int vhdx_regions_load(struct vhdx *s, struct err *err)
 	if (!is_good || n > VHDX_REGIONS_MAX)
 		return err_set(err, -EINVAL, "both region tables of '%s' are damaged", file->name);
 	for (uint32_t i = 0; !r && i < n; i++)
-		r = region_take(s, buf + 16 + (size_t)i * 32, err);
+		r = region_take(s, buf + REGIONS_HEADER_LEN + (size_t)i * REGION_LEN, err);
 	if (!r && (!s->bat_len || !s->meta_len))
 		r = err_set(err, -EINVAL, "'%s' has no region for %s", file->name, s->bat_len ? "metadata" : "its "
 			    "table");

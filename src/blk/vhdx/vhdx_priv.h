@@ -63,6 +63,8 @@ void vhdx_sum(uint8_t *buf, size_t len);
 int vhdx_headers_load(struct vhdx *s, struct err *err);
 int vhdx_header_update(struct vhdx *s);                         /* with s->header, both, durable */
 int vhdx_regions_load(struct vhdx *s, struct err *err);
+/* The region table as it will be when the block table is LEN bytes at OFF; TABLE has VHDX_REGIONS_LEN. */
+int vhdx_regions_move_bat(const struct vhdx *s, uint64_t off, uint32_t len, uint8_t *table);
 extern const uint8_t vhdx_guid_bat[16], vhdx_guid_meta[16];
 
 /* log.c */
@@ -83,6 +85,8 @@ size_t vhdx_meta_build(uint8_t *region, uint64_t size, uint32_t block_size, bool
 extern const struct blk_opt vhdx_create_opts[];
 int vhdx_co_create(struct blk_creating *c, struct err *err);
 int vhdx_measure(const struct blk_creating *c, struct blk_layout *out, struct err *err);
+
+/* grow.c */
 int vhdx_co_truncate(struct blk *b, uint64_t size, enum blk_prealloc prealloc, struct err *err);
 
 /* Entries of the table of a disk with N payload blocks, 2.5. */

@@ -14,7 +14,6 @@
 enum {
 	CREATE_GRAIN = 128, CREATE_GTES = 512, CREATE_DESC_SECTORS = 20,
 	CREATE_GT_SECTORS = CREATE_GTES * 4 / BLK_SECTOR,
-	CREATE_SPLIT = 4192256,         /* sectors of an extent of a split disk: 2047 MiB */
 	CREATE_GD_CHUNK = 64 << 10,
 	CREATE_NAME_MAX = 256, CREATE_DESC_MEASURED = 1024, CREATE_LINE_MEASURED = 64,
 };
@@ -82,9 +81,10 @@ static int write_directory(struct blk *file, uint64_t gd, const struct layout *l
 	return r;
 }
 
-static int create_sparse(const struct create *k, struct blk *file, uint64_t sectors, bool has_desc, struct err *err)
+/* Of a disk of TYPE. */
+static int create_sparse(struct blk *file, enum create_type type, uint64_t sectors, bool has_zero_grain, struct err *err)
 {
-	bool is_stream = k->type == STREAM;
+	bool is_stream = type == STREAM, has_desc = type == STREAM || type == MONO_SPARSE;
 	struct layout l;
 
 	layout_make(&l, sectors, !is_stream);
@@ -93,8 +93,8 @@ static int create_sparse(const struct create *k, struct blk *file, uint64_t sect
 	if (r < 0)
 		return r;
 	struct vmdk_header h = {
-		.magic = le32_of(VMDK_MAGIC), .version = le32_of(is_stream ? 3 : k->has_zero_grain ? 2 : 1),
-		.flags = le32_of((uint32_t)VMDK_FLAG_NEWLINE | (k->has_zero_grain ? VMDK_FLAG_ZERO_GRAIN : 0u) |
+		.magic = le32_of(VMDK_MAGIC), .version = le32_of(is_stream ? 3 : has_zero_grain ? 2 : 1),
+		.flags = le32_of((uint32_t)VMDK_FLAG_NEWLINE | (has_zero_grain ? VMDK_FLAG_ZERO_GRAIN : 0u) |
 				 (is_stream ? VMDK_FLAG_COMPRESSED | VMDK_FLAG_MARKERS : VMDK_FLAG_RGD)),
 		.capacity = le64_of(sectors), .grain_size = le64_of(CREATE_GRAIN),
 		.desc_off = le64_of(has_desc ? 1 : 0), .desc_size = le64_of(has_desc ? CREATE_DESC_SECTORS : 0),
@@ -110,6 +110,11 @@ static int create_sparse(const struct create *k, struct blk *file, uint64_t sect
 	if (r < 0)
 		return err_set(err, r, "cannot write '%s': %s", file->name, strerror(-r));
 	return blk_co_truncate(file, l.overhead * BLK_SECTOR, BLK_PREALLOC_OFF, err);
+}
+
+int vmdk_create_sparse(struct blk *file, uint64_t sectors, bool has_zero_grain, struct err *err)
+{
+	return create_sparse(file, SPLIT_SPARSE, sectors, has_zero_grain, err);
 }
 
 /* --- extents ---------------------------------------------------------------------------------- */
@@ -146,7 +151,7 @@ static int create_extent(struct create *k, unsigned i, uint64_t sectors, struct 
 	if (is_flat)
 		r = blk_co_truncate(file, sectors * BLK_SECTOR, p == BLK_PREALLOC_METADATA ? BLK_PREALLOC_OFF : p, err);
 	else
-		r = create_sparse(k, file, sectors, false, err);
+		r = create_sparse(file, k->type, sectors, k->has_zero_grain, err);
 	if (!r && blk_co_flush(file) < 0)
 		r = err_set(err, -EIO, "cannot write '%s'", name);
 	blk_co_close(file);
@@ -164,7 +169,7 @@ static int count_extents(const struct blk_creating *c, enum create_type type, ui
 
 	if (!sectors)
 		return err_set(err, -EINVAL, "a VMDK image of no bytes cannot be");
-	*each = type == SPLIT_SPARSE || type == SPLIT_FLAT ? CREATE_SPLIT : sectors;
+	*each = type == SPLIT_SPARSE || type == SPLIT_FLAT ? VMDK_SPLIT_SECTORS : sectors;
 	*n = (sectors - 1) / *each + 1;
 	return *n > VMDK_EXTENTS_MAX ? err_set(err, -EFBIG, "a disk of %" PRIu64 " bytes has too many extents",
 					       c->size) : 0;
@@ -181,7 +186,7 @@ static int create_extents(struct create *k, struct err *err)
 	snprintf(name, sizeof(name), "%s.vmdk", k->base);
 	if (k->type == MONO_SPARSE || k->type == STREAM)
 		return add_line(k, "SPARSE", left, name, false) < 0 ? err_set(err, -ENOMEM, "out of memory") :
-		       create_sparse(k, k->c->file, left, true, err);
+		       create_sparse(k->c->file, k->type, left, k->has_zero_grain, err);
 	for (unsigned i = 0; !r && i < n_extents; i++) {
 		uint64_t n = left < each ? left : each;
 

@@ -334,3 +334,35 @@ int vmdk_desc_write(struct vmdk *s, const struct vmdk_edit *e)
 		memcpy(s->desc + e->from, e->text + e->from, e->end - e->from);
 	return r;
 }
+
+/* --- more extents ------------------------------------------------------------------------------- */
+
+/* The last line of an extent. */
+static char *last_line(char *desc)
+{
+	static const char *const access[] = { "RW ", "RDONLY ", "NOACCESS " };
+	char *last = NULL;
+
+	for (char *line = desc; line; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		const char *word = line + strspn(line, " \t");
+
+		for (size_t i = 0; i < ARRAY_LEN(access); i++)
+			if (!strncmp(word, access[i], strlen(access[i])))
+				last = line;
+	}
+	return last;
+}
+
+int vmdk_desc_grown(const struct vmdk *s, uint64_t sectors, const char *more, char **out)
+{
+	char *line = s->desc ? last_line(s->desc) : NULL;
+
+	if (!line)
+		return -ENOTSUP;
+	size_t number = strcspn(line, "0123456789\r\n"), digits = strspn(line + number, "0123456789");
+	size_t end = strcspn(line, "\n"), rest = line[end] ? end + 1 : end;
+
+	return asprintf(out, "%.*s%" PRIu64 "%.*s\n%s%s", (int)((size_t)(line - s->desc) + number), s->desc, sectors,
+			(int)(end - number - digits), line + number + digits, more, line + rest) < 0 ? -ENOMEM : 0;
+}

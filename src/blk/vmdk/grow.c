@@ -11,6 +11,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 /* What takes the place of the directories: entries and bytes. */
 struct grown {
@@ -127,9 +128,9 @@ static void sparse_take(struct vmdk_extent *x, struct grown *g, uint64_t size)
 	t->size = size;
 }
 
-static int grow_sparse(struct vmdk *s, uint64_t size, const struct vmdk_edit *edit)
+/* EDIT: of the descriptor inside; NULL: there is none. */
+static int grow_sparse(struct vmdk *s, struct vmdk_extent *x, uint64_t size, const struct vmdk_edit *edit)
 {
-	struct vmdk_extent *x = &s->ext[0];
 	uint64_t per_table = (uint64_t)x->t.block_size * (x->gt_bytes / 4);
 	struct grown g = { .n_gd = (uint32_t)((size - 1) / per_table + 1), .gd_off = x->gd_off,
 			   .rgd_off = x->rgd_off };
@@ -137,7 +138,7 @@ static int grow_sparse(struct vmdk *s, uint64_t size, const struct vmdk_edit *ed
 
 	if (!r && g.n_gd > x->n_gd)
 		r = directories_write(x, &g);
-	if (!r)
+	if (!r && edit)
 		r = vmdk_desc_write(s, edit);
 	if (!r) {
 		r = header_write(x, size, &g);
@@ -152,9 +153,10 @@ static int grow_sparse(struct vmdk *s, uint64_t size, const struct vmdk_edit *ed
 
 /* --- flat extents ----------------------------------------------------------------------------- */
 
-static int grow_flat(struct vmdk *s, uint64_t size, enum blk_prealloc prealloc, const struct vmdk_edit *edit)
+static int grow_flat(struct vmdk *s, struct vmdk_extent *x, uint64_t size, enum blk_prealloc prealloc,
+		     const struct vmdk_edit *edit)
 {
-	struct bat *t = &s->ext[0].t;
+	struct bat *t = &x->t;
 	uint64_t old_end = t->data_off + t->size, end = t->data_off + size, there = t->file->size;
 	int r = 0;
 
@@ -166,11 +168,21 @@ static int grow_flat(struct vmdk *s, uint64_t size, enum blk_prealloc prealloc, 
 				    NULL);
 	if (!r)
 		r = blk_co_flush(t->file);
-	if (!r)
+	if (!r && edit)
 		r = vmdk_desc_write(s, edit);
 	if (!r)
 		t->size = size;
 	return r;
+}
+
+/* The descriptor follows (grow_split.c). */
+int vmdk_last_grow(struct vmdk_extent *x, uint64_t size, enum blk_prealloc prealloc)
+{
+	struct vmdk *s = x->t.b->priv;
+
+	if (size == x->t.size)
+		return 0;
+	return x->t.is_flat ? grow_flat(s, x, size, prealloc, NULL) : grow_sparse(s, x, size, NULL);
 }
 
 /* --- both ------------------------------------------------------------------------------------- */
@@ -197,41 +209,53 @@ static int grow_check(const struct vmdk *s, uint64_t size, struct err *err)
 	if (s->is_stream)
 		return err_set(err, -ENOTSUP, "'%s' is a streamOptimized VMDK image, which cannot grow; convert it",
 			       b->name);
-	if (s->n_ext != 1 || (!is_own && x->kind != VMDK_FLAT))
-		return err_set(err, -ENOTSUP, "'%s' is a VMDK image of several files, or of an extent with a "
-			       "descriptor of its own, and cannot grow; convert it", b->name);
 	if (b->backing_name && (!b->backing || b->backing->size > b->size))
 		return err_set(err, -ENOTSUP, "'%s' cannot grow: its parent image is larger, and would show there",
 			       b->name);
 	return is_own ? grow_check_sparse(x, size, err) : 0;
 }
 
+/* One extent, and the descriptor can be edited where it stands. */
+static int grow_one(struct vmdk *s, uint64_t size, enum blk_prealloc prealloc, struct err *err)
+{
+	struct blk *b = s->b;
+	struct bat *t = &s->ext[0].t;
+	struct vmdk_edit edit = { .text = NULL };
+	int r = bat_prepare(t);         /* writes another CID: before the edit is made */
+
+	if (!r)
+		r = vmdk_desc_edit(s, size / BLK_SECTOR, &edit);
+	bool has_no_room = r == -ENOTSUP;
+
+	if (!r)
+		r = t->is_flat ? grow_flat(s, &s->ext[0], size, prealloc, &edit) : grow_sparse(s, &s->ext[0], size, &edit);
+	if (!r)
+		b->size = size;
+	if (!r && prealloc != BLK_PREALLOC_OFF)
+		r = bat_preallocate(t, 0, size, prealloc);
+	free(edit.text);
+	if (has_no_room)
+		return err_set(err, r, "the descriptor of '%s' has no room for another number of sectors; convert it",
+			       b->name);
+	return r < 0 ? err_set(err, r, "cannot grow '%s': %s", b->name, strerror(-r)) : 0;
+}
+
+/* Disks in files of 2 GiB at most go on so; one file that has the descriptor beside it is a disk of one file. */
+static bool is_split(const struct vmdk *s)
+{
+	return s->n_ext > 1 || !strncasecmp(s->type, "twoGb", 5) || (s->ext[0].kind != VMDK_FLAT && s->b->n_extra);
+}
+
 int vmdk_co_truncate(struct blk *b, uint64_t size, enum blk_prealloc prealloc, struct err *err)
 {
 	struct vmdk *s = b->priv;
-	struct bat *t = &s->ext[0].t;
-	struct vmdk_edit edit = { .text = NULL };
 	struct blk_range range;
 	int r = grow_check(s, size, err);
 
 	if (r < 0)
 		return r;
 	blk_drain_begin(b, &range);
-	r = bat_prepare(t);             /* writes another CID: before the edit is made */
-	if (!r)
-		r = vmdk_desc_edit(s, size / BLK_SECTOR, &edit);
-	bool has_no_room = r == -ENOTSUP;
-
-	if (!r)
-		r = t->is_flat ? grow_flat(s, size, prealloc, &edit) : grow_sparse(s, size, &edit);
-	if (!r)
-		b->size = size;
-	if (!r && prealloc != BLK_PREALLOC_OFF)
-		r = bat_preallocate(t, 0, size, prealloc);
+	r = is_split(s) ? vmdk_split_truncate(s, size, prealloc, err) : grow_one(s, size, prealloc, err);
 	blk_drain_end(b, &range);
-	free(edit.text);
-	if (has_no_room)
-		return err_set(err, r, "the descriptor of '%s' has no room for another number of sectors; convert it",
-			       b->name);
-	return r < 0 ? err_set(err, r, "cannot grow '%s': %s", b->name, strerror(-r)) : 0;
+	return r;
 }

@@ -83,7 +83,16 @@ static int extent_sparse(struct vmdk *s, struct vmdk_extent *x, const struct vmd
 	return r ? r : vmdk_sparse_open(s, x, &h, err);
 }
 
-static int extent_open(struct vmdk *s, const struct vmdk_line *line, struct err *err)
+/* The last one may have grown before the descriptor could (grow_split.c): what is behind its line is not of the disk. */
+static void extent_shorten(struct vmdk_extent *x, uint64_t size)
+{
+	struct bat *t = &x->t;
+
+	t->size = size;
+	t->n_blocks = (size + t->block_size - 1) / t->block_size;
+}
+
+static int extent_open(struct vmdk *s, const struct vmdk_line *line, bool is_last, struct err *err)
 {
 	struct blk *file = NULL;
 	int r = 0;
@@ -112,11 +121,21 @@ static int extent_open(struct vmdk *s, const struct vmdk_line *line, struct err 
 	case VMDK_SE:
 		r = vmdk_se_open(s, x, err);
 	}
+	if (!r && is_last && x->kind == VMDK_SPARSE && x->t.size > line->sectors * BLK_SECTOR)
+		extent_shorten(x, line->sectors * BLK_SECTOR);
 	if (!r && x->t.size != line->sectors * BLK_SECTOR)
 		r = err_set(err, -EINVAL, "'%s' says that '%s' has %" PRIu64 " sectors, and that says %" PRIu64,
 			    s->b->name,
 			    line->name, line->sectors, x->t.size / BLK_SECTOR);
 	return r;
+}
+
+int vmdk_extent_over(struct vmdk *s, struct blk *file, uint64_t base, const struct vmdk_line *line, struct err *err)
+{
+	struct vmdk_extent *x = extent_add(s, line->kind, file);
+
+	x->t.base = base;
+	return line->kind == VMDK_FLAT ? extent_flat(s, x, line, err) : extent_sparse(s, x, line, err);
 }
 
 /* How many extents the descriptor has, all lines being right. */
@@ -163,7 +182,7 @@ static int open_descriptor(struct vmdk *s, struct err *err)
 
 	while (!r && s->n_ext < n) {
 		r = vmdk_desc_extent(s, &at, line, err);
-		r = r > 0 ? extent_open(s, line, err) : r;
+		r = r > 0 ? extent_open(s, line, s->n_ext == n - 1, err) : r;
 		if (!r)
 			s->b->size += s->ext[s->n_ext - 1].t.size;
 	}

@@ -23,6 +23,7 @@
 enum {
 	VMDK_DESC_MAX = 1 << 20, VMDK_EXTENTS_MAX = 4096, VMDK_NAME_MAX = 1024,
 	VMDK_GD_MAX = 4 << 20,                  /* entries */
+	VMDK_SPLIT_SECTORS = 4192256,           /* of an extent of a split disk: 2047 MiB */
 	VMDK_GRAIN_MAX = 2048,                  /* sectors: 1 MiB */
 };
 enum {
@@ -91,7 +92,12 @@ int vmdk_set_parent_cid(struct vmdk *s, uint32_t cid);          /* -ENOTSUP: the
 struct vmdk_edit { char *text; size_t from, end; };
 /* Let the only extent have SECTORS; the caller frees TEXT. -ENOTSUP: that does not fit into one sector. */
 int vmdk_desc_edit(const struct vmdk *s, uint64_t sectors, struct vmdk_edit *out);
+/* The whole descriptor with SECTORS in the line of the last extent and MORE lines behind it; the caller frees *OUT. */
+int vmdk_desc_grown(const struct vmdk *s, uint64_t sectors, const char *more, char **out);
 int vmdk_desc_write(struct vmdk *s, const struct vmdk_edit *e); /* durable */
+
+/* vmdk.c: one more extent, in FILE, for the disk from byte BASE on; there is room in s->ext. */
+int vmdk_extent_over(struct vmdk *s, struct blk *file, uint64_t base, const struct vmdk_line *line, struct err *err);
 
 /* sparse.c: E has file, t.b, t.base; sets up the rest. */
 int vmdk_sparse_open(struct vmdk *s, struct vmdk_extent *e, const struct vmdk_header *h, struct err *err);
@@ -121,9 +127,16 @@ int vmdk_co_flush(struct blk *b);
 
 /* create.c */
 extern const struct blk_opt vmdk_create_opts[];
-int vmdk_co_truncate(struct blk *b, uint64_t size, enum blk_prealloc prealloc, struct err *err);       /* grow.c */
+int vmdk_create_sparse(struct blk *file, uint64_t sectors, bool has_zero_grain, struct err *err);
 int vmdk_co_create(struct blk_creating *c, struct err *err);
 int vmdk_measure(const struct blk_creating *c, struct blk_layout *out, struct err *err);
+
+/* grow.c */
+int vmdk_co_truncate(struct blk *b, uint64_t size, enum blk_prealloc prealloc, struct err *err);
+int vmdk_last_grow(struct vmdk_extent *x, uint64_t size, enum blk_prealloc prealloc);   /* but for the descriptor; durable */
+
+/* grow_split.c: drained */
+int vmdk_split_truncate(struct vmdk *s, uint64_t size, enum blk_prealloc prealloc, struct err *err);
 
 static inline uint64_t vmdk_bytes(uint64_t sectors)     /* saturates */
 {
