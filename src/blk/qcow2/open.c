@@ -17,7 +17,7 @@
 enum { TABLE_BYTES = 64 << 10 };
 
 const struct blk_opt q2_open_opts[] = {
-	{ "cache_size", BLK_OPT_SIZE, "32M", "memory for L2 tables and reference counts", 256 << 10,
+	{ "cache_size", BLK_OPT_SIZE, "32M", "memory for L2 tables and reference counts", 64 << 10,
 	  16ull << 30, NULL },
 	BLK_SECRET_OPTS,
 	{ "lazy_refcounts", BLK_OPT_BOOL, NULL,
