@@ -101,6 +101,19 @@ static void commit_shut(struct commit *k)
 	k->was_readonly = false;
 }
 
+/* An image that knows its parent's content by an identity is told before that changes. */
+static int commit_adopt(struct commit *k, struct err *err)
+{
+	struct blk *above = blk_chain_above(k->m.j.front, k->base);
+
+	if (!above->drv->co_adopt_backing)
+		return 0;
+	if (above->is_readonly)
+		return err_set(err, -EROFS, "'%s' knows '%s' by its content, has to be told that it changes, and is open for "
+			       "reading only: commit what is above it first", above->name, k->base->name);
+	return above->drv->co_adopt_backing(above, err);
+}
+
 static int commit_begin(struct blk_job *j, struct err *err)
 {
 	struct commit *k = commit_of(j);
@@ -112,7 +125,9 @@ static int commit_begin(struct blk_job *j, struct err *err)
 		return r;
 	k->base = *slot;
 	k->was_readonly = was_readonly;
-	r = commit_grow(k, err);
+	r = commit_adopt(k, err);
+	if (!r)
+		r = commit_grow(k, err);
 	if (!r && k->is_active) {
 		k->m.target = k->base;
 		if (k->base->size != k->top->size)

@@ -111,9 +111,11 @@ static int table_switch(struct vhdx *s, uint64_t off, uint32_t len, uint64_t siz
 					   .data = buf + (size_t)(i % REGION_PAGES) * VHDX_LOG_SECTOR };
 	w[SWITCH_PAGES - 2] = (struct bat_write){ .off = page, .data = item };
 	w[SWITCH_PAGES - 1] = (struct bat_write){ .off = page + VHDX_LOG_SECTOR, .data = item + VHDX_LOG_SECTOR };
+	co_mutex_lock(&s->t.commit_lock);
 	r = vhdx_log_write(s, w, size_at - page > VHDX_LOG_SECTOR - 8 ? SWITCH_PAGES : SWITCH_PAGES - 1);
 	if (!r)
 		r = blk_co_flush(s->t.file);
+	co_mutex_unlock(&s->t.commit_lock);
 	/* Which of the two the file has now is not known: nothing may be written by either. */
 	return r ? bat_damaged(&s->t, "the log with the larger table could not be written: %s", strerror(-r)) : 0;
 }

@@ -228,10 +228,15 @@ int vhdx_meta_write(struct vhdx *s, uint64_t at, const void *data, size_t len)
 		return r;
 	w[1].data = buf + VHDX_LOG_SECTOR;
 	memcpy(buf + (at - page), data, len);
+	/* The log is of one writer at a time: a flush writes to it, too. */
+	co_mutex_lock(&s->t.commit_lock);
 	r = blk_co_flush(s->t.file);
 	if (!r)
 		r = vhdx_log_write(s, w, at - page > VHDX_LOG_SECTOR - len ? 2 : 1);
-	return r ? r : blk_co_flush(s->t.file);
+	if (!r)
+		r = blk_co_flush(s->t.file);
+	co_mutex_unlock(&s->t.commit_lock);
+	return r;
 }
 
 int vhdx_meta_set_linkage(struct vhdx *s, const uint8_t guid[16])
@@ -239,16 +244,12 @@ int vhdx_meta_set_linkage(struct vhdx *s, const uint8_t guid[16])
 	uint8_t units[GUID_TEXT_LEN * 2];
 	char text[BAT_UUID_TEXT + 2] = "{";
 
-	if (!s->linkage_at)
-		return -ENOTSUP;
 	bat_uuid_text(guid, text + 1);
 	strcat(text, "}");
 	for (unsigned i = 0; i < GUID_TEXT_LEN; i++)
 		put_le16(units + 2 * i, (uint16_t)text[i]);
-	int r = bat_prepare(&s->t);
+	int r = vhdx_meta_write(s, s->linkage_at, units, sizeof(units));
 
-	if (!r)
-		r = vhdx_meta_write(s, s->linkage_at, units, sizeof(units));
 	if (!r)
 		memcpy(s->linkage[0], guid, 16);
 	return r;

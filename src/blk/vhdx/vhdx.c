@@ -91,7 +91,23 @@ static int vhdx_bits_load(struct bat *t, uint64_t block)
 	return bat_raw_get(t, bits_slot(s, block / s->chunk), raw);
 }
 
-/* A session that writes: new identities, and the log is ours. */
+/* The log is ours. */
+static int log_begin(struct vhdx *s)
+{
+	bat_uuid_make(s->header.log_guid);
+	s->log_sequence = s->log_sequence ? s->log_sequence : 1;
+	s->log_at = 0;
+	return vhdx_header_update(s);
+}
+
+/* All is in its place: the log is not needed. */
+static int log_end(struct vhdx *s)
+{
+	memset(s->header.log_guid, 0, 16);
+	return vhdx_header_update(s);
+}
+
+/* A session that writes: new identities, and the log. */
 static int vhdx_prepare(struct bat *t)
 {
 	struct vhdx *s = container_of(t, struct vhdx, t);
@@ -100,10 +116,9 @@ static int vhdx_prepare(struct bat *t)
 		return 0;
 	bat_uuid_make(s->header.file_write_guid);
 	bat_uuid_make(s->header.data_write_guid);
-	bat_uuid_make(s->header.log_guid);
-	s->log_sequence = s->log_sequence ? s->log_sequence : 1;
-	s->log_at = 0;
-	int r = vhdx_header_update(s);
+	if (s->has_next_guid)
+		memcpy(s->header.data_write_guid, s->next_guid, 16);
+	int r = log_begin(s);
 
 	s->has_session = !r;
 	return r;
@@ -222,36 +237,67 @@ static int vhdx_co_open(struct blk *b, const struct blk_opts *opts, struct err *
 	return r ? r : open_parent(b, s, err);
 }
 
+/* What the identity of the parent's content becomes when this image is committed: made of the old one and of ours, and
+ * not the old one again when it is committed once more. */
+static void committed_guid(const struct vhdx *s, uint8_t guid[16])
+{
+	for (int i = 0; i < 16; i++)
+		guid[i] = (uint8_t)(s->linkage[0][i] * 5 + s->header.data_write_guid[15 - i] + 1);
+}
+
+/* A commit that was cut has changed the parent's identity and nothing else: that is noted, and our own identity, from
+ * which it follows, stays. */
+static int finish_adoption(struct vhdx *s, const uint8_t guid[16])
+{
+	int r = s->linkage_at ? log_begin(s) : -ENOTSUP;
+
+	if (!r)
+		r = vhdx_meta_set_linkage(s, guid);
+	return r ? r : log_end(s);
+}
+
 static int vhdx_co_meet_backing(struct blk *b, struct err *err)
 {
-	const struct vhdx *s = b->priv, *p = b->backing->priv;
+	struct vhdx *s = b->priv;
+	const struct vhdx *p = b->backing->priv;
 	char want[BAT_UUID_TEXT], got[BAT_UUID_TEXT];
+	uint8_t committed[16];
 
 	if (!s->has_parent || b->backing->drv != &blk_vhdx ||
 	    !memcmp(s->linkage[0], p->header.data_write_guid, 16) || !memcmp(s->linkage[1], p->header.data_write_guid,
 									     16))
 		return 0;
-	return err_set(err, -EINVAL, "'%s' has been changed since '%s' was made over it: its content is %s, not %s",
-		       b->backing->name, b->name, bat_uuid_text(p->header.data_write_guid, got),
-		       bat_uuid_text(s->linkage[0], want));
+	committed_guid(s, committed);
+	if (memcmp(committed, p->header.data_write_guid, 16))
+		return err_set(err, -EINVAL, "'%s' has been changed since '%s' was made over it: its content is %s, not %s",
+			       b->backing->name, b->name, bat_uuid_text(p->header.data_write_guid, got),
+			       bat_uuid_text(s->linkage[0], want));
+	int r = b->is_readonly ? 0 : finish_adoption(s, p->header.data_write_guid);
+
+	return r < 0 ? err_set(err, r, "cannot write '%s': %s", b->name, strerror(-r)) : 0;
 }
 
-/* A session of the parent gives it its new identity. A cut between the two leaves that with the same content. */
+/* A session of this image gives it an identity that no other one over the same parent has; one of the parent gives that
+ * the identity that follows from it; then it is written down here. Each is durable before the next. */
 static int vhdx_co_adopt_backing(struct blk *b, struct err *err)
 {
 	struct vhdx *s = b->priv, *p = b->backing->priv;
 
 	if (!s->has_parent || b->backing->drv != &blk_vhdx)
 		return 0;
-	int r = bat_prepare(&p->t);
+	int r = s->linkage_at ? bat_prepare(&s->t) : -ENOTSUP;
 
+	if (!r) {
+		committed_guid(s, p->next_guid);
+		p->has_next_guid = true;
+		r = bat_prepare(&p->t);
+	}
 	if (!r)
 		r = vhdx_meta_set_linkage(s, p->header.data_write_guid);
 	return r < 0 ? err_set(err, r, "cannot note in '%s' that '%s' is going to change: %s", b->name, b->backing->name,
 			       strerror(-r)) : 0;
 }
 
-/* All is in its place: the log is not needed. */
 static int close_session(struct vhdx *s)
 {
 	int r = bat_trim(&s->t);
@@ -260,8 +306,7 @@ static int close_session(struct vhdx *s)
 		r = blk_co_flush(s->t.b->file);
 	if (r < 0 || !s->has_session)
 		return r;
-	memset(s->header.log_guid, 0, 16);
-	return vhdx_header_update(s);
+	return log_end(s);
 }
 
 static void vhdx_co_close(struct blk *b)

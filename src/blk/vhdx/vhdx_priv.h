@@ -50,6 +50,8 @@ struct vhdx {
 	bool has_parent, leaves_blocks;
 	uint64_t chunk;                         /* payload blocks per block of sector bitmaps */
 	uint8_t linkage[2][16], disk_id[16];
+	uint8_t next_guid[16];                  /* what the session's DataWriteGuid is to be */
+	bool has_next_guid;                     /* else any */
 	uint64_t linkage_at;                    /* of the first one's text in the file; 0: there is none of the usual form */
 	char *parent;                           /* allocated; NULL: none */
 	/* log */
@@ -76,7 +78,7 @@ int vhdx_log_write(struct vhdx *s, const struct bat_write *w, unsigned n);
 int vhdx_meta_load(struct vhdx *s, struct err *err);
 /* LEN bytes, at most a page, at AT of the file, in the metadata: through the log, durable. In a session. */
 int vhdx_meta_write(struct vhdx *s, uint64_t at, const void *data, size_t len);
-/* The parent's content is GUID from now on; through the log, durable. -ENOTSUP: the image does not say it as others do. */
+/* The parent's content is GUID from now on; through the log, durable. In a session; there is a linkage_at. */
 int vhdx_meta_set_linkage(struct vhdx *s, const uint8_t guid[16]);
 size_t vhdx_meta_build(uint8_t *region, uint64_t size, uint32_t block_size, bool is_fixed, const char *parent,
 		       const uint8_t *linkage);                 /* region: 1 MiB of zeroes; 0: the name does not fit */

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/random.h>
+#include "util/crc32c.h"
 
 /* The next line at *AT without blanks around it, into BUF; false: no more. *IS_LONG: it did not fit. */
 static bool desc_line(const char **at, char *buf, size_t cap, bool *is_long)
@@ -239,16 +240,20 @@ static int cid_write(struct vmdk *s, char *digits, uint32_t cid)
 	return blk_co_pwrite(s->b->file, s->desc_off + (uint64_t)(digits - s->desc), text, 8);
 }
 
-/* Images made over this one know its content by the CID: it changes with the first write of a session. */
-int vmdk_new_cid(struct vmdk *s)
+static bool cid_is_usable(uint32_t cid)
+{
+	return cid && cid < 0xfffffffe;
+}
+
+/* CID 0: any. */
+int vmdk_new_cid(struct vmdk *s, uint32_t cid)
 {
 	char *digits = s->desc ? cid_digits(s->desc, "CID=") : NULL;
-	uint32_t cid = 0;
 	int r = 0;
 
 	co_mutex_lock(&s->cid_lock);
 	if (!s->has_new_cid && digits) {
-		while (cid == 0 || cid >= 0xfffffffe || cid == s->cid)
+		while (!cid_is_usable(cid) || cid == s->cid)
 			if (getrandom(&cid, sizeof(cid), 0) != sizeof(cid))
 				cid = s->cid + 1;
 		r = cid_write(s, digits, cid);
@@ -258,6 +263,24 @@ int vmdk_new_cid(struct vmdk *s)
 	s->has_new_cid = !r;
 	co_mutex_unlock(&s->cid_lock);
 	return r;
+}
+
+uint32_t vmdk_committed_cid(const struct vmdk *s)
+{
+	uint8_t both[8];
+	uint32_t cid = 0;
+
+	put_le32(both, s->parent_cid);
+	put_le32(both + 4, s->cid);
+	do
+		cid = crc32c(cid, both, sizeof(both));
+	while (!cid_is_usable(cid) || cid == s->parent_cid);
+	return cid;
+}
+
+bool vmdk_has_parent_cid(const struct vmdk *s)
+{
+	return s->desc && cid_digits(s->desc, "parentCID=");
 }
 
 int vmdk_set_parent_cid(struct vmdk *s, uint32_t cid)

@@ -95,7 +95,7 @@ static int sparse_commit(struct bat *t, struct bat_write *w, unsigned n)
 static int extent_prepare(struct bat *t)
 {
 	struct vmdk_extent *x = t->arg;
-	int r = vmdk_new_cid(t->b->priv);
+	int r = vmdk_new_cid(t->b->priv, 0);
 
 	if (!r && x->kind == VMDK_SPARSE) {
 		x->has_mark = true;

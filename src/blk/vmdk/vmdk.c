@@ -268,25 +268,39 @@ static int vmdk_co_open(struct blk *b, const struct blk_opts *opts, struct err *
 	return open_parent(s, err);
 }
 
+/* Is the parent another one than this image was made over? A commit that was cut has changed its CID and nothing else:
+ * that is noted here then. */
 static int vmdk_co_meet_backing(struct blk *b, struct err *err)
 {
-	const struct vmdk *s = b->priv, *p = b->backing->priv;
+	struct vmdk *s = b->priv;
+	const struct vmdk *p = b->backing->priv;
 
 	if (b->backing->drv != &blk_vmdk || s->parent_cid == VMDK_NO_PARENT || p->cid == s->parent_cid)
 		return 0;
-	return err_set(err, -EINVAL, "'%s' has been changed since '%s' was made over it: its CID is %08x, not %08x",
-		       b->backing->name, b->name, p->cid, s->parent_cid);
+	if (p->cid != vmdk_committed_cid(s))
+		return err_set(err, -EINVAL, "'%s' has been changed since '%s' was made over it: its CID is %08x, not %08x",
+			       b->backing->name, b->name, p->cid, s->parent_cid);
+	int r = b->is_readonly ? 0 : vmdk_set_parent_cid(s, p->cid);
+
+	if (!r)
+		r = blk_co_flush(b->file);
+	return r < 0 ? err_set(err, r, "cannot write '%s': %s", b->name, strerror(-r)) : 0;
 }
 
-/* A cut between the two leaves a parent that has another CID and the same content. */
+/* This image gets a CID that no other one over the same parent has; the parent one that follows from it; then it is
+ * written down here. Each is durable before the next. */
 static int vmdk_co_adopt_backing(struct blk *b, struct err *err)
 {
 	struct vmdk *s = b->priv, *p = b->backing->priv;
 
 	if (b->backing->drv != &blk_vmdk || s->parent_cid == VMDK_NO_PARENT)
 		return 0;
-	int r = vmdk_new_cid(p);
+	int r = vmdk_has_parent_cid(s) ? vmdk_new_cid(s, 0) : -ENOTSUP;
 
+	if (!r)
+		r = blk_co_flush(b->file);
+	if (!r)
+		r = vmdk_new_cid(p, vmdk_committed_cid(s));
 	if (!r)
 		r = blk_co_flush(b->backing->file);
 	if (!r && p->cid != s->parent_cid)

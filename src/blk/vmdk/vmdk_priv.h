@@ -86,7 +86,13 @@ struct vmdk_line {
 int vmdk_desc_parse(struct vmdk *s, struct err *err);           /* cid, type, parent from s->desc */
 /* The next extent of the descriptor from *AT on: 1, or 0: no more, or -errno with its sentence. */
 int vmdk_desc_extent(const struct vmdk *s, const char **at, struct vmdk_line *out, struct err *err);
-int vmdk_new_cid(struct vmdk *s);       /* once per session */
+/* Images made over this one know its content by the CID: it changes with the first write of a session, and then to
+ * this one. 0: any. */
+int vmdk_new_cid(struct vmdk *s, uint32_t cid);
+/* What the parent's CID becomes when this image is committed: whoever finds it there knows that nothing else was
+ * changed yet. */
+uint32_t vmdk_committed_cid(const struct vmdk *s);
+bool vmdk_has_parent_cid(const struct vmdk *s);                 /* that can be changed */
 int vmdk_set_parent_cid(struct vmdk *s, uint32_t cid);          /* -ENOTSUP: the descriptor has no place for it */
 /* A change of the descriptor, within one sector of its file: TEXT, all of it, has other bytes from FROM to END. */
 struct vmdk_edit { char *text; size_t from, end; };

@@ -10,6 +10,7 @@
 #include <sys/eventfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "blk/commit.h"
 #include "test.h"
 
 /* --- a back end that dies -------------------------------------------------------------------------- */
@@ -82,6 +83,8 @@ struct scene {
 	void (*make)(struct rig *r);            /* images, in the process that stays */
 	void (*run)(struct rig *r);             /* the disk is open; until all is over */
 	void (*find)(struct rig *r);            /* which image is the top, after a death; NULL: r->m->top tells */
+	bool is_offline;                        /* RUN opens the disk */
+	bool has_log;                           /* it is opened for writing before it can be looked at */
 };
 
 static void make_chain(struct rig *r)
@@ -161,6 +164,50 @@ static void run_commit_top(struct rig *r)
 	job(r, (struct blk_job_args){ .kind = "commit", .id = "c", .target = rig_open_file(r, "base", "qcow2") });
 }
 
+/* Two images over one, of a format that knows its parent by an identity of its content or of itself. */
+static void make_pair(struct rig *r, const char *format)
+{
+	rig_add_image(r, "base", format, NULL, 12);
+	rig_add_image(r, "other", format, "base", 0);
+	rig_add_image(r, "top", format, "base", 30);
+}
+
+static void make_vmdk(struct rig *r)
+{
+	make_pair(r, "vmdk");
+}
+
+static void make_vhdx(struct rig *r)
+{
+	make_pair(r, "vhdx");
+}
+
+static void make_vpc(struct rig *r)
+{
+	make_pair(r, "vpc");
+}
+
+static void run_commit_pair(struct rig *r)
+{
+	job(r, (struct blk_job_args){ .kind = "commit", .id = "c", .target = rig_open_file(r, "base", r->m->top_format) });
+}
+
+static void commit_offline(struct rig *r, const struct aio_ops *aio)
+{
+	struct blk_options o = { .path = rig_path(r, "top"), .fd = -1, .format = r->m->top_format, .is_backing_writable = true };
+	struct err err = ERR_INIT;
+	struct blk *b = NULL;
+
+	if (blk_open_with(&b, NULL, &o, aio, &err) < 0 || blk_commit(b, NULL, &err) < 0)
+		FAIL("%s", err.msg);
+	blk_close(b);
+}
+
+static void run_commit_offline(struct rig *r)
+{
+	commit_offline(r, &kill_aio);
+}
+
 static void run_backup(struct rig *r)
 {
 	struct blk_job_args b = { .kind = "bitmap-add", .front = r->front, .bitmap = "day", .target.fd = -1,
@@ -191,7 +238,8 @@ static bool die_at(const struct scene *s, struct rig *r, unsigned n)
 	CHECK(pid >= 0);
 	if (!pid) {
 		kill_at = n;
-		rig_open(r, &kill_aio);
+		if (!s->is_offline)
+			rig_open(r, &kill_aio);
 		s->run(r);
 		_exit(0);
 	}
@@ -202,12 +250,39 @@ static bool die_at(const struct scene *s, struct rig *r, unsigned n)
 	return WIFEXITED(status);
 }
 
+static void open_once(struct rig *r, const char *name)
+{
+	struct blk_options o = { .path = name[0] == '/' ? name : rig_path(r, name), .fd = -1, .format = r->m->top_format };
+	struct err err = ERR_INIT;
+	struct blk *b = NULL;
+
+	if (blk_open(&b, NULL, &o, &err) < 0)
+		FAIL("%s", err.msg);
+	blk_close(b);
+}
+
+/* Committing again goes on where the other left off; then it is the child of what it has changed, and its sibling is not. */
+static void commit_again(struct rig *r)
+{
+	struct blk_options o = { .path = rig_path(r, "other"), .fd = -1, .format = r->m->top_format, .is_readonly = true };
+	struct err err = ERR_INIT;
+	struct blk *b = NULL;
+
+	commit_offline(r, NULL);
+	rig_verify_image(r, "top", r->m->top_format, true);
+	rig_verify_image(r, "base", r->m->top_format, true);
+	if (strcmp(r->m->top_format, "vpc")) {
+		CHECK_EQ(blk_open(&b, NULL, &o, &err), -EINVAL);
+		CHECK(strstr(err.msg, "has been changed since"));
+	}
+}
+
 static void kill_everywhere(const struct scene *s)
 {
 	unsigned n_deaths = 0;
 	bool is_over = false;
 
-	for (unsigned n = 1; !is_over; n += 1 + n / 9) {
+	for (unsigned n = 1; !is_over; n += s->is_offline ? 1 : 1 + n / 9) {
 		struct rig r;
 
 		rig_init(&r, 7);
@@ -216,24 +291,35 @@ static void kill_everywhere(const struct scene *s)
 		is_over = die_at(s, &r, n);
 		if (s->find && !is_over)
 			s->find(&r);
-		rig_verify_image(&r, r.m->top, r.m->top_format, false);
+		if (s->has_log && n % 2) {
+			open_once(&r, "base");
+			open_once(&r, r.m->top);
+		}
+		if (!s->has_log || n % 2)
+			rig_verify_image(&r, r.m->top, r.m->top_format, false);
+		if (s->is_offline)
+			commit_again(&r);
 		n_deaths += !is_over;
 		rig_fini(&r);
 	}
-	CHECK(n_deaths > 15);
+	CHECK(n_deaths > (s->is_offline ? 5 : 15));
 }
 
 static const struct scene scenes[] = {
-	{ "overlay", make_chain, run_overlay, find_overlay },
-	{ "stream", make_chain, run_stream, NULL },
-	{ "stream to base", make_chain, run_stream_to_base, NULL },
-	{ "mirror", make_chain, run_mirror, NULL },
-	{ "mirror of the top", make_chain, run_mirror_top, NULL },
-	{ "commit", make_chain, run_commit, NULL },
-	{ "commit of the top", make_chain, run_commit_top, NULL },
-	{ "backup", make_chain, run_backup, NULL },
-	{ "resize", make_chain, run_resize, NULL },
-	{ "snapshot inside", make_chain, run_snapshot_inside, NULL },
+	{ .name = "overlay", .make = make_chain, .run = run_overlay, .find = find_overlay },
+	{ .name = "stream", .make = make_chain, .run = run_stream },
+	{ .name = "stream to base", .make = make_chain, .run = run_stream_to_base },
+	{ .name = "mirror", .make = make_chain, .run = run_mirror },
+	{ .name = "mirror of the top", .make = make_chain, .run = run_mirror_top },
+	{ .name = "commit", .make = make_chain, .run = run_commit },
+	{ .name = "commit of the top", .make = make_chain, .run = run_commit_top },
+	{ .name = "backup", .make = make_chain, .run = run_backup },
+	{ .name = "resize", .make = make_chain, .run = run_resize },
+	{ .name = "snapshot inside", .make = make_chain, .run = run_snapshot_inside },
+	{ .name = "commit of vmdk", .make = make_vmdk, .run = run_commit_offline, .is_offline = true },
+	{ .name = "commit of vhdx", .make = make_vhdx, .run = run_commit_offline, .is_offline = true, .has_log = true },
+	{ .name = "commit of vpc", .make = make_vpc, .run = run_commit_offline, .is_offline = true },
+	{ .name = "live commit of vmdk", .make = make_vmdk, .run = run_commit_pair },
 };
 
 TEST_SLOW(a_snapshot_outlives_its_process) { kill_everywhere(&scenes[0]); }
@@ -246,3 +332,7 @@ TEST_SLOW(a_commit_of_the_top_outlives_its_process) { kill_everywhere(&scenes[6]
 TEST_SLOW(a_backup_outlives_its_process) { kill_everywhere(&scenes[7]); }
 TEST_SLOW(a_new_size_outlives_its_process) { kill_everywhere(&scenes[8]); }
 TEST_SLOW(a_snapshot_inside_outlives_its_process) { kill_everywhere(&scenes[9]); }
+TEST_SLOW(a_commit_of_vmdk_goes_on_after_a_death) { kill_everywhere(&scenes[10]); }
+TEST_SLOW(a_commit_of_vhdx_goes_on_after_a_death) { kill_everywhere(&scenes[11]); }
+TEST_SLOW(a_commit_of_vpc_goes_on_after_a_death) { kill_everywhere(&scenes[12]); }
+TEST_SLOW(a_live_commit_of_vmdk_outlives_its_process) { kill_everywhere(&scenes[13]); }
