@@ -35,7 +35,8 @@ struct blk_job_image {
 	const char *path;       /* its name, for sentences, and to find what it names */
 	const char *format;     /* "raw", "qcow2", ...: never guessed */
 	bool is_empty;          /* make an image of FORMAT in it, as large as the disk */
-	bool is_socket;         /* FD is connected to an NBD server and PATH the address of the export (blk/nbd_socket.h); raw */
+	bool is_socket;         /* FD is connected to an NBD server, or to who connects, and PATH the address of the export
+				 * (blk/nbd_socket.h); raw */
 	const char *backing, *backing_format;   /* written into it then; NULL: none */
 };
 

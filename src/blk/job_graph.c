@@ -76,8 +76,8 @@ int blk_co_open_job_image(struct blk **out, struct blk *front, const struct blk_
 	if (i->fd < 0 || !i->path || !i->format)
 		return err_set(err, -EINVAL, "the job needs an image: a file and its format");
 	if (i->is_socket)
-		return err_set(err, -ENOTSUP, "'%s' is a connection to an NBD server, where only a backup and a mirror that "
-			       "stays can go", i->path);
+		return err_set(err, -ENOTSUP, "'%s' is a connection to an NBD server, where only a backup and a mirror can "
+			       "go", i->path);
 	if (i->is_empty)
 		r = make_image(front, i, err);
 	return r < 0 ? r : open_image(out, front->ctx, i->fd, i->path, i->format, false, err);

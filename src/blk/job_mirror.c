@@ -14,6 +14,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include "blk/nbd_socket.h"
 #include "util/checked.h"
 #include "util/log.h"
 
@@ -128,14 +129,14 @@ static int mirror_prepare(struct blk_job *j, struct err *err)
 	bool is_socket = j->args.target.is_socket;
 
 	j->follows = true;
-	/* A disk must outlive a connection, and this process can make none. */
-	if (is_socket && !j->keeps_source)
-		return err_set(err, -ENOTSUP, "the disk cannot change over to '%s': the machine could not make the "
-			       "connection anew; mirror there with stay", j->args.target.path);
 	int r = blk_co_open_job_target(&m->target, j->front, &j->args.target, err);
 
 	if (r < 0)
 		return r;
+	/* A disk must outlive a connection, and this process can make none. */
+	if (is_socket && !j->keeps_source && !blk_nbd_socket_can_mend(m->target->file))
+		return err_set(err, -ENOTSUP, "the disk cannot change over to '%s': the machine could not make the "
+			       "connection anew; mirror there with stay", j->args.target.path);
 	if (m->target->size != top->size)
 		return err_set(err, -EINVAL,
 			       "'%s' has %" PRIu64 " bytes and the disk %" PRIu64 ": a mirror needs the same",
@@ -215,6 +216,8 @@ static void mirror_pivot(struct job_mirror *m)
 	struct err err = ERR_INIT;
 
 	blk_front_set_top(front, target);
+	if (m->j.args.target.is_socket)
+		blk_nbd_socket_keep(target->file);
 	if (m->j.args.sync == BLK_SYNC_NONE) {
 		target->backing = old;
 		if (blk_co_reopen(&target->backing, true, NULL, &err) < 0)

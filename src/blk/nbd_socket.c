@@ -23,6 +23,7 @@ struct nbd_socket_cmd {
 	uint16_t type, flags;
 	void *buf;
 	bool is_sending, is_over;
+	bool is_lost;                   /* with the connection: it may be sent again */
 	int result;
 };
 
@@ -82,16 +83,24 @@ static void lose(struct nbd_socket *n, int error, struct wakes *w)
 	if (n->is_open)
 		log_error("disk '%s': the connection is lost: %s", n->b->name, strerror(-error));
 	w->waiting = take_ptr(&n->waiting);
-	while (n->cmds)
+	while (n->cmds) {
+		n->cmds->is_lost = true;
 		cmd_end(n->cmds, error, w);
+	}
+}
+
+void nbd_socket_lose(struct nbd_socket *n, int error)
+{
+	struct wakes w = { .over = NULL };
+
+	nbd_socket_forget_dialer(n);
+	lose(n, error, &w);
+	wake(w);
 }
 
 static void silence(struct loop_timer *t)
 {
-	struct wakes w = { .over = NULL };
-
-	lose(container_of(t, struct nbd_socket, silence), -ETIMEDOUT, &w);
-	wake(w);
+	nbd_socket_lose(container_of(t, struct nbd_socket, silence), -ETIMEDOUT);
 }
 
 void nbd_socket_listen(struct nbd_socket *n)
@@ -259,12 +268,11 @@ static void co_send_cmd(struct nbd_socket *n, struct nbd_socket_cmd *c)
 	wake(w);
 }
 
-static int co_cmd(struct nbd_socket_cmd *c)
+static int co_cmd_once(struct nbd_socket_cmd *c)
 {
 	struct nbd_socket *n = c->n;
 
-	if (n->error)
-		return n->error;
+	c->is_over = c->is_lost = false;
 	c->co = co_self();
 	c->cookie = ++n->last_cookie;
 	c->is_sending = true;
@@ -276,6 +284,22 @@ static int co_cmd(struct nbd_socket_cmd *c)
 	while (!c->is_over)
 		co_yield();
 	return c->result;
+}
+
+/* Doing a request twice does no harm: reading, writing the same bytes. */
+static int co_cmd(struct nbd_socket_cmd *c)
+{
+	struct nbd_socket *n = c->n;
+
+	for (;;) {
+		int r = n->error ? nbd_socket_co_mend(n) : 0;
+
+		if (r < 0)
+			return r;
+		r = co_cmd_once(c);
+		if (!c->is_lost || !n->is_kept)
+			return r;
+	}
 }
 
 /* --- the driver ----------------------------------------------------------------------------------- */
@@ -291,6 +315,7 @@ static int co_pwritev(struct blk *b, uint64_t off, uint64_t len, struct blk_vec 
 {
 	struct nbd_socket_cmd c = { .n = b->priv, .type = NBD_CMD_WRITE, .off = off, .len = len, .buf = v.iov->iov_base };
 
+	c.n->has_unflushed = true;
 	return co_cmd(&c);
 }
 
@@ -300,7 +325,13 @@ static int co_flush(struct blk *b)
 	struct nbd_socket_cmd c = { .n = n, .type = NBD_CMD_FLUSH };
 
 	/* A server without it keeps nothing back. */
-	return n->flags & NBD_SEND_FLUSH ? co_cmd(&c) : n->error;
+	if (!(n->flags & NBD_SEND_FLUSH))
+		return n->error ? nbd_socket_co_mend(n) : 0;
+	n->has_unflushed = false;
+	int r = co_cmd(&c);
+
+	n->has_unflushed |= r < 0;
+	return r;
 }
 
 static int co_range(struct blk *b, uint16_t type, uint64_t off, uint64_t len, uint16_t flags)
@@ -342,12 +373,12 @@ static void co_close(struct blk *b)
 	put_request(head, &bye);
 	if (n->is_open && !n->error)
 		(void)!send(n->fd, head, sizeof(head), MSG_NOSIGNAL | MSG_DONTWAIT);
-	if (n->is_watched)
-		blk_watch_del(b, &n->watch);
 	if (n->silence.loop)
 		loop_timer_cancel(&n->silence);
-	if (n->b)
-		close(n->fd);
+	nbd_socket_forget_dialer(n);
+	nbd_socket_part(n);
+	if (n->dialer >= 0)
+		close(n->dialer);
 }
 
 static const struct blk_driver nbd_socket_driver = {
@@ -364,38 +395,57 @@ static const struct blk_driver nbd_socket_driver = {
 	.submit = blk_proto_submit,
 };
 
-static int co_open(struct blk *b, int fd, const char *address, struct err *err)
+/* FD, ours from now on, is a connection, or what is asked for one. */
+static int co_open(struct blk *b, int fd, struct err *err)
 {
 	struct nbd_socket *n = b->priv;
-	int r;
+	socklen_t len = sizeof(int);
+	int type = 0;
 
-	n->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-	if (n->fd < 0)
-		return err_set(err, -errno, "cannot keep the connection to '%s': %s", address, strerror(errno));
-	n->b = b;
 	loop_timer_init(b->ctx->loop, &n->silence, silence);
-	r = blk_watch_add(b, &n->watch, n->fd, LOOP_IN, nbd_socket_event);
-	if (r < 0)
-		return err_set(err, r, "cannot watch the connection to '%s': %s", address, strerror(-r));
-	n->is_watched = true;
-	r = nbd_socket_co_handshake(n, address, err);
-	n->is_open = b->is_open = !r;
-	loop_timer_cancel(&n->silence);
-	return r;
+	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_SEQPACKET)
+		n->fd = fd;
+	else
+		n->dialer = fd;
+	return nbd_socket_co_connect(n, err);
 }
 
 int blk_nbd_co_open_socket(struct blk **out, struct blk_ctx *c, int fd, const char *address, struct err *err)
 {
 	const struct blk_options o = { .fd = -1 };
 	struct blk *b = NULL;
-	int r = blk_node_new(&b, c, &nbd_socket_driver, address, &o, err);
+	int own = fcntl(fd, F_DUPFD_CLOEXEC, 0), r = own < 0 ? -errno : 0;
 
 	if (r < 0)
+		return err_set(err, r, "cannot keep the connection to '%s': %s", address, strerror(-r));
+	r = blk_node_new(&b, c, &nbd_socket_driver, address, &o, err);
+	if (r < 0) {
+		close(own);
 		return r;
-	r = co_open(b, fd, address, err);
+	}
+	struct nbd_socket *n = b->priv;
+
+	n->b = b;
+	n->fd = n->dialer = -1;
+	r = co_open(b, own, err);
 	if (r < 0)
 		blk_co_close(b);
 	else
 		*out = b;
 	return r;
+}
+
+bool blk_nbd_socket_can_mend(const struct blk *b)
+{
+	const struct nbd_socket *n = b->priv;
+
+	return b->drv == &nbd_socket_driver && n->dialer >= 0;
+}
+
+void blk_nbd_socket_keep(struct blk *b)
+{
+	struct nbd_socket *n = b->priv;
+
+	nbd_socket_forget_dialer(n);
+	n->is_kept = n->dialer >= 0;
 }

@@ -355,9 +355,11 @@ const struct control_request control_requests[] = {
 	  "`format-specific` and others; `backing` is the one behind it", control_disk_params, S_HERE, control_disk_info },
 	{ "image-add", "hand over an image file, for a request that follows",
 	  "The machine cannot open files or make connections by itself. The request that uses the image takes it; one that nobody uses is "
-	  "kept until image-drop. A connection to an NBD server is a target for disk-backup, and for disk-mirror with `stay`: what the "
+	  "kept until image-drop. A connection to an NBD server is a target for disk-backup and disk-mirror: what the "
 	  "export holds is written over, and it must have the disk's size (for a backup, at least). It serves one request, whether that "
-	  "succeeds or not. When it breaks, or the server says nothing for 30 seconds, the job fails; the disk is what it was. A server "
+	  "succeeds or not. When it breaks, or the server says nothing for 30 seconds, the job fails; the disk is what it was. What is handed "
+	  "over may also be a socket (SOCK_SEQPACKET) to a process that makes such connections, as `viv-vmm ctl` does: only then can a mirror "
+	  "end without `stay`; requests of a disk that has moved wait up to 30 seconds while a lost connection is made anew. A server "
 	  "without TLS only, as no keys are handed over; what other protocols reach is served by `viv disk serve --nbd`.", NULL, control_image_params, S_HERE, control_image_add },
 	{ "image-drop", "forget an image that was handed over", NULL, NULL, control_image_id_params, S_HERE, control_image_drop },
 	{ "disk-snapshot", "put new, empty images on top of disks: an external snapshot",

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ctl_target.c - connecting to an NBD server in the place of a machine, which may not. */
+/* ctl_target.c - a process that connects to an NBD server for a machine, which may not: now and when a connection is lost. */
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -11,7 +11,7 @@
 #include "util/err.h"
 #include "vm/ctl_priv.h"
 
-enum { NBD_PORT = 10809, CONNECT_MS = 10000 };
+enum { NBD_PORT = 10809 };
 
 static int target_dial(const struct blk_url *u, struct err *err)
 {
@@ -26,11 +26,7 @@ static int target_dial(const struct blk_url *u, struct err *err)
 		return err_set(err, -EINVAL, "'%s' is no address of an NBD server: nbd://HOST[:PORT]/EXPORT or "
 			       "nbd+unix:///EXPORT?socket=PATH", u->plain);
 	r = blk_dialer_new(&d, is_unix ? NULL : u->host, u->port ? u->port : NBD_PORT, socket, err);
-	if (r < 0)
-		return r;
-	r = blk_dialer_connect(d, CONNECT_MS);
-	blk_dialer_free(d);
-	return r < 0 ? err_set(err, r, "cannot connect to '%s': %s", u->plain, strerror(-r)) : r;
+	return r < 0 ? r : blk_dialer_part(d);
 }
 
 int ctl_target_connect(const char *address, struct err *err)

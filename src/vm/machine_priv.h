@@ -191,7 +191,7 @@ struct machine_image {
 	char *id, *path, *format, *backing, *backing_format;
 	int fd;
 	bool is_empty;
-	bool is_socket;         /* to an NBD server; used once */
+	bool is_socket;         /* to an NBD server, or to who connects there; used once */
 };
 struct machine_image *machine_find_image(const struct machine *m, const char *id, struct err *err);
 void machine_drop_image(struct machine *m, struct machine_image *i);

@@ -89,6 +89,7 @@ _Noreturn static void dial_serve(const struct blk_dialer *d, int sock)
 {
 	int timeout_ms;
 
+	setsid();               /* its owner may be another process than the one that a terminal's signals are for */
 	dup2(sock, 0);
 	syscall(SYS_close_range, 1u, ~0u, 0u);
 	while (recv(0, &timeout_ms, sizeof(timeout_ms), 0) == sizeof(timeout_ms))
@@ -186,7 +187,20 @@ void blk_dialer_free(struct blk_dialer *d)
 	free(d);
 }
 
+int blk_dialer_part(struct blk_dialer *d)
+{
+	int sock = d->sock;
+
+	free(d);
+	return sock;
+}
+
 int blk_dialer_connect(struct blk_dialer *d, int timeout_ms)
+{
+	return blk_dialer_ask(d->sock, timeout_ms);
+}
+
+int blk_dialer_ask(int sock, int timeout_ms)
 {
 	union { char buf[CMSG_SPACE(sizeof(int))]; struct cmsghdr align; } control = { .buf = "" };
 	int code = -EPIPE, fd = -1;
@@ -194,9 +208,9 @@ int blk_dialer_connect(struct blk_dialer *d, int timeout_ms)
 	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf,
 			    .msg_controllen = sizeof(control.buf) };
 
-	if (send(d->sock, &timeout_ms, sizeof(timeout_ms), MSG_NOSIGNAL) < 0)
+	if (send(sock, &timeout_ms, sizeof(timeout_ms), MSG_NOSIGNAL) < 0)
 		return -errno;
-	ssize_t n = recvmsg(d->sock, &m, MSG_CMSG_CLOEXEC);
+	ssize_t n = recvmsg(sock, &m, MSG_CMSG_CLOEXEC);
 
 	if (n != sizeof(code))
 		return n < 0 ? -errno : -EPIPE;

@@ -18,5 +18,9 @@ int blk_dialer_new(struct blk_dialer **out, const char *host, uint16_t port, con
 void blk_dialer_free(struct blk_dialer *d);     /* NULL is fine */
 /* A connected socket (blocking, close on exec), or -errno: of connecting, -ETIMEDOUT; -EPIPE: the process is gone. */
 int blk_dialer_connect(struct blk_dialer *d, int timeout_ms);
+/* The socket to the process, SOCK_SEQPACKET, for who is to own it: another process, that has been handed it. D is freed. */
+int blk_dialer_part(struct blk_dialer *d);
+/* blk_dialer_connect() for who owns that socket. */
+int blk_dialer_ask(int sock, int timeout_ms);
 
 #endif

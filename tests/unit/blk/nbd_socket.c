@@ -6,10 +6,14 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <signal.h>
 #include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include "blk/nbd_server.h"
 #include "blk/nbd_socket.h"
+#include "blk/proto/dial.h"
 #include "job_rig.h"
 
 static const char address[] = "nbd+unix:///disk?socket=/nowhere";
@@ -231,6 +235,137 @@ TEST(addresses_that_cannot_be_handed_over_are_named)
 		CHECK(blk_nbd_socket_check(bad[i].address, &e) < 0);
 		CHECK_HAS(e.msg, bad[i].says);
 	}
+}
+
+/* --- the disk is there from then on --------------------------------------------------------------- */
+
+/* A server of the file "target" in a process of its own, which can be killed; it is listening. */
+static pid_t serve_apart(struct rig *r)
+{
+	const char *path = rig_path(r, "nbd");
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	pid_t pid;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	unlink(path);
+	pid = fork();
+	CHECK(pid >= 0);
+	if (!pid) {
+		struct blk_options o = { .path = rig_path(r, "target"), .fd = -1, .format = "raw" };
+		struct nbd_server_config c = { .name = "disk" };
+		struct nbd_server *server;
+		char where[100];
+
+		snprintf(where, sizeof(where), "unix:%s", path);
+		c.address = where;
+		if (loop_new(&c.loop, NULL) < 0 || blk_open(&c.blk, c.loop, &o, NULL) < 0 ||
+		    nbd_server_open(&server, &c, NULL) < 0)
+			_exit(1);
+		loop_run(c.loop);
+		_exit(0);
+	}
+	snprintf(a.sun_path, sizeof(a.sun_path), "%s", path);
+	for (int i = 0; connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0; i++) {
+		CHECK(i < 3000);
+		usleep(10000);
+	}
+	close(fd);
+	return pid;
+}
+
+static void serve_kill(pid_t pid)
+{
+	kill(pid, SIGKILL);
+	CHECK_EQ(waitpid(pid, NULL, 0), pid);
+}
+
+static struct blk_job_args job_by_dialer(struct rig *r)
+{
+	struct err e = ERR_INIT;
+	struct blk_dialer *d = NULL;
+
+	CHECK_EQ(blk_dialer_new(&d, NULL, 0, rig_path(r, "nbd"), &e), 0);
+	struct blk_job_args a = job(r, "mirror", blk_dialer_part(d));
+
+	a.keeps_source = false;
+	return a;
+}
+
+static void make_target(struct rig *r)
+{
+	int fd = open(rig_path(r, "target"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	CHECK_EQ(ftruncate(fd, RIG_SIZE), 0);
+	close(fd);
+}
+
+TEST(a_disk_that_moved_to_a_server_outlives_its_connections)
+{
+	struct rig r;
+
+	rig_begin(&r, 950);
+	make_target(&r);
+	pid_t server = serve_apart(&r);
+	struct blk_job_args a = job_by_dialer(&r);
+
+	rig_start(&r, &a, 1);
+	close(a.target.fd);
+	rig_until(&r, &r.n_completed, 1, 100);
+	CHECK_STR(blk_name(r.front), address);
+	for (int i = 0; i < 3; i++) {
+		rig_until(&r, &r.n_completed, 1, 100);
+		serve_kill(server);
+		for (int k = 0; k < 20; k++)
+			rig_turn(&r);
+		server = serve_apart(&r);
+		rig_until(&r, &r.n_completed, 1, 100);
+	}
+	rig_settle(&r);
+	rig_close(&r);
+	serve_kill(server);
+	rig_verify_image(&r, "target", "raw", true);
+	rig_fini(&r);
+}
+
+TEST(a_server_that_is_lost_before_leaves_the_disk_where_it_is)
+{
+	struct rig r;
+
+	rig_begin(&r, 951);
+	make_target(&r);
+	pid_t server = serve_apart(&r);
+	struct blk_job_args a = job_by_dialer(&r);
+
+	a.speed = 1 << 20;
+	rig_start(&r, &a, 1);
+	close(a.target.fd);
+	rig_until(&r, &r.n_progress, 1, 20);
+	serve_kill(server);
+	rig_until(&r, &r.n_failed, 1, 20);
+	CHECK_HAS(r.why, "cannot bring the disk to");
+	CHECK_STR(blk_name(r.front), rig_path(&r, "top"));
+	rig_end(&r);
+}
+
+TEST(the_end_of_a_machine_does_not_wait_for_a_server_that_was_dialed)
+{
+	struct rig r;
+
+	rig_begin(&r, 952);
+	make_target(&r);
+	pid_t server = serve_apart(&r);
+	struct blk_job_args a = job_by_dialer(&r);
+
+	a.speed = 1 << 20;
+	rig_start(&r, &a, 1);
+	close(a.target.fd);
+	rig_until(&r, &r.n_progress, 1, 20);
+	kill(server, SIGSTOP);
+	uint64_t begin = loop_now_ns();
+
+	rig_end(&r);
+	CHECK(loop_now_ns() - begin < NBD_SOCKET_SILENCE_S * 1000000000ull / 2);
+	serve_kill(server);
 }
 
 /* --- servers that are none ------------------------------------------------------------------------ */
