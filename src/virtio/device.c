@@ -544,9 +544,10 @@ int virtio_restored(struct virtio_dev *d, struct err *err)
 	int r = 0;
 
 	virtio_lock(d);
-	if (d->s.driver_features & ~d->features)
-		r = err_set(err, -EPROTO, "the saved driver uses features 0x%" PRIx64 " that this device lacks",
-			    d->s.driver_features & ~d->features);
+	uint64_t lacks = d->s.driver_features & ~(d->features | d->features_kept);
+
+	if (lacks)
+		r = err_set(err, -EPROTO, "the saved driver uses features 0x%" PRIx64 " that this device lacks", lacks);
 	for (unsigned i = 0; !r && i < d->n_queues; i++)
 		r = virtio_queue_restored(d, i, err);
 	if (!r && d->ops->restored)

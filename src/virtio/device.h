@@ -94,6 +94,7 @@ struct virtio_dev {
 	const struct virtio_ops *ops;
 	void *ops_state;                /* the struct that ops->state describes */
 	uint64_t features;              /* offered; set before virtio_init() */
+	uint64_t features_kept;         /* not offered, but a restored driver that has them keeps them until its reset */
 	unsigned n_queues;
 	unsigned config_len;
 	unsigned pci_window;            /* offset of the configuration window capability */

@@ -2,7 +2,8 @@
 /* virtio/net.c - the network device (VIRTIO 1.2, 5.1) over a frame backend.
  *
  * One pair of queues and a control queue. Offloads are offered when the backend takes frames
- * with the virtio-net header in front (tap); else the header is ours and empty. A frame that
+ * with the virtio-net header in front (tap); else the header is ours and empty. A restored
+ * driver that has them from another backend keeps them: they are done here. A frame that
  * finds no buffers waits here and the backend is held back, so nothing is lost on a busy
  * guest. Left out on purpose: multiple queue pairs, RSS, hash reports, VLAN filtering,
  * UDP fragmentation offload. Runs on the loop thread. */
@@ -12,6 +13,7 @@
 #include <linux/if_tun.h>
 #include <string.h>
 #include "net/net.h"
+#include "net/offload.h"
 #include "util/checked.h"
 #include "util/endian.h"
 #include "util/err.h"
@@ -81,8 +83,10 @@ struct virtio_net {
 	struct loop_timer plug;         /* the cable is plugged in again */
 	struct vnet_state s;            /* guarded by the device lock, like all below */
 	bool is_tx_blocked;             /* the backend said -EAGAIN */
+	unsigned n_tx_segments;         /* of the frame at the head of the ring that have gone */
 	size_t held_len;                /* a frame that waits for buffers; 0: none */
 	uint8_t held[NET_FRAME_MAX + NET_VNET_HDR];     /* header and frame */
+	uint8_t sending[NET_FRAME_MAX];                 /* the same, of one that is completed here */
 };
 
 static struct log_guest guest_bad_frame = LOG_GUEST("virtio-net: frame of impossible length");
@@ -99,6 +103,8 @@ static const struct {
 };
 #define OFFLOAD_FEATURES (VIRTIO_BIT(NET_F_GUEST_CSUM) | VIRTIO_BIT(NET_F_GUEST_TSO4) | \
 			  VIRTIO_BIT(NET_F_GUEST_TSO6) | VIRTIO_BIT(NET_F_GUEST_ECN))
+#define HDR_FEATURES (OFFLOAD_FEATURES | VIRTIO_BIT(NET_F_CSUM) | VIRTIO_BIT(NET_F_CTRL_GUEST_OFFLOADS) | \
+		      VIRTIO_BIT(NET_F_HOST_TSO4) | VIRTIO_BIT(NET_F_HOST_TSO6) | VIRTIO_BIT(NET_F_HOST_ECN))
 
 static struct virtio_net *vnet_of(struct virtio_dev *d)
 {
@@ -106,6 +112,19 @@ static struct virtio_net *vnet_of(struct virtio_dev *d)
 }
 
 /* ---- transmission ---- */
+
+/* The backend takes plain frames, and the driver leaves checksums and segmentation to us. */
+static int vnet_send_completed(struct virtio_net *n, const struct vq_chain *c)
+{
+	size_t len = vq_chain_read(c, 0, n->sending, c->out_len);
+	int r = net_offload_send(n->backend, n->sending, n->sending + NET_VNET_HDR, len - NET_VNET_HDR, &n->n_tx_segments);
+
+	if (r == -EINVAL)
+		log_guest(&guest_bad_frame, c->out_len);
+	if (r != -EAGAIN)
+		n->n_tx_segments = 0;
+	return r;
+}
 
 /* Hand chain C to the backend; -EAGAIN when it is to come again. */
 static int vnet_send(struct virtio_net *n, const struct vq_chain *c)
@@ -118,6 +137,8 @@ static int vnet_send(struct virtio_net *n, const struct vq_chain *c)
 		log_guest(&guest_bad_frame, c->out_len);
 		return -EINVAL;
 	}
+	if (!n->has_hdr && virtio_has(&n->dev, NET_F_CSUM))
+		return vnet_send_completed(n, c);
 	for (unsigned i = 0; i < c->n_out; i++) {
 		struct iovec v = c->iov[i];
 
@@ -437,6 +458,7 @@ static void vnet_reset(struct virtio_dev *d)
 	n->s.mode[MODE_PROMISC] = 1;    /* until the driver sets a filter */
 	d->s.config[CONFIG_STATUS] &= (uint8_t)~S_ANNOUNCE;
 	n->held_len = 0;
+	n->n_tx_segments = 0;
 }
 
 static void vnet_stopped(struct virtio_dev *d)
@@ -516,9 +538,9 @@ static void vnet_set_config(struct virtio_net *n, const struct virtio_net_config
 	if (cfg->mtu)
 		n->dev.features |= VIRTIO_BIT(NET_F_MTU);
 	if (n->has_hdr)
-		n->dev.features |= OFFLOAD_FEATURES | VIRTIO_BIT(NET_F_CSUM) |
-				   VIRTIO_BIT(NET_F_CTRL_GUEST_OFFLOADS) | VIRTIO_BIT(NET_F_HOST_TSO4) |
-				   VIRTIO_BIT(NET_F_HOST_TSO6) | VIRTIO_BIT(NET_F_HOST_ECN);
+		n->dev.features |= HDR_FEATURES;
+	else
+		n->dev.features_kept = HDR_FEATURES;
 }
 
 int virtio_net_new(struct virtio_dev **out, const struct virtio_env *env,

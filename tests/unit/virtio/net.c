@@ -8,6 +8,7 @@
 #include "test.h"
 #include "util/endian.h"
 #include "util/err.h"
+#include "virtio/device.h"
 #include "virtio/net.h"
 
 enum { RX = 0, TX = 1, CTRL = 2, F_MRG = 15, F_CTRL_VQ = 17, F_CTRL_RX = 18, F_ANNOUNCE = 21, F_MAC_ADDR = 23, F_GUEST_CSUM = 1,
@@ -304,6 +305,39 @@ TEST(offloads_are_offered_only_with_a_header_and_reach_the_backend)
 	ring_kick(&r, TX);
 	CHECK_EQ(fake.sent_len, 112);
 	CHECK_EQ(fake.sent[0], 1);
+	rig_down(&r);
+}
+
+TEST(a_driver_that_is_restored_on_a_plain_network_keeps_its_offloads)
+{
+	struct virtio_section sec[VIRTIO_SECTIONS_MAX] = { 0 };
+	uint32_t id, len;
+	struct rig r;
+
+	nic_up(&r, false, 0);
+	gpa_t at = rig_alloc(&r, 200);
+	uint8_t *p = rig_ptr(&r, at);
+
+	memset(p, 0, 12);
+	p[0] = 1;                                       /* a checksum from byte 34 on, to byte 40 */
+	put_le16(p + 6, 34);
+	put_le16(p + 8, 6);
+	memset(p + 12, 0xab, 100);
+	virtio_sections(r.d, sec);
+	for (unsigned i = 0; i < VIRTIO_SECTIONS_MAX; i++)
+		if (sec[i].desc && !strcmp(sec[i].desc->name, "virtio"))
+			((struct virtio_state *)sec[i].state)->driver_features |= 1;
+	CHECK_EQ(virtio_restored(r.d, NULL), 0);
+	CHECK(!(rig_features(&r) & 1));
+	rig_spin(&r);
+	struct buf b = { at, 112, false };
+
+	ring_add(&r, TX, &b, 1);
+	ring_kick(&r, TX);
+	CHECK(ring_used(&r, TX, &id, &len));
+	CHECK_EQ(fake.sent_len, 100);
+	CHECK(get_be16(fake.sent + 40) != 0xabab);
+	CHECK_EQ(fake.sent[39], 0xab);
 	rig_down(&r);
 }
 
