@@ -94,6 +94,7 @@ struct virtio_console {
 	struct vcon_state s;            /* guarded by the device lock, like all of this */
 	struct vcon_port port[VIRTIO_CONSOLE_PORTS_MAX];
 	unsigned n_ports;
+	unsigned first;                 /* the lowest port that the driver is told of */
 };
 
 static struct log_guest guest_bad_control = LOG_GUEST("virtio-console: control message without sense");
@@ -212,11 +213,11 @@ static void vcon_control(struct virtio_console *v, const struct vcon_control *m)
 	uint16_t event = le16_get(m->event), value = le16_get(m->value);
 
 	if (event == EV_DEVICE_READY) {
-		for (unsigned i = 0; value && i < v->n_ports; i++)
+		for (unsigned i = v->first; value && i < v->n_ports; i++)
 			v->s.port[i].pending |= 1u << EV_PORT_ADD;
 		return;
 	}
-	if (id >= v->n_ports) {
+	if (id < v->first || id >= v->n_ports) {
 		log_guest(&guest_bad_control, id);
 		return;
 	}
@@ -508,6 +509,7 @@ int virtio_console_new(struct virtio_dev **out, const struct virtio_env *env,
 	v->dev.env = *env;
 	v->dev.features = VIRTIO_BIT(CONSOLE_F_SIZE);
 	v->n_ports = cfg->n_ports;
+	v->first = cfg->has_no_first;
 	v->dev.n_queues = 2;
 	if (cfg->n_ports > 1) {
 		v->dev.features |= VIRTIO_BIT(CONSOLE_F_MULTIPORT);

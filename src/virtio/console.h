@@ -30,6 +30,7 @@ struct virtio_console_port {
 struct virtio_console_config {
 	const struct virtio_console_port *ports;        /* borrowed for the call */
 	unsigned n_ports;                               /* at least 1 */
+	bool has_no_first;                              /* port 0 is never announced: all are byte streams */
 	uint16_t cols, rows;                            /* first size of port 0; 0: not known */
 };
 

@@ -388,6 +388,42 @@ static int config_check_same_target(const struct config *c, unsigned i, struct e
 	return 0;
 }
 
+bool config_has_device(const struct config *c, const char *name)
+{
+	char buf[CONFIG_DISK_NAME_MAX + 1];
+	bool has = false;
+
+	for (unsigned i = 0; i < c->n_disks; i++)
+		has |= !strcmp(config_disk_name(c, i, buf), name);
+	for (unsigned i = 0; i < c->n_nets; i++)
+		has |= !strcmp(config_net_name(c, i, buf), name);
+	for (unsigned i = 0; i < c->n_consoles; i++)
+		has |= config_is(c->consoles[i].id, name);
+	return has;
+}
+
+/* Console I is a device of its own. */
+static int config_check_own_console(const struct config *c, unsigned i, struct err *err)
+{
+	const struct config_console *mine = &c->consoles[i];
+	struct config others = *c;
+	unsigned n_own = 0;
+
+	if (!config_is(mine->device, "virtio"))
+		return err_set(err, -EINVAL, "consoles[%u].id: only a console with device=virtio is a device of its own", i);
+	int r = config_check_name("consoles", i, mine->id, err);
+	if (r < 0)
+		return r;
+	for (unsigned j = 0; j <= i; j++)
+		n_own += c->consoles[j].id != NULL;
+	if (n_own > CONFIG_OWN_CONSOLES_MAX)
+		return err_set(err, -E2BIG, "consoles[%u].id: at most %d consoles are devices of their own", i, CONFIG_OWN_CONSOLES_MAX);
+	others.n_consoles = i;
+	if (config_has_device(&others, mine->id))
+		return err_set(err, -EINVAL, "consoles[%u].id: another device is '%s' already", i, mine->id);
+	return 0;
+}
+
 static int config_check_consoles(const struct config *c, struct err *err)
 {
 	unsigned n_uarts = 0, n_ports = 0;
@@ -404,6 +440,14 @@ static int config_check_consoles(const struct config *c, struct err *err)
 			r = config_check_port_name(c, i, err);
 		if (r < 0)
 			return r;
+		if (c->has_agent && config_is(c->consoles[i].name, AGENT_PORT_NAME))
+			return err_set(err, -EINVAL, "consoles[%u].name: with agent on, this port is the guest agent's", i);
+		if (c->consoles[i].id) {
+			r = config_check_own_console(c, i, err);
+			if (r < 0)
+				return r;
+			continue;
+		}
 		has_hvc |= !is_uart && !c->consoles[i].name;
 		n_uarts += is_uart;
 		n_ports += !is_uart;
@@ -414,8 +458,6 @@ static int config_check_consoles(const struct config *c, struct err *err)
 		if (n_ports + !has_hvc > max)
 			return err_set(err, -EINVAL, "consoles[%u].device: a machine has at most %d virtio ports, "
 				       "%d of them with names", i, (int)max, (int)max - 1);
-		if (c->has_agent && config_is(c->consoles[i].name, AGENT_PORT_NAME))
-			return err_set(err, -EINVAL, "consoles[%u].name: with agent on, this port is the guest agent's", i);
 	}
 	return 0;
 }

@@ -25,7 +25,8 @@ enum {
 	CONFIG_FORWARDS_MAX = 16,
 	CONFIG_UARTS_MAX = 2,           /* COM1, COM2 */
 	CONFIG_PORTS_MAX = 16,          /* of the virtio console */
-	CONFIG_CONSOLES_MAX = CONFIG_UARTS_MAX + CONFIG_PORTS_MAX,
+	CONFIG_OWN_CONSOLES_MAX = 8,    /* virtio consoles that are devices of their own */
+	CONFIG_CONSOLES_MAX = CONFIG_UARTS_MAX + CONFIG_PORTS_MAX + CONFIG_OWN_CONSOLES_MAX,
 	CONFIG_PORT_NAME_MAX = 63,
 	CONFIG_CMDLINE_MAX = 2047,      /* what Linux takes on x86 (COMMAND_LINE_SIZE) less the NUL */
 };
@@ -60,6 +61,7 @@ struct config_console {
 	char *target;           /* "stdio", "none", "pty", "file:PATH", "socket:PATH" */
 	char *device;           /* "uart", "virtio" */
 	char *name;             /* virtio: a named port; NULL: a console */
+	char *id;               /* virtio: a device of its own, called so; NULL: a port of the one that is always there */
 };
 
 struct config {
@@ -161,6 +163,8 @@ int config_parse_mac(uint8_t mac[6], const char *text, struct err *err);
 void config_net_mac(const struct config *c, unsigned i, uint8_t mac[6]);
 /* What is derived for NUMBER. */
 void config_net_mac_of(const struct config *c, unsigned number, uint8_t mac[6]);
+/* Is NAME that of a disk, an interface, or a console that is a device of its own? */
+bool config_has_device(const struct config *c, const char *name);
 /* The name of disk or interface I, in BUF if it has none of its own. */
 enum { CONFIG_DISK_NAME_MAX = 31 };
 const char *config_disk_name(const struct config *c, unsigned i, char buf[CONFIG_DISK_NAME_MAX + 1]);

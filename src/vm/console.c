@@ -356,7 +356,7 @@ static int console_open_stdio(struct console *c, struct err *err)
 
 static int console_open_file(struct console *c, const char *path, struct err *err)
 {
-	c->out_fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY, 0666);
+	c->out_fd = c->cfg.fd < 0 ? open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY, 0666) : fcntl(c->cfg.fd, F_DUPFD_CLOEXEC, 0);
 	c->owns_fds = true;
 	c->is_fresh_file = true;
 	if (c->out_fd < 0)
@@ -397,9 +397,9 @@ static void console_accept(struct loop_fd *h, unsigned events)
 
 static int console_open_socket(struct console *c, const char *path, struct err *err)
 {
-	c->listen_fd = unixsock_listen(path, 0, 1, err);
+	c->listen_fd = c->cfg.fd < 0 ? unixsock_listen(path, 0, 1, err) : fcntl(c->cfg.fd, F_DUPFD_CLOEXEC, 0);
 	if (c->listen_fd < 0)
-		return c->listen_fd;
+		return c->cfg.fd < 0 ? c->listen_fd : err_set(err, -errno, "cannot duplicate a descriptor: %s", strerror(errno));
 	c->socket_path = strdup(path);
 	c->owns_fds = true;
 	int r = loop_fd_add(c->loop, &c->listener, c->listen_fd, LOOP_IN, console_accept);
@@ -464,6 +464,8 @@ static int console_open_target(struct console *c, const char *t, struct err *err
 	const int *handed = c->cfg.handed;
 
 	c->cfg.handed = NULL;   /* was borrowed for the call */
+	if (c->cfg.fd >= 0 && strncmp(t, "file:", 5) && strncmp(t, "socket:", 7))
+		return err_set(err, -EINVAL, "a console with the target '%s' takes no descriptor", t);
 	if (!strcmp(t, "none"))
 		return 0;
 	if (handed && strncmp(t, "file:", 5))
@@ -500,10 +502,9 @@ int console_open(struct console **out, struct loop *loop, const struct console_c
 	return 0;
 }
 
-void console_close(struct console *c)
+/* Nothing leads out of this process any more. */
+static void console_shut(struct console *c)
 {
-	if (!c)
-		return;
 	c->cfg.guest.writable = NULL;
 	while (c->out_buf && c->out_len && console_write_chunk(c) > 0)
 		;
@@ -518,8 +519,33 @@ void console_close(struct console *c)
 	}
 	if (c->socket_path && !c->is_handed)
 		unlink(c->socket_path);
+}
+
+void console_close(struct console *c)
+{
+	if (!c)
+		return;
+	console_shut(c);
 	free(c->socket_path);
 	pthread_mutex_destroy(&c->lock);
 	free(c->out_buf);
 	free(c);
+}
+
+static void console_close_call(void *arg)
+{
+	console_close(arg);
+}
+
+void console_retire(struct console *c)
+{
+	if (!c)
+		return;
+	console_shut(c);
+	console_forget_name(c);
+	c->in_fd = c->out_fd = c->listen_fd = c->pty_slave_fd = -1;
+	c->in_len = c->out_len = 0;
+	/* Calls that are queued already find nothing to do, and come first. */
+	if (loop_call(c->loop, console_close_call, c) < 0)
+		log_error("out of memory: what a console used is not given back");
 }

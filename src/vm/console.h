@@ -33,6 +33,7 @@ struct console_config {
 	/* Another process's ends of the same console, by enum handed_part of handover.h (borrowed for the call), which
 	 * are looked at from console_start() on; NULL: none. */
 	const int *handed;
+	int fd;                         /* file, socket: the file or the listener, borrowed; -1: opened by TARGET's name */
 	void (*quit)(void *arg);        /* the user wants to end */
 	void *quit_arg;
 };
@@ -40,6 +41,9 @@ struct console_config {
 int console_open(struct console **out, struct loop *loop, const struct console_config *cfg, struct err *err);
 void console_close(struct console *c);          /* writes what is left if it can; NULL is fine */
 DEFINE_AUTO(struct console *, console_close)
+
+/* The same while the loop goes on, on its thread; nobody calls any function on it any more. C is freed later. */
+void console_retire(struct console *c);
 
 /* The machine starts or goes on. The first time, a file is emptied, or written on at its end with
  * KEEPS_FILE: opening alone loses nothing. */

@@ -6,11 +6,13 @@
 #include "vm/plug.h"
 
 const struct control_param control_plug_params[] = {
-	{ "type", CONTROL_CHOICE, true, "disk|net", "what it is", "disk net" },
-	{ "settings", CONTROL_STRING, true, "SETTINGS", "as the value of --disk or --net", NULL },
-	{ "image-path", CONTROL_STRING, false, "image-path=PATH", "a disk: the image's name, which a saved machine looks for; `viv-vmm ctl` says it",
+	{ "type", CONTROL_CHOICE, true, "disk|net|console", "what it is", "disk net console" },
+	{ "settings", CONTROL_STRING, true, "SETTINGS", "as the value of --disk, --net or --console", NULL },
+	{ "image-path", CONTROL_STRING, false, "image-path=PATH", "the name of the disk's image or of the console's file or socket, which a saved machine looks for; "
+	  "`viv-vmm ctl` says it",
 	  NULL },
-	{ "backend", CONTROL_DEVICE, false, "", "the image, open as the settings say, or the tap interface, with IFF_NO_PI and IFF_VNET_HDR; "
+	{ "backend", CONTROL_DEVICE, false, "", "the image, open as the settings say, the tap interface, with IFF_NO_PI and IFF_VNET_HDR, the console's "
+	  "file, or its socket, which listens; "
 	  "none: it is opened by its name, which a machine in a jail may not do", NULL },
 	{ .name = NULL },
 };

@@ -82,8 +82,9 @@ static json_t *info_consoles(const struct config *cfg)
 	json_t *list = json_array();
 
 	for (unsigned i = 0; i < cfg->n_consoles; i++)
-		json_array_append_new(list, json_pack("{s:s, s:s, s:s*}", "target", cfg->consoles[i].target,
-						      "device", cfg->consoles[i].device, "name", cfg->consoles[i].name));
+		json_array_append_new(list, json_pack("{s:s, s:s, s:s*, s:s*}", "target", cfg->consoles[i].target,
+						      "device", cfg->consoles[i].device, "name", cfg->consoles[i].name,
+						      "id", cfg->consoles[i].id));
 	return list;
 }
 
@@ -446,11 +447,12 @@ const struct control_request control_requests[] = {
 	  S_ALIVE, control_migrate_cancel },
 	{ "plug", "add a device to the running machine",
 	  "The guest is told by ACPI and finds it by itself. From then on it is the machine's as if it had been started with it. The machine "
-	  "may not open files: `viv-vmm ctl` opens the image or the tap and hands it over. A network of kind `user` needs "
-	  "`--jail off`.", "`device`: its name", control_plug_params, S_HERE, control_plug },
+	  "may not open files: `viv-vmm ctl` opens the image, the tap, or the console's file or socket, and hands it over. A network of "
+	  "kind `user` needs `--jail off`. A console that comes is a virtio device of its own; it leads to `file:PATH`, `socket:PATH` or `none`, "
+	  "and is called as `id` says.", "`device`: its name", control_plug_params, S_HERE, control_plug },
 	{ "unplug", "take a device out of the running machine",
 	  "The guest is asked to let go of it. The reply comes at once, the event `device-unplugged` when the guest has done so and the "
-	  "image or interface is closed; a guest that never does loses it at its next reset. With `--force` it goes at once, as if it had been pulled out: "
+	  "image, interface or console is closed; a guest that never does loses it at its next reset. With `--force` it goes at once, as if it had been pulled out: "
 	  "what was not written is lost.", NULL, control_unplug_params, S_HERE, control_unplug },
 	{ "quit", "end the process at once", "As pulling the plug: the guest is not asked.",
 	  NULL, NULL, S_ANY, request_quit },

@@ -30,6 +30,7 @@ struct ctl {
 	const char *image;              /* to be handed over; NULL: none */
 	bool is_image_new;              /* we made it */
 	const char *address;            /* to be connected to, and handed over; NULL: none */
+	char *console_socket;           /* that plug has made; NULL: none */
 	int sock;
 };
 
@@ -206,7 +207,7 @@ static int ctl_open_device(struct ctl *c, struct err *err)
 		p++;
 	if (!p || !p->name)
 		return 0;
-	r = ctl_plug_open(c->params, &fd, err);
+	r = ctl_plug_open(c->params, &fd, &c->console_socket, err);
 	if (fd >= 0)
 		c->fd[c->n_fds++] = fd;
 	return r;
@@ -287,6 +288,8 @@ static void ctl_drop_file(struct ctl *c)
 		unlink(c->tmp_path);
 	if (c->is_image_new)
 		unlink(c->image);
+	if (c->console_socket)
+		unlink(c->console_socket);
 }
 
 /* The machine has written the file and made it durable; its name must be too. */
@@ -439,7 +442,16 @@ static int ctl_run(struct ctl *c, const char *path, int argc, char **argv)
 	if (r < 0)
 		return ctl_fail(CTL_USAGE, &err);
 	c->sock = unixsock_connect(path, &err);
-	return c->sock < 0 ? ctl_fail(CTL_LOST, &err) : ctl_talk(c, &err);
+	if (c->sock < 0)
+		return ctl_fail(CTL_LOST, &err);
+	if (strcmp(c->request->name, "unplug"))
+		return ctl_talk(c, &err);
+	AUTO(free) char *socket = ctl_plug_socket(path, control_get_string(c->params, "device", ""));
+
+	r = ctl_talk(c, &err);
+	if (r == CTL_DONE && socket)
+		unlink(socket);         /* the machine cannot, in its jail */
+	return r;
 }
 
 /* "agent VERB" is the request agent-VERB, unless there is more to it. */
@@ -501,5 +513,6 @@ int ctl_main(int argc, char **argv)
 	json_decref(c.params);
 	free(c.path);
 	free(c.tmp_path);
+	free(c.console_socket);
 	return status;
 }

@@ -123,12 +123,12 @@ static void fork_add_consoles(const struct ctl_fork *f, struct fork_args *a)
 		args_add(a, "none");
 	}
 	json_array_foreach(list, i, c) {
-		const char *name = json_string_value(json_object_get(c, "name"));
+		const char *name = json_string_value(json_object_get(c, "name")), *id = json_string_value(json_object_get(c, "id"));
 		char *text = NULL;
 
 		args_add(a, "--console");
-		args_take(a, asprintf(&text, "none,device=%s%s%s", json_string_value(json_object_get(c, "device")), name ? ",name=" : "",
-				      name ? name : "") < 0 ? NULL : text);
+		args_take(a, asprintf(&text, "none,device=%s%s%s%s%s", json_string_value(json_object_get(c, "device")),
+				      name ? ",name=" : "", name ? name : "", id ? ",id=" : "", id ? id : "") < 0 ? NULL : text);
 	}
 }
 

@@ -1,12 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The files and interfaces of devices that are plugged, opened by the client: the machine in its jail opens nothing. */
+/* The files, sockets and interfaces of devices that are plugged, opened by the client: the machine in its jail opens nothing. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include "blk/url.h"
 #include "net/net.h"
+#include "util/checked.h"
+#include "util/unixsock.h"
 #include "vm/ctl_priv.h"
+
+/* Whoever opens it after a restore may stand in another folder. */
+static int plug_say_path(const char *path, json_t *params, struct err *err)
+{
+	AUTO(free) char *real = realpath(path, NULL);
+	json_t *v = real ? json_string(real) : NULL;
+
+	if (!v || json_object_set_new_nocheck(params, "image-path", v) < 0)
+		return err_set(err, -EINVAL, "cannot tell the path of '%s' in UTF-8", path);
+	return 0;
+}
 
 static int plug_open_disk(const struct config_disk *d, json_t *params, int *fd, struct err *err)
 {
@@ -19,13 +32,11 @@ static int plug_open_disk(const struct config_disk *d, json_t *params, int *fd, 
 
 	if (own < 0)
 		return err_set(err, -errno, "cannot open '%s': %s", path, strerror(errno));
-	AUTO(free) char *real = realpath(path, NULL);
-	json_t *v = real ? json_string(real) : NULL;
+	int r = plug_say_path(path, params, err);
 
-	if (!v || json_object_set_new_nocheck(params, "image-path", v) < 0)
-		return err_set(err, -EINVAL, "cannot tell the path of '%s' in UTF-8", path);
-	*fd = take_fd(&own);
-	return 0;
+	if (!r)
+		*fd = take_fd(&own);
+	return r;
 }
 
 static int plug_open_net(const struct config_net *n, int *fd, struct err *err)
@@ -40,18 +51,76 @@ static int plug_open_net(const struct config_net *n, int *fd, struct err *err)
 	return 0;
 }
 
-int ctl_plug_open(json_t *params, int *fd, struct err *err)
+/* A socket is made here, and its name is removed by 'ctl unplug'. */
+static int plug_open_console(const struct config_console *c, json_t *params, int *fd, char **made, struct err *err)
+{
+	const char *t = c->target ? c->target : "", *path = strchr(t, ':') ? strchr(t, ':') + 1 : t;
+	AUTO_FD int own = -1;
+
+	if (!strncmp(t, "socket:", 7)) {
+		own = unixsock_listen(path, 0, 1, err);
+		if (own < 0)
+			return own;
+		*made = strdup(path);
+	} else if (!strncmp(t, "file:", 5)) {
+		own = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY, 0666);
+		if (own < 0)
+			return err_set(err, -errno, "cannot open console file '%s': %s", path, strerror(errno));
+	} else {
+		return 0;       /* none; what else there may be is refused */
+	}
+	int r = plug_say_path(path, params, err);
+
+	if (!r)
+		*fd = take_fd(&own);
+	return r;
+}
+
+static const struct {
+	const char *word, *arg;
+} plug_kinds[] = { { "disk", "--disk" }, { "net", "--net" }, { "console", "--console" } };
+
+static int plug_open(const struct config *c, const char *kind, json_t *params, int *fd, char **made, struct err *err)
+{
+	if (!strcmp(kind, "disk"))
+		return plug_open_disk(&c->disks[0], params, fd, err);
+	return !strcmp(kind, "net") ? plug_open_net(&c->nets[0], fd, err) : plug_open_console(&c->consoles[0], params, fd, made, err);
+}
+
+int ctl_plug_open(json_t *params, int *fd, char **made, struct err *err)
 {
 	const char *kind = control_get_string(params, "type", ""), *settings = control_get_string(params, "settings", "");
-	bool is_disk = !strcmp(kind, "disk");
+	const char *arg = NULL;
 	struct config c;
 	int r = config_init(&c, err);
 
 	*fd = -1;
-	if (!r)
-		r = config_set(&c, is_disk ? "--disk" : "--net", settings, err);
-	if (!r)
-		r = is_disk ? plug_open_disk(&c.disks[0], params, fd, err) : plug_open_net(&c.nets[0], fd, err);
+	for (unsigned i = 0; i < ARRAY_LEN(plug_kinds); i++)
+		if (!strcmp(plug_kinds[i].word, kind))
+			arg = plug_kinds[i].arg;
+	if (!r && arg)
+		r = config_set(&c, arg, settings, err);
+	if (!r && arg)
+		r = plug_open(&c, kind, params, fd, made, err);
 	config_fini(&c);
 	return r;
+}
+
+char *ctl_plug_socket(const char *socket, const char *device)
+{
+	static const char prefix[] = "socket:";
+	json_t *info = NULL, *c;
+	char *path = NULL;
+	size_t i;
+
+	if (ctl_ask(socket, "info", NULL, -1, &info, NULL) < 0)
+		return NULL;
+	json_array_foreach(json_object_get(info, "consoles"), i, c) {
+		const char *id = json_string_value(json_object_get(c, "id")), *t = json_string_value(json_object_get(c, "target"));
+
+		if (id && t && !strcmp(id, device) && !strncmp(t, prefix, strlen(prefix)))
+			path = strdup(t + strlen(prefix));
+	}
+	json_decref(info);
+	return path;
 }

@@ -26,8 +26,11 @@ char *ctl_fork_disk(const struct ctl_fork_disks *d, unsigned i, const char *name
 void ctl_fork_disks_fini(struct ctl_fork_disks *d);
 
 /* --- ctl_plug.c --- */
-/* Open what the request 'plug' with PARAMS names and the machine may not open; *FD -1: nothing. Adds to PARAMS. */
-int ctl_plug_open(json_t *params, int *fd, struct err *err);
+/* Open what the request 'plug' with PARAMS names and the machine may not open; *FD -1: nothing. Adds to PARAMS. *MADE: the
+ * name of a socket that was made for it, to be freed, also on failure; NULL: none. */
+int ctl_plug_open(json_t *params, int *fd, char **made, struct err *err);
+/* The name of the socket behind the console DEVICE, to be freed; NULL: there is none. */
+char *ctl_plug_socket(const char *socket, const char *device);
 
 /* --- ctl_target.c --- */
 /* A socket that is connected to the NBD server of ADDRESS, nothing said yet; a sentence for other addresses. */

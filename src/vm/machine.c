@@ -292,9 +292,7 @@ static void machine_drop_pci(struct machine *m)
 	m->pci = NULL;
 }
 
-/* Takes D, which has been made just now, into the machine as its number AT and onto the bus. A saved machine says
- * where there. */
-static int machine_take(struct machine *m, struct virtio_dev *d, unsigned at, struct err *err)
+int machine_take(struct machine *m, struct virtio_dev *d, unsigned at, struct err *err)
 {
 	int slot = m->slots[m->n_virtio] ? m->slots[m->n_virtio] : -1;
 
@@ -309,7 +307,28 @@ static int machine_take(struct machine *m, struct virtio_dev *d, unsigned at, st
 	return r;
 }
 
-/* The order of m->virtio: disks, interfaces, the console, the rest. FD: of the image, borrowed, or -1. */
+unsigned machine_virtio_index(const struct machine *m, const struct virtio_dev *d)
+{
+	unsigned i = 0;
+
+	while (i < m->n_virtio && m->virtio[i] != d)
+		i++;
+	return i;
+}
+
+void machine_forget_virtio_locked(struct machine *m, const struct virtio_dev *d)
+{
+	unsigned at = machine_virtio_index(m, d);
+
+	if (at == m->n_virtio)
+		return;
+	m->n_virtio--;
+	memmove(&m->virtio[at], &m->virtio[at + 1], (m->n_virtio - at) * sizeof(m->virtio[0]));
+	memmove(&m->doorbell[at], &m->doorbell[at + 1], (m->n_virtio - at) * sizeof(m->doorbell[0]));
+	memset(&m->doorbell[m->n_virtio], 0, sizeof(m->doorbell[0]));
+}
+
+/* The order of m->virtio: disks, interfaces, the console, the rest, consoles that are devices of their own. FD: of the image, borrowed, or -1. */
 int machine_make_disk(struct machine *m, unsigned i, int fd, struct err *err)
 {
 	const struct config_disk *c = &m->cfg->disks[i];
@@ -435,7 +454,11 @@ static int machine_make_virtio(struct machine *m, struct err *err)
 		r = machine_make_vsock(m, err);
 	if (!r)
 		r = machine_make_balloon(m, err);
-	return r ? r : machine_make_added(m, err);
+	if (!r)
+		r = machine_make_added(m, err);
+	for (unsigned i = 0; !r && i < m->n_own; i++)
+		r = machine_make_console(m, i, err);
+	return r;
 }
 
 static void machine_drop_virtio(struct machine *m)

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Serial devices of the guest and consoles of the host, joined. UART output and room for its
  * input come from vCPU threads with bus_lock held; everything else is the loop thread's. */
+#include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include "util/checked.h"
 #include "util/err.h"
@@ -102,14 +104,14 @@ static size_t machine_port_input(void *arg, const uint8_t *buf, size_t len)
 {
 	struct machine_line *l = arg;
 
-	return virtio_console_input(l->machine->hvc, l->n, buf, len);
+	return virtio_console_input(l->dev, l->n, buf, len);
 }
 
 static void machine_port_writable(void *arg)
 {
 	struct machine_line *l = arg;
 
-	virtio_console_writable(l->machine->hvc, l->n);
+	virtio_console_writable(l->dev, l->n);
 }
 
 /* Programs in the guest see when nobody is at the host's end. A console has always somebody. */
@@ -117,8 +119,8 @@ static void machine_port_connected(void *arg, bool is_connected)
 {
 	struct machine_line *l = arg;
 
-	if (l->cfg->name)
-		virtio_console_set_open(l->machine->hvc, l->n, is_connected);
+	if (l->is_stream)
+		virtio_console_set_open(l->dev, l->n, is_connected);
 }
 
 /* --- the guest agent's port --- */
@@ -179,7 +181,26 @@ int machine_new_hvc(struct machine *m, struct err *err)
 			.name = AGENT_PORT_NAME, .arg = &m->port[m->agent_port], .write = machine_agent_write,
 			.readable = machine_agent_readable, .opened = machine_agent_opened,
 		};
-	return virtio_console_new(&m->hvc, &m->env, &cc, err);
+	r = virtio_console_new(&m->hvc, &m->env, &cc, err);
+	for (unsigned i = 0; i < m->n_ports; i++)
+		m->port[i].dev = m->hvc;
+	return r;
+}
+
+int machine_make_console(struct machine *m, unsigned i, struct err *err)
+{
+	struct machine_line *l = m->own[i];
+	struct virtio_console_port ports[2] = { { .name = NULL } };
+	struct virtio_console_config cc = { .ports = ports, .n_ports = l->n + 1, .has_no_first = l->is_stream };
+
+	/* Drivers take port 0 for a console; a stream is port 1 of a device that has no port 0. */
+	ports[l->n] = (struct virtio_console_port){
+		.name = l->cfg->name, .arg = l, .readable = machine_port_readable,
+		.write = l->is_stream ? machine_port_write : machine_hvc_write,
+	};
+	int r = virtio_console_new(&l->dev, &m->env, &cc, err);
+
+	return r ? r : machine_take(m, l->dev, m->n_virtio, err);
 }
 
 void machine_resize_terminal(struct machine *m, uint16_t cols, uint16_t rows)
@@ -210,9 +231,18 @@ void machine_debug_write(void *arg, const uint8_t *buf, size_t len)
 
 /* --- life --- */
 
+/* The configuration has been checked: one is free. */
+static void machine_set_own_line(struct machine *m, struct machine_line *l, const struct config_console *c)
+{
+	*l = (struct machine_line){ .machine = m, .cfg = c, .n = c->name != NULL, .is_stream = c->name != NULL };
+	m->own[m->n_own++] = l;
+}
+
 static void machine_add_line(struct machine *m, const struct config_console *c)
 {
-	if (!strcmp(c->device, "uart"))
+	if (c->id)
+		machine_set_own_line(m, &m->own_line[m->n_own], c);
+	else if (!strcmp(c->device, "uart"))
 		m->com[m->n_uarts++].cfg = c;
 	else if (!c->name && !m->port[0].cfg)
 		m->port[0].cfg = c;
@@ -225,6 +255,7 @@ static void machine_number_lines(struct machine *m, struct machine_line *lines, 
 	for (unsigned i = 0; i < n; i++) {
 		lines[i].machine = m;
 		lines[i].n = i;
+		lines[i].is_stream = lines[i].cfg && lines[i].cfg->name;
 	}
 }
 
@@ -266,38 +297,46 @@ int machine_hand_over_consoles(const struct machine *m, struct handed *h, struct
 {
 	int r = machine_hand_over_lines(m->com, m->n_uarts, h, err);
 
-	return r ? r : machine_hand_over_lines(m->port, m->n_ports, h, err);
+	if (!r)
+		r = machine_hand_over_lines(m->port, m->n_ports, h, err);
+	for (unsigned i = 0; !r && i < m->n_own; i++)
+		r = machine_hand_over_lines(m->own[i], 1, h, err);
+	return r;
 }
 
-/* Open the host's ends of N lines. GUEST without its argument, which is the line. */
-static int machine_open_lines(struct machine_line *lines, unsigned n, struct console_guest guest, struct err *err)
+/* Open the host's end of a line. GUEST without its argument, which is the line; HANDED: what another process had open, or
+ * NULL; FD: the target, open already, or -1. */
+static int machine_open_line(struct machine_line *l, struct console_guest guest, const struct handed *handed, int fd,
+			     struct err *err)
 {
-	for (unsigned i = 0; i < n; i++) {
-		struct machine_line *l = &lines[i];
+	if (!l->cfg || l->cfg == &agent_console)
+		return 0;
+	guest.arg = l;
+	struct console_config cfg = {
+		.target = l->cfg->target, .guest = guest, .quit = machine_user_quits, .quit_arg = l->machine, .fd = fd,
+		.handed = handed ? handed->console[machine_console_index(l)] : NULL,
+	};
+	int r = console_open(&l->host, l->machine->loop, &cfg, err);
 
-		if (!l->cfg || l->cfg == &agent_console)
-			continue;
-		guest.arg = l;
-		struct console_config cfg = {
-			.target = l->cfg->target, .guest = guest, .quit = machine_user_quits, .quit_arg = l->machine,
-			.handed = l->machine->cfg->handed ? l->machine->cfg->handed->console[machine_console_index(l)] : NULL,
-		};
-		int r = console_open(&l->host, l->machine->loop, &cfg, err);
-		if (r < 0)
-			return err_wrap(err, r, "console");
-	}
-	return 0;
+	return r < 0 ? err_wrap(err, r, "console") : 0;
 }
+
+static const struct console_guest uart_guest = { .input = machine_uart_input };
+static const struct console_guest port_guest = {
+	.input = machine_port_input, .writable = machine_port_writable, .connected = machine_port_connected,
+};
 
 int machine_open_consoles(struct machine *m, struct err *err)
 {
-	static const struct console_guest uart = { .input = machine_uart_input };
-	static const struct console_guest port = {
-		.input = machine_port_input, .writable = machine_port_writable, .connected = machine_port_connected,
-	};
-	int r = machine_open_lines(m->com, m->n_uarts, uart, err);
+	int r = 0;
 
-	return r < 0 ? r : machine_open_lines(m->port, m->n_ports, port, err);
+	for (unsigned i = 0; !r && i < m->n_uarts; i++)
+		r = machine_open_line(&m->com[i], uart_guest, m->cfg->handed, -1, err);
+	for (unsigned i = 0; !r && i < m->n_ports; i++)
+		r = machine_open_line(&m->port[i], port_guest, m->cfg->handed, -1, err);
+	for (unsigned i = 0; !r && i < m->n_own; i++)
+		r = machine_open_line(m->own[i], port_guest, m->cfg->handed, -1, err);
+	return r;
 }
 
 /* Do that to the host's end of each line. */
@@ -309,6 +348,9 @@ static void machine_each_host(struct machine *m, void (*do_it)(struct console *c
 	for (unsigned i = 0; i < m->n_ports; i++)
 		if (m->port[i].host)
 			do_it(m->port[i].host);
+	for (unsigned i = 0; i < m->n_own; i++)
+		if (m->own[i]->host)
+			do_it(m->own[i]->host);
 }
 
 void machine_close_consoles(struct machine *m)
@@ -320,6 +362,8 @@ void machine_close_consoles(struct machine *m)
 		m->com[i].host = NULL;
 	for (unsigned i = 0; i < ARRAY_LEN(m->port); i++)
 		m->port[i].host = NULL;
+	for (unsigned i = 0; i < m->n_own; i++)
+		m->own[i]->host = NULL;
 }
 
 static void machine_start_host(struct console *c)
@@ -335,4 +379,74 @@ static void machine_continue_host(struct console *c)
 void machine_start_consoles(struct machine *m)
 {
 	machine_each_host(m, m->cfg->saved ? machine_continue_host : machine_start_host);
+}
+
+/* --- consoles that come and go: devices of their own --- */
+
+/* The list of the configuration has changed at FROM: what stood behind stands one place further up. */
+static void machine_move_lines(struct machine *m, const struct config_console *from)
+{
+	for (unsigned i = 0; i < m->n_uarts; i++)
+		m->com[i].cfg -= m->com[i].cfg && m->com[i].cfg != &default_console && m->com[i].cfg > from;
+	for (unsigned i = 0; i < m->n_ports; i++)
+		m->port[i].cfg -= m->port[i].cfg && m->port[i].cfg != &agent_console && m->port[i].cfg > from;
+	for (unsigned i = 0; i < m->n_own; i++)
+		m->own[i]->cfg -= m->own[i]->cfg > from;
+}
+
+int machine_add_own_line(struct machine *m, struct err *err)
+{
+	struct machine_line *l = m->own_line;
+
+	while (l < m->own_line + CONFIG_OWN_CONSOLES_MAX && l->machine)
+		l++;
+	if (l == m->own_line + CONFIG_OWN_CONSOLES_MAX || m->n_own == CONFIG_OWN_CONSOLES_MAX)
+		return err_set(err, -E2BIG, "the consoles that have been unplugged are still busy");
+	machine_set_own_line(m, l, &m->cfg->consoles[m->cfg->n_consoles - 1]);
+	return 0;
+}
+
+int machine_settle_consoles(struct machine *m, struct err *err)
+{
+	if (m->cfg->n_consoles)
+		return 0;
+	char text[32];
+
+	snprintf(text, sizeof(text), "%s,device=%s", default_console.target, default_console.device);
+	int r = config_set(m->cfg, "--console", text, err);
+
+	for (unsigned i = 0; !r && i < m->n_uarts; i++)
+		if (m->com[i].cfg == &default_console)
+			m->com[i].cfg = &m->cfg->consoles[0];
+	return r;
+}
+
+int machine_open_own_console(struct machine *m, unsigned i, int fd, struct err *err)
+{
+	struct machine_line *l = m->own[i];
+	int r = machine_open_line(l, port_guest, NULL, fd, err);
+
+	if (!r)
+		console_start(l->host, false);
+	return r;
+}
+
+struct machine_line *machine_remove_own_line(struct machine *m, unsigned i)
+{
+	struct machine_line *l = m->own[i];
+	const struct config_console *at = l->cfg;
+
+	l->cfg = NULL;
+	console_retire(l->host);
+	l->host = NULL;
+	memmove(&m->own[i], &m->own[i + 1], (--m->n_own - i) * sizeof(m->own[0]));
+	machine_move_lines(m, at);
+	config_remove(m->cfg, "--console", (unsigned)(at - m->cfg->consoles));
+	return l;
+}
+
+void machine_free_line(struct machine_line *l)
+{
+	if (l)
+		*l = (struct machine_line){ .machine = NULL };
 }

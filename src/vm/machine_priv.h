@@ -44,14 +44,18 @@
 
 struct blk;
 
-enum { MACHINE_VIRTIO_MAX = CONFIG_DISKS_MAX + CONFIG_NETS_MAX + 5 };  /* and console, rng, vsock, balloon, memory */
+enum { /* and console, rng, vsock, balloon, memory */
+	MACHINE_VIRTIO_MAX = CONFIG_DISKS_MAX + CONFIG_NETS_MAX + 5 + CONFIG_OWN_CONSOLES_MAX,
+};
 
 /* A serial line: a UART or a port of the virtio console, and the host's end. */
 struct machine_line {
 	struct machine *machine;
-	const struct config_console *cfg;       /* NULL: nobody listens */
+	const struct config_console *cfg;       /* NULL: nobody listens, or the device has been unplugged */
 	struct console *host;                   /* NULL: the same, or not yet open */
-	unsigned n;                             /* which UART or port */
+	unsigned n;                             /* which UART, or port of DEV */
+	struct virtio_dev *dev;                 /* NULL: a UART, or not yet there */
+	bool is_stream;                         /* a named port: programs in the guest see who is at the host's end */
 };
 
 /* What the guest, or a processor that cannot go on, wants of the loop thread; bits. */
@@ -146,6 +150,9 @@ struct machine {
 	struct machine_line port[CONFIG_PORTS_MAX];     /* of hvc; port 0 is always there */
 	unsigned n_ports;
 	unsigned agent_port;            /* one of them; 0: none */
+	struct machine_line own_line[CONFIG_OWN_CONSOLES_MAX];  /* of devices of their own; a free one has no machine */
+	struct machine_line *own[CONFIG_OWN_CONSOLES_MAX];      /* those that are there, in the configuration's order */
+	unsigned n_own;
 	struct agent *agent;            /* at its other end; NULL: none */
 	char debug_line[128];           /* port 0xe9, under bus_lock */
 	unsigned debug_len;
@@ -160,6 +167,13 @@ int machine_load(struct machine *m, struct err *err);
 /* Make what the configuration has as number I, in its place and on the bus. */
 int machine_make_disk(struct machine *m, unsigned i, int fd, struct err *err);
 int machine_make_net(struct machine *m, unsigned i, int handed, struct err *err);
+/* Takes D, which has been made just now, into the machine as its number AT and onto the bus. A saved machine says
+ * where there. */
+int machine_take(struct machine *m, struct virtio_dev *d, unsigned at, struct err *err);
+/* The number of D in m->virtio. */
+unsigned machine_virtio_index(const struct machine *m, const struct virtio_dev *d);
+/* D is no longer the machine's; bus_lock held. */
+void machine_forget_virtio_locked(struct machine *m, const struct virtio_dev *d);
 
 /* --- plug.c --- */
 void machine_ejected_locked(void *machine, unsigned slot);      /* vCPU thread, bus_lock held */
@@ -260,6 +274,17 @@ void machine_update_doorbells_locked(void *machine);
 int machine_plan_lines(struct machine *m, struct err *err);
 void machine_init_uarts(struct machine *m);
 int machine_new_hvc(struct machine *m, struct err *err);
+/* The device of own[I], at the end of m->virtio. */
+int machine_make_console(struct machine *m, unsigned i, struct err *err);
+/* Before the list of consoles changes: the one that is there without being named is named. */
+int machine_settle_consoles(struct machine *m, struct err *err);
+/* The configuration's last console is one more device of its own: a line, with its number in own[]. -E2BIG: none is free. */
+int machine_add_own_line(struct machine *m, struct err *err);
+/* FD: what its target is, open already, borrowed; -1: it is opened by name. */
+int machine_open_own_console(struct machine *m, unsigned i, int fd, struct err *err);
+/* own[I] leaves the list and the configuration, its host's end is closed; the line is the device's until that is freed. */
+struct machine_line *machine_remove_own_line(struct machine *m, unsigned i);
+void machine_free_line(struct machine_line *l);
 int machine_open_consoles(struct machine *m, struct err *err);
 void machine_close_consoles(struct machine *m);
 struct handed;

@@ -101,6 +101,9 @@ static const struct option console_options[] = {
 	  .more = "Programs in the guest find it as /dev/virtio-ports/TEXT. They see when the client of a socket "
 		  "comes and goes.",
 	  .example = "socket:/run/user/1000/web1.agent,device=virtio,name=org.example.agent" },
+	{ "id", "id", OPT_STRING, CON(id), "NAME", NULL, "virtio: a device of its own, which 'unplug NAME' takes away",
+	  .more = "As 'plug console' makes them; at most 8. 1 to 31 letters, digits, '-' and '_', and no disk's or interface's name.",
+	  .example = "socket:/run/user/1000/web1.log,device=virtio,name=org.example.log,id=log" },
 	{ .arg = NULL },
 };
 

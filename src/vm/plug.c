@@ -24,19 +24,32 @@ struct machine_leaving {
 	struct machine_leaving *next;
 	struct virtio_dev *dev;
 	struct blk *disk;               /* its front; NULL: it is no disk */
+	struct machine_line *line;      /* NULL: it is no console */
 	char name[CONFIG_DISK_NAME_MAX + 1];
 };
 
-/* A disk or interface that is there. */
+enum plug_kind { PLUG_DISK, PLUG_NET, PLUG_CONSOLE };
+
+/* What requests call a kind, its option, the start of the names that are made up, where its list has its length. */
+static const struct {
+	const char *word, *arg, *prefix;
+	size_t count;
+} kinds[] = {
+	[PLUG_DISK] = { "disk", "--disk", "disk", offsetof(struct config, n_disks) },
+	[PLUG_NET] = { "net", "--net", "net", offsetof(struct config, n_nets) },
+	[PLUG_CONSOLE] = { "console", "--console", "console", offsetof(struct config, n_consoles) },
+};
+
+/* A device that is there. */
 struct plugged {
-	bool is_disk;
-	unsigned i;                     /* in its list of the configuration */
+	enum plug_kind kind;
+	unsigned i;                     /* in its list of the configuration; a console: in m->own */
 	struct virtio_dev *dev;
 };
 
 static bool plug_has_job(const struct machine *m, const struct plugged *p)
 {
-	return p->is_disk && blk_job_check_idle(m->blk[p->i], NULL) < 0;
+	return p->kind == PLUG_DISK && blk_job_check_idle(m->blk[p->i], NULL) < 0;
 }
 
 static unsigned plug_slot(const struct plugged *p)
@@ -46,16 +59,28 @@ static unsigned plug_slot(const struct plugged *p)
 
 static const char *plug_name(const struct machine *m, const struct plugged *p, char buf[CONFIG_DISK_NAME_MAX + 1])
 {
-	return p->is_disk ? config_disk_name(m->cfg, p->i, buf) : config_net_name(m->cfg, p->i, buf);
+	switch (p->kind) {
+	case PLUG_DISK:
+		return config_disk_name(m->cfg, p->i, buf);
+	case PLUG_NET:
+		return config_net_name(m->cfg, p->i, buf);
+	case PLUG_CONSOLE:
+		return m->own[p->i]->cfg->id;
+	}
+	return "";
 }
 
 /* The Nth of all that can be unplugged. */
 static bool plug_nth(const struct machine *m, unsigned n, struct plugged *out)
 {
-	if (n < m->cfg->n_disks)
-		*out = (struct plugged){ true, n, m->disk_dev[n] };
-	else if (n - m->cfg->n_disks < m->cfg->n_nets)
-		*out = (struct plugged){ false, n - m->cfg->n_disks, m->net_dev[n - m->cfg->n_disks] };
+	unsigned disks = m->cfg->n_disks, nets = m->cfg->n_nets;
+
+	if (n < disks)
+		*out = (struct plugged){ PLUG_DISK, n, m->disk_dev[n] };
+	else if (n - disks < nets)
+		*out = (struct plugged){ PLUG_NET, n - disks, m->net_dev[n - disks] };
+	else if (n - disks - nets < m->n_own)
+		*out = (struct plugged){ PLUG_CONSOLE, n - disks - nets, m->own[n - disks - nets]->dev };
 	else
 		return false;
 	return true;
@@ -96,25 +121,29 @@ static int plug_check_guest(struct machine *m, const char *remedy, struct err *e
 
 /* --- a device comes --- */
 
-/* The first "disk0", "disk1", ... that nobody has. */
-static int plug_choose_name(struct config *c, bool is_disk, struct err *err)
+static unsigned *plug_count(struct config *c, enum plug_kind kind)
 {
-	char **to = is_disk ? &c->disks[c->n_disks - 1].name : &c->nets[c->n_nets - 1].name;
-	char buf[CONFIG_DISK_NAME_MAX + 1], name[16];
-	unsigned others = is_disk ? c->n_disks - 1 : c->n_nets - 1;
+	return (unsigned *)((char *)c + kinds[kind].count);
+}
 
-	for (unsigned n = 0; !*to && n <= others; n++) {
-		bool is_taken = false;
+/* The last of its list, which is new, gets the first of "disk0", "disk1", ... that nobody has. */
+static int plug_choose_name(struct config *c, enum plug_kind kind, struct err *err)
+{
+	unsigned *count = plug_count(c, kind), last = *count - 1;
+	char **to = kind == PLUG_DISK ? &c->disks[last].name : kind == PLUG_NET ? &c->nets[last].name : &c->consoles[last].id;
+	char name[24];
+	bool is_taken = true;
 
-		snprintf(name, sizeof(name), "%s%u", is_disk ? "disk" : "net", n);
-		for (unsigned i = 0; i < others; i++)
-			is_taken |= !strcmp(is_disk ? config_disk_name(c, i, buf) : config_net_name(c, i, buf), name);
-		if (!is_taken) {
-			*to = strdup(name);
-			return *to ? 0 : err_set(err, -ENOMEM, "out of memory");
-		}
+	if (*to)
+		return 0;
+	--*count;               /* it has no name of its own yet */
+	for (unsigned n = 0; is_taken; n++) {
+		snprintf(name, sizeof(name), "%s%u", kinds[kind].prefix, n);
+		is_taken = config_has_device(c, name);
 	}
-	return 0;
+	++*count;
+	*to = strdup(name);
+	return *to ? 0 : err_set(err, -ENOMEM, "out of memory");
 }
 
 /* An address that follows from its name, so that the same interface plugged again has the same one. */
@@ -144,60 +173,115 @@ static int plug_choose_mac(struct config *c, struct err *err)
 	return 0;
 }
 
-static int plug_set_path(struct config *c, const char *path, struct err *err)
+/* What the new device's image, file or socket is called for whoever opens it after a restore. */
+static int plug_set_path(struct config *c, enum plug_kind kind, const char *path, struct err *err)
 {
-	char **to = &c->disks[c->n_disks - 1].path;
-	char *copy = strdup(path);
+	char **to = kind == PLUG_DISK ? &c->disks[c->n_disks - 1].path : &c->consoles[c->n_consoles - 1].target;
+	char *copy = NULL;
 
-	if (!copy)
+	if (kind == PLUG_NET)
+		return err_set(err, -EINVAL, "an interface has no image-path");
+	const char *colon = kind == PLUG_CONSOLE ? strchr(*to, ':') : NULL;
+	if (asprintf(&copy, "%.*s%s", colon ? (int)(colon + 1 - *to) : 0, colon ? *to : "", path) < 0)
 		return err_set(err, -ENOMEM, "out of memory");
 	free(*to);
 	*to = copy;
 	return 0;
 }
 
-/* The configuration gets one more disk or interface, and is a machine's that can be. */
-static int plug_configure(struct config *c, const struct plug_device *d, bool is_disk, struct err *err)
+/* A port of the device that is there from the start cannot come: a console is a virtio device. */
+static int plug_set_device(struct config *c, struct err *err)
 {
-	unsigned *n = is_disk ? &c->n_disks : &c->n_nets, before = *n;
-	const char *arg = is_disk ? "--disk" : "--net";
-	int r = config_set(c, arg, d->settings, err);
+	struct config_console *n = &c->consoles[c->n_consoles - 1];
+	char *device = strdup("virtio");
 
-	if (!r && is_disk && d->path)
-		r = plug_set_path(c, d->path, err);
+	if (!device)
+		return err_set(err, -ENOMEM, "out of memory");
+	free(n->device);
+	n->device = device;
+	return strcmp(n->target, "stdio") && strcmp(n->target, "pty") ? 0 :
+	       err_set(err, -EINVAL, "a console that is plugged leads to a file:, a socket: or none; '%s' belongs to the process", n->target);
+}
+
+/* The configuration gets one more device of the kind, and is a machine's that can be. */
+static int plug_configure(struct config *c, const struct plug_device *d, enum plug_kind kind, struct err *err)
+{
+	unsigned *n = plug_count(c, kind), before = *n;
+	int r = config_set(c, kinds[kind].arg, d->settings, err);
+
+	if (!r && kind == PLUG_CONSOLE)
+		r = plug_set_device(c, err);
+	if (!r && d->path)
+		r = plug_set_path(c, kind, d->path, err);
 	if (!r)
-		r = plug_choose_name(c, is_disk, err);
-	if (!r && !is_disk)
+		r = plug_choose_name(c, kind, err);
+	if (!r && kind == PLUG_NET)
 		r = plug_choose_mac(c, err);
 	if (!r)
 		r = config_validate(c, err);
 	if (r < 0 && *n > before)
-		config_remove(c, arg, before);
+		config_remove(c, kinds[kind].arg, before);
 	return r;
 }
 
-/* What machine_make_disk() or machine_make_net() has left half-made, the last of its list. */
-static void plug_undo(struct machine *m, bool is_disk)
+/* What plug_make() has left half-made, the last of its list. */
+static void plug_undo(struct machine *m, enum plug_kind kind)
 {
-	unsigned i = is_disk ? m->cfg->n_disks - 1 : m->cfg->n_nets - 1;
-	struct virtio_dev **dev = is_disk ? &m->disk_dev[i] : &m->net_dev[i];
-	unsigned at = is_disk ? i : m->cfg->n_disks + i;
+	unsigned i = *plug_count(m->cfg, kind) - 1;
+	struct virtio_dev *dev = NULL;
+	struct machine_line *line = NULL;
 
-	bus_lock(m->bus);
-	if (*dev && at < m->n_virtio && m->virtio[at] == *dev) {
-		m->n_virtio--;
-		memmove(&m->virtio[at], &m->virtio[at + 1], (m->n_virtio - at) * sizeof(m->virtio[0]));
-		memmove(&m->doorbell[at], &m->doorbell[at + 1], (m->n_virtio - at) * sizeof(m->doorbell[0]));
-		memset(&m->doorbell[m->n_virtio], 0, sizeof(m->doorbell[0]));
+	if (kind == PLUG_CONSOLE && m->n_own && m->own[m->n_own - 1]->cfg == &m->cfg->consoles[i]) {
+		dev = m->own[m->n_own - 1]->dev;
+		line = machine_remove_own_line(m, m->n_own - 1);        /* the configuration, too */
+	} else {
+		dev = kind == PLUG_DISK ? m->disk_dev[i] : kind == PLUG_NET ? m->net_dev[i] : NULL;
+		config_remove(m->cfg, kinds[kind].arg, i);
 	}
+	bus_lock(m->bus);
+	if (machine_virtio_index(m, dev) < m->n_virtio)
+		pci_remove(virtio_pci_dev(dev));
+	machine_forget_virtio_locked(m, dev);
 	bus_unlock(m->bus);
-	if (is_disk) {
+	if (kind == PLUG_DISK) {
 		blk_close(m->blk[i]);
 		m->blk[i] = NULL;
+		m->disk_dev[i] = NULL;
+	} else if (kind == PLUG_NET) {
+		m->net_dev[i] = NULL;
 	}
-	virtio_free(*dev);
-	*dev = NULL;
-	config_remove(m->cfg, is_disk ? "--disk" : "--net", i);
+	virtio_free(dev);
+	machine_free_line(line);
+}
+
+/* Number I of its list. */
+static int plug_make(struct machine *m, enum plug_kind kind, unsigned i, int fd, struct err *err)
+{
+	int r;
+
+	switch (kind) {
+	case PLUG_DISK:
+		m->blk[i] = NULL;
+		m->disk_dev[i] = NULL;
+		return machine_make_disk(m, i, fd, err);
+	case PLUG_NET:
+		m->net_dev[i] = NULL;
+		return machine_make_net(m, i, fd, err);
+	case PLUG_CONSOLE:
+		r = machine_add_own_line(m, err);
+		if (!r)
+			r = machine_make_console(m, m->n_own - 1, err);
+		return r ? r : machine_open_own_console(m, m->n_own - 1, fd, err);
+	}
+	return -EINVAL;
+}
+
+static int plug_find_kind(const char *word, struct err *err)
+{
+	for (unsigned k = 0; k < ARRAY_LEN(kinds); k++)
+		if (!strcmp(kinds[k].word, word))
+			return (int)k;
+	return err_set(err, -EINVAL, "there is no kind of device '%.32s'", word);
 }
 
 static void plug_announce(struct machine *m, struct virtio_dev *dev, const char *name)
@@ -213,29 +297,31 @@ static void plug_announce(struct machine *m, struct virtio_dev *dev, const char 
 
 int machine_plug(struct machine *m, const struct plug_device *d, char *name, unsigned name_cap, struct err *err)
 {
-	bool is_disk = !strcmp(d->kind, "disk");
 	char buf[CONFIG_DISK_NAME_MAX + 1];
-	int r = plug_check_idle(m, err);
+	int kind = plug_find_kind(d->kind, err), r = kind < 0 ? kind : plug_check_idle(m, err);
 
 	if (!r)
 		r = plug_check_guest(m, "", err);
 	if (!r)
 		r = config_settle(m->cfg, err);
+	if (!r && kind == PLUG_CONSOLE)
+		r = machine_settle_consoles(m, err);
 	if (!r)
-		r = plug_configure(m->cfg, d, is_disk, err);
+		r = plug_configure(m->cfg, d, kind, err);
 	if (r < 0)
 		return r;
 	memset(m->slots, 0, sizeof(m->slots));
-	unsigned i = is_disk ? m->cfg->n_disks - 1 : m->cfg->n_nets - 1;
+	unsigned i = *plug_count(m->cfg, kind) - 1;
 
-	m->blk[i] = is_disk ? NULL : m->blk[i];
-	*(is_disk ? &m->disk_dev[i] : &m->net_dev[i]) = NULL;
-	r = is_disk ? machine_make_disk(m, i, d->fd, err) : machine_make_net(m, i, d->fd, err);
+	r = plug_make(m, kind, i, d->fd, err);
 	if (r < 0) {
-		plug_undo(m, is_disk);
+		plug_undo(m, kind);
 		return r;
 	}
-	struct plugged p = { is_disk, i, is_disk ? m->disk_dev[i] : m->net_dev[i] };
+	struct plugged p = {
+		kind, kind == PLUG_CONSOLE ? m->n_own - 1 : i,
+		kind == PLUG_DISK ? m->disk_dev[i] : kind == PLUG_NET ? m->net_dev[i] : m->own[m->n_own - 1]->dev,
+	};
 
 	snprintf(name, name_cap, "%s", plug_name(m, &p, buf));
 	plug_announce(m, p.dev, name);
@@ -270,16 +356,13 @@ static void plug_close_nets(struct machine *m, unsigned i)
 /* No processor runs. */
 static void plug_take_off_bus(struct machine *m, const struct plugged *p)
 {
-	unsigned at = p->is_disk ? p->i : m->cfg->n_disks + p->i, slot = plug_slot(p);
+	unsigned slot = plug_slot(p);
 
 	bus_lock(m->bus);
 	pci_remove(virtio_pci_dev(p->dev));     /* its doorbells go, too */
 	virtio_pci_dev(p->dev)->is_ejected = false;
 	hotplug_pci_gone(&m->hotplug, slot);
-	m->n_virtio--;
-	memmove(&m->virtio[at], &m->virtio[at + 1], (m->n_virtio - at) * sizeof(m->virtio[0]));
-	memmove(&m->doorbell[at], &m->doorbell[at + 1], (m->n_virtio - at) * sizeof(m->doorbell[0]));
-	memset(&m->doorbell[m->n_virtio], 0, sizeof(m->doorbell[0]));
+	machine_forget_virtio_locked(m, p->dev);
 	bus_unlock(m->bus);
 }
 
@@ -298,6 +381,7 @@ static bool plug_finish_leaving(struct machine *m)
 		*at = l->next;
 		blk_close(l->disk);
 		virtio_free(l->dev);
+		machine_free_line(l->line);
 		log_info("device '%s' is unplugged", l->name);
 		machine_tell(m, MACHINE_EV_UNPLUGGED, l->name);
 		free(l);
@@ -317,13 +401,15 @@ static int plug_remove(struct machine *m, const struct plugged *p, struct err *e
 	}
 	snprintf(l->name, sizeof(l->name), "%s", plug_name(m, p, buf));
 	l->dev = p->dev;
-	l->disk = p->is_disk ? m->blk[p->i] : NULL;
+	l->disk = p->kind == PLUG_DISK ? m->blk[p->i] : NULL;
 	vcpus_pause(m->vcpus);
 	plug_take_off_bus(m, p);
-	if (p->is_disk)
+	if (p->kind == PLUG_DISK)
 		plug_close_disks(m, p->i);
-	else
+	else if (p->kind == PLUG_NET)
 		plug_close_nets(m, p->i);
+	else
+		l->line = machine_remove_own_line(m, p->i);
 	l->next = m->leaving;
 	m->leaving = l;
 	if (m->state == MACHINE_RUNNING)
@@ -428,11 +514,11 @@ int machine_unplug(struct machine *m, const char *name, bool is_forced, struct e
 	struct plugged p;
 
 	if (!plug_find_name(m, name, &p))
-		return err_set(err, -ENOENT, "there is no disk or interface '%.64s'; 'info' lists them", name);
+		return err_set(err, -ENOENT, "there is no disk, interface or console '%.64s' to unplug; 'info' lists them", name);
 	int r = plug_check_idle(m, err);
 
 	if (!r)
-		r = p.is_disk ? blk_job_check_idle(m->blk[p.i], err) : 0;
+		r = p.kind == PLUG_DISK ? blk_job_check_idle(m->blk[p.i], err) : 0;
 	if (!r && !is_forced)
 		r = plug_check_guest(m, "; --force takes the device away without asking it", err);
 	if (r < 0)

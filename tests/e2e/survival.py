@@ -182,6 +182,22 @@ def is_running(pid):
         return False
 
 
+class Cut(Exception):
+    """A connection over the socket device has ended: a guest that was restored or copied resets those that it has, and one
+    that is made before it has heard of that is among them."""
+
+
+def again(call, tries=5):
+    """CALL(), once more when it was Cut."""
+    for left in reversed(range(tries)):
+        try:
+            return call()
+        except (Cut, OSError) as why:
+            if not left:
+                raise Wrong(f"the guest's socket device: {why}") from None
+            time.sleep(0.5)
+
+
 class GuestPort:
     """What runs in the guest is reached over its socket device."""
 
@@ -197,20 +213,23 @@ class GuestPort:
         while not told.endswith(b"\n"):
             c = s.recv(1)
             if not c:
-                raise ConnectionError("the guest does not listen")
+                raise Cut("the guest does not listen")
             told += c
         s.sendall(line.encode() + b"\n")
         return s
 
     def shell(self, line, timeout=120):
-        """Its output; Wrong unless it ends with 0."""
+        """Its output; Wrong unless it ends with 0. It may be run more than once."""
+        return again(lambda: self.shell_once(line, timeout))
+
+    def shell_once(self, line, timeout):
         with self.connect(line) as s:
             s.settimeout(timeout)
             told = b""
             while not re.search(rb"status \d+\n$", told):
                 piece = s.recv(65536)
                 if not piece:
-                    raise Wrong(f"'{line}': the connection ended after {told[-200:]}")
+                    raise Cut(f"'{line}': the connection ended after {told[-200:]}")
                 told += piece
         text, _, status = told.decode(errors="replace").rpartition("status ")
         if int(status):
@@ -219,8 +238,8 @@ class GuestPort:
 
     def is_there(self):
         try:
-            return self.shell("echo there") == "there"
-        except (OSError, Wrong):
+            return self.shell_once("echo there", 60) == "there"
+        except (OSError, Wrong, Cut):
             return False
 
 
@@ -305,7 +324,9 @@ class Clocks:
             for _ in range(40):
                 wall, before = time.time_ns(), m.control("info")["guest_time_ns"]
                 s.sendall(b"t")
-                there = [int(x) for x in lines.readline().split()]
+                if not (line := lines.readline()):
+                    raise Cut("the clock does not answer")
+                there = [int(x) for x in line.split()]
                 after, wall_after = m.control("info")["guest_time_ns"], time.time_ns()
                 mono = max(mono[0], there[0] - after), min(mono[1], there[0] - before)
                 real = max(real[0], there[1] - wall_after), min(real[1], there[1] - wall)
@@ -315,7 +336,7 @@ class Clocks:
 
     def check(self, is_corrected):
         """No jump since the last look. CLOCK_REALTIME is right, if IS_CORRECTED, or corrected now."""
-        mono, real = self.look()
+        mono, real = again(self.look)
         old, self.offset = self.offset, mono
         if old and (mono[0] - old[1] > JUMP_NS or old[0] - mono[1] > JUMP_NS):
             raise Wrong(f"CLOCK_MONOTONIC has jumped: it was {old} ns from the machine's time and is {mono}")
@@ -327,7 +348,7 @@ class Clocks:
         """What was wrong of CLOCK_REALTIME, in ns."""
         real = self.check(False)
         middle = (real[0] + real[1]) // 2
-        with self.machine.port.connect(f"adjust {-middle}") as s, s.makefile("r") as lines:
+        with again(lambda: self.machine.port.connect(f"adjust {-middle}")) as s, s.makefile("r") as lines:
             if (told := lines.readline()) != "status 0\n":
                 raise Wrong(f"the clock cannot be set: {told}")
         self.check(True)

@@ -4,6 +4,7 @@ import hashlib
 import os
 import random
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -45,6 +46,7 @@ class Run:
         self.begin = time.monotonic()
         self.log(f"seed {seed}")
         self.engine, self.n_disks, self.disks, self.cpus, self.memory, self.n_done = "bt", 0, {}, 2, 512, 0
+        self.has_console = False
         self.network = Network()
         self.stream = Stream(self.network.listen())
         self.machine = Machine(folder, self.network, self.log)
@@ -218,8 +220,18 @@ class Run:
     def merge(self):
         """The images on which the machine went on are pushed back into those below."""
         m = self.machine
+
+        def commit(name):
+            try:
+                m.control("disk-commit", disk=name)
+            except Wrong as why:
+                # The kernel closes the files of a process that was killed a little later than it is seen to end.
+                if "in use by another process" not in str(why):
+                    raise
+                return False
+            return True
         for d in m.control("info")["disks"]:
-            m.control("disk-commit", disk=d["name"])
+            until(lambda name=d["name"]: commit(name), "the copies have let go of the images", 30)
         until(lambda: not m.control("jobs")["jobs"], "disk-commit ends", 120)
         for d in m.control("info")["disks"]:
             if ".fork" in d["path"]:
@@ -259,6 +271,37 @@ class Run:
         m.port.shell(f"! [ -e /dev/disk/by-id/virtio-{serial} ] || sleep 2; ! [ -e /dev/disk/by-id/virtio-{serial} ]")
         os.unlink(os.path.join(self.folder, f"{serial}.img"))
         return f"{serial} is unplugged"
+
+    def op_console(self):
+        """A stream: what programs in the guest and the client of a socket say to each other arrives, before it goes again."""
+        m, path = self.machine, os.path.join(self.folder, "plugged")
+        port = "/dev/virtio-ports/survive.console"
+        if not self.has_console:
+            m.ctl("plug", "console", f"socket:{path},name=survive.console,id=extra-console")
+            m.port.shell(f"for i in $(seq 600); do [ -c {port} ] && exit 0; sleep 0.1; done; exit 1", 120)
+            self.has_console = True
+            self.talk(path, port)
+            return "plugged"
+        self.talk(path, port)
+        m.ctl("unplug", "extra-console")
+        until(lambda: len(m.control("info")["consoles"]) == 1, "the console goes", 120)
+        m.port.shell(f"! [ -e {port} ] || sleep 2; ! [ -e {port} ]")
+        self.has_console = False
+        if os.path.exists(path):
+            raise Wrong("the socket's name is still there")
+        return "unplugged"
+
+    def talk(self, path, port):
+        word = f"{self.random.randrange(1 << 40):x}"
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(120)
+            s.connect(path)
+            self.machine.port.shell(f"(until read -r x && [ -n \"$x\" ]; do sleep 0.1; done; echo heard $x) <>{port} >&0 2>/dev/null &")
+            time.sleep(0.5)
+            s.sendall(word.encode() + b"\n")
+            told = s.makefile().readline()
+            if told.strip() != f"heard {word}":
+                raise Wrong(f"the console's stream says {told!r}, not what it heard, {word}")
 
     def op_net(self):
         m, path = self.machine, f"grep -qs {MAC['extra']} /sys/class/net/*/address"
@@ -300,7 +343,7 @@ class Run:
         m.control("set", setting=f"cpu-limit={share}")
         return f"disk0 {iops} per second, processors {share}"
 
-    OPERATIONS = {"save": 4, "save_and_go_on": 1, "migrate": 4, "upgrade": 4, "fork": 1, "pause": 1, "disk": 4, "net": 2, "cpus": 2,
+    OPERATIONS = {"save": 4, "save_and_go_on": 1, "migrate": 4, "upgrade": 4, "fork": 1, "pause": 1, "disk": 4, "net": 2, "console": 2, "cpus": 2,
                   "memory": 2, "balloon": 2, "limits": 1}
 
     def draw(self, n):

@@ -2,6 +2,7 @@
 """Devices come to and go from a running Linux, which is saved, restored and migrated in between."""
 import json
 import os
+import socket
 import subprocess
 import threading
 import time
@@ -145,6 +146,64 @@ def test_a_disk_comes_is_used_saved_migrated_and_goes(machine, tmp_path):
     m.run("wait_until 'test -b /dev/vda' && mount -o ro -t ext4 /dev/vda /mnt && grep hello /mnt/a && umount /mnt")
     m.ctl("unplug", "again", "--force")
     m.event("device-unplugged", "again")
+
+
+def say(path, text):
+    """TEXT over the socket of a console; the line that comes back."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(60)
+        s.connect(path)
+        time.sleep(0.2)         # the guest is told that somebody is there
+        s.sendall(text.encode() + b"\n")
+        return s.makefile().readline().strip()
+
+
+ANSWER = """answer() { (until read -r x && [ "$x" ]; do usleep 50000; done; echo "heard $x") <>/dev/$1 >&0 2>/dev/null & }; """ \
+    """port() { for p in /sys/class/virtio-ports/*; do [ "$(cat $p/name 2>/dev/null)" = $1 ] && echo ${p##*/}; done; }; true"""
+
+
+def test_consoles_come_are_used_saved_migrated_upgraded_forked_and_go(machine, tmp_path):
+    m, path, log = machine, str(tmp_path / "port"), tmp_path / "log"
+    m.run(ANSWER)
+    assert "belongs to the process" in m.ctl("plug", "console", "stdio", status=1)
+    assert m.ctl("plug", "console", f"socket:{path},name=org.viv.a,id=a", "--json") == {"device": "a"}
+    m.ctl("plug", "console", f"file:{log}")
+    m.event("device-plugged", "console0")
+    m.run("wait_until 'test -n \"$(port org.viv.a)\"' && wait_until 'test -c /dev/hvc1 -o -c /dev/hvc0'")
+    assert "no disk, interface or console" in m.ctl("unplug", "b", status=1)
+    m.run("answer $(port org.viv.a)")
+    assert say(path, "one") == "heard one"
+    m.run("stty -opost raw </dev/hvc1 2>/dev/null; for h in 0 1; do echo logged >/dev/hvc$h & done; true")
+    wait(lambda: "logged" in log.read_text(), "the line is in the file")
+    m.save_and_continue()
+    m.run("answer $(port org.viv.a)")
+    assert say(path, "two") == "heard two"
+    if m.engine == "bt":
+        m.ctl("upgrade")
+        m.guest.proc.wait(60)
+        m.run("answer $(port org.viv.a)")
+        assert say(path, "three") == "heard three"
+        m.ctl("unplug", "a")
+        wait(lambda: [c.get("id") for c in m.ctl("info", "--json")["consoles"]] == [None, "console0"], "it goes")
+        assert not os.path.exists(path)
+        m.run("wait_until '! test -n \"$(port org.viv.a)\"'")
+        # Its place is free for another; copies have it, too, and it leads nowhere there.
+        m.ctl("plug", "console", f"socket:{path},name=org.viv.b,id=b")
+        copy = m.ctl("fork").split()[1]
+        assert [c.get("id") for c in ctl(copy, "info", "--json")["consoles"]] == [None, "console0", "b"]
+        ctl(copy, "quit")
+        m.ctl("quit")
+        return
+    m.ctl("unplug", "a", "--force")
+    m.event("device-unplugged", "a")
+    m.run("true")
+
+
+def wait(condition, what, timeout=60):
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.05)
 
 
 def test_fifty_times_in_and_out(machine, tmp_path):

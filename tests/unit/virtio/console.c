@@ -51,7 +51,7 @@ static void console_new(struct rig *r, struct host *h, unsigned n_ports)
 		p[i] = (struct virtio_console_port){ names[i], &h[i], host_write, host_readable, host_opened };
 	}
 	rig_init(r);
-	CHECK_EQ(virtio_console_new(&r->d, &r->env, &(struct virtio_console_config){ p, n_ports, 80, 25 }, NULL), 0);
+	CHECK_EQ(virtio_console_new(&r->d, &r->env, &(struct virtio_console_config){ .ports = p, .n_ports = n_ports, .cols = 80, .rows = 25 }, NULL), 0);
 	rig_up(r, rig_features(r), 16);
 }
 
@@ -294,6 +294,31 @@ TEST(ports_without_a_name_are_consoles_and_have_a_size_of_their_own)
 	rig_down(&r);
 }
 
+TEST(a_device_of_streams_alone_announces_no_first_port)
+{
+	static struct host h;
+	struct virtio_console_port p[2] = {
+		{ .name = NULL }, { "org.viv.log", &h, host_write, host_readable, host_opened },
+	};
+	uint32_t id, len;
+	struct rig r;
+
+	h = (struct host){ .room = SIZE_MAX };
+	rig_init(&r);
+	CHECK_EQ(virtio_console_new(&r.d, &r.env, &(struct virtio_console_config){ .ports = p, .n_ports = 2, .has_no_first = true },
+				    NULL), 0);
+	rig_up(&r, rig_features(&r), 16);
+	gpa_t at = guest_offer(&r, 2, 64);
+
+	guest_offer(&r, 2, 64);
+	guest_write(&r, 3, "\0\0\0\0\0\0\1\0", 8);   /* DEVICE_READY */
+	CHECK(ring_used(&r, 2, &id, &len));
+	CHECK_MEM(rig_ptr(&r, at), "\1\0\0\0\1\0\1\0", 8);   /* PORT_ADD of port 1 */
+	guest_write(&r, 3, "\0\0\0\0\3\0\1\0", 8);   /* port 0 is ready: which? */
+	CHECK(!ring_used(&r, 2, &id, &len));
+	rig_down(&r);
+}
+
 TEST(senseless_control_messages_are_ignored)
 {
 	static struct host h[3];
@@ -321,12 +346,12 @@ TEST(impossible_consoles_are_refused_with_a_sentence)
 	struct rig r;
 
 	rig_init(&r);
-	CHECK_EQ(virtio_console_new(&d, &r.env, &(struct virtio_console_config){ p, 2, 0, 0 }, &err), -EINVAL);
+	CHECK_EQ(virtio_console_new(&d, &r.env, &(struct virtio_console_config){ .ports = p, .n_ports = 2 }, &err), -EINVAL);
 	CHECK_HAS(err.msg, "must have 1 to 63 bytes");
 	p[0].name = "agent";
-	CHECK_EQ(virtio_console_new(&d, &r.env, &(struct virtio_console_config){ p, 1, 0, 0 }, &err), -EINVAL);
+	CHECK_EQ(virtio_console_new(&d, &r.env, &(struct virtio_console_config){ .ports = p, .n_ports = 1 }, &err), -EINVAL);
 	CHECK_HAS(err.msg, "it has no name");
-	CHECK_EQ(virtio_console_new(&d, &r.env, &(struct virtio_console_config){ p, 0, 0, 0 }, &err), -EINVAL);
+	CHECK_EQ(virtio_console_new(&d, &r.env, &(struct virtio_console_config){ .ports = p, .n_ports = 0 }, &err), -EINVAL);
 	CHECK_HAS(err.msg, "1 to 16 ports");
 	rig_down(&r);
 }

@@ -185,6 +185,30 @@ static int parse_ports(unsigned n, unsigned n_named, struct err *e)
 	return r;
 }
 
+TEST(consoles_that_are_devices_of_their_own_have_names_that_nobody_else_has)
+{
+	static const struct { const char *settings, *says; } bad[] = {
+		{ "none,device=uart,id=a", "consoles[1].id: only a console with device=virtio" },
+		{ "none,device=virtio,id=a", "consoles[1].id: another device is 'a' already" },
+		{ "none,device=virtio,id=net0", "consoles[1].id: another device is 'net0' already" },
+		{ "none,device=virtio,id=a b", "'a b' is not 1 to 31" },
+	};
+	struct err e = ERR_INIT;
+	struct config c;
+
+	CHECK_EQ(PARSE(&c, &e, "--kernel", "k", "--net", "none", "--console", "none,device=virtio,id=a", "--console",
+		       "none,device=virtio,name=p,id=b"), 0);
+	CHECK(config_has_device(&c, "b") && config_has_device(&c, "net0") && !config_has_device(&c, "p"));
+	config_fini(&c);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		e = (struct err)ERR_INIT;
+		CHECK(PARSE(&c, &e, "--kernel", "k", "--net", "none", "--console", "none,device=virtio,id=a", "--console",
+			    bad[i].settings) < 0);
+		CHECK_HAS(e.msg, bad[i].says);
+		config_fini(&c);
+	}
+}
+
 TEST(the_virtio_console_has_sixteen_ports_and_the_first_has_no_name)
 {
 	struct err e = ERR_INIT;
@@ -263,7 +287,8 @@ TEST(a_bad_document_is_refused_with_the_path)
 		{ "{\"nets\": [{\"hostfwd\": \"x\"}]}", "nets[0].hostfwd: must be an array" },
 		{ "{\"nets\": [{\"hostfwd\": [1]}]}", "nets[0].hostfwd[0]: must be a string" },
 		{ "{\"engine\": \"warp\"}", "engine: 'warp' is none of" },
-		{ "{\"consoles\": [{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}]}", "consoles: there can be at most 18" },
+		{ "{\"consoles\": [{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},"
+		  "{},{},{},{},{},{},{},{}]}", "consoles: there can be at most 26" },
 		{ "{\"consoles\": [{\"name\": true}]}", "consoles[0].name: must be a string" },
 		{ "{\"kernel\": \"a\\u0000b\"}", "line 1" },
 	};

@@ -54,7 +54,7 @@ static struct guest g = { .room = 1000 };
 static struct console *open_console(const char *target)
 {
 	struct console_config cfg = {
-		.target = target, .guest = { guest_input, guest_writable, guest_connected, &g }, .quit = guest_quit, .quit_arg = &g,
+		.target = target, .guest = { guest_input, guest_writable, guest_connected, &g }, .quit = guest_quit, .quit_arg = &g, .fd = -1,
 	};
 	struct console *c = NULL;
 	struct err e = ERR_INIT;
@@ -267,7 +267,7 @@ TEST(a_socket_that_somebody_serves_is_refused_and_a_forgotten_one_replaced)
 	close(forgotten);
 
 	struct console *c = open_console(target);
-	struct console_config cfg = { .target = target };
+	struct console_config cfg = { .target = target, .fd = -1 };
 	CHECK_EQ(console_open(&other, loop, &cfg, &err), -EADDRINUSE);
 	CHECK_HAS(err.msg, "another process");
 	int fd = dial(target + 7);      /* the first one still listens */

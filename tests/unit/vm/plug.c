@@ -120,6 +120,44 @@ TEST(a_disk_is_there_after_plug_and_gone_after_the_guest_has_ejected_it)
 	rig_fini(&r);
 }
 
+TEST(consoles_come_and_go_and_the_one_that_was_there_stays)
+{
+	struct err e = ERR_INIT;
+	struct rig r;
+
+	rig_init(&r);
+	struct machine *m = r.h.m;
+	const char *first = m->com[0].cfg ? m->com[0].cfg->target : NULL;
+
+	guest_listen(&r);
+	CHECK_EQ(plug(&r, "console", "none", &e), 0);
+	CHECK_STR(rig_event(&r), "+console0");
+	CHECK_EQ(plug(&r, "console", "none,name=log,id=log", &e), 0);
+	CHECK_STR(rig_event(&r), "+log");
+	CHECK_EQ(plug(&r, "disk", disk_settings(&r, ",name=log"), &e), -EINVAL);
+	CHECK_EQ(plug(&r, "disk", disk_settings(&r, ""), &e), 0);
+	CHECK_STR(rig_event(&r), "+disk0");
+	CHECK_EQ(m->n_own, 2);
+	CHECK_EQ(m->own[0]->n + 10 * m->own[1]->n, 10);
+	unsigned slot = virtio_pci_dev(m->own[0]->dev)->slot;
+
+	CHECK_EQ(guest_id(&r, slot), 0x10431af4);
+	CHECK_EQ(machine_unplug(m, "console0", false, &e), 0);
+	guest_out(&r, BOARD_HOTPLUG_PORT + HOTPLUG_PCI_EJECT, 4, 1u << slot);
+	CHECK_EQ(guest_id(&r, slot), 0xffffffff);
+	CHECK_STR(rig_event(&r), "-console0");
+	CHECK_EQ(m->n_own, 1);
+	CHECK_STR(m->own[0]->cfg->id, "log");
+	CHECK(m->own[0]->cfg == &m->cfg->consoles[m->cfg->n_consoles - 1]);
+	CHECK_STR(m->com[0].cfg ? m->com[0].cfg->target : "", first ? first : "");
+	for (unsigned i = 1; i < CONFIG_OWN_CONSOLES_MAX; i++)
+		CHECK_EQ(plug(&r, "console", "none", &e), 0);
+	CHECK_EQ(plug(&r, "console", "none", &e), -E2BIG);
+	CHECK_EQ(machine_unplug(m, "log", true, &e), 0);
+	CHECK_EQ(plug(&r, "console", "none", &e), 0);
+	rig_fini(&r);
+}
+
 TEST(names_and_addresses_stay_with_devices_when_others_go)
 {
 	struct err e = ERR_INIT;
@@ -154,6 +192,11 @@ TEST(what_is_refused_says_why_and_leaves_nothing_behind)
 		{ "disk", "path=x,speed=9", "unknown key 'speed'" },
 		{ "net", "none,name=two words", "not 1 to 31" },
 		{ "net", "tap,mac=1", "not an address" },
+		{ "console", "stdio", "belongs to the process" },
+		{ "console", "none,id=two words", "not 1 to 31" },
+		{ "console", "none,name=a/b", "printable ASCII" },
+		{ "console", "file:/nowhere/log", "cannot open" },
+		{ "cdrom", "x", "no kind of device 'cdrom'" },
 	};
 	struct err e = ERR_INIT;
 	struct rig r;
