@@ -42,6 +42,18 @@ int net_fd(const struct net *n)
 	return n->ops->fd ? n->ops->fd(n) : -ENOTSUP;
 }
 
+void net_settle(struct net *n)
+{
+	if (n->ops->settle)
+		n->ops->settle(n);
+}
+
+void net_forget(struct net *n)
+{
+	if (n->ops->forget)
+		n->ops->forget(n);
+}
+
 int net_send(struct net *n, const struct iovec *iov, int n_iov)
 {
 	return n->ops->send(n, iov, n_iov);

@@ -39,7 +39,7 @@ struct net_forward {            /* hostfwd=tcp:2222:22 or tcp:127.0.0.1:2222:22 
 struct net_options {
 	const char *kind;               /* "user", "tap", "none" */
 	const char *ifname;             /* tap: name of the interface, NULL: made by the kernel */
-	int fd;                         /* tap: an open descriptor instead (taken), else -1 */
+	int fd;                         /* tap, user: an open descriptor instead (taken), else -1 */
 	const struct net_forward *forward;
 	unsigned n_forward;
 	bool wants_vnet_hdr;            /* the device can use offloads */
@@ -58,12 +58,18 @@ void net_set_offload(struct net *n, unsigned tun_f);
 /* The descriptor (borrowed) with which another process can take the backend over by net_options.fd; -ENOENT: it
  * needs none; -ENOTSUP: it cannot be taken over. */
 int net_fd(const struct net *n);
+/* The client takes nothing now, and another process may go on: no frame stays half sent or half received. */
+void net_settle(struct net *n);
+/* Another process has taken it over: net_close() ends no helper. */
+void net_forget(struct net *n);
 /* Send one frame. 0; -EAGAIN: not taken, writable() comes; other errors: frame dropped. */
 int net_send(struct net *n, const struct iovec *iov, int n_iov);
 void net_rx_resume(struct net *n);      /* can_receive() is true again */
 
 /* A tap interface for net_options.fd of another process; IFNAME NULL: a new one. */
 int net_open_tap(const char *ifname, struct err *err);
+/* A connection to a passt of its own with these forwards, for the same. It ends when the last such descriptor closes. */
+int net_open_user(const struct net_forward *forward, unsigned n_forward, struct err *err);
 
 /* Parse "user,hostfwd=tcp:2222:22" style forward text ("tcp:2222:22"). */
 int net_forward_parse(struct net_forward *f, const char *text, struct err *err);

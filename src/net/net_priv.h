@@ -14,6 +14,8 @@ struct net_ops {
 	void (*rx_resume)(struct net *n);                       /* NULL: nothing is received */
 	void (*set_offload)(struct net *n, unsigned tun_f);     /* NULL: no offloads */
 	int (*fd)(const struct net *n);                         /* net_fd(); NULL: it has none to hand over */
+	void (*settle)(struct net *n);                          /* net_settle(); NULL: nothing to do */
+	void (*forget)(struct net *n);                          /* net_forget(); NULL: nothing to do */
 	void (*close)(struct net *n);                           /* also half-open ones */
 };
 

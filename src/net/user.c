@@ -6,7 +6,10 @@
  * a big-endian 32-bit number. It ends when our end closes, so it cannot outlive this process;
  * when it dies before, it is started again. It writes its process number to its standard
  * output (--pid) once ports are bound, which tells that it is ready; its complaints are on
- * standard error. Run by root, it becomes 'nobody' by itself. Runs on the loop thread. */
+ * standard error. Run by root, it becomes 'nobody' by itself. Runs on the loop thread.
+ *
+ * Our end of the socket pair is all that another process needs to go on with it, and the guest's connections
+ * with that, as long as both agree where a frame begins: user_settle(). */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -34,7 +37,7 @@ enum {
 	USER_RX_BUF = 2 * (USER_LEN + USER_FRAME_MAX),
 	USER_FORWARDS_MAX = 64,
 	USER_CHILD_FD = 3,                      /* the socket in the child */
-	USER_START_MS = 5000, USER_STOP_MS = 1000,
+	USER_START_MS = 5000, USER_STOP_MS = 1000, USER_SETTLE_MS = 1000,
 	USER_IOV_MAX = 256,
 };
 #define USER_RETRY_FIRST_NS 1000000000ull
@@ -44,7 +47,7 @@ struct user {
 	struct net net;
 	struct net_forward forward[USER_FORWARDS_MAX];
 	unsigned n_forward;
-	pid_t pid;                      /* 0: not running */
+	pid_t pid;                      /* 0: not running, or not started here */
 	struct loop_fd sock, pidfd, errors; /* fd < 0: not open */
 	struct loop_timer rx_again;     /* whole frames may be in rx_buf */
 	struct loop_timer retry;        /* start passt again */
@@ -88,6 +91,14 @@ static void user_pipes_close(struct user_pipes *p)
 				close(take_fd(&all[i][k]));
 }
 
+/* The child has them. */
+static void user_pipes_close_theirs(struct user_pipes *p)
+{
+	close(take_fd(&p->ready[1]));
+	close(take_fd(&p->errors[1]));
+	close(take_fd(&p->sock[1]));
+}
+
 static int user_pipes_open(struct user_pipes *p, struct err *err)
 {
 	*p = (struct user_pipes){ { -1, -1 }, { -1, -1 }, { -1, -1 } };
@@ -104,8 +115,8 @@ static int user_pipes_open(struct user_pipes *p, struct err *err)
 	return 0;
 }
 
-/* ARGV for the options of U; the texts of forwards are kept in SPEC. */
-static void user_argv(const struct user *u, const char **argv, char spec[][80])
+/* ARGV for N forwards F; their texts are kept in SPEC. */
+static void user_argv(const struct net_forward *f, unsigned n_forward, const char **argv, char spec[][80])
 {
 	static const char *const fixed[] = { "passt", "-f", "-q", "-P", "/dev/stdout", "--fd", "3" };
 	unsigned n = 0;
@@ -113,9 +124,7 @@ static void user_argv(const struct user *u, const char **argv, char spec[][80])
 	_Static_assert(USER_CHILD_FD == 3, "as in the arguments");
 	for (unsigned i = 0; i < ARRAY_LEN(fixed); i++)
 		argv[n++] = fixed[i];
-	for (unsigned i = 0; i < u->n_forward; i++) {
-		const struct net_forward *f = &u->forward[i];
-
+	for (unsigned i = 0; i < n_forward; i++, f++) {
 		snprintf(spec[i], sizeof(spec[i]), "%s%s%u:%u", f->host_addr, f->host_addr[0] ? "/" : "",
 			 f->host_port, f->guest_port);
 		argv[n++] = f->is_udp ? "-u" : "-t";
@@ -124,7 +133,7 @@ static void user_argv(const struct user *u, const char **argv, char spec[][80])
 	argv[n] = NULL;
 }
 
-static int user_spawn(struct user *u, const struct user_pipes *p, struct err *err)
+static int user_spawn(pid_t *pid, const struct net_forward *f, unsigned n_forward, const struct user_pipes *p, struct err *err)
 {
 	const char *argv[8 + 2 * USER_FORWARDS_MAX];
 	char spec[USER_FORWARDS_MAX][80];
@@ -132,9 +141,10 @@ static int user_spawn(struct user *u, const struct user_pipes *p, struct err *er
 	posix_spawnattr_t attr;
 	sigset_t none, all;
 
-	user_argv(u, argv, spec);
+	user_argv(f, n_forward, argv, spec);
 	sigemptyset(&none);
 	sigfillset(&all);
+	sigdelset(&all, SIGPIPE);       /* ignored here: nobody may be left to hear its complaints */
 	posix_spawnattr_init(&attr);
 	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
 	posix_spawnattr_setsigmask(&attr, &none);
@@ -145,13 +155,13 @@ static int user_spawn(struct user *u, const struct user_pipes *p, struct err *er
 	posix_spawn_file_actions_adddup2(&fa, p->errors[1], 2);
 	posix_spawn_file_actions_adddup2(&fa, p->sock[1], USER_CHILD_FD);
 
-	int e = posix_spawnp(&u->pid, "passt", &fa, &attr, (char *const *)argv, environ);
+	int e = posix_spawnp(pid, "passt", &fa, &attr, (char *const *)argv, environ);
 
 	posix_spawn_file_actions_destroy(&fa);
 	posix_spawnattr_destroy(&attr);
 	if (!e)
 		return 0;
-	u->pid = 0;
+	*pid = 0;
 	if (e == ENOENT)
 		return err_set(err, -ENOENT, "the program 'passt' is not installed; install the package 'passt', "
 			       "or use net=tap or net=none");
@@ -159,7 +169,7 @@ static int user_spawn(struct user *u, const struct user_pipes *p, struct err *er
 }
 
 /* Wait until the child is ready. The pipe ends when it gives up. */
-static int user_wait_ready(struct user *u, const struct user_pipes *p, struct err *err)
+static int user_wait_ready(const struct user_pipes *p, struct err *err)
 {
 	struct pollfd pfd = { .fd = p->ready[0], .events = POLLIN };
 	char text[2048], line[256];
@@ -238,11 +248,9 @@ static int user_start(struct user *u, struct err *err)
 
 	if (r < 0)
 		return r;
-	r = user_spawn(u, &p, err);
+	r = user_spawn(&u->pid, u->forward, u->n_forward, &p, err);
 	if (!r) {
-		close(take_fd(&p.ready[1]));
-		close(take_fd(&p.errors[1]));
-		close(take_fd(&p.sock[1]));
+		user_pipes_close_theirs(&p);
 
 		AUTO_FD int pidfd = (int)syscall(SYS_pidfd_open, u->pid, 0);
 
@@ -252,7 +260,7 @@ static int user_start(struct user *u, struct err *err)
 		if (r < 0)
 			err_set(err, r, "cannot watch passt: %s", strerror(-r));
 		else
-			r = user_wait_ready(u, &p, err);
+			r = user_wait_ready(&p, err);
 		if (!r)
 			r = user_watch(u, &u->errors, &p.errors[0], user_complained);
 	}
@@ -354,6 +362,11 @@ static void user_receive(struct user *u)
 {
 	ssize_t n = 1;
 
+	/* What is not read yet may be another process's by the time that the client takes frames again. */
+	if (!u->net.client->can_receive(u->net.client)) {
+		user_set_events(u, 0, LOOP_IN);
+		return;
+	}
 	if (u->rx_len < sizeof(u->rx_buf))
 		n = recv(u->sock.fd, u->rx_buf + u->rx_len, sizeof(u->rx_buf) - u->rx_len, MSG_DONTWAIT);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
@@ -476,6 +489,82 @@ static void user_rx_resume(struct net *n)
 		loop_timer_set(&u->rx_again, 1);        /* soon, and not from inside this call */
 }
 
+/* ---- from one process to another ---- */
+
+static bool user_wait_for(struct user *u, short events)
+{
+	struct pollfd p = { .fd = u->sock.fd, .events = events };
+
+	return poll(&p, 1, USER_SETTLE_MS) > 0 && p.revents & events;
+}
+
+/* Bytes that the last frame in rx_buf lacks; 0: it is whole, or there is none. */
+static size_t user_rx_lacks(const struct user *u)
+{
+	size_t at = 0;
+
+	while (u->rx_len - at >= USER_LEN) {
+		size_t whole = USER_LEN + (size_t)get_be32(u->rx_buf + at);
+
+		if (u->rx_len - at < whole)
+			return whole - (u->rx_len - at);
+		at += whole;
+	}
+	return u->rx_len > at ? USER_LEN - (u->rx_len - at) : 0;
+}
+
+/* Both sides send whole frames without a pause, so the rest is there in no time. What has been received and not delivered is
+ * lost to the other process, as on any wire. */
+static void user_settle(struct net *n)
+{
+	struct user *u = user_of(n);
+	size_t lacks;
+
+	if (u->sock.fd < 0)
+		return;
+	while (!user_flush(u) && user_wait_for(u, POLLOUT))
+		;
+	while ((lacks = user_rx_lacks(u)) && lacks <= sizeof(u->rx_buf) - u->rx_len && user_wait_for(u, POLLIN)) {
+		ssize_t got = recv(u->sock.fd, u->rx_buf + u->rx_len, lacks, MSG_DONTWAIT);
+
+		if (got <= 0)
+			break;
+		u->rx_len += (size_t)got;
+	}
+}
+
+static int user_fd(const struct net *n)
+{
+	int fd = container_of(n, const struct user, net)->sock.fd;
+
+	return fd < 0 ? -ENOENT : fd;
+}
+
+static void user_forget(struct net *n)
+{
+	user_of(n)->pid = 0;            /* it goes on; our end of the socket closes */
+}
+
+int net_open_user(const struct net_forward *forward, unsigned n_forward, struct err *err)
+{
+	struct user_pipes p;
+	pid_t pid;
+	int fd = -1, r = n_forward <= USER_FORWARDS_MAX ? user_pipes_open(&p, err) :
+			 err_set(err, -EINVAL, "at most %d ports can be forwarded", USER_FORWARDS_MAX);
+
+	if (r < 0)
+		return r;
+	r = user_spawn(&pid, forward, n_forward, &p, err);
+	if (!r) {
+		user_pipes_close_theirs(&p);
+		r = user_wait_ready(&p, err);
+	}
+	if (!r)
+		fd = take_fd(&p.sock[0]);
+	user_pipes_close(&p);
+	return r < 0 ? r : fd;
+}
+
 static void user_close(struct net *n)
 {
 	struct user *u = user_of(n);
@@ -504,11 +593,11 @@ static int user_open(struct net **out, struct loop *loop, struct net_client *cli
 		memcpy(u->forward, o->forward, o->n_forward * sizeof(u->forward[0]));
 	u->n_forward = o->n_forward;
 
-	int r = user_start(u, err);
+	int fd = o->fd, r = fd < 0 ? user_start(u, err) : user_watch(u, &u->sock, &fd, user_event);
 
 	if (r < 0) {
 		free(u);
-		return r;
+		return err && err->code ? r : err_set(err, r, "cannot watch passt: %s", strerror(-r));
 	}
 	*out = &u->net;
 	return 0;
@@ -519,5 +608,8 @@ const struct net_ops net_user_ops = {
 	.open = user_open,
 	.send = user_send,
 	.rx_resume = user_rx_resume,
+	.fd = user_fd,
+	.settle = user_settle,
+	.forget = user_forget,
 	.close = user_close,
 };

@@ -473,6 +473,8 @@ void virtio_pause(struct virtio_dev *d)
 {
 	virtio_lock(d);
 	d->is_paused = true;
+	if (d->ops->paused)
+		d->ops->paused(d);
 	virtio_unlock(d);
 }
 

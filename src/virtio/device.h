@@ -69,6 +69,8 @@ struct virtio_ops {
 	/* Device-specific state back to power-on. Any thread: touches nothing but own fields.
 	 * NULL: nothing to do. */
 	void (*reset)(struct virtio_dev *d);
+	/* The machine stands still, and may go on in another process: backends may be told. NULL: nothing to do. */
+	void (*paused)(struct virtio_dev *d);
 	/* The reset is seen by the loop thread: backends may be told. NULL: nothing to do. */
 	void (*stopped)(struct virtio_dev *d);
 	/* Check restored device-specific state. NULL: any value is good. */

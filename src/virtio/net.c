@@ -466,6 +466,11 @@ static void vnet_stopped(struct virtio_dev *d)
 	net_rx_resume(vnet_of(d)->backend);
 }
 
+static void vnet_paused(struct virtio_dev *d)
+{
+	net_settle(vnet_of(d)->backend);
+}
+
 static void vnet_set_status(struct virtio_net *n, uint8_t set, uint8_t clear)
 {
 	uint8_t status = (uint8_t)((n->dev.s.config[CONFIG_STATUS] & ~clear) | set);
@@ -517,6 +522,7 @@ static const struct virtio_ops vnet_ops = {
 	.start = vnet_start,
 	.reset = vnet_reset,
 	.stopped = vnet_stopped,
+	.paused = vnet_paused,
 	.restored = vnet_restored,
 	.free = vnet_free,
 };
@@ -590,6 +596,11 @@ int virtio_net_new(struct virtio_dev **out, const struct virtio_env *env,
 int virtio_net_fd(const struct virtio_dev *d)
 {
 	return net_fd(container_of(d, const struct virtio_net, dev)->backend);
+}
+
+void virtio_net_forget(struct virtio_dev *d)
+{
+	net_forget(vnet_of(d)->backend);
 }
 
 void virtio_net_set_link(struct virtio_dev *d, bool is_up)

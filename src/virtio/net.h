@@ -20,8 +20,9 @@ extern const struct state_desc virtio_net_state_desc;
  * 68; else what net_open() says. */
 int virtio_net_new(struct virtio_dev **out, const struct virtio_env *env,
 		   const struct virtio_net_config *cfg, struct err *err);
-/* net_fd() of its backend. */
+/* net_fd() and net_forget() of its backend. */
 int virtio_net_fd(const struct virtio_dev *d);
+void virtio_net_forget(struct virtio_dev *d);
 /* The guest, just restored, is a copy of one that goes on: the address in configuration space becomes the one that this
  * device was made with, and the cable is pulled for two seconds, upon which a guest asks for its IP addresses anew.
  * A running Linux keeps its MAC address until its driver starts again, or somebody inside sets it. */

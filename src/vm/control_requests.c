@@ -433,9 +433,9 @@ const struct control_request control_requests[] = {
 	  "The other side still waits at its address. The reply comes when it has all memory; code EINPROGRESS: it was cut off again.",
 	  "as of `migrate`", control_migrate_recover_params, S_HERE, control_migrate_recover },
 	{ "upgrade", "another viv-vmm of this host takes the running machine over, with all that this one has open",
-	  "As `migrate`, but guest memory is shared instead of copied, and taps, consoles and this socket are handed over; other clients "
-	  "connect again. `viv-vmm ctl SOCKET upgrade [BINARY]` starts the other one and waits. Terminals, and networks of kind `user`, "
-	  "whose passt is this process's child, cannot be handed over.",
+	  "As `migrate`, but guest memory is shared instead of copied, and networks, consoles and this socket are handed over; other clients "
+	  "connect again. `viv-vmm ctl SOCKET upgrade [BINARY]` starts the other one and waits. Connections through a tap or passt go on. "
+	  "A terminal cannot be handed over.",
 	  "as of `migrate`", control_upgrade_params, S_RUNNING | S_PAUSED, control_upgrade },
 	{ "migration", "how far `migrate` is", NULL,
 	  "`phase` (`none`, `connecting`, `memory`, `handover`, `in doubt`, `post-copy` or `cut off`, the last two also at the other side), `left` (bytes of this round, or that are still to come), `throttle` (percent of the "
@@ -447,8 +447,8 @@ const struct control_request control_requests[] = {
 	  S_ALIVE, control_migrate_cancel },
 	{ "plug", "add a device to the running machine",
 	  "The guest is told by ACPI and finds it by itself. From then on it is the machine's as if it had been started with it. The machine "
-	  "may not open files: `viv-vmm ctl` opens the image, the tap, or the console's file or socket, and hands it over. A network of "
-	  "kind `user` needs `--jail off`. A console that comes is a virtio device of its own; it leads to `file:PATH`, `socket:PATH` or `none`, "
+	  "may not open files: `viv-vmm ctl` opens the image, the tap, or the console's file or socket, or starts passt, and hands it "
+	  "over. A console that comes is a virtio device of its own; it leads to `file:PATH`, `socket:PATH` or `none`, "
 	  "and is called as `id` says.", "`device`: its name", control_plug_params, S_HERE, control_plug },
 	{ "unplug", "take a device out of the running machine",
 	  "The guest is asked to let go of it. The reply comes at once, the event `device-unplugged` when the guest has done so and the "

@@ -41,9 +41,15 @@ static int plug_open_disk(const struct config_disk *d, json_t *params, int *fd, 
 
 static int plug_open_net(const struct config_net *n, int *fd, struct err *err)
 {
-	if (!n->kind || strcmp(n->kind, "tap"))
+	struct net_forward forward[CONFIG_FORWARDS_MAX];
+	int r = 0;
+
+	if (!n->kind || !strcmp(n->kind, "none"))
 		return 0;
-	int r = net_open_tap(n->ifname, err);
+	for (unsigned i = 0; !r && i < n->hostfwd.n; i++)
+		r = net_forward_parse(&forward[i], n->hostfwd.v[i], err);
+	if (!r)
+		r = strcmp(n->kind, "tap") ? net_open_user(forward, n->hostfwd.n, err) : net_open_tap(n->ifname, err);
 
 	if (r < 0)
 		return r;

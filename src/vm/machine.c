@@ -376,6 +376,9 @@ int machine_make_net(struct machine *m, unsigned i, int handed, struct err *err)
 	if (!r)
 		r = virtio_net_new(&d, &m->env, &nc, err);
 	m->net_dev[i] = d;
+	/* Until the machine is ours, frames are for whoever has it. */
+	if (!r && m->cfg->is_incoming && m->state == MACHINE_STOPPED)
+		virtio_pause(d);
 	return r < 0 ? err_wrap(err, r, "nets[%u]", i) : machine_take(m, d, m->cfg->n_disks + i, err);
 }
 
@@ -464,6 +467,8 @@ static int machine_make_virtio(struct machine *m, struct err *err)
 static void machine_drop_virtio(struct machine *m)
 {
 	machine_drop_leaving(m);
+	for (unsigned i = 0; m->is_handed_over && i < m->cfg->n_nets; i++)
+		virtio_net_forget(m->net_dev[i]);
 	for (unsigned i = 0; i < m->n_virtio; i++) {
 		bus_lock(m->bus);
 		pci_remove(virtio_pci_dev(m->virtio[i]));

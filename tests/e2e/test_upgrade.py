@@ -179,13 +179,51 @@ def test_whatever_happens_to_the_new_one_exactly_one_runs(source, tmp_path, kind
         ctl(sock, "quit")
 
 
-def test_a_network_that_belongs_to_the_process_is_refused(bookworm, tmp_path):
+COUNT = r"""
+cat >/tmp/s <<'END'
+#!/bin/sh
+[ "$1" = bound ] && ip addr flush dev $interface && ip addr add $ip/${mask:-24} dev $interface && ip route add default via $router && echo $router >/tmp/gw
+exit 0
+END
+chmod +x /tmp/s
+up() { ip link set $1 up; udhcpc -q -n -i $1 -s /tmp/s >/dev/null 2>&1 && echo "up-$1"; }
+count() { n=0; while echo $n; do n=$((n+1)); usleep 20000; done | nc $(cat /tmp/gw) $1; echo "count-ended"; }
+stty -echo
+while read -r line; do eval "$line"; done
+"""
+
+
+def numbers(peer, n):
+    """The next N lines of PEER; they have to be one number after the other."""
+    told = [int(peer.readline()) for _ in range(n)]
+    assert told == list(range(told[0], told[0] + n)), told
+    return told
+
+
+def test_connections_through_passt_outlive_upgrades_also_of_an_interface_that_was_plugged(bookworm, tmp_path):
     if not shutil.which("passt"):
         pytest.skip("passt is not installed")
     sock = str(tmp_path / "s")
-    with Guest("--kernel", os.path.join(bookworm, "vmlinuz"), "--net", "user", "--console", "none", "--engine", "bt",
-               "--control", sock) as guest:
+    with Guest("--kernel", os.path.join(bookworm, "vmlinuz"), "--initrd", vivguest.initrd("bookworm", COUNT, "count"), "--cmdline",
+               "console=ttyS0 quiet", "--memory", "256M", "--net", "user", "--console", "stdio", "--engine", "bt", "--control",
+               sock) as guest, socket.create_server(("127.0.0.1", 0)) as server:
         wait_for(guest, sock)
-        done = subprocess.run([vivguest.VMM, "ctl", sock, "upgrade"], capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 1 and "cannot be handed over" in done.stderr
-        assert ctl(sock, "info", "--json")["state"] == "running"
+        guest.expect("VIV-BOOT-OK", 120)
+        server.settimeout(60)
+        for nic in ("eth0", "eth1"):
+            if nic == "eth1":       # in a jail: the client starts its passt
+                guest.send("ip link set eth0 down\n")
+                ctl(sock, "plug", "net", "user")
+                guest.send("until test -e /sys/class/net/eth1; do usleep 100000; done\n")
+            guest.send(f"up {nic}\n")
+            guest.expect(f"up-{nic}", 60)
+            guest.send(f"count {server.getsockname()[1]} &\n")
+            connection, _ = server.accept()
+            connection.settimeout(60)
+            with connection, connection.makefile() as peer:
+                numbers(peer, 20)
+                for _ in range(3):
+                    pid, _ = upgraded(sock)
+                    numbers(peer, 100)
+                assert pid == ctl(sock, "info", "--json")["pid"]
+        ctl(sock, "quit")

@@ -25,6 +25,8 @@ void net_close(struct net *n) { n->client = NULL; }
 bool net_has_vnet_hdr(const struct net *n) { return n->has_hdr; }
 void net_set_offload(struct net *n, unsigned tun_f) {}
 int net_fd(const struct net *n) { return -1; }
+void net_settle(struct net *n) { }
+void net_forget(struct net *n) { }
 void net_rx_resume(struct net *n) {}
 
 int net_send(struct net *n, const struct iovec *iov, int n_iov)
