@@ -46,7 +46,6 @@ class Run:
         self.begin = time.monotonic()
         self.log(f"seed {seed}")
         self.engine, self.n_disks, self.disks, self.cpus, self.memory, self.n_done = "bt", 0, {}, 2, 512, 0
-        self.has_console = False
         self.network = Network()
         self.stream = Stream(self.network.listen())
         self.machine = Machine(folder, self.network, self.log)
@@ -137,7 +136,7 @@ class Run:
     # --- operations; each returns what it did ---
 
     def options_of_process(self):
-        return ["--engine", self.engine, *self.machine.net_options(self.machine.tap)]
+        return ["--engine", self.engine, *self.machine.net_options(self.machine.tap), *self.machine.console_options()]
 
     def next_engine(self):
         """Mostly the fast one."""
@@ -274,19 +273,19 @@ class Run:
 
     def op_console(self):
         """A stream: what programs in the guest and the client of a socket say to each other arrives, before it goes again."""
-        m, path = self.machine, os.path.join(self.folder, "plugged")
-        port = "/dev/virtio-ports/survive.console"
-        if not self.has_console:
-            m.ctl("plug", "console", f"socket:{path},name=survive.console,id=extra-console")
+        m, port = self.machine, "/dev/virtio-ports/survive.console"
+        if not m.stream_path:
+            path = os.path.join(self.folder, "plugged")
+            m.ctl("plug", "console", f"socket:{path},name=survive.console,id=stream")
             m.port.shell(f"for i in $(seq 600); do [ -c {port} ] && exit 0; sleep 0.1; done; exit 1", 120)
-            self.has_console = True
+            m.stream_path = path
             self.talk(path, port)
             return "plugged"
+        path, m.stream_path = m.stream_path, None
         self.talk(path, port)
-        m.ctl("unplug", "extra-console")
+        m.ctl("unplug", "stream")
         until(lambda: len(m.control("info")["consoles"]) == 1, "the console goes", 120)
         m.port.shell(f"! [ -e {port} ] || sleep 2; ! [ -e {port} ]")
-        self.has_console = False
         if os.path.exists(path):
             raise Wrong("the socket's name is still there")
         return "unplugged"
