@@ -37,11 +37,13 @@ int blk_co_expect_active(struct blk *b, struct err *err)
 	return r;
 }
 
-/* The driver forgets all that it knows of the image. */
+/* The driver forgets all that it knows of the image, but for the key of an encrypted one, which nobody tells again. */
 static void active_co_forget(struct blk *b)
 {
+	b->is_forgetting = true;
 	if (b->drv->co_close)
 		b->drv->co_close(b);
+	b->is_forgetting = false;
 	memset(b->priv, 0, b->drv->priv_size);
 	b->is_open = false;
 }

@@ -27,6 +27,7 @@ struct blk;
 struct blk_opt;
 struct blk_opts;
 struct blk_secret;
+struct luks;
 struct err;
 struct json_t;
 struct loop;
@@ -64,6 +65,7 @@ struct blk_options {
 	 * The option key-file or key-fd of OPTS, where the format has it, comes before them (blk/secret.h). */
 	const struct blk_secret *secrets;
 	unsigned n_secrets;
+	const struct luks *unlocked;    /* of another opening of the same image: its key instead; borrowed, NULL: none */
 	bool has_no_key;        /* open encrypted images to look at what they are: their bytes are -ENOKEY */
 };
 

@@ -205,6 +205,8 @@ struct blk {
 	char *backing_name, *backing_format;    /* as the image says; owned, NULL: none */
 	const struct blk_options *opening;      /* while co_open runs, else NULL */
 	struct luks *luks;              /* its encryption, the driver's (blk/luks/luks.h); NULL: none */
+	struct luks *kept_luks;         /* with its key, while the image is another process's; owned, NULL: none */
+	bool is_forgetting;             /* the driver closes, and the image will be opened again */
 
 	unsigned in_flight;             /* requests from blk_submit() */
 	struct co_queue idle;           /* to be told when there are none */

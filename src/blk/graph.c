@@ -13,6 +13,7 @@
 #include <unistd.h>
 #include "blk/front.h"
 #include "blk/proto/proto.h"
+#include "blk/luks/luks.h"
 #include "blk/secret.h"
 #include "blk/url.h"
 #include "util/checked.h"
@@ -47,6 +48,7 @@ int blk_node_new(struct blk **out, struct blk_ctx *c, const struct blk_driver *d
 /* A node that has let go of what is below it. */
 static void node_free(struct blk *b)
 {
+	luks_free(b->kept_luks);
 	blk_ctx_put(b->ctx);
 	free(b->backing_name);
 	free(b->backing_format);

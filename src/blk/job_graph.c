@@ -60,9 +60,9 @@ static int make_image(struct blk *front, const struct blk_job_image *i, struct e
 }
 
 static int open_image(struct blk **out, struct blk_ctx *c, int fd, const char *path, const char *format,
-		      bool is_readonly, struct err *err)
+		      bool is_readonly, const struct luks *unlocked, struct err *err)
 {
-	struct blk_options o = { .fd = -1, .format = format, .is_readonly = is_readonly };
+	struct blk_options o = { .fd = -1, .format = format, .is_readonly = is_readonly, .unlocked = unlocked };
 	struct blk *file = NULL;
 	int r = open_fd(&file, c, fd, path, is_readonly, err);
 
@@ -80,7 +80,7 @@ int blk_co_open_job_image(struct blk **out, struct blk *front, const struct blk_
 			       "go", i->path);
 	if (i->is_empty)
 		r = make_image(front, i, err);
-	return r < 0 ? r : open_image(out, front->ctx, i->fd, i->path, i->format, false, err);
+	return r < 0 ? r : open_image(out, front->ctx, i->fd, i->path, i->format, false, NULL, err);
 }
 
 int blk_co_open_job_target(struct blk **out, struct blk *front, const struct blk_job_image *i, struct err *err)
@@ -117,7 +117,7 @@ static int reopen_readonly(struct blk **node, struct err *err)
 	if (r < 0)
 		return err_set(err, r, "cannot write '%s': %s", old->name, strerror(-r));
 	/* The descriptor is a duplicate: its lock, exclusive so far, becomes a shared one with this. */
-	r = open_image(&new, old->ctx, fd, old->name, old->drv->name, true, err);
+	r = open_image(&new, old->ctx, fd, old->name, old->drv->name, true, old->luks, err);
 	if (r < 0) {
 		if (blk_lock(fd, old->name, false, NULL) < 0)
 			log_warn("disk '%s': cannot lock it for writing again", old->name);
@@ -144,7 +144,7 @@ static int reopen_writable(struct blk **node, const struct blk_job_image *again,
 	/* Our own shared lock would stand in the way of another descriptor's exclusive one. */
 	if (fd != own)
 		blk_unlock(own);
-	int r = open_image(&new, old->ctx, fd, old->name, old->drv->name, false, err);
+	int r = open_image(&new, old->ctx, fd, old->name, old->drv->name, false, old->luks, err);
 
 	if (r < 0) {
 		if (blk_lock(own, old->name, true, NULL) < 0)

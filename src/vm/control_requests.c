@@ -52,10 +52,11 @@ static json_t *info_disks(const struct config *cfg, const struct machine *m)
 	for (unsigned i = 0; i < cfg->n_disks; i++) {
 		char buf[CONFIG_DISK_NAME_MAX + 1];
 
-		json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:I, s:b, s:s*, s:o}", "name", config_disk_name(cfg, i, buf),
+		json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:I, s:b, s:s*, s:s*, s:o}", "name", config_disk_name(cfg, i, buf),
 						      "path", blk_name(m->blk[i]), "format", blk_format(m->blk[i]),
 						      "size", (json_int_t)blk_size(m->blk[i]), "readonly",
-						      cfg->disks[i].is_readonly, "serial", cfg->disks[i].serial, "limits", control_disk_limits(m->blk[i])));
+						      cfg->disks[i].is_readonly, "serial", cfg->disks[i].serial, "key_file", cfg->disks[i].key_file,
+						      "limits", control_disk_limits(m->blk[i])));
 	}
 	return list;
 }

@@ -161,6 +161,7 @@ static void print_disk(FILE *to, const struct ctl_fork_disks *d, unsigned i, con
 	print_value(to, "format", d->base[i] ? "qcow2" : disk_text(d, i, "format"));
 	print_value(to, "name", disk_text(d, i, "name"));
 	print_value(to, "serial", disk_text(d, i, "serial"));
+	print_value(to, "key-file", disk_text(d, i, "key_file"));       /* what the image stands on may be encrypted */
 	json_object_foreach(limits, key, v)
 		fprintf(to, ",%s=%" JSON_INTEGER_FORMAT, key, json_integer_value(v));
 }

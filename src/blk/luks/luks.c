@@ -117,6 +117,39 @@ int luks_co_unlock(struct luks *l, const struct blk_secret *secrets, unsigned n,
 	return 0;
 }
 
+/* L is the header of the image that LIKE is of, whose key is known. */
+static int unlock_like(struct luks *l, const struct luks *like, struct err *err)
+{
+	if (!like->data || l->key_bytes != like->key_bytes || strcmp(l->cipher, like->cipher) ||
+	    l->digest.len != like->digest.len || memcmp(l->digest.value, like->digest.value, l->digest.len))
+		return err_set(err, -EKEYREJECTED, "'%s' has another key than it had; open it anew with its passphrase", l->p.name);
+	memcpy(l->key, like->key, l->key_bytes);
+	l->opened_slot = like->opened_slot;
+	int r = luks_cipher_new(&l->data, l->cipher, l->key, l->key_bytes, l->sector_size);
+
+	return r < 0 ? err_set(err, r, "the key of '%s' cannot be used: %s", l->p.name, strerror(-r)) : 0;
+}
+
+int luks_co_unlock_node(struct luks *l, const struct blk *b, int slot, struct err *err)
+{
+	const struct blk_options *o = b->opening;
+
+	if (b->kept_luks || o->unlocked)
+		return unlock_like(l, b->kept_luks ? b->kept_luks : o->unlocked, err);
+	return luks_co_unlock(l, o->secrets, o->n_secrets, slot, err);
+}
+
+void luks_leave_node(struct luks *l, struct blk *b)
+{
+	b->luks = NULL;
+	if (!b->is_forgetting || !l || !l->data) {
+		luks_free(l);
+		return;
+	}
+	luks_free(b->kept_luks);
+	b->kept_luks = l;
+}
+
 /* --- the data ----------------------------------------------------------------------------------- */
 
 struct crypt_job {

@@ -75,6 +75,11 @@ void luks_free(struct luks *l);                 /* NULL is fine; overwrites keys
 DEFINE_AUTO(struct luks *, luks_free)
 /* Find a slot that one of N passphrases opens. SLOT < 0: any. -ENOKEY with N of 0, -EKEYREJECTED. */
 int luks_co_unlock(struct luks *l, const struct blk_secret *secrets, unsigned n, int slot, struct err *err);
+/* The same for image B, which is being opened: with the key that was kept of it, or that another opening of it has, or with
+ * the passphrases of its options. */
+int luks_co_unlock_node(struct luks *l, const struct blk *b, int slot, struct err *err);
+/* B's driver closes: L (taken, NULL is fine) goes, or is kept for the next opening. */
+void luks_leave_node(struct luks *l, struct blk *b);
 bool luks_is_unlocked(const struct luks *l);
 unsigned luks_version(const struct luks *l);
 unsigned luks_sector_size(const struct luks *l);        /* what is encrypted as one: 512 to 4096 bytes */

@@ -51,7 +51,7 @@ static int node_co_open(struct blk *b, const struct blk_opts *opts, struct err *
 	if (!r)
 		r = node_size(b, n->l, err);
 	if (!r && !b->is_repairing && !o->has_no_key)
-		r = luks_co_unlock(n->l, o->secrets, o->n_secrets, slot, err);
+		r = luks_co_unlock_node(n->l, b, slot, err);
 	if (r < 0)
 		return r;
 	b->luks = n->l;
@@ -64,8 +64,7 @@ static void node_co_close(struct blk *b)
 {
 	struct luks_node *n = b->priv;
 
-	b->luks = NULL;
-	luks_free(n->l);
+	luks_leave_node(n->l, b);
 }
 
 static int node_probe(const struct blk_probe *p)

@@ -31,13 +31,12 @@ int q2_crypt_open(struct q2 *s, struct err *err)
 	/* The check looks at no data. */
 	if (r < 0 || s->b->is_repairing || o->has_no_key)
 		return r;
-	return luks_co_unlock(s->luks, o->secrets, o->n_secrets, -1, err);
+	return luks_co_unlock_node(s->luks, s->b, -1, err);
 }
 
 void q2_crypt_close(struct q2 *s)
 {
-	s->b->luks = NULL;
-	luks_free(s->luks);
+	luks_leave_node(s->luks, s->b);
 }
 
 /* HOST is where the bytes are in the file. */
