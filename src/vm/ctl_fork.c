@@ -210,13 +210,11 @@ static int fork_spawn(const struct ctl_fork *f, struct copy *c, unsigned number,
 	return r < 0 ? r : e ? err_set(err, -e, "cannot start copy %u: %s", number, strerror(e)) : 0;
 }
 
-/* It serves its control socket: it runs. */
+/* It answers: it runs. That its socket is there says only that it is being built. */
 static int fork_wait(const struct copy *c, unsigned number, struct err *err)
 {
 	for (int ms = 0; ms < START_MS; ms += POLL_MS) {
-		AUTO_FD int fd = unixsock_connect(c->socket, NULL);
-
-		if (fd >= 0)
+		if (ctl_ask(c->socket, "info", NULL, -1, NULL, NULL) == 0)
 			return 0;
 		if (waitpid(c->pid, NULL, WNOHANG) != 0)
 			return err_set(err, -ECHILD, "copy %u has ended at once; '%s' says why", number, c->log);
