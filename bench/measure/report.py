@@ -43,12 +43,18 @@ PROMISES = {
     "disk: snapshotting 1 TiB, ms": ("<=", 20),
     "disk: cloning 1 TiB, ms": ("<=", 20),
     "migrate: bt, ms of pause": ("<=", 100),
+    "save: bt, times the time of writing its memory": ("<=", 1.5),
+    "fork: bt, ms for each of 50 copies": ("<=", 100),
+    "fork: bt, MiB of an idle copy's own": ("<=", 10),
+    "fork: bt, percent of the machine's memory that a copy adds": ("<=", 10),
 }
 # The same of a row's ratio to QEMU's.
 RATIOS = {
     "boot: bt, seconds to power off": ("<=", 0.45),
     "login: bt, seconds to the login prompt": ("<=", 0.45),
     "migrate: bt, ms of pause": ("<=", 0.5),
+    "save: bt, ms": ("<=", 0.5),
+    "restore: bt, ms to the guest's first word": ("<=", 0.5),
 }
 
 
