@@ -79,6 +79,12 @@ void handed_close(struct handed *h)
 	handed_fini(h);
 }
 
+void handed_take(struct handed *h)
+{
+	handed_close(h);
+	h->is_ours = true;
+}
+
 int handover_send(struct migrate_link *l, const struct handed *h, struct err *err)
 {
 	size_t len = h->options ? strlen(h->options) : 0;

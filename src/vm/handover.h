@@ -26,6 +26,8 @@ struct handed {
 void handed_init(struct handed *h);
 void handed_fini(struct handed *h);                     /* frees, closes nothing */
 void handed_close(struct handed *h);                    /* closes, too */
+/* The machine has started here. Its devices have duplicates; these go, or what is unplugged later would stay attached. */
+void handed_take(struct handed *h);
 
 /* On the thread that has the connection, which is a Unix socket. The receiver owns what came. */
 int handover_send(struct migrate_link *l, const struct handed *h, struct err *err);

@@ -290,7 +290,7 @@ static void step_end(void *arg)
 	}
 	incoming_let_go(in);
 	if (in->m->cfg->handed)
-		in->m->cfg->handed->is_ours = true;
+		handed_take(in->m->cfg->handed);
 	machine_start(in->m);
 }
 
