@@ -47,6 +47,7 @@ static void rig_init(struct rig *r)
 static void rig_fini(struct rig *r)
 {
 	machine_stop(r->h.m);
+	(void)loop_run_once(r->h.loop, 0);      /* what was unplugged is freed by a call */
 	unlink(r->image);
 	hlt_machine_fini(&r->h);
 }
