@@ -21,6 +21,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/uio.h>
+#include "blk/progress.h"
 #include "util/cleanup.h"
 
 struct blk;
@@ -216,11 +217,19 @@ enum blk_fix { BLK_FIX_NOTHING = 0, BLK_FIX_LEAKS = 1, BLK_FIX_ERRORS = 2, BLK_F
 struct blk_check {
 	void (*report)(void *arg, const char *line);    /* a sentence per finding, at most 100; NULL: none */
 	void *report_arg;
+	struct blk_progress progress;                   /* of the table; what it returns ends a check, but no repair */
 	uint64_t n_errors, n_leaks;                     /* found and still there; in clusters where that fits */
 	uint64_t n_errors_fixed, n_leaks_fixed;
 	uint64_t n_clusters, n_allocated, n_compressed, n_fragmented;
 	uint64_t image_end;                             /* first byte of the file that nothing uses */
 };
+static inline int blk_check_progress(const struct blk_check *c, unsigned fix, uint64_t done, uint64_t total)
+{
+	int r = blk_progress(&c->progress, done, total);
+
+	return fix ? 0 : r;
+}
+
 /* Find and with FIX repair what is wrong. The counts of *CHECK are set on success; that errors were
  * found is success. -ENOTSUP: the format has nothing to check. */
 int blk_check(struct blk *b, unsigned fix, struct blk_check *check, struct err *err);

@@ -252,7 +252,7 @@ int blk_check(struct blk *b, unsigned fix, struct blk_check *check, struct err *
 {
 	struct sync_call c = { .b = blk_top(b), .fix = fix, .check = check, .err = err };
 
-	*check = (struct blk_check){ .report = check->report, .report_arg = check->report_arg };
+	*check = (struct blk_check){ .report = check->report, .report_arg = check->report_arg, .progress = check->progress };
 	return blk_run(b, sync_check, &c);
 }
 

@@ -6,10 +6,13 @@
 #include <string.h>
 #include "cli/disk.h"
 #include "cli/output.h"
+#include "cli/progress.h"
 
 static void check_line(void *arg, const char *line)
 {
-	fprintf(stderr, "%s\n", line);
+	const struct progress *p = arg;
+
+	fprintf(stderr, "%s%s\n", p->is_shown ? "\r\033[K" : "", line);
 }
 
 static void check_print(const struct blk_check *k)
@@ -50,12 +53,16 @@ static int check_run(struct cli *c, struct err *err)
 	const char *only = cli_str(c, "--repair-only"), *path = cli_arg(c, 0);
 	bool is_fixing = cli_flag(c, "--repair") || only;
 	AUTO(blk_close) struct blk *b = NULL;
-	struct blk_check k = { .report = c->is_quiet ? NULL : check_line };
+	struct progress p;
+	struct blk_check k = { .report = c->is_quiet ? NULL : check_line, .report_arg = &p, .progress = disk_progress(&p) };
+
+	progress_start(&p, c, is_fixing ? "repairing" : "checking");
 	int r = disk_open(&b, c, path, cli_str(c, "--format"),
 			  DISK_NO_BACKING | DISK_NO_KEY | (is_fixing ? DISK_WRITABLE | DISK_REPAIRING : 0), err);
 
 	if (!r)
 		r = blk_check(b, is_fixing ? kinds[only != NULL].fix : BLK_FIX_NOTHING, &k, err);
+	progress_end(&p);
 	if (r < 0)
 		return r;
 	if (c->is_json)

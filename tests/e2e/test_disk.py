@@ -120,6 +120,22 @@ def test_what_exists_is_not_overwritten_without_force():
     same("in.raw", "a.qcow2")
 
 
+def test_a_terminal_is_told_how_far_a_check_is():
+    viv("create", "a.qcow2", "512G", "-o", "preallocation=metadata")
+    ours, theirs = os.openpty()
+    with subprocess.Popen([VIV, "disk", "check", "a.qcow2"], stdout=subprocess.PIPE, stderr=theirs) as check:
+        os.close(theirs)
+        said = b""
+        try:
+            while data := os.read(ours, 65536):
+                said += data
+        except OSError:                 # the other end is closed
+            pass
+        assert b"nothing is wrong" in check.stdout.read()
+    os.close(ours)
+    assert check.returncode == DONE and b"checking [" in said and said.endswith(b"\x1b[K"), said
+
+
 def test_wrong_words_are_refused():
     refused("create", "x.qcow2", status=FAILED, says="how large")
     refused("create", "x.qcow2", "12parsecs", status=FAILED, says="12parsecs")

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHECK_REPORTS_MAX = 100 };
+enum { CHECK_REPORTS_MAX = 100, CHECK_STEP = 4096 };
 
 void bat_finding(struct blk_check *check, bool is_leak, uint64_t n, bool is_fixed, const char *fmt, ...)
 {
@@ -157,8 +157,12 @@ static int check_run(struct bat *t, struct bat_checking *c, struct bat_units *u)
 
 	if (!r)
 		r = bat_trim(t);
-	for (uint64_t block = check_next(t, 0); !r && block < t->n_blocks; block = check_next(t, block + 1))
-		r = check_block(t, block, u, c, &last);
+	for (uint64_t block = check_next(t, 0); !r && block < t->n_blocks; block = check_next(t, block + 1)) {
+		if (block % CHECK_STEP == 0)
+			r = blk_check_progress(c->check, c->fix, block * t->block_size, t->size);
+		if (!r)
+			r = check_block(t, block, u, c, &last);
+	}
 	if (r < 0)
 		return r;
 	c->check->n_clusters += t->n_blocks;

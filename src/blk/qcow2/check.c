@@ -191,6 +191,9 @@ static int chk_l1(struct chk *c, const struct chk_tree *t, uint64_t l1_off, uint
 	for (uint32_t i = 0; !r && i < l1_size; i++) {
 		uint64_t table = l1[i] & Q2_OFF_MASK;
 
+		r = blk_check_progress(c->out, c->fix, i * per_l2, l1_size * per_l2);
+		if (r < 0)
+			break;
 		if (!l1[i])
 			continue;
 		r = l1[i] & Q2_L1_RESERVED || !table || table & (s->cluster_size - 1) ? 1 :
