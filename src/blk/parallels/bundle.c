@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* bundle.c - the descriptor of a .hdd folder, DiskDescriptor.xml: which file has the disk. For reading; one storage
+/* bundle.c - the descriptor of a .hdd folder, DiskDescriptor.xml: which file has the disk. One storage
  * with one image, compressed (expandable) or plain. Of XML what such a file uses: elements, text, comments, the
  * five entities; no DTD. */
 #include "blk/parallels/parallels_priv.h"
@@ -150,10 +150,6 @@ static int bundle_check(const struct prl *s, const struct found *f, struct err *
 		return err_set(err, -EINVAL, "'%s' does not name its image or its size", name);
 	if (strcmp(f->type, "Compressed") && strcmp(f->type, "Plain"))
 		return err_set(err, -ENOTSUP, "'%s' has an image of type '%s', which is not known", name, f->type);
-	if (!s->t.b->is_readonly)
-		return err_set(err, -EROFS, "'%s' describes a bundle, which can only be read: open it with "
-			       "readonly=on, or open "
-			       "its image '%s'", name, f->file);
 	return 0;
 }
 
@@ -186,5 +182,59 @@ int prl_bundle_open(struct prl *s, struct err *err)
 			       b->name, f->sectors, s->image->size / BLK_SECTOR);
 	b->size = s->image->size;
 	b->cluster_size = s->image->cluster_size;
+	b->can_discard = !b->is_readonly && s->image->can_discard;
 	return 0;
+}
+
+/* --- writing one ------------------------------------------------------------------------------ */
+
+/* The image of a bundle without snapshots is always called that. */
+static const char top_guid[] = "{5fbaabe3-6958-40ff-92a7-860e329aab41}", no_guid[] = "{00000000-0000-0000-0000-000000000000}";
+
+int prl_bundle_write(struct blk_creating *c, const char *image, uint64_t cluster, struct err *err)
+{
+	uint8_t uuid[16];
+	char id[BAT_UUID_TEXT];
+	AUTO(free) char *text = NULL;
+	uint64_t sectors = c->size / BLK_SECTOR;
+
+	bat_uuid_make(uuid);
+	int n = asprintf(&text,
+		"<?xml version='1.0' encoding='UTF-8'?>\n"
+		"<Parallels_disk_image Version=\"1.0\">\n"
+		"  <Disk_Parameters>\n"
+		"    <Disk_size>%" PRIu64 "</Disk_size>\n"
+		"    <Cylinders>%" PRIu64 "</Cylinders>\n"
+		"    <PhysicalSectorSize>4096</PhysicalSectorSize>\n"
+		"    <LogicSectorSize>512</LogicSectorSize>\n"
+		"    <Heads>%d</Heads>\n"
+		"    <Sectors>%d</Sectors>\n"
+		"    <Padding>0</Padding>\n"
+		"    <Encryption><Engine>%s</Engine><Data></Data></Encryption>\n"
+		"    <UID>{%s}</UID>\n"
+		"    <Name>disk</Name>\n"
+		"    <Miscellaneous><CompatLevel>level2</CompatLevel><Bootable>1</Bootable><SuspendState>0</SuspendState></Miscellaneous>\n"
+		"  </Disk_Parameters>\n"
+		"  <StorageData>\n"
+		"    <Storage>\n"
+		"      <Start>0</Start>\n"
+		"      <End>%" PRIu64 "</End>\n"
+		"      <Blocksize>%" PRIu64 "</Blocksize>\n"
+		"      <Image>\n"
+		"        <GUID>%s</GUID>\n"
+		"        <Type>Compressed</Type>\n"
+		"        <File>%s</File>\n"
+		"      </Image>\n"
+		"    </Storage>\n"
+		"  </StorageData>\n"
+		"  <Snapshots>\n"
+		"    <Shot><GUID>%s</GUID><ParentGUID>%s</ParentGUID></Shot>\n"
+		"  </Snapshots>\n"
+		"</Parallels_disk_image>\n",
+		sectors, (sectors + PRL_PER_CYLINDER - 1) / PRL_PER_CYLINDER, PRL_HEADS, PRL_SECTORS, no_guid,
+		bat_uuid_text(uuid, id), sectors, cluster / BLK_SECTOR, top_guid, image, top_guid, no_guid);
+	if (n < 0)
+		return err_set(err, -ENOMEM, "out of memory");
+	int r = blk_co_pwrite(c->file, 0, text, (size_t)n);
+	return r < 0 ? err_set(err, r, "cannot write '%s': %s", c->args->path, strerror(-r)) : 0;
 }

@@ -7,7 +7,8 @@
 #include <inttypes.h>
 #include <string.h>
 
-enum { CREATE_HEADS = 16, CREATE_PER_CYLINDER = 32 * CREATE_HEADS };
+/* The image of a bundle, beside its descriptor. */
+static const char bundle_image[] = "disk.hdd.0.{5fbaabe3-6958-40ff-92a7-860e329aab41}.hds";
 
 static const char *const create_preallocs[] = { "off", "metadata", "falloc", "full", NULL };
 const struct blk_opt prl_create_opts[] = {
@@ -15,6 +16,8 @@ const struct blk_opt prl_create_opts[] = {
 	{ "preallocation", BLK_OPT_CHOICE, "off", "off, metadata, falloc (space reserved) or full (zeroes written)", 0,
 	  0,
 	  create_preallocs },
+	{ "bundle", BLK_OPT_BOOL, "off", "as Parallels Desktop has them: FILE is the DiskDescriptor.xml of a .hdd folder, its image lies beside it",
+	  0, 0, NULL },
 	{ .name = NULL },
 };
 
@@ -45,8 +48,40 @@ int prl_measure(const struct blk_creating *c, struct blk_layout *out, struct err
 	bool has_all = blk_opts_num(c->opts, "preallocation") != BLK_PREALLOC_OFF;
 
 	*out = (struct blk_layout){ .size = c->size, .unit = cluster, .each = has_all ? 0 : cluster,
-				    .fixed = table_end(n, cluster) + (has_all ? n * cluster : 0) };
+				    .fixed = table_end(n, cluster) + (has_all ? n * cluster : 0) +
+					     (blk_opts_num(c->opts, "bundle") ? PRL_XML_LEN : 0) };
 	return create_check(c, cluster, n, err);
+}
+
+/* An image without any data in FILE. */
+static int create_image(const struct blk_creating *c, struct blk *file, uint64_t cluster, uint64_t n, struct err *err)
+{
+	struct prl_header h = {
+		.version = le32_of(PRL_VERSION), .heads = le32_of(PRL_HEADS),
+		.cylinders = le32_of((uint32_t)((c->size / BLK_SECTOR + PRL_PER_CYLINDER - 1) / PRL_PER_CYLINDER)),
+		.tracks = le32_of((uint32_t)(cluster / BLK_SECTOR)), .n_entries = le32_of((uint32_t)n),
+		.n_sectors = le64_of(c->size / BLK_SECTOR),
+		.data_off = le32_of((uint32_t)(table_end(n, cluster) / BLK_SECTOR)),
+	};
+	memcpy(h.magic, "WithouFreSpacExt", 16);
+	int r = blk_co_pwrite(file, 0, &h, sizeof(h));
+
+	return r < 0 ? err_set(err, r, "cannot write '%s': %s", file->name, strerror(-r)) :
+	       blk_co_truncate(file, table_end(n, cluster), BLK_PREALLOC_OFF, err);
+}
+
+static int create_bundle(struct blk_creating *c, uint64_t cluster, uint64_t n, struct err *err)
+{
+	struct blk *file = NULL;
+	int r = blk_co_create_file(c, bundle_image, &file, err);
+
+	if (r < 0)
+		return r;
+	r = create_image(c, file, cluster, n, err);
+	if (!r && blk_co_flush(file) < 0)
+		r = err_set(err, -EIO, "cannot write '%s'", bundle_image);
+	blk_co_close(file);
+	return r ? r : prl_bundle_write(c, bundle_image, cluster, err);
 }
 
 int prl_co_create(struct blk_creating *c, struct err *err)
@@ -56,27 +91,15 @@ int prl_co_create(struct blk_creating *c, struct err *err)
 	struct blk *b = NULL;
 	int r = create_check(c, cluster, n, err);
 
-	if (r < 0)
-		return r;
-	struct prl_header h = {
-		.version = le32_of(PRL_VERSION), .heads = le32_of(CREATE_HEADS),
-		.cylinders = le32_of((uint32_t)((c->size / BLK_SECTOR + CREATE_PER_CYLINDER - 1) /
-						CREATE_PER_CYLINDER)),
-		.tracks = le32_of((uint32_t)(cluster / BLK_SECTOR)), .n_entries = le32_of((uint32_t)n),
-		.n_sectors = le64_of(c->size / BLK_SECTOR),
-		.data_off = le32_of((uint32_t)(table_end(n, cluster) / BLK_SECTOR)),
-	};
-	memcpy(h.magic, "WithouFreSpacExt", 16);
-	r = blk_co_pwrite(c->file, 0, &h, sizeof(h));
-	if (r < 0)
-		return err_set(err, r, "cannot write '%s': %s", c->args->path, strerror(-r));
-	r = blk_co_truncate(c->file, table_end(n, cluster), BLK_PREALLOC_OFF, err);
+	if (!r)
+		r = blk_opts_num(c->opts, "bundle") ? create_bundle(c, cluster, n, err) : create_image(c, c->file, cluster, n, err);
 	if (r < 0 || p == BLK_PREALLOC_OFF)
 		return r;
 	r = blk_co_open_new(c, &b, err);
 	if (r < 0)
 		return r;
-	r = bat_preallocate(b->priv, 0, b->size, p);
+	struct prl *s = b->priv;
+	r = bat_preallocate(s->image ? s->image->priv : b->priv, 0, b->size, p);
 	blk_co_close(b);
 	return r < 0 ? err_set(err, r, "cannot allocate '%s': %s", c->args->path, strerror(-r)) : 0;
 }
@@ -123,6 +146,8 @@ int prl_co_truncate(struct blk *b, uint64_t size, enum blk_prealloc prealloc, st
 	struct bat *t = &s->t;
 	struct blk_range range;
 
+	if (s->image)
+		return err_set(err, -ENOTSUP, "a bundle keeps its size: convert '%s' to a larger disk", b->name);
 	if (size < b->size)
 		return err_set(err, -ENOTSUP, "a Parallels image can grow, not shrink: '%s'", b->name);
 	uint64_t n = size / t->block_size + (size % t->block_size != 0);

@@ -194,7 +194,7 @@ static int prl_co_check(struct blk *b, unsigned fix, struct blk_check *check, st
 	struct bat_checking c = { .check = check, .fix = fix };
 
 	if (s->image)
-		return err_set(err, -ENOTSUP, "'%s' is a bundle: check its image '%s'", b->name, s->image->name);
+		return s->image->drv->co_check ? s->image->drv->co_check(s->image, fix, check, err) : 0;
 	if (s->was_in_use) {
 		bat_finding(check, true, 1, fix & BLK_FIX_LEAKS, "the image was not closed");
 		s->was_in_use = !(fix & BLK_FIX_LEAKS);
@@ -237,6 +237,35 @@ static int prl_co_preadv(struct blk *b, uint64_t off, uint64_t len, struct blk_v
 	return s->image ? blk_co_preadv(s->image, off, len, v) : bat_drv_preadv(b, off, len, v);
 }
 
+static int prl_co_pwritev(struct blk *b, uint64_t off, uint64_t len, struct blk_vec v)
+{
+	const struct prl *s = b->priv;
+
+	return s->image ? blk_co_pwritev(s->image, off, len, v) : bat_drv_pwritev(b, off, len, v);
+}
+
+/* Of a bundle: the core flushes its files. */
+static int prl_co_flush(struct blk *b)
+{
+	const struct prl *s = b->priv;
+
+	return s->image ? 0 : bat_drv_flush(b);
+}
+
+static int prl_co_discard(struct blk *b, uint64_t off, uint64_t len)
+{
+	const struct prl *s = b->priv;
+
+	return s->image ? blk_co_discard(s->image, off, len) : bat_drv_discard(b, off, len);
+}
+
+static int prl_co_zeroes(struct blk *b, uint64_t off, uint64_t len, bool may_unmap)
+{
+	const struct prl *s = b->priv;
+
+	return s->image ? blk_co_zeroes(s->image, off, len, may_unmap) : bat_drv_zeroes(b, off, len, may_unmap);
+}
+
 static int prl_co_map(struct blk *b, uint64_t off, uint64_t len, struct blk_extent *out)
 {
 	const struct prl *s = b->priv;
@@ -246,7 +275,7 @@ static int prl_co_map(struct blk *b, uint64_t off, uint64_t len, struct blk_exte
 
 const struct blk_driver blk_parallels = {
 	.name = "parallels",
-	.title = "Parallels' disk image; bundles for reading",
+	.title = "Parallels' disk image, alone or in a bundle",
 	.priv_size = sizeof(struct prl),
 	.open_opts = bat_open_opts,
 	.create_opts = prl_create_opts,
@@ -255,10 +284,10 @@ const struct blk_driver blk_parallels = {
 	.co_close = prl_co_close,
 	.try_map = prl_try_map,
 	.co_preadv = prl_co_preadv,
-	.co_pwritev = bat_drv_pwritev,
-	.co_flush = bat_drv_flush,
-	.co_discard = bat_drv_discard,
-	.co_zeroes = bat_drv_zeroes,
+	.co_pwritev = prl_co_pwritev,
+	.co_flush = prl_co_flush,
+	.co_discard = prl_co_discard,
+	.co_zeroes = prl_co_zeroes,
 	.co_map = prl_co_map,
 	.co_truncate = prl_co_truncate,
 	.co_check = prl_co_check,

@@ -14,7 +14,8 @@
 #define PRL_CLOSED 0x312e3276u
 #define PRL_EXT_MAGIC 0xab234cef23dcea87ull
 
-enum { PRL_HEADER_LEN = 64, PRL_VERSION = 2, PRL_FLAG_EMPTY = 1, PRL_CLUSTER_MAX = 64 << 20, PRL_XML_MAX = 1 << 20 };
+enum { PRL_HEADER_LEN = 64, PRL_VERSION = 2, PRL_FLAG_EMPTY = 1, PRL_CLUSTER_MAX = 64 << 20, PRL_XML_MAX = 1 << 20, PRL_XML_LEN = 2048 };
+enum { PRL_HEADS = 16, PRL_SECTORS = 32, PRL_PER_CYLINDER = PRL_HEADS * PRL_SECTORS };
 
 struct prl_header {
 	char magic[16];                 /* "WithoutFreeSpace", "WithouFreSpacExt" */
@@ -46,5 +47,7 @@ int prl_co_truncate(struct blk *b, uint64_t size, enum blk_prealloc prealloc, st
 /* bundle.c: DiskDescriptor.xml */
 bool prl_is_descriptor(const uint8_t *head, size_t len);
 int prl_bundle_open(struct prl *s, struct err *err);
+/* In co_create: C's file becomes the descriptor of a bundle with IMAGE, which lies beside it and has clusters of CLUSTER bytes. */
+int prl_bundle_write(struct blk_creating *c, const char *image, uint64_t cluster, struct err *err);
 
 #endif
