@@ -147,6 +147,8 @@ static int ova_extract(struct cli *c, struct err *err)
 	if (!d)
 		return err_set(err, -ENOENT, "'%s' has no disk '%s'; 'viv disk ova list' tells them", cli_arg(c, 0),
 			       cli_arg(c, 1));
+	if (o->is_unpacked)
+		return err_set(err, -EINVAL, "'%s' is a descriptor: '%s' lies beside it already", cli_arg(c, 0), d->file);
 	r = disk_check_new(c, path, err);
 	if (!r && cli_flag(c, "--force") && unlink(path) < 0 && errno != ENOENT)
 		r = err_set(err, -errno, "cannot replace '%s': %s", path, strerror(errno));
@@ -164,19 +166,26 @@ static int ova_extract(struct cli *c, struct err *err)
 
 /* --- import --------------------------------------------------------------------------------------------- */
 
-static int ova_import_disk(const struct cli *c, unsigned i, const char *path, struct err *err)
+static int ova_import_disk(const struct cli *c, const struct blk_ova_info *o, unsigned i, const char *path, struct err *err)
 {
+	char beside[OVA_PATH_MAX];
+	const char *slash = strrchr(cli_arg(c, 0), '/');
 	AUTO(blk_opts_fini) struct blk_opts from = { 0 }, to = { 0 };
 	struct progress progress;
 	struct blk_options src = { .path = cli_arg(c, 0), .fd = -1, .format = "ova", .is_readonly = true, .opts = &from };
 	struct blk_convert_file f = { .src = &src, .path = path, .format = cli_str(c, "--format"), .opts = &to,
 				      .how = { .progress = disk_progress(&progress) } };
 	char number[16], what[32];
-	int r = blk_opts_init(&from, blk_format_open_opts("ova"), err);
+	int r = o->is_unpacked ? 0 : blk_opts_init(&from, blk_format_open_opts("ova"), err);
 
+	if (o->is_unpacked) {
+		snprintf(beside, sizeof(beside), "%.*s%s", slash ? (int)(slash - cli_arg(c, 0)) + 1 : 0, cli_arg(c, 0),
+			 o->disks[i].file);
+		src = (struct blk_options){ .path = beside, .fd = -1, .is_readonly = true, .is_confined = true };
+	}
 	snprintf(number, sizeof(number), "%u", i + 1);
 	snprintf(what, sizeof(what), "disk %u", i + 1);
-	if (!r)
+	if (!r && !o->is_unpacked)
 		r = blk_opts_set(&from, "disk", number, err);
 	if (!r)
 		r = disk_create_opts(&to, c, f.format, err);
@@ -207,7 +216,7 @@ static int ova_import_all(const struct cli *c, const struct blk_ova_info *o, con
 
 		snprintf(name, sizeof(name), "disk%u.%.32s", i + 1, cli_str(c, "--format"));
 		snprintf(path, sizeof(path), "%s/%s", folder, name);
-		r = ova_import_disk(c, i, path, err);
+		r = ova_import_disk(c, o, i, path, err);
 		json_object_set_new(disk, "image", json_string(name));
 	}
 	snprintf(path, sizeof(path), "%s/machine.json", folder);
@@ -265,7 +274,8 @@ const struct cli_command disk_ova_list = {
 	.path = "disk ova list",
 	.summary = "tell what machine an OVA archive holds",
 	.about = "Its name, processors, memory and disks, as the descriptor in the archive says.",
-	.args = (const struct cli_arg[]){ { "FILE", .help = "the archive" }, { .name = NULL } },
+	.args = (const struct cli_arg[]){ { "FILE", .help = "the archive, or the descriptor (.ovf) of one that is unpacked" },
+					  { .name = NULL } },
 	.options = (const struct cli_option[]){ OVA_VERIFY, { .name = NULL } },
 	.examples = (const struct cli_example[]){
 		{ "disk ova list appliance.ova --verify", "is it whole, and what is it?" }, { .line = NULL },
@@ -296,7 +306,8 @@ const struct cli_command disk_ova_import = {
 	.about = "Makes a folder with an image per disk, disk1.qcow2 and so on, and machine.json, which says to what machine "
 		 "they belong. machine.json is written last; if anything fails, the folder is removed again.",
 	.args = (const struct cli_arg[]){
-		{ "FILE", .help = "the archive" }, { "FOLDER", .help = "the new folder" }, { .name = NULL },
+		{ "FILE", .help = "the archive, or the descriptor (.ovf) of one that is unpacked" },
+		{ "FOLDER", .help = "the new folder" }, { .name = NULL },
 	},
 	.options = (const struct cli_option[]){
 		OVA_VERIFY,

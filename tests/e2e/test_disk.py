@@ -627,6 +627,24 @@ def make_ova(path, sizes):
     subprocess.run(["tar", "--format=ustar", "-cf", path, "m.ovf", "m.mf", *names[1:]], check=True)
 
 
+def test_a_machine_that_is_unpacked_is_listed_and_imported_by_its_descriptor():
+    os.mkdir("web")
+    make_ova("a.ova", [2 * MIB, 3 * MIB])
+    subprocess.run(["tar", "-C", "web", "-xf", "a.ova"], check=True)
+    listed, packed = viv_json("ova", "list", "web/m.ovf"), viv_json("ova", "list", "a.ova")
+    assert listed == packed | {"manifest": False}
+    viv("ova", "import", "web/m.ovf", "new")
+    for i in (0, 1):
+        qemu("compare", "-f", "qcow2", "-F", "raw", f"new/disk{i + 1}.qcow2", f"in{i}.raw")
+    refused("ova", "extract", "web/m.ovf", "1", "x", status=FAILED, says="beside it already")
+    refused("ova", "list", "web/m.ovf", "--verify", status=UNSUPPORTED, says="descriptor")
+    os.rename("web/d1.vmdk", "elsewhere")
+    refused("ova", "list", "web/m.ovf", status=NOT_FOUND, says="web/d1.vmdk")
+    os.symlink("../elsewhere", "web/d1.vmdk")           # nothing from elsewhere comes in
+    refused("ova", "import", "web/m.ovf", "n2", status=FAILED, says="no file")
+    assert not os.path.exists("n2")
+
+
 def test_archives_of_machines_are_listed_extracted_and_imported():
     make_ova("a.ova", [2 * MIB, 3 * MIB])
     listed = viv_json("ova", "list", "a.ova", "--verify")

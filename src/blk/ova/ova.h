@@ -23,7 +23,7 @@ struct blk_ova_disk {
 	char file[BLK_OVA_NAME_MAX];    /* member of the archive */
 	char format[BLK_OVA_NAME_MAX];  /* the URI that stands for it */
 	uint64_t capacity;              /* bytes of the disk; 0: not said */
-	uint64_t off, len;              /* of the member in the archive */
+	uint64_t off, len;              /* of the member in the archive, or of the file beside the descriptor */
 };
 
 struct blk_ova_info {
@@ -31,13 +31,14 @@ struct blk_ova_info {
 	unsigned cpus;                  /* 0: not said */
 	uint64_t memory;                /* bytes; 0: not said */
 	bool has_manifest;
+	bool is_unpacked;               /* it is a descriptor (.ovf) alone, whose disks are files beside it */
 	unsigned n_disks;
 	struct blk_ova_disk disks[BLK_OVA_DISKS_MAX];   /* those that have a file */
 };
 
-/* What is in the archive. The descriptor is checked against the manifest if there is one; disks are not. */
+/* What is in the archive, or what the descriptor (.ovf) of one that was unpacked names. The descriptor is checked against the manifest if there is one; disks are not. */
 int blk_ova_read(const char *path, struct blk_ova_info *out, struct err *err);
-/* Every checksum of the manifest. -ENOENT: it has none; -EBADMSG: one is wrong. Reads all of the archive. */
+/* Every checksum of the manifest. -ENOTSUP: it is a descriptor; -ENOENT: it has none; -EBADMSG: one is wrong. Reads all of the archive. */
 int blk_ova_verify(const char *path, struct err *err);
 
 /* A disk to pack: a file that is ready, e.g. a VMDK with subformat=streamOptimized. */

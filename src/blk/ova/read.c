@@ -199,6 +199,53 @@ static int ova_fd_read(void *arg, uint64_t off, void *buf, size_t len)
 	return 0;
 }
 
+/* An archive begins with the name of a member, a descriptor with '<' after a mark or white space. */
+static bool ova_is_descriptor(int fd)
+{
+	uint8_t head[16] = "";
+	const uint8_t *p = head;
+
+	if (pread(fd, head, sizeof(head) - 1, 0) < 1)
+		return false;
+	p += memcmp(p, "\xef\xbb\xbf", 3) ? 0 : 3;
+	return p[strspn((const char *)p, " \t\r\n")] == '<';
+}
+
+/* The files that the descriptor names lie in its folder, nowhere else. */
+static int ova_find_beside(const char *path, struct blk_ova_info *out, struct err *err)
+{
+	const char *slash = strrchr(path, '/');
+	struct stat st;
+
+	for (unsigned i = 0; i < out->n_disks; i++) {
+		struct blk_ova_disk *d = &out->disks[i];
+		AUTO(free) char *file = NULL;
+
+		if (!d->file[0] || strchr(d->file, '/') || !strcmp(d->file, ".."))
+			return err_set(err, -EINVAL, "disk '%s' of '%s' is '%s', which is not beside it", d->id, path, d->file);
+		if (asprintf(&file, "%.*s%s", slash ? (int)(slash - path) + 1 : 0, path, d->file) < 0)
+			return err_set(err, -ENOMEM, "out of memory");
+		if (lstat(file, &st) < 0)
+			return err_set(err, -errno, "disk '%s' of '%s' should be '%s': %s", d->id, path, file, strerror(errno));
+		if (!S_ISREG(st.st_mode))
+			return err_set(err, -EINVAL, "disk '%s' of '%s' is '%s', which is no file", d->id, path, file);
+		d->len = (uint64_t)st.st_size;
+	}
+	return 0;
+}
+
+static int ova_read_descriptor(const struct ova_source *s, struct blk_ova_info *out, struct err *err)
+{
+	const struct tar_member all = { .len = s->size };
+	AUTO(free) char *text = NULL;
+	int r = ova_text(s, &all, &text, err);
+
+	if (!r)
+		r = ovf_parse(text, s->size, s->name, out, err);
+	out->is_unpacked = true;
+	return r ? r : ova_find_beside(s->name, out, err);
+}
+
 static int ova_with_file(const char *path, struct blk_ova_info *out, struct err *err)
 {
 	AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -211,6 +258,10 @@ static int ova_with_file(const char *path, struct blk_ova_info *out, struct err 
 	if (!a)
 		return err_set(err, -ENOMEM, "out of memory");
 	s.size = (uint64_t)st.st_size;
+	if (ova_is_descriptor(fd))
+		return out ? ova_read_descriptor(&s, out, err) :
+			     err_set(err, -ENOTSUP, "'%s' is a descriptor; 'sha256sum' and the like compare the files beside it with its manifest",
+				     path);
 	int r = ova_open(&s, a, err);
 
 	if (!r && out)
