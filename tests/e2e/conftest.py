@@ -14,6 +14,15 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "long: takes a minute and more; tests/run runs these beside the others")
 
 
+@pytest.fixture(autouse=True)
+def own_umask():
+    """What a test does to the umask does not reach those after it."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
+
+
 @pytest.fixture(scope="session")
 def bookworm():
     return vivguest.kernel("bookworm")
