@@ -69,8 +69,9 @@ void process_kill_group(struct process *p, int signo)
 		log_warn("cannot signal process group %d: %s", (int)p->pid, strerror(errno));
 }
 
-/* What runs between fork and exec: only what a signal handler might do. */
-static void __attribute__((noreturn)) process_child(int lock, int log, char *const *argv)
+/* What runs between fork and exec: only what a signal handler might do. LOCK is open for reading alone, as programs are there
+ * that write to their standard input (dnsmasq, when an interface gets an address while it starts); NUMBER is the same file. */
+static void __attribute__((noreturn)) process_child(int lock, int number, int log, char *const *argv)
 {
 	char text[16];
 	sigset_t none;
@@ -82,7 +83,7 @@ static void __attribute__((noreturn)) process_child(int lock, int log, char *con
 		signal(signo, SIG_DFL);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	int len = snprintf(text, sizeof(text), "%d\n", (int)getpid());
-	if (pwrite(lock, text, (size_t)len, 0) == len && dup2(lock, STDIN_FILENO) >= 0 &&
+	if (pwrite(number, text, (size_t)len, 0) == len && dup2(lock, STDIN_FILENO) >= 0 &&
 	    dup2(null, STDOUT_FILENO) >= 0 && dup2(null, STDERR_FILENO) >= 0) {
 		syscall(SYS_close_range, STDERR_FILENO + 1, ~0u, 0);
 		execv(argv[0], argv);
@@ -92,9 +93,10 @@ static void __attribute__((noreturn)) process_child(int lock, int log, char *con
 
 int process_start(struct process *p, struct loop *l, const struct process_spec *s, struct err *err)
 {
-	AUTO_FD int lock = open(s->lock_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600), log = -1;
+	AUTO_FD int lock = open(s->lock_path, O_RDONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600), log = -1;
+	AUTO_FD int number = open(s->lock_path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
 
-	if (lock < 0)
+	if (lock < 0 || number < 0)
 		return err_set(err, -errno, "cannot open '%s': %s", s->lock_path, strerror(errno));
 	if (flock(lock, LOCK_EX | LOCK_NB) < 0)
 		return err_set(err, -EBUSY, "'%s' is locked: its process is there already", s->lock_path);
@@ -103,13 +105,13 @@ int process_start(struct process *p, struct loop *l, const struct process_spec *
 	if (s->log_path && (log = open(s->log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600)) < 0)
 		return err_set(err, -errno, "cannot open '%s': %s", s->log_path, strerror(errno));
 	/* The number of an earlier process must not be taken for this one's. */
-	if (ftruncate(lock, 0) < 0)
+	if (ftruncate(number, 0) < 0)
 		return err_set(err, -errno, "cannot empty '%s': %s", s->lock_path, strerror(errno));
 	pid_t pid = fork();
 	if (pid < 0)
 		return err_set(err, -errno, "cannot start '%s': %s", s->argv[0], strerror(errno));
 	if (!pid)
-		process_child(lock, log, s->argv);
+		process_child(lock, number, log, s->argv);
 	int r = process_watch(p, l, pid, true, err);
 	if (r < 0) {
 		kill(pid, SIGKILL);

@@ -318,8 +318,6 @@ def test_what_cannot_be_is_refused(node, guest):
     assert sorted(filter(None, addresses)) == [f"10.1.2.{k}" for k in range(2, 7)] and addresses.count(None) == 1
 
 
-@pytest.mark.xfail(strict=False, reason="a known fault: now and then a dnsmasq of a network whose daemon was killed holds an address "
-                                        "that a later one is to have (docs/design/node.md)")
 def test_the_daemon_is_killed_while_networks_come_and_go(node):
     """Whatever the moment: what is on the host is what the documents say."""
     dice = random.Random(20261122)

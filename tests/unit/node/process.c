@@ -119,6 +119,28 @@ TEST(who_comes_after_finds_it_and_its_end)
 	teardown(&r);
 }
 
+/* As dnsmasq does when an interface gets an address while it starts. */
+TEST(a_process_that_writes_to_its_standard_input_keeps_its_number)
+{
+	struct process found = { .ended = on_end };
+	struct rig r;
+	struct err err = ERR_INIT;
+	char text[32] = { 0 };
+
+	setup(&r);
+	CHECK_EQ(start(&r, "echo nonsense >&0 || echo refused >&2; exec sleep 60", &err), 0);
+	do {
+		usleep(10000);
+		process_last_words(r.dir, "log", text, sizeof(text));
+	} while (!text[0]);
+	CHECK_EQ(process_find(&found, r.l, r.lock, &err), 1);
+	CHECK_EQ(found.pid, r.p.pid);
+	process_forget(&found);
+	process_kill(&r.p, SIGKILL);
+	wait_end(&r);
+	teardown(&r);
+}
+
 TEST(a_free_lock_and_no_lock_are_no_process)
 {
 	struct rig r;
