@@ -12,6 +12,7 @@
 #include "cli/client.h"
 #include "cli/output.h"
 #include "util/base64.h"
+#include "util/io.h"
 
 enum {
 	CHUNK = 30000,                  /* bytes of one request */
@@ -177,22 +178,6 @@ static int run_inside(struct client *cl, const char *machine, struct err *err, c
 	return 0;
 }
 
-static ssize_t read_chunk(int fd, uint8_t *buf, size_t len)
-{
-	size_t have = 0;
-
-	while (have < len) {
-		ssize_t n = read(fd, buf + have, len - have);
-
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		if (!n)
-			break;
-		have += n > 0 ? (size_t)n : 0;
-	}
-	return (ssize_t)have;
-}
-
 static int send_chunks(struct client *cl, int fd, const struct end *to, const char *part, struct err *err)
 {
 	uint8_t buf[CHUNK];
@@ -204,7 +189,7 @@ static int send_chunks(struct client *cl, int fd, const struct end *to, const ch
 		AUTO(json_decref) json_t *body = NULL;
 		AUTO(json_decref) json_t *result = NULL;
 
-		n = read_chunk(fd, buf, sizeof(buf));
+		n = io_read_full(fd, buf, sizeof(buf));
 		if (n < 0)
 			return err_set(err, (int)n, "cannot read: %s", strerror((int)-n));
 		base64_encode(text, buf, (size_t)n);

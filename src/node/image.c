@@ -52,20 +52,7 @@ static const struct schema spec_schema = {
 		},
 };
 
-const struct schema image_schema = {
-	.name = "Image",
-	.help = "What machines begin as.",
-	.fields =
-		(const struct schema_field[]){
-			RESOURCE_FIELDS("image"),
-			{ .name = "spec",
-			  .type = SCHEMA_OBJECT,
-			  .sub = &spec_schema,
-			  .is_required = true,
-			  .help = "what it is" },
-			{ .name = NULL },
-		},
-};
+const struct schema image_schema = RESOURCE_SCHEMA("image", "Image", "What machines begin as.", &spec_schema, NULL);
 
 struct image {
 	struct controlled c;            /* first */

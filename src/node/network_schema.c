@@ -53,20 +53,7 @@ static const struct schema spec_schema = {
 		},
 };
 
-const struct schema network_schema = {
-	.name = "Network",
-	.help = "What instances are plugged into.",
-	.fields =
-		(const struct schema_field[]){
-			RESOURCE_FIELDS("network"),
-			{ .name = "spec",
-			  .type = SCHEMA_OBJECT,
-			  .sub = &spec_schema,
-			  .dflt = "{}",
-			  .help = "what it shall be" },
-			{ .name = NULL },
-		},
-};
+const struct schema network_schema = RESOURCE_SCHEMA("network", "Network", "What instances are plugged into.", &spec_schema, "{}");
 
 static const char *text_of(const json_t *object, const char *name)
 {

@@ -72,4 +72,13 @@ json_t *resource_find(struct api_call *c, char *key, int64_t *modified);
 	{ .name = "labels", .type = SCHEMA_MAP, .max = 64, .dflt = "{}", \
 	  .help = "names and values for people and selectors" }
 
+/* The schema of a kind that has a spec as well; BY_DEFAULT is the spec's, as in struct schema_field. */
+#define RESOURCE_SCHEMA(kind_, title, about, spec_, by_default) \
+	{ .name = (title), .help = (about), .fields = (const struct schema_field[]){ \
+		RESOURCE_FIELDS(kind_), \
+		{ .name = "spec", .type = SCHEMA_OBJECT, .sub = (spec_), .is_required = !(by_default), .dflt = (by_default), \
+		  .help = "what it shall be" }, \
+		{ .name = NULL }, \
+	} }
+
 #endif

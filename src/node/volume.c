@@ -25,20 +25,7 @@ static const struct schema spec_schema = {
 	},
 };
 
-const struct schema volume_schema = {
-	.name = "Volume",
-	.help = "A disk with a life of its own.",
-	.fields =
-		(const struct schema_field[]){
-			RESOURCE_FIELDS("volume"),
-			{ .name = "spec",
-			  .type = SCHEMA_OBJECT,
-			  .sub = &spec_schema,
-			  .is_required = true,
-			  .help = "what it shall be" },
-			{ .name = NULL },
-		},
-};
+const struct schema volume_schema = RESOURCE_SCHEMA("volume", "Volume", "A disk with a life of its own.", &spec_schema, NULL);
 
 struct volume {
 	struct controlled c;            /* first */

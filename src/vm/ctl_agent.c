@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "util/base64.h"
+#include "util/io.h"
 #include "vm/ctl_priv.h"
 
 enum { WRITE_CHUNK = 30000 };           /* bytes of one request, in base64 well below CONTROL_REQUEST_MAX */
@@ -79,23 +80,6 @@ static int agent_read(const char *socket, const char *path, struct err *err)
 	return CTL_DONE;
 }
 
-/* Read until LEN bytes or the end. */
-static ssize_t read_all(int fd, uint8_t *buf, size_t len)
-{
-	size_t have = 0;
-
-	while (have < len) {
-		ssize_t n = read(fd, buf + have, len - have);
-
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		if (!n)
-			break;
-		have += n > 0 ? (size_t)n : 0;
-	}
-	return (ssize_t)have;
-}
-
 static int agent_write(const char *socket, const char *path, struct err *err)
 {
 	static const char *const said = "cannot read what is to be written: %s";
@@ -107,7 +91,7 @@ static int agent_write(const char *socket, const char *path, struct err *err)
 	do {
 		AUTO(json_decref) json_t *result = NULL;
 
-		n = read_all(STDIN_FILENO, buf, sizeof(buf));
+		n = io_read_full(STDIN_FILENO, buf, sizeof(buf));
 		if (n < 0) {
 			err_set(err, (int)n, said, strerror((int)-n));
 			return CTL_REFUSED;

@@ -5,19 +5,17 @@
  *
  * While a case runs, FS is not the C library's: the handler uses no thread-local storage (built
  * without stack protector, linked with -z now). */
-#include <errno.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <ucontext.h>
 #include <unistd.h>
 #include <immintrin.h>
+#include "child.h"
 #include "cpu/x86/cpuid.h"
 #include "cpu/x86/state.h"
 #include "diff.h"
 
-enum { USER_CS = 0x33, USER32_CS = 0x23, USER_DS = 0x2b, STACK_LEN = 256 << 10 };
+enum { USER_CS = 0x33, USER32_CS = 0x23, USER_DS = 0x2b, SECONDS = 20 /* a case that loops ends the child */ };
 
 struct native {
 	const struct diff_case *cases;
@@ -155,27 +153,8 @@ static bool native_map(void)
 	return mprotect((uint8_t *)data + DIFF_RW_LEN, DIFF_DATA_LEN - DIFF_RW_LEN, PROT_READ) == 0;
 }
 
-_Noreturn static void native_child(void)
-{
-	static const int signals[] = { SIGSEGV, SIGILL, SIGFPE, SIGTRAP, SIGBUS };
-	struct sigaction sa = { .sa_sigaction = native_handler, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER };
-	stack_t stack = { .ss_size = STACK_LEN };
-
-	stack.ss_sp = mmap(NULL, STACK_LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (stack.ss_sp == MAP_FAILED || !native_map() || sigaltstack(&stack, NULL) < 0)
-		_exit(1);
-	for (unsigned i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
-		if (sigaction(signals[i], &sa, NULL) < 0)
-			_exit(1);
-	alarm(20);                              /* a case that loops ends the child */
-	__asm__ volatile("ud2");
-	_exit(1);
-}
-
 int native_run(const struct diff_case *cases, struct diff_result *results, unsigned n)
 {
-	int status;
-
 	native.cases = cases;
 	native.results = results;
 	native.n = n;
@@ -183,14 +162,5 @@ int native_run(const struct diff_case *cases, struct diff_result *results, unsig
 	native.has_avx = x86_host_features() >> X86_F_AVX & 1;
 	for (unsigned i = 0; i < n; i++)
 		results[i].has_run = false;
-	pid_t pid = fork();
-
-	if (pid < 0)
-		return -errno;
-	if (pid == 0)
-		native_child();
-	while (waitpid(pid, &status, 0) < 0)
-		if (errno != EINTR)
-			return -errno;
-	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EIO;
+	return child_run(native_handler, native_map, SECONDS);
 }

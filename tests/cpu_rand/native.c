@@ -5,19 +5,17 @@
  *
  * While a program runs, FS is not the C library's: the handler uses no thread-local storage (built without stack
  * protector, linked with -z now). */
-#include <errno.h>
 #include <immintrin.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <ucontext.h>
 #include <unistd.h>
+#include "../cpu_diff/child.h"
 #include "cpu/x86/cpuid.h"
 #include "cpu/x86/state.h"
 #include "rand.h"
 
-enum { SIGNAL_STACK_LEN = 256 << 10, SECONDS = 60 };
+enum { SECONDS = 60 };                  /* a program that loops ends the child */
 
 struct native {
 	const struct rand_prog *progs;
@@ -130,27 +128,8 @@ static bool native_map(void)
 	return mprotect((void *)(DIFF_DATA + DIFF_RW_LEN), DIFF_DATA_LEN - DIFF_RW_LEN, PROT_READ) == 0;
 }
 
-_Noreturn static void native_child(void)
-{
-	static const int signals[] = { SIGSEGV, SIGILL, SIGFPE, SIGTRAP, SIGBUS };
-	struct sigaction sa = { .sa_sigaction = native_handler, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER };
-	stack_t stack = { .ss_size = SIGNAL_STACK_LEN };
-
-	stack.ss_sp = mmap(NULL, SIGNAL_STACK_LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (stack.ss_sp == MAP_FAILED || !native_map() || sigaltstack(&stack, NULL) < 0)
-		_exit(1);
-	for (unsigned i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
-		if (sigaction(signals[i], &sa, NULL) < 0)
-			_exit(1);
-	alarm(SECONDS);                         /* a program that loops ends the child */
-	__asm__ volatile("ud2");
-	_exit(1);
-}
-
 int rand_native_run(const struct rand_prog *progs, struct rand_result *results, unsigned n)
 {
-	int status;
-
 	native.progs = progs;
 	native.results = results;
 	native.n = n;
@@ -158,14 +137,5 @@ int rand_native_run(const struct rand_prog *progs, struct rand_result *results, 
 	native.has_avx = x86_host_features() >> X86_F_AVX & 1;
 	for (unsigned i = 0; i < n; i++)
 		results[i].has_run = false;
-	pid_t pid = fork();
-
-	if (pid < 0)
-		return -errno;
-	if (pid == 0)
-		native_child();
-	while (waitpid(pid, &status, 0) < 0)
-		if (errno != EINTR)
-			return -errno;
-	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EIO;
+	return child_run(native_handler, native_map, SECONDS);
 }

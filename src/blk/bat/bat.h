@@ -156,6 +156,8 @@ void bat_finding(struct blk_check *check, bool is_leak, uint64_t n, bool is_fixe
 	__attribute__((format(printf, 5, 6)));
 /* The end of a session: blocks at the end of the file that were given up go. */
 int bat_trim(struct bat *t);
+/* The end of disk B: that, if it was open for writing, and bat_fini(). What fails is logged. */
+void bat_close(struct bat *t, const struct blk *b);
 /* A random UUID (RFC 4122 version 4), its first fields little-endian as Microsoft and VirtualBox keep them; and as
  * text. */
 enum { BAT_UUID_TEXT = 37 };

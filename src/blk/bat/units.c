@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include "util/log.h"
 
 enum { MOVE_CHUNK = 1 << 20, SCAN_BLOCKS_MAX = 1 << 20 };
 #define UNITS_MAX (1ull << 31)          /* of the bitmap: 256 MiB */
@@ -232,4 +233,13 @@ int bat_trim(struct bat *t)
 	if (!r)
 		r = t->f->commit ? t->f->commit(t, NULL, 0) : 0;
 	return r;
+}
+
+void bat_close(struct bat *t, const struct blk *b)
+{
+	int r = b->is_open && !b->is_readonly ? bat_trim(t) : 0;
+
+	if (r < 0)
+		log_error("disk '%s': cannot write back on closing: %s", b->name, strerror(-r));
+	bat_fini(t);
 }

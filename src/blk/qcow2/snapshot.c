@@ -270,9 +270,19 @@ int q2_l1_replace(struct q2 *s, uint64_t *l1, uint32_t l1_size, uint64_t size, s
 	return r;
 }
 
-static int snapshot_apply(struct q2 *s, const struct q2_snapshot *sn, struct err *err)
+/* The end of a change of the counts: they and the entries' marks that follow from them are on the disk. */
+static int settle_marks(struct q2 *s)
 {
 	uint64_t n = 0;
+	int r = q2_settle(s);
+
+	if (!r)
+		r = q2_marks_check(s, BLK_FIX_ALL, &n, &n);
+	return r ? r : q2_settle(s);
+}
+
+static int snapshot_apply(struct q2 *s, const struct q2_snapshot *sn, struct err *err)
+{
 	uint64_t per_l2 = 1ull << (s->cluster_bits + s->l2_bits);
 	uint64_t needed = sn->s.disk_size / per_l2 + (sn->s.disk_size % per_l2 != 0);
 	uint32_t l1_size = needed > sn->l1_size ? (uint32_t)needed : sn->l1_size, old_size = s->l1_size;
@@ -299,11 +309,7 @@ static int snapshot_apply(struct q2 *s, const struct q2_snapshot *sn, struct err
 		return r;
 	r = tree_add(s, old, old_size, -1);
 	if (!r)
-		r = q2_settle(s);
-	if (!r)
-		r = q2_marks_check(s, BLK_FIX_ALL, &n, &n);
-	if (!r)
-		r = q2_settle(s);
+		r = settle_marks(s);
 	q2_bitmaps_mark(s, 0, s->b->size);
 	return r < 0 ? err_set(err, r, "cannot finish applying snapshot '%s' of '%s': %s", sn->s.name, s->b->name,
 			       strerror(-r)) : 0;
@@ -332,7 +338,6 @@ int q2_co_snapshot_apply(struct blk *b, const char *which, struct err *err)
 
 static int snapshot_delete(struct q2 *s, struct q2_snapshot *sn, struct err *err)
 {
-	uint64_t n = 0;
 	uint32_t i = (uint32_t)(sn - s->snapshots);
 	struct q2_snapshot gone = *sn;
 	AUTO(free) uint64_t *l1 = calloc(gone.l1_size + 1ul, 8);
@@ -357,11 +362,7 @@ static int snapshot_delete(struct q2 *s, struct q2_snapshot *sn, struct err *err
 	if (!r && gone.l1_size)
 		r = q2_free_later(s, gone.l1_off, q2_cluster_up(s, (uint64_t)gone.l1_size * 8), false);
 	if (!r)
-		r = q2_settle(s);
-	if (!r)
-		r = q2_marks_check(s, BLK_FIX_ALL, &n, &n);
-	if (!r)
-		r = q2_settle(s);
+		r = settle_marks(s);
 	q2_snapshot_free(&gone);
 	return r < 0 ? err_set(err, r, "cannot give back what snapshot '%s' of '%s' used: %s", gone.s.name, s->b->name,
 			       strerror(-r)) : 0;

@@ -11,7 +11,6 @@
 #include <jansson.h>
 #include <string.h>
 #include "blk/vdi/vdi.h"
-#include "util/log.h"
 
 static int vdi_probe(const struct blk_probe *p)
 {
@@ -185,13 +184,7 @@ static void vdi_co_close(struct blk *b)
 {
 	struct vdi *s = b->priv;
 
-	if (b->is_open && !b->is_readonly) {
-		int r = bat_trim(&s->t);
-
-		if (r < 0)
-			log_error("disk '%s': cannot write back on closing: %s", b->name, strerror(-r));
-	}
-	bat_fini(&s->t);
+	bat_close(&s->t, b);
 }
 
 /* --- checking --------------------------------------------------------------------------------- */

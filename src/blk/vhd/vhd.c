@@ -11,7 +11,6 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <string.h>
-#include "util/log.h"
 
 static bool footer_is_fixed(const struct vhd_footer *f, uint64_t file_size)
 {
@@ -237,13 +236,7 @@ static void vhd_co_close(struct blk *b)
 {
 	struct vhd *s = b->priv;
 
-	if (b->is_open && !b->is_readonly) {
-		int r = bat_trim(&s->t);
-
-		if (r < 0)
-			log_error("disk '%s': cannot write back on closing: %s", b->name, strerror(-r));
-	}
-	bat_fini(&s->t);
+	bat_close(&s->t, b);
 }
 
 /* --- checking --------------------------------------------------------------------------------- */
