@@ -39,6 +39,12 @@ struct fake {
 };
 extern struct fake fake;
 
+#define S fake.c.s
+#define RSP S.gpr[X86_RSP]
+#define GATE_INT 0x8e
+#define GATE_INT_USER 0xee
+#define GATE_TRAP 0x8f
+
 /* Real mode after reset; 32-bit protected mode or 64-bit mode at CPL. */
 void fake_setup_real(void);
 void fake_setup_prot(unsigned cpl);
