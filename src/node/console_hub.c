@@ -16,7 +16,7 @@
 #include "util/loop.h"
 #include "util/unixsock.h"
 
-enum { CHUNK = 16 << 10, TYPED_MAX = 64 << 10, LOG_MAX = 4 << 20, RETRY_MS = 50, PATH_CAP = 512,
+enum { CHUNK = 16 << 10, KEEP_MIN = 4 << 10, TYPED_MAX = 64 << 10, LOG_MAX = 4 << 20, RETRY_MS = 50, PATH_CAP = 512,
        CLOSE_STOPPED = 1000 };
 
 /* Somebody who looks. */
@@ -33,25 +33,44 @@ struct console_hub {
 	off_t log_size;
 	struct loop_fd watch;
 	struct loop_timer retry;
-	char *keep;                     /* CONSOLE_KEEP bytes, a ring */
-	size_t keep_at, keep_len;
+	char *keep;                     /* a ring of KEEP_CAP bytes, which grows to CONSOLE_KEEP */
+	size_t keep_cap, keep_at, keep_len;
 	uint64_t said;                  /* bytes in all */
 	char line[DOC_UID_LEN + 1];     /* which numbers of bytes those are */
-	char typed[TYPED_MAX];          /* waits for the socket */
+	char *typed;                    /* TYPED_MAX bytes that wait for the socket; NULL: none do */
 	size_t typed_len;
 	struct viewer *viewers;
 };
 
 /* --- what the guest says ---------------------------------------------------- */
 
+/* Most machines of a node are off or say little: the ring has room for LEN more bytes, or all that it may ever have. */
+static void hub_grow(struct console_hub *h, size_t len)
+{
+	size_t cap = h->keep_cap ? h->keep_cap : KEEP_MIN, n = h->keep_len;
+
+	while (cap < CONSOLE_KEEP && cap < n + len)
+		cap *= 2;
+	char *keep = cap > h->keep_cap ? malloc(cap) : NULL;
+	if (!keep)
+		return;
+	for (size_t i = 0; i < n; i++)
+		keep[i] = h->keep[(h->keep_at + i) % h->keep_cap];
+	free(h->keep);
+	h->keep = keep;
+	h->keep_cap = cap;
+	h->keep_at = 0;
+}
+
 static void hub_keep(struct console_hub *h, const char *data, size_t len)
 {
-	for (size_t i = 0; i < len; i++) {
-		h->keep[(h->keep_at + h->keep_len) % CONSOLE_KEEP] = data[i];
-		if (h->keep_len < CONSOLE_KEEP)
+	hub_grow(h, len);
+	for (size_t i = 0; i < len && h->keep_cap; i++) {
+		h->keep[(h->keep_at + h->keep_len) % h->keep_cap] = data[i];
+		if (h->keep_len < h->keep_cap)
 			h->keep_len++;
 		else
-			h->keep_at = (h->keep_at + 1) % CONSOLE_KEEP;
+			h->keep_at = (h->keep_at + 1) % h->keep_cap;
 	}
 }
 
@@ -61,7 +80,7 @@ char *console_hub_text(const struct console_hub *h, size_t max, size_t *len)
 	char *text = malloc(n + 1);
 
 	for (size_t i = 0; text && i < n; i++)
-		text[i] = h->keep[(h->keep_at + h->keep_len - n + i) % CONSOLE_KEEP];
+		text[i] = h->keep[(h->keep_at + h->keep_len - n + i) % h->keep_cap];
 	*len = n;
 	return text;
 }
@@ -98,12 +117,19 @@ static void hub_said(struct console_hub *h, const char *data, size_t len)
 
 /* --- the machine's socket ---------------------------------------------------- */
 
+static void hub_forget_typed(struct console_hub *h)
+{
+	free(h->typed);
+	h->typed = NULL;
+	h->typed_len = 0;
+}
+
 static void hub_disconnect(struct console_hub *h)
 {
 	loop_fd_del(&h->watch);
 	auto_fd(&h->fd);
 	h->fd = -1;
-	h->typed_len = 0;
+	hub_forget_typed(h);
 }
 
 /* 1: something came; 0: nothing now; negative: the end. */
@@ -127,6 +153,8 @@ static void hub_flush(struct console_hub *h)
 		h->typed_len -= (size_t)n;
 		memmove(h->typed, h->typed + n, h->typed_len);
 	}
+	if (!h->typed_len)
+		hub_forget_typed(h);
 	(void)loop_fd_mod(&h->watch, h->typed_len ? LOOP_IN | LOOP_OUT : LOOP_IN);
 }
 
@@ -187,7 +215,7 @@ static void viewer_typed(void *arg, const void *data, size_t len, bool is_text)
 	struct console_hub *h = v->hub;
 
 	(void)is_text;
-	if (!h || h->fd < 0)
+	if (!h || h->fd < 0 || (!h->typed && !(h->typed = malloc(TYPED_MAX))))
 		return;
 	/* Who types faster than the guest reads loses keys, as on a real line. */
 	size_t room = TYPED_MAX - h->typed_len, n = len < room ? len : room;
@@ -272,10 +300,8 @@ int console_hub_new(struct console_hub **out, struct loop *l, const char *log_pa
 {
 	struct console_hub *h = calloc(1, sizeof(*h));
 
-	if (!h || !(h->keep = malloc(CONSOLE_KEEP))) {
-		free(h);
+	if (!h)
 		return -ENOMEM;
-	}
 	h->loop = l;
 	h->fd = h->log_fd = -1;
 	doc_new_uid(h->line);
