@@ -14,6 +14,7 @@ import { Dashboard } from "./views/dashboard";
 import { DetailView } from "./views/detail";
 import { ListView } from "./views/list";
 import { Login } from "./views/login";
+import { NetworksView } from "./views/network/networks";
 import { titleOf } from "./views/words";
 import { Questions } from "./widgets/dialog";
 import { Toasts } from "./widgets/toast";
@@ -24,6 +25,7 @@ function Page() {
 	if (plural === "audit" && hasPath("/v1/audit", "get")) return <AuditView />;
 	const kind = findKind(plural);
 	if (!kind) return <p class="empty">{kinds.value.length ? t("not-found") : t("loading")}</p>;
+	if (!name && plural === "networks") return <NetworksView kind={kind} />;
 	if (!name) return <ListView key={plural} kind={kind} />;
 	if (name === "+" && kind.canCreate) return <CreateView key={plural} kind={kind} />;
 	return <DetailView key={`${plural}/${name}`} kind={kind} name={name} tab={tab ?? "overview"} />;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a table shows of each kind beside name and state.
 import type { Kind } from "../api/spec";
-import { formatBytes, t } from "../i18n";
+import { formatBytes, t, tIf } from "../i18n";
 import { Link, pathOf } from "../router";
 import type { Doc } from "../state/collection";
 import type { Column } from "../widgets/table";
@@ -31,6 +31,12 @@ export function columnsOf(kind: Kind): Column<Doc>[] {
 					sortBy: (d) => String(d.spec?.image ?? ""),
 					show: (d) => (d.spec?.image ? <Link to={pathOf("images", String(d.spec.image))}>{String(d.spec.image)}</Link> : ""),
 				},
+			];
+		case "network":
+			return [
+				text("kind", t("field.spec.kind"), (d) => tIf(`net.kind.${String(d.spec?.kind)}`, String(d.spec?.kind ?? ""))),
+				text("subnet", t("field.spec.subnet"), (d) => String(d.spec?.subnet ?? d.spec?.bridge ?? "")),
+				text("attached", t("net.attached"), (d) => String((d.status?.ports as unknown[] | undefined)?.length ?? "")),
 			];
 		case "image":
 			return [bytes("size", t("field.size"), ["virtual_size", "size"])];

@@ -10,6 +10,7 @@ import { collection, project } from "../state/live";
 import { CurlOf, showSecret } from "../widgets/dialog";
 import { Fields, type Complaint, type Value } from "../widgets/form";
 import { sentenceOf, tell } from "../widgets/toast";
+import { fits } from "./fits";
 import { nameOf } from "./words";
 
 interface Step {
@@ -40,7 +41,7 @@ function stepOf(steps: Step[], field: string | undefined): number {
 }
 
 // Names of other things that a field may have.
-function suggest(path: string): string[] | undefined {
+export function suggest(path: string): string[] | undefined {
 	const kind = /(?:^|\.)(image|volume|network|pool|profile)$/.exec(path)?.[1];
 	return kind ? collection(kind).names.value : undefined;
 }
@@ -129,7 +130,7 @@ export function CreateView({ kind }: { kind: Kind }) {
 				{isReview ? (
 					plan && <Plan doc={plan} schema={kind.schema!} />
 				) : (
-					<Fields key={at} schema={kind.schema!} path="" name="" value={value} onChange={setValue} complaint={complaint} suggest={suggest} only={steps[at]!.has} />
+					<Fields key={at} schema={kind.schema!} path="" name="" value={value} onChange={setValue} complaint={complaint} suggest={suggest} only={(p) => steps[at]!.has(p) && fits(kind.kind, value, p)} />
 				)}
 				{complaint && (
 					<p class="error" role="alert">

@@ -13,6 +13,8 @@ import { collection, project, recent } from "../state/live";
 import { State } from "../widgets/badge";
 import { tellError } from "../widgets/toast";
 import { actionsFor, perform } from "./list";
+import { Doctor } from "./network/doctor";
+import { Attached } from "./network/networks";
 import { Part } from "./part";
 import { Settings } from "./settings";
 import { titleOf } from "./words";
@@ -118,6 +120,9 @@ function useDoc(kind: Kind, name: string): Doc | undefined {
 	return known;
 }
 
+// Of some kinds more can be told than of others.
+const TABS: Partial<Record<string, string[]>> = { instance: ["console", "use", "why"], network: ["attached", "doctor"] };
+
 export function DetailView({ kind, name, tab }: { kind: Kind; name: string; tab: string }) {
 	const doc = useDoc(kind, name);
 	const [Console, setConsole] = useState<Awaited<ReturnType<typeof lazyConsole>>>();
@@ -126,7 +131,7 @@ export function DetailView({ kind, name, tab }: { kind: Kind; name: string; tab:
 		if (tab === "console" && !Console) void lazyConsole().then((c) => setConsole(() => c));
 	}, [tab]);
 	if (!doc) return <p class="empty">{t("loading")}</p>;
-	const tabs = ["overview", ...(isMachine ? ["console", "use", "why"] : []), ...kind.parts.map((p) => p.plural), ...(kind.canChange ? ["settings"] : []), "events"];
+	const tabs = ["overview", ...(TABS[kind.kind] ?? []), ...kind.parts.map((p) => p.plural), ...(kind.canChange ? ["settings"] : []), "events"];
 	const part = kind.parts.find((p) => p.plural === tab);
 	return (
 		<section class="view detail">
@@ -156,6 +161,8 @@ export function DetailView({ kind, name, tab }: { kind: Kind; name: string; tab:
 			{tab === "settings" && <Settings key={doc.uid} kind={kind} doc={doc} />}
 			{tab === "events" && <Events kind={kind} doc={doc} />}
 			{tab === "use" && isMachine && <Use key={doc.uid} doc={doc} />}
+			{tab === "attached" && kind.kind === "network" && <Attached key={doc.uid} doc={doc} />}
+			{tab === "doctor" && kind.kind === "network" && <Doctor key={doc.uid} doc={doc} />}
 			{tab === "why" && isMachine && <Why key={doc.uid} doc={doc} />}
 			{tab === "console" && (Console ? <Console key={doc.uid} name={name} /> : <p class="empty">{t("loading")}</p>)}
 		</section>

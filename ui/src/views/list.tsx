@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // All things of one kind: filter, sort, select, act on many.
 import { useComputed, useSignal } from "@preact/signals";
+import type { ComponentChildren } from "preact";
 import { useEffect } from "preact/hooks";
 import { call, type Call } from "../api/client";
 import type { Kind, Schema } from "../api/spec";
@@ -16,8 +17,13 @@ import { tell, tellError } from "../widgets/toast";
 import { columnsOf } from "./columns";
 import { titleOf } from "./words";
 
+// So many of those that are to be deleted are asked about before.
+const CHECKED_MOST = 10;
+
 interface Act {
 	name: string;
+	kind: string;
+	hasDryRun?: boolean;
 	title: string;
 	isDangerous?: boolean;
 	callFor: (d: Doc, body?: unknown) => Call;
@@ -34,12 +40,14 @@ function actsOf(kind: Kind): Act[] {
 		for (const state of ["running", "paused", "stopped"])
 			acts.push({
 				name: state,
+				kind: kind.kind,
 				title: t(`act.${state}` as "act.running"),
 				callFor: (d) => ({ method: "PATCH", path: pathTo(kind, d), query: scope(), body: { spec: { state } } }),
 			});
 	for (const a of kind.actions)
 		acts.push({
 			name: a.name,
+			kind: kind.kind,
 			title: tIf(`act.${a.name}`, a.name),
 			callFor: (d, body) => ({
 				method: "POST",
@@ -50,8 +58,21 @@ function actsOf(kind: Kind): Act[] {
 			...(a.body ? { schema: a.body } : {}),
 		});
 	if (kind.canDelete)
-		acts.push({ name: "delete", title: t("delete"), isDangerous: true, callFor: (d) => ({ method: "DELETE", path: pathTo(kind, d), query: scope() }) });
+		acts.push({
+			name: "delete",
+			kind: kind.kind,
+			hasDryRun: kind.hasDryRun,
+			title: t("delete"),
+			isDangerous: true,
+			callFor: (d) => ({ method: "DELETE", path: pathTo(kind, d), query: scope() }),
+		});
 	return acts;
+}
+
+const WITH_DATA: readonly string[] = ["instance", "image", "volume"];
+
+function deletionText(kind: string, names: string): string {
+	return t(kind === "network" ? "delete.network" : WITH_DATA.includes(kind) ? "delete.text" : "delete.other", { names });
 }
 
 // Does ACT to all of DOCS after asking where it destroys something.
@@ -76,11 +97,12 @@ export function perform(act: Act, docs: Doc[]): void {
 	const names = docs.map((d) => d.name);
 	confirmThen({
 		title: t("delete.title", { n: names.length }),
-		text: t("delete.text", { names: names.slice(0, 10).join(", ") + (names.length > 10 ? " …" : "") }),
+		text: deletionText(act.kind, names.slice(0, 10).join(", ") + (names.length > 10 ? " …" : "")),
 		action: act.title,
 		typed: names.length === 1 ? names[0]! : String(names.length),
 		calls: calls.slice(0, 3),
 		isDangerous: true,
+		...(act.hasDryRun ? { check: () => Promise.all(calls.slice(0, CHECKED_MOST).map((c) => call({ ...c, query: { ...c.query, "dry-run": "true" } }))) } : {}),
 		run: () => run(),
 	});
 }
@@ -126,7 +148,8 @@ const stateColumn: Omit<Column<Doc>, "title"> = {
 	show: (d) => <State of={d.deleting ? "deleting" : d.status?.state} />,
 };
 
-export function ListView({ kind }: { kind: Kind }) {
+// BESIDE stands next to the title.
+export function ListView({ kind, beside }: { kind: Kind; beside?: ComponentChildren }) {
 	const c = collection(kind.kind);
 	const filter = useSignal(query.value.get("q") ?? "");
 	const sort = useSignal({ id: "name", isDown: false });
@@ -139,8 +162,10 @@ export function ListView({ kind }: { kind: Kind }) {
 	];
 	const names = useComputed(() => inOrder(c, columns, filter.value.toLowerCase().split(/\s+/).filter(Boolean), sort.value));
 	useEffect(() => {
-		const path = pathOf(kind.plural) + (filter.value ? `?q=${encodeURIComponent(filter.value)}` : "");
-		go(path, true);
+		const rest = new URLSearchParams(query.peek());
+		if (filter.value) rest.set("q", filter.value);
+		else rest.delete("q");
+		go(pathOf(kind.plural) + (rest.size ? `?${rest}` : ""), true);
 	}, [filter.value]);
 	const chosen = (): Doc[] => [...selected.value].map((n) => c.get(n)?.peek()).filter((d): d is Doc => !!d);
 	const select = (list: string[], isOn: boolean): void => {
@@ -152,6 +177,7 @@ export function ListView({ kind }: { kind: Kind }) {
 		<section class="view list">
 			<header class="bar">
 				<h1>{titleOf(kind.plural)}</h1>
+				{beside}
 				<input
 					type="search"
 					placeholder={t("filter")}

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every field of a thing that may be changed. What somebody else changed meanwhile is never overwritten unseen.
-import { useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError, call, type Call } from "../api/client";
-import type { Kind } from "../api/spec";
-import { t } from "../i18n";
+import { resolve, type Kind, type Schema } from "../api/spec";
+import { t, tIf } from "../i18n";
 import type { Doc } from "../state/collection";
 import { project } from "../state/live";
+import { suggest } from "./create";
+import { fits } from "./fits";
 import { CurlOf, Dialog } from "../widgets/dialog";
 import { Fields, mergePatch, type Complaint, type Value } from "../widgets/form";
+import { printSize } from "../widgets/size";
 import { sentenceOf, tell } from "../widgets/toast";
 
 const STATUS_CHANGED = 412;
@@ -62,11 +65,59 @@ function Merge(p: { fields: string[]; mine: Value; theirs: Value; onMine: () => 
 	);
 }
 
+// The paths at which A and B differ.
+function differences(a: Value, b: Value, path = ""): string[] {
+	const isDeep = [a, b].every((v) => typeof v === "object" && v !== null && !Array.isArray(v));
+	if (!isDeep) return JSON.stringify(a) === JSON.stringify(b) ? [] : [path];
+	const x = a as Record<string, Value>, y = b as Record<string, Value>;
+	return [...new Set([...Object.keys(x), ...Object.keys(y)])].flatMap((k) => differences(x[k], y[k], path ? `${path}.${k}` : k));
+}
+
+// The value at PATH of V; sizes as people write them.
+function shown(schema: Schema, v: Value, path: string): string {
+	const field = path.split(".").reduce<Schema>((s, k) => resolve(resolve(s).properties?.[k]), schema);
+	const found = path.split(".").reduce<Value>((x, k) => (x as Record<string, Value> | undefined)?.[k], v);
+	return typeof found === "number" && field.oneOf ? printSize(found) : at(v, path);
+}
+
+// The plan: what would be other than now.
+function Changes({ before, after, schema }: { before: Editable; after: Editable; schema: Schema }) {
+	const paths = differences(before, after), place = useRef<HTMLDivElement>(null);
+	useEffect(() => place.current?.scrollIntoView({ block: "nearest" }), []);
+	return (
+		<div class="card plan-of" role="status" ref={place}>
+			<h2>{t("plan.title")}</h2>
+			{!paths.length && <p>{t("plan.nothing")}</p>}
+			{paths.length > 0 && (
+				<table class="merge">
+					<thead>
+						<tr>
+							<th scope="col">{t("merge.field")}</th>
+							<th scope="col">{t("plan.now")}</th>
+							<th scope="col">{t("plan.then")}</th>
+						</tr>
+					</thead>
+					<tbody>
+						{paths.map((p) => (
+							<tr key={p}>
+								<th scope="row">{tIf(`field.${p}`, p)}</th>
+								<td dir="auto">{shown(schema, before, p)}</td>
+								<td dir="auto">{shown(schema, after, p)}</td>
+							</tr>
+						))}
+					</tbody>
+				</table>
+			)}
+		</div>
+	);
+}
+
 export function Settings({ kind, doc }: { kind: Kind; doc: Doc }) {
 	const [base, setBase] = useState(doc);
 	const [value, setValue] = useState<Editable>(editableOf(doc));
 	const [complaint, setComplaint] = useState<Complaint>();
 	const [other, setOther] = useState<Doc>();
+	const [plan, setPlan] = useState<Editable>();
 	const patch = mergePatch(editableOf(base), value);
 	const path = `/v1/${kind.plural}/${encodeURIComponent(doc.name)}`;
 	const change = (on: Doc): Call => ({ method: "PATCH", path, query: { project: project.value }, body: patch, revision: on.revision });
@@ -75,7 +126,19 @@ export function Settings({ kind, doc }: { kind: Kind; doc: Doc }) {
 		setBase(from);
 		setValue(editableOf(from));
 		setOther(undefined);
+		setPlan(undefined);
 		setComplaint(undefined);
+	};
+	// What the API says that it would be.
+	const preview = async (): Promise<void> => {
+		try {
+			const c = change(base);
+			setPlan(editableOf(await call<Doc>({ ...c, query: { ...c.query, "dry-run": "true" } })));
+			setComplaint(undefined);
+		} catch (e) {
+			setPlan(undefined);
+			setComplaint({ field: (e as ApiError).field, text: sentenceOf(e as ApiError) });
+		}
 	};
 	const write = async (on: Doc): Promise<void> => {
 		try {
@@ -100,9 +163,10 @@ export function Settings({ kind, doc }: { kind: Kind; doc: Doc }) {
 				path=""
 				name=""
 				value={value}
-				onChange={(v) => setValue(v as Editable)}
+				onChange={(v) => (setValue(v as Editable), setPlan(undefined))}
 				complaint={complaint}
-				only={(p) => p !== "name"}
+				suggest={suggest}
+				only={(p) => p !== "name" && fits(kind.kind, value, p)}
 			/>
 			{complaint && (
 				<p class="error" role="alert">
@@ -110,11 +174,17 @@ export function Settings({ kind, doc }: { kind: Kind; doc: Doc }) {
 				</p>
 			)}
 			{patch !== undefined && <CurlOf of={change(base)} />}
+			{plan !== undefined && <Changes before={editableOf(base)} after={plan} schema={kind.schema!} />}
 			<footer class="bar">
 				<button type="button" disabled={patch === undefined} onClick={() => restart(doc)}>
 					{t("undo")}
 				</button>
 				<span class="grow" />
+				{kind.hasDryRun && (
+					<button type="button" disabled={patch === undefined} onClick={() => void preview()}>
+						{t("plan.show")}
+					</button>
+				)}
 				<button class="primary" disabled={patch === undefined}>
 					{t("save")}
 				</button>

@@ -52,6 +52,8 @@ interface Question {
 	// Fields to fill in; what they say is run()'s argument.
 	schema?: Schema;
 	run: (value: Value) => Promise<unknown>;
+	// Asked when the dialog opens: would it be done? What speaks against it is said at once.
+	check?: () => Promise<unknown>;
 }
 
 const question = signal<Question | undefined>(undefined);
@@ -67,6 +69,10 @@ function Ask({ q }: { q: Question }) {
 	const [complaint, setComplaint] = useState<Complaint>();
 	const [isBusy, setBusy] = useState(false);
 	const close = (): void => void (question.value = undefined);
+	useEffect(() => {
+		const complain = (why: unknown): void => setComplaint({ field: undefined, text: sentenceOf(why as ApiError) });
+		void q.check?.().catch(complain);
+	}, []);
 	const submit = async (e: Event): Promise<void> => {
 		e.preventDefault();
 		setBusy(true);
@@ -94,7 +100,7 @@ function Ask({ q }: { q: Question }) {
 						{complaint.text}
 					</p>
 				)}
-				{q.calls?.map((c) => <CurlOf of={c} />)}
+				{q.calls?.map((c) => <CurlOf key={asCurl(c)} of={c} />)}
 				<footer>
 					<button type="button" onClick={close}>
 						{t("cancel")}

@@ -188,6 +188,8 @@ export function Fields(p: FieldProps & { isNested?: boolean }) {
 	const s = resolve(p.schema), value = (p.value ?? {}) as Record<string, Value>;
 	const set = (name: string, v: Value): void => p.onChange({ ...value, [name]: v });
 	const rows = Object.entries(s.properties ?? {}).filter(([, f]) => !resolve(f).readOnly);
+	// Few people need labels; what a document shall be comes first.
+	rows.sort(([a], [b]) => Number(a === "labels") - Number(b === "labels"));
 	const body = rows.map(([name, f]) => {
 		const path = p.path ? `${p.path}.${name}` : name;
 		if (p.only && !p.only(path)) return null;

@@ -21,8 +21,9 @@ interface Props<T> {
 	rowOf: (name: string) => ReadonlySignal<T> | undefined;
 	sort: { id: string; isDown: boolean };
 	onSort: (id: string) => void;
-	selected: ReadonlySignal<ReadonlySet<string>>;
-	onSelect: (names: string[], isOn: boolean) => void;
+	// Without them there is nothing to select.
+	selected?: ReadonlySignal<ReadonlySet<string>>;
+	onSelect?: (names: string[], isOn: boolean) => void;
 }
 
 export const ROW_HEIGHT = 44;
@@ -31,17 +32,19 @@ const MARGIN_ROWS = 8;
 function Row<T>(p: { name: string; index: number; of: Props<T> }) {
 	const row = p.of.rowOf(p.name);
 	if (!row) return null;
-	const isOn = p.of.selected.value.has(p.name);
+	const isOn = p.of.selected?.value.has(p.name);
 	return (
 		<div role="row" aria-rowindex={p.index + 2} aria-selected={isOn} class="row" style={{ transform: `translateY(${p.index * ROW_HEIGHT}px)` }}>
-			<div role="cell">
-				<input
-					type="checkbox"
-					aria-label={t("table.select", { name: p.name })}
-					checked={isOn}
-					onChange={(e) => p.of.onSelect([p.name], e.currentTarget.checked)}
-				/>
-			</div>
+			{p.of.selected && (
+				<div role="cell" class="check">
+					<input
+						type="checkbox"
+						aria-label={t("table.select", { name: p.name })}
+						checked={isOn}
+						onChange={(e) => p.of.onSelect?.([p.name], e.currentTarget.checked)}
+					/>
+				</div>
+			)}
 			{p.of.columns.map((c) => (
 				<div role="cell" key={c.id} class={c.isSecondary ? "secondary" : ""} dir="auto">
 					{c.show(row.value)}
@@ -53,12 +56,14 @@ function Row<T>(p: { name: string; index: number; of: Props<T> }) {
 
 function Head<T>({ of }: { of: Props<T> }) {
 	const names = of.names.value;
-	const isAll = names.length > 0 && names.every((n) => of.selected.value.has(n));
+	const isAll = names.length > 0 && names.every((n) => of.selected?.value.has(n));
 	return (
 		<div role="row" aria-rowindex={1} class="row head">
-			<div role="columnheader">
-				<input type="checkbox" aria-label={t("table.all")} checked={isAll} onChange={(e) => of.onSelect(names, e.currentTarget.checked)} />
-			</div>
+			{of.selected && (
+				<div role="columnheader" class="check">
+					<input type="checkbox" aria-label={t("table.all")} checked={isAll} onChange={(e) => of.onSelect?.(names, e.currentTarget.checked)} />
+				</div>
+			)}
 			{of.columns.map((c) => (
 				<div
 					role="columnheader"
@@ -96,8 +101,9 @@ export function Table<T>(p: Props<T>) {
 	const count = useComputed(() => Math.ceil(height.value / ROW_HEIGHT) + 2 * MARGIN_ROWS);
 	const names = p.names.value;
 	const shown = names.slice(first.value, first.value + count.value);
-	const grid = `40px ${p.columns.map((c) => c.width).join(" ")}`;
-	const narrow = `40px ${p.columns.filter((c) => !c.isSecondary).map((c) => c.width).join(" ")}`;
+	const check = p.selected ? "40px " : "";
+	const grid = check + p.columns.map((c) => c.width).join(" ");
+	const narrow = check + p.columns.filter((c) => !c.isSecondary).map((c) => c.width).join(" ");
 	return (
 		<div
 			class="table"

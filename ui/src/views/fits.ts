@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which fields make sense beside what has been chosen in others: a network behind the host has no bridge of it.
+import type { Value } from "../widgets/form";
+
+function at(v: Value, path: string): Value {
+	return path.split(/[.[\]]+/).filter(Boolean).reduce<Value>((x, k) => (x as Record<string, Value> | undefined | null)?.[k], v);
+}
+
+const OF_NETWORK: Record<string, string[]> = {
+	"spec.bridge": ["bridge"],
+	"spec.subnet": ["nat", "host-only"],
+	"spec.subnet6": ["nat", "host-only"],
+	"spec.domain": ["nat", "host-only"],
+	"spec.limit_in": ["nat", "host-only", "bridge"],
+	"spec.limit_out": ["nat", "host-only", "bridge"],
+};
+
+const OF_INTERFACE: Record<string, string[]> = {
+	network: ["network"],
+	address: ["network"],
+	forwards: ["network", "user"],
+	limit_in: ["network"],
+	limit_out: ["network"],
+	mac: ["network", "user"],
+};
+
+// Is there any sense in the field at PATH of a KIND whose other fields are VALUE? What is filled in is always shown.
+export function fits(kind: string, value: Value, path: string): boolean {
+	const own = at(value, path);
+	if (own !== undefined && own !== "" && !(Array.isArray(own) && !own.length)) return true;
+	if (kind === "network") return OF_NETWORK[path]?.includes(String(at(value, "spec.kind") ?? "nat")) ?? true;
+	if (kind === "instance") {
+		const [, list, field] = /^(spec\.networks\[\d+\])\.([a-z_]+)/.exec(path) ?? [];
+		return !list || !field || (OF_INTERFACE[field]?.includes(String(at(value, `${list}.kind`) ?? "user")) ?? true);
+	}
+	return true;
+}
