@@ -25,10 +25,10 @@ _Noreturn void fail(const struct guest *g, const char *fmt, ...)
 	fprintf(stderr,
 		"\nagain: --seed %" PRIu64
 		" --steps %u --cuts %u --format %s --options '%s' --size %" PRIu64 " --grow %" PRIu64 " --spread %" PRIu64
-		" --to %" PRIu64 "%s%s%s%s%s (cut %" PRIu64 ", image: %s)\n",
+		" --to %" PRIu64 "%s%s%s%s%s%s%s (cut %" PRIu64 ", image: %s)\n",
 		g->seed, g->steps, g->cuts, g->format, g->options, g->size, g->first_size, g->spread, g->to,
 		g->has_backing ? " --backing" : "", g->is_exhaustive ? " --exhaustive" : "", g->is_tight ? " --tight" : "",
-		g->cache ? " --cache " : "", g->cache ? g->cache : "", g->n_cuts, g->cut);
+		g->cache ? " --cache " : "", g->cache ? g->cache : "", g->raw ? " --raw " : "", g->raw ? g->raw : "", g->n_cuts, g->cut);
 	exit(1);
 }
 

@@ -24,6 +24,7 @@ struct guest {
 	unsigned steps, cuts, orders;
 	uint64_t n_cuts;
 	const char *format, *options, *dir, *cache;
+	const char *raw;                /* a file of the image that is the disk as it is; NULL: none */
 	struct blk_opts opts;           /* for opening */
 	char folder[256], path[300], cut_folder[256], cut[300], backing[256];
 	bool has_backing, has_qemu, is_exhaustive, is_tight;

@@ -3,7 +3,7 @@
  *
  *	powercut [--seed N] [--steps N] [--cuts N] [--format F] [--options LIST] [--backing] [--size BYTES]
  *		 [--dir DIR] [--qemu] [--exhaustive] [--orders N] [--grow BYTES] [--to BYTES] [--spread BYTES]
- *		 [--cache BYTES] [--tight]
+ *		 [--cache BYTES] [--tight] [--raw NAME]
  *
  * A back end below the library records every write, hole, new length and flush of the image's files while a
  * guest's random work goes on, and the files that are made and renamed; requests end in random order. Then, for many moments: what was done before
@@ -18,8 +18,8 @@
  * With --grow the disk begins with BYTES and is resized on the way: after a cut it has either size, and once that was
  * flushed the new one; with --to that is more than the guest uses. With --spread what the guest uses are pieces of 8 KiB,
  * one in each so many bytes of the disk. --cache is the memory for metadata, so that it is written back on the way, too.
- * --tight, of vdi: blocks begin right behind the map, as QEMU has it. */
-#include <dirent.h>
+ * --tight, of vdi: blocks begin right behind the map, as QEMU has it. --raw: the file NAME of the image is the disk as it is,
+ * and must show that without the image, too (data_file_raw). */
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -87,7 +87,7 @@ int main(int argc, char **argv)
 		{ "orders", 1, NULL, 'O' },  { "grow", 1, NULL, 'g' },
 		{ "to", 1, NULL, 't' },      { "spread", 1, NULL, 'p' },
 		{ "cache", 1, NULL, 'k' },   { "tight", 0, NULL, 'T' },
-		{ NULL, 0, NULL, 0 },
+		{ "raw", 1, NULL, 'r' },      { NULL, 0, NULL, 0 },
 	};
 	static struct guest g = { .seed = 1, .steps = 60, .cuts = 60, .orders = 16, .format = "qcow2",
 				  .dir = "/tmp", .size = 1 << 20 };
@@ -112,6 +112,7 @@ int main(int argc, char **argv)
 		case 'p': g.spread = strtoull(optarg, NULL, 0) / SECTOR * SECTOR; break;
 		case 'k': g.cache = optarg; break;
 		case 'T': g.is_tight = true; break;
+		case 'r': g.raw = optarg; break;
 		default: return 2;
 		}
 	}

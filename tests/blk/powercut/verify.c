@@ -76,6 +76,30 @@ static void guest_read(struct guest *g, struct blk *b, uint64_t cut, uint64_t by
 			fail(g, "cut at %" PRIu64 ": the disk cannot be read", cut);
 }
 
+static void sectors_verify(struct guest *g, struct blk *b, uint64_t cut, uint64_t size, uint8_t *all)
+{
+	guest_read(g, b, cut, size, all);
+	for (uint64_t s = 0; s < size / SECTOR; s++)
+		cut_verify_sector(g, cut, s, all + s * SECTOR);
+}
+
+/* The file that is the disk as it is, read without the image. */
+static void raw_verify(struct guest *g, uint64_t cut, uint64_t size, uint8_t *all)
+{
+	char path[600];
+	struct blk_options o = { .path = path, .fd = -1, .format = "raw", .is_readonly = true, .is_unlocked = true };
+	struct err err = ERR_INIT;
+	struct blk *b = NULL;
+
+	snprintf(path, sizeof(path), "%s/%s", g->cut_folder, g->raw);
+	if (blk_open_with(&b, NULL, &o, &aio_threads, &err) < 0)
+		fail(g, "cut at %" PRIu64 ": %s", cut, err.msg);
+	if (blk_size(b) < size)
+		fail(g, "cut at %" PRIu64 ": '%s' has %" PRIu64 " bytes, the disk %" PRIu64, cut, g->raw, blk_size(b), size);
+	sectors_verify(g, b, cut, size, all);
+	blk_close(b);
+}
+
 void cut_verify(struct guest *g, uint64_t cut)
 {
 	struct blk_options o = { .path = g->cut, .fd = -1, .format = g->format, .opts = g->cache ? &g->opts : NULL,
@@ -92,9 +116,9 @@ void cut_verify(struct guest *g, uint64_t cut)
 	if (!(is_first && cut < g->grow_end) && !(blk_size(b) == disk_size(g, g->size) && cut > g->grow_start))
 		fail(g, "cut at %" PRIu64 ": the disk has %" PRIu64 " bytes", cut, blk_size(b));
 	cut_check(g, b, 0, true);
-	guest_read(g, b, cut, size, all);
-	for (uint64_t s = 0; s < size / SECTOR; s++)
-		cut_verify_sector(g, cut, s, all + s * SECTOR);
+	if (g->raw)
+		raw_verify(g, cut, size, all);
+	sectors_verify(g, b, cut, size, all);
 	/* It goes on from there. */
 	for (int i = 0; i < 8; i++) {
 		uint64_t s = rnd(g, size / SECTOR);
