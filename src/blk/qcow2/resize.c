@@ -149,11 +149,22 @@ static int grow_table(struct q2 *s, uint64_t size, struct err *err)
 	return q2_l1_replace(s, l1, (uint32_t)n, size, err);
 }
 
+/* The data file is never shorter than the disk: it has its length durably before the header says so. */
+static int grow_data(struct q2 *s, uint64_t size, struct err *err)
+{
+	int r = blk_co_truncate(s->b->data, size, BLK_PREALLOC_OFF, err);
+
+	if (r < 0)
+		return r;
+	r = blk_co_flush(s->b->data);
+	return r < 0 ? err_set(err, r, "cannot write '%s': %s", s->b->data->name, strerror(-r)) : 0;
+}
+
 static int resize_grow(struct q2 *s, uint64_t size, enum blk_prealloc prealloc, struct err *err)
 {
 	uint64_t old = s->b->size;
 	struct blk_range range;
-	int r = s->b->data ? blk_co_truncate(s->b->data, size, BLK_PREALLOC_OFF, err) : 0;
+	int r = s->b->data ? grow_data(s, size, err) : 0;
 
 	if (!r) {
 		blk_drain_begin(s->b, &range);
@@ -201,6 +212,8 @@ static int resize_shrink(struct q2 *s, uint64_t size, struct err *err)
 		s->b->size = align_up(size, BLK_SECTOR);
 		r = q2_header_update(s);
 	}
+	if (!r && s->b->data)
+		r = q2_barrier(s);
 	if (!r && s->b->data)
 		r = blk_co_truncate(s->b->data, size, BLK_PREALLOC_OFF, err);
 	return r < 0 ? err_set(err, r, "cannot shrink '%s': %s", s->b->name, strerror(-r)) : 0;
