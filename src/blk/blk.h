@@ -200,6 +200,7 @@ struct blk_create {
 	bool is_backing_unchecked;      /* do not look at the backing image; needs SIZE */
 	bool is_new;                    /* refuse to overwrite */
 	const char *final_path;         /* it will be renamed to this: what it says of its own name; NULL: PATH */
+	unsigned series;                /* names that the format gives to further files differ for each; 0: the usual ones */
 	const struct blk_opts *opts;    /* of the format's create table; NULL: defaults */
 	const struct blk_secret *secret;        /* of an encrypted image; NULL: as its options say; borrowed */
 };

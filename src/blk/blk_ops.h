@@ -87,6 +87,7 @@ enum blk_driver_flag {
 	BLK_DRIVER_BACKING = 2,         /* create() takes a backing image */
 	BLK_DRIVER_READONLY = 4,        /* cannot write: opening for writing is refused with that sentence */
 	BLK_DRIVER_NOISE = 8,           /* what was never written reads as anything, not as zeroes */
+	BLK_DRIVER_DEVICE = 16,         /* can be made on a block device, whatever is there: it knows where it ends */
 };
 
 /* Members may be NULL where it says so. OFF and LEN are inside the node's size and multiples of

@@ -27,15 +27,16 @@ struct blk_convert_file {
 	const char *path, *format;      /* of the new image */
 	const struct blk_opts *opts;    /* of the format's create table; NULL: defaults */
 	const struct blk_secret *secret;        /* of an encrypted new image; NULL: as its options say; borrowed */
-	/* Replace what is there. A block device is written in place, and needs this. */
+	/* Replace what is there, its extents too. A block device is written in place, and needs this; it takes the
+	 * formats that have BLK_DRIVER_DEVICE. */
 	bool is_forced;
 	struct blk_convert how;
 	uint64_t size;                  /* set on success: of the disk */
 };
 
-/* The disk of C->src into a new image. It appears under its name when it is whole and durable; if anything
- * fails, nothing is left. An image that has files beside its own is made under its name at once, and
- * removed if that fails. -EEXIST. */
+/* The disk of C->src into a new image. It appears under its name when it is whole and durable, all its files are; if
+ * anything fails, nothing is left, and what was there still is (convert_target.h). A block device that is too small is
+ * refused before anything is written (-ENOSPC). -EEXIST, -EBUSY. */
 int blk_convert_file(struct blk_convert_file *c, struct err *err);
 
 #endif

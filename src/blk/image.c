@@ -89,7 +89,11 @@ static int create_run(void *arg)
 		r = blk_co_make_protocol(&run->c.file, run->ctx, a->path, a->is_new, run->err);
 	if (r < 0)
 		return r;
-	r = run->drv->co_create(&run->c, run->err);
+	if (blk_file_is_device(run->c.file) && !(run->drv->flags & BLK_DRIVER_DEVICE))
+		r = err_set(run->err, -EINVAL, "'%s' is a block device: raw, qcow2 and luks can be made on it, %s needs a file",
+			    a->path, run->drv->name);
+	else
+		r = run->drv->co_create(&run->c, run->err);
 	if (!r && run->c.file) {
 		r = blk_co_flush(run->c.file);
 		if (r < 0)

@@ -7,6 +7,7 @@
 #include "blk/core_priv.h"
 #include "blk/luks/luks.h"
 #include "blk/opts.h"
+#include "blk/qcow2/qcow2.h"
 #include "util/checked.h"
 #include "util/err.h"
 
@@ -47,13 +48,14 @@ static uint64_t div_up(uint64_t a, uint64_t b)
 	return a / b + (a % b != 0);
 }
 
-/* Bytes of a qcow2 image with N data clusters: header, L1, all L2 tables, and reference counts for everything, those
- * of the counts included. */
+/* Bytes of a qcow2 image with N data clusters: header, L1, all L2 tables, the header of its encryption, and reference
+ * counts for everything, those of the counts included. */
 static uint64_t measure_qcow2(const struct measure *m, const struct blk_opts *o, uint64_t n)
 {
 	uint64_t cluster = m->unit, entry = blk_opts_num(o, "extended_l2") ? 16 : 8;
 	uint64_t l2_tables = div_up(div_up(m->size, cluster), cluster / entry);
-	uint64_t fixed = 1 + div_up((l2_tables ? l2_tables : 1) * 8, cluster) + l2_tables + n;
+	uint64_t fixed = 1 + div_up((l2_tables ? l2_tables : 1) * 8, cluster) + l2_tables + n +
+			 div_up(q2_crypt_room(&(struct blk_creating){ .opts = o }), cluster);
 	uint64_t per_block = cluster * 8 / blk_opts_num(o, "refcount_bits"), blocks = 1, table = 1;
 
 	for (;;) {

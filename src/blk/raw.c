@@ -150,6 +150,7 @@ static int raw_co_create(struct blk_creating *c, struct err *err)
 const struct blk_driver blk_raw = {
 	.name = "raw",
 	.title = "the disk's bytes as they are",
+	.flags = BLK_DRIVER_DEVICE,
 	.priv_size = sizeof(struct raw),
 	.create_opts = raw_create_opts,
 	.co_open = raw_co_open,

@@ -61,7 +61,9 @@ const struct cli_command disk_convert = {
 		 "needs none. "
 		 "What reads as zeroes takes no space in it. The image appears under its name when it is whole and on "
 			 "the "
-		 "disk; if anything fails, the host included, there is none.",
+		 "disk; if anything fails, the host included, there is none, and what --force was to replace is still there. A "
+		 "block device is written in place instead, after it has been found to be large enough: raw, qcow2 and luks can be "
+		 "there.",
 	.args = (const struct cli_arg[]){
 		{ "SRC", .help = "the image to read" },
 		{ "DST", .help = "the new image, or with --force a block device" },
@@ -83,7 +85,9 @@ const struct cli_command disk_convert = {
 		{ "--confined", 0, CLI_FLAG, .help = "open no file that SRC names outside of its own folder",
 		  .more = "For images of strangers: what an image names - backing images, extents, data files - may be any file "
 		  "that you can read, and would be in the new image." },
-		{ "--force", 0, CLI_FLAG, .help = "replace DST if it exists" },
+		{ "--force", 0, CLI_FLAG, .help = "replace DST if it exists",
+		  .more = "Extents of what is replaced go when the new image is there, and those of the new one have other names "
+		  "than they had. A data file keeps the name that it was given: name another one for the new image." },
 		{ .name = NULL },
 	},
 	.examples = (const struct cli_example[]){
@@ -92,6 +96,7 @@ const struct cli_command disk_convert = {
 		{ "disk convert root.qcow2 small.qcow2 --compress -o compression_type=zstd",
 		  "one that takes less space" },
 		{ "disk convert --confined download.vmdk root.qcow2", "an image that came from somewhere" },
+		{ "disk convert root.vmdk /dev/vg0/root --format qcow2 --force", "onto a logical volume" },
 		{ "disk convert root.qcow2 secret.qcow2 -o encrypt.format=luks --new-key-file passphrase",
 		  "an encrypted copy" },
 		{ .line = NULL },

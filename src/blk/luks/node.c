@@ -298,7 +298,7 @@ static int node_co_create(struct blk_creating *c, struct err *err)
 const struct blk_driver blk_luks = {
 	.name = "luks",
 	.title = "an encrypted disk, LUKS version 1 and 2",
-	.flags = BLK_DRIVER_NOISE,
+	.flags = BLK_DRIVER_NOISE | BLK_DRIVER_DEVICE,
 	.priv_size = sizeof(struct luks_node),
 	.open_opts = luks_open_opts,
 	.create_opts = luks_create_opts,

@@ -5,10 +5,11 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
-/* The image of a bundle, beside its descriptor. */
-static const char bundle_image[] = "disk.hdd.0.{5fbaabe3-6958-40ff-92a7-860e329aab41}.hds";
+/* The image of a bundle, beside its descriptor; the number is that of the series. */
+#define BUNDLE_IMAGE "disk.hdd.%u.{5fbaabe3-6958-40ff-92a7-860e329aab41}.hds"
 
 static const char *const create_preallocs[] = { "off", "metadata", "falloc", "full", NULL };
 const struct blk_opt prl_create_opts[] = {
@@ -73,15 +74,18 @@ static int create_image(const struct blk_creating *c, struct blk *file, uint64_t
 static int create_bundle(struct blk_creating *c, uint64_t cluster, uint64_t n, struct err *err)
 {
 	struct blk *file = NULL;
-	int r = blk_co_create_file(c, bundle_image, &file, err);
+	char image[96];
+
+	snprintf(image, sizeof(image), BUNDLE_IMAGE, c->args->series);
+	int r = blk_co_create_file(c, image, &file, err);
 
 	if (r < 0)
 		return r;
 	r = create_image(c, file, cluster, n, err);
 	if (!r && blk_co_flush(file) < 0)
-		r = err_set(err, -EIO, "cannot write '%s'", bundle_image);
+		r = err_set(err, -EIO, "cannot write '%s'", image);
 	blk_co_close(file);
-	return r ? r : prl_bundle_write(c, bundle_image, cluster, err);
+	return r ? r : prl_bundle_write(c, image, cluster, err);
 }
 
 int prl_co_create(struct blk_creating *c, struct err *err)

@@ -137,10 +137,13 @@ static int create_write(struct blk *file, struct q2 *s, uint64_t n_blocks, uint6
 		put_be64(buf + s->rt_off + i * 8, (first_block + i) << s->cluster_bits);
 	for (uint64_t i = 0; i < n_clusters; i++)
 		q2_ref_write(s, buf + (first_block << s->cluster_bits), i, 1);
-	int r = blk_co_pwrite(file, 0, buf, len);
+	uint64_t end = n_clusters << s->cluster_bits;
+	int r = blk_co_truncate(file, end, BLK_PREALLOC_OFF, NULL);
 
-	/* The L1 table is a hole. */
-	return r ? r : blk_co_truncate(file, n_clusters << s->cluster_bits, BLK_PREALLOC_OFF, NULL);
+	/* The L1 table is a hole; on a block device anything may be there. */
+	if (!r)
+		r = blk_co_zeroes(file, len, end - len, true);
+	return r ? r : blk_co_pwrite(file, 0, buf, len);
 }
 
 static int create_data_file(struct blk_creating *c, struct err *err)

@@ -377,7 +377,7 @@ int q2_co_info(struct blk *b, json_t *out, struct err *err)
 const struct blk_driver blk_qcow2 = {
 	.name = "qcow2",
 	.title = "QEMU's image with snapshots, backing images and compression, version 2 and 3",
-	.flags = BLK_DRIVER_BACKING,
+	.flags = BLK_DRIVER_BACKING | BLK_DRIVER_DEVICE,
 	.priv_size = sizeof(struct q2),
 	.open_opts = q2_open_opts,
 	.create_opts = q2_create_opts,

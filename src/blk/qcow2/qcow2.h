@@ -7,4 +7,7 @@
 
 extern const struct blk_driver blk_qcow2;
 
+/* Bytes of the encryption header of a new image, of which C has the options; 0: it is not encrypted. */
+uint64_t q2_crypt_room(const struct blk_creating *c);
+
 #endif

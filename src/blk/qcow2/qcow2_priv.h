@@ -11,6 +11,7 @@
 
 #include <pthread.h>
 #include "blk/blk_ops.h"
+#include "blk/qcow2/qcow2.h"
 #include "util/checked.h"
 #include "util/endian.h"
 
@@ -272,7 +273,6 @@ void q2_crypt_close(struct q2 *s);
 /* Bytes of data at HOST, encrypted or not. */
 int q2_data_read(struct q2 *s, uint64_t host, uint64_t len, struct blk_vec v);
 int q2_data_write(struct q2 *s, uint64_t host, uint64_t len, struct blk_vec v);
-uint64_t q2_crypt_room(const struct blk_creating *c);   /* bytes of a new header; 0: no encryption */
 int q2_crypt_create(const struct blk_creating *c, const struct q2 *s, struct err *err);
 
 /* read.c, write.c, zero.c */

@@ -39,7 +39,7 @@ struct create {
 	struct blk_creating *c;
 	enum create_type type;
 	bool has_zero_grain;
-	char base[CREATE_NAME_MAX];     /* name of the image without folder and ".vmdk" */
+	char base[CREATE_NAME_MAX];     /* name of the image without folder and ".vmdk"; "-1" follows for series 1 */
 	uint32_t parent_cid;
 	char *extents;                  /* their lines */
 };
@@ -245,9 +245,11 @@ static int create_name(struct create *k, struct err *err)
 
 	if (n > 5 && !strcmp(name + n - 5, ".vmdk"))
 		n -= 5;
-	if (!n || n >= sizeof(k->base) - 16 || memchr(name, '"', n) || memchr(name, '\n', n) || memchr(name, '\r', n))
+	if (!n || n >= sizeof(k->base) - 32 || memchr(name, '"', n) || memchr(name, '\n', n) || memchr(name, '\r', n))
 		return err_set(err, -EINVAL, "'%s' cannot be named in a descriptor", path);
 	memcpy(k->base, name, n);
+	if (a->series)
+		snprintf(k->base + n, sizeof(k->base) - n, "-%u", a->series);
 	return 0;
 }
 
