@@ -3,6 +3,7 @@
 #include "image_rig.h"
 
 #include <errno.h>
+#include <jansson.h>
 #include <sys/mman.h>
 #include "blk/blk_ops.h"
 #include "util/err.h"
@@ -85,6 +86,10 @@ void rig_image_walk(struct blk *b, bool is_writing)
 {
 	static uint8_t buf[4096];
 	uint64_t size = blk_size(b);
+	struct json_t *info = NULL;
+
+	if (!is_writing && !blk_info(b, false, &info, NULL))
+		json_decref(info);
 
 	for (unsigned i = 0; size && i < MAX_DISK_WALK; i++) {
 		uint64_t off = (size / MAX_DISK_WALK * i) & ~511ull,

@@ -15,7 +15,7 @@ extern const struct aio_ops rig_now_aio;
 int rig_image_fd(const uint8_t *data, size_t len);      /* of a file with these bytes */
 /* Takes FD. NULL: refused, with a sentence. */
 struct blk *rig_image_open(const char *format, int fd, bool is_readonly, bool is_repairing);
-void rig_image_walk(struct blk *b, bool is_writing);    /* reads or writes here and there, asks for the map */
+void rig_image_walk(struct blk *b, bool is_writing);    /* reads or writes here and there, asks for the map; reading, also what it is */
 void rig_image_check(struct blk *b, unsigned fix);
 
 #endif

@@ -93,6 +93,28 @@ def ova():
         member(b"m.mf", b"SHA256(one)= " + b"00" * 32 + b"\n") + bytes(1024))
 
 
+def vmdk_extents():
+    """ESXi's kinds: a directory, a table with an entry of each type, a grain. Zeroes that end a file are left out."""
+    cowd = struct.pack("<4sIIIIIII", b"COWD", 1, 3, 4096, 128, 4, 1, 4).ljust(2048, b"\0")
+    cowd += struct.pack("<I", 8).ljust(2048, b"\0") + struct.pack("<2I", 40, 1)
+    put("images", "vmdk-cowd", cowd.ljust(4096 + 16384, b"\0") + b"grain" * 100)
+    put("vmdk_extent", "cowd", b"\1" + cowd)
+    fields = [0] * 26
+    fields[0:6] = [0xcafebabe, 0x200000001, 4096, 8, 64, 0]
+    fields[10:12], fields[16:18], fields[18:20], fields[24:26] = [1, 1], [2, 1], [4, 64], [68, 8]
+    sesparse = struct.pack("<26Q", *fields).ljust(512, b"\0") + struct.pack("<Q", 0xcafecafe).ljust(512, b"\0")
+    sesparse += struct.pack("<Q", 1 << 60).ljust(1024, b"\0")
+    entries = struct.pack("<5Q", 0, 1 << 60, 2 << 60, 3 << 60, 3 << 60 | 1 << 48)
+    put("vmdk_extent", "sesparse", b"\0" + sesparse + entries)
+    put("vmdk_extent", "sesparse-journal", b"\0" + sesparse[:512 + 24] + b"\1" + sesparse[512 + 25:] + entries)
+    put("vmdk_extent", "sesparse-wrong", b"\x80" + sesparse + struct.pack("<2Q", 7 << 60, 1))
+    head = struct.pack("<IIIQQQQIQQQB4s", 0x564d444b, 1, 3, 4096, 8, 0, 0, 512, 1, 6, 16, 0, b"\n \r\n").ljust(512, b"\0")
+    tables = struct.pack("<I", 2).ljust(512, b"\0") + bytes(2048)
+    again = struct.pack("<I", 7).ljust(512, b"\0") + struct.pack("<2I", 16, 1)
+    put("vmdk_extent", "sparse", b"\2" + head + tables + again)
+    put("vmdk_extent", "flat", b"\3" + b"flat" * 128)
+
+
 def urls():
     for i, text in enumerate(["nbd://host:10809/a%20b#reconnect=5", "nbd+unix:///x?socket=%2Ftmp%2Fs",
                               "https://[2001:db8::1]:443/dir/disk.img#cache=/c\0a b#?", "nbds://me@h/x", "rbd://pool/a?b=c"]):
@@ -302,5 +324,5 @@ def code():
     put("interp", "init", guest(0, snippets["move"], 0, 0x55))
 
 
-for make in (texts, luks, urls, ova, requests, saved_states, agents, migrations, kernels, virtio, devices, buses, code):
+for make in (texts, luks, urls, ova, vmdk_extents, requests, saved_states, agents, migrations, kernels, virtio, devices, buses, code):
     make()
