@@ -25,7 +25,8 @@ static int target_dial(const struct blk_url *u, struct err *err)
 	if (is_unix != (r == 1) || is_unix != !u->host[0])
 		return err_set(err, -EINVAL, "'%s' is no address of an NBD server: nbd://HOST[:PORT]/EXPORT or "
 			       "nbd+unix:///EXPORT?socket=PATH", u->plain);
-	r = blk_dialer_new(&d, is_unix ? NULL : u->host, u->port ? u->port : NBD_PORT, socket, err);
+	r = blk_dialer_new(&d, &(struct blk_dial){ .host = is_unix ? NULL : u->host, .port = u->port ? u->port : NBD_PORT,
+						   .path = socket }, err);
 	return r < 0 ? r : blk_dialer_part(d);
 }
 

@@ -17,19 +17,34 @@
 #include <unistd.h>
 #include "util/err.h"
 
-enum { DIAL_ADDRESSES = 8 };
+enum { DIAL_ADDRESSES = 8, DIAL_PROBES = 3, DIAL_SILENT_S = 20 };
 
 struct dial_address { struct sockaddr_storage addr; socklen_t len; };
 
 struct blk_dialer {
 	int sock;                       /* to the process: SOCK_SEQPACKET */
+	unsigned silent_s;
 	struct dial_address at[DIAL_ADDRESSES];
 	int n;
 };
 
 /* --- in the process: only calls that are safe after fork() ---------------------------------------- */
 
-static int dial_one(const struct dial_address *a, int timeout_ms)
+/* Probes go out while nothing does; what was sent has to be confirmed by the other host, not by the server's program, which
+ * may take as long as its disk does. */
+void blk_dialer_keep(int fd, unsigned silent_s)
+{
+	unsigned silent_ms = silent_s * 1000;
+	int one = 1, probes = DIAL_PROBES, pause = silent_s > DIAL_PROBES ? (int)(silent_s / (DIAL_PROBES + 1)) : 1;
+
+	(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &pause, sizeof(pause));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &pause, sizeof(pause));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &silent_ms, sizeof(silent_ms));
+}
+
+static int dial_one(const struct dial_address *a, unsigned silent_s, int timeout_ms)
 {
 	int one = 1, e = 0, fd = socket(a->addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	struct pollfd p = { .fd = fd, .events = POLLOUT };
@@ -47,8 +62,10 @@ static int dial_one(const struct dial_address *a, int timeout_ms)
 		close(fd);
 		return -e;
 	}
-	if (a->addr.ss_family != AF_UNIX)
+	if (a->addr.ss_family != AF_UNIX) {
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+		blk_dialer_keep(fd, silent_s);
+	}
 	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
 	return fd;
 }
@@ -58,7 +75,7 @@ static int dial_any(const struct blk_dialer *d, int timeout_ms)
 	int r = -EHOSTUNREACH;
 
 	for (int i = 0; i < d->n && r < 0; i++)
-		r = dial_one(&d->at[i], timeout_ms);
+		r = dial_one(&d->at[i], d->silent_s, timeout_ms);
 	return r;
 }
 
@@ -160,7 +177,7 @@ static int dial_start(struct blk_dialer *d, struct err *err)
 	return r < 0 ? err_set(err, r, "cannot start a process: %s", strerror(-r)) : 0;
 }
 
-int blk_dialer_new(struct blk_dialer **out, const char *host, uint16_t port, const char *path, struct err *err)
+int blk_dialer_new(struct blk_dialer **out, const struct blk_dial *to, struct err *err)
 {
 	struct blk_dialer *d = calloc(1, sizeof(*d));
 	int r = 0;
@@ -168,7 +185,8 @@ int blk_dialer_new(struct blk_dialer **out, const char *host, uint16_t port, con
 	if (!d)
 		return err_set(err, -ENOMEM, "out of memory");
 	d->sock = -1;
-	r = host ? dial_resolve(d, host, port, err) : dial_unix(d, path, err);
+	d->silent_s = to->silent_s ? to->silent_s : DIAL_SILENT_S;
+	r = to->host ? dial_resolve(d, to->host, to->port, err) : dial_unix(d, to->path, err);
 	if (!r)
 		r = dial_start(d, err);
 	if (r < 0)

@@ -13,8 +13,14 @@
 struct blk_dialer;
 struct err;
 
-/* For HOST and PORT by TCP; or with HOST NULL, for the Unix socket PATH. Does not connect yet. */
-int blk_dialer_new(struct blk_dialer **out, const char *host, uint16_t port, const char *path, struct err *err);
+/* Whom to call: HOST and PORT by TCP; or with HOST NULL, the Unix socket PATH. Borrowed during the call. */
+struct blk_dial {
+	const char *host, *path;
+	uint16_t port;
+	unsigned silent_s;              /* TCP: a host that has been silent for so many seconds is gone; 0: 20 */
+};
+/* Does not connect yet. */
+int blk_dialer_new(struct blk_dialer **out, const struct blk_dial *to, struct err *err);
 void blk_dialer_free(struct blk_dialer *d);     /* NULL is fine */
 /* A connected socket (blocking, close on exec), or -errno: of connecting, -ETIMEDOUT; -EPIPE: the process is gone. */
 int blk_dialer_connect(struct blk_dialer *d, int timeout_ms);
@@ -22,5 +28,8 @@ int blk_dialer_connect(struct blk_dialer *d, int timeout_ms);
 int blk_dialer_part(struct blk_dialer *d);
 /* blk_dialer_connect() for who owns that socket. */
 int blk_dialer_ask(int sock, int timeout_ms);
+/* Have the kernel end the TCP connection FD, with ETIMEDOUT, when the other host has confirmed nothing for SILENT_S seconds.
+ * The sockets of a dialer are so already. */
+void blk_dialer_keep(int fd, unsigned silent_s);
 
 #endif

@@ -461,7 +461,7 @@ static int http_settle(struct http_open *o, CURL *e)
 	/* The address does not matter: sockets come connected. */
 	snprintf(entry, sizeof(entry), "%s:%u:127.0.0.1", u.host, port);
 	h->resolve = strchr(u.host, ':') ? NULL : curl_slist_append(NULL, entry);
-	return blk_dialer_new(&h->dialer, u.host, (uint16_t)port, NULL, &o->err);
+	return blk_dialer_new(&h->dialer, &(struct blk_dial){ .host = u.host, .port = (uint16_t)port }, &o->err);
 }
 
 static int64_t http_first(void *arg)

@@ -2,7 +2,8 @@
 /* nbd.c - disks of NBD servers, over libnbd: nbd://HOST[:PORT]/EXPORT, nbds:// with TLS,
  * nbd+unix:///EXPORT?socket=PATH.
  *
- * The connection is served by its descriptor in the loop. When it is lost, commands wait while it is made anew, for a
+ * The connection is served by its descriptor in the loop. It is lost when it ends, or when the server's host confirms nothing
+ * for a while (the kernel ends it then). When it is lost, commands wait while it is made anew, for a
  * bounded time, and are sent again: all of them may be done twice. Sockets come from a dialer (dial.h), so that this
  * works in a jail, too. */
 #include <errno.h>
@@ -19,7 +20,7 @@
 
 enum {
 	NBD_PORT_DEFAULT = 10809,
-	NBD_STEP_MS = 10000,            /* of the handshake: how long the server may be silent */
+	NBD_STEP_MS = 10000,            /* of the handshake: how long the server may be silent, if "timeout" is no less */
 	NBD_PAUSE_MS = 500,             /* between tries */
 	NBD_TRIES = 3,                  /* of one command */
 	NBD_GIVEN_UP_NS = 5000000000ll, /* after a failed reconnection: commands fail at once for so long */
@@ -39,7 +40,8 @@ struct nbd {
 	bool has_tls;
 	char *certificates, *psk_file, *tls_host, *tls_user;    /* NULL: none */
 	char tls_port[8];
-	unsigned reconnect_s;
+	unsigned reconnect_s, timeout_s;
+	int step_ms;
 	struct co_mutex lock;           /* one reconnection at a time */
 	unsigned generation;            /* of connections */
 	uint64_t given_up_ns;           /* until then nothing is tried; 0: all is well */
@@ -49,6 +51,7 @@ struct nbd {
 static const struct blk_opt nbd_open_opts[] = {
 	{ "reconnect", BLK_OPT_NUMBER, "30", "seconds to try to connect anew when the connection is lost", 0, 86400,
 	  NULL },
+	{ "timeout", BLK_OPT_NUMBER, "20", "seconds of silence after which the server's host is taken for gone (TCP)", 1, 3600, NULL },
 	{ "tls-certificates", BLK_OPT_STRING, NULL, "nbds: folder with ca-cert.pem, client-cert.pem, client-key.pem",
 	  0, 0, NULL },
 	{ "tls-psk-file", BLK_OPT_STRING, NULL, "nbds: file of the key that both sides share", 0, 0, NULL },
@@ -94,7 +97,7 @@ static int nbd_begin(struct nbd_connect *c, struct nbd_handle *h)
 {
 	if (c->n->certificates)
 		return nbd_aio_connect_tcp(h, c->n->tls_host, c->n->tls_port) < 0 ? nbd_failed(c) : 0;
-	int fd = blk_dialer_connect(c->n->dialer, NBD_STEP_MS);
+	int fd = blk_dialer_connect(c->n->dialer, c->n->step_ms);
 
 	if (fd < 0) {
 		snprintf(c->why, sizeof(c->why), "%s", strerror(-fd));
@@ -110,7 +113,7 @@ static int nbd_handshake(struct nbd_connect *c, struct nbd_handle *h)
 	if (r < 0)
 		return r;
 	while (nbd_aio_is_connecting(h) == 1) {
-		r = nbd_poll(h, NBD_STEP_MS);
+		r = nbd_poll(h, c->n->step_ms);
 		if (r < 0)
 			return nbd_failed(c);
 		if (!r) {
@@ -118,7 +121,11 @@ static int nbd_handshake(struct nbd_connect *c, struct nbd_handle *h)
 			return -ETIMEDOUT;
 		}
 	}
-	return nbd_aio_is_ready(h) == 1 ? 0 : nbd_failed(c);
+	if (nbd_aio_is_ready(h) != 1)
+		return nbd_failed(c);
+	if (c->n->certificates)
+		blk_dialer_keep(nbd_aio_get_fd(h), c->n->timeout_s);
+	return 0;
 }
 
 static int nbd_try(struct nbd_connect *c)
@@ -461,6 +468,8 @@ static int nbd_options(struct nbd *n, const struct blk_url *u, const struct blk_
 				       strerror(errno));
 	}
 	n->reconnect_s = (unsigned)blk_opts_num(o, "reconnect");
+	n->timeout_s = (unsigned)blk_opts_num(o, "timeout");
+	n->step_ms = n->timeout_s < NBD_STEP_MS / 1000 ? (int)n->timeout_s * 1000 : NBD_STEP_MS;
 	snprintf(n->tls_port, sizeof(n->tls_port), "%u", u->port ? u->port : NBD_PORT_DEFAULT);
 	if (nbd_copy(&n->certificates, blk_opts_str(o, "tls-certificates")) < 0 ||
 	    nbd_copy(&n->psk_file, blk_opts_str(o, "tls-psk-file")) < 0 ||
@@ -498,8 +507,10 @@ static int64_t nbd_dial(void *arg)
 {
 	struct nbd_dial *d = arg;
 
-	return blk_dialer_new(&d->n->dialer, d->socket ? NULL : d->u->host, d->u->port ? d->u->port : NBD_PORT_DEFAULT,
-			      d->socket, &d->err);
+	struct blk_dial to = { .host = d->socket ? NULL : d->u->host, .port = d->u->port ? d->u->port : NBD_PORT_DEFAULT,
+			       .path = d->socket, .silent_s = d->n->timeout_s };
+
+	return blk_dialer_new(&d->n->dialer, &to, &d->err);
 }
 
 static int nbd_co_open(struct blk *b, const struct blk_opts *opts, struct err *err)

@@ -284,7 +284,7 @@ static struct blk_job_args job_by_dialer(struct rig *r)
 	struct err e = ERR_INIT;
 	struct blk_dialer *d = NULL;
 
-	CHECK_EQ(blk_dialer_new(&d, NULL, 0, rig_path(r, "nbd"), &e), 0);
+	CHECK_EQ(blk_dialer_new(&d, &(struct blk_dial){ .path = rig_path(r, "nbd") }, &e), 0);
 	struct blk_job_args a = job(r, "mirror", blk_dialer_part(d));
 
 	a.keeps_source = false;
@@ -327,19 +327,26 @@ TEST(a_disk_that_moved_to_a_server_outlives_its_connections)
 	rig_fini(&r);
 }
 
+/* A disk that is on its way to a server, slowly. */
+static pid_t begin_to_move(struct rig *r, unsigned seed)
+{
+	rig_begin(r, seed);
+	make_target(r);
+	pid_t server = serve_apart(r);
+	struct blk_job_args a = job_by_dialer(r);
+
+	a.speed = 1 << 20;
+	rig_start(r, &a, 1);
+	close(a.target.fd);
+	rig_until(r, &r->n_progress, 1, 20);
+	return server;
+}
+
 TEST(a_server_that_is_lost_before_leaves_the_disk_where_it_is)
 {
 	struct rig r;
+	pid_t server = begin_to_move(&r, 951);
 
-	rig_begin(&r, 951);
-	make_target(&r);
-	pid_t server = serve_apart(&r);
-	struct blk_job_args a = job_by_dialer(&r);
-
-	a.speed = 1 << 20;
-	rig_start(&r, &a, 1);
-	close(a.target.fd);
-	rig_until(&r, &r.n_progress, 1, 20);
 	serve_kill(server);
 	rig_until(&r, &r.n_failed, 1, 20);
 	CHECK_HAS(r.why, "cannot bring the disk to");
@@ -350,16 +357,8 @@ TEST(a_server_that_is_lost_before_leaves_the_disk_where_it_is)
 TEST(the_end_of_a_machine_does_not_wait_for_a_server_that_was_dialed)
 {
 	struct rig r;
+	pid_t server = begin_to_move(&r, 952);
 
-	rig_begin(&r, 952);
-	make_target(&r);
-	pid_t server = serve_apart(&r);
-	struct blk_job_args a = job_by_dialer(&r);
-
-	a.speed = 1 << 20;
-	rig_start(&r, &a, 1);
-	close(a.target.fd);
-	rig_until(&r, &r.n_progress, 1, 20);
 	kill(server, SIGSTOP);
 	uint64_t begin = loop_now_ns();
 
