@@ -3,34 +3,18 @@
 import os
 import re
 import statistics
-import subprocess
 
-from .convert import VIV
-from .nbd import warm
-from .subject import BUILD, WORK, Options, command, finish, guest, subjects, vivguest
+from .disk_pair import CASES, disk_pair
+from .subject import BUILD, Options, command, finish, guest, subjects, vivguest
 
 PROGRAM = os.path.join(BUILD, "bench", "vivbench")
 SIZE_MIB = 256
-CASES = (("randread", 1), ("randread", 32), ("randwrite", 1), ("randwrite", 32))
 RUN = "vivbench disk $(sed -n 's/.*rounds=\\([0-9]*\\).*/\\1/p' /proc/cmdline) vda vdb\n"
-
-
-def images():
-    """The same disk twice, in memory: raw, and qcow2 as viv makes it."""
-    raw, qcow2 = (os.path.join(WORK, f"guest.{e}") for e in ("img", "qcow2"))
-    with open(raw, "wb") as f:
-        for _ in range(SIZE_MIB):
-            f.write(os.urandom(1 << 20))
-    subprocess.run([VIV, "disk", "convert", "-q", raw, qcow2], check=True)
-    subprocess.run(["sync"], check=True)
-    for path in (raw, qcow2):
-        warm(path)
-    return raw, qcow2
 
 
 def bench_guest_disk(report):
     """Requests of 4 KiB per second, past the guest's page cache; devices take turns."""
-    disks = images()
+    disks = disk_pair("guest", SIZE_MIB)
     kernel = os.path.join(vivguest.kernel("bookworm"), "vmlinuz")
     initrd = vivguest.initrd("bookworm", RUN, "guest-disk", [PROGRAM])
     for subject in subjects("bt", "QEMU"):

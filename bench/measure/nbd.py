@@ -8,21 +8,11 @@ import subprocess
 import time
 
 from .convert import VIV, qemu_img
+from .disk_pair import CASES, disk_pair
 from .report import Skip
 from .subject import WORK, Options, vivguest
 
-CASES = (("randread", 1), ("randread", 32), ("randwrite", 1), ("randwrite", 32))
 SIZE_MIB = 512
-
-
-def warm(path):
-    """PATH in memory, in the small pieces that random requests bring: how large pages of the cache are decides what
-    a write to them costs the kernel."""
-    with open(path, "rb", buffering=0) as f:
-        os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
-        while f.read(1 << 16):
-            pass
 
 
 def serve(argv, sock):
@@ -62,14 +52,8 @@ def bench_nbd(report):
     qemu = os.path.dirname(qemu_img())
     if not vivguest.have("fio") or b"nbd" not in subprocess.run(["fio", "--enghelp"], capture_output=True, check=False).stdout:
         raise Skip("there is no fio with the engine nbd")
-    sock, raw, image = (os.path.join(WORK, n) for n in ("nbd.sock", "nbd.img", "nbd.qcow2"))
-    with open(raw, "wb") as f:
-        for _ in range(SIZE_MIB):
-            f.write(os.urandom(1 << 20))
-    subprocess.run([VIV, "disk", "convert", "-q", raw, image], check=True)
-    subprocess.run(["sync"], check=True)
-    for path in (raw, image):
-        warm(path)
+    sock = os.path.join(WORK, "nbd.sock")
+    raw, image = disk_pair("nbd", SIZE_MIB)
     servers = {
         "viv": [VIV, "disk", "serve", "-q", "--nbd", f"unix:{sock}", image],
         "QEMU": [os.path.join(qemu, "qemu-nbd"), "-t", "-e", "8", "-k", sock, "-f", "qcow2", "--cache=writeback", image],
