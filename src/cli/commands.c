@@ -7,6 +7,7 @@
 #include "cli/image.h"
 #include "cli/instance.h"
 #include "cli/network.h"
+#include "cli/pool.h"
 #include "cli/task.h"
 #include "cli/usage.h"
 
@@ -25,6 +26,7 @@ const struct cli_command *const cli_commands[] = {
 	&disk_serve, &disk_bench,
 	&image_ls, &image_import, &image_build, &image_rm,
 	&volume_ls, &volume_create, &volume_rm,
+	&pool_ls, &pool_create, &pool_show, &pool_set, &pool_rm,
 	&network_ls, &network_create, &network_show, &network_set, &network_rm, &network_doctor, &port_ls,
 	&access_login, &access_logout, &access_whoami,
 	&user_ls, &user_add, &user_set, &user_passwd, &user_rm,
@@ -38,5 +40,5 @@ const struct cli_command *const cli_commands[] = {
 
 const struct cli_group *const cli_groups[] = {
 	&snapshot_group, &task_group,
-	&disk_group, &image_group, &volume_group, &network_group, &port_group, &user_group, &role_group, &token_group, &project_group, &quota_group, &audit_group, NULL,
+	&disk_group, &image_group, &volume_group, &pool_group, &network_group, &port_group, &user_group, &role_group, &token_group, &project_group, &quota_group, &audit_group, NULL,
 };

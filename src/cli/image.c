@@ -140,7 +140,8 @@ const struct cli_group image_group = {
 
 static const struct table_column volume_columns[] = {
 	{ "NAME", "name", NULL },       { "STATE", "status.state", NULL }, { "SIZE", "spec.size", table_size },
-	{ "CREATED", "created", NULL }, { "WHY", "status.reason", NULL },  { .title = NULL },
+	{ "POOL", "spec.pool", NULL },  { "CREATED", "created", NULL },    { "WHY", "status.reason", NULL },
+	{ .title = NULL },
 };
 
 static int ls_volumes(struct cli *c, struct err *err) { return resource_ls(c, "volumes", volume_columns, err); }
@@ -172,7 +173,8 @@ static int create(struct cli *c, struct err *err)
 
 	return r < 0 ? r
 		     : make(c, "volumes", cli_arg(c, 0),
-			    json_pack("{s:s, s:{s:I}}", "name", cli_arg(c, 0), "spec", "size", (json_int_t)size),
+			    json_pack("{s:s, s:{s:I, s:s*}}", "name", cli_arg(c, 0), "spec", "size", (json_int_t)size,
+				      "pool", cli_str(c, "--pool")),
 			    err);
 }
 
@@ -183,8 +185,12 @@ const struct cli_command volume_create = {
 	.args = (const struct cli_arg[]){ { "NAME", .help = "of the volume" },
 					  { "SIZE", .help = "that guests see" },
 					  { .name = NULL } },
-	.options = LIST_OPTIONS,
-	.examples = (const struct cli_example[]){ { "volume create data 10G", "10 GiB" }, { .line = NULL } },
+	.options = (const struct cli_option[]){ { "--pool", 0, CLI_STRING, .metavar = "NAME", .help = "where it lives; else 'default'" },
+						CLIENT_OPTIONS,
+						{ .name = NULL } },
+	.examples = (const struct cli_example[]){ { "volume create data 10G", "10 GiB" },
+						  { "volume create data 10G --pool fast", "on other disks" },
+						  { .line = NULL } },
 	.run = create,
 };
 

@@ -143,6 +143,8 @@ static int create(struct client *cl, const struct cli *c, const char *name, json
 	if (cli_has(c, "--disk-size"))
 		json_object_set_new(json_object_get(doc, "spec"), "disk_size",
 				    json_integer((json_int_t)cli_num(c, "--disk-size")));
+	if (cli_has(c, "--pool"))
+		json_object_set_new(json_object_get(doc, "spec"), "pool", json_string(cli_str(c, "--pool")));
 	int r = cli_nth(c, "--ssh-key", 0) ? add_keys(c, json_object_get(doc, "spec"), err) : 0;
 	if (!r)
 		r = add_user_data(c, json_object_get(doc, "spec"), err);
@@ -200,6 +202,7 @@ const struct cli_command instance_run = {
 			{ "--memory", 'm', CLI_SIZE, .metavar = "SIZE", .def = "512M", .help = "memory" },
 			{ "--disk-size", 0, CLI_SIZE, .metavar = "SIZE",
 			  .help = "of its disk; else that of the image" },
+			{ "--pool", 0, CLI_STRING, .metavar = "NAME", .help = "where its disk lives; else in 'default'" },
 			{ "--engine", 0, CLI_CHOICE, .choices = "auto kvm bt interp", .def = "auto",
 			  .help = "what executes it" },
 			{ "--publish", 'p', CLI_STRING, .is_repeatable = true,

@@ -70,8 +70,11 @@ int resource_show(struct cli *c, const char *plural, struct err *err)
 
 static int rm_one(struct client *cl, const char *plural, const char *name, struct err *err)
 {
-	int r = client_call(cl, "DELETE", NULL, NULL, err, "/v1/%s/%s", plural, name);
+	AUTO(json_decref) json_t *before = NULL;
+	int r = client_call(cl, "GET", NULL, &before, err, "/v1/%s/%s", plural, name);
 
+	if (!r)
+		r = client_call(cl, "DELETE", NULL, NULL, err, "/v1/%s/%s", plural, name);
 	while (!r) {
 		AUTO(json_decref) json_t *doc = NULL;
 
@@ -81,7 +84,9 @@ static int rm_one(struct client *cl, const char *plural, const char *name, struc
 			return 0;
 		}
 		const char *state = json_string_value(table_at(doc, "status.state"));
-		if (!r && state && !strcmp(state, "failed"))
+		/* What had failed before is not what it is told of. */
+		bool is_news = !json_equal(json_object_get(doc, "status"), json_object_get(before, "status"));
+		if (!r && is_news && state && !strcmp(state, "failed"))
 			return err_set(err, -EIO, "'%s': %s", name, json_string_value(table_at(doc, "status.reason")));
 		if (progress_is_interrupted())
 			return err_set(err, -EINTR, "interrupted; the deletion goes on");

@@ -132,6 +132,8 @@ bool auth_sees(struct node *n, const struct api_user *u, const char *key)
 		return u->uid[0] && !strcmp(project, u->name) && auth_is_valid(n, u);
 	if (!strcmp(r->kind, "project"))
 		return auth_role(n, u, name + 1) >= API_VIEWER;
+	if (!strcmp(r->kind, "pool"))
+		return u->uid[0] && auth_is_valid(n, u);        /* whoever makes a volume says where */
 	return (r->space == RESOURCE_OF_PROJECT || r->space == RESOURCE_OF_INSTANCE) && auth_role(n, u, project) >= API_VIEWER;
 }
 

@@ -172,7 +172,7 @@ static void controlled_new(struct controller *ctl, const char *key)
 	const char *uid = json_string_value(json_object_get(doc, "uid")),
 		   *name = json_string_value(json_object_get(doc, "name"));
 	const char *project = json_string_value(json_object_get(doc, "project"));
-	struct controlled *c = uid && name && project ? calloc(1, ctl->kind->size) : NULL;
+	struct controlled *c = uid && name ? calloc(1, ctl->kind->size) : NULL;
 
 	if (!c) {
 		log_error("'%s' cannot be looked after: %s", key, uid ? "out of memory" : "its document is damaged");
@@ -183,7 +183,7 @@ static void controlled_new(struct controller *ctl, const char *key)
 	snprintf(c->key, sizeof(c->key), "%s", key);
 	snprintf(c->uid, sizeof(c->uid), "%s", uid);
 	snprintf(c->name, sizeof(c->name), "%s", name);
-	snprintf(c->project, sizeof(c->project), "%s", project);
+	snprintf(c->project, sizeof(c->project), "%s", project ? project : "");
 	loop_timer_init(ctl->node->loop, &c->timer, controlled_step);
 	AUTO(json_decref) json_t *status = status_load(c);
 	if (ctl->kind->init(c, status) < 0) {

@@ -22,7 +22,7 @@ struct controlled {
 	struct controller *ctl;
 	struct node *node;
 	struct controlled *next;
-	char key[STORE_KEY_MAX + 1], uid[DOC_UID_LEN + 1], name[DOC_NAME_MAX + 1], project[DOC_NAME_MAX + 1];
+	char key[STORE_KEY_MAX + 1], uid[DOC_UID_LEN + 1], name[DOC_NAME_MAX + 1], project[DOC_NAME_MAX + 1];      /* PROJECT "": the node's */
 	struct loop_timer timer;
 	/* the status document */
 	char state[16], since[DOC_TIME_LEN + 1], reason[400];

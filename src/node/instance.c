@@ -9,6 +9,7 @@
 #include "node/instance_priv.h"
 #include "node/network.h"
 #include "node/node.h"
+#include "node/pool.h"
 #include "util/checked.h"
 #include "util/log.h"
 
@@ -71,14 +72,21 @@ static void step_process(struct instance *i, const json_t *doc)
 /* The machine is off and shall run. */
 static void step_start(struct instance *i, const json_t *doc, int64_t revision)
 {
-	AUTO(free) char *root = instance_root_path(i);
-	bool has_disk = root && !access(root, F_OK);
+	struct err err = ERR_INIT;
 
 	if (i->n_holds)
 		return; /* instance_release() calls again */
 	if (i->ended_revision == revision && !i->wants_restart)
 		return; /* it ended by itself, and nobody has said anything since */
 	i->ended_revision = 0;
+	/* An empty mount point is not its disk's place. */
+	if (pool_find(i->c.node, i->pool, NULL, &err) < 0) {
+		controlled_set(&i->c, "starting", "%s", err.msg);
+		controlled_later(&i->c, WAIT_MS);
+		return;
+	}
+	AUTO(free) char *root = instance_root_path(i);
+	bool has_disk = root && !access(root, F_OK);
 	if (!has_disk && json_object_get(json_object_get(doc, "spec"), "image"))
 		step_disk(i, doc);
 	else
@@ -220,6 +228,8 @@ static void step_gone(struct controlled *c, const json_t *doc)
 		cut_off(i, "it is being deleted");
 	} else if (i->n_holds) {
 		controlled_later(c, HOLD_MS);
+	} else if (i->phase == PHASE_DOWN && !pool_is_unborn(c->node, i->pool) && pool_find(c->node, i->pool, NULL, &err) < 0) {
+		controlled_blocked(c, &err);
 	} else if (i->phase == PHASE_DOWN) {
 		controlled_set(c, "deleting", "its files are being removed");
 		i->phase = PHASE_REMOVING;
@@ -307,8 +317,10 @@ static int init(struct controlled *c, const json_t *status)
 	struct instance *i = instance_of(c);
 	AUTO(free) char *all = node_path(c->node->data_dir, "instances");
 	AUTO(free) char *runs = node_path(c->node->run_dir, "i");
+	AUTO(json_decref) json_t *doc = doc_get(c->node->store, c->key, NULL);
 
 	i->proc.ended = ended;
+	snprintf(i->pool, sizeof(i->pool), "%s", pool_of(json_object_get(doc, "spec")));
 	i->ended_revision = json_integer_value(json_object_get(status, "ended_revision"));
 	i->dir = all ? node_path(all, c->uid) : NULL;
 	i->run_dir = runs ? node_path(runs, c->uid) : NULL;

@@ -29,6 +29,7 @@ enum phase {
 struct instance {
 	struct controlled c;            /* first */
 	char *dir, *run_dir;            /* DATA/instances/UID and RUN/i/UID */
+	char pool[DOC_NAME_MAX + 1];    /* of its first disk */
 	enum phase phase;
 	struct process proc;
 	struct vmm *vmm;

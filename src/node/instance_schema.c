@@ -6,6 +6,7 @@
 #include "node/doc.h"
 #include "node/instance.h"
 #include "node/node.h"
+#include "node/pool.h"
 #include "node/port.h"
 #include "node/resource.h"
 #include "node/seed.h"
@@ -98,6 +99,7 @@ static const struct schema spec_schema = {
 			  .min = 1 << 20,
 			  .max = (int64_t)1 << 46,
 			  .help = "of the first disk; without it that of the image" },
+			{ .name = "pool", .type = SCHEMA_NAME, .help = "where the first disk lives; without it in 'default'" },
 			{ .name = "disks",
 			  .type = SCHEMA_LIST,
 			  .sub = &disk_schema,
@@ -171,6 +173,19 @@ static int check_disks(struct node *n, const json_t *spec, const char *project, 
 	return 0;
 }
 
+/* Its disk does not move by that. */
+static int check_pool(struct node *n, const json_t *spec, const json_t *was, char *where, size_t cap, struct err *err)
+{
+	snprintf(where, cap, "spec.pool");
+	if (was && strcmp(pool_of(was), pool_of(spec)) != 0)
+		return err_set(err, -EINVAL, "the pool of an instance cannot be changed: its disk is there");
+	int r = was ? 0 : pool_check_new(n, pool_of(spec), err);
+
+	if (!r)
+		where[0] = 0;
+	return r == -ENOENT ? err_set(err, -EINVAL, "%s", err->msg) : r;
+}
+
 int instance_check(struct node *n, const json_t *doc, const json_t *old, char *where, size_t cap, struct err *err)
 {
 	const json_t *spec = json_object_get(doc, "spec"), *was = json_object_get(old, "spec");
@@ -193,6 +208,8 @@ int instance_check(struct node *n, const json_t *doc, const json_t *old, char *w
 	}
 	int r = check_disks(n, spec, project, where, cap, err);
 
+	if (!r)
+		r = check_pool(n, spec, was, where, cap, err);
 	if (!r)
 		r = seed_check(spec, where, cap, err);
 	return r < 0 ? r : ports_check(n, doc, where, cap, err);

@@ -20,6 +20,7 @@
 #include "node/instance.h"
 #include "node/metrics.h"
 #include "node/network.h"
+#include "node/pool.h"
 #include "node/port.h"
 #include "node/routes.h"
 #include "node/serve.h"
@@ -175,6 +176,10 @@ int node_open(struct node **out, struct loop *loop, const struct node_config *c,
 	if (!r)
 		r = controller_open(&n->networks, n, &network_kind, err);
 	if (!r)
+		r = pools_init(n, err);
+	if (!r)
+		r = controller_open(&n->pools, n, &pool_kind, err);
+	if (!r)
 		r = controller_open(&n->volumes, n, &volume_kind, err);
 	if (!r)
 		r = controller_open(&n->images, n, &image_kind, err);
@@ -210,6 +215,7 @@ void node_close(struct node *n)
 	controller_stop(n->images);
 	controller_stop(n->volumes);
 	controller_stop(n->networks);
+	controller_stop(n->pools);
 	works_free(n->works);
 	ports_close(n->ports);
 	n->ports = NULL;
@@ -221,6 +227,7 @@ void node_close(struct node *n)
 	controller_close(n->images);
 	controller_close(n->volumes);
 	controller_close(n->networks);
+	controller_close(n->pools);
 	for (unsigned i = 0; i < n->n_listen; i++)
 		free(n->listen[i]);
 	free(n->cert);

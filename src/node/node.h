@@ -51,7 +51,7 @@ struct node {
 	struct works *works;
 	struct usage_node *usage;
 	uint64_t answers[6];            /* of the API so far, by the first digit of their status */
-	struct controller *instances, *images, *volumes, *snapshots, *tasks, *networks;
+	struct controller *instances, *images, *volumes, *snapshots, *tasks, *networks, *pools;
 	struct ports *ports;            /* what instances want to be plugged into */
 	struct quota_claim *claims;     /* on their way to the store */
 	struct stream *streams;        /* open WebSockets of events */

@@ -10,6 +10,7 @@
 #include "node/metrics.h"
 #include "node/network.h"
 #include "node/node.h"
+#include "node/pool.h"
 #include "node/quota.h"
 #include "node/resource.h"
 #include "node/snapshot.h"
@@ -36,6 +37,13 @@ const struct resource resources[] = {
 	  .schema = &volume_schema,
 	  .check = volume_check,
 	  .check_delete = volume_check_delete,
+	  .has_controller = true },
+	{ .kind = "pool",
+	  .plural = "pools",
+	  .schema = &pool_schema,
+	  .check = pool_check,
+	  .check_delete = pool_check_delete,
+	  .space = RESOURCE_OF_NODE,
 	  .has_controller = true },
 	{ .kind = "network",
 	  .plural = "networks",
@@ -196,6 +204,13 @@ const struct route node_routes[] = {
 	  .status = 200, .query = QUERY_PROJECT, .run = network_doctor },
 	{ .method = HTTP_GET, .path = "/v1/ports", .operation = "listPorts", .summary = "Interfaces of instances on networks.",
 	  .role = API_VIEWER, .status = 200, .query = QUERY_PROJECT "|network=only those on it", .run = network_list_ports },
+	LIST("pools", "Pool", "All places where disks may live.", &pool_schema, API_VIEWER, API_SELF, QUERY_LIST),
+	MAKE("pools", "Pool", "Make a directory of the node a pool.", &pool_schema, API_ADMIN, API_NODE, QUERY_DRY, resource_create),
+	SHOW("pools/{name}", "Pool", "One pool.", &pool_schema, API_VIEWER, API_SELF, NULL),
+	CHANGE("pools/{name}", "Pool", "Change from when on a pool warns, and takes nothing new.", &pool_schema, API_ADMIN, API_NODE,
+	       QUERY_DRY),
+	{ .method = HTTP_DELETE, .path = "/v1/pools/{name}", .operation = "deletePool", .role = API_ADMIN, .scope = API_NODE,
+	  .summary = "Take away a pool that is empty; its directory stays.", .status = 202, .query = QUERY_DRY, .run = resource_delete },
 	LIST("projects", "Project", "All projects in which one may something.", &project_schema, API_VIEWER, API_SELF, QUERY_LIST),
 	MAKE("projects", "Project", "Make a new project.", &project_schema, API_ADMIN, API_NODE, QUERY_DRY, resource_create),
 	SHOW("projects/{project}", "Project", "One project.", &project_schema, API_VIEWER, API_PROJECT, NULL),

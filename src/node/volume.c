@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* volume.c - volumes are qcow2 files in DATA/volumes, made, grown and removed by workers. */
+/* volume.c - volumes are qcow2 files in the directory "volumes" of their pools, made, grown and removed by workers. */
 #include "node/volume.h"
 
 #include <errno.h>
@@ -11,16 +11,21 @@
 #include "node/controller.h"
 #include "node/files.h"
 #include "node/node.h"
+#include "node/pool.h"
+#include "node/pool_dir.h"
 #include "node/resource.h"
 #include "node/work.h"
 #include "util/checked.h"
 #include "util/err.h"
+
+enum { VOLUME_PATH_MAX = STORE_KEY_MAX + 64 };
 
 static const struct schema spec_schema = {
 	.name = "VolumeSpec", .help = "What the volume shall be.",
 	.fields = (const struct schema_field[]){
 		{ .name = "size", .type = SCHEMA_SIZE, .is_required = true, .min = 1 << 20, .max = (int64_t)1 << 46,
 		  .help = "bytes that a guest sees; it may grow" },
+		{ .name = "pool", .type = SCHEMA_NAME, .dflt = "\"default\"", .help = "where it lives" },
 		{ .name = NULL },
 	},
 };
@@ -32,12 +37,16 @@ struct volume {
 	uint64_t size;                  /* as it is; 0: not made yet, or not looked at */
 	bool is_busy;                   /* a worker has it */
 	bool is_gone;
+	char pool[DOC_NAME_MAX + 1];
+	uint64_t last_size;             /* not 0: it was made, so a file that is missing is lost, and not made anew */
 };
 
 struct volume_job {
 	struct volume *v;
-	char path[STORE_KEY_MAX];
+	char pool[STORE_KEY_MAX], uid[DOC_UID_LEN + 1];         /* of the pool */
+	char path[VOLUME_PATH_MAX];
 	uint64_t size, has;
+	bool was_made;
 };
 
 /* --- what may be ---------------------------------------------------- */
@@ -47,7 +56,14 @@ int volume_check(struct node *n, const json_t *doc, const json_t *old, char *whe
 	json_int_t size = json_integer_value(json_object_get(json_object_get(doc, "spec"), "size"));
 	json_int_t was = json_integer_value(json_object_get(json_object_get(old, "spec"), "size"));
 
-	(void)n;
+	const char *pool = pool_of(json_object_get(doc, "spec"));
+
+	snprintf(where, cap, "spec.pool");
+	if (old && strcmp(pool_of(json_object_get(old, "spec")), pool) != 0)
+		return err_set(err, -EINVAL, "the pool of a volume is not changed like that");
+	int r = old && size <= was ? 0 : pool_check_new(n, pool, err);
+	if (r < 0)
+		return r == -ENOENT ? err_set(err, -EINVAL, "%s", err->msg) : r;
 	snprintf(where, cap, "spec.size");
 	if (size % BLK_SECTOR)
 		return err_set(err, -EINVAL, "a size is a multiple of %d bytes", BLK_SECTOR);
@@ -89,25 +105,30 @@ int volume_check_delete(struct node *n, const json_t *doc, struct err *err)
 	return 0;
 }
 
-static void path_of(const struct node *n, const char *uid, char *path, size_t cap)
+void volume_path_in(const char *pool_path, const char *uid, char *path, size_t cap)
 {
-	snprintf(path, cap, "%s/volumes/%s.qcow2", n->data_dir, uid);
+	snprintf(path, cap, "%s/volumes/%s.qcow2", pool_path, uid);
 }
 
 char *volume_path(struct node *n, const char *project, const char *name, struct err *err)
 {
-	char key[STORE_KEY_MAX + 1], path[STORE_KEY_MAX];
+	char key[STORE_KEY_MAX + 1], path[VOLUME_PATH_MAX];
+	struct pool_ref pool;
 
 	doc_key(key, "volume", project, name);
 	AUTO(json_decref) json_t *doc = doc_get(n->store, key, NULL);
 	const char *uid = json_string_value(json_object_get(doc, "uid"));
+	const struct volume *v = (struct volume *)controller_find(n->volumes, key);
 
 	if (!uid) {
 		err_set(err, -ENOENT, "there is no volume '%s'", name);
 		return NULL;
 	}
-	path_of(n, uid, path, sizeof(path));
-	if (access(path, F_OK) < 0) {
+	if (pool_find(n, pool_of(json_object_get(doc, "spec")), &pool, err) < 0)
+		return NULL;
+	volume_path_in(pool.path, uid, path, sizeof(path));
+	/* A file system that hangs is not asked from here. */
+	if (pool.uid[0] ? !v || !v->size : access(path, F_OK) < 0) {
 		err_set(err, -EAGAIN, "the volume '%s' is not ready yet", name);
 		return NULL;
 	}
@@ -121,7 +142,7 @@ char *volume_path(struct node *n, const char *project, const char *name, struct 
 
 static int create(const struct volume_job *j, struct err *err)
 {
-	char tmp[STORE_KEY_MAX + 8];
+	char tmp[VOLUME_PATH_MAX + 8];
 	struct blk_create c = { .path = tmp, .format = "qcow2", .size = j->size };
 
 	snprintf(tmp, sizeof(tmp), "%s.tmp", j->path);
@@ -149,7 +170,12 @@ static int make(void *arg, struct err *err)
 	struct blk_options o = {
 		.path = j->path, .fd = -1, .format = "qcow2", .is_readonly = true, .is_unlocked = true
 	};
-	int r = access(j->path, F_OK) < 0 ? create(j, err) : 0;
+	AUTO_FD int pool = pool_dir_open(j->pool, j->uid, err);
+	int r = pool < 0 ? pool : 0;
+
+	if (!r && access(j->path, F_OK) < 0)
+		r = j->was_made ? err_set(err, -ENOENT, "its file '%s' is lost; put it back, or delete the volume", j->path) :
+				  create(j, err);
 
 	if (!r)
 		r = blk_open(&b, NULL, &o, err);
@@ -167,6 +193,7 @@ static void made(void *arg, int r, const struct err *err)
 
 	v->is_busy = false;
 	v->size = r < 0 ? 0 : j->has;
+	v->last_size = r < 0 ? v->last_size : j->has;
 	free(j);
 	if (r < 0)
 		controlled_failed(&v->c, err);
@@ -181,8 +208,9 @@ static void made(void *arg, int r, const struct err *err)
 static int unmake(void *arg, struct err *err)
 {
 	struct volume_job *j = arg;
+	AUTO_FD int pool = pool_dir_open(j->pool, j->uid, err);
 
-	return files_remove(j->path, err);
+	return pool < 0 ? pool : files_remove(j->path, err);
 }
 
 static void unmade(void *arg, int r, const struct err *err)
@@ -199,7 +227,7 @@ static void unmade(void *arg, int r, const struct err *err)
 		controlled_removed(&v->c);
 }
 
-static void start(struct volume *v, uint64_t size, int (*run)(void *arg, struct err *err),
+static void start(struct volume *v, const struct pool_ref *pool, uint64_t size, int (*run)(void *arg, struct err *err),
 		  void (*done)(void *arg, int r, const struct err *err))
 {
 	struct volume_job *j = calloc(1, sizeof(*j));
@@ -208,7 +236,10 @@ static void start(struct volume *v, uint64_t size, int (*run)(void *arg, struct 
 	if (j) {
 		j->v = v;
 		j->size = size;
-		path_of(v->c.node, v->c.uid, j->path, sizeof(j->path));
+		j->was_made = v->last_size > 0;
+		snprintf(j->pool, sizeof(j->pool), "%s", pool->path);
+		snprintf(j->uid, sizeof(j->uid), "%s", pool->uid);
+		volume_path_in(pool->path, v->c.uid, j->path, sizeof(j->path));
 		if (!work_start(v->c.node->works, run, done, j)) {
 			v->is_busy = true;
 			return;
@@ -222,34 +253,56 @@ static void start(struct volume *v, uint64_t size, int (*run)(void *arg, struct 
 static void step(struct controlled *c, const json_t *doc, int64_t revision)
 {
 	struct volume *v = container_of(c, struct volume, c);
-	uint64_t size = (uint64_t)json_integer_value(json_object_get(json_object_get(doc, "spec"), "size"));
+	const json_t *spec = json_object_get(doc, "spec");
+	uint64_t size = (uint64_t)json_integer_value(json_object_get(spec, "size"));
+	struct pool_ref pool;
+	struct err err = ERR_INIT;
 
 	(void)revision;
-	if (v->is_busy || v->size >= size)
+	if (v->is_busy)
 		return;
-	if (strcmp(c->state, "ready") != 0)
+	snprintf(v->pool, sizeof(v->pool), "%s", pool_of(spec));
+	/* The pool tells when it is there. */
+	if (pool_find(c->node, v->pool, &pool, &err) < 0) {
+		v->size = 0;
+		if (pool_is_missing(c->node, v->pool))
+			controlled_set(c, "unavailable", "%s", err.msg);
+		else if (!v->last_size)
+			controlled_set(c, "creating", "%s", err.msg);
+		return;
+	}
+	if (v->size >= size)
+		return;
+	if (!v->last_size)
 		controlled_set(c, "creating", "%s", "");
-	start(v, size, make, made);
+	start(v, &pool, size, make, made);
 }
 
 static void step_gone(struct controlled *c, const json_t *doc)
 {
 	struct volume *v = container_of(c, struct volume, c);
+	struct pool_ref pool;
 	struct err err = ERR_INIT;
 
 	/* An instance may have got it while the request to delete was on its way. */
-	if (v->is_gone)
+	if (v->is_gone || (!v->is_busy && !v->last_size && pool_is_unborn(c->node, v->pool)))
 		controlled_removed(c);
 	else if (!v->is_busy && doc && volume_check_delete(c->node, doc, &err) < 0)
 		controlled_blocked(c, &err);
+	else if (!v->is_busy && pool_find(c->node, v->pool, &pool, &err) < 0)
+		controlled_blocked(c, &err);
 	else if (!v->is_busy)
-		start(v, 0, unmake, unmade);
+		start(v, &pool, 0, unmake, unmade);
 }
 
 static int init(struct controlled *c, const json_t *status)
 {
-	(void)c;
-	(void)status;
+	struct volume *v = container_of(c, struct volume, c);
+	AUTO(json_decref) json_t *doc = doc_get(c->node->store, c->key, NULL);
+	json_int_t size = json_integer_value(json_object_get(status, "size"));
+
+	v->last_size = size > 0 ? (uint64_t)size : 0;
+	snprintf(v->pool, sizeof(v->pool), "%s", pool_of(json_object_get(doc, "spec")));
 	return 0;
 }
 
@@ -262,7 +315,7 @@ static void add_status(const struct controlled *c, json_t *status)
 {
 	const struct volume *v = container_of(c, struct volume, c);
 
-	json_object_set_new(status, "size", json_integer((json_int_t)v->size));
+	json_object_set_new(status, "size", json_integer((json_int_t)v->last_size));
 }
 
 const struct controller_kind volume_kind = {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* volume.h - disks with a life of their own, in a directory of the node. Loop thread. */
+/* volume.h - disks with a life of their own, each in a pool (pool.h). Loop thread. */
 #ifndef NODE_VOLUME_H
 #define NODE_VOLUME_H
 
@@ -21,5 +21,7 @@ extern const struct controller_kind volume_kind;
 
 /* The file of a volume that is ready, from malloc(); NULL with the reason. */
 char *volume_path(struct node *n, const char *project, const char *name, struct err *err);
+/* Where the volume UID lies in the pool at POOL_PATH. */
+void volume_path_in(const char *pool_path, const char *uid, char *path, size_t cap);
 
 #endif

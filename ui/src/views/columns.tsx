@@ -42,6 +42,8 @@ export function columnsOf(kind: Kind): Column<Doc>[] {
 			return [bytes("size", t("field.size"), ["virtual_size", "size"])];
 		case "volume":
 			return [bytes("size", t("field.size"), ["size", "virtual_size"]), text("user", t("field.used"), (d) => String(d.status?.instance ?? ""))];
+		case "pool":
+			return [bytes("size", t("field.size"), ["size"]), bytes("used", t("field.used-space"), ["used"]), text("path", t("field.path"), (d) => String(d.status?.path ?? ""))];
 		default:
 			return [];
 	}

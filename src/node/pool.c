@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pool.c - the controller of pools: workers make their directories and look at them every few seconds, as a file system may hang. */
+#include "node/pool.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "node/controller.h"
+#include "node/node.h"
+#include "node/pool_dir.h"
+#include "node/resource.h"
+#include "node/work.h"
+#include "util/checked.h"
+#include "util/err.h"
+
+enum { LOOK_MS = 5000, DURABLE_MS = 1, WARN_PERCENT = 90, LIMIT_PERCENT = 98, TOLD_PARTS = 200 };
+
+static const struct schema spec_schema = {
+	.name = "PoolSpec", .help = "Where the pool is.",
+	.fields = (const struct schema_field[]){
+		{ .name = "kind", .type = SCHEMA_STRING, .choices = "dir", .dflt = "\"dir\"",
+		  .help = "dir: a directory of any file system that is mounted and has locks" },
+		{ .name = "path", .type = SCHEMA_PATH, .help = "the directory, which is there; 'default' has none" },
+		{ .name = "warn_percent", .type = SCHEMA_INT, .min = 1, .max = 100, .dflt = "90",
+		  .help = "its state is 'warning' when so much is taken" },
+		{ .name = "limit_percent", .type = SCHEMA_INT, .min = 1, .max = 100, .dflt = "98",
+		  .help = "its state is 'full' when so much is taken: nothing new is put there" },
+		{ .name = NULL },
+	},
+};
+
+const struct schema pool_schema = {
+	.name = "Pool", .help = "A place where disks live. Its 'status' has 'path', 'size', 'used' and 'free'.",
+	.fields = (const struct schema_field[]){
+		RESOURCE_FIELDS("pool"),
+		{ .name = "spec", .type = SCHEMA_OBJECT, .sub = &spec_schema, .is_required = true, .help = "where it is" },
+		{ .name = NULL },
+	},
+};
+
+enum seen { NOT_SEEN, SEEN, MISSING };
+
+struct pool {
+	struct controlled c;            /* first */
+	char *path;
+	bool is_default;
+	bool is_made;                   /* its directory has had the marker */
+	bool is_durable;                /* and the store knows: from now on a directory without it is another one */
+	bool is_busy;                   /* a worker looks */
+	bool is_removed;
+	enum seen seen;
+	enum pool_level level;
+	unsigned warn, limit;
+	struct pool_space space, told;  /* as it is; as it stands in the status */
+};
+
+struct pool_job {
+	struct pool *p;
+	char *path;
+	char uid[DOC_UID_LEN + 1];
+	struct pool_space space;
+};
+
+static struct pool *find(const struct node *n, const char *name)
+{
+	char key[STORE_KEY_MAX + 1];
+
+	doc_key(key, "pool", "_", name ? name : POOL_DEFAULT);
+	return n->pools ? (struct pool *)controller_find(n->pools, key) : NULL;
+}
+
+/* --- what may be ---------------------------------------------------- */
+
+const char *pool_of(const json_t *spec)
+{
+	const char *name = json_string_value(json_object_get(spec, "pool"));
+
+	return name ? name : POOL_DEFAULT;
+}
+
+static int check_apart(struct node *n, const char *name, const char *path, struct err *err)
+{
+	char key[STORE_KEY_MAX + 1] = "";
+	AUTO(free) char *own = realpath(n->data_dir, NULL);
+
+	if (own && pool_dir_overlap(path, own))
+		return err_set(err, -EINVAL, "'%s' and the daemon's own directory '%s' are one in the other; name another", path, own);
+	for (const struct store_doc *d; (d = store_next(n->store, "pool/_/", key[0] ? key : NULL)) != NULL;) {
+		AUTO(json_decref) json_t *other = json_loadb(d->value, d->len, 0, NULL);
+		const char *its = json_string_value(json_object_get(json_object_get(other, "spec"), "path"));
+
+		snprintf(key, sizeof(key), "%s", d->key);
+		if (its && strcmp(json_string_value(json_object_get(other, "name")), name) != 0 && pool_dir_overlap(path, its))
+			return err_set(err, -EINVAL, "'%s' and '%s', where the pool '%s' is, are one in the other", path, its,
+				       json_string_value(json_object_get(other, "name")));
+	}
+	return 0;
+}
+
+int pool_check(struct node *n, const json_t *doc, const json_t *old, char *where, size_t cap, struct err *err)
+{
+	const json_t *spec = json_object_get(doc, "spec"), *was = json_object_get(json_object_get(old, "spec"), "path");
+	const char *name = json_string_value(json_object_get(doc, "name")), *path = json_string_value(json_object_get(spec, "path"));
+	struct stat st;
+
+	snprintf(where, cap, "spec.limit_percent");
+	if (json_integer_value(json_object_get(spec, "limit_percent")) < json_integer_value(json_object_get(spec, "warn_percent")))
+		return err_set(err, -EINVAL, "'limit_percent' is at least 'warn_percent'");
+	snprintf(where, cap, "spec.path");
+	if (old && !json_equal(was, json_object_get(spec, "path")) && (was || path))
+		return err_set(err, -EINVAL, "the path of a pool cannot be changed; make another pool and move what is in this one");
+	if (old)
+		return 0;
+	if (!path)
+		return err_set(err, -EINVAL, "say by 'path' which directory it is");
+	int r = pool_dir_check_path(path, err);
+	if (!r)
+		r = check_apart(n, name, path, err);
+	if (!r && (stat(path, &st) < 0 || !S_ISDIR(st.st_mode)))
+		r = err_set(err, -EINVAL, "'%s' is no directory that is there; make it, or mount it, first", path);
+	return r;
+}
+
+/* Is a document of KIND in the pool NAME? Who it is to WHO. */
+static bool is_used_by(struct node *n, const char *kind, const char *name, char *who, size_t cap)
+{
+	char prefix[STORE_KEY_MAX + 1], key[STORE_KEY_MAX + 1] = "";
+
+	snprintf(prefix, sizeof(prefix), "%s/", kind);
+	for (const struct store_doc *d; (d = store_next(n->store, prefix, key[0] ? key : NULL)) != NULL;) {
+		AUTO(json_decref) json_t *doc = json_loadb(d->value, d->len, 0, NULL);
+
+		snprintf(key, sizeof(key), "%s", d->key);
+		if (strcmp(pool_of(json_object_get(doc, "spec")), name) != 0)
+			continue;
+		snprintf(who, cap, "the %s '%s' of the project '%s'", kind, json_string_value(json_object_get(doc, "name")),
+			 json_string_value(json_object_get(doc, "project")));
+		return true;
+	}
+	return false;
+}
+
+int pool_check_delete(struct node *n, const json_t *doc, struct err *err)
+{
+	const char *name = json_string_value(json_object_get(doc, "name"));
+	char who[3 * DOC_NAME_MAX];
+
+	if (!strcmp(name, POOL_DEFAULT))
+		return err_set(err, -EBUSY, "the pool 'default' has to stay: images are there");
+	if (is_used_by(n, "volume", name, who, sizeof(who)) || is_used_by(n, "instance", name, who, sizeof(who)))
+		return err_set(err, -EBUSY, "%s is in it; move that, or delete it, first", who);
+	return 0;
+}
+
+int pools_init(struct node *n, struct err *err)
+{
+	char key[STORE_KEY_MAX + 1], uid[DOC_UID_LEN + 1], now[DOC_TIME_LEN + 1];
+
+	doc_key(key, "pool", "_", POOL_DEFAULT);
+	if (store_get(n->store, key))
+		return 0;
+	doc_new_uid(uid);
+	doc_now(now);
+	AUTO(json_decref) json_t *doc = json_pack("{s:s, s:s, s:s, s:s, s:{}, s:{s:s, s:i, s:i}}", "kind", "pool", "name",
+						  POOL_DEFAULT, "uid", uid, "created", now, "labels", "spec", "kind", "dir",
+						  "warn_percent", WARN_PERCENT, "limit_percent", LIMIT_PERCENT);
+	return doc_put(n->store, key, doc, STORE_ABSENT, NULL, NULL) < 0 ? err_set(err, -ENOMEM, "out of memory") : 0;
+}
+
+/* --- for others ---------------------------------------------------- */
+
+int pool_find(struct node *n, const char *name, struct pool_ref *out, struct err *err)
+{
+	const struct pool *p = find(n, name);
+
+	/* The daemon's own directory is there; its document may be on its way to the disk at the very first start. */
+	if ((!name || !strcmp(name, POOL_DEFAULT)) && (!p || p->is_default)) {
+		if (out)
+			*out = (struct pool_ref){ .path = n->data_dir, .uid = "" };
+		return 0;
+	}
+	if (!p)
+		return err_set(err, -ENOENT, "there is no pool '%s'", name);
+	if (p->seen != SEEN)
+		return err_set(err, -EAGAIN, "the pool '%s' is not there%s%s", name, p->c.reason[0] ? ": " : " yet", p->c.reason);
+	if (out)
+		*out = (struct pool_ref){ .path = p->path, .uid = p->c.uid };
+	return 0;
+}
+
+bool pool_is_missing(struct node *n, const char *name)
+{
+	const struct pool *p = find(n, name);
+
+	return p && p->seen == MISSING;
+}
+
+bool pool_is_unborn(struct node *n, const char *name)
+{
+	const struct pool *p = find(n, name);
+
+	return p && !p->is_made;
+}
+
+const char *pool_path(struct node *n, const char *name)
+{
+	const struct pool *p = find(n, name);
+
+	return p ? p->path : !name || !strcmp(name, POOL_DEFAULT) ? n->data_dir : NULL;
+}
+
+int pool_check_new(struct node *n, const char *name, struct err *err)
+{
+	char key[STORE_KEY_MAX + 1];
+	const struct pool *p = find(n, name);
+
+	doc_key(key, "pool", "_", name);
+	AUTO(json_decref) json_t *doc = doc_get(n->store, key, NULL);
+	if (!doc && strcmp(name, POOL_DEFAULT) != 0)
+		return err_set(err, -ENOENT, "there is no pool '%s'; 'viv pool ls' lists those that are there", name);
+	if (json_is_true(json_object_get(doc, "deleting")))
+		return err_set(err, -EINVAL, "the pool '%s' is being deleted", name);
+	if (p && p->level == POOL_FULL)
+		return err_set(err, -ENOSPC, "of the pool '%s' %u %% are taken, and nothing new is put there from %u %% on; make room, or choose "
+			       "another pool", name, pool_dir_percent(&p->space), p->limit);
+	return 0;
+}
+
+/* --- looking ---------------------------------------------------- */
+
+static void job_free(struct pool_job *j)
+{
+	free(j->path);
+	free(j);
+}
+
+static void start(struct pool *p, int (*run)(void *arg, struct err *err), void (*done)(void *arg, int r, const struct err *err))
+{
+	struct pool_job *j = calloc(1, sizeof(*j));
+	struct err err = ERR_INIT;
+
+	if (j && (j->path = strdup(p->path)) != NULL) {
+		j->p = p;
+		snprintf(j->uid, sizeof(j->uid), "%s", p->is_default ? "" : p->c.uid);
+		if (!work_start(p->c.node->works, run, done, j)) {
+			p->is_busy = true;
+			return;
+		}
+	}
+	if (j)
+		job_free(j);
+	err_set(&err, -ENOMEM, "out of memory");
+	controlled_failed(&p->c, &err);
+}
+
+static int make(void *arg, struct err *err)
+{
+	struct pool_job *j = arg;
+
+	return pool_dir_make(j->path, j->uid, err);
+}
+
+static void made(void *arg, int r, const struct err *err)
+{
+	struct pool_job *j = arg;
+	struct pool *p = j->p;
+
+	job_free(j);
+	p->is_busy = false;
+	p->is_made = !r;
+	if (r < 0) {
+		controlled_failed(&p->c, err);
+		return;
+	}
+	controlled_write(&p->c);
+	controlled_kick(&p->c);
+}
+
+static int look(void *arg, struct err *err)
+{
+	struct pool_job *j = arg;
+	AUTO_FD int dir = pool_dir_open(j->path, j->uid, err);
+
+	return dir < 0 ? dir : pool_dir_space(dir, &j->space, err);
+}
+
+/* Who waits for it looks again. */
+static void tell_others(struct pool *p)
+{
+	controller_kick_all(p->c.node->volumes, "volume/", 1);
+	controller_kick_all(p->c.node->instances, "instance/", 1);
+}
+
+static void set_level(struct pool *p)
+{
+	static const char *const states[] = { [POOL_ROOMY] = "ready", [POOL_TIGHT] = "warning", [POOL_FULL] = "full" };
+	unsigned percent = pool_dir_percent(&p->space);
+	uint64_t moved = p->space.free > p->told.free ? p->space.free - p->told.free : p->told.free - p->space.free;
+
+	p->level = pool_dir_level(&p->space, p->warn, p->limit, p->level);
+	if (p->level == POOL_ROOMY)
+		controlled_set(&p->c, states[p->level], "%s", "");
+	else
+		controlled_set(&p->c, states[p->level], p->level == POOL_FULL ? "%u %% are taken: nothing new is put there" :
+			       "%u %% are taken", percent);
+	if (moved <= p->space.size / TOLD_PARTS && p->told.size == p->space.size)
+		return;
+	p->told = p->space;
+	controlled_write(&p->c);
+}
+
+static void looked(void *arg, int r, const struct err *err)
+{
+	struct pool_job *j = arg;
+	struct pool *p = j->p;
+	enum seen before = p->seen;
+
+	p->is_busy = false;
+	p->seen = r < 0 ? MISSING : SEEN;
+	if (r < 0) {
+		controlled_set(&p->c, "gone", "%s", err->msg);
+	} else {
+		p->space = j->space;
+		set_level(p);
+	}
+	job_free(j);
+	if (p->seen != before)
+		tell_others(p);
+	controlled_later(&p->c, LOOK_MS);
+}
+
+/* --- as a kind of document ---------------------------------------------------- */
+
+static void step(struct controlled *c, const json_t *doc, int64_t revision)
+{
+	struct pool *p = container_of(c, struct pool, c);
+	const json_t *spec = json_object_get(doc, "spec");
+
+	(void)revision;
+	p->warn = (unsigned)json_integer_value(json_object_get(spec, "warn_percent"));
+	p->limit = (unsigned)json_integer_value(json_object_get(spec, "limit_percent"));
+	if (p->is_busy)
+		return;
+	if (!p->is_made) {
+		if (strcmp(c->state, "failed") != 0)
+			controlled_set(c, "creating", "%s", "");
+		start(p, make, made);
+	} else if (!p->is_durable && (c->is_writing || c->is_dirty)) {
+		controlled_later(c, DURABLE_MS);
+	} else {
+		p->is_durable = true;
+		c->failures = 0;
+		start(p, look, looked);
+	}
+}
+
+static int unmake(void *arg, struct err *err)
+{
+	struct pool_job *j = arg;
+
+	return pool_dir_unmake(j->path, j->uid, err);
+}
+
+static void unmade(void *arg, int r, const struct err *err)
+{
+	struct pool_job *j = arg;
+	struct pool *p = j->p;
+
+	job_free(j);
+	p->is_busy = false;
+	p->is_removed = !r;
+	if (r < 0)
+		controlled_blocked(&p->c, err);
+	else
+		controlled_removed(&p->c);
+}
+
+static void step_gone(struct controlled *c, const json_t *doc)
+{
+	struct pool *p = container_of(c, struct pool, c);
+	struct err err = ERR_INIT;
+
+	/* Something may have been put there while the request to delete was on its way. */
+	if (p->is_removed || p->is_default) {
+		controlled_removed(c);
+	} else if (!p->is_busy && doc && pool_check_delete(c->node, doc, &err) < 0) {
+		controlled_blocked(c, &err);
+	} else if (!p->is_busy) {
+		controlled_set(c, "deleting", "%s", "");
+		start(p, unmake, unmade);
+	}
+}
+
+static int init(struct controlled *c, const json_t *status)
+{
+	struct pool *p = container_of(c, struct pool, c);
+	AUTO(json_decref) json_t *doc = doc_get(c->node->store, c->key, NULL);
+	const char *path = json_string_value(json_object_get(json_object_get(doc, "spec"), "path"));
+
+	p->is_default = !strcmp(c->name, POOL_DEFAULT);
+	p->is_made = p->is_durable = p->is_default || json_is_true(json_object_get(status, "made"));
+	p->path = strdup(p->is_default ? c->node->data_dir : path ? path : "/nowhere");
+	p->level = !strcmp(c->state, "full") ? POOL_FULL : !strcmp(c->state, "warning") ? POOL_TIGHT : POOL_ROOMY;
+	return p->path ? 0 : -ENOMEM;
+}
+
+static void fini(struct controlled *c)
+{
+	free(container_of(c, struct pool, c)->path);
+}
+
+static void add_status(const struct controlled *c, json_t *status)
+{
+	const struct pool *p = container_of(c, struct pool, c);
+
+	json_object_set_new(status, "made", json_boolean(p->is_made));
+	json_object_set_new(status, "path", json_string(p->path));
+	if (!p->space.size)
+		return;
+	json_object_set_new(status, "size", json_integer((json_int_t)p->space.size));
+	json_object_set_new(status, "used", json_integer((json_int_t)p->space.used));
+	json_object_set_new(status, "free", json_integer((json_int_t)p->space.free));
+	json_object_set_new(status, "percent", json_integer((json_int_t)pool_dir_percent(&p->space)));
+}
+
+const struct controller_kind pool_kind = {
+	.kind = "pool", .size = sizeof(struct pool), .init = init, .step = step, .step_gone = step_gone,
+	.add_status = add_status, .fini = fini,
+};

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pool.h - where disks live: directories of file systems that are mounted, which may go and come back. Each has a marker with its
+ * pool's uid in it (pool_dir.h), so that an empty mount point is not taken for it. 'default' is the daemon's own directory. Loop
+ * thread. */
+#ifndef NODE_POOL_H
+#define NODE_POOL_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include "api/schema.h"
+
+struct controller_kind;
+struct err;
+struct node;
+
+#define POOL_DEFAULT "default"
+
+extern const struct schema pool_schema;
+extern const struct controller_kind pool_kind;
+
+int pool_check(struct node *n, const json_t *doc, const json_t *old, char *where, size_t cap, struct err *err);
+/* -EBUSY: there are disks in it. */
+int pool_check_delete(struct node *n, const json_t *doc, struct err *err);
+/* 'default' is there from the first start on. */
+int pools_init(struct node *n, struct err *err);
+
+/* A pool as workers need it: pool_dir_open(path, uid) is its directory. */
+struct pool_ref {
+	const char *path, *uid;         /* borrowed from the pool; UID "": it has no marker */
+};
+/* NAME (NULL: 'default'), when it can be used. -ENOENT: there is none; -EAGAIN: it is not there now, or not looked at yet. OUT may
+ * be NULL. */
+int pool_find(struct node *n, const char *name, struct pool_ref *out, struct err *err);
+/* Has it been looked for, and not found? */
+bool pool_is_missing(struct node *n, const char *name);
+/* Is it, so far, a document only? Then nothing can be in it. */
+bool pool_is_unborn(struct node *n, const char *name);
+/* Its directory, whether it is there or not; NULL: there is no such pool. */
+const char *pool_path(struct node *n, const char *name);
+/* May something new be put into NAME? -ENOENT, -EINVAL (it is being deleted), -ENOSPC: beyond its limit. */
+int pool_check_new(struct node *n, const char *name, struct err *err);
+/* The member 'pool' of SPEC, or "default". */
+const char *pool_of(const json_t *spec);
+
+#endif
