@@ -12,6 +12,7 @@
 #include "cli/progress.h"
 #include "cli/resource.h"
 #include "cli/table.h"
+#include "cli/task.h"
 #include "util/str.h"
 
 #define LIST_OPTIONS (const struct cli_option[]){ CLIENT_OPTIONS, { .name = NULL } }
@@ -192,6 +193,41 @@ const struct cli_command volume_create = {
 						  { "volume create data 10G --pool fast", "on other disks" },
 						  { .line = NULL } },
 	.run = create,
+};
+
+static int move(struct cli *c, struct err *err)
+{
+	AUTO(client_close) struct client *cl = NULL;
+	AUTO(json_decref) json_t *body = json_pack("{s:s}", "pool", cli_arg(c, 1)), *task = NULL;
+	json_t *done = NULL;
+	bool is_dry = cli_flag(c, "--dry-run");
+	int r = client_open(&cl, c, err);
+
+	if (!r)
+		r = client_call(cl, "POST", body, &task, err, "/v1/volumes/%s/move%s", cli_arg(c, 0), is_dry ? "?dry-run=1" : "");
+	if (!r && is_dry)
+		return output_json(json_incref(task), err);
+	if (!r)
+		r = task_follow(c, cl, task, "moving", &done, err);
+	if (r < 0)
+		return r;
+	if (c->is_json)
+		return output_json(done, err);
+	json_decref(done);
+	return 0;
+}
+
+const struct cli_command volume_move = {
+	.path = "volume move",
+	.summary = "move a volume to another pool",
+	.about = "Also while a machine runs with it, which stands still for a moment in the end. Interrupted, the move goes on: 'viv task cancel' "
+		 "ends it, and the volume is where it was. One with snapshots is moved while its machine is off.",
+	.args = (const struct cli_arg[]){ { "NAME", .help = "the volume" }, { "POOL", .help = "where it shall go" }, { .name = NULL } },
+	.options = (const struct cli_option[]){ { "--dry-run", 0, CLI_FLAG, .help = "show the task, and change nothing" },
+						CLIENT_OPTIONS,
+						{ .name = NULL } },
+	.examples = (const struct cli_example[]){ { "volume move data fast", "to the pool 'fast'" }, { .line = NULL } },
+	.run = move,
 };
 
 const struct cli_group volume_group = {

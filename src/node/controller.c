@@ -150,6 +150,11 @@ struct controlled *controller_find(const struct controller *ctl, const char *key
 	return c;
 }
 
+struct controlled *controller_next(const struct controller *ctl, const struct controlled *c)
+{
+	return c ? c->next : ctl ? ctl->first : NULL;
+}
+
 void controller_kick_all(const struct controller *ctl, const char *prefix, unsigned ms)
 {
 	size_t len = strlen(prefix);

@@ -50,6 +50,8 @@ int controller_open(struct controller **out, struct node *n, const struct contro
 void controller_stop(struct controller *ctl);
 /* After it has. NULL is fine. */
 void controller_close(struct controller *ctl);
+/* One after the other, in no order; C NULL: the first. */
+struct controlled *controller_next(const struct controller *ctl, const struct controlled *c);
 struct controlled *controller_find(const struct controller *ctl, const char *key);
 
 /* Steps of all objects of CTL (NULL: there are none) whose key begins with PREFIX, in MS at the latest. */

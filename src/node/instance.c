@@ -10,6 +10,7 @@
 #include "node/network.h"
 #include "node/node.h"
 #include "node/pool.h"
+#include "node/volume_move.h"
 #include "util/checked.h"
 #include "util/log.h"
 
@@ -183,6 +184,8 @@ static void step_up(struct instance *i, const json_t *doc, const char *wanted)
 		step_stop(i, doc);
 	else if (!strcmp(wanted, "paused") && !i->is_paused)
 		ask(i, "pause");
+	else if (!strcmp(wanted, "running") && i->is_paused && volume_move_holds(i->c.node, i->c.project, json_object_get(doc, "spec")))
+		controlled_later(&i->c, HOLD_MS);
 	else if (!strcmp(wanted, "running") && i->is_paused)
 		ask(i, "resume");
 }

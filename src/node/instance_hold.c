@@ -40,6 +40,16 @@ bool instance_is_off(const struct instance *i)
 	return i->phase == PHASE_DOWN && !i->proc.pid;
 }
 
+bool instance_is_between(const struct instance *i)
+{
+	return !instance_is_off(i) && (i->phase != PHASE_UP || i->is_stopping);
+}
+
+void instance_control_path(const struct instance *i, char *path, size_t cap)
+{
+	snprintf(path, cap, "%s/control", i->run_dir);
+}
+
 struct vmm *instance_vmm(const struct instance *i)
 {
 	return i->phase == PHASE_UP ? i->vmm : NULL;

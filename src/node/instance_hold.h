@@ -4,6 +4,7 @@
 #define NODE_INSTANCE_HOLD_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include "util/json.h"
 
 struct err;
@@ -21,6 +22,10 @@ void instance_hold(struct instance *i, bool cuts);
 void instance_release(struct instance *i);
 /* Is it off, with nobody at its disks but who holds it? */
 bool instance_is_off(const struct instance *i);
+/* Has its machine just begun, or is it just ending? */
+bool instance_is_between(const struct instance *i);
+/* The path of the running machine's control socket. */
+void instance_control_path(const struct instance *i, char *path, size_t cap);
 /* The connection to the running machine; NULL: it does not run, or does not answer now. */
 struct vmm *instance_vmm(const struct instance *i);
 

@@ -205,6 +205,7 @@ void node_close(struct node *n)
 {
 	if (!n)
 		return;
+	atomic_store(&n->is_closing, true);
 	events_close(n);
 	http_close(n->http);
 	usage_close(n->usage);

@@ -8,6 +8,7 @@
 #ifndef NODE_NODE_H
 #define NODE_NODE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include "util/cleanup.h"
@@ -54,6 +55,7 @@ struct node {
 	struct controller *instances, *images, *volumes, *snapshots, *tasks, *networks, *pools;
 	struct ports *ports;            /* what instances want to be plugged into */
 	struct quota_claim *claims;     /* on their way to the store */
+	atomic_bool is_closing;         /* the daemon ends: for workers */
 	struct stream *streams;        /* open WebSockets of events */
 	char *data_dir, *run_dir;       /* absolute */
 	char *cert, *key;               /* PEM files; NULL: no TLS */

@@ -18,6 +18,7 @@
 #include "node/usage.h"
 #include "node/user.h"
 #include "node/volume.h"
+#include "node/volume_move.h"
 #include "node/why.h"
 
 const struct resource resources[] = {
@@ -189,6 +190,9 @@ const struct route node_routes[] = {
 	  .run = task_cancel },
 	RESOURCE_ROUTES("images", "Image", "image", &image_schema),
 	RESOURCE_ROUTES("volumes", "Volume", "volume", &volume_schema),
+	{ .method = HTTP_POST, .path = "/v1/volumes/{name}/move", .operation = "moveVolume",
+	  .summary = "Move it to another pool, also while a machine runs with it. A task.", .role = API_OPERATOR,
+	  .in = &volume_move_schema, .out = &task_schema, .status = 202, .query = QUERY_PROJECT "|" QUERY_DRY, .run = volume_move },
 	LIST("networks", "Network", "All networks of a project.", &network_schema, API_VIEWER, API_PROJECT,
 	     QUERY_PROJECT "|" QUERY_LIST),
 	MAKE("networks", "Network", "Make a new network.", &network_schema, API_ADMIN, API_PROJECT, QUERY_PROJECT "|" QUERY_DRY,

@@ -172,13 +172,24 @@ static void has_run(void *arg, int r, const struct err *err)
 	AUTO(json_decref) json_t *doc = doc_get(t->c.node->store, t->c.key, NULL);
 	struct err late = ERR_INIT;
 
+	if (r == -EAGAIN) {
+		t->is_running = false;
+		controlled_later(&t->c, AGAIN_MS);
+		return;
+	}
 	if (r < 0) {
 		end(t, r, err);
 		return;
 	}
 	if (t->op->finish)
 		r = t->op->finish(t, json_object_get(doc, "params"), &t->result, &late);
-	end(t, r, &late);
+	if (r <= 0)
+		end(t, r, &late);
+}
+
+void task_over(struct task *t, int r, const struct err *err)
+{
+	end(t, r, err);
 }
 
 static void step_queued(struct task *t, const json_t *doc)
@@ -240,7 +251,7 @@ static void step(struct controlled *c, const json_t *doc, int64_t revision)
 	} else if (t->is_running) {
 		controlled_write(c);
 		controlled_later(c, LOOK_MS);
-	} else if (is_cancelled || !t->op) {
+	} else if ((is_cancelled && t->op && !t->op->is_careful) || !t->op) {
 		end(t, t->op ? -ECANCELED : err_set(&err, -ENOTSUP, "this version does not know that operation"), &err);
 	} else {
 		step_queued(t, doc);
@@ -251,9 +262,12 @@ static void step_gone(struct controlled *c, const json_t *doc)
 {
 	struct task *t = task_of(c);
 
-	(void)doc;
 	atomic_store_explicit(&t->stop, true, memory_order_relaxed);
-	if (t->is_running) {
+	if (!t->op)
+		t->op = find_op(doc);
+	if (t->op && t->op->is_careful && doc && !t->is_running && !t->is_ended)
+		step_queued(t, doc);
+	if (t->is_running || (t->op && t->op->is_careful && doc && !t->is_ended)) {
 		controlled_later(c, AGAIN_MS);
 		return;
 	}

@@ -23,12 +23,13 @@ struct task_op {
 	const char *operation;          /* "cloneInstance": the route's */
 	/* Can it begin? 1: yes; 0: not yet, ask again soon; negative: never, with the sentence. It is asked again after a 0. */
 	int (*prepare)(struct task *t, const json_t *params, struct err *err);
-	/* The work, on another thread. T belongs to it but for what is atomic. -ECANCELED when T->stop is set. */
+	/* The work, on another thread. T belongs to it but for what is atomic. -ECANCELED when T->stop is set. -EAGAIN: prepare anew. */
 	int (*run)(struct task *t, struct err *err);
-	/* The work has ended well: what there is to be told, as a new reference. May be NULL. */
+	/* The work has ended well: what there is to be told, as a new reference. May be NULL. 1: it goes on until task_over(). */
 	int (*finish)(struct task *t, const json_t *params, json_t **result, struct err *err);
 	/* It has ended in any way, and that is durable. Frees DATA. */
 	void (*release)(struct task *t);
+	bool is_careful;                /* also one that is cancelled before it begins, or deleted, runs (with T->stop set), to tidy up */
 };
 
 struct task {
@@ -45,6 +46,8 @@ struct task {
 
 /* Begin the operation of C's route with PARAMS (taken), in the project of C, and answer with the task. */
 void task_begin(struct api_call *c, json_t *params);
+/* The end of one whose finish() has returned 1: R, and with a negative one the sentence. */
+void task_over(struct task *t, int r, const struct err *err);
 /* A line of its log. */
 void task_say(struct task *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

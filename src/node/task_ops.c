@@ -2,5 +2,6 @@
 /* task_ops.c - the table of all operations that are tasks. */
 #include "node/snapshot.h"
 #include "node/task.h"
+#include "node/volume_move.h"
 
-const struct task_op *const task_ops[] = { &snapshot_revert_op, &instance_clone_op, NULL };
+const struct task_op *const task_ops[] = { &snapshot_revert_op, &instance_clone_op, &volume_move_op, NULL };

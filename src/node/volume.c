@@ -14,6 +14,7 @@
 #include "node/pool.h"
 #include "node/pool_dir.h"
 #include "node/resource.h"
+#include "node/volume_move.h"
 #include "node/work.h"
 #include "util/checked.h"
 #include "util/err.h"
@@ -60,7 +61,7 @@ int volume_check(struct node *n, const json_t *doc, const json_t *old, char *whe
 
 	snprintf(where, cap, "spec.pool");
 	if (old && strcmp(pool_of(json_object_get(old, "spec")), pool) != 0)
-		return err_set(err, -EINVAL, "the pool of a volume is not changed like that");
+		return err_set(err, -EINVAL, "a volume is moved by a request of its own: 'viv volume move'");
 	int r = old && size <= was ? 0 : pool_check_new(n, pool, err);
 	if (r < 0)
 		return r == -ENOENT ? err_set(err, -EINVAL, "%s", err->msg) : r;
@@ -72,8 +73,7 @@ int volume_check(struct node *n, const json_t *doc, const json_t *old, char *whe
 	return 0;
 }
 
-/* Does an instance of PROJECT have VOLUME? Its name in WHO. */
-static bool is_used(struct node *n, const char *project, const char *volume, char *who, size_t cap)
+bool volume_is_used(struct node *n, const char *project, const char *volume, char *who, size_t cap)
 {
 	char prefix[STORE_KEY_MAX + 1], key[STORE_KEY_MAX + 1] = "";
 
@@ -100,8 +100,10 @@ int volume_check_delete(struct node *n, const json_t *doc, struct err *err)
 		   *name = json_string_value(json_object_get(doc, "name"));
 	char who[DOC_NAME_MAX + 1];
 
-	if (is_used(n, project, name, who, sizeof(who)))
+	if (volume_is_used(n, project, name, who, sizeof(who)))
 		return err_set(err, -EBUSY, "the instance '%s' has it; take it away from there first", who);
+	if (volume_is_moving(n, project, json_string_value(json_object_get(doc, "uid"))))
+		return err_set(err, -EBUSY, "it is being moved to another pool; wait for that task, or cancel it");
 	return 0;
 }
 

@@ -4,6 +4,7 @@
 #define NODE_VOLUME_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include "api/schema.h"
 
@@ -18,6 +19,9 @@ int volume_check(struct node *n, const json_t *doc, const json_t *old, char *whe
 int volume_check_delete(struct node *n, const json_t *doc, struct err *err);
 
 extern const struct controller_kind volume_kind;
+
+/* Does an instance of PROJECT have VOLUME? Its name in WHO. */
+bool volume_is_used(struct node *n, const char *project, const char *volume, char *who, size_t cap);
 
 /* The file of a volume that is ready, from malloc(); NULL with the reason. */
 char *volume_path(struct node *n, const char *project, const char *name, struct err *err);
