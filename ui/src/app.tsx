@@ -3,16 +3,16 @@
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { findKind, hasPath, kinds, loadSpec } from "./api/spec";
-import { language, setLanguage, t, type Language } from "./i18n";
+import { t } from "./i18n";
 import { Link, pathOf, segments } from "./router";
 import { logOut, session, state, takeUp } from "./session";
 import { linkState, notForUs, project, startLive, stopLive } from "./state/live";
-import { theme, type Theme } from "./theme";
 import { AuditView } from "./views/audit";
 import { CreateView } from "./views/create";
 import { Dashboard } from "./views/dashboard";
 import { DetailView } from "./views/detail";
 import { ListView } from "./views/list";
+import { LanguageChoice, Preferences, ThemeChoice } from "./views/preferences";
 import { Login } from "./views/login";
 import { NetworksView } from "./views/network/networks";
 import { titleOf } from "./views/words";
@@ -23,6 +23,7 @@ function Page() {
 	const [plural, name, tab] = segments.value;
 	if (!plural) return <Dashboard />;
 	if (plural === "audit" && hasPath("/v1/audit", "get")) return <AuditView />;
+	if (plural === "settings") return <Preferences />;
 	const kind = findKind(plural);
 	if (!kind) return <p class="empty">{kinds.value.length ? t("not-found") : t("loading")}</p>;
 	if (!name && plural === "networks") return <NetworksView kind={kind} />;
@@ -43,6 +44,9 @@ function Navigation({ onGo }: { onGo: () => void }) {
 					{titleOf(k.plural)}
 				</Link>
 			))}
+			<Link to="/settings" aria-current={here === "settings" ? "page" : undefined}>
+				{t("tab.settings")}
+			</Link>
 			{hasPath("/v1/audit", "get") && session.value?.role === "admin" && (
 				<Link to="/audit" aria-current={here === "audit" ? "page" : undefined}>
 					{t("audit")}
@@ -64,30 +68,6 @@ function Projects() {
 				))}
 			</select>
 		</label>
-	);
-}
-
-function Preferences() {
-	return (
-		<>
-			<label>
-				<span class="hidden">{t("theme")}</span>
-				<select value={theme.value} onChange={(e) => (theme.value = e.currentTarget.value as Theme)}>
-					{(["auto", "light", "dark"] as const).map((x) => (
-						<option key={x} value={x}>
-							{t(`theme.${x}`)}
-						</option>
-					))}
-				</select>
-			</label>
-			<label>
-				<span class="hidden">{t("language")}</span>
-				<select value={language.value} onChange={(e) => setLanguage(e.currentTarget.value as Language)}>
-					<option value="en">English</option>
-					<option value="zh">中文</option>
-				</select>
-			</label>
-		</>
 	);
 }
 
@@ -114,7 +94,8 @@ function Frame() {
 				</span>
 				<span class="grow" />
 				<Projects />
-				<Preferences />
+				<ThemeChoice />
+				<LanguageChoice />
 				<span class="user" dir="auto">
 					{session.value?.user}
 				</span>

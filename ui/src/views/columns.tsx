@@ -5,6 +5,8 @@ import { formatBytes, t, tIf } from "../i18n";
 import { Link, pathOf } from "../router";
 import type { Doc } from "../state/collection";
 import type { Column } from "../widgets/table";
+import { usersOf } from "./image";
+import { taskColumns } from "./tasks";
 
 const field = (d: Doc, name: string): unknown => d.spec?.[name] ?? d.status?.[name];
 
@@ -15,6 +17,12 @@ function text(id: string, title: string, of: (d: Doc) => string): Column<Doc> {
 function bytes(id: string, title: string, names: string[]): Column<Doc> {
 	const of = (d: Doc): number => Number(names.map((n) => field(d, n)).find((v) => typeof v === "number") ?? 0);
 	return { id, title, width: "minmax(6rem, 1fr)", isSecondary: true, sortBy: of, show: (d) => (of(d) ? formatBytes(of(d)) : "") };
+}
+
+// Where an image comes from.
+function sourceOf(d: Doc): string {
+	const s = d.spec?.source as { build?: string; path?: string } | undefined;
+	return s?.build ?? s?.path?.split("/").pop() ?? "";
 }
 
 export function columnsOf(kind: Kind): Column<Doc>[] {
@@ -39,7 +47,22 @@ export function columnsOf(kind: Kind): Column<Doc>[] {
 				text("attached", t("net.attached"), (d) => String((d.status?.ports as unknown[] | undefined)?.length ?? "")),
 			];
 		case "image":
-			return [bytes("size", t("field.size"), ["virtual_size", "size"])];
+			return [
+				text("source", t("field.spec.source"), sourceOf),
+				bytes("size", t("field.size"), ["bytes", "virtual_size", "size"]),
+				text("users", t("field.used"), (d) => String(usersOf(d.name).length)),
+			];
+		case "task":
+			return taskColumns();
+		case "project":
+			return [text("about", t("overview.about"), (d) => String(d.spec?.about ?? ""))];
+		case "user":
+		case "role":
+		case "token":
+			return [
+				text("role", t("pref.role"), (d) => tIf(`choice.${String(d.spec?.role)}`, String(d.spec?.role ?? ""))),
+				text("about", t("overview.about"), (d) => String(d.spec?.about ?? "")),
+			];
 		case "volume":
 			return [bytes("size", t("field.size"), ["size", "virtual_size"]), text("user", t("field.used"), (d) => String(d.status?.instance ?? ""))];
 		case "pool":

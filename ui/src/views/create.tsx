@@ -4,7 +4,7 @@ import { useState } from "preact/hooks";
 import { ApiError, call, type Call } from "../api/client";
 import { resolve, type Kind, type Schema } from "../api/spec";
 import { t, tIf } from "../i18n";
-import { go, Link, pathOf } from "../router";
+import { go, Link, pathOf, query } from "../router";
 import type { Doc } from "../state/collection";
 import { collection, project } from "../state/live";
 import { CurlOf, showSecret } from "../widgets/dialog";
@@ -68,10 +68,36 @@ function Plan({ doc, schema }: { doc: Doc; schema: Schema }) {
 	);
 }
 
+// What is filled in before anything is asked.
+function firstOf(kind: Kind): Value {
+	if (kind.kind === "image") return { spec: { source: { build: "debian" } } };
+	const image = query.value.get("image");
+	return kind.kind === "instance" && image ? { spec: { image } } : {};
+}
+
+// An image is built here or imported: one of the two is asked for.
+function SourceChoice({ value, onChange }: { value: Value; onChange: (v: Value) => void }) {
+	const v = value as { spec?: { source?: { build?: string } } }, isBuilt = !!v.spec?.source?.build;
+	const choose = (source: object): void => onChange({ ...v, spec: { ...v.spec, source } });
+	return (
+		<div class="bar">
+			<div class="choices" role="group" aria-label={t("field.spec.source")}>
+				<button type="button" aria-pressed={isBuilt} onClick={() => choose({ build: "debian" })}>
+					{t("image.build")}
+				</button>
+				<button type="button" aria-pressed={!isBuilt} onClick={() => choose({})}>
+					{t("image.import")}
+				</button>
+			</div>
+			<p class="soft">{t(isBuilt ? "image.build-text" : "image.import-text")}</p>
+		</div>
+	);
+}
+
 export function CreateView({ kind }: { kind: Kind }) {
 	const steps = stepsOf(kind);
 	const [at, setAt] = useState(0);
-	const [value, setValue] = useState<Value>({});
+	const [value, setValue] = useState<Value>(() => firstOf(kind));
 	const [plan, setPlan] = useState<Doc>();
 	const [complaint, setComplaint] = useState<Complaint>();
 	const [isBusy, setBusy] = useState(false);
@@ -126,6 +152,7 @@ export function CreateView({ kind }: { kind: Kind }) {
 					))}
 				</ol>
 			)}
+			{kind.kind === "image" && !isReview && <SourceChoice value={value} onChange={setValue} />}
 			<form onSubmit={submit} noValidate>
 				{isReview ? (
 					plan && <Plan doc={plan} schema={kind.schema!} />

@@ -6,18 +6,25 @@ import { Why } from "./why";
 import { useEffect, useState } from "preact/hooks";
 import { call } from "../api/client";
 import type { Kind } from "../api/spec";
-import { formatTime, t, tIf } from "../i18n";
+import { formatBytes, formatTime, t, tIf } from "../i18n";
 import { go, Link, pathOf } from "../router";
 import type { Doc } from "../state/collection";
 import { collection, project, recent } from "../state/live";
 import { State } from "../widgets/badge";
 import { tellError } from "../widgets/toast";
 import { actionsFor, perform } from "./list";
+import { Guest } from "./guest";
+import { ImageCards } from "./image";
 import { Doctor } from "./network/doctor";
 import { Attached } from "./network/networks";
 import { Part } from "./part";
+import { ProjectUsage } from "./project";
 import { Settings } from "./settings";
+import { isEnded, TaskProgress, titleOfTask } from "./tasks";
 import { titleOf } from "./words";
+
+// Numbers of bytes.
+const SIZES: readonly string[] = ["bytes", "memory", "size", "virtual_size", "disk_size", "disk", "limit_in", "limit_out"];
 
 // Objects and lists of any depth, for people.
 function Values({ of }: { of: unknown }) {
@@ -33,16 +40,15 @@ function Values({ of }: { of: unknown }) {
 		) : (
 			<span>—</span>
 		);
+	if (typeof of === "object" && of !== null && !Object.keys(of).length) return <span>—</span>;
 	if (typeof of !== "object" || of === null) return <span dir="auto">{String(of)}</span>;
 	return (
 		<dl class="values">
 			{Object.entries(of).map(([k, v]) => (
-				<>
+				<div class="pair" key={k}>
 					<dt>{k.replace(/_/g, " ")}</dt>
-					<dd>
-						<Values of={v} />
-					</dd>
-				</>
+					<dd>{typeof v === "number" && SIZES.includes(k) ? formatBytes(v) : <Values of={v} />}</dd>
+				</div>
 			))}
 		</dl>
 	);
@@ -55,7 +61,7 @@ function Overview({ doc }: { doc: Doc }) {
 			<article class="card">
 				<h2>{t("overview.state")}</h2>
 				<p>
-					<State of={doc.deleting ? "deleting" : doc.status?.state} /> {since && <small>{t("since", { when: formatTime(since) })}</small>}
+					{doc.status ? <State of={doc.deleting ? "deleting" : doc.status.state} /> : t("overview.nothing")} {since && <small>{t("since", { when: formatTime(since) })}</small>}
 				</p>
 				{reason && <p dir="auto">{reason}</p>}
 				<Values of={rest} />
@@ -70,6 +76,14 @@ function Overview({ doc }: { doc: Doc }) {
 			</article>
 		</div>
 	);
+}
+
+// What of some kinds matters more than their documents.
+function Above({ kind, doc }: { kind: Kind; doc: Doc }) {
+	if (kind.kind === "image") return <ImageCards doc={doc} />;
+	if (kind.kind === "project") return <ProjectUsage name={doc.name} />;
+	if (kind.kind === "task" && !isEnded(doc)) return <TaskProgress of={doc} />;
+	return null;
 }
 
 // What it uses, when it is a machine.
@@ -121,7 +135,7 @@ function useDoc(kind: Kind, name: string): Doc | undefined {
 }
 
 // Of some kinds more can be told than of others.
-const TABS: Partial<Record<string, string[]>> = { instance: ["console", "use", "why"], network: ["attached", "doctor"] };
+const TABS: Partial<Record<string, string[]>> = { instance: ["console", "use", "guest", "why"], network: ["attached", "doctor"] };
 
 export function DetailView({ kind, name, tab }: { kind: Kind; name: string; tab: string }) {
 	const doc = useDoc(kind, name);
@@ -137,7 +151,7 @@ export function DetailView({ kind, name, tab }: { kind: Kind; name: string; tab:
 		<section class="view detail">
 			<header class="bar">
 				<h1>
-					<Link to={pathOf(kind.plural)}>{titleOf(kind.plural)}</Link> / <bdi>{doc.name}</bdi>
+					<Link to={pathOf(kind.plural)}>{titleOf(kind.plural)}</Link> / <bdi>{kind.kind === "task" ? titleOfTask(doc) : doc.name}</bdi>
 				</h1>
 				<State of={doc.deleting ? "deleting" : doc.status?.state} />
 				<span class="grow" />
@@ -156,7 +170,9 @@ export function DetailView({ kind, name, tab }: { kind: Kind; name: string; tab:
 					</Link>
 				))}
 			</nav>
+			{tab === "overview" && <Above kind={kind} doc={doc} />}
 			{tab === "overview" && <Overview doc={doc} />}
+			{tab === "guest" && isMachine && <Guest key={doc.uid} doc={doc} />}
 			{part && <Part key={doc.uid} kind={part} of={doc} />}
 			{tab === "settings" && <Settings key={doc.uid} kind={kind} doc={doc} />}
 			{tab === "events" && <Events kind={kind} doc={doc} />}

@@ -33,5 +33,6 @@ export function fits(kind: string, value: Value, path: string): boolean {
 		const [, list, field] = /^(spec\.networks\[\d+\])\.([a-z_]+)/.exec(path) ?? [];
 		return !list || !field || (OF_INTERFACE[field]?.includes(String(at(value, `${list}.kind`) ?? "user")) ?? true);
 	}
+	if (kind === "image" && path.startsWith("spec.source.")) return !!at(value, "spec.source.build") !== (path === "spec.source.path");
 	return true;
 }

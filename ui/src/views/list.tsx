@@ -15,6 +15,7 @@ import type { Value } from "../widgets/form";
 import { Table, type Column } from "../widgets/table";
 import { tell, tellError } from "../widgets/toast";
 import { columnsOf } from "./columns";
+import { targetOf, titleOfTask } from "./tasks";
 import { titleOf } from "./words";
 
 // So many of those that are to be deleted are asked about before.
@@ -112,7 +113,7 @@ export function actionsFor(kind: Kind): Act[] {
 }
 
 function matches(d: Doc, words: string[]): boolean {
-	const text = `${d.name} ${d.status?.state ?? ""} ${Object.entries(d.labels ?? {}).map((l) => l.join("=")).join(" ")}`.toLowerCase();
+	const text = `${d.name} ${d.kind === "task" ? `${titleOfTask(d)} ${targetOf(d)} ` : ""}${d.status?.state ?? ""} ${Object.entries(d.labels ?? {}).map((l) => l.join("=")).join(" ")}`.toLowerCase();
 	return words.every((w) => text.includes(w));
 }
 
@@ -135,7 +136,7 @@ function nameColumn(kind: Kind): Column<Doc> {
 		sortBy: (d) => d.name,
 		show: (d) => (
 			<Link to={pathOf(kind.plural, d.name)} class="name">
-				{d.name}
+				{kind.kind === "task" ? titleOfTask(d) : d.name}
 			</Link>
 		),
 	};
@@ -148,17 +149,27 @@ const stateColumn: Omit<Column<Doc>, "title"> = {
 	show: (d) => <State of={d.deleting ? "deleting" : d.status?.state} />,
 };
 
+const createdColumn = (): Column<Doc> => ({
+	id: "created",
+	title: t("field.created"),
+	width: "minmax(13.5rem, 1fr)",
+	isSecondary: true,
+	sortBy: (d) => d.created ?? "",
+	show: (d) => formatTime(d.created),
+});
+
 // BESIDE stands next to the title.
 export function ListView({ kind, beside }: { kind: Kind; beside?: ComponentChildren }) {
 	const c = collection(kind.kind);
 	const filter = useSignal(query.value.get("q") ?? "");
-	const sort = useSignal({ id: "name", isDown: false });
+	const isTask = kind.kind === "task";
+	const sort = useSignal(isTask ? { id: "created", isDown: true } : { id: "name", isDown: false });
 	const selected = useSignal<ReadonlySet<string>>(new Set());
 	const columns: Column<Doc>[] = [
 		nameColumn(kind),
 		{ ...stateColumn, title: t("field.state") },
 		...columnsOf(kind),
-		{ id: "created", title: t("field.created"), width: "minmax(12.5rem, 1fr)", isSecondary: true, sortBy: (d) => d.created ?? "", show: (d) => formatTime(d.created) },
+		...(isTask ? [] : [createdColumn()]),
 	];
 	const names = useComputed(() => inOrder(c, columns, filter.value.toLowerCase().split(/\s+/).filter(Boolean), sort.value));
 	useEffect(() => {

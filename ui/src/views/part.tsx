@@ -10,7 +10,10 @@ import { collection, project } from "../state/live";
 import { State } from "../widgets/badge";
 import { confirmThen } from "../widgets/dialog";
 import { tell, tellError } from "../widgets/toast";
+import { treeOf, type Grown } from "./tree";
 import { nameOf, titleOf } from "./words";
+
+const INDENT_REM = 1.4;
 
 const named = (path: string, names: string[]): string => names.reduce((p, n) => p.replace(/\{[a-z]+\}/, encodeURIComponent(n)), path);
 
@@ -26,35 +29,77 @@ function ask(title: string, c: Call, typed: string | undefined): void {
 	});
 }
 
-function Row({ kind, of, row }: { kind: Kind; of: Doc; row: Doc }) {
+// Where ROW stands in the tree.
+function Branch({ of }: { of: Grown }) {
+	return (
+		<>
+			<span class="twig" aria-hidden="true" style={{ paddingInlineStart: `${(of.depth - Number(of.isTurn) / 2) * INDENT_REM}rem` }}>
+				{of.isTurn ? "└ " : ""}
+			</span>
+			{of.from !== undefined && <span class="hidden">{t("tree.from", { name: of.from })} </span>}
+		</>
+	);
+}
+
+function NowRow({ of }: { of: Grown }) {
+	return (
+		<tr class="now">
+			<th scope="row">
+				<Branch of={of} />
+				<span class="state good">
+					<i aria-hidden="true" />
+					{t("tree.now")}
+				</span>
+			</th>
+			<td colSpan={4} class="soft">
+				{of.from !== undefined && t("tree.from", { name: of.from })}
+			</td>
+		</tr>
+	);
+}
+
+function Row({ kind, of, row, grown }: { kind: Kind; of: Doc; row: Doc; grown: Grown | undefined }) {
 	const scope = { project: project.value };
 	const act = (a: Action): void => ask(tIf(`act.${a.name}`, a.name), { method: "POST", path: named(a.path, [of.name, row.name]), query: scope }, undefined);
 	return (
 		<tr>
-			<th scope="row">{row.name}</th>
+			<th scope="row">
+				{grown && <Branch of={grown} />}
+				{row.name}
+			</th>
 			<td>
 				<State of={row.deleting ? "deleting" : row.status?.state} /> <span dir="auto">{row.status?.reason}</span>
 			</td>
 			<td>{formatTime(row.created)}</td>
 			<td dir="auto">{String(row.spec?.about ?? "")}</td>
-			<td class="bar">
-				{kind.actions.map((a) => (
-					<button type="button" key={a.name} onClick={() => act(a)}>
-						{tIf(`act.${a.name}`, a.name)}
-					</button>
-				))}
-				{kind.canDelete && (
-					<button
-						type="button"
-						class="danger"
-						onClick={() => ask(t("delete"), { method: "DELETE", path: `${named(kind.path, [of.name])}/${encodeURIComponent(row.name)}`, query: scope }, row.name)}
-					>
-						{t("delete")}
-					</button>
-				)}
+			<td>
+				<div class="bar">
+					{kind.actions.map((a) => (
+						<button type="button" key={a.name} onClick={() => act(a)}>
+							{tIf(`act.${a.name}`, a.name)}
+						</button>
+					))}
+					{kind.canDelete && (
+						<button
+							type="button"
+							class="danger"
+							onClick={() => ask(t("delete"), { method: "DELETE", path: `${named(kind.path, [of.name])}/${encodeURIComponent(row.name)}`, query: scope }, row.name)}
+						>
+							{t("delete")}
+						</button>
+					)}
+				</div>
 			</td>
 		</tr>
 	);
+}
+
+// As a tree when they are snapshots.
+function rowsOf(kind: Kind, rows: Doc[], of: Doc): Grown[] {
+	if (kind.kind !== "snapshot") return rows.map((doc) => ({ doc, depth: 0, isTurn: false, from: undefined }));
+	const tasks = collection("task");
+	tasks.version.value;
+	return treeOf(rows, tasks.names.value.map((n) => tasks.get(n)!.peek()), of.uid);
 }
 
 export function Part({ kind, of }: { kind: Kind; of: Doc }) {
@@ -82,13 +127,11 @@ export function Part({ kind, of }: { kind: Kind; of: Doc }) {
 					</button>
 				)}
 			</div>
-			{rows.value?.length === 0 && <p class="empty">{t("empty", { what: titleOf(kind.plural) })}</p>}
+			{rows.value?.length === 0 && <p class="empty">{tIf(`empty.${kind.plural}`, t("empty", { what: titleOf(kind.plural) }))}</p>}
 			{!!rows.value?.length && (
-				<table class="plain-table">
+				<table class="plain-table parts">
 					<tbody>
-						{rows.value.map((r) => (
-							<Row key={r.uid} kind={kind} of={of} row={r} />
-						))}
+						{rowsOf(kind, rows.value, of).map((g) => (g.doc ? <Row key={g.doc.uid} kind={kind} of={of} row={g.doc} grown={g} /> : <NowRow key="now" of={g} />))}
 					</tbody>
 				</table>
 			)}

@@ -5,7 +5,9 @@ const GOOD = ["running", "ready", "done", "active", "online"], BAD = ["failed", 
 
 // The state of a thing: in words first, a colour beside them.
 export function State({ of }: { of: string | undefined }) {
-	const state = of ?? "unknown";
+	// Users, roles and the like are what they are.
+	if (of === undefined) return null;
+	const state = of;
 	const tone = GOOD.includes(state) ? "good" : BAD.includes(state) ? "bad" : IDLE.includes(state) ? "idle" : "busy";
 	return (
 		<span class={`state ${tone}`}>

@@ -9,6 +9,9 @@ import { parseSize, printSize } from "./size";
 
 export type Value = unknown;
 
+// Texts that may be longer have many lines.
+const LONG = 10_000;
+
 export interface Complaint {
 	field: string | undefined;
 	text: string;
@@ -115,7 +118,9 @@ function Text(p: FieldProps & { common: { id: string; placeholder: string; maxLe
 		spellcheck: false,
 		onInput: (e: { currentTarget: HTMLInputElement }) => p.onChange(e.currentTarget.value || undefined),
 	} as const;
+	const long = { ...rest, onInput: (e: { currentTarget: HTMLTextAreaElement }) => p.onChange(e.currentTarget.value || undefined) } as const;
 	if (p.schema.writeOnly || /password|secret/.test(p.name)) return <input {...p.common} {...rest} type="password" autocomplete="new-password" />;
+	if ((p.schema.maxLength ?? 0) > LONG) return <textarea {...p.common} {...long} rows={6} class="code" />;
 	if (!names) return <input {...p.common} {...rest} type="text" />;
 	return (
 		<>
@@ -134,7 +139,7 @@ function List(p: FieldProps) {
 	const list = (p.value ?? p.schema.default ?? []) as Value[];
 	const put = (i: number, v: Value): void => p.onChange(list.map((x, k) => (k === i ? v : x)));
 	return (
-		<fieldset class="list">
+		<fieldset class="list" data-group={p.path}>
 			<legend>{labelOf(p.path, p.name)}</legend>
 			<small>{p.schema.description}</small>
 			{list.map((v, i) => (
@@ -156,7 +161,7 @@ function Labels(p: FieldProps) {
 	const pairs = Object.entries((p.value ?? {}) as Record<string, string>);
 	const write = (next: [string, string][]): void => p.onChange(Object.fromEntries(next));
 	return (
-		<fieldset class="list">
+		<fieldset class="list" data-group={p.path}>
 			<legend>{labelOf(p.path, p.name)}</legend>
 			<small>{p.schema.description}</small>
 			{pairs.map(([k, v], i) => (
@@ -211,7 +216,7 @@ export function Fields(p: FieldProps & { isNested?: boolean }) {
 	// What a document shall be is its main part, not a box within it.
 	if (!p.isNested || p.path === "spec") return <>{body}</>;
 	return (
-		<fieldset>
+		<fieldset data-group={p.path}>
 			<legend>{labelOf(p.path, p.name)}</legend>
 			{body}
 		</fieldset>
