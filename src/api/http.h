@@ -65,7 +65,8 @@ uint16_t http_port(const struct http_server *s, unsigned n);
 /* --- a request ------------------------------------------------------------------------------------- */
 
 enum http_header {
-	HTTP_AUTHORIZATION, HTTP_CONTENT_TYPE, HTTP_COOKIE, HTTP_HOST, HTTP_IF_MATCH, HTTP_IF_NONE_MATCH, HTTP_ORIGIN,
+	HTTP_AUTHORIZATION, HTTP_CONTENT_TYPE, HTTP_COOKIE, HTTP_HOST, HTTP_IF_MATCH, HTTP_IF_NONE_MATCH, HTTP_IF_RANGE,
+	HTTP_ORIGIN,
 	HTTP_RANGE, HTTP_IDEMPOTENCY_KEY, HTTP_CONTENT_RANGE, HTTP_CSRF /* X-Viv-Csrf */,
 	HTTP_ACCEPT_ENCODING, HTTP_N_HEADERS,
 };

@@ -18,7 +18,7 @@ static const char *const method_names[] = {
 static const struct { int error, status; const char *code; } statuses[] = {
 	{ EINVAL, 400, "invalid" }, { EBADMSG, 400, "invalid" }, { ENOENT, 404, "not_found" }, { EACCES, 401, "unauthenticated" },
 	{ EPERM, 403, "forbidden" }, { ENOSYS, 405, "method_not_allowed" }, { EEXIST, 409, "exists" }, { EBUSY, 409, "busy" },
-	{ ESTALE, 412, "changed" }, { EFBIG, 413, "too_long" }, { ENOTSUP, 422, "not_supported" },
+	{ ESTALE, 412, "changed" }, { EFBIG, 413, "too_long" }, { ERANGE, 416, "range" }, { ENOTSUP, 422, "not_supported" },
 	{ EDQUOT, 422, "quota" }, { EUSERS, 429, "too_many" }, { ENOSPC, 507, "no_space" },
 	{ EAGAIN, 503, "try_again" }, { ETIMEDOUT, 504, "timeout" },
 };
@@ -97,6 +97,15 @@ void api_reply_bytes(struct api_call *c, int status, const char *type, char *dat
 	http_set_header(c->rq, "cache-control", "no-store");
 	http_set_header(c->rq, "x-content-type-options", "nosniff");
 	http_reply_take(c->rq, status, type, data, len);
+	call_free(c);
+}
+
+void api_reply_file(struct api_call *c, int status, const char *type, int fd, uint64_t off, uint64_t len)
+{
+	tell_answered(c, status);
+	http_set_header(c->rq, "cache-control", "no-cache");
+	http_set_header(c->rq, "x-content-type-options", "nosniff");
+	http_reply_file(c->rq, status, type, fd, off, len);
 	call_free(c);
 }
 

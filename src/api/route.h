@@ -77,6 +77,8 @@ void api_reply(struct api_call *c, int status, json_t *doc);
 void api_reply_text(struct api_call *c, int status, char *text, size_t len);
 /* And one that is no document, of media type TYPE. */
 void api_reply_bytes(struct api_call *c, int status, const char *type, char *data, size_t len);
+/* And LEN bytes of FD (taken) from OFF on. */
+void api_reply_file(struct api_call *c, int status, const char *type, int fd, uint64_t off, uint64_t len);
 /* R is the negative errno that belongs to the sentence in ERR; FIELD is the path of the wrong one, or NULL. */
 void api_fail(struct api_call *c, int r, const char *field, const struct err *err);
 /* The request becomes a WebSocket. */

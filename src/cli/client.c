@@ -155,7 +155,7 @@ static size_t on_data(char *data, size_t size, size_t n, void *arg)
 	return n;
 }
 
-static int error_of(long status, const struct reply *rep, struct err *err)
+int client_error_of(long status, const char *data, size_t len, struct err *err)
 {
 	static const struct { const char *code; int error; } codes[] = {
 		{ "invalid", EINVAL },    { "not_found", ENOENT }, { "unauthenticated", EACCES },
@@ -164,7 +164,7 @@ static int error_of(long status, const struct reply *rep, struct err *err)
 		{ "quota", EDQUOT },      { "no_space", ENOSPC },  { "try_again", EAGAIN },
 		{ "timeout", ETIMEDOUT }, { "too_many", EAGAIN },
 	};
-	AUTO(json_decref) json_t *doc = rep->data ? json_loadb(rep->data, rep->len, 0, NULL) : NULL;
+	AUTO(json_decref) json_t *doc = data ? json_loadb(data, len, 0, NULL) : NULL;
 	const json_t *error = json_object_get(doc, "error");
 	const char *code = json_string_value(json_object_get(error, "code")),
 		   *text = json_string_value(json_object_get(error, "message"));
@@ -178,8 +178,7 @@ static int error_of(long status, const struct reply *rep, struct err *err)
 	return err_set(err, -EIO, "the daemon answers with status %ld%s%s", status, text ? ": " : "", text ? text : "");
 }
 
-/* Headers of a request: what it is, and who sends it. */
-static struct curl_slist *headers_of(const struct client *cl)
+struct curl_slist *client_headers(const struct client *cl)
 {
 	struct curl_slist *list = cl->lib.slist_append(NULL, "content-type: application/json");
 	AUTO(free) char *line = NULL;
@@ -191,7 +190,7 @@ static struct curl_slist *headers_of(const struct client *cl)
 	return list;
 }
 
-static int explain(const struct client *cl, CURLcode r, struct err *err)
+int client_explain(const struct client *cl, int r, struct err *err)
 {
 	if (cl->url && r == CURLE_PEER_FAILED_VERIFICATION)
 		return err_set(err, -EACCES, "the certificate of '%s' is not known; 'viv login --host %s' makes it known", cl->url,
@@ -203,16 +202,15 @@ static int explain(const struct client *cl, CURLcode r, struct err *err)
 		       cl->lib.easy_strerror(r));
 }
 
-static int perform(struct client *cl, const char *method, const char *path, const char *body, struct reply *rep,
-		   struct err *err)
+int client_setup(struct client *cl, const char *method, const char *path, struct curl_slist *headers, struct err *err)
 {
-	char *project = cl->lib.easy_escape(cl->curl, cl->project, 0), *url = NULL;
-	struct curl_slist *headers = headers_of(cl);
-	long status = 0;
+	char *project = cl->lib.easy_escape(cl->curl, cl->project, 0);
+	AUTO(free) char *url = NULL;
 
 	if (asprintf(&url, "%s%s%cproject=%s", cl->url ? cl->url : "http://viv", path, strchr(path, '?') ? '&' : '?',
 		     project ? project : "") < 0)
 		url = NULL;
+	cl->lib.free(project);
 	cl->lib.easy_reset(cl->curl);
 	if (cl->url)
 		client_set_tls(cl, cl->curl);
@@ -222,19 +220,29 @@ static int perform(struct client *cl, const char *method, const char *path, cons
 	cl->lib.easy_setopt(cl->curl, CURLOPT_URL, url);
 	cl->lib.easy_setopt(cl->curl, CURLOPT_CUSTOMREQUEST, method);
 	cl->lib.easy_setopt(cl->curl, CURLOPT_HTTPHEADER, headers);
+	cl->lib.easy_setopt(cl->curl, CURLOPT_NOSIGNAL, 1L);
+	return url ? 0 : err_set(err, -ENOMEM, "out of memory");
+}
+
+static int perform(struct client *cl, const char *method, const char *path, const char *body, struct reply *rep,
+		   struct err *err)
+{
+	struct curl_slist *headers = client_headers(cl);
+	long status = 0;
+	int bad = client_setup(cl, method, path, headers, err);
+
 	cl->lib.easy_setopt(cl->curl, CURLOPT_WRITEFUNCTION, on_data);
 	cl->lib.easy_setopt(cl->curl, CURLOPT_WRITEDATA, rep);
-	cl->lib.easy_setopt(cl->curl, CURLOPT_NOSIGNAL, 1L);
 	if (body)
 		cl->lib.easy_setopt(cl->curl, CURLOPT_POSTFIELDS, body);
-	CURLcode r = url ? cl->lib.easy_perform(cl->curl) : CURLE_OUT_OF_MEMORY;
+	CURLcode r = bad ? CURLE_OUT_OF_MEMORY : cl->lib.easy_perform(cl->curl);
 	cl->lib.easy_getinfo(cl->curl, CURLINFO_RESPONSE_CODE, &status);
 	cl->lib.slist_free_all(headers);
-	cl->lib.free(project);
-	free(url);
+	if (bad)
+		return bad;
 	if (r != CURLE_OK)
-		return explain(cl, r, err);
-	return status >= 400 ? error_of(status, rep, err) : 0;
+		return client_explain(cl, r, err);
+	return status >= 400 ? client_error_of(status, rep->data, rep->len, err) : 0;
 }
 
 int client_call(struct client *cl, const char *method, const json_t *body, json_t **out, struct err *err,

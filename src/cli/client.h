@@ -7,6 +7,7 @@
 #include "util/json.h"
 
 struct client;
+struct progress;
 
 /* Options of every command that talks to the daemon. */
 #define CLIENT_OPTIONS \
@@ -40,6 +41,10 @@ int client_call(struct client *cl, const char *method, const json_t *body, json_
 /* GET of what is no document; from malloc(). */
 int client_get_bytes(struct client *cl, char **out, size_t *len, struct err *err, const char *fmt, ...)
 	__attribute__((format(printf, 5, 6)));
+
+/* GET of a long file at PATH ("/v1/...") into FILE, which must not be there. What an earlier attempt has got is in FILE.ETAG.part; the
+ * rest is fetched. -EINTR: the user has had enough. */
+int client_download(struct client *cl, const char *path, const char *file, struct progress *p, struct err *err);
 
 /* Wait until the document at PATH has one of the states (separated by spaces) in its status; the document in OUT.
  * A state "failed" that is not among them ends it with the status' sentence. TELL gets each new sentence meanwhile; NULL. */

@@ -19,6 +19,16 @@ struct client {
 	const char *project;
 };
 
+/* --- client.c --- */
+
+/* Headers of a request: what it is, and who sends it. */
+struct curl_slist *client_headers(const struct client *cl);
+/* CL->curl for METHOD on PATH. */
+int client_setup(struct client *cl, const char *method, const char *path, struct curl_slist *headers, struct err *err);
+/* The sentence that belongs to libcurl's R, and that of an answer of 400 or more. Negative errno. */
+int client_explain(const struct client *cl, int r, struct err *err);
+int client_error_of(long status, const char *data, size_t len, struct err *err);
+
 /* --- client_remote.c --- */
 
 int client_open_remote(struct client *cl, const char *url, struct err *err);

@@ -44,6 +44,23 @@ static int make(struct cli *c, const char *plural, const char *name, json_t *doc
 	return 0;
 }
 
+/* The file of NAME, the first argument, to FILE, the second. */
+static int download(struct cli *c, const char *plural, struct err *err)
+{
+	AUTO(client_close) struct client *cl = NULL;
+	struct progress p;
+	char path[256];
+	int r = client_open(&cl, c, err);
+
+	if (r < 0)
+		return r;
+	snprintf(path, sizeof(path), "/v1/%s/%s/content", plural, cli_arg(c, 0));
+	progress_start(&p, c, "downloading");
+	r = client_download(cl, path, cli_arg(c, 1), &p, err);
+	progress_end(&p);
+	return !r && c->is_json ? output_json(json_pack("{s:s}", "file", cli_arg(c, 1)), err) : r;
+}
+
 /* --- images ---------------------------------------------------- */
 
 static const struct table_column image_columns[] = {
@@ -127,6 +144,18 @@ const struct cli_command image_build = {
 						    "one with more in it" },
 						  { .line = NULL } },
 	.run = build,
+};
+
+static int download_image(struct cli *c, struct err *err) { return download(c, "images", err); }
+
+const struct cli_command image_download = {
+	.path = "image download",
+	.summary = "save an image as a file",
+	.about = "As it is on the node, most often qcow2. Interrupted, the same command goes on where it was.",
+	.args = (const struct cli_arg[]){ { "NAME", .help = "the image" }, { "FILE", .help = "that is not there" }, { .name = NULL } },
+	.options = LIST_OPTIONS,
+	.examples = (const struct cli_example[]){ { "image download debian debian.qcow2", "one" }, { .line = NULL } },
+	.run = download_image,
 };
 
 const struct cli_group image_group = {
@@ -228,6 +257,18 @@ const struct cli_command volume_move = {
 						{ .name = NULL } },
 	.examples = (const struct cli_example[]){ { "volume move data fast", "to the pool 'fast'" }, { .line = NULL } },
 	.run = move,
+};
+
+static int download_volume(struct cli *c, struct err *err) { return download(c, "volumes", err); }
+
+const struct cli_command volume_download = {
+	.path = "volume download",
+	.summary = "save a volume as a file",
+	.about = "As a qcow2 image, while no machine runs with it. Interrupted, the same command goes on where it was, unless the volume has changed.",
+	.args = (const struct cli_arg[]){ { "NAME", .help = "the volume" }, { "FILE", .help = "that is not there" }, { .name = NULL } },
+	.options = LIST_OPTIONS,
+	.examples = (const struct cli_example[]){ { "volume download data data.qcow2", "one" }, { .line = NULL } },
+	.run = download_volume,
 };
 
 const struct cli_group volume_group = {

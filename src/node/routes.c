@@ -3,6 +3,7 @@
 #include "node/routes.h"
 
 #include "node/auth.h"
+#include "node/content.h"
 #include "node/events.h"
 #include "node/guest.h"
 #include "node/image.h"
@@ -190,6 +191,12 @@ const struct route node_routes[] = {
 	  .run = task_cancel },
 	RESOURCE_ROUTES("images", "Image", "image", &image_schema),
 	RESOURCE_ROUTES("volumes", "Volume", "volume", &volume_schema),
+	{ .method = HTTP_GET, .path = "/v1/images/{name}/content", .operation = "getImageContent",
+	  .summary = "Its disk, as a file: all of it, or the part that Range names.", .role = API_OPERATOR, .status = 200,
+	  .query = QUERY_PROJECT, .run = image_content },
+	{ .method = HTTP_GET, .path = "/v1/volumes/{name}/content", .operation = "getVolumeContent",
+	  .summary = "Its file, while no machine runs with it: all of it, or the part that Range names.", .role = API_OPERATOR,
+	  .status = 200, .query = QUERY_PROJECT, .run = volume_content },
 	{ .method = HTTP_POST, .path = "/v1/volumes/{name}/move", .operation = "moveVolume",
 	  .summary = "Move it to another pool, also while a machine runs with it. A task.", .role = API_OPERATOR,
 	  .in = &volume_move_schema, .out = &task_schema, .status = 202, .query = QUERY_PROJECT "|" QUERY_DRY, .run = volume_move },

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "node/content.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include "api/range.h"
+#include "api/route.h"
+#include "node/doc.h"
+#include "node/image.h"
+#include "node/node.h"
+#include "node/resource.h"
+#include "node/volume.h"
+
+enum { ETAG_LEN = 80 };
+
+static int open_file(const char *path, struct stat *st, struct err *err)
+{
+	AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+	if (fd < 0 || fstat(fd, st) < 0)
+		return err_set(err, -EAGAIN, "cannot open '%s': %s", path, strerror(errno));
+	return take_fd(&fd);
+}
+
+static bool is_same(const struct api_call *c, enum http_header h, const char *etag)
+{
+	const char *text = http_get_header(c->rq, h);
+
+	return text && !strcmp(text, etag);
+}
+
+static void set_headers(struct api_call *c, const char *etag, const char *name, const char *format)
+{
+	char value[128];
+
+	http_set_header(c->rq, "etag", etag);
+	http_set_header(c->rq, "accept-ranges", "bytes");
+	snprintf(value, sizeof(value), "attachment; filename=\"%s.%s\"", name, format);
+	http_set_header(c->rq, "content-disposition", value);
+}
+
+/* FD (taken), with the SIZE bytes that ETAG stands for, or the part that is asked for. */
+static void send_file(struct api_call *c, int fd, uint64_t size, const char *etag, const char *name, const char *format)
+{
+	const char *wanted = http_get_header(c->rq, HTTP_RANGE);
+	uint64_t off = 0, len = size;
+	char value[96];
+	struct err err = ERR_INIT;
+	AUTO_FD int file = fd;
+
+	if (is_same(c, HTTP_IF_NONE_MATCH, etag)) {
+		http_set_header(c->rq, "etag", etag);
+		api_reply_bytes(c, 304, NULL, NULL, 0);
+		return;
+	}
+	/* A part of what has changed meanwhile would not fit to what the client has. */
+	if (http_get_header(c->rq, HTTP_IF_RANGE) && !is_same(c, HTTP_IF_RANGE, etag))
+		wanted = NULL;
+	int part = http_range(wanted, size, &off, &len);
+	if (part < 0) {
+		snprintf(value, sizeof(value), "bytes */%" PRIu64, size);
+		http_set_header(c->rq, "content-range", value);
+		api_fail(c, err_set(&err, -ERANGE, "there are %" PRIu64 " bytes; '%.80s' is not among them", size, wanted), NULL, &err);
+		return;
+	}
+	set_headers(c, etag, name, format);
+	if (part) {
+		snprintf(value, sizeof(value), "bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64, off, off + len - 1, size);
+		http_set_header(c->rq, "content-range", value);
+	}
+	api_reply_file(c, part ? 206 : 200, "application/octet-stream", take_fd(&file), off, len);
+}
+
+void image_content(struct api_call *c)
+{
+	struct node *n = c->arg;
+	char key[STORE_KEY_MAX + 1], etag[ETAG_LEN];
+	struct image_files files = { .disk = NULL };
+	struct err err = ERR_INIT;
+	struct stat st;
+	AUTO(json_decref) json_t *doc = resource_find(c, key, NULL);
+	const char *name = json_string_value(json_object_get(doc, "name"));
+
+	if (!doc)
+		return;
+	int fd = image_find(n, resource_project(c), name, &files, &err);
+	if (!fd)
+		fd = open_file(files.disk, &st, &err);
+	/* An image never changes. */
+	snprintf(etag, sizeof(etag), "\"%s\"", json_string_value(json_object_get(doc, "uid")));
+	if (fd < 0)
+		api_fail(c, fd, NULL, &err);
+	else
+		send_file(c, fd, (uint64_t)st.st_size, etag, name, files.format);
+	image_files_free(&files);
+}
+
+/* While the descriptor is open nobody writes: a machine that starts meanwhile waits. */
+static int lock_file(int fd, const char *name, struct err *err)
+{
+	struct flock lock = { .l_type = F_RDLCK, .l_whence = SEEK_SET };
+
+	if (!fcntl(fd, F_OFD_SETLK, &lock))
+		return 0;
+	return err_set(err, errno == EAGAIN || errno == EACCES ? -EBUSY : -errno, "'%s' is in use: stop the machine that has it first", name);
+}
+
+void volume_content(struct api_call *c)
+{
+	struct node *n = c->arg;
+	char key[STORE_KEY_MAX + 1], etag[ETAG_LEN];
+	struct err err = ERR_INIT;
+	struct stat st;
+	AUTO(json_decref) json_t *doc = resource_find(c, key, NULL);
+	const char *name = json_string_value(json_object_get(doc, "name"));
+
+	if (!doc)
+		return;
+	AUTO(free) char *path = volume_path(n, resource_project(c), name, &err);
+	AUTO_FD int fd = path ? open_file(path, &st, &err) : -1;
+	int r = fd < 0 ? err.code : lock_file(fd, name, &err);
+	if (!r && fstat(fd, &st) < 0)
+		r = err_set(&err, -errno, "cannot look at '%s': %s", name, strerror(errno));
+	if (r < 0) {
+		api_fail(c, r, NULL, &err);
+		return;
+	}
+	snprintf(etag, sizeof(etag), "\"%s-%" PRIx64 "-%" PRIx64 "%08lx\"", json_string_value(json_object_get(doc, "uid")),
+		 (uint64_t)st.st_size, (uint64_t)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+	send_file(c, take_fd(&fd), (uint64_t)st.st_size, etag, name, "qcow2");
+}
