@@ -114,6 +114,20 @@ int blk_job_checkpoint(struct blk_job *j, uint64_t bytes)
 	}
 }
 
+void blk_job_pace(struct blk_job *j, uint64_t bytes)
+{
+	uint64_t now = loop_now_ns(), wait;
+
+	while ((wait = blk_limiter_wait_ns(&j->speed, true, now)) && !j->must_cancel && !j->must_complete) {
+		job_sleep(j, now + wait);
+		now = loop_now_ns();
+	}
+	blk_limiter_take(&j->speed, true, bytes, now);
+	j->done += bytes;
+	j->total += bytes;
+	blk_job_progress(j);
+}
+
 /* --- what a person asks --------------------------------------------------------------------------- */
 
 struct blk_job *blk_job_find(const struct blk_jobs *jobs, const char *id, struct err *err)

@@ -111,6 +111,7 @@ static void mirror_after(struct blk_guard *g, enum blk_op op, uint64_t off, uint
 		n = mirror_same(m, off + at, len - at, is_clean);
 		/* What a discard leaves is not the same in every format: that is read again. */
 		if (is_clean && !result && op != BLK_DISCARD && m->j.is_blocking && !m->error) {
+			blk_job_pace(&m->j, n);
 			m->error = mirror_write_through(m, op, off + at, n, blk_vec_at(v, at));
 			if (!m->error)
 				continue;

@@ -47,6 +47,8 @@ struct blk_job {
 
 /* Before each piece of work of BYTES: waits while paused and for the speed limit. -ECANCELED. */
 int blk_job_checkpoint(struct blk_job *j, uint64_t bytes);
+/* Before BYTES of the guest's that go to a target at once: waits for the speed limit, and counts them. */
+void blk_job_pace(struct blk_job *j, uint64_t bytes);
 void blk_job_wait(struct blk_job *j);                   /* until something changes */
 void blk_job_wake(struct blk_job *j);
 void blk_job_progress(struct blk_job *j);               /* DONE or TOTAL has changed */

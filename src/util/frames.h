@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { FRAMES_FDS_MAX = 8 };            /* descriptors that may wait for their message */
+enum { FRAMES_FDS_MAX = 24 };           /* descriptors that may wait for their message */
 
 struct frames {
 	int fd;                         /* non-blocking, borrowed */

@@ -268,6 +268,8 @@ static int config_check_disks(const struct config *c, struct err *err)
 
 		if (!d->path || !*d->path)
 			return err_set(err, -EINVAL, "disks[%u].path: missing; every disk needs the path of its image", i);
+		if (d->is_created && !c->is_incoming)
+			return err_set(err, -EINVAL, "disks[%u].create: only with --incoming, for a disk that comes with its machine", i);
 		int r = config_check_format(d->format, i, err);
 
 		if (r < 0)

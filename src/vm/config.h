@@ -41,6 +41,8 @@ struct config_disk {
 	char *key_file;         /* of an encrypted image; NULL: none */
 	char *name;             /* NULL: "disk" and its number */
 	bool is_readonly, is_direct;
+	bool is_created;        /* with a machine that comes: made, if it is not there; off when that has been done */
+	bool comes, is_other;   /* private: what is in it comes with the machine; it is another file than where that comes from */
 	struct blk_limits limits;
 };
 

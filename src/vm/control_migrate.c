@@ -9,6 +9,7 @@
 #include "vm/handover.h"
 #include "vm/machine_priv.h"
 #include "vm/migrate.h"
+#include "vm/migrate_disks.h"
 #include "vm/throttle.h"
 #include "vm/vsock_host.h"
 
@@ -32,6 +33,9 @@ const struct control_param control_migrate_params[] = {
 	  "unless given", NULL },
 	{ "postcopy_after", CONTROL_UINT, false, "postcopy_after=N",
 	  "rounds after which it does, if what is left does not fit into the pause; 0: only after migrate-start-postcopy; 1 unless given", NULL },
+	{ "with-disks", CONTROL_STRING, false, "with-disks[=DISK,...]",
+	  "writable disks, by name, that go along with the machine, each over one more connection: the last descriptors, in this order. Without "
+	  "names `viv-vmm ctl` asks for all. Unless given, both sides have the same disks", NULL },
 	{ .name = NULL },
 };
 
@@ -59,9 +63,12 @@ static json_t *migrate_figures(const struct migrate_result *r)
 
 static json_t *migrate_progress(const struct migrate_progress *p)
 {
-	return json_pack("{s:s, s:I, s:i, s:I, s:I, s:i, s:o}", "phase", p->phase, "left", (json_int_t)p->left, "throttle",
+	json_t *disks = p->n_disks ? json_pack("{s:i, s:I, s:I}", "n", (int)p->n_disks, "done", (json_int_t)p->disks_done, "total",
+					       (json_int_t)p->disks_total) : NULL;
+
+	return json_pack("{s:s, s:I, s:i, s:I, s:I, s:i, s:o, s:o*}", "phase", p->phase, "left", (json_int_t)p->left, "throttle",
 			 (int)p->throttle, "bandwidth", (json_int_t)p->bandwidth, "pause_ms", (json_int_t)(p->pause_ns / 1000000),
-			 "streams", (int)p->streams, "so_far", migrate_figures(&p->so_far));
+			 "streams", (int)p->streams, "so_far", migrate_figures(&p->so_far), "disks", disks);
 }
 
 static void migrate_done(void *arg, const struct migrate_result *result, const struct err *err)
@@ -97,6 +104,22 @@ static int migrate_check_throttle(uint64_t percent, struct err *err)
 	return !percent || percent > THROTTLE_MAX ? err_set(err, -EINVAL, "throttle_max: 1 to %d", THROTTLE_MAX) : 0;
 }
 
+/* Connections that carry memory. */
+static uint64_t migrate_streams(const struct control_request *r, const json_t *params)
+{
+	uint64_t n = control_get_uint(params, "streams", 1);
+	bool two = control_get_bool(params, "postcopy", false) || r->params == control_migrate_recover_params;
+
+	return two && n == 1 ? 2 : n;
+}
+
+uint64_t control_sockets(const struct control_request *r, const json_t *params)
+{
+	uint64_t n = migrate_streams(r, params);
+
+	return n && n <= MIGRATE_STREAMS_MAX ? n + migrate_disks_count(control_get_string(params, "with-disks", NULL)) : 0;
+}
+
 int control_migrate(struct control_call *call, struct err *err)
 {
 	const char *packing = control_get_string(call->params, "packing", "none");
@@ -104,6 +127,7 @@ int control_migrate(struct control_call *call, struct err *err)
 	uint64_t throttle_max = control_get_uint(call->params, "throttle_max", THROTTLE_MAX);
 	struct migrate_options o = {
 		.n_fds = call->n_fds, .is_relayed = json_object_get(call->params, "tls"),
+		.disks = control_get_string(call->params, "with-disks", NULL),
 		.packing = !strcmp(packing, "zstd") ? MIGRATE_ZSTD : !strcmp(packing, "lz4") ? MIGRATE_LZ4 : MIGRATE_RAW,
 		.bandwidth = control_get_size(call->params, "bandwidth", 0), .pause_ns = pause_ms * 1000000u,
 		.may_throttle = control_get_bool(call->params, "throttle", true), .throttle_max = (unsigned)throttle_max,
@@ -114,8 +138,10 @@ int control_migrate(struct control_call *call, struct err *err)
 
 	if (!r)
 		r = migrate_check_throttle(throttle_max, err);
-	if (!r && control_streams(call->request, call->params) != call->n_fds)
-		r = err_set(err, -EINVAL, "streams: there must be as many descriptors, not %u", call->n_fds);
+	if (!r && o.disks && !*o.disks)
+		r = err_set(err, -EINVAL, "with-disks: name them; 'info' lists them");
+	if (!r && control_sockets(call->request, call->params) != call->n_fds)
+		r = err_set(err, -EINVAL, "streams, with-disks: there must be as many descriptors, not %u", call->n_fds);
 	memcpy(o.fd, call->fd, sizeof(o.fd));
 	if (!r)
 		r = migration_start(control_machine(call->control), &o, err);
@@ -123,14 +149,6 @@ int control_migrate(struct control_call *call, struct err *err)
 		return r;
 	memset(call->fd, -1, sizeof(call->fd));
 	return 1;
-}
-
-uint64_t control_streams(const struct control_request *r, const json_t *params)
-{
-	uint64_t n = control_get_uint(params, "streams", 1);
-	bool two = control_get_bool(params, "postcopy", false) || r->params == control_migrate_recover_params;
-
-	return two && n == 1 ? 2 : n;
 }
 
 int control_migrate_recover(struct control_call *call, struct err *err)

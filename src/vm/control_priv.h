@@ -14,7 +14,7 @@ enum {
 	CONTROL_PROTOCOL = 1,           /* version; a client may rely on what docs/api/control.md says of it */
 	CONTROL_REQUEST_MAX = 64 << 10, /* bytes of one request */
 	CONTROL_REPLY_MAX = 1 << 20,    /* bytes that may wait for one client */
-	CONTROL_FDS_MAX = 8,            /* descriptors of one request */
+	CONTROL_FDS_MAX = 24,           /* descriptors of one request */
 };
 
 enum control_kind {
@@ -28,7 +28,7 @@ enum control_kind {
 	CONTROL_IMAGE,          /* the same, of an image, for reading and writing; the client says its name in 'path' */
 	CONTROL_DEVICE,         /* a descriptor beside the request, if there is one: the client opens what 'type' and 'settings' name */
 	CONTROL_SOCKET,         /* a descriptor beside the request; the client connects to an address of migrate.h */
-	CONTROL_SOCKETS,        /* the same, as many as control_streams() says, to CONTROL_FDS_MAX */
+	CONTROL_SOCKETS,        /* the same, as many as control_sockets() says, to CONTROL_FDS_MAX */
 };
 
 struct control_param {
@@ -98,8 +98,8 @@ bool control_is_fd(const struct control_param *p);       /* its value is a descr
 unsigned control_n_fds(const struct control_request *r);  /* at most */
 /* TEXT, as typed, as a JSON value of P's kind. */
 int control_parse_param(json_t **out, const struct control_param *p, const char *text, struct err *err);
-/* How many descriptors a CONTROL_SOCKETS with these is. */
-uint64_t control_streams(const struct control_request *r, const json_t *params);
+/* How many descriptors a CONTROL_SOCKETS with these is: connections for memory, and disks that go along. 0: what cannot be. */
+uint64_t control_sockets(const struct control_request *r, const json_t *params);
 /* Values of parameters that control_check() has seen; DEF when it is not there. */
 uint64_t control_get_uint(const json_t *params, const char *name, uint64_t def);
 uint64_t control_get_size(const json_t *params, const char *name, uint64_t def);

@@ -424,7 +424,8 @@ const struct control_request control_requests[] = {
 	  "The other one has been started with `--incoming`. The reply comes when it runs there, and this one ends. When that fails "
 	  "at any point the machine goes on here; only when nobody can know whether the other side has begun, it stands still with "
 	  "the error EINPROGRESS, until `resume` or `quit`. [migration.md](../formats/migration.md) has the protocol. Disks must be "
-	  "the same files at both sides.",
+	  "the same files at both sides, but for those that go along (`with-disks`): what is in them is copied, to images that the other one has been "
+	  "started with, while the guest runs, and is here, too, when the migration fails.",
 	  "`total_ns`, `pause_ns` (the guest stood still, as seen from here), `sent` (bytes), `pages` and `zero_pages` (of 4 KiB), "
 	  "`rounds`", control_migrate_params, S_RUNNING | S_PAUSED, control_migrate },
 	{ "migrate-start-postcopy", "let a `migrate` with postcopy=on hand the machine over now", "The guest runs at the other side, and waits there for "
@@ -439,9 +440,10 @@ const struct control_request control_requests[] = {
 	  "A terminal cannot be handed over.",
 	  "as of `migrate`", control_upgrade_params, S_RUNNING | S_PAUSED, control_upgrade },
 	{ "migration", "how far `migrate` is", NULL,
-	  "`phase` (`none`, `connecting`, `memory`, `handover`, `in doubt`, `post-copy` or `cut off`, the last two also at the other side), `left` (bytes of this round, or that are still to come), `throttle` (percent of the "
-	  "time that processors rest), `bandwidth` and `pause_ms` (the limits), `streams`, `so_far` (as the result of `migrate`). The event "
-	  "`migration` says the same when a phase or a round begins", NULL, S_ANY, control_migration },
+	  "`phase` (`none`, `connecting`, `disks`, `memory`, `handover`, `in doubt`, `post-copy` or `cut off`, the last two also at the other side), `left` (bytes of this round, or that are still to come), `throttle` (percent of the "
+	  "time that processors rest), `bandwidth` and `pause_ms` (the limits), `streams`, `so_far` (as the result of `migrate`), and if disks go along `disks` (`n`, "
+	  "and `done` and `total` bytes of them; what is written again counts again). The event "
+	  "`migration` says the same when a phase or a round begins, and as disks are copied", NULL, S_ANY, control_migration },
 	{ "migrate-set", "change the limits of a `migrate` that is under way", "They count from the next round on, the bandwidth at once. What is "
 	  "not given stays.", NULL, control_migrate_set_params, S_ALIVE, control_migrate_set },
 	{ "migrate-cancel", "give `migrate` up", "The machine goes on here. Too late once it has been handed over.", NULL, NULL,

@@ -29,6 +29,7 @@ struct ctl {
 	char *path, *tmp_path;          /* of the new file; NULL: none */
 	const char *image;              /* to be handed over; NULL: none */
 	bool is_image_new;              /* we made it */
+	const char *machine;            /* path of its control socket */
 	const char *address;            /* to be connected to, and handed over; NULL: none */
 	char *console_socket;           /* that plug has made; NULL: none */
 	int sock;
@@ -109,9 +110,11 @@ static const struct control_param *ctl_named(const struct ctl *c, const char *ar
 	size_t n = strcspn(name, "=");
 
 	for (const struct control_param *p = c->request->params; p && p->name; p++) {
-		if (strlen(p->name) != n || memcmp(p->name, name, n) || (!name[n] && p->kind != CONTROL_BOOL))
+		bool is_bare = p->kind == CONTROL_BOOL || strchr(p->metavar, '[') == p->metavar + n;
+
+		if (strlen(p->name) != n || memcmp(p->name, name, n) || (!name[n] && !is_bare))
 			continue;
-		*value = name[n] ? name + n + 1 : "on";
+		*value = name[n] ? name + n + 1 : p->kind == CONTROL_BOOL ? "on" : "";
 		return p;
 	}
 	return NULL;
@@ -182,12 +185,47 @@ static int ctl_speak_tls(struct ctl *c, struct err *err)
 	return host ? migrate_tls_connect(c->fd, c->n_fds, &t, err) : -EINVAL;
 }
 
+/* "with-disks" alone is all that the guest can write to. */
+static int ctl_name_disks(struct ctl *c, struct err *err)
+{
+	const char *names = control_get_string(c->params, "with-disks", NULL);
+	AUTO(json_decref) json_t *info = NULL;
+	json_t *disk;
+	size_t i;
+	int r = 0;
+
+	if (!names || *names)
+		return 0;
+	r = ctl_ask(c->machine, "info", NULL, -1, &info, err);
+	AUTO(free) char *all = r ? NULL : strdup("");
+	json_array_foreach(json_object_get(info, "disks"), i, disk) {
+		char *more = NULL;
+
+		if (!all || json_is_true(json_object_get(disk, "readonly")))
+			continue;
+		if (asprintf(&more, "%s%s%s", all, *all ? "," : "", json_string_value(json_object_get(disk, "name"))) < 0)
+			more = NULL;
+		free(all);
+		all = more;
+	}
+	if (r < 0)
+		return r;
+	if (all && !*all)
+		return err_set(err, -EINVAL, "with-disks: the machine has no disk that its guest can write to");
+	return !all || json_object_set_new(c->params, "with-disks", json_string(all)) < 0 ? err_set(err, -ENOMEM, "out of memory") : 0;
+}
+
 static int ctl_connect(struct ctl *c, struct err *err)
 {
-	uint64_t n = control_streams(c->request, c->params);
+	int r = ctl_name_disks(c, err);
+	uint64_t n = control_sockets(c->request, c->params);
 
-	if (!n || n > CONTROL_FDS_MAX)
-		return err_set(err, -EINVAL, "streams: 1 to %d", CONTROL_FDS_MAX);
+	if (r < 0)
+		return r;
+	if (!n)
+		return err_set(err, -EINVAL, "streams: 1 to %d", MIGRATE_STREAMS_MAX);
+	if (n > CONTROL_FDS_MAX)
+		return err_set(err, -EINVAL, "streams, with-disks: %d connections at most", CONTROL_FDS_MAX);
 	while (c->n_fds < n) {
 		int fd = migrate_connect(c->address, err);
 
@@ -433,6 +471,8 @@ int ctl_ask(const char *path, const char *name, json_t *params, int fd, json_t *
 static int ctl_run(struct ctl *c, const char *path, int argc, char **argv)
 {
 	struct err err = ERR_INIT;
+
+	c->machine = path;
 	int r = ctl_parse(c, argc, argv, &err);
 
 	if (r > 0) {

@@ -336,7 +336,7 @@ int machine_make_disk(struct machine *m, unsigned i, int fd, struct err *err)
 		.path = fd < 0 ? c->path : NULL, .fd = -1, .name = c->path,
 		.format = c->format && strcmp(c->format, "auto") ? c->format : NULL,
 		.is_readonly = c->is_readonly, .is_direct = c->is_direct,
-		.is_inactive = m->cfg->is_incoming && m->state == MACHINE_STOPPED,
+		.is_inactive = m->cfg->is_incoming && m->state == MACHINE_STOPPED && !c->comes,
 	};
 	AUTO(blk_secret_wipe) struct blk_secret key = { 0 };
 	struct virtio_dev *d = NULL;

@@ -8,6 +8,7 @@
 #include "util/err.h"
 #include "util/log.h"
 #include "vm/machine_priv.h"
+#include "vm/migrate.h"
 
 int machine_find_disk(const struct machine *m, const char *name, struct err *err)
 {
@@ -49,7 +50,8 @@ static void machine_job_told(void *arg, const struct blk_job_info *info, enum bl
 {
 	struct machine *m = arg;
 
-	if (ev == BLK_JOB_COMPLETED)
+	/* The disk stays where it is when a copy goes to where the machine does. */
+	if (!migration_job_told(m, info, ev, why) && ev == BLK_JOB_COMPLETED)
 		machine_disk_moved(m, machine_disk_of(m, info->front));
 	if (ev == BLK_JOB_FAILED)
 		log_error("job '%s' failed: %s", info->id, why->msg);

@@ -419,7 +419,7 @@ static int load_disks(struct machine *m, struct state_file *f, struct err *err)
 		if (d.size != now.size)
 			return err_set(err, -EINVAL, "disk '%s' has %" PRIu64 " bytes, and had %" PRIu64 " when the machine was saved",
 				       path, now.size, d.size);
-		if (d.mtime_ns && now.mtime_ns != d.mtime_ns && !m->cfg->takes_changed_disks)
+		if (d.mtime_ns && now.mtime_ns != d.mtime_ns && !m->cfg->takes_changed_disks && !m->cfg->disks[i].is_other)
 			return disk_stale(m, i, &d, err);
 	}
 	return 0;

@@ -289,6 +289,8 @@ static int wait_for_machine(struct config *c, struct incoming **in, struct hande
 	config_fini(&mine);
 	if (!r)
 		r = config_validate(c, err);
+	if (!r)
+		r = incoming_take_disks(*in, c, err);
 	if (r < 0)
 		incoming_refuse(*in, err);
 	return r;

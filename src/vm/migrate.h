@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include "blk/job.h"
 #include "util/cleanup.h"
 #include "vm/migrate_format.h"
 
@@ -43,8 +44,9 @@ struct migrate_result {
 enum { MIGRATE_PAUSE_MS = 100, MIGRATE_PAUSE_MAX_MS = 60000 };
 
 struct migrate_options {
-	int fd[MIGRATE_STREAMS_MAX];    /* connected stream sockets to one place; taken on success */
-	unsigned n_fds;                 /* at least 1 */
+	int fd[MIGRATE_SOCKETS_MAX];    /* connected stream sockets to one place; taken on success */
+	unsigned n_fds;                 /* at least 1, and one for each of DISKS, the last ones */
+	const char *disks;              /* "NAME,NAME": writable disks that go along; borrowed; NULL: none */
 	bool is_relayed;                /* a process of this host stands between: who is at their other end says nothing */
 	enum migrate_packing packing;
 	uint64_t bandwidth;             /* bytes per second while the guest runs; 0: as much as there is */
@@ -83,14 +85,18 @@ int migration_cancel(struct machine *m, struct err *err);
 int migration_resume(struct machine *m, struct err *err);
 
 struct migrate_progress {
-	const char *phase;              /* "none", "connecting", "memory", "handover", "in doubt", "post-copy", "cut off" */
+	const char *phase;              /* "none", "connecting", "disks", "memory", "handover", "in doubt", "post-copy", "cut off" */
 	struct migrate_result so_far;
 	uint64_t left;                  /* bytes of RAM of this round, or that are not at the other side yet */
 	uint64_t bandwidth, pause_ns;   /* the limits as they are */
 	unsigned streams;
 	unsigned throttle;              /* percent of the time that processors rest */
+	unsigned n_disks;               /* that go along */
+	uint64_t disks_done, disks_total;       /* bytes of them that have been copied, that there are to copy so far */
 };
 void migration_get_progress(const struct machine *m, struct migrate_progress *out);
+/* Something of a job of the machine's: has the migration started it? */
+bool migration_job_told(struct machine *m, const struct blk_job_info *info, enum blk_job_event ev, const struct err *why);
 /* The machine is about to go. */
 void migration_abandon(struct machine *m);
 
@@ -107,6 +113,10 @@ int incoming_open(struct incoming **out, const char *address, const struct migra
 int incoming_take_hands(struct incoming *in, struct handed *h, struct err *err);
 /* Does it listen until all of the machine's memory is there, for post-copy? */
 bool incoming_listens(const struct incoming *in);
+/* C is the machine that comes, as it is to be here: are its disks those of the source? Those that come are marked, and made if
+ * they are to be and are not there. */
+struct config;
+int incoming_take_disks(const struct incoming *in, struct config *c, struct err *err);
 /* Tell the source, if it waits, why nothing comes of it. */
 void incoming_refuse(struct incoming *in, const struct err *err);
 /* M has been built. A thread takes memory and state; then M starts, or gives up. */

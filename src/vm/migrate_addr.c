@@ -17,7 +17,7 @@
 #include "util/unixsock.h"
 #include "vm/migrate.h"
 
-enum { BACKLOG = MIGRATE_STREAMS_MAX, HOST_MAX = 256 };
+enum { BACKLOG = MIGRATE_SOCKETS_MAX, HOST_MAX = 256 };
 
 /* "HOST:PORT", the host in brackets when it has colons. */
 static int addr_split(const char *text, char host[HOST_MAX], const char **port, struct err *err)

@@ -25,6 +25,7 @@ void migration_free(struct migration *g)
 	migrate_steps_fini(&g->steps);
 	migrate_link_fini(&g->link);
 	migrate_lanes_fini(&g->lanes);
+	migrate_disks_fini(&g->disks);
 	free((void *)g->owed);
 	state_sections_fini(&g->identity);
 	state_sections_fini(&g->sections);
@@ -55,7 +56,7 @@ static bool migrate_disks_changed(const struct migration *g)
 	for (unsigned i = 0; i < g->m->cfg->n_disks; i++) {
 		struct migrate_disk now = disk_now(g->m, i);
 
-		if (!blk_is_readonly(g->m->blk[i]) && memcmp(&now, &g->disk[i], sizeof(now)))
+		if (!blk_is_readonly(g->m->blk[i]) && !migrate_disks_has(&g->disks, i) && memcmp(&now, &g->disk[i], sizeof(now)))
 			return true;
 	}
 	return false;
@@ -64,7 +65,7 @@ static bool migrate_disks_changed(const struct migration *g)
 static bool migrate_has_locks(const struct migration *g)
 {
 	for (unsigned i = 0; i < g->m->cfg->n_disks; i++) {
-		if (!blk_is_readonly(g->m->blk[i]))
+		if (!blk_is_readonly(g->m->blk[i]) && !migrate_disks_has(&g->disks, i))
 			return true;
 	}
 	return false;
@@ -226,11 +227,29 @@ int migration_resume(struct machine *m, struct err *err)
 	return 0;
 }
 
-/* Whoever talks to the other side talks no more. */
-static void migrate_cut(struct migration *g)
+void migrate_cut(struct migration *g)
 {
+	migrate_disks_cancel(&g->disks);
 	migrate_link_cancel(&g->link);
 	migrate_lanes_cancel(&g->lanes);
+}
+
+bool migration_job_told(struct machine *m, const struct blk_job_info *info, enum blk_job_event ev, const struct err *why)
+{
+	struct migration *g = m->migration;
+	uint64_t more = 0;
+
+	if (!g || !migrate_disks_told(&g->disks, info, ev, why, &more))
+		return false;
+	if (atomic_load(&g->phase) == MIGRATION_MEMORY)
+		migrate_sender_spend(&g->lanes.sender, more);
+	if (ev == BLK_JOB_READY)
+		migrate_disks_set_bandwidth(&g->disks, atomic_load(&g->bandwidth));
+	if (ev == BLK_JOB_PROGRESS)
+		migrate_report(g);
+	if (!g->is_committed && migrate_disks_why(&g->disks).code)
+		migrate_cut(g);
+	return true;
 }
 
 int migration_cancel(struct machine *m, struct err *err)
@@ -274,6 +293,8 @@ int migration_change(struct machine *m, const struct migrate_changes *c, struct 
 		atomic_store(&g->bandwidth, c->bandwidth);
 	if (c->has_bandwidth && phase != MIGRATION_HANDOVER)    /* the pause has no limit */
 		migrate_sender_set_bandwidth(&g->lanes.sender, c->bandwidth);
+	if (c->has_bandwidth && phase < MIGRATION_HANDOVER)
+		migrate_disks_set_bandwidth(&g->disks, c->bandwidth);
 	if (c->has_pause)
 		atomic_store(&g->pause_ns, c->pause_ns);
 	if (c->has_throttle)
@@ -297,6 +318,7 @@ void migration_abandon(struct machine *m)
 	m->migration = NULL;
 	throttle_set(&g->throttle, 0);
 	migrate_cut(g);
+	migrate_disks_abandon(&g->disks);
 	migrate_steps_end(&g->steps);
 	if (g->has_thread)
 		pthread_join(g->thread, NULL);
@@ -305,7 +327,7 @@ void migration_abandon(struct machine *m)
 
 void migration_get_progress(const struct machine *m, struct migrate_progress *out)
 {
-	static const char *const names[MIGRATION_N_PHASES] = { "connecting", "memory", "handover", "in doubt", "post-copy", "cut off" };
+	static const char *const names[MIGRATION_N_PHASES] = { "connecting", "disks", "memory", "handover", "in doubt", "post-copy", "cut off" };
 	const struct migration *g = m->migration;
 
 	*out = (struct migrate_progress){ .phase = "none" };
@@ -321,6 +343,9 @@ void migration_get_progress(const struct machine *m, struct migrate_progress *ou
 	out->pause_ns = atomic_load(&g->pause_ns);
 	out->streams = g->lanes.n;
 	out->throttle = g->throttle.percent;
+	out->n_disks = g->disks.n;
+	out->disks_done = atomic_load(&g->disks.done);
+	out->disks_total = atomic_load(&g->disks.total);
 	out->so_far = (struct migrate_result){
 		.total_ns = loop_now_ns() - g->start_ns, .sent = g->sent_before + migrate_lanes_sent(&g->lanes),
 		.pages = atomic_load(&g->lanes.sender.pages_sent), .zero_pages = atomic_load(&g->lanes.sender.pages_zero),

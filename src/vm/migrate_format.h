@@ -15,9 +15,16 @@ enum {
 	MIGRATE_HANDS_MAX = 64 << 10,
 	MIGRATE_FDS_MAX = 96,                   /* descriptors beside one record */
 	MIGRATE_TEXT_MAX = 507,                 /* of a sentence */
-	MIGRATE_STREAMS_MAX = 8,                /* connections of one migration */
+	MIGRATE_STREAMS_MAX = 8,                /* connections of one migration that carry memory */
+	MIGRATE_DISKS_MAX = 16,                 /* disks of a machine */
+	MIGRATE_SOCKETS_MAX = MIGRATE_STREAMS_MAX + MIGRATE_DISKS_MAX,  /* one for each disk that goes along */
+	MIGRATE_DISK_NAME_LEN = 32,
 	MIGRATE_TOKEN_LEN = 16,
-	MIGRATE_PLAN_POSTCOPY = 1,              /* flag of a plan */
+	MIGRATE_PLAN_POSTCOPY = 1,              /* flags of a plan */
+	MIGRATE_PLAN_DISKS = 2,
+	MIGRATE_JOIN_DISK = 32,                 /* and the disk's number: its connection */
+	MIGRATE_DISK_COMES = 1,                 /* flags of a disk */
+	MIGRATE_DISK_READONLY = 2,
 	MIGRATE_OWED_WORDS = 4096,              /* of one record, at most */
 	MIGRATE_REQUEST_PAGES = 64,             /* the same */
 };
@@ -41,6 +48,7 @@ enum migrate_type {
 	MIGRATE_REQUEST,        /* destination, on the second connection: pages that somebody waits for */
 	MIGRATE_RECOVER,        /* source, after HELLO on a new connection: here is what you are owed */
 	MIGRATE_COMPLETE,       /* destination: it has all memory */
+	MIGRATE_DISKS,          /* source, after PLAN: what disks there are, and which come over connections of their own */
 	MIGRATE_N_TYPES
 };
 
@@ -61,7 +69,7 @@ _Static_assert(sizeof(struct migrate_hello) == 24, "docs/formats/migration.md");
 struct migrate_plan {
 	uint8_t token[MIGRATE_TOKEN_LEN];       /* random: what the further connections say */
 	le32 n_streams;         /* connections in all */
-	le32 flags;             /* MIGRATE_PLAN_POSTCOPY */
+	le32 flags;             /* MIGRATE_PLAN_POSTCOPY, MIGRATE_PLAN_DISKS */
 };
 _Static_assert(sizeof(struct migrate_plan) == 24, "docs/formats/migration.md");
 
@@ -72,9 +80,17 @@ _Static_assert(sizeof(struct migrate_owed) == 8, "docs/formats/migration.md");
 
 struct migrate_join {
 	uint8_t token[MIGRATE_TOKEN_LEN];
-	le32 n;                 /* which it is, from 1 on */
+	le32 n;                 /* which it is, from 1 on; from MIGRATE_JOIN_DISK on a disk's */
 };
 _Static_assert(sizeof(struct migrate_join) == 20, "docs/formats/migration.md");
+
+struct migrate_disk_row {       /* of DISKS: one for each disk of the machine, in its order */
+	char name[MIGRATE_DISK_NAME_LEN];       /* zeroes behind it, one at least */
+	le64 size;              /* bytes */
+	le32 flags;             /* MIGRATE_DISK_COMES, MIGRATE_DISK_READONLY */
+	le32 reserved;          /* 0 */
+};
+_Static_assert(sizeof(struct migrate_disk_row) == 48, "docs/formats/migration.md");
 
 enum migrate_packing { MIGRATE_ZERO = 0, MIGRATE_RAW = 1, MIGRATE_ZSTD = 2, MIGRATE_LZ4 = 3 };
 

@@ -13,6 +13,7 @@
 #include "vm/handover.h"
 #include "vm/machine_priv.h"
 #include "vm/migrate.h"
+#include "vm/migrate_disks.h"
 #include "vm/migrate_link.h"
 #include "vm/migrate_mem.h"
 #include "vm/migrate_post.h"
@@ -31,6 +32,7 @@ struct incoming {
 	struct migrate_steps steps;
 	struct migrate_receiver receiver;
 	struct state_file *state;       /* has come; NULL: not yet */
+	struct nbd_server *disk[MIGRATE_DISKS_MAX];     /* that come along, until they have; the loop thread's */
 	int listener, uffd;             /* post-copy: for new connections, for migrate_fill_init(); else -1 */
 	struct migrate_fill fill;       /* zeroed: no memory comes later */
 	pthread_mutex_t swap_lock;      /* held while link is replaced; guards is_cancelled */
@@ -53,7 +55,14 @@ static int incoming_take_plan(struct incoming *in, int listener, const struct mi
 		r = in->uffd < 0 ? in->uffd : 0;
 	}
 	if (!r && listener < 0)
-		r = err_set(err, -ENOTSUP, "over a descriptor there is one connection only; give 'streams=1'");
+		r = err_set(err, -ENOTSUP, "over a descriptor there is one connection only; give 'streams=1' and no disks");
+	if (!r && le32_get(in->sides.plan.flags) & MIGRATE_PLAN_DISKS) {
+		struct migrate_record disks;
+
+		r = migrate_recv(&in->link, MIGRATE_BIT(MIGRATE_DISKS), &disks, err);
+		if (!r)
+			r = migrate_sides_disks(&in->sides, &disks, err);
+	}
 	return r ? r : migrate_sides_accept(&in->sides, listener, err);
 }
 
@@ -148,6 +157,11 @@ int incoming_take_hands(struct incoming *in, struct handed *h, struct err *err)
 	return handover_receive(&in->link, h, err);
 }
 
+int incoming_take_disks(const struct incoming *in, struct config *c, struct err *err)
+{
+	return migrate_disks_match(c, in->sides.disk, in->sides.n_disks, err);
+}
+
 bool incoming_listens(const struct incoming *in)
 {
 	return in->listener >= 0;
@@ -161,7 +175,10 @@ void incoming_refuse(struct incoming *in, const struct err *err)
 
 void incoming_cancel(struct incoming *in)
 {
-	if (!in || !in->has_thread)
+	if (!in)
+		return;
+	migrate_disks_drop(in->disk);
+	if (!in->has_thread)
 		return;
 	pthread_mutex_lock(&in->swap_lock);
 	in->is_cancelled = true;
@@ -201,13 +218,26 @@ void incoming_close(struct incoming *in)
 
 /* --- steps on the loop thread --- */
 
+/* The machine is there: what comes of its disks may come. */
+static void step_serve(void *arg)
+{
+	struct incoming *in = arg;
+	struct err err = ERR_INIT;
+	struct migrate_sides *s = &in->sides;
+
+	(void)migrate_disks_serve(in->disk, in->m, s->disk, s->n_disks, s->disk_fd, &err);
+	migrate_step_done(&in->steps, err.code ? &err : NULL);
+}
+
 static void step_load(void *arg)
 {
 	struct incoming *in = arg;
 	struct migrate_saved told = { 0 };
 	struct err err = ERR_INIT;
-	int r = state_file_load(in->state, MIGRATE_TAG, &migrate_saved_desc, &told, &err);
+	int r = migrate_disks_settle(in->disk, in->m, &err);
 
+	if (!r)
+		r = state_file_load(in->state, MIGRATE_TAG, &migrate_saved_desc, &told, &err);
 	if (!r)
 		r = machine_load_late(in->m, in->state, &err);
 	if (!r && told.is_paused)
@@ -429,8 +459,10 @@ static int incoming_fill(struct incoming *in, struct err *err)
 static int incoming_talk(struct incoming *in, struct err *err)
 {
 	struct migrate_record rec;
-	int r = migrate_send(&in->link, MIGRATE_BUILT, NULL, 0, NULL, 0, err);
+	int r = in->sides.n_disks ? migrate_step(&in->steps, step_serve, in, err) : 0;
 
+	if (!r)
+		r = migrate_send(&in->link, MIGRATE_BUILT, NULL, 0, NULL, 0, err);
 	if (!r)
 		r = incoming_memory(in, err);
 	if (!r)

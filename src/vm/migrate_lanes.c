@@ -53,23 +53,27 @@ uint64_t migrate_lanes_sent(const struct migrate_lanes *l)
 	return n;
 }
 
+int migrate_lanes_say_join(const struct migrate_lanes *lanes, struct migrate_link *l, unsigned n, struct err *err)
+{
+	struct migrate_join join = { .n = le32_of(n) };
+
+	memcpy(join.token, lanes->plan.token, sizeof(join.token));
+	return migrate_send(l, MIGRATE_JOIN, &join, sizeof(join), NULL, 0, err);
+}
+
 int migrate_lanes_rejoin(struct migrate_lanes *l, unsigned n, struct err *err)
 {
-	struct migrate_join join = { .n = le32_of(0) };
 	int r = 0;
 
-	memcpy(join.token, l->plan.token, sizeof(join.token));
-	for (unsigned i = 1; !r && i <= n; i++) {
-		join.n = le32_of(i);
-		r = migrate_send(&l->side[i - 1], MIGRATE_JOIN, &join, sizeof(join), NULL, 0, err);
-	}
+	for (unsigned i = 1; !r && i <= n; i++)
+		r = migrate_lanes_say_join(l, &l->side[i - 1], i, err);
 	return r;
 }
 
 int migrate_lanes_join(struct migrate_lanes *l, unsigned flags, struct err *err)
 {
 	l->plan = (struct migrate_plan){ .n_streams = le32_of(l->n), .flags = le32_of(flags) };
-	if (l->n < 2)
+	if (l->n < 2 && !flags)
 		return 0;
 	if (getrandom(l->plan.token, sizeof(l->plan.token), 0) != sizeof(l->plan.token))
 		return err_set(err, -errno, "the host has no random numbers: %s", strerror(errno));

@@ -37,8 +37,10 @@ void migrate_lanes_cancel(struct migrate_lanes *l);
 /* Any thread: bytes that all connections have sent. */
 uint64_t migrate_lanes_sent(const struct migrate_lanes *l);
 
-/* After HELLO: say how many there are, on the first and on each. Nothing is said if there is only one. */
+/* After HELLO: say how many there are, on the first and on each. Nothing is said if there is only one, and no FLAGS. */
 int migrate_lanes_join(struct migrate_lanes *l, unsigned flags, struct err *err);
+/* Say JOIN on L: it is connection N. */
+int migrate_lanes_say_join(const struct migrate_lanes *lanes, struct migrate_link *l, unsigned n, struct err *err);
 /* Say JOIN on the first N of the further connections, once more: they are new. */
 int migrate_lanes_rejoin(struct migrate_lanes *l, unsigned n, struct err *err);
 /* Send what the sender has taken, over all of them at once. */

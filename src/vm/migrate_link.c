@@ -31,6 +31,7 @@ static const size_t len_max[MIGRATE_N_TYPES] = {
 	[MIGRATE_REQUEST] = MIGRATE_REQUEST_PAGES * 8,
 	[MIGRATE_RECOVER] = MIGRATE_TOKEN_LEN,
 	[MIGRATE_JOIN] = sizeof(struct migrate_join),
+	[MIGRATE_DISKS] = MIGRATE_DISKS_MAX * sizeof(struct migrate_disk_row),
 };
 
 void migrate_link_init(struct migrate_link *l, int fd)

@@ -38,6 +38,8 @@ int migrate_sender_init(struct migrate_sender *s, struct gmem *mem, enum migrate
 void migrate_sender_fini(struct migrate_sender *s);
 /* Any thread, at any time: bytes per second from now on, of all lanes together; 0: no limit. */
 void migrate_sender_set_bandwidth(struct migrate_sender *s, uint64_t bandwidth);
+/* N bytes of something else have gone the same way: memory takes what is left of the limit. */
+void migrate_sender_spend(struct migrate_sender *s, uint64_t n);
 /* What the next round sends: all that is not zero, or what the dirty log has. Bytes of RAM. No lane is at work. */
 uint64_t migrate_sender_take_all(struct migrate_sender *s);
 uint64_t migrate_sender_take_dirty(struct migrate_sender *s);

@@ -31,6 +31,38 @@ static void step_log_start(void *arg)
 	migrate_step_done(&g->steps, err.code ? &err : NULL);
 }
 
+static void disks_begun(void *arg, const struct err *err)
+{
+	struct migration *g = arg;
+
+	migrate_step_done(&g->steps, err);
+}
+
+static void step_copy_disks(void *arg)
+{
+	struct migration *g = arg;
+
+	atomic_store(&g->phase, MIGRATION_DISKS);
+	migrate_report(g);
+	migrate_disks_start(&g->disks, atomic_load(&g->bandwidth), disks_begun, g);
+}
+
+static void step_follow_disks(void *arg)
+{
+	struct migration *g = arg;
+
+	migrate_disks_follow(&g->disks);
+	migrate_step_done(&g->steps, NULL);
+}
+
+static void step_stop_disks(void *arg)
+{
+	struct migration *g = arg;
+
+	migrate_disks_stop(&g->disks);
+	migrate_step_done(&g->steps, NULL);
+}
+
 /* After a round. */
 static void step_round(void *arg)
 {
@@ -47,26 +79,37 @@ static int check_jobs(const struct machine *m, struct err *err)
 	return m->jobs.first ? err_set(err, -EBUSY, "a job works on the machine's disks; wait for its end or cancel it ('jobs')") : 0;
 }
 
+/* Those that go along stay ours: the other side has its own. */
 static int deactivate_disks(struct migration *g, struct err *err)
 {
 	struct machine *m = g->m;
 	int r = check_jobs(m, err);
 
 	for (unsigned i = 0; !r && i < m->cfg->n_disks; i++)
-		r = blk_deactivate(m->blk[i], err);
+		r = migrate_disks_has(&g->disks, i) ? 0 : blk_deactivate(m->blk[i], err);
 	return r;
 }
 
 static void quiesced(struct quiesce *q, int code, const char *why)
 {
 	struct migration *g = container_of(q, struct migration, quiesce);
-	struct migrate_saved told = { .is_paused = (g->m->holds & MACHINE_HOLD_USER) != 0 };
 	struct err err = ERR_INIT;
 
 	if (code)
 		err_set(&err, code, "%s", why);
 	if (!err.code)
-		(void)deactivate_disks(g, &err);
+		(void)migrate_disks_complete(&g->disks, &err);
+	migrate_step_done(&g->steps, err.code ? &err : NULL);
+}
+
+/* It stands still, and disks that go along are at the other side. */
+static void step_save(void *arg)
+{
+	struct migration *g = arg;
+	struct migrate_saved told = { .is_paused = (g->m->holds & MACHINE_HOLD_USER) != 0 };
+	struct err err = ERR_INIT;
+
+	(void)deactivate_disks(g, &err);
 	if (!err.code)
 		(void)machine_save_state(g->m, &g->sections, &err);
 	if (!err.code)
@@ -98,7 +141,7 @@ static void step_commit(void *arg)
 		err_set(&err, -ECANCELED, "the migration was cancelled");
 	g->is_committed = !err.code;
 	for (unsigned i = 0; g->is_committed && i < g->m->cfg->n_disks; i++)
-		blk_release(g->m->blk[i]);
+		blk_release(g->m->blk[i]);      /* but those that are active */
 	migrate_step_done(&g->steps, err.code ? &err : NULL);
 }
 
@@ -218,7 +261,9 @@ static int migration_announce(struct migration *g, struct err *err)
 	if (r < 0)
 		return r;
 	g->is_direct = !g->o.is_relayed && migrate_peer_is_own(&g->link, &pid) && pid && pid == le32_get(theirs.pid);
-	r = migrate_lanes_join(&g->lanes, g->o.may_postcopy ? MIGRATE_PLAN_POSTCOPY : 0, err);
+	r = migrate_lanes_join(&g->lanes, (g->o.may_postcopy ? MIGRATE_PLAN_POSTCOPY : 0) | (g->disks.n ? MIGRATE_PLAN_DISKS : 0), err);
+	if (!r && g->disks.n)
+		r = migrate_disks_announce(&g->disks, &g->lanes, &g->link, err);
 	if (!r)
 		r = migrate_send(&g->link, MIGRATE_MACHINE, g->identity.buf, g->identity.len, NULL, 0, err);
 	if (!r && g->o.hands)
@@ -244,11 +289,34 @@ static int migration_last_round(struct migration *g, bool is_post, struct err *e
 	return r || !is_post ? r : migrate_post_serve(g, err);
 }
 
+/* Until the other side has what there is of disks; from then on what is written goes to both. */
+static int migration_copy_disks(struct migration *g, struct err *err)
+{
+	int r = migration_step(g, step_copy_disks, err);
+
+	if (!r)
+		r = migrate_disks_wait_ready(&g->disks, &g->link, err);
+	return r ? r : migration_step(g, step_follow_disks, err);
+}
+
+/* The copies end before anybody goes on; a machine that runs elsewhere has none. */
+static void migration_stop_disks(struct migration *g)
+{
+	struct err err = ERR_INIT;
+
+	if (g->disks.n && !migration_step(g, step_stop_disks, &err))
+		migrate_disks_wait_gone(&g->disks);
+}
+
 static int migration_hand_over(struct migration *g, bool is_post, struct err *err)
 {
 	struct migrate_record rec;
 	int r = migration_step(g, step_stand_still, err);
 
+	if (!r && g->disks.n)
+		r = migrate_disks_wait_complete(&g->disks, &g->link, err);
+	if (!r)
+		r = migration_step(g, step_save, err);
 	if (!r)
 		r = migration_last_round(g, is_post, err);
 	if (!r)
@@ -270,6 +338,8 @@ static int migration_talk(struct migration *g, struct err *err)
 {
 	int r = migration_announce(g, err);
 
+	if (!r && g->disks.n)
+		r = migration_copy_disks(g, err);
 	if (!r && !migration_shares_memory(g))
 		r = migration_step(g, step_log_start, err);
 	if (!r && !migration_shares_memory(g))
@@ -282,6 +352,15 @@ static int migration_talk(struct migration *g, struct err *err)
 	return r || !is_post ? r : migrate_post_push(g, err);
 }
 
+/* Everything else broke because the copy of a disk did: that is the reason. */
+static void migration_disk_failed(struct migration *g)
+{
+	struct err why = migrate_disks_why(&g->disks);
+
+	if (g->err.code == -ECANCELED && !g->is_committed && why.code)
+		g->err = why;
+}
+
 static void *migration_thread(void *arg)
 {
 	struct migration *g = arg;
@@ -290,10 +369,12 @@ static void *migration_thread(void *arg)
 	int r = migration_talk(g, &g->err);
 
 	migrate_post_end(g);
+	migration_disk_failed(g);
 	if (r < 0 && !g->is_committed)
 		migrate_recv_why(&g->link, &g->err);
 	if (r < 0 && !g->is_committed && g->err.code != -EREMOTEIO)
 		migrate_send_fail(&g->link, &g->err);
+	migration_stop_disks(g);
 	while (loop_call(g->m->loop, migrate_ended, g) < 0)
 		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
 	return NULL;
@@ -315,6 +396,7 @@ int migration_start(struct machine *m, const struct migrate_options *o, struct e
 {
 	int r = migration_check(m, err);
 	AUTO(migration_free) struct migration *g = r < 0 ? NULL : calloc(1, sizeof(*g));
+	unsigned n_lanes = o->n_fds - migrate_disks_count(o->disks);
 
 	if (r < 0)
 		return r;
@@ -331,8 +413,10 @@ int migration_start(struct machine *m, const struct migrate_options *o, struct e
 	atomic_store(&g->throttle_max, o->throttle_max);
 	atomic_store(&g->may_throttle, o->may_throttle);
 	r = migrate_lanes_init(&g->lanes, &(struct migrate_lanes_config){
-		.mem = m->mem, .first = &g->link, .packing = o->packing, .bandwidth = o->bandwidth, .n = o->n_fds,
+		.mem = m->mem, .first = &g->link, .packing = o->packing, .bandwidth = o->bandwidth, .n = n_lanes,
 	}, err);
+	if (!r)
+		r = migrate_disks_init(&g->disks, m, o->disks, err);
 	if (!r)
 		r = machine_save_identity(m, &g->identity, err);
 	if (!r && g->identity.is_broken)
@@ -343,14 +427,17 @@ int migration_start(struct machine *m, const struct migrate_options *o, struct e
 	}
 	g->link.fd = o->fd[0];
 	migrate_lanes_take(&g->lanes, o->fd + 1);
+	migrate_disks_take(&g->disks, o->fd + n_lanes);
 	if (o->hands && o->hands->memory < 0)
 		g->o.hands->memory = m->mem->fd;
 	r = pthread_create(&g->thread, NULL, migration_thread, g);
 	if (r) {
-		static const int none[MIGRATE_STREAMS_MAX - 1] = { -1, -1, -1, -1, -1, -1, -1 };
+		int none[MIGRATE_SOCKETS_MAX];
 
+		memset(none, -1, sizeof(none));
 		g->link.fd = -1;
 		migrate_lanes_take(&g->lanes, none);
+		migrate_disks_take(&g->disks, none);
 		g->o.hands = NULL;
 		return err_set(err, -r, "cannot start a thread: %s", strerror(r));
 	}

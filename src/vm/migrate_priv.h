@@ -5,6 +5,7 @@
 
 #include "vm/machine_priv.h"
 #include "vm/migrate.h"
+#include "vm/migrate_disks.h"
 #include "vm/migrate_link.h"
 #include "vm/migrate_lanes.h"
 #include "vm/migrate_step.h"
@@ -20,7 +21,7 @@ struct migrate_saved {
 extern const struct state_desc migrate_saved_desc;
 
 enum migration_phase {
-	MIGRATION_CONNECTING, MIGRATION_MEMORY, MIGRATION_HANDOVER, MIGRATION_IN_DOUBT,
+	MIGRATION_CONNECTING, MIGRATION_DISKS, MIGRATION_MEMORY, MIGRATION_HANDOVER, MIGRATION_IN_DOUBT,
 	MIGRATION_POSTCOPY,             /* it runs there, some of its memory is still here */
 	MIGRATION_CUT,                  /* the same, and the connection broke */
 	MIGRATION_N_PHASES
@@ -39,6 +40,7 @@ struct migration {
 	struct migrate_steps steps;
 	struct migrate_link link;       /* the thread's */
 	struct migrate_lanes lanes;
+	struct migrate_disks disks;     /* that go along */
 	struct err err;                 /* how talking ended; code 0: well */
 	_Atomic enum migration_phase phase;
 	_Atomic unsigned rounds;
@@ -72,6 +74,8 @@ DEFINE_AUTO(struct migration *, migration_free)
 /* --- migrate_end.c --- */
 /* On the loop thread, when the thread has no more to say. */
 void migrate_ended(void *migration);
+/* Whoever talks to the other side talks no more. Any thread. */
+void migrate_cut(struct migration *g);
 /* Tell who asked for progress; loop thread. */
 void migrate_report(struct migration *g);
 /* Remember what the disks are like now. */

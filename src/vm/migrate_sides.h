@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* migrate_sides.h - the further connections of a destination, which carry guest memory only, each with a thread.
+/* migrate_sides.h - the further connections of a destination, which carry guest memory only, each with a thread, and those of disks.
  *
  * They are accepted before there is a machine, by the thread that talks to the source, which all calls here are made by. The
  * peers are hostile: who does not say the token that the source has sent over the first connection is turned away. */
@@ -23,11 +23,16 @@ struct migrate_sides {
 	struct migrate_plan plan;
 	unsigned n;                     /* further connections */
 	struct migrate_side side[MIGRATE_STREAMS_MAX - 1];
+	unsigned n_disks;               /* of the machine, if any come; else 0 */
+	struct migrate_disk_row disk[MIGRATE_DISKS_MAX];
+	int disk_fd[MIGRATE_DISKS_MAX]; /* connection of each that comes, owned; else -1 */
 };
 
 void migrate_sides_init(struct migrate_sides *s);
 /* What a record PLAN has. -EPROTO. */
 int migrate_sides_plan(struct migrate_sides *s, const struct migrate_record *rec, struct err *err);
+/* What a record DISKS has. -EPROTO. */
+int migrate_sides_disks(struct migrate_sides *s, const struct migrate_record *rec, struct err *err);
 /* Take them from LISTENER, which is owned by the caller, and all of which the source has made already. -ETIMEDOUT. */
 int migrate_sides_accept(struct migrate_sides *s, int listener, struct err *err);
 /* Forget the connections: as many as post-copy needs will come again, with the same token. */

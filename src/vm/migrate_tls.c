@@ -100,7 +100,7 @@ static void child_report(const struct err *err)
 /* FIRST_FD and the N - 1 behind it are connections, the N behind them sockets to the machine. */
 __attribute__((noreturn)) static void child_connect(unsigned n, const struct migrate_tls *t)
 {
-	struct carried c[MIGRATE_STREAMS_MAX] = { { .n = NULL } };
+	struct carried c[MIGRATE_SOCKETS_MAX] = { { .n = NULL } };
 	struct tls *tls = NULL;
 	struct err err = ERR_INIT;
 	int r = child_begin(&tls, t, &err);
@@ -224,7 +224,7 @@ static int parent_wait(int ready, struct err *err)
 
 int migrate_tls_connect(int *fd, unsigned n, const struct migrate_tls *t, struct err *err)
 {
-	int all[2 * MIGRATE_STREAMS_MAX], ours[MIGRATE_STREAMS_MAX], sv[2];
+	int all[2 * MIGRATE_SOCKETS_MAX], ours[MIGRATE_SOCKETS_MAX], sv[2];
 	AUTO_FD int ready = -1;
 	unsigned have = 0;
 	int r = 0;

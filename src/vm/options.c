@@ -49,6 +49,10 @@ static const struct option disk_options[] = {
 	  .example = "path=data.img,readonly=on" },
 	{ "direct", "direct", OPT_BOOL, DISK(is_direct), NULL, "off", "bypass the host's page cache",
 	  .example = "path=/dev/vg0/web1,direct=on" },
+	{ "create", "create", OPT_BOOL, DISK(is_created), NULL, "off", "with --incoming: make the image, unless it is there",
+	  .more = "For a disk that comes with its machine ('migrate --with-disks'), as large as it is there; raw unless format says "
+		  "otherwise, encrypted with key-file.",
+	  .example = "path=/srv/vm/root.qcow2,format=qcow2,create=on" },
 	{ "serial", "serial", OPT_STRING, DISK(serial), "TEXT", NULL, "serial number that the guest sees",
 	  .more = "At most 20 characters. Linux shows it as /sys/block/vda/serial.",
 	  .example = "path=root.img,serial=web1-root" },

@@ -20,6 +20,7 @@ OF_THE_PROCESS = {
 }
 # What is in the table of another test, which says why.
 ELSEWHERE = {
+    "disks[].create": "test_migration_disks.py: an image is made before there is a machine",
     "nets[].ifname": "test_survival.py: a tap needs root and a namespace",
     "firmware": "test_kernel.py boots it; it is a device of ROM alone, which is in guest memory",
     "exit_port": "write-only, without state", "test_device": "for test kernels; its state is fwcfg's, tests/unit/vm/save.c",

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a destination of a migration reads. Input: steps; each is a record of a chosen type whose payload are the bytes that
  * follow, with a right checksum or not, or raw bytes. */
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include "fuzz.h"
@@ -61,7 +62,20 @@ static void read_plan(const struct migrate_record *rec)
 
 	migrate_sides_init(&s);
 	int r = migrate_sides_plan(&s, rec, &err);
-	FUZZ_CHECK(r < 0 ? !s.n && err.msg[0] : s.n && s.n < MIGRATE_STREAMS_MAX);
+	FUZZ_CHECK(r < 0 ? !s.n && err.msg[0] : (s.n || le32_get(s.plan.flags) & MIGRATE_PLAN_DISKS) && s.n < MIGRATE_STREAMS_MAX);
+	migrate_sides_fini(&s);
+}
+
+static void read_disks(const struct migrate_record *rec)
+{
+	struct migrate_sides s;
+	struct err err = ERR_INIT;
+
+	migrate_sides_init(&s);
+	int r = migrate_sides_disks(&s, rec, &err);
+	FUZZ_CHECK(r < 0 ? !s.n_disks && err.msg[0] : s.n_disks && s.n_disks <= MIGRATE_DISKS_MAX);
+	for (unsigned i = 0; i < s.n_disks; i++)
+		FUZZ_CHECK(memchr(s.disk[i].name, 0, sizeof(s.disk[i].name)) && s.disk[i].name[0]);
 	migrate_sides_fini(&s);
 }
 
@@ -103,6 +117,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 			owe(&fill, &rec);
 		else if (!r && rec.type == MIGRATE_PLAN)
 			read_plan(&rec);
+		else if (!r && rec.type == MIGRATE_DISKS)
+			read_disks(&rec);
 		else if (!r)
 			read_sections(&rec);
 	}

@@ -196,6 +196,7 @@ def migrations():
     put("migration", "plan", b"\0\x18\0\x0b" + b"0123456789abcdef" + struct.pack("<II", 3, 0) + b"\0\x14\0\x0c" +
         b"0123456789abcdef" + struct.pack("<I", 1) + b"\0\0\0\x0d\0\0\0\x0e")
     put("migration", "owed", b"\0\x18\0\x0f" + struct.pack("<QQQ", 2, 3, 1 << 63) + b"\0\x10\0\x0f" + struct.pack("<QQ", 9, 1))
+    put("migration", "disks", b"\0\x60\0\x13" + struct.pack("<32sQII", b"root", 1 << 30, 1, 0) + struct.pack("<32sQII", b"cd", 512, 2, 0))
     put("migration", "raw-head", b"\x01\x0c\0" + struct.pack("<III", 5, 100, 0))
 
 

@@ -376,6 +376,54 @@ TEST(a_plan_of_connections_is_within_bounds)
 	CHECK_EQ(plan(0, 0, sizeof(struct migrate_plan)), -EPROTO);
 	CHECK_EQ(plan(2, 0x80000000, sizeof(struct migrate_plan)), -EPROTO);
 	CHECK_EQ(plan(2, 0, 7), -EPROTO);
+	CHECK_EQ(plan(1, MIGRATE_PLAN_DISKS, sizeof(struct migrate_plan)), 0);
+	CHECK_EQ(plan(1, MIGRATE_PLAN_DISKS | MIGRATE_PLAN_POSTCOPY, sizeof(struct migrate_plan)), -EPROTO);
+}
+
+static int disks(const struct migrate_disk_row *rows, size_t len)
+{
+	struct migrate_record rec = { MIGRATE_DISKS, (const uint8_t *)rows, len };
+	struct migrate_sides s;
+	struct err e = ERR_INIT;
+
+	migrate_sides_init(&s);
+	int r = migrate_sides_disks(&s, &rec, &e);
+	CHECK_EQ(r < 0, e.msg[0] != 0);
+	CHECK_EQ(s.n_disks, r < 0 ? 0 : len / sizeof(rows[0]));
+	return r;
+}
+
+static int disk_row(const char *name, uint64_t size, uint32_t flags, uint32_t reserved)
+{
+	struct migrate_disk_row rows[2] = {
+		{ .name = "a", .size = le64_of(512), .flags = le32_of(MIGRATE_DISK_COMES) },
+		{ .size = le64_of(size), .flags = le32_of(flags), .reserved = le32_of(reserved) },
+	};
+
+	memcpy(rows[1].name, name, strnlen(name, sizeof(rows[1].name)));
+	return disks(rows, sizeof(rows));
+}
+
+TEST(what_is_said_about_disks_makes_sense_or_is_refused)
+{
+	struct migrate_disk_row rows[MIGRATE_DISKS_MAX + 1] = { { .name = "" } };
+
+	CHECK_EQ(disk_row("b", 1 << 20, 0, 0), 0);
+	CHECK_EQ(disk_row("b", 1 << 20, MIGRATE_DISK_READONLY, 0), 0);
+	CHECK_EQ(disk_row("", 1 << 20, 0, 0), -EPROTO);
+	CHECK_EQ(disk_row("01234567890123456789012345678901", 512, 0, 0), -EPROTO);    /* nothing ends it */
+	CHECK_EQ(disk_row("b", 513, 0, 0), -EPROTO);
+	CHECK_EQ(disk_row("b", 1ull << 63, 0, 0), -EPROTO);
+	CHECK_EQ(disk_row("b", 512, 3, 0), -EPROTO);
+	CHECK_EQ(disk_row("b", 512, 0, 1), -EPROTO);
+	for (unsigned i = 0; i <= MIGRATE_DISKS_MAX; i++)
+		rows[i] = (struct migrate_disk_row){ .name = "x", .size = le64_of(512), .flags = le32_of(MIGRATE_DISK_COMES) };
+	CHECK_EQ(disks(rows, MIGRATE_DISKS_MAX * sizeof(rows[0])), 0);
+	CHECK_EQ(disks(rows, sizeof(rows)), -EPROTO);
+	CHECK_EQ(disks(rows, sizeof(rows[0]) - 1), -EPROTO);
+	CHECK_EQ(disks(rows, 0), -EPROTO);
+	rows[0].flags = le32_of(0);
+	CHECK_EQ(disks(rows, sizeof(rows[0])), -EPROTO);      /* none comes: then this is not said */
 }
 
 /* --- how a source ends: the other side is a thread that follows the protocol up to a point --- */
