@@ -79,6 +79,13 @@ void lazy_free(struct lazy *l)
 	free(l);
 }
 
+void lazy_give_up(struct lazy *l)
+{
+	struct uffdio_range r = { (uintptr_t)l->m->host, l->m->size };
+
+	(void)ioctl(l->fd, UFFDIO_UNREGISTER, &r);      /* wakes who waits */
+}
+
 int lazy_owe(struct lazy *l, uint64_t first, const uint64_t *words, uint64_t n)
 {
 	uint64_t pages = l->m->size >> GMEM_PAGE_SHIFT;

@@ -37,6 +37,8 @@ int lazy_next(struct lazy *l, unsigned ms, uint64_t *page);
 uint64_t lazy_waited(const struct lazy *l, uint64_t from);
 /* LEN bytes at P are what belongs to OFF, multiples of 4 KiB within M; what is not owed there stays as it is. Any thread. */
 int lazy_place(struct lazy *l, uint64_t off, const uint8_t *p, size_t len, struct err *err);
+/* What is owed never comes, and nobody is to run with that memory: who waits for it waits no more and finds zeroes. Any thread. */
+void lazy_give_up(struct lazy *l);
 /* Pages that are owed. Any thread. */
 uint64_t lazy_left(const struct lazy *l);
 /* Word N (of 64 pages) of what is owed; while nobody calls lazy_place(). */

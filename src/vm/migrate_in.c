@@ -456,6 +456,28 @@ static int incoming_fill(struct incoming *in, struct err *err)
 	}
 }
 
+/* Some of the memory that this touches may be owed. */
+static int incoming_load(struct incoming *in, struct err *err)
+{
+	struct err why = ERR_INIT;
+
+	if (!in->fill.lazy)
+		return migrate_step(&in->steps, step_load, in, err);
+	migrate_fill_load(&in->fill);
+	int r = migrate_step(&in->steps, step_load, in, &why);
+
+	if (migrate_fill_loaded(&in->fill, err) < 0)
+		return -EPIPE;
+	return r ? err_set(err, r, "%s", why.msg) : 0;
+}
+
+/* It does not run here: whoever ends it is not to wait for what is owed. */
+static void incoming_give_up(struct incoming *in)
+{
+	if (in->fill.lazy && !in->runs)
+		lazy_give_up(in->fill.lazy);
+}
+
 static int incoming_talk(struct incoming *in, struct err *err)
 {
 	struct migrate_record rec;
@@ -466,7 +488,7 @@ static int incoming_talk(struct incoming *in, struct err *err)
 	if (!r)
 		r = incoming_memory(in, err);
 	if (!r)
-		r = migrate_step(&in->steps, step_load, in, err);
+		r = incoming_load(in, err);
 	if (!r)
 		r = migrate_send(&in->link, MIGRATE_READY, NULL, 0, NULL, 0, err);
 	if (!r)
@@ -492,6 +514,8 @@ static void *incoming_thread(void *arg)
 	pthread_setname_np(pthread_self(), "incoming");
 	if (incoming_talk(in, &in->err) < 0 && in->err.code != -EREMOTEIO)
 		migrate_send_fail(&in->link, &in->err);
+	if (in->err.code)
+		incoming_give_up(in);
 	while (loop_call(in->steps.loop, step_end, in) < 0)
 		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
 	return NULL;

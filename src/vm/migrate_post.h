@@ -48,6 +48,8 @@ struct migrate_fill {
 	struct migrate_link *talk;      /* the first, borrowed */
 	bool asks_again;                /* for all that was asked for and has not come */
 	bool is_ending;
+	bool is_loading;                /* the machine takes its state: nobody else can give it up */
+	bool is_given_up;               /* because WHY came meanwhile */
 	struct err why;                 /* the second connection has ended */
 };
 
@@ -61,6 +63,10 @@ int migrate_fill_start(struct migrate_fill *f, struct err *err);
 /* Ask and take over the connection PAGES, until migrate_fill_run() returns or migrate_fill_disconnect() is called. */
 int migrate_fill_connect(struct migrate_fill *f, struct migrate_link *talk, struct migrate_link *pages, struct err *err);
 void migrate_fill_disconnect(struct migrate_fill *f);
+/* Before the machine takes its state, and after: what it needs for that may be owed, and it must not wait for a source that has gone. Then
+ * the memory is zeroes, and migrate_fill_loaded() says why it must not run. */
+void migrate_fill_load(struct migrate_fill *f);
+int migrate_fill_loaded(struct migrate_fill *f, struct err *err);
 /* Take what comes over the first connection until all is there; else why it broke. */
 int migrate_fill_run(struct migrate_fill *f, struct err *err);
 /* Any thread: calls under way fail, and threads end. */

@@ -137,6 +137,31 @@ int migrate_fill_start(struct migrate_fill *f, struct err *err)
 
 /* --- taking --- */
 
+static void fill_check_locked(struct migrate_fill *f)
+{
+	if (!f->is_loading || !f->why.code || f->is_given_up)
+		return;
+	f->is_given_up = true;
+	lazy_give_up(f->lazy);
+}
+
+void migrate_fill_load(struct migrate_fill *f)
+{
+	pthread_mutex_lock(&f->lock);
+	f->is_loading = true;
+	fill_check_locked(f);
+	pthread_mutex_unlock(&f->lock);
+}
+
+int migrate_fill_loaded(struct migrate_fill *f, struct err *err)
+{
+	pthread_mutex_lock(&f->lock);
+	f->is_loading = false;
+	int r = f->is_given_up ? err_set(err, -EPIPE, "%s", f->why.msg) : 0;
+	pthread_mutex_unlock(&f->lock);
+	return r;
+}
+
 static void *fill_taker(void *arg)
 {
 	struct migrate_fill *f = arg;
@@ -158,6 +183,7 @@ static void *fill_taker(void *arg)
 		migrate_send_fail(l, &why);
 	pthread_mutex_lock(&f->lock);
 	f->why = why;
+	fill_check_locked(f);
 	atomic_store(&f->talk->gives_up, true);
 	pthread_cond_signal(&f->changed);
 	pthread_mutex_unlock(&f->lock);
