@@ -282,16 +282,26 @@ static void conn_settle(struct nbd_conn *c)
 		nbd_conn_watch(c);
 }
 
+/* Is one request all that C has going on, and nothing to be done for it but to send the answer, or to receive the
+ * rest? Then what comes next comes soon, or the client is through. One that has several under way needs no haste:
+ * what comes meanwhile is done in one go. */
+static bool conn_waits_for_us(const struct nbd_conn *c)
+{
+	return c->h.fd >= 0 && !c->is_ending && c->n_requests == 1 && (c->filling || (c->out && !c->out->next));
+}
+
 static void conn_event(struct loop_fd *h, unsigned events)
 {
 	struct nbd_conn *c = container_of(h, struct nbd_conn, h);
 	struct blk *b = c->s->c.blk;
+	bool has_progress = false;
 
 	c->in_batch = true;
 	blk_batch_begin(b);
 	for (unsigned i = 0; i < RX_ROUNDS && c->h.fd >= 0 && events & (LOOP_IN | LOOP_HUP); i++) {
 		size_t n = conn_can_read(c) ? conn_receive(c) : 0;
 
+		has_progress |= n;
 		conn_parse(c);
 		if (n < NBD_RX_LEN / 2)
 			break;
@@ -301,6 +311,8 @@ static void conn_event(struct loop_fd *h, unsigned events)
 		nbd_conn_kill(c);
 	blk_batch_end(b);
 	c->in_batch = false;
+	if (has_progress && conn_waits_for_us(c))
+		loop_linger(&c->h);
 	conn_settle(c);
 }
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -14,8 +15,13 @@
 #include <time.h>
 #include "util/checked.h"
 #include "util/err.h"
+#include "util/linger.h"
 
-enum { EVENTS_PER_ROUND = 64, N_SIGNALS = 65 };
+enum {
+	EVENTS_PER_ROUND = 64, N_SIGNALS = 65,
+	LOOKS_PER_POLL = 4,     /* at the one that lingers, before one at all */
+	SERVED_PER_POLL = 16,   /* the same, when each of them found something */
+};
 
 /* One watched descriptor. The kernel hands back slot and generation, so an event that was
  * fetched before its handle went away finds another generation and is dropped. */
@@ -49,6 +55,12 @@ struct loop {
 	struct loop_timer *timers;                      /* armed, earliest deadline first */
 	uint64_t fired_ns;                              /* up to which deadlines have been served */
 	uint64_t armed_ns;                              /* what timer_fd is set to; 0: disarmed */
+
+	bool can_linger;                                /* there is another processor */
+	struct linger linger;
+	struct loop_fd *lingering;                      /* who asked for it last; NULL: it is gone */
+	bool is_expecting;                              /* since the last wait it has asked */
+	unsigned n_served;                              /* in a row without asking epoll */
 
 	pthread_mutex_t lock;                           /* guards calls, calls_tail */
 	struct call *calls, **calls_tail;
@@ -157,6 +169,8 @@ void loop_fd_del(struct loop_fd *h)
 		return;
 	struct slot *s = &h->loop->slots[h->slot];
 
+	if (h->loop->lingering == h)
+		h->loop->lingering = NULL;
 	/* Fails only when the owner has closed the descriptor already, which removed it. */
 	(void)epoll_ctl(h->loop->epoll_fd, EPOLL_CTL_DEL, h->fd, NULL);
 	s->h = NULL;
@@ -308,7 +322,72 @@ int loop_signal_add(struct loop *l, int signo, void (*fn)(void *arg, int signo),
 	return loop_fd_add(l, &l->signal, fd, LOOP_IN, loop_signal_ready);
 }
 
+/* --- looking before sleeping --- */
+
+void loop_linger(struct loop_fd *h)
+{
+	struct loop *l = h->loop;
+
+	if (!l || !l->can_linger)
+		return;
+	l->lingering = h;
+	l->is_expecting = true;
+	linger_served(&l->linger, loop_now_ns());
+}
+
+/* Look for some tens of microseconds: events in EV, or who lingers has found something, or nothing came (0). */
+static int loop_look(struct loop *l, struct epoll_event *ev, bool *has_served)
+{
+	uint64_t end = loop_now_ns() + LINGER_NS;
+
+	for (unsigned i = 1; l->lingering; i++) {
+		int n = 0;
+
+		if (l->n_served < SERVED_PER_POLL && i % LOOKS_PER_POLL) {
+			l->is_expecting = false;
+			l->lingering->fn(l->lingering, LOOP_IN);        /* which may be the end of it */
+			*has_served = l->is_expecting;
+			l->n_served += *has_served;
+		} else {
+			n = epoll_wait(l->epoll_fd, ev, EVENTS_PER_ROUND, 0);
+			l->n_served = 0;
+		}
+		if (n > 0 || *has_served)
+			return n;
+		if (loop_now_ns() >= end)
+			break;
+	}
+	linger_missed(&l->linger);
+	return 0;
+}
+
+/* Events in EV. *HAS_SERVED: who lingers had something, instead. */
+static int loop_wait(struct loop *l, struct epoll_event *ev, int timeout_ms, bool *has_served)
+{
+	int n = 0;
+
+	*has_served = false;
+	if (l->is_expecting && l->linger.is_on)
+		n = loop_look(l, ev, has_served);
+	if (n > 0 || *has_served)
+		return n;
+	l->is_expecting = false;
+	do {
+		n = epoll_wait(l->epoll_fd, ev, EVENTS_PER_ROUND, timeout_ms);
+	} while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : n;
+}
+
 /* --- life --- */
+
+/* May this thread run beside another one? */
+static bool loop_has_processors(void)
+{
+	cpu_set_t set;
+
+	/* More than the set can hold is an error; and several. */
+	return sched_getaffinity(0, sizeof(set), &set) < 0 || CPU_COUNT(&set) > 1;
+}
 
 int loop_new(struct loop **out, struct err *err)
 {
@@ -319,6 +398,8 @@ int loop_new(struct loop **out, struct err *err)
 		return err_set(err, -ENOMEM, "out of memory");
 	l->wake_fd = l->timer_fd = l->signal_fd = -1;
 	l->calls_tail = &l->calls;
+	l->can_linger = loop_has_processors();
+	l->linger = LINGER_INIT;
 	sigemptyset(&l->signals);
 	pthread_mutex_init(&l->lock, NULL);
 	atomic_init(&l->thread, pthread_self());
@@ -358,17 +439,16 @@ void loop_free(struct loop *l)
 int loop_run_once(struct loop *l, int timeout_ms)
 {
 	struct epoll_event ev[EVENTS_PER_ROUND];
+	bool has_served;
 	int n, r;
 
 	atomic_store_explicit(&l->thread, pthread_self(), memory_order_relaxed);
 	r = loop_arm(l);
 	if (r < 0)
 		return r;
-	do {
-		n = epoll_wait(l->epoll_fd, ev, EVENTS_PER_ROUND, timeout_ms);
-	} while (n < 0 && errno == EINTR);
+	n = loop_wait(l, ev, timeout_ms, &has_served);
 	if (n < 0)
-		return -errno;
+		return n;
 	for (int i = 0; i < n; i++) {
 		struct slot *s = &l->slots[(uint32_t)ev[i].data.u64];
 		unsigned events = (ev[i].events & EPOLLIN ? LOOP_IN : 0u) |
@@ -378,7 +458,7 @@ int loop_run_once(struct loop *l, int timeout_ms)
 		if (s->h && s->gen == ev[i].data.u64 >> 32)
 			s->h->fn(s->h, events);
 	}
-	return n;
+	return n + has_served;
 }
 
 int loop_run(struct loop *l)

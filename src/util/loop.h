@@ -44,6 +44,11 @@ int loop_fd_add(struct loop *l, struct loop_fd *h, int fd, unsigned events,
 		void (*fn)(struct loop_fd *h, unsigned events));
 int loop_fd_mod(struct loop_fd *h, unsigned events);
 void loop_fd_del(struct loop_fd *h);                    /* not added: nothing happens */
+/* From inside of H's fn, which has just served H: more is likely to come within moments, as it is when somebody waits
+ * for the answer to go on. Where that has proved worth it (util/linger.h), the loop looks for some tens of us before it
+ * sleeps: it calls fn as though H were readable, which must bear that it is not, and takes it that something was there
+ * if fn calls this again. Others are looked after meanwhile. Not on a host with one processor. */
+void loop_linger(struct loop_fd *h);
 
 struct loop_timer {
 	void (*fn)(struct loop_timer *t);

@@ -2,6 +2,7 @@
 #include "test.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -230,5 +231,101 @@ TEST(signals_arrive_as_callbacks)
 	kill(getpid(), SIGUSR1);
 	CHECK(loop_run_once(l, 1000) > 0);
 	CHECK_EQ(got, SIGUSR1);
+	loop_free(l);
+}
+
+/* Echoes bytes, and expects more at once. */
+struct echo {
+	struct loop_fd h;
+	int out;
+	unsigned n_bytes;
+	bool is_dying;
+};
+
+static void echo_ready(struct loop_fd *h, unsigned events)
+{
+	struct echo *e = container_of(h, struct echo, h);
+	uint8_t byte;
+
+	if (read(h->fd, &byte, 1) != 1) {
+		if (e->is_dying)
+			loop_fd_del(h);
+		return;
+	}
+	e->n_bytes++;
+	CHECK_EQ(write(e->out, &byte, 1), 1);
+	loop_linger(h);
+}
+
+struct asker {
+	struct loop *l;
+	int out, in;
+	unsigned n;
+};
+
+static void *asker_main(void *arg)
+{
+	struct asker *a = arg;
+
+	for (unsigned i = 0; i < a->n; i++) {
+		uint8_t byte = (uint8_t)i, got = 0;
+
+		CHECK_EQ(write(a->out, &byte, 1), 1);
+		CHECK_EQ(read(a->in, &got, 1), 1);
+		CHECK_EQ(got, byte);
+	}
+	loop_stop(a->l, 7);
+	return NULL;
+}
+
+TEST(who_lingers_gets_every_byte_and_keeps_nobody_else_waiting)
+{
+	struct loop *l = fresh();
+	struct echo e[2] = { 0 };
+	struct asker a[2];
+	pthread_t t[2];
+
+	for (unsigned i = 0; i < 2; i++) {
+		int to[2], from[2];
+
+		CHECK(!pipe2(to, O_NONBLOCK) && !pipe(from));
+		e[i].out = from[1];
+		a[i] = (struct asker){ l, to[1], from[0], 20000 };
+		CHECK_EQ(loop_fd_add(l, &e[i].h, to[0], LOOP_IN, echo_ready), 0);
+	}
+	for (unsigned i = 0; i < 2; i++)
+		CHECK_EQ(pthread_create(&t[i], NULL, asker_main, &a[i]), 0);
+	while (e[0].n_bytes + e[1].n_bytes < 40000)
+		CHECK_EQ(loop_run(l), 7);
+	for (unsigned i = 0; i < 2; i++) {
+		pthread_join(t[i], NULL);
+		CHECK_EQ(e[i].n_bytes, 20000);
+		loop_fd_del(&e[i].h);
+	}
+	loop_free(l);
+}
+
+TEST(who_lingers_may_go_away_while_it_is_looked_at)
+{
+	struct loop *l = fresh();
+	struct echo e = { 0 };
+	int to[2], from[2];
+
+	CHECK(!pipe2(to, O_NONBLOCK) && !pipe(from));
+	e.out = from[1];
+	CHECK_EQ(loop_fd_add(l, &e.h, to[0], LOOP_IN, echo_ready), 0);
+	/* Quick enough that looking is tried; then it takes itself away in a look, or at the latest when asked. */
+	for (unsigned i = 0; i < 2000; i++) {
+		uint8_t byte = 0;
+
+		CHECK_EQ(write(to[1], &byte, 1), 1);
+		CHECK(loop_run_once(l, 1000) > 0);
+		CHECK_EQ(read(from[0], &byte, 1), 1);
+	}
+	e.is_dying = true;
+	CHECK_EQ(loop_run_once(l, 0), 0);
+	loop_fd_del(&e.h);
+	CHECK_EQ(loop_run_once(l, 0), 0);
+	CHECK_EQ(e.n_bytes, 2000);
 	loop_free(l);
 }
