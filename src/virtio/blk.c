@@ -79,6 +79,8 @@ struct virtio_blk {
 	struct vblk_request *requests;          /* BLK_REQUESTS for each queue */
 	struct vblk_request *free[VIRTIO_BLK_QUEUES_MAX];
 	bool is_starved[VIRTIO_BLK_QUEUES_MAX]; /* the queue waits for a free request */
+	bool is_in_batch;                       /* answers are shown at its end, in one go */
+	bool has_answers[VIRTIO_BLK_QUEUES_MAX]; /* that are not yet shown */
 };
 
 static struct log_guest guest_bad_request = LOG_GUEST("virtio-blk: request without room for header and status");
@@ -225,6 +227,15 @@ static void vblk_finish(struct vblk_request *r, uint8_t status)
 	b->free[r->queue] = r;
 }
 
+static void vblk_show(struct virtio_blk *b)
+{
+	for (unsigned i = 0; i < b->dev.n_queues; i++) {
+		if (b->has_answers[i])
+			virtio_publish(&b->dev, i);
+		b->has_answers[i] = false;
+	}
+}
+
 /* The image has done its part. Loop thread, no locks held. */
 static void vblk_done(struct blk_req *io, int result)
 {
@@ -240,7 +251,9 @@ static void vblk_done(struct blk_req *io, int result)
 		blk_submit(b->backend, &r->io);
 	} else {
 		vblk_finish(r, result ? S_IOERR : S_OK);
-		virtio_publish(&b->dev, queue);
+		b->has_answers[queue] = true;
+		if (!b->is_in_batch)
+			vblk_show(b);
 		if (b->is_starved[queue]) {
 			b->is_starved[queue] = false;
 			virtio_kick(&b->dev, queue);
@@ -279,6 +292,27 @@ static void vblk_run(struct virtio_dev *d, unsigned queue)
 	virtio_publish(d, queue);
 }
 
+/* What the page cache of the host answers is over when the doorbell has been served. */
+static void vblk_before(struct virtio_dev *d)
+{
+	struct virtio_blk *b = container_of(d, struct virtio_blk, dev);
+
+	b->is_in_batch = true;
+	blk_batch_begin(b->backend);
+}
+
+static bool vblk_after(struct virtio_dev *d)
+{
+	struct virtio_blk *b = container_of(d, struct virtio_blk, dev);
+
+	blk_batch_end(b->backend);
+	b->is_in_batch = false;
+	virtio_lock(d);
+	vblk_show(b);
+	virtio_unlock(d);
+	return !blk_in_flight(b->backend);
+}
+
 static void vblk_reset(struct virtio_dev *d)
 {
 	struct virtio_blk *b = container_of(d, struct virtio_blk, dev);
@@ -315,6 +349,8 @@ static const struct virtio_ops vblk_ops = {
 	.id = 2,
 	.class_code = 0x010000,         /* mass storage, SCSI: what other implementations say */
 	.run = vblk_run,
+	.before = vblk_before,
+	.after = vblk_after,
 	.reset = vblk_reset,
 	.restored = vblk_restored,
 	.free = vblk_free,

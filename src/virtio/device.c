@@ -329,18 +329,31 @@ static void virtio_run(struct virtio_dev *d, unsigned queue)
 
 /* ---- on the loop thread ---- */
 
+/* Also when the loop only looks whether the driver has rung; what is seen then may have its event still to come. */
 static void virtio_kicked(struct loop_fd *h, unsigned events)
 {
 	struct virtio_queue *q = container_of(h, struct virtio_queue, kick);
 	struct virtio_dev *d = q->dev;
 	eventfd_t n;
+	bool has_rung = !eventfd_read(h->fd, &n);
 
-	eventfd_read(h->fd, &n);
-	atomic_exchange_explicit(&q->is_kicked, false, memory_order_acq_rel);
+	/* An engine may ring the eventfd alone. */
+	has_rung |= atomic_exchange_explicit(&q->is_kicked, false, memory_order_acq_rel);
+	if (!has_rung)
+		return;
+	if (d->ops->before)
+		d->ops->before(d);
 	virtio_lock(d);
+	uint64_t before = d->stats.chains;
+
 	d->stats.kicks++;
 	virtio_run(d, (unsigned)(q - d->queue));
+	bool has_one = d->stats.chains == before + 1;
+
 	virtio_unlock(d);
+	/* A driver with several on the way needs no haste: what it adds meanwhile is done in one go. */
+	if (d->ops->after && d->ops->after(d) && has_one)
+		loop_linger(h);
 }
 
 static void virtio_woken(struct loop_fd *h, unsigned events)

@@ -63,6 +63,10 @@ struct virtio_ops {
 	const struct state_desc *state; /* device-specific guest-visible state; NULL: none */
 	/* There may be chains in queue QUEUE. Loop thread, the device is live. */
 	void (*run)(struct virtio_dev *d, unsigned queue);
+	/* Around run() when the driver has rung. Loop thread, lock not held. AFTER tells whether all that was taken has been
+	 * answered, so that a driver that waits for it rings again soon. Both or none. */
+	void (*before)(struct virtio_dev *d);
+	bool (*after)(struct virtio_dev *d);
 	/* The driver is ready (DRIVER_OK), or a paused or restored device goes on. Loop thread;
 	 * every enabled queue is run afterwards. NULL: nothing to do. */
 	void (*start)(struct virtio_dev *d);
