@@ -4,14 +4,15 @@
  * They are copies, and cost less than telling anybody else about them. What could wait is not done here:
  * a read takes what is in memory (RWF_NOWAIT). A write cannot be asked to do so on every file system, but
  * waits only when the host has more dirty pages than it wants and holds writers back; then one write was
- * slow, and for a while all go the long way, where waiting stands in nobody's way. */
+ * slow, and for a while all go the long way, where waiting stands in nobody's way: longer the slower it was, as on a
+ * busy host it may only have lost the processor. */
 #include "blk/aio.h"
 
 #include <errno.h>
 #include <sys/uio.h>
 #include <time.h>
 
-enum { NOW_SLOW_NS = 2000000, NOW_PAUSE_NS = 50000000 };
+enum { NOW_SLOW_NS = 2000000, NOW_PAUSES = 4, NOW_PAUSE_MAX_NS = 50000000 };
 
 static uint64_t now_ns(void)
 {
@@ -43,8 +44,11 @@ static int64_t now_write(struct aio_now *n, const struct aio_job *j)
 	int error = errno;
 	uint64_t end = now_ns();
 
-	if (end - start > NOW_SLOW_NS)
-		n->paused_until_ns = end + NOW_PAUSE_NS;
+	if (end - start > NOW_SLOW_NS) {
+		uint64_t pause = NOW_PAUSES * (end - start);
+
+		n->paused_until_ns = end + (pause < NOW_PAUSE_MAX_NS ? pause : NOW_PAUSE_MAX_NS);
+	}
 	return r < 0 ? -error : r;
 }
 
