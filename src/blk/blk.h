@@ -213,6 +213,10 @@ int blk_info(struct blk *b, bool is_chain, struct json_t **out, struct err *err)
 enum blk_prealloc { BLK_PREALLOC_OFF, BLK_PREALLOC_METADATA, BLK_PREALLOC_FALLOC, BLK_PREALLOC_FULL };
 /* Grow or shrink. What is cut off is lost; new space reads as zeroes. */
 int blk_resize(struct blk *b, uint64_t size, enum blk_prealloc prealloc, struct err *err);
+/* The same, telling how much of the new space has been written (BLK_PREALLOC_FULL, raw and qcow2). What PROGRESS returns ends
+ * it: a raw disk has its old size then, qcow2 the new one with less space reserved. */
+int blk_resize_watched(struct blk *b, uint64_t size, enum blk_prealloc prealloc, const struct blk_progress *progress,
+		       struct err *err);
 
 enum blk_fix { BLK_FIX_NOTHING = 0, BLK_FIX_LEAKS = 1, BLK_FIX_ERRORS = 2, BLK_FIX_ALL = 3 };
 struct blk_check {

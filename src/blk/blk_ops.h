@@ -230,6 +230,8 @@ int blk_co_flush(struct blk *b);                /* all that hangs below, too */
 int blk_co_map(struct blk *b, uint64_t off, uint64_t len, bool is_chain, struct blk_extent *out);
 /* Make the file of a protocol node SIZE bytes long. */
 int blk_co_truncate(struct blk *b, uint64_t size, enum blk_prealloc prealloc, struct err *err);
+/* In co_truncate: DONE of TOTAL bytes of space are reserved. 0, or what whoever watches ends it with. */
+int blk_co_reserved(const struct blk *b, uint64_t done, uint64_t total);
 
 /* Run CALL(ARG) on another thread, yield until it has returned; for calculations of more than some
  * 50 us. What it touches is nobody else's meanwhile. Without threads it runs here. */

@@ -166,6 +166,11 @@ int blk_co_truncate(struct blk *b, uint64_t size, enum blk_prealloc prealloc, st
 	return b->drv->co_truncate(b, size, prealloc, err);
 }
 
+int blk_co_reserved(const struct blk *b, uint64_t done, uint64_t total)
+{
+	return blk_progress(b->ctx->progress, done, total);
+}
+
 /* One image: what it says, or else that all is data. */
 static int co_map_one(struct blk *b, uint64_t off, uint64_t len, struct blk_extent *out)
 {

@@ -172,7 +172,8 @@ int target_room(struct target *t, struct blk *src, struct err *err)
 	if (!t->is_device)
 		return 0;
 	if (strcmp(c->format, "raw"))
-		r = blk_measure(c->how.is_compressed ? NULL : src, blk_size(src), c->format, c->opts, &m, err);
+		r = blk_measure(c->how.is_compressed ? NULL : src, blk_size(src), c->format, c->opts, &c->how.progress,
+				&m, err);
 	if (!r && m.required > t->device_size)
 		r = err_set(err, -ENOSPC, "'%s' has %" PRIu64 " bytes, and '%s' as %s takes %" PRIu64 "; nothing was written",
 			    c->path, t->device_size, blk_name(src), c->format, m.required);

@@ -18,6 +18,7 @@ struct blk_ctx {
 	struct blk_req *deferred, **deferred_tail;      /* DONE is still owed */
 	unsigned depth;                 /* of handlers of EVENT that are running */
 	unsigned n_now;                 /* jobs done at once since the last event */
+	const struct blk_progress *progress;    /* of a change of size that runs; NULL: nobody asks */
 };
 
 /* A context with one holder; AIO NULL: the best that works. */

@@ -21,7 +21,8 @@
 #include <unistd.h>
 #include "util/checked.h"
 
-enum { FILE_IOV = 64, FILE_ZERO_LEN = 64 << 10, FILE_JOBS_KEPT = 64, FILE_NOW_MAX = 64 << 10, FILE_PAGE = 4096 };
+enum { FILE_IOV = 64, FILE_ZERO_LEN = 64 << 10, FILE_JOBS_KEPT = 64, FILE_NOW_MAX = 64 << 10, FILE_PAGE = 4096,
+       FILE_FILL_STEP = 16 << 20 };
 
 /* The ways to make zeroes, cheapest first. */
 enum file_zeroes { FILE_PUNCH, FILE_ZERO_RANGE, FILE_WRITE_ZEROES };
@@ -392,15 +393,21 @@ static int64_t file_fill(void *arg)
 static int file_preallocate(struct blk *b, uint64_t from, uint64_t to, enum blk_prealloc prealloc, struct err *err)
 {
 	struct file *f = b->priv;
-	struct file_fill fill = { f->fd, from, to };
+	struct file_fill fill = { f->fd, from, from };
 	int r = 0;
 
 	if (to <= from)
 		return 0;
 	if (prealloc == BLK_PREALLOC_FALLOC)
 		r = -posix_fallocate(f->fd, (off_t)from, (off_t)(to - from));
-	else if (prealloc == BLK_PREALLOC_FULL)
+	while (prealloc == BLK_PREALLOC_FULL && !r && fill.to < to) {
+		fill.to = to - fill.from < FILE_FILL_STEP ? to : fill.from + FILE_FILL_STEP;
 		r = (int)blk_co_call(b, file_fill, &fill);
+		if (!r)
+			r = blk_co_reserved(b, fill.to - from, to - from);
+	}
+	if (r == -EINTR)
+		return err_set(err, r, "interrupted");
 	return r < 0 ? err_set(err, r, "cannot allocate %" PRIu64 " bytes of '%s': %s", to - from, b->name,
 			       strerror(-r)) : 0;
 }
@@ -422,7 +429,12 @@ int blk_file_co_truncate(struct blk *b, uint64_t size, enum blk_prealloc preallo
 		return err_set(err, r, "cannot make '%s' %" PRIu64 " bytes long: %s", b->name, size, strerror(-r));
 	}
 	b->size = f->reach = f->host_size = size;
-	return file_preallocate(b, before, size, prealloc, err);
+	int r = file_preallocate(b, before, size, prealloc, err);
+
+	/* What could not be reserved in full is given back, unless somebody may have written there. */
+	if (r < 0 && size > before && !b->may_grow && !ftruncate(f->fd, (off_t)before))
+		b->size = f->reach = f->host_size = before;
+	return r;
 }
 
 static int file_co_info(struct blk *b, json_t *out, struct err *err)

@@ -17,6 +17,7 @@ enum { RAW_BLOCK = 4096 };
 struct measure {
 	uint64_t size, unit;            /* of the disk; unit of allocation */
 	uint64_t n_units;               /* that have data */
+	const struct blk_progress *progress;    /* NULL: nobody asks */
 };
 
 /* Units of the disk with data in them. */
@@ -39,6 +40,9 @@ static int measure_data(struct measure *m, struct blk *src, struct err *err)
 			counted = end > counted ? end : counted;
 		}
 		off += e.len;
+		r = blk_progress(m->progress, off, m->size);
+		if (r < 0)
+			return err_set(err, r, "interrupted");
 	}
 	return 0;
 }
@@ -110,11 +114,11 @@ static int measure_raw(struct measure *m, struct blk *src, struct blk_measure *o
 }
 
 int blk_measure(struct blk *src, uint64_t size, const char *format, const struct blk_opts *opts,
-		struct blk_measure *out, struct err *err)
+		const struct blk_progress *progress, struct blk_measure *out, struct err *err)
 {
 	const struct blk_driver *drv = blk_format_find(format, err);
 	AUTO(blk_opts_fini) struct blk_opts defaults = { 0 };
-	struct measure m = { .size = src ? blk_size(src) : align_up(size, BLK_SECTOR), .unit = RAW_BLOCK };
+	struct measure m = { .size = src ? blk_size(src) : align_up(size, BLK_SECTOR), .unit = RAW_BLOCK, .progress = progress };
 	int r = drv ? blk_opts_init(&defaults, blk_format_create_opts(format), err) : -EINVAL;
 
 	if (r < 0)

@@ -12,8 +12,8 @@ struct blk_measure {
 
 /* For a new image of FORMAT with OPTS (NULL: defaults): the data of SRC, or if that is NULL an empty disk of
  * SIZE bytes. All files of an image count, and compressed data as what cannot become smaller. -ENOTSUP: nobody
- * knows for FORMAT. */
+ * knows for FORMAT. PROGRESS (NULL: none) is told how much of SRC has been looked at. */
 int blk_measure(struct blk *src, uint64_t size, const char *format, const struct blk_opts *opts,
-		struct blk_measure *out, struct err *err);
+		const struct blk_progress *progress, struct blk_measure *out, struct err *err);
 
 #endif

@@ -227,14 +227,23 @@ static int sync_resize(void *arg)
 	return r ? r : blk_co_flush(c->b);
 }
 
-int blk_resize(struct blk *b, uint64_t size, enum blk_prealloc prealloc, struct err *err)
+int blk_resize_watched(struct blk *b, uint64_t size, enum blk_prealloc prealloc, const struct blk_progress *progress,
+		       struct err *err)
 {
 	struct sync_call c = { .b = blk_top(b), .size = size, .prealloc = prealloc, .err = err };
+
+	c.b->ctx->progress = progress;
 	int r = blk_run(b, sync_resize, &c);
 
+	c.b->ctx->progress = NULL;
 	if (!r && b->is_front)
 		blk_front_resized(b);
 	return r;
+}
+
+int blk_resize(struct blk *b, uint64_t size, enum blk_prealloc prealloc, struct err *err)
+{
+	return blk_resize_watched(b, size, prealloc, NULL, err);
 }
 
 static int sync_check(void *arg)

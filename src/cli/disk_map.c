@@ -5,8 +5,10 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 #include "cli/disk.h"
 #include "cli/output.h"
+#include "cli/progress.h"
 
 static json_t *map_json(const struct blk_extent *e)
 {
@@ -51,7 +53,7 @@ static void map_tell(const struct cli *c, const struct blk_extent *e, json_t *li
 		map_print(e);
 }
 
-static int map_all(const struct cli *c, struct blk *b, json_t *list, struct err *err)
+static int map_all(const struct cli *c, struct blk *b, json_t *list, struct progress *p, struct err *err)
 {
 	struct blk_extent last = { .len = 0 }, e;
 
@@ -61,6 +63,9 @@ static int map_all(const struct cli *c, struct blk *b, json_t *list, struct err 
 		if (r < 0)
 			return err_set(err, r, "cannot examine '%s' at byte %" PRIu64 ": %s", blk_name(b), off,
 				       strerror(-r));
+		r = progress_update(p, off + e.len, blk_size(b));
+		if (r < 0)
+			return err_set(err, r, "interrupted");
 		if (last.len && map_continues(&last, &e)) {
 			last.len += e.len;
 			continue;
@@ -76,12 +81,16 @@ static int map_run(struct cli *c, struct err *err)
 {
 	AUTO(blk_close) struct blk *b = NULL;
 	json_t *list = json_array();
+	struct progress p;
 	int r = disk_open(&b, c, cli_arg(c, 0), cli_str(c, "--format"), DISK_UNLOCKED, err);
 
 	if (!r && !c->is_json)
 		printf("%16s %16s %5s  %s\n", "offset", "length", "depth", "what");
+	progress_start(&p, c, "looking");
+	p.is_shown &= !isatty(STDOUT_FILENO);   /* the list itself shows how far it is */
 	if (!r)
-		r = map_all(c, b, list, err);
+		r = map_all(c, b, list, &p, err);
+	progress_end(&p);
 	if (r < 0 || !c->is_json) {
 		json_decref(list);
 		return r;

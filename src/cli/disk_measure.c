@@ -6,6 +6,7 @@
 #include "blk/measure.h"
 #include "cli/disk.h"
 #include "cli/output.h"
+#include "cli/progress.h"
 
 static int measure_run(struct cli *c, struct err *err)
 {
@@ -14,6 +15,8 @@ static int measure_run(struct cli *c, struct err *err)
 	AUTO(blk_close) struct blk *b = NULL;
 	char need[OUTPUT_SIZE_LEN], all[OUTPUT_SIZE_LEN];
 	struct blk_measure m;
+	struct progress p;
+	struct blk_progress progress = disk_progress(&p);
 	int r = 0;
 
 	if (!path && !cli_has(c, "--size"))
@@ -22,8 +25,10 @@ static int measure_run(struct cli *c, struct err *err)
 		r = disk_open(&b, c, path, cli_str(c, "--source-format"), 0, err);
 	if (!r)
 		r = disk_create_opts(&opts, c, format, err);
+	progress_start(&p, c, "measuring");
 	if (!r)
-		r = blk_measure(b, cli_num(c, "--size"), format, &opts, &m, err);
+		r = blk_measure(b, cli_num(c, "--size"), format, &opts, &progress, &m, err);
+	progress_end(&p);
 	if (r < 0)
 		return r;
 	if (c->is_json)

@@ -7,6 +7,7 @@
 #include <string.h>
 #include "cli/disk.h"
 #include "cli/output.h"
+#include "cli/progress.h"
 #include "util/checked.h"
 #include "util/str.h"
 
@@ -46,6 +47,8 @@ static int resize_run(struct cli *c, struct err *err)
 	AUTO(blk_close) struct blk *b = NULL;
 	char from[OUTPUT_SIZE_LEN], to[OUTPUT_SIZE_LEN];
 	const char *path = cli_arg(c, 0);
+	struct progress p;
+	struct blk_progress progress = disk_progress(&p);
 	uint64_t size = 0;
 	int r = disk_open(&b, c, path, cli_str(c, "--format"), DISK_WRITABLE, err);
 
@@ -59,7 +62,9 @@ static int resize_run(struct cli *c, struct err *err)
 		return err_set(err, -EPERM, "that would cut off %" PRIu64 " bytes of '%s', and what is in them is "
 			       "lost; shrink the "
 			       "file system inside, then say --shrink", old - size, path);
-	r = blk_resize(b, size, resize_prealloc(cli_str(c, "--preallocation")), err);
+	progress_start(&p, c, "reserving");
+	r = blk_resize_watched(b, size, resize_prealloc(cli_str(c, "--preallocation")), &progress, err);
+	progress_end(&p);
 	if (r < 0)
 		return r;
 	if (c->is_json)

@@ -244,10 +244,10 @@ def test_a_conversion_to_a_block_device_is_refused_before_anything_is_written(de
     same("in.raw", device)
 
 
-def test_a_terminal_is_told_how_far_a_check_is():
-    viv("create", "a.qcow2", "512G", "-o", "preallocation=metadata")
+def on_terminal(*argv):
+    """(standard output, what a terminal at standard error was told)"""
     ours, theirs = os.openpty()
-    with subprocess.Popen([VIV, "disk", "check", "a.qcow2"], stdout=subprocess.PIPE, stderr=theirs) as check:
+    with subprocess.Popen([VIV, "disk", *argv], stdout=subprocess.PIPE, stderr=theirs) as program:
         os.close(theirs)
         said = b""
         try:
@@ -255,9 +255,46 @@ def test_a_terminal_is_told_how_far_a_check_is():
                 said += data
         except OSError:                 # the other end is closed
             pass
-        assert b"nothing is wrong" in check.stdout.read()
+        out = program.stdout.read()
     os.close(ours)
-    assert check.returncode == DONE and b"checking [" in said and said.endswith(b"\x1b[K"), said
+    assert program.returncode == DONE, said
+    return out, said
+
+
+def test_a_terminal_is_told_how_far_a_command_is():
+    viv("create", "a.qcow2", "512G", "-o", "preallocation=metadata")
+    viv("create", "a.raw", "1M")
+    viv("create", "b.qcow2", "1M")
+    make_raw("in.raw")
+    for argv, what, says in [(["check", "a.qcow2"], b"checking", b"nothing is wrong"),
+                             (["resize", "a.raw", "40M", "--preallocation", "full"], b"reserving", b"a disk of 40 MiB"),
+                             (["resize", "b.qcow2", "9M", "--preallocation", "full"], b"reserving", b"a disk of 9 MiB"),
+                             (["measure", "in.raw"], b"measuring", b"a qcow2 image of it takes"),
+                             (["map", "in.raw"], b"looking", b"zeroes")]:
+        out, said = on_terminal(*argv)
+        assert says in out and b"\r" + what + b" [" in said and said.endswith(b"\x1b[K"), (argv, said)
+    assert os.stat("a.raw").st_blocks * 512 >= 40 * MIB - 1 * MIB
+    clean("b.qcow2")
+
+
+@pytest.mark.parametrize("name", ["a.raw", "a.qcow2"])
+def test_a_reservation_that_is_interrupted_leaves_a_good_image(name):
+    make_raw("in.raw", MIB)
+    viv("convert", "in.raw", name)
+    job = subprocess.Popen([VIV, "disk", "resize", name, "1500M", "--preallocation", "full"], stderr=subprocess.PIPE)
+    while os.path.getsize(name) < 4 * MIB and job.poll() is None:
+        time.sleep(0.001)
+    job.send_signal(signal.SIGINT)
+    said = job.stderr.read()
+    if job.wait() == DONE:
+        pytest.skip("it was over before it could be interrupted")
+    assert job.returncode == INTERRUPTED and b"interrupted" in said
+    size = viv_json("info", name)["virtual-size"]
+    assert size == (MIB if name == "a.raw" else 1500 * MIB)
+    os.truncate("in.raw", size)
+    same("in.raw", name)
+    if name == "a.qcow2":
+        clean(name)
 
 
 def test_wrong_words_are_refused():

@@ -74,9 +74,14 @@ int q2_preallocate(struct q2 *s, uint64_t off, uint64_t len, enum blk_prealloc p
 		if (!r && n)
 			r = preallocate_run(s, at, n, prealloc, &got);
 		at += got << s->cluster_bits;
+		if (!r)
+			r = blk_co_reserved(s->b, at - q2_cluster_start(s, off), end - q2_cluster_start(s, off));
 	}
-	if (!r)
-		r = q2_settle(s);
+	int settled = !r || r == -EINTR ? q2_settle(s) : 0;
+
+	r = r ? r : settled;
+	if (r == -EINTR)
+		return err_set(err, r, "interrupted; '%s' has its new size, and not all of the space", s->b->name);
 	return r < 0 ? err_set(err, r, "cannot reserve space in '%s': %s", s->b->name, strerror(-r)) : 0;
 }
 
