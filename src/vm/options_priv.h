@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* options_priv.h - a row of the table of options, for options.c (which has the table and fills
- * a configuration by it) and options_doc.c (which prints it). */
+/* options_priv.h - a row of the table of options, for options.c (which has the table), those that fill a configuration by it
+ * (options_value.c, options_args.c, options_json.c, options_saved.c), and options_doc.c (which prints it). */
 #ifndef VM_OPTIONS_PRIV_H
 #define VM_OPTIONS_PRIV_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include "vm/config.h"
 
@@ -54,5 +55,20 @@ int config_load_takeover(struct config *c, const char *address, struct err *err)
 /* Both end with a row without ARG. */
 extern const struct option options[];
 extern const struct option_action option_actions[];
+
+/* --- options_value.c --- */
+
+/* The row of TABLE called NAME, as its key or else as its argument; NULL: none. */
+const struct option *options_find(const struct option *table, bool by_key, const char *name);
+/* -EINVAL: "unknown WHAT 'name'; did you mean 'other'?" */
+int options_unknown(const struct option *table, bool by_key, const char *what, const char *name, struct err *err);
+/* A copy of TEXT to *TO, which is freed before. */
+int options_set_string(char **to, const char *text, struct err *err);
+/* Set one scalar of BASE from TEXT; strings append for OPT_STRINGS. */
+int options_set(const struct option *o, void *base, const char *text, struct err *err);
+/* Free what the rows of TABLE have in BASE. */
+void options_release(const struct option *table, void *base);
+/* A new element at the end of a list, with its defaults. Counted at once, so that it is released whatever happens next. */
+int options_append(const struct option *o, struct config *base, void **out, struct err *err);
 
 #endif
