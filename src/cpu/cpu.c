@@ -12,6 +12,17 @@
 
 const struct cpu_ops *const cpu_engines[] = { &cpu_kvm, &cpu_bt, &cpu_interp, &cpu_lockstep, NULL };
 
+const char *cpu_code_exit_name(enum cpu_code_exit why)
+{
+	static const char *const names[CPU_N_CODE_EXITS] = {
+		[CPU_CODE_EXIT_LINK] = "link", [CPU_CODE_EXIT_INDIRECT] = "indirect", [CPU_CODE_EXIT_UNMAPPED] = "unmapped",
+		[CPU_CODE_EXIT_END] = "end", [CPU_CODE_EXIT_AWAY] = "away", [CPU_CODE_EXIT_CHANGED] = "changed",
+		[CPU_CODE_EXIT_REQUEST] = "request", [CPU_CODE_EXIT_OTHER] = "other",
+	};
+
+	return names[why];
+}
+
 static int engine_by_name(const struct cpu_ops **out, const char *name, char *why, unsigned why_len, struct err *err)
 {
 	for (const struct cpu_ops *const *e = cpu_engines; *e; e++) {

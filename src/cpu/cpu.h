@@ -77,15 +77,28 @@ enum cpu_exit_reason {
 
 enum { CPU_TOP_CALL_OUTS = 8 };
 
+/* Why generated code was left for the dispatcher. Names: cpu_code_exit_name(). */
+enum cpu_code_exit {
+	CPU_CODE_EXIT_LINK,     /* a jump that had not been made direct yet */
+	CPU_CODE_EXIT_INDIRECT, /* an indirect jump whose target is not in the table */
+	CPU_CODE_EXIT_UNMAPPED, /* a page of code has no entry in the table of the present address space any more */
+	CPU_CODE_EXIT_END,      /* an instruction of the interpreter's after which code ends: iret, mov cr ... */
+	CPU_CODE_EXIT_AWAY,     /* an instruction of the interpreter's that went elsewhere, or ran without its group's check */
+	CPU_CODE_EXIT_CHANGED,  /* a request: translated code, or what it may write, has changed */
+	CPU_CODE_EXIT_REQUEST,  /* another request: interrupts, kicks, samples of a profile */
+	CPU_CODE_EXIT_OTHER,
+	CPU_N_CODE_EXITS,
+};
+const char *cpu_code_exit_name(enum cpu_code_exit why);  /* "link" */
+
 /* Counters of one vcpu since its creation. */
 struct cpu_stats {
 	uint64_t insns;         /* guest instructions executed; 0 when the engine cannot know */
 	uint64_t exits_pio, exits_mmio, exits_hlt, irqs, exceptions;
 	uint64_t tlb_misses, blocks_decoded, code_invalidations;
 	uint64_t tlb_trims;     /* translations of an address space were dropped for want of memory */
-	/* Engines that generate code. What leaves it for the dispatcher: jumps not made direct yet, indirect
-	 * jumps whose target is not in the table, and requests or code that is no longer mapped. */
-	uint64_t exits_link, exits_indirect, exits_other;
+	/* Engines that generate code. */
+	uint64_t code_exits[CPU_N_CODE_EXITS];  /* by enum cpu_code_exit */
 	uint64_t call_outs;     /* instructions that code has handed to the interpreter */
 	uint64_t code_bytes;    /* generated */
 	uint64_t cache_flushes; /* the cache of code was full */

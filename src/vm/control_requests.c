@@ -123,16 +123,23 @@ static int request_info(struct control_call *call, struct err *err)
 /* What only engines in software count. */
 static json_t *stats_translation(const struct cpu_stats *s)
 {
-	json_t *top = json_array();
+	json_t *top = json_array(), *exits = json_object();
+	uint64_t n_exits = 0;
+
+	for (unsigned why = 0; why < CPU_N_CODE_EXITS; why++) {
+		n_exits += s->code_exits[why];
+		json_object_set_new(exits, cpu_code_exit_name(why), json_integer((json_int_t)s->code_exits[why]));
+	}
+	uint64_t link = s->code_exits[CPU_CODE_EXIT_LINK], indirect = s->code_exits[CPU_CODE_EXIT_INDIRECT];
 
 	for (unsigned i = 0; i < ARRAY_LEN(s->top_call_outs) && s->top_call_outs[i].n; i++)
 		json_array_append_new(top, json_pack("{s:s, s:I}", "operation", s->top_call_outs[i].name,
 						     "count", (json_int_t)s->top_call_outs[i].n));
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}",
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:I, s:o}",
 		"memory", (json_int_t)s->memory, "code_bytes", (json_int_t)s->code_bytes,
 		"code_evictions", (json_int_t)s->cache_flushes, "tlb_evictions", (json_int_t)s->tlb_trims,
-		"exits_link", (json_int_t)s->exits_link, "exits_indirect", (json_int_t)s->exits_indirect,
-		"exits_other", (json_int_t)s->exits_other, "call_outs", (json_int_t)s->call_outs, "top_call_outs", top);
+		"exits_link", (json_int_t)link, "exits_indirect", (json_int_t)indirect,
+		"exits_other", (json_int_t)(n_exits - link - indirect), "exits", exits, "call_outs", (json_int_t)s->call_outs, "top_call_outs", top);
 }
 
 static json_t *stats_cpus(struct machine *m)
@@ -323,7 +330,10 @@ const struct control_request control_requests[] = {
 	  "software have `translation`: bytes of memory that translations take now (`memory`), bytes of code made (`code_bytes`), how "
 	  "often some was dropped for want of room (`code_evictions`), and the tables of an address space (`tlb_evictions`), why "
 	  "code was left - a jump not made direct yet (`exits_link`), an indirect jump that its table did not know "
-	  "(`exits_indirect`), requests and the rest (`exits_other`) - and the instructions that it handed to the interpreter "
+	  "(`exits_indirect`), the rest (`exits_other`) - and, in `exits`, by reason: `link` and `indirect` as before; `unmapped` "
+	  "(the page of code is not in the table of the present address space), `end` (an instruction of the interpreter's after which code "
+	  "ends, as iret), `away` (one that went elsewhere, or did without its group's check), `changed` (translated code has changed), "
+	  "`request` (interrupts, kicks, samples of a profile), `other` - and the instructions that it handed to the interpreter "
 	  "(`call_outs`; `top_call_outs` by operation).",
 	  "`cpus`, `devices` (arrays of objects; of disks and network cards `to_guest` and `from_guest` are the requests that read and "
 	  "wrote, or the frames, and `to_guest_bytes` and `from_guest_bytes` what was in them), `host_cpu_ns` (what the processors' threads have used), `guest_time_ns`; with a balloon "

@@ -740,11 +740,13 @@ static void print_code_stats(FILE *to, unsigned cpu, const struct cpu_stats *s)
 			(double)s->memory / (1 << 20), s->tlb_trims);
 	if (!s->code_bytes)
 		return;
-	fprintf(to, "cpu %u: %" PRIu64 " bytes of code, %" PRIu64 " times dropped; exits: %" PRIu64 " link %" PRIu64 " indirect %" PRIu64
-		" other; %" PRIu64 " call-outs:", cpu, s->code_bytes, s->cache_flushes, s->exits_link, s->exits_indirect, s->exits_other,
+	fprintf(to, "cpu %u: %" PRIu64 " bytes of code, %" PRIu64 " times dropped; %" PRIu64 " call-outs:", cpu, s->code_bytes, s->cache_flushes,
 		s->call_outs);
 	for (unsigned i = 0; i < ARRAY_LEN(s->top_call_outs) && s->top_call_outs[i].n; i++)
 		fprintf(to, " %s %" PRIu64, s->top_call_outs[i].name, s->top_call_outs[i].n);
+	fprintf(to, "\ncpu %u: exits from code:", cpu);
+	for (unsigned why = 0; why < CPU_N_CODE_EXITS; why++)
+		fprintf(to, " %" PRIu64 " %s", s->code_exits[why], cpu_code_exit_name(why));
 	fprintf(to, "\n");
 }
 

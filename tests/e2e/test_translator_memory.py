@@ -26,8 +26,12 @@ def test_a_guest_that_churns_processes_stays_within_the_limit(tmp_path):
         counters = ctl(sock, "stats", "--json")["cpus"][0]["translation"]
         assert 4 << 20 < counters["memory"] <= 24 << 20, counters
         assert counters["code_bytes"] > 0 and counters["top_call_outs"][0]["count"] > 0, counters
+        exits = counters["exits"]
+        assert counters["exits_other"] == sum(exits.values()) - exits["link"] - exits["indirect"], counters
+        assert all(exits[why] > 0 for why in ("link", "indirect", "end", "request", "changed")), exits
         assert guest.wait(240) == 0
         told = guest.stderr()
+    assert re.search(r"cpu 0: exits from code: \d+ link \d+ indirect \d+ unmapped \d+ end ", told), told
     in_use = float(re.search(r"cpu 0: ([\d.]+) MiB in use for translations", told).group(1))
     assert 4 < in_use <= 24, told
     assert int(re.search(r"(\d+) times dropped", told).group(1)) > 0, told

@@ -226,6 +226,7 @@ struct bt_cpu {
 	struct bt_scratch *describing;  /* describe.c */
 	struct bt_queue queue;
 	bool ind_used[BT_N_KEYS];
+	uint8_t exit_why;               /* enum cpu_code_exit: what bt_call_out() has left for */
 	struct bt_frag *split;          /* groups do not pay: to be translated with less of them */
 	enum bt_less split_how;
 	uint64_t unwritten[BT_UNWRITTEN];       /* pages, by their numbers, of which groups could read but not write */

@@ -166,6 +166,7 @@ const uint8_t *bt_call_out(struct bt_cpu *b)
 	c->s.rip = c->next_rip;
 	flags_from_rflags(b);
 	if (__builtin_expect(c->next_rip != next || c->stop_block || s->span || !s->resume, 0)) {
+		b->exit_why = c->next_rip != next || s->span ? CPU_CODE_EXIT_AWAY : CPU_CODE_EXIT_END;
 		c->stop_block = false;
 		b->n_insns++;
 		if (op->x.row->flags & X86_R_END)
@@ -203,12 +204,30 @@ static bool is_canonical(uint64_t va)
 	return (uint64_t)((int64_t)(va << 16) >> 16) == va;
 }
 
+/* Code has left, by LINK or (NULL) otherwise: count why. */
+static void note_exit(struct bt_cpu *b, const struct bt_link *link)
+{
+	unsigned req = atomic_load_explicit(&b->i.req, memory_order_relaxed);
+	enum cpu_code_exit why = b->exit_why;
+
+	if (link)
+		why = CPU_CODE_EXIT_LINK;
+	else if (b->exit_indirect)
+		why = CPU_CODE_EXIT_INDIRECT;
+	else if (req && why == CPU_CODE_EXIT_OTHER)
+		why = req & ICPU_REQ_CODE ? CPU_CODE_EXIT_CHANGED : CPU_CODE_EXIT_REQUEST;
+	else if (b->exit_frag)
+		why = CPU_CODE_EXIT_UNMAPPED;
+	b->i.stats.code_exits[why]++;
+}
+
 /* Run from AT in the cache, which counts on VEC (enum bt_vec flags), until code leaves. Returns the link by which it
  * did, or NULL. */
 static struct bt_link *bt_enter(struct bt_cpu *b, uint32_t at, unsigned vec)
 {
 	b->exit_link = b->exit_frag = 0;
 	b->exit_indirect = false;
+	b->exit_why = CPU_CODE_EXIT_OTHER;
 	b->want_vec = (uint8_t)vec;
 	b->target = b->cache->rx + at;
 	flags_from_rflags(b);
@@ -256,9 +275,7 @@ void bt_execute(struct icpu *c)
 		else if (is_indirect)
 			bt_indirect_set(b, f);
 		link = bt_enter(b, f->ientry + f->lentry, BT_VEC_NONE);
-		c->stats.exits_link += link != NULL;
-		c->stats.exits_indirect += b->exit_indirect;
-		c->stats.exits_other += !link && !b->exit_indirect;
+		note_exit(b, link);
 	} while (!atomic_load_explicit(&c->req, memory_order_relaxed) && b->fuel >= 0);
 }
 

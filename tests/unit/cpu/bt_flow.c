@@ -14,6 +14,16 @@ static struct bt_cpu *start(struct rig *r)
 	return bt_of(r->c);
 }
 
+/* By whatever but jumps. */
+static uint64_t n_other_exits(const struct bt_cpu *b)
+{
+	uint64_t n = 0;
+
+	for (unsigned why = CPU_CODE_EXIT_UNMAPPED; why < CPU_N_CODE_EXITS; why++)
+		n += b->i.stats.code_exits[why];
+	return n;
+}
+
 static uint64_t n_call_outs(const struct bt_cpu *b)
 {
 	uint64_t n = 0;
@@ -52,7 +62,7 @@ TEST(a_group_across_two_pages_stays_in_code)
 
 	sum_up(&r, RIG_DATA + 0xff8);
 	CHECK(n_call_outs(b) < 5);
-	CHECK(r.c->stats.exits_other < 5);
+	CHECK(n_other_exits(b) < 5);
 	rig_fini(&r);
 }
 
@@ -105,6 +115,33 @@ TEST(a_fragment_ends_where_a_jump_leads)
 	f = bt_frag_at(b, RIG_CODE + 8);
 	CHECK(f && f->n_bytes == 5);
 	rig_fini(&r);
+}
+
+TEST(each_way_out_of_code_is_counted_by_its_reason)
+{
+	struct rig r;
+	struct bt_cpu *b = start(&r);
+	const uint64_t *n = b->i.stats.code_exits;
+
+	/* dec ecx; jnz l; jmp rax; nop; l: jmp start; (at 0x20) hlt */
+	RIG_CODE_BYTES(&r, 0xff, 0xc9, 0x75, 0x03, 0xff, 0xe0, 0x90, 0xeb, 0xf7);
+	*(uint8_t *)gmem_ptr(r.mem, RIG_CODE + 0x20, 1) = 0xf4;
+	r.c->s.gpr[X86_RCX] = 100;
+	r.c->s.gpr[X86_RAX] = RIG_CODE + 0x20;
+	rig_run_to_halt(&r);
+	CHECK_EQ(r.c->s.gpr[X86_RCX], 0);
+	CHECK(n[CPU_CODE_EXIT_LINK] > 0 && n[CPU_CODE_EXIT_LINK] < 5);
+	CHECK_EQ(n[CPU_CODE_EXIT_INDIRECT], 1);
+	CHECK_EQ(n[CPU_CODE_EXIT_END], 1);      /* hlt */
+	CHECK_EQ(n[CPU_CODE_EXIT_UNMAPPED] + n[CPU_CODE_EXIT_AWAY] + n[CPU_CODE_EXIT_OTHER], 0);
+	rig_fini(&r);
+}
+
+TEST(each_reason_to_leave_code_has_a_name_of_its_own)
+{
+	for (unsigned a = 0; a < CPU_N_CODE_EXITS; a++)
+		for (unsigned b = 0; b < a; b++)
+			CHECK(strcmp(cpu_code_exit_name(a), cpu_code_exit_name(b)));
 }
 
 /* A fault in the second instruction, whose handler goes on behind it. */
