@@ -87,28 +87,6 @@ static struct log_guest guest_bad_request = LOG_GUEST("virtio-blk: request witho
 
 static void vblk_done(struct blk_req *io, int result);
 
-/* Make DATA the N vectors at IOV without the first SKIP bytes, LEN bytes in all. */
-static int vblk_slice(struct iovec *data, const struct iovec *iov, unsigned n, size_t skip, size_t len)
-{
-	int used = 0;
-
-	for (unsigned i = 0; i < n && len; i++) {
-		size_t have = iov[i].iov_len;
-
-		if (skip >= have) {
-			skip -= have;
-			continue;
-		}
-		have -= skip;
-		if (have > len)
-			have = len;
-		data[used++] = (struct iovec){ (uint8_t *)iov[i].iov_base + skip, have };
-		len -= have;
-		skip = 0;
-	}
-	return used;
-}
-
 static int vblk_submit(struct vblk_request *r, enum blk_op op, uint64_t sector, uint64_t len)
 {
 	uint64_t size = blk_size(r->owner->backend), off;
@@ -131,7 +109,7 @@ static int vblk_read(struct vblk_request *r, uint64_t sector)
 	const struct vq_chain *c = &r->chain;
 	uint64_t len = c->in_len - 1u;
 
-	r->io.n_iov = vblk_slice(r->data, c->iov + c->n_out, c->n_in, 0, len);
+	r->io.n_iov = vq_slice(r->data, c->iov + c->n_out, c->n_in, 0, len);
 	return vblk_submit(r, BLK_READ, sector, len);
 }
 
@@ -140,7 +118,7 @@ static int vblk_write(struct vblk_request *r, uint64_t sector)
 	const struct vq_chain *c = &r->chain;
 	uint64_t len = c->out_len - sizeof(struct blk_header);
 
-	r->io.n_iov = vblk_slice(r->data, c->iov, c->n_out, sizeof(struct blk_header), len);
+	r->io.n_iov = vq_slice(r->data, c->iov, c->n_out, sizeof(struct blk_header), len);
 	return vblk_submit(r, BLK_WRITE, sector, len);
 }
 

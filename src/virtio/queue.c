@@ -339,3 +339,24 @@ size_t vq_chain_write(const struct vq_chain *c, size_t off, const void *buf, siz
 	}
 	return done;
 }
+
+int vq_slice(struct iovec *data, const struct iovec *iov, unsigned n, size_t skip, size_t len)
+{
+	int used = 0;
+
+	for (unsigned i = 0; i < n && len; i++) {
+		size_t have = iov[i].iov_len;
+
+		if (skip >= have) {
+			skip -= have;
+			continue;
+		}
+		have -= skip;
+		if (have > len)
+			have = len;
+		data[used++] = (struct iovec){ (uint8_t *)iov[i].iov_base + skip, have };
+		len -= have;
+		skip = 0;
+	}
+	return used;
+}

@@ -84,5 +84,7 @@ bool vq_publish(struct vq *q);
  * bytes copied: less than LEN where the part ends. */
 size_t vq_chain_read(const struct vq_chain *c, size_t off, void *buf, size_t len);
 size_t vq_chain_write(const struct vq_chain *c, size_t off, const void *buf, size_t len);
+/* Make DATA, with room for N, the N vectors at IOV without the first SKIP bytes, LEN bytes in all. How many it takes. */
+int vq_slice(struct iovec *data, const struct iovec *iov, unsigned n, size_t skip, size_t len);
 
 #endif

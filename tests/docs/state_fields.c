@@ -26,6 +26,7 @@
 #include "virtio/device.h"
 #include "virtio/mem.h"
 #include "virtio/net.h"
+#include "virtio/scsi.h"
 #include "virtio/vsock.h"
 #include "vm/machine_priv.h"
 #include "vm/migrate_priv.h"
@@ -61,8 +62,9 @@ static const struct {
 	{ &virtio_state_desc, "What all virtio devices have; blk, rng and balloon have no more" },
 	{ &virtio_net_state_desc, "Receive filter and offloads" },
 	{ &virtio_console_state_desc, "Ports" },
+	{ &virtio_scsi_state_desc, "A drive for CDs and DVDs" },
 	{ &virtio_vsock_state_desc, "Connections are not saved" },
-	{ &machine_disk_desc, "The image behind a disk" },
+	{ &machine_disk_desc, "The image behind a disk, or in a drive" },
 	{ &migrate_saved_desc, "Only in a migration" },
 };
 

@@ -246,6 +246,25 @@ def virtio():
     segment = struct.pack("<QII", 0, 8, 0)
     put("virtio_blk", "discard", live + io(11, 0, (1, False, 16, segment)) + turn + outside + b"\0" + turn)
     put("virtio_blk", "reset", live + io(0, 0, (0x41, True, 1, b"")) + turn + b"\x0e" + outside + b"\0" + turn)
+    lun = b"\1\0\x40\0" + bytes(15)
+
+    # A request's 51 bytes of header in four buffers, 108 of response, and room for data.
+    def scsi(*cdb):
+        h = lun + bytes(cdb).ljust(32, b"\0")
+        return chain(2, *((n, False, min(17, len(h) - 17 * n), h[17 * n:17 * n + 17]) for n in range(3)), (4, True, 108, b""),
+                     (5, True, 255, b""))
+    ready = scsi(0) + turn
+    put("virtio_scsi", "inquiry", live + scsi(0x12, 0, 0, 0, 96) + scsi(0x12, 1, 0x83, 0, 96) + turn + scsi(0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 16) + turn)
+    put("virtio_scsi", "toc", live + ready + scsi(0x43, 2, 0, 0, 0, 0, 0, 0, 64) + scsi(0x51, 0, 0, 0, 0, 0, 0, 0, 64) + turn)
+    put("virtio_scsi", "pages", live + ready + scsi(0x5a, 0, 0x3f, 0, 0, 0, 0, 0, 64) + scsi(0x46, 0, 0, 0, 0, 0, 0, 0, 64) + turn)
+    put("virtio_scsi", "read", live + ready + scsi(0x25) + scsi(0x28, 0, 0, 0, 0, 1, 0, 0, 1) + turn + outside + b"\0" + turn)
+    put("virtio_scsi", "eject", live + ready + scsi(0x1b, 0, 0, 0, 2) + scsi(0x4a, 1, 0, 0, 0x10, 0, 0, 0, 8) + turn + outside + b"\xc1" + turn + ready)
+    task = struct.pack("<II", 0, 5) + lun[:8] + bytes(8)
+    put("virtio_scsi", "reset-unit", live + ready + chain(0, (0, False, 17, task[:17]), (1, False, 7, task[17:]), (2, True, 1, b"")) + turn +
+        outside + b"\0" + turn)
+    watch = struct.pack("<I", 2) + lun[:8] + struct.pack("<I", 16)
+    put("virtio_scsi", "events", live + chain(0, (0, False, 16, watch), (1, True, 5, b"")) + chain(1, (2, True, 16, b"")) + turn + outside +
+        b"\xe0" + turn)
     rx = chain(0, (1, True, 255, b""), (0x42, True, 8, b""))
     put("virtio_net", "receive", live + rx * 3 + turn + outside + b"\x03\x40\0" + b"\xff" * 26 + turn)
     put("virtio_net", "send", live + chain(1, (0, False, 12, b""), (1, False, 64, b"\xff" * 14)) + turn)
