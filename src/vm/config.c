@@ -190,7 +190,7 @@ static int config_check_boot(const struct config *c, struct err *err)
 	return 0;
 }
 
-static int config_check_format(const char *format, unsigned disk, struct err *err)
+static int config_check_format(const char *list, unsigned i_list, const char *format, struct err *err)
 {
 	char known[256] = "auto";
 	bool is_known = !format || !strcmp(format, "auto");
@@ -201,7 +201,7 @@ static int config_check_format(const char *format, unsigned disk, struct err *er
 		is_known |= format && !strcmp(format, blk_format_name(i));
 		snprintf(known + n, sizeof(known) - n, " %s", blk_format_name(i));
 	}
-	return is_known ? 0 : err_set(err, -EINVAL, "disks[%u].format: '%s' is none of: %s", disk, format, known);
+	return is_known ? 0 : err_set(err, -EINVAL, "%s[%u].format: '%s' is none of: %s", list, i_list, format, known);
 }
 
 const char *config_disk_name(const struct config *c, unsigned i, char buf[CONFIG_DISK_NAME_MAX + 1])
@@ -217,6 +217,14 @@ const char *config_net_name(const struct config *c, unsigned i, char buf[CONFIG_
 	if (c->nets[i].name)
 		return c->nets[i].name;
 	snprintf(buf, CONFIG_DISK_NAME_MAX + 1, "net%u", i);
+	return buf;
+}
+
+const char *config_cdrom_name(const struct config *c, unsigned i, char buf[CONFIG_DISK_NAME_MAX + 1])
+{
+	if (c->cdroms[i].name)
+		return c->cdroms[i].name;
+	snprintf(buf, CONFIG_DISK_NAME_MAX + 1, "cdrom%u", i);
 	return buf;
 }
 
@@ -270,7 +278,7 @@ static int config_check_disks(const struct config *c, struct err *err)
 			return err_set(err, -EINVAL, "disks[%u].path: missing; every disk needs the path of its image", i);
 		if (d->is_created && !c->is_incoming)
 			return err_set(err, -EINVAL, "disks[%u].create: only with --incoming, for a disk that comes with its machine", i);
-		int r = config_check_format(d->format, i, err);
+		int r = config_check_format("disks", i, d->format, err);
 
 		if (r < 0)
 			return r;
@@ -397,11 +405,35 @@ bool config_has_device(const struct config *c, const char *name)
 
 	for (unsigned i = 0; i < c->n_disks; i++)
 		has |= !strcmp(config_disk_name(c, i, buf), name);
+	for (unsigned i = 0; i < c->n_cdroms; i++)
+		has |= !strcmp(config_cdrom_name(c, i, buf), name);
 	for (unsigned i = 0; i < c->n_nets; i++)
 		has |= !strcmp(config_net_name(c, i, buf), name);
 	for (unsigned i = 0; i < c->n_consoles; i++)
 		has |= config_is(c->consoles[i].id, name);
 	return has;
+}
+
+static int config_check_cdrom(const struct config *c, unsigned i, struct err *err)
+{
+	const struct config_cdrom *d = &c->cdroms[i];
+	char buf[CONFIG_DISK_NAME_MAX + 1];
+	const char *name = config_cdrom_name(c, i, buf);
+	struct config others = *c;
+
+	if (d->path && !*d->path)
+		return err_set(err, -EINVAL, "cdroms[%u].path: is empty; 'none' is a drive without a medium", i);
+	int r = config_check_format("cdroms", i, d->format, err);
+
+	if (!r)
+		r = config_check_name("cdroms", i, name, err);
+	others.n_cdroms = i;
+	if (!r && config_has_device(&others, name))
+		r = err_set(err, -EINVAL, "cdroms[%u].name: another device is '%s' already", i, name);
+	for (unsigned j = 0; !r && d->path && j < c->n_disks; j++)
+		if (!strcmp(c->disks[j].path, d->path) && !c->disks[j].is_readonly)
+			r = err_set(err, -EINVAL, "cdroms[%u].path: '%s' is written as disk %u", i, d->path, j);
+	return r;
 }
 
 /* Console I is a device of its own. */
@@ -494,6 +526,8 @@ int config_validate(const struct config *c, struct err *err)
 		r = config_check_boot(c, err);
 	if (!r)
 		r = config_check_disks(c, err);
+	for (unsigned i = 0; !r && i < c->n_cdroms; i++)
+		r = config_check_cdrom(c, i, err);
 	for (unsigned i = 0; !r && i < c->n_nets; i++) {
 		r = config_check_net_name(c, i, err);
 		if (!r)

@@ -21,6 +21,7 @@ struct state_file;
 enum {
 	CONFIG_CPUS_MAX = 64,
 	CONFIG_DISKS_MAX = 16,
+	CONFIG_CDROMS_MAX = 4,
 	CONFIG_NETS_MAX = 8,
 	CONFIG_FORWARDS_MAX = 16,
 	CONFIG_UARTS_MAX = 2,           /* COM1, COM2 */
@@ -44,6 +45,12 @@ struct config_disk {
 	bool is_created;        /* with a machine that comes: made, if it is not there; off when that has been done */
 	bool comes, is_other;   /* private: what is in it comes with the machine; it is another file than where that comes from */
 	struct blk_limits limits;
+};
+
+struct config_cdrom {
+	char *path;             /* of the medium; NULL: none */
+	char *format;           /* as of a disk */
+	char *name;             /* NULL: "cdrom" and its number */
 };
 
 struct config_strings {
@@ -80,6 +87,8 @@ struct config {
 	struct config_net nets[CONFIG_NETS_MAX];
 	struct config_console consoles[CONFIG_CONSOLES_MAX];
 	unsigned n_disks, n_nets, n_consoles;
+	struct config_cdrom cdroms[CONFIG_CDROMS_MAX];
+	unsigned n_cdroms;
 	bool has_rng, has_balloon;
 	bool has_agent;         /* a port for the guest agent */
 	char *vsock;            /* path of the socket device's host's end; NULL: no such device */
@@ -165,12 +174,13 @@ int config_parse_mac(uint8_t mac[6], const char *text, struct err *err);
 void config_net_mac(const struct config *c, unsigned i, uint8_t mac[6]);
 /* What is derived for NUMBER. */
 void config_net_mac_of(const struct config *c, unsigned number, uint8_t mac[6]);
-/* Is NAME that of a disk, an interface, or a console that is a device of its own? */
+/* Is NAME that of a disk, a drive, an interface, or a console that is a device of its own? */
 bool config_has_device(const struct config *c, const char *name);
 /* The name of disk or interface I, in BUF if it has none of its own. */
 enum { CONFIG_DISK_NAME_MAX = 31 };
 const char *config_disk_name(const struct config *c, unsigned i, char buf[CONFIG_DISK_NAME_MAX + 1]);
 const char *config_net_name(const struct config *c, unsigned i, char buf[CONFIG_DISK_NAME_MAX + 1]);
+const char *config_cdrom_name(const struct config *c, unsigned i, char buf[CONFIG_DISK_NAME_MAX + 1]);
 /* The number of a valid log level's name. */
 enum log_level config_log_level(const struct config *c);
 

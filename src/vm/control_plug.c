@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include "vm/config.h"
+#include "vm/drive.h"
 #include "vm/plug.h"
 
 const struct control_param control_plug_params[] = {
@@ -42,4 +43,35 @@ int control_unplug(struct control_call *call, struct err *err)
 {
 	return machine_unplug(control_machine(call->control), control_get_string(call->params, "device", ""),
 			      control_get_bool(call->params, "force", false), err);
+}
+
+const struct control_param control_eject_params[] = {
+	{ "device", CONTROL_STRING, true, "DEVICE", "the drive's name, as `info` tells", NULL },
+	{ "force", CONTROL_BOOL, false, "--force", "although the guest has locked it", NULL },
+	{ .name = NULL },
+};
+
+const struct control_param control_insert_params[] = {
+	{ "device", CONTROL_STRING, true, "DEVICE", "the drive's name, as `info` tells", NULL },
+	{ "path", CONTROL_STRING, true, "FILE", "the image, which a saved machine looks for by this name", NULL },
+	{ "format", CONTROL_STRING, false, "format=FORMAT", "its format; default: by content", NULL },
+	{ "medium", CONTROL_DEVICE, false, "", "the image, open for reading; none: it is opened by its name, which a machine in a jail may not do",
+	  NULL },
+	{ .name = NULL },
+};
+
+int control_eject(struct control_call *call, struct err *err)
+{
+	return machine_eject(control_machine(call->control), control_get_string(call->params, "device", ""),
+			     control_get_bool(call->params, "force", false), err);
+}
+
+int control_insert(struct control_call *call, struct err *err)
+{
+	struct machine_medium medium = {
+		.path = control_get_string(call->params, "path", ""), .format = control_get_string(call->params, "format", NULL),
+		.fd = call->fd[0],
+	};
+
+	return machine_insert(control_machine(call->control), control_get_string(call->params, "device", ""), &medium, err);
 }

@@ -10,6 +10,7 @@
 #include "vm/control_disk.h"
 #include "vm/control_migrate.h"
 #include "vm/migrate.h"
+#include "virtio/scsi.h"
 #include "vm/control_plug.h"
 #include "vm/control_priv.h"
 #include "vm/control_set.h"
@@ -29,6 +30,10 @@ const struct control_event control_events[MACHINE_N_EVENTS] = {
 	[MACHINE_EV_UNPLUGGED] = { "device-unplugged", "a device has gone and its backend is closed; `device`: its name", "device" },
 	[MACHINE_EV_BALLOON] = { "balloon", "the balloon has the size that was asked for; `actual`: bytes, in digits", "actual" },
 	[MACHINE_EV_CPUS] = { "vcpus", "the guest has let go of processors; `vcpus`: how many there are, in digits", "vcpus" },
+	[MACHINE_EV_TRAY_OPENED] = { "tray-opened", "the guest has opened the tray of a drive; `device`: its name", "device" },
+	[MACHINE_EV_TRAY_CLOSED] = { "tray-closed", "the guest, or a reset, has closed it; `device`", "device" },
+	[MACHINE_EV_EJECTED] = { "medium-ejected", "what was in a drive has been taken out on request, and its image is closed; `device`", "device" },
+	[MACHINE_EV_INSERTED] = { "medium-inserted", "a medium has been put into a drive on request; `device`", "device" },
 	[MACHINE_EV_MEMORY] = { "memory", "the guest has the memory that was asked for; `memory`: bytes, in digits", "memory" },
 };
 
@@ -57,6 +62,26 @@ static json_t *info_disks(const struct config *cfg, const struct machine *m)
 						      "size", (json_int_t)blk_size(m->blk[i]), "readonly",
 						      cfg->disks[i].is_readonly, "serial", cfg->disks[i].serial, "key_file", cfg->disks[i].key_file,
 						      "limits", control_disk_limits(m->blk[i])));
+	}
+	return list;
+}
+
+static json_t *info_cdroms(const struct config *cfg, const struct machine *m)
+{
+	json_t *list = json_array();
+	char buf[CONFIG_DISK_NAME_MAX + 1];
+
+	for (unsigned i = 0; i < cfg->n_cdroms; i++) {
+		const struct blk *medium = m->drive[i].medium;
+		struct virtio_scsi_info drive;
+
+		virtio_scsi_get(m->drive[i].dev, &drive);
+		json_t *one = json_pack("{s:s, s:s, s:b}", "name", config_cdrom_name(cfg, i, buf), "tray",
+					drive.is_tray_open ? "open" : "closed", "locked", drive.is_locked);
+		if (one && medium)
+			json_object_update_new(one, json_pack("{s:s, s:s, s:I}", "path", blk_name(medium), "format", blk_format(medium),
+							      "size", (json_int_t)blk_size(medium)));
+		json_array_append_new(list, one);
 	}
 	return list;
 }
@@ -109,13 +134,13 @@ static int request_info(struct control_call *call, struct err *err)
 	const struct config *cfg = control_get_config(call->control);
 	struct machine *m = call_machine(call);
 
-	call->result = json_pack("{s:s, s:s, s:i, s:s, s:i, s:s, s:I, s:I, s:I, s:I, s:s*, s:I, s:o, s:o, s:o, s:o*, s:o*}",
+	call->result = json_pack("{s:s, s:s, s:i, s:s, s:i, s:s, s:I, s:I, s:I, s:I, s:s*, s:I, s:o, s:o, s:o, s:o, s:o*, s:o*}",
 		"name", cfg->name, "version", VIV_VERSION, "protocol", CONTROL_PROTOCOL,
 		"state", machine_state_name(m->state), "pid", (int)getpid(), "engine", m->ops->name,
 		"cpus", (json_int_t)machine_n_cpus(m), "cpus_max", (json_int_t)config_cpus(cfg), "memory", (json_int_t)info_memory(m),
 		"memory_max", (json_int_t)(cfg->memory_max ? cfg->memory_max : cfg->memory), "cpu_limit", cfg->cpu_limit,
 		"guest_time_ns", (json_int_t)source_now_ns(&m->source.s),
-		"disks", info_disks(cfg, m), "nets", info_nets(cfg), "consoles", info_consoles(cfg), "vsock", info_vsock(cfg),
+		"disks", info_disks(cfg, m), "cdroms", info_cdroms(cfg, m), "nets", info_nets(cfg), "consoles", info_consoles(cfg), "vsock", info_vsock(cfg),
 		"migration", control_migration_now(m));
 	return call->result ? 0 : err_set(err, -ENOMEM, "out of memory");
 }
@@ -325,7 +350,7 @@ const struct control_request control_requests[] = {
 	{ "info", "what this machine is", NULL,
 	  "`name`, `version` (of Vivarium), `protocol`, `state` (`stopped`, `running`, `paused`, `resetting` or `ended`), "
 	  "`pid`, `engine`, `cpus`, `cpus_max`, `memory` and `memory_max` (bytes), `cpu_limit` if there is one, `guest_time_ns` (since power on, pauses not counted), "
-	  "`disks`, `nets`, `consoles`, `vsock` (`path`, `cid`) if there is one, `migration` (as the request of this name says) while there is one", NULL, S_ANY, request_info },
+	  "`disks`, `cdroms` (`name`, `tray`: `open` or `closed`, `locked` by the guest; of the medium `path`, `format`, `size`), `nets`, `consoles`, `vsock` (`path`, `cid`) if there is one, `migration` (as the request of this name says) while there is one", NULL, S_ANY, request_info },
 	{ "stats", "counters of processors and devices", "All count from the start of the process. Processors of engines in "
 	  "software have `translation`: bytes of memory that translations take now (`memory`), bytes of code made (`code_bytes`), how "
 	  "often some was dropped for want of room (`code_evictions`), and the tables of an address space (`tlb_evictions`), why "
@@ -467,6 +492,14 @@ const struct control_request control_requests[] = {
 	  "The guest is asked to let go of it. The reply comes at once, the event `device-unplugged` when the guest has done so and the "
 	  "image, interface or console is closed; a guest that never does loses it at its next reset. With `--force` it goes at once, as if it had been pulled out: "
 	  "what was not written is lost.", NULL, control_unplug_params, S_HERE, control_unplug },
+	{ "eject", "open the tray of a drive and take out the medium",
+	  "A guest that uses the medium has locked the drive: then this is refused with EBUSY, and the guest is asked to let go of it. "
+	  "With `--force` it is taken out all the same. The event `medium-ejected` tells when the image is closed. An empty drive is left with an open "
+	  "tray, too.", NULL, control_eject_params, S_HERE, control_eject },
+	{ "insert", "put a medium into a drive and close the tray",
+	  "What the guest has ejected is taken out before; what is in a closed tray has to be ejected by `eject` first. The machine may not open files: "
+	  "`viv-vmm ctl` opens the image for reading and hands it over. The guest learns that the medium has changed.", NULL,
+	  control_insert_params, S_HERE, control_insert },
 	{ "quit", "end the process at once", "As pulling the plug: the guest is not asked.",
 	  NULL, NULL, S_ANY, request_quit },
 	{ "describe", "this list, for programs", NULL,

@@ -245,7 +245,8 @@ static int ctl_open_device(struct ctl *c, struct err *err)
 		p++;
 	if (!p || !p->name)
 		return 0;
-	r = ctl_plug_open(c->params, &fd, &c->console_socket, err);
+	r = json_object_get(c->params, "type") ? ctl_plug_open(c->params, &fd, &c->console_socket, err)
+					       : ctl_medium_open(c->params, &fd, err);
 	if (fd >= 0)
 		c->fd[c->n_fds++] = fd;
 	return r;

@@ -10,33 +10,44 @@
 #include "util/unixsock.h"
 #include "vm/ctl_priv.h"
 
-/* Whoever opens it after a restore may stand in another folder. */
-static int plug_say_path(const char *path, json_t *params, struct err *err)
+/* As KEY. Whoever opens it after a restore may stand in another folder. */
+static int plug_say_path(const char *path, const char *key, json_t *params, struct err *err)
 {
 	AUTO(free) char *real = realpath(path, NULL);
 	json_t *v = real ? json_string(real) : NULL;
 
-	if (!v || json_object_set_new_nocheck(params, "image-path", v) < 0)
+	if (!v || json_object_set_new_nocheck(params, key, v) < 0)
 		return err_set(err, -EINVAL, "cannot tell the path of '%s' in UTF-8", path);
 	return 0;
 }
 
-static int plug_open_disk(const struct config_disk *d, json_t *params, int *fd, struct err *err)
+/* An address is left to the machine. */
+static int plug_open_image(const char *path, bool is_readonly, const char *key, json_t *params, int *fd, struct err *err)
 {
-	const char *path = d->path ? d->path : "";
-
 	if (blk_url_is(path))
 		return 0;
 	path += strncmp(path, "file:", 5) ? 0 : 5;
-	AUTO_FD int own = open(path, (d->is_readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+	AUTO_FD int own = open(path, (is_readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC);
 
 	if (own < 0)
 		return err_set(err, -errno, "cannot open '%s': %s", path, strerror(errno));
-	int r = plug_say_path(path, params, err);
+	int r = plug_say_path(path, key, params, err);
 
 	if (!r)
 		*fd = take_fd(&own);
 	return r;
+}
+
+static int plug_open_disk(const struct config_disk *d, json_t *params, int *fd, struct err *err)
+{
+	return plug_open_image(d->path ? d->path : "", d->is_readonly, "image-path", params, fd, err);
+}
+
+int ctl_medium_open(json_t *params, int *fd, struct err *err)
+{
+	AUTO(free) char *path = strdup(control_get_string(params, "path", ""));
+
+	return path ? plug_open_image(path, true, "path", params, fd, err) : err_set(err, -ENOMEM, "out of memory");
 }
 
 static int plug_open_net(const struct config_net *n, int *fd, struct err *err)
@@ -75,7 +86,7 @@ static int plug_open_console(const struct config_console *c, json_t *params, int
 	} else {
 		return 0;       /* none; what else there may be is refused */
 	}
-	int r = plug_say_path(path, params, err);
+	int r = plug_say_path(path, "image-path", params, err);
 
 	if (!r)
 		*fd = take_fd(&own);

@@ -28,6 +28,8 @@ void ctl_fork_disks_fini(struct ctl_fork_disks *d);
 /* --- ctl_plug.c --- */
 /* Open what the request 'plug' with PARAMS names and the machine may not open; *FD -1: nothing. Adds to PARAMS. *MADE: the
  * name of a socket that was made for it, to be freed, also on failure; NULL: none. */
+/* The image that a drive is to have: open it, and make its path absolute. */
+int ctl_medium_open(json_t *params, int *fd, struct err *err);
 int ctl_plug_open(json_t *params, int *fd, char **made, struct err *err);
 /* The name of the socket behind the console DEVICE, to be freed; NULL: there is none. */
 char *ctl_plug_socket(const char *socket, const char *device);

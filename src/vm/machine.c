@@ -328,7 +328,7 @@ void machine_forget_virtio_locked(struct machine *m, const struct virtio_dev *d)
 	memset(&m->doorbell[m->n_virtio], 0, sizeof(m->doorbell[0]));
 }
 
-/* The order of m->virtio: disks, interfaces, the console, the rest, consoles that are devices of their own. FD: of the image, borrowed, or -1. */
+/* The order of m->virtio: disks, interfaces, drives, the console, the rest, consoles that are devices of their own. FD: of the image, borrowed, or -1. */
 int machine_make_disk(struct machine *m, unsigned i, int fd, struct err *err)
 {
 	const struct config_disk *c = &m->cfg->disks[i];
@@ -445,6 +445,8 @@ static int machine_make_virtio(struct machine *m, struct err *err)
 	for (unsigned i = 0; !r && i < m->cfg->n_nets; i++)
 		r = machine_make_net(m, i, m->cfg->handed ? m->cfg->handed->net[i] : -1, err);
 	if (!r)
+		r = machine_make_drives(m, err);
+	if (!r)
 		r = machine_new_hvc(m, err);
 	if (!r)
 		r = machine_take(m, m->hvc, m->n_virtio, err);
@@ -478,6 +480,7 @@ static void machine_drop_virtio(struct machine *m)
 		blk_close(m->blk[i]);
 		m->blk[i] = NULL;
 	}
+	machine_close_media(m);
 	machine_drop_agent(m);
 	vsock_host_close(m->vsock, m->is_handed_over);
 	m->vsock = NULL;

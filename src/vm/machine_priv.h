@@ -45,7 +45,7 @@
 struct blk;
 
 enum { /* and console, rng, vsock, balloon, memory */
-	MACHINE_VIRTIO_MAX = CONFIG_DISKS_MAX + CONFIG_NETS_MAX + 5 + CONFIG_OWN_CONSOLES_MAX,
+	MACHINE_VIRTIO_MAX = CONFIG_DISKS_MAX + CONFIG_CDROMS_MAX + CONFIG_NETS_MAX + 5 + CONFIG_OWN_CONSOLES_MAX,
 };
 
 /* A serial line: a UART or a port of the virtio console, and the host's end. */
@@ -56,6 +56,13 @@ struct machine_line {
 	unsigned n;                             /* which UART, or port of DEV */
 	struct virtio_dev *dev;                 /* NULL: a UART, or not yet there */
 	bool is_stream;                         /* a named port: programs in the guest see who is at the host's end */
+};
+
+/* A drive for CDs and DVDs. */
+struct machine_drive {
+	struct machine *machine;
+	struct virtio_dev *dev;
+	struct blk *medium;                     /* in its tray; NULL: none */
 };
 
 /* What the guest, or a processor that cannot go on, wants of the loop thread; bits. */
@@ -137,6 +144,7 @@ struct machine {
 	struct machine_doorbell doorbell[MACHINE_VIRTIO_MAX][VIRTIO_QUEUES_MAX];
 	struct blk *blk[CONFIG_DISKS_MAX];      /* fronts: what is behind them may change */
 	struct virtio_dev *disk_dev[CONFIG_DISKS_MAX], *net_dev[CONFIG_NETS_MAX];
+	struct machine_drive drive[CONFIG_CDROMS_MAX];
 	struct blk_jobs jobs;
 	blk_job_fn job_observer;        /* NULL: nobody */
 	void *job_observer_arg;
@@ -184,6 +192,17 @@ void machine_continue_ejects(struct machine *m);
 void machine_reset_unplug(struct machine *m);
 void machine_leave_retry(struct loop_timer *t);
 void machine_drop_leaving(struct machine *m);
+
+/* MEDIUM, which the drive NAME has no more, is closed when nothing of it is in flight. LEAVING: from
+ * machine_new_leaving() (NULL: out of memory), taken. */
+struct machine_leaving *machine_new_leaving(const char *name);
+void machine_leave_medium(struct machine *m, struct machine_leaving *leaving, struct blk *medium);
+/* What is being written to a file, or has been announced to another process, must not change: -EBUSY. */
+int machine_check_unsaved(const struct machine *m, struct err *err);
+
+/* --- drive.c --- */
+int machine_make_drives(struct machine *m, struct err *err);
+void machine_close_media(struct machine *m);
 
 /* --- machine_disk.c --- */
 struct blk_options;

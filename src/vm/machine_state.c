@@ -329,15 +329,15 @@ const struct state_desc machine_disk_desc = {
 	.n_fields = ARRAY_LEN(disk_fields), .fields = disk_fields, .check = disk_saved_check,
 };
 
-static int disk_look(struct disk_saved *out, const struct machine *m, unsigned i, struct err *err)
+static int disk_look(struct disk_saved *out, const struct blk *b, struct err *err)
 {
 	struct stat st;
 
-	int r = blk_fstat(m->blk[i], &st);
+	int r = blk_fstat(b, &st);
 
 	if (r < 0 && r != -ENOTSUP)
-		return err_set(err, r, "cannot look at disk '%s': %s", m->cfg->disks[i].path, strerror(-r));
-	*out = (struct disk_saved){ .size = blk_size(m->blk[i]) };
+		return err_set(err, r, "cannot look at disk '%s': %s", blk_name(b), strerror(-r));
+	*out = (struct disk_saved){ .size = blk_size(b) };
 	if (!r && S_ISREG(st.st_mode))
 		out->mtime_ns = (uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec;
 	return 0;
@@ -387,7 +387,7 @@ static int save_disks(struct machine *m, struct state_sections *s, struct err *e
 
 	for (unsigned i = 0; i < m->cfg->n_disks; i++) {
 		struct disk_saved d;
-		int r = disk_look(&d, m, i, err);
+		int r = disk_look(&d, m->blk[i], err);
 
 		if (r < 0)
 			return r;
@@ -407,7 +407,7 @@ static int load_disks(struct machine *m, struct state_file *f, struct err *err)
 		int r = state_file_load(f, cpu_tag(tag, "disk", i), &machine_disk_desc, &d, err);
 
 		if (!r)
-			r = disk_look(&now, m, i, err);
+			r = disk_look(&now, m->blk[i], err);
 		if (r < 0)
 			return r;
 		if (*d.snapshot_id && m->cfg->reverts_disks && !blk_is_readonly(m->blk[i])) {
@@ -421,6 +421,46 @@ static int load_disks(struct machine *m, struct state_file *f, struct err *err)
 				       path, now.size, d.size);
 		if (d.mtime_ns && now.mtime_ns != d.mtime_ns && !m->cfg->takes_changed_disks && !m->cfg->disks[i].is_other)
 			return disk_stale(m, i, &d, err);
+	}
+	return 0;
+}
+
+/* --- media of drives: the same; size 0 stands for none --- */
+
+static int save_media(struct machine *m, struct state_sections *s, struct err *err)
+{
+	char tag[TAG_LEN];
+
+	for (unsigned i = 0; i < m->cfg->n_cdroms; i++) {
+		struct disk_saved d = { 0 };
+		int r = m->drive[i].medium ? disk_look(&d, m->drive[i].medium, err) : 0;
+
+		if (r < 0)
+			return r;
+		state_sections_add_fields(s, cpu_tag(tag, "cdrom", i), &machine_disk_desc, &d);
+	}
+	return 0;
+}
+
+static int load_media(struct machine *m, struct state_file *f, struct err *err)
+{
+	char tag[TAG_LEN], buf[CONFIG_DISK_NAME_MAX + 1];
+
+	for (unsigned i = 0; i < m->cfg->n_cdroms; i++) {
+		const char *name = config_cdrom_name(m->cfg, i, buf);
+		struct disk_saved d = { 0 }, now = { 0 };
+		int r = state_file_load(f, cpu_tag(tag, "cdrom", i), &machine_disk_desc, &d, err);
+
+		if (!r && m->drive[i].medium)
+			r = disk_look(&now, m->drive[i].medium, err);
+		if (r < 0)
+			return r;
+		if (d.size != now.size)
+			return err_set(err, -EINVAL, "drive '%s' has a medium of %" PRIu64 " bytes, and had one of %" PRIu64 " when the machine was "
+				       "saved (0: none)", name, now.size, d.size);
+		if (d.mtime_ns && now.mtime_ns != d.mtime_ns && !m->cfg->takes_changed_disks)
+			return err_set(err, -ESTALE, "the medium of drive '%s' has changed since the machine was saved. Bring back its contents of then, "
+				       "or insist with --changed-disks", name);
 	}
 	return 0;
 }
@@ -466,7 +506,9 @@ int machine_save_state(struct machine *m, struct state_sections *s, struct err *
 	save_platform(m, s);
 	save_virtio(m, s);
 	r = save_cpus(m, s, err);
-	return r ? r : save_disks(m, s, err);
+	if (!r)
+		r = save_disks(m, s, err);
+	return r ? r : save_media(m, s, err);
 }
 
 static int check_size(const struct machine *m, struct state_file *f, struct machine_saved *s, struct err *err)
@@ -540,6 +582,8 @@ int machine_load_state(struct machine *m, struct state_file *f, struct err *err)
 		r = err_set(err, -EINVAL, "the saved machine has %u virtio devices, this one %u", s.virtio, m->n_virtio);
 	if (!r)
 		r = load_disks(m, f, err);
+	if (!r)
+		r = load_media(m, f, err);
 	if (!r)
 		r = load_platform(m, f, err);
 	if (!r)

@@ -8,6 +8,7 @@
 #include "vm/options_priv.h"
 
 #define DISK(m) offsetof(struct config_disk, m)
+#define CDROM(m) offsetof(struct config_cdrom, m)
 #define NET(m) offsetof(struct config_net, m)
 #define CON(m) offsetof(struct config_console, m)
 #define CFG(m) offsetof(struct config, m)
@@ -58,6 +59,20 @@ static const struct option disk_options[] = {
 	LIMIT("bps", "bps", BLK_LIMIT_BPS, OPT_SIZE, "SIZE", "20M", "100M", "bytes"),
 	LIMIT("bps-read", "bps_read", BLK_LIMIT_BPS_READ, OPT_SIZE, "SIZE", "20M", "100M", "bytes read"),
 	LIMIT("bps-write", "bps_write", BLK_LIMIT_BPS_WRITE, OPT_SIZE, "SIZE", "20M", "100M", "bytes written"),
+	{ .arg = NULL },
+};
+
+static const struct option cdrom_options[] = {
+	{ "path", "path", OPT_STRING, CDROM(path), "FILE|none", NULL, "the medium: an image file, as of --disk; none: the drive is empty",
+	  .is_path = true, .none = "none",
+	  .more = "It is only read, and may be used by other machines that only read it. 'viv-vmm ctl PATH eject NAME' and "
+		  "'insert NAME FILE' change it while the machine runs.",
+	  .example = "/srv/iso/debian.iso" },
+	{ "format", "format", OPT_STRING, CDROM(format), "FORMAT", "auto", "format of the image: auto, raw, qcow2, vmdk, ...",
+	  .example = "/srv/iso/debian.iso,format=raw" },
+	{ "name", "name", OPT_STRING, CDROM(name), "NAME", NULL, "what control requests call the drive; default: cdrom0, cdrom1, ...",
+	  .more = "1 to 31 letters, digits, '-' and '_', and no other device's name. It is the drive's serial number, too.",
+	  .example = "none,name=cd" },
 	{ .arg = NULL },
 };
 
@@ -154,6 +169,10 @@ const struct option options[] = {
 	  "what firmware writes to port 0x402", .is_path = true, .example = "--firmware-log bios.log" },
 	{ "--disk", "disks", OPT_LIST, .metavar = "path=FILE,...", .help = "add a virtio disk (repeatable)",
 	  .more = "At most 16. The first is /dev/vda in Linux. Keys:", .sub = disk_options, LIST(disks) },
+	{ "--cdrom", "cdroms", OPT_LIST, .metavar = "FILE|none,...", .help = "add a drive for CDs and DVDs (repeatable)",
+	  .more = "At most 4, each with a virtio SCSI host of its own. The first is /dev/sr0 in Linux, whose modules are virtio_scsi and "
+		  "sr_mod. Keys; that of the first value may be left out:",
+	  .sub = cdrom_options, .positional = "path", LIST(cdroms) },
 	{ "--net", "nets", OPT_LIST, .metavar = "KIND,...", .help = "add a virtio network interface (repeatable)",
 	  .more = "At most 8. Without it the guest has no network. Keys; that of the first value may be left out:",
 	  .sub = net_options, .positional = "kind", LIST(nets) },

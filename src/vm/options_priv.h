@@ -28,6 +28,7 @@ struct option {
 	const char *def;        /* default as text; NULL: none */
 	const char *help;       /* what it is, on one line */
 	const char *choices;    /* OPT_CHOICE */
+	const char *none;       /* OPT_STRING: the text that stands for no value; NULL: none does */
 	size_t max_offset;      /* OPT_SIZE, OPT_UINT: the value may be "2,max=8", and this is where 8 goes; 0: it may not */
 	bool is_host;           /* of this process, not of the machine: a saved machine has it not */
 	bool is_path;           /* of a file: a saved machine has it absolute */

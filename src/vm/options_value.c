@@ -98,7 +98,11 @@ int options_set(const struct option *o, void *base, const char *text, struct err
 
 	switch (o->kind) {
 	case OPT_STRING:
-		return options_set_string(at, text, err);
+		if (!o->none || strcmp(o->none, text))
+			return options_set_string(at, text, err);
+		free(*(char **)at);
+		*(char **)at = NULL;
+		return 0;
 	case OPT_CHOICE:
 		if (!options_is_choice(o->choices, text))
 			return err_set(err, -EINVAL, "'%s' is none of: %s", text, o->choices);

@@ -24,6 +24,7 @@ struct machine_leaving {
 	struct machine_leaving *next;
 	struct virtio_dev *dev;
 	struct blk *disk;               /* its front; NULL: it is no disk */
+	struct blk *medium;             /* of a drive, and there is no DEV; else NULL */
 	struct machine_line *line;      /* NULL: it is no console */
 	char name[CONFIG_DISK_NAME_MAX + 1];
 };
@@ -104,8 +105,7 @@ static bool plug_find_name(const struct machine *m, const char *name, struct plu
 	return false;
 }
 
-/* What is being written to a file, or has been announced to another process, must not change. */
-static int plug_check_idle(const struct machine *m, struct err *err)
+int machine_check_unsaved(const struct machine *m, struct err *err)
 {
 	return m->save || m->migration ? err_set(err, -EBUSY, "the machine is being %s", m->save ? "saved" : "migrated") : 0;
 }
@@ -298,7 +298,7 @@ static void plug_announce(struct machine *m, struct virtio_dev *dev, const char 
 int machine_plug(struct machine *m, const struct plug_device *d, char *name, unsigned name_cap, struct err *err)
 {
 	char buf[CONFIG_DISK_NAME_MAX + 1];
-	int kind = plug_find_kind(d->kind, err), r = kind < 0 ? kind : plug_check_idle(m, err);
+	int kind = plug_find_kind(d->kind, err), r = kind < 0 ? kind : machine_check_unsaved(m, err);
 
 	if (!r)
 		r = plug_check_guest(m, "", err);
@@ -366,24 +366,30 @@ static void plug_take_off_bus(struct machine *m, const struct plugged *p)
 	bus_unlock(m->bus);
 }
 
+static bool leaving_is_idle(struct machine_leaving *l)
+{
+	if (l->disk)
+		blk_front_lift(l->disk);        /* what a limit keeps waiting */
+	return l->medium ? !blk_in_flight(l->medium) : virtio_reset(l->dev);
+}
+
 /* Free all that have nothing in flight any more. True: none is left. */
 static bool plug_finish_leaving(struct machine *m)
 {
 	for (struct machine_leaving **at = &m->leaving; *at;) {
 		struct machine_leaving *l = *at;
 
-		if (l->disk)
-			blk_front_lift(l->disk);        /* what a limit keeps waiting */
-		if (!virtio_reset(l->dev)) {
+		if (!leaving_is_idle(l)) {
 			at = &l->next;
 			continue;
 		}
 		*at = l->next;
 		blk_close(l->disk);
+		blk_close(l->medium);
 		virtio_free(l->dev);
 		machine_free_line(l->line);
-		log_info("device '%s' is unplugged", l->name);
-		machine_tell(m, MACHINE_EV_UNPLUGGED, l->name);
+		log_info(l->medium ? "the medium of '%s' is closed" : "device '%s' is unplugged", l->name);
+		machine_tell(m, l->medium ? MACHINE_EV_EJECTED : MACHINE_EV_UNPLUGGED, l->name);
 		free(l);
 	}
 	return !m->leaving;
@@ -391,15 +397,14 @@ static bool plug_finish_leaving(struct machine *m)
 
 static int plug_remove(struct machine *m, const struct plugged *p, struct err *err)
 {
-	struct machine_leaving *l = calloc(1, sizeof(*l));
 	char buf[CONFIG_DISK_NAME_MAX + 1];
+	struct machine_leaving *l = machine_new_leaving(plug_name(m, p, buf));
 	int r = l ? config_settle(m->cfg, err) : err_set(err, -ENOMEM, "out of memory");
 
 	if (r < 0) {
 		free(l);
 		return r;
 	}
-	snprintf(l->name, sizeof(l->name), "%s", plug_name(m, p, buf));
 	l->dev = p->dev;
 	l->disk = p->kind == PLUG_DISK ? m->blk[p->i] : NULL;
 	vcpus_pause(m->vcpus);
@@ -504,9 +509,27 @@ void machine_drop_leaving(struct machine *m)
 
 		m->leaving = l->next;
 		blk_close(l->disk);
+		blk_close(l->medium);
 		virtio_free(l->dev);
 		free(l);
 	}
+}
+
+struct machine_leaving *machine_new_leaving(const char *name)
+{
+	struct machine_leaving *l = calloc(1, sizeof(*l));
+
+	if (l)
+		snprintf(l->name, sizeof(l->name), "%s", name);
+	return l;
+}
+
+void machine_leave_medium(struct machine *m, struct machine_leaving *l, struct blk *medium)
+{
+	l->medium = medium;
+	l->next = m->leaving;
+	m->leaving = l;
+	machine_leave_retry(&m->leave_retry);
 }
 
 int machine_unplug(struct machine *m, const char *name, bool is_forced, struct err *err)
@@ -515,7 +538,7 @@ int machine_unplug(struct machine *m, const char *name, bool is_forced, struct e
 
 	if (!plug_find_name(m, name, &p))
 		return err_set(err, -ENOENT, "there is no disk, interface or console '%.64s' to unplug; 'info' lists them", name);
-	int r = plug_check_idle(m, err);
+	int r = machine_check_unsaved(m, err);
 
 	if (!r)
 		r = p.kind == PLUG_DISK ? blk_job_check_idle(m->blk[p.i], err) : 0;

@@ -113,6 +113,32 @@ class Disk(Row):
         m.until(lambda: serial not in [d["name"] for d in m.ctl("info", "--json")["disks"]], f"{serial} goes")
 
 
+class Drive(Row):
+    """Its medium comes and goes; the guest reads it by blocks."""
+
+    def image(self, m, name):
+        path = os.path.join(m.tmp, name)
+        if not os.path.exists(path):
+            with open(path, "wb") as f:
+                f.write(name.encode().ljust(2048, b"\0") * 100)
+        return path
+
+    def options(self, m):
+        return ["--cdrom", f"path={self.image(m, 'cd-one.iso')},format=raw,name=cd"]
+
+    def check(self, m, name="cd-one.iso"):
+        m.run(f"test \"$(dd if=/dev/sr0 bs=2048 skip=42 count=1 iflag=direct 2>/dev/null | tr -d '\\0')\" = {name}")
+
+    def plug(self, m):
+        m.ctl("eject", "cd")
+        m.run("! dd if=/dev/sr0 bs=2048 count=1 iflag=direct 2>/dev/null | grep -q cd-")
+        for name in ("cd-two.iso", "cd-one.iso"):
+            m.ctl("insert", "cd", self.image(m, name))
+            self.check(m, name)
+            if name == "cd-two.iso":
+                m.ctl("eject", "cd")
+
+
 class Net(Row):
     def __init__(self, kind, keys, mac):
         super().__init__(f"net: {kind}", keys, ("virtio-net",))
@@ -293,6 +319,7 @@ ROWS = [
     Disk("readonly", ("disks[].readonly",), raw, ",readonly=on", readonly=True),
     Disk("direct", ("disks[].direct",), raw, ",direct=on", jailed=False),
     Limits("limits", LIMIT_KEYS, raw, ",iops=5000"),
+    Drive("cdrom", ("cdroms[].path", "cdroms[].format", "cdroms[].name"), ("virtio-scsi",), hotplug="its medium"),
     Net("none", ("nets[].kind", "nets[].mac", "nets[].name"), "52:54:00:00:88:10"),
     Net("user", ("nets[].hostfwd",), "52:54:00:00:88:20"),
     Shell("console: uart, stdio", ("consoles[].target",), hotplug="no: always there"),
@@ -336,4 +363,4 @@ echo SHELL-READY
 while read -r line; do eval "$line"; done
 """
     return vivguest.initrd("bookworm", script, "matrix", programs=(vsock_program(folder),),
-                           modules=("virtio_balloon", "virtio_mem", "vmw_vsock_virtio_transport"))
+                           modules=("virtio_balloon", "virtio_mem", "vmw_vsock_virtio_transport", "virtio_scsi", "sr_mod"))

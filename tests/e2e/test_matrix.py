@@ -183,7 +183,7 @@ def test_what_takes_several_files_to_open_is_plugged_where_there_is_no_jail(book
 def test_no_device_and_no_option_is_missing_from_the_table():
     told = subprocess.run([vivguest.VMM, "--print-man"], capture_output=True, text=True, check=True).stdout
     keys = set(re.findall(r"^([a-z_]+(?:\[\]\.[a-z_]+)?)\t[a-z]", told.split("CONFIGURATION DOCUMENT")[1], re.M))
-    keys -= {"key", "disks", "nets", "consoles"}
+    keys -= {"key", "disks", "cdroms", "nets", "consoles"}
     known = {k for row in ROWS for k in row.keys} | OF_THE_PROCESS | set(ELSEWHERE)
     if not shutil.which("passt"):
         known.add("nets[].hostfwd")
