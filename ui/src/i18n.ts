@@ -41,6 +41,23 @@ export function tIf(key: string, fallback: string): string {
 	return (catalogue.value as Record<string, string>)[key] ?? fallback;
 }
 
+// Making a formatter takes far longer than formatting: each is made once for a language.
+const formatters = new Map<string, Intl.NumberFormat | Intl.DateTimeFormat>();
+
+function numberFormat(digits: number): Intl.NumberFormat {
+	const key = `${language.value} ${digits}`;
+	let f = formatters.get(key) as Intl.NumberFormat | undefined;
+	if (!f) formatters.set(key, (f = new Intl.NumberFormat(language.value, { maximumFractionDigits: digits })));
+	return f;
+}
+
+function timeFormat(): Intl.DateTimeFormat {
+	const key = `${language.value} time`;
+	let f = formatters.get(key) as Intl.DateTimeFormat | undefined;
+	if (!f) formatters.set(key, (f = new Intl.DateTimeFormat(language.value, { dateStyle: "medium", timeStyle: "medium" })));
+	return f;
+}
+
 export function formatBytes(n: number): string {
 	const units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 	let i = 0;
@@ -48,15 +65,15 @@ export function formatBytes(n: number): string {
 		n /= 1024;
 		i++;
 	}
-	return `${new Intl.NumberFormat(language.value, { maximumFractionDigits: n < 10 && i > 0 ? 1 : 0 }).format(n)} ${units[i]}`;
+	return `${numberFormat(n < 10 && i > 0 ? 1 : 0).format(n)} ${units[i]}`;
 }
 
 export function formatNumber(n: number): string {
-	return new Intl.NumberFormat(language.value, { maximumFractionDigits: 2 }).format(n);
+	return numberFormat(2).format(n);
 }
 
 export function formatTime(iso: string | undefined): string {
 	if (!iso) return "";
 	const d = new Date(iso);
-	return Number.isNaN(d.getTime()) ? iso : new Intl.DateTimeFormat(language.value, { dateStyle: "medium", timeStyle: "medium" }).format(d);
+	return Number.isNaN(d.getTime()) ? iso : timeFormat().format(d);
 }

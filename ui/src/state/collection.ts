@@ -17,14 +17,19 @@ export interface Doc {
 	[k: string]: unknown;
 }
 
+const CALM_MS = 300;
+
 export class Collection {
 	readonly names = signal<string[]>([]);
 	readonly isLoaded = signal(false);
 	// Grows with every change of any document: for what depends on all of them, as sorting by a field does.
 	readonly version = signal(0);
+	// The same for what takes long, as sorting thousands does: a few times a second at most.
+	readonly calm = signal(0);
 	private readonly docs = new Map<string, Signal<Doc>>();
 	private readonly waiting = new Map<string, Doc | null>();
 	private frame = 0;
+	private rest = 0;
 
 	get(name: string): Signal<Doc> | undefined {
 		return this.docs.get(name);
@@ -39,6 +44,7 @@ export class Collection {
 			for (const d of list) this.put(d);
 			this.names.value = [...this.docs.keys()].sort();
 			this.version.value++;
+			this.calm.value++;
 			this.isLoaded.value = true;
 		});
 	}
@@ -66,5 +72,9 @@ export class Collection {
 			if (isOther) this.names.value = [...this.docs.keys()].sort();
 			this.version.value++;
 		});
+		this.rest ||= window.setTimeout(() => {
+			this.rest = 0;
+			this.calm.value++;
+		}, CALM_MS);
 	}
 }

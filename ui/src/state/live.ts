@@ -17,14 +17,16 @@ export interface Change {
 	document?: Doc | null;
 }
 
-const RETRY_FIRST = 250, RETRY_MOST = 8000, CLOSE_TOO_OLD = 4410, RECENT_MOST = 200, STATUS_FORBIDDEN = 403;
+export type Heard = Change & { at: number };
+
+const RETRY_FIRST = 250, RETRY_MOST = 8000, CLOSE_TOO_OLD = 4410, RECENT_MOST = 200, RECENT_MS = 50, STATUS_FORBIDDEN = 403;
 
 export const linkState = signal<LinkState>("connecting");
 export const project = signal("default");
 // Kinds whose documents this user may not see.
 export const notForUs = signal<ReadonlySet<string>>(new Set());
 // The last changes, newest first.
-export const recent = signal<(Change & { at: number })[]>([]);
+export const recent = signal<Heard[]>([]);
 
 const collections = new Map<string, Collection>();
 let socket: WebSocket | undefined;
@@ -70,7 +72,19 @@ function take(c: Change): void {
 	const name = rest.join("/");
 	if (!kind || !name || !isShown(where)) return;
 	collection(kind).change(name, c.type === "delete" ? null : (c.document ?? null));
-	recent.value = [{ ...c, at: Date.now() }, ...recent.value.slice(0, RECENT_MOST - 1)];
+	remember({ ...c, at: Date.now() });
+}
+
+let heard: Heard[] = [];
+
+// Many changes come at once: what shows the last ones is drawn anew once for all of them.
+function remember(c: Heard): void {
+	heard.push(c);
+	if (heard.length > 1) return;
+	window.setTimeout(() => {
+		recent.value = [...heard.reverse(), ...recent.value].slice(0, RECENT_MOST);
+		heard = [];
+	}, RECENT_MS);
 }
 
 function again(): void {

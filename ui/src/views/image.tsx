@@ -1,15 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 // An image: how far its making is, and which machines were made of it.
+import { computed } from "@preact/signals";
 import { formatTime, t } from "../i18n";
 import { Link, pathOf } from "../router";
 import { collection } from "../state/live";
 import type { Doc } from "../state/collection";
 
-// The machines whose first disk began as IMAGE.
+// Names of machines by the image that their first disk began as.
+const users = computed(() => {
+	const c = collection("instance"), found = new Map<string, string[]>();
+	c.calm.value;
+	for (const name of c.names.value) {
+		const image = c.get(name)!.peek().spec?.image;
+		if (typeof image !== "string") continue;
+		const list = found.get(image);
+		if (list) list.push(name);
+		else found.set(image, [name]);
+	}
+	return found;
+});
+
 export function usersOf(image: string): string[] {
-	const c = collection("instance");
-	c.version.value;
-	return c.names.value.filter((n) => c.get(n)!.peek().spec?.image === image);
+	return users.value.get(image) ?? [];
 }
 
 // It is being made: nobody knows how long it takes, but it can be seen to go on, and be given up.
@@ -27,7 +39,7 @@ function Making({ doc }: { doc: Doc }) {
 }
 
 export function ImageCards({ doc }: { doc: Doc }) {
-	const users = usersOf(doc.name);
+	const own = usersOf(doc.name);
 	return (
 		<div class="cards">
 			{doc.status?.state === "making" && !doc.deleting && <Making doc={doc} />}
@@ -41,14 +53,14 @@ export function ImageCards({ doc }: { doc: Doc }) {
 						</Link>
 					)}
 				</div>
-				{users.length ? (
+				{own.length ? (
 					<ul class="values">
-						{users.slice(0, 50).map((n) => (
+						{own.slice(0, 50).map((n) => (
 							<li key={n}>
 								<Link to={pathOf("instances", n)}>{n}</Link>
 							</li>
 						))}
-						{users.length > 50 && <li>{t("image.more-users", { n: users.length - 50 })}</li>}
+						{own.length > 50 && <li>{t("image.more-users", { n: own.length - 50 })}</li>}
 					</ul>
 				) : (
 					<p class="soft">{t("image.unused")}</p>

@@ -121,11 +121,11 @@ function inOrder(c: Collection, columns: Column<Doc>[], words: string[], sort: {
 	const by = columns.find((x) => x.id === sort.id)?.sortBy;
 	const isPlain = !words.length && (!by || sort.id === "name");
 	if (isPlain) return sort.isDown ? [...c.names.value].reverse() : c.names.value;
-	c.version.value; // depends on every document
-	const rows = c.names.value.map((n) => c.get(n)!.peek()).filter((d) => matches(d, words));
-	if (by) rows.sort((a, b) => (by(a) < by(b) ? -1 : by(a) > by(b) ? 1 : 0));
+	c.calm.value; // depends on every document
+	const rows = c.names.value.map((n) => c.get(n)!.peek()).filter((d) => matches(d, words)).map((d) => ({ name: d.name, key: by?.(d) ?? "" }));
+	if (by) rows.sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0));
 	if (sort.isDown) rows.reverse();
-	return rows.map((d) => d.name);
+	return rows.map((r) => r.name);
 }
 
 function nameColumn(kind: Kind): Column<Doc> {

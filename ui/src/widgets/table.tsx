@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A table of thousands of rows of which only those in sight exist. Each row draws itself from a signal of its own.
 import { useComputed, useSignal, type ReadonlySignal } from "@preact/signals";
-import type { ComponentChildren } from "preact";
+import type { ComponentChildren, VNode } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { t } from "../i18n";
 
@@ -101,6 +101,14 @@ export function Table<T>(p: Props<T>) {
 	const count = useComputed(() => Math.ceil(height.value / ROW_HEIGHT) + 2 * MARGIN_ROWS);
 	const names = p.names.value;
 	const shown = names.slice(first.value, first.value + count.value);
+	// A row that stays where it is, is the same node: nothing of it is looked at again while one scrolls.
+	const before = useRef({ of: p, rows: new Map<string, VNode>() });
+	const rows = new Map<string, VNode>();
+	shown.forEach((n, i) => {
+		const index = first.value + i, key = `${index} ${n}`;
+		rows.set(key, (before.current.of === p && before.current.rows.get(key)) || <Row key={n} name={n} index={index} of={p} />);
+	});
+	before.current = { of: p, rows };
 	const check = p.selected ? "40px " : "";
 	const grid = check + p.columns.map((c) => c.width).join(" ");
 	const narrow = check + p.columns.filter((c) => !c.isSecondary).map((c) => c.width).join(" ");
@@ -117,9 +125,7 @@ export function Table<T>(p: Props<T>) {
 		>
 			<Head of={p} />
 			<div class="rows" role="rowgroup" style={{ height: `${names.length * ROW_HEIGHT}px` }}>
-				{shown.map((n, i) => (
-					<Row key={n} name={n} index={first.value + i} of={p} />
-				))}
+				{[...rows.values()]}
 			</div>
 		</div>
 	);
