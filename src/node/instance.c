@@ -203,6 +203,8 @@ static void step(struct controlled *c, const json_t *doc, int64_t revision)
 	const char *wanted = json_string_value(json_object_get(json_object_get(doc, "spec"), "state"));
 	bool is_off = wanted && !strcmp(wanted, "stopped");
 
+	if (i->proc.pid && json_integer_value(json_object_get(doc, "restart_of")) == i->proc.pid)
+		i->wants_restart = true;
 	if (!wanted)
 		controlled_set(c, "failed", "its document has no 'spec.state'");
 	else if (i->phase == PHASE_UNKNOWN)

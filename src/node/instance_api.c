@@ -52,25 +52,49 @@ static void answered(void *arg, int r, const json_t *result, const struct err *e
 		api_reply(c, 200, json_deep_copy(result));
 }
 
-static void restart(struct api_call *c, struct instance *i)
+static void restart_noted(void *arg, const struct store_result *r)
 {
-	i->wants_restart = true;
-	if (i->phase == PHASE_DOWN)
-		i->wants_restart = i->ended_revision != 0;
-	controlled_kick(&i->c);
-	api_reply(c, 202, NULL);
+	struct api_call *c = arg;
+	struct err err = ERR_INIT;
+
+	if (r->code == -ESTALE)
+		api_fail(c, err_set(&err, -EAGAIN, "'%s' has just been changed; try again", c->param[0]), NULL, &err);
+	else if (r->code)
+		api_fail(c, err_set(&err, r->code, "%s", r->message), NULL, &err);
+	else
+		api_reply(c, 202, NULL);
+}
+
+/* What shall end stands in the document, so a restart that was acknowledged happens, and happens once, whatever becomes of this
+ * daemon. One that has powered itself off is started by the document's new revision alone. */
+static void restart(struct api_call *c)
+{
+	char key[STORE_KEY_MAX + 1];
+	int64_t revision;
+	struct node *n = c->arg;
+	struct instance *i = find(c);
+	struct err err = ERR_INIT;
+	AUTO(json_decref) json_t *doc = i ? resource_find(c, key, &revision) : NULL;
+
+	if (!doc)
+		return;
+	if (i->phase == PHASE_UNKNOWN) {
+		api_fail(c, err_set(&err, -EAGAIN, "'%s' is only just being looked at; try again", c->param[0]), NULL, &err);
+		return;
+	}
+	json_object_set_new(doc, "restart_of", json_integer(i->proc.pid));
+	if (doc_put(n->store, key, doc, revision, restart_noted, c) < 0)
+		api_fail(c, err_set(&err, -EAGAIN, "out of memory"), NULL, &err);
 }
 
 void instance_action(struct api_call *c)
 {
 	const char *action = strrchr(c->route->path, '/') + 1;
-	struct instance *i = find(c);
+	struct instance *i = strcmp(action, "restart") ? find(c) : NULL;
 
-	if (!i)
-		return;
 	if (!strcmp(action, "restart"))
-		restart(c, i);
-	else if (is_up(c, i))
+		restart(c);
+	else if (i && is_up(c, i))
 		vmm_request(i->vmm, action, NULL, answered, c);
 }
 

@@ -144,7 +144,24 @@ static const struct schema spec_schema = {
 		},
 };
 
-const struct schema instance_schema = RESOURCE_SCHEMA("instance", "Instance", "A machine.", &spec_schema, "{}");
+const struct schema instance_schema = {
+	.name = "Instance",
+	.help = "A machine.",
+	.fields =
+		(const struct schema_field[]){
+			RESOURCE_FIELDS("instance"),
+			{ .name = "spec",
+			  .type = SCHEMA_OBJECT,
+			  .sub = &spec_schema,
+			  .dflt = "{}",
+			  .help = "what it shall be" },
+			{ .name = "restart_of",
+			  .type = SCHEMA_INT,
+			  .is_readonly = true,
+			  .help = "the process that shall end and be followed by another" },
+			{ .name = NULL },
+		},
+};
 
 /* Is KIND NAME there, and going to stay? */
 static bool exists(struct node *n, const char *kind, const char *project, const char *name)
