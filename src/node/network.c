@@ -57,6 +57,7 @@ static void applied(void *arg, int r, const struct err *err)
 {
 	struct network_job *j = arg;
 	struct network *net = j->net;
+	bool was_known = net->applied != NULL;
 
 	net->is_busy = false;
 	if (!r) {
@@ -74,6 +75,9 @@ static void applied(void *arg, int r, const struct err *err)
 		controlled_failed(&net->c, err);
 		return;
 	}
+	/* A daemon that has just begun may have written a status without what is known only now. */
+	if (!was_known)
+		controlled_write(&net->c);
 	kick_instances(net);
 	controlled_kick(&net->c);
 }
