@@ -50,6 +50,25 @@ void instance_control_path(const struct instance *i, char *path, size_t cap)
 	snprintf(path, cap, "%s/control", i->run_dir);
 }
 
+bool instance_take_disks(struct instance *i, bool writes)
+{
+	if (!instance_is_off(i) || i->has_disk_writer || (writes && i->n_disk_readers))
+		return false;
+	if (writes)
+		i->has_disk_writer = true;
+	else
+		i->n_disk_readers++;
+	return true;
+}
+
+void instance_give_disks(struct instance *i, bool writes)
+{
+	if (writes)
+		i->has_disk_writer = false;
+	else
+		i->n_disk_readers--;
+}
+
 struct vmm *instance_vmm(const struct instance *i)
 {
 	return i->phase == PHASE_UP ? i->vmm : NULL;
@@ -58,7 +77,7 @@ struct vmm *instance_vmm(const struct instance *i)
 static int add(struct instance_disks *d, char *path, unsigned number, struct err *err)
 {
 	if (!path)
-		return err && err->code ? err->code : err_set(err, -ENOMEM, "out of memory");
+		return err->code ? err->code : err_set(err, -ENOMEM, "out of memory");
 	if (d->n == INSTANCE_DISKS_MAX || access(path, F_OK) < 0) {
 		int r = err_set(err, -EAGAIN, "the disk '%s' is not made yet", path);
 
@@ -70,26 +89,30 @@ static int add(struct instance_disks *d, char *path, unsigned number, struct err
 	return 0;
 }
 
-int instance_disks(struct instance_disks *out, struct instance *i, const json_t *doc, struct err *err)
+int instance_disks(struct instance_disks *out, struct instance *i, const json_t *doc, bool is_partial, struct err *err)
 {
 	const json_t *spec = json_object_get(doc, "spec"), *disk;
+	struct err why = ERR_INIT;
 	unsigned number = 0;
 	size_t at;
 	int r = 0;
 
 	*out = (struct instance_disks){ .n = 0 };
 	if (json_object_get(spec, "image"))
-		r = add(out, instance_root_path(i), number++, err);
+		r = add(out, instance_root_path(i), number++, &why);
 	json_array_foreach(json_object_get(spec, "disks"), at, disk) {
 		const char *volume = json_string_value(json_object_get(disk, "volume"));
 
+		if (is_partial && r == -EAGAIN)
+			r = 0;
 		if (!r && !json_is_true(json_object_get(disk, "readonly")))
-			r = add(out, volume_path(i->c.node, i->c.project, volume, err), number, err);
+			r = add(out, volume_path(i->c.node, i->c.project, volume, &why), number, &why);
 		number++;
 	}
-	if (r < 0)
-		instance_disks_clear(out);
-	return r;
+	if (!r || (is_partial && r == -EAGAIN))
+		return 0;
+	instance_disks_clear(out);
+	return err_set(err, r, "%s", why.msg);
 }
 
 void instance_disks_clear(struct instance_disks *d)

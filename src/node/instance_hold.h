@@ -26,6 +26,10 @@ bool instance_is_off(const struct instance *i);
 bool instance_is_between(const struct instance *i);
 /* The path of the running machine's control socket. */
 void instance_control_path(const struct instance *i, char *path, size_t cap);
+/* Of one that is held and off: begin to work on its disks. False: another does, who would be in the way; ask again later.
+ * Who only reads is not in the way of those who read. */
+bool instance_take_disks(struct instance *i, bool writes);
+void instance_give_disks(struct instance *i, bool writes);
 /* The connection to the running machine; NULL: it does not run, or does not answer now. */
 struct vmm *instance_vmm(const struct instance *i);
 
@@ -35,8 +39,8 @@ struct instance_disks {
 	char *path[INSTANCE_DISKS_MAX];         /* from malloc() */
 	char name[INSTANCE_DISKS_MAX][8];       /* for the machine's control socket */
 };
-/* -EAGAIN: one is not there yet. */
-int instance_disks(struct instance_disks *out, struct instance *i, const json_t *doc, struct err *err);
+/* -EAGAIN: one is not there yet; with IS_PARTIAL that one is left out. */
+int instance_disks(struct instance_disks *out, struct instance *i, const json_t *doc, bool is_partial, struct err *err);
 void instance_disks_clear(struct instance_disks *d);
 
 #endif

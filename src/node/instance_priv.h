@@ -46,6 +46,8 @@ struct instance {
 	struct meter meter;
 	unsigned n_holds;               /* others work on its disks: it stays off */
 	bool is_cut;                    /* and one of them wants the power to go */
+	bool has_disk_writer;           /* one of them changes the disks */
+	unsigned n_disk_readers;        /* or some read them */
 	int64_t ended_revision;         /* it ended by itself while the document was at this one; 0: it did not */
 };
 

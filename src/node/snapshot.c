@@ -63,6 +63,8 @@ struct snapshot {
 	bool is_busy;                   /* somebody works on it */
 	bool is_gone;                   /* from the disks */
 	bool is_removing;
+	bool is_clearing;               /* some disks have it from an attempt before, perhaps not all: away with it, then once more */
+	unsigned n_cleared;             /* disks that a machine has removed it from */
 	struct instance_disks disks;
 };
 
@@ -74,8 +76,10 @@ static struct snapshot *snapshot_of(struct controlled *c)
 static void let_go(struct snapshot *s)
 {
 	instance_disks_clear(&s->disks);
-	if (s->held)
+	if (s->held) {
+		instance_give_disks(s->held, true);
 		instance_release(s->held);
+	}
 	s->held = NULL;
 	s->is_busy = false;
 }
@@ -91,6 +95,10 @@ static void happened(struct snapshot *s, int r, const struct err *err)
 	} else if (s->is_removing) {
 		s->is_gone = true;
 		controlled_removed(&s->c);
+	} else if (s->is_clearing) {
+		s->is_clearing = false;
+		s->n_cleared = 0;
+		controlled_kick(&s->c);
 	} else {
 		s->c.failures = 0;
 		controlled_set(&s->c, "ready", "%s", "");
@@ -102,13 +110,27 @@ static void worked(void *arg, int r, const struct err *err)
 	happened(arg, r, err);
 }
 
-static void answered(void *arg, int r, const json_t *result, const struct err *err)
+static void created(void *arg, int r, const json_t *result, const struct err *err)
 {
 	struct snapshot *s = arg;
 
 	(void)result;
-	/* Done before, by a daemon that did not live to hear of it. */
-	happened(s, r == -EEXIST && !s->is_removing ? 0 : r == -ENOENT && s->is_removing ? 0 : r, err);
+	/* Begun by a daemon that did not live to hear of it, or by a machine that did not live to take it of all disks: whether they are
+	 * of one instant nobody knows. */
+	s->is_clearing = r == -EEXIST;
+	happened(s, s->is_clearing ? -ECANCELED : r, err);
+}
+
+static void cleared(void *arg, int r, const json_t *result, const struct err *err)
+{
+	struct snapshot *s = arg;
+
+	(void)result;
+	if (r == -ENOENT)
+		r = 0;
+	if (!r && ++s->n_cleared < s->disks.n)
+		r = -ECANCELED; /* the next one, of a machine that is looked for anew */
+	happened(s, r, err);
 }
 
 static int make(void *arg, struct err *err)
@@ -125,16 +147,18 @@ static int unmake(void *arg, struct err *err)
 	return snapshot_unmake(&s->disks, s->c.uid, err);
 }
 
-/* Ask the machine that runs. */
+/* Ask the machine that runs: to make it in all disks at once, or to remove it from one. */
 static void ask(struct snapshot *s, struct vmm *v)
 {
 	char names[INSTANCE_DISKS_MAX * sizeof(s->disks.name[0])] = "";
+	bool removes = s->is_removing || s->is_clearing;
+	const char *one = s->disks.name[s->n_cleared < s->disks.n ? s->n_cleared : 0];
 
 	for (unsigned i = 0; i < s->disks.n; i++)
 		snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%s", i ? "," : "", s->disks.name[i]);
 	s->is_busy = true;
-	vmm_request(v, s->is_removing ? "snapshot-delete" : "snapshot-create",
-		    json_pack("{s:s, s:s}", "disks", names, "name", s->c.uid), answered, s);
+	vmm_request(v, removes ? "snapshot-delete" : "snapshot-create",
+		    json_pack("{s:s, s:s}", "disks", removes ? one : names, "name", s->c.uid), removes ? cleared : created, s);
 }
 
 /* What is to be done, by the machine or, while it is off, by a worker. */
@@ -147,19 +171,28 @@ static void work_on(struct snapshot *s, struct instance *i, const json_t *instan
 		controlled_later(&s->c, AGAIN_MS);
 		return;
 	}
-	int r = instance_disks(&s->disks, i, instance, &err);
+	int r = instance_disks(&s->disks, i, instance, s->is_removing, &err);
 	if (r < 0) {
 		controlled_failed(&s->c, &err);
+		return;
+	}
+	if (s->is_removing && !s->disks.n) {
+		happened(s, 0, NULL);
 		return;
 	}
 	if (v) {
 		ask(s, v);
 		return;
 	}
+	if (!instance_take_disks(i, true)) {
+		instance_disks_clear(&s->disks);
+		controlled_later(&s->c, AGAIN_MS);
+		return;
+	}
 	instance_hold(i, false);
 	s->held = i;
 	s->is_busy = true;
-	if (work_start(s->c.node->works, s->is_removing ? unmake : make, worked, s) < 0)
+	if (work_start(s->c.node->works, s->is_removing || s->is_clearing ? unmake : make, worked, s) < 0)
 		happened(s, err_set(&err, -ENOMEM, "out of memory"), &err);
 }
 

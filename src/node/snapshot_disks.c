@@ -6,14 +6,26 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 #include "blk/blk.h"
 #include "util/err.h"
 
+enum { LOCK_TRIES = 100, LOCK_WAIT_US = 50000 };
+
+/* The kernel closes the files of a process that was killed a little later than it tells of its end, so its lock is waited for. */
 static int open_disk(struct blk **b, const char *path, struct err *err)
 {
 	struct blk_options o = { .path = path, .fd = -1, .format = "qcow2" };
+	struct err why = ERR_INIT;
+	int r = -EBUSY;
 
-	return blk_open(b, NULL, &o, err);
+	for (unsigned i = 0; r == -EBUSY && i < LOCK_TRIES; i++) {
+		if (i)
+			usleep(LOCK_WAIT_US);
+		why = (struct err)ERR_INIT;
+		r = blk_open(b, NULL, &o, &why);
+	}
+	return r < 0 ? err_set(err, r, "%s", why.msg) : 0;
 }
 
 /* 1: there is one called NAME; 0: there is none. */
@@ -29,7 +41,24 @@ static int has(struct blk *b, const char *name, struct err *err)
 	return r;
 }
 
-/* 1: made; 0: it was there. */
+/* How many of D have it? */
+static int count(const struct instance_disks *d, const char *name, struct err *err)
+{
+	int n = 0;
+
+	for (unsigned i = 0; i < d->n; i++) {
+		AUTO(blk_close) struct blk *b = NULL;
+		int r = open_disk(&b, d->path[i], err);
+
+		if (!r)
+			r = has(b, name, err);
+		if (r < 0)
+			return r;
+		n += r;
+	}
+	return n;
+}
+
 static int make_one(const char *path, const char *name, struct err *err)
 {
 	AUTO(blk_close) struct blk *b = NULL;
@@ -37,16 +66,13 @@ static int make_one(const char *path, const char *name, struct err *err)
 	struct timespec now;
 	int r = open_disk(&b, path, err);
 
-	if (!r)
-		r = has(b, name, err);
-	if (r)
-		return r < 0 ? r : 0;
+	if (r < 0)
+		return r;
 	clock_gettime(CLOCK_REALTIME, &now);
 	snprintf(s.name, sizeof(s.name), "%s", name);
 	s.date_s = (uint64_t)now.tv_sec;
 	s.date_ns = (uint32_t)now.tv_nsec;
-	r = blk_snapshot_create(b, &s, err);
-	return r < 0 ? r : 1;
+	return blk_snapshot_create(b, &s, err);
 }
 
 static int unmake_one(const char *path, const char *name, struct err *err)
@@ -59,27 +85,42 @@ static int unmake_one(const char *path, const char *name, struct err *err)
 	return r > 0 ? blk_snapshot_delete(b, name, err) : r;
 }
 
-int snapshot_make(const struct instance_disks *d, const char *name, struct err *err)
-{
-	bool is_new[INSTANCE_DISKS_MAX] = { false };
-	int r = 0;
-
-	for (unsigned i = 0; r >= 0 && i < d->n; i++) {
-		r = make_one(d->path[i], name, err);
-		is_new[i] = r > 0;
-	}
-	for (unsigned i = 0; r < 0 && i < d->n; i++)
-		if (is_new[i])
-			(void)unmake_one(d->path[i], name, NULL);
-	return r < 0 ? r : 0;
-}
-
 int snapshot_unmake(const struct instance_disks *d, const char *name, struct err *err)
 {
 	int r = 0;
 
 	for (unsigned i = 0; !r && i < d->n; i++)
 		r = unmake_one(d->path[i], name, err);
+	return r;
+}
+
+int snapshot_make(const struct instance_disks *d, const char *name, struct err *err)
+{
+	int n = count(d, name, err), r = 0;
+
+	if (n < 0 || n == (int)d->n)
+		return n < 0 ? n : 0;
+	/* Some have it from an attempt that was interrupted: of another instant than the others would. */
+	if (n)
+		r = snapshot_unmake(d, name, err);
+	for (unsigned i = 0; !r && i < d->n; i++)
+		r = make_one(d->path[i], name, err);
+	if (r < 0)
+		(void)snapshot_unmake(d, name, NULL);
+	return r;
+}
+
+int snapshot_unmake_all(const char *path, struct err *err)
+{
+	AUTO(blk_close) struct blk *b = NULL;
+	AUTO(free) struct blk_snapshot *list = NULL;
+	unsigned n = 0;
+	int r = open_disk(&b, path, err);
+
+	if (!r)
+		r = blk_snapshot_list(b, &list, &n, err);
+	for (unsigned i = 0; !r && i < n; i++)
+		r = blk_snapshot_delete(b, list[i].name, err);
 	return r;
 }
 

@@ -2,6 +2,7 @@
 /* snapshot_revert.c - an instance goes back to a snapshot: the power goes, its disks become what they were, and it is
  * started again if that is wanted. */
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include "node/idempotency.h"
@@ -40,6 +41,7 @@ void snapshot_revert(struct api_call *c)
 
 struct revert {
 	struct instance *instance;
+	bool has_disks;                 /* of the instance, for writing */
 	struct instance_disks disks;
 	char snapshot[DOC_UID_LEN + 1];
 };
@@ -66,14 +68,15 @@ static int prepare(struct task *t, const json_t *params, struct err *err)
 		instance_hold(v->instance, true);
 		task_say(t, "the power of '%s' is cut", text(params, "instance"));
 	}
-	if (!instance_is_off(v->instance)) {
+	if (!v->has_disks && !instance_take_disks(v->instance, true)) {
 		err_set(err, -EAGAIN, "it waits for '%s' to be off", text(params, "instance"));
 		return 0;
 	}
+	v->has_disks = true;
 	snprintf(v->snapshot, sizeof(v->snapshot), "%s", text(params, "snapshot_uid"));
 	doc_key(key, "instance", t->c.project, text(params, "instance"));
 	AUTO(json_decref) json_t *doc = doc_get(t->c.node->store, key, NULL);
-	int r = instance_disks(&v->disks, v->instance, doc, err);
+	int r = instance_disks(&v->disks, v->instance, doc, false, err);
 	return r < 0 ? r : 1;
 }
 
@@ -99,6 +102,8 @@ static void release(struct task *t)
 
 	if (!v)
 		return;
+	if (v->has_disks)
+		instance_give_disks(v->instance, true);
 	if (v->instance)
 		instance_release(v->instance);
 	instance_disks_clear(&v->disks);
