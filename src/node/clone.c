@@ -18,6 +18,7 @@
 #include "node/quota.h"
 #include "node/resource.h"
 #include "node/snapshot.h"
+#include "node/snapshot_disks.h"
 #include "node/task.h"
 #include "util/err.h"
 
@@ -100,6 +101,7 @@ void instance_clone(struct api_call *c)
 
 struct clone {
 	struct instance *source;
+	bool has_disks;                 /* of the source, for reading */
 	char *from, *dir, *tmp, *to;
 	struct quota_claim *claim;      /* until its document counts itself */
 	json_t *doc;                    /* of the new instance */
@@ -144,10 +146,11 @@ static int prepare(struct task *t, const json_t *params, struct err *err)
 			return err_set(err, -ENOENT, "the instance '%s' has gone", text(params, "instance"));
 		instance_hold(k->source, false);
 	}
-	if (!instance_is_off(k->source)) {
+	if (!k->has_disks && !instance_take_disks(k->source, false)) {
 		err_set(err, -EAGAIN, "it waits for '%s' to be off", text(params, "instance"));
 		return 0;
 	}
+	k->has_disks = true;
 	k->is_made = instance_find(n, t->c.project, text(params, "name"), text(params, "uid")) != NULL;
 	doc_key(key, "instance", t->c.project, text(params, "instance"));
 	AUTO(json_decref) json_t *source = doc_get(n->store, key, NULL);
@@ -216,28 +219,60 @@ static int run(struct task *t, struct err *err)
 	int r = files_make_dir(k->dir, err);
 	if (!r)
 		r = copy(t, k->from, k->tmp, err);
+	/* They came with the file; those of the original are no business of the copy. */
+	if (!r)
+		r = snapshot_unmake_all(k->tmp, err);
 	if (!r && rename(k->tmp, k->to) < 0)
 		r = err_set(err, -errno, "cannot rename '%s': %s", k->tmp, strerror(errno));
-	if (r < 0)
-		(void)files_remove(k->dir, NULL);
 	return r;
+}
+
+/* The instance called as the params say: 1: ours; 0: there is none; -EEXIST: another. */
+static int look_up(struct task *t, const json_t *params, struct err *err)
+{
+	char key[STORE_KEY_MAX + 1];
+
+	doc_key(key, "instance", t->c.project, text(params, "name"));
+	AUTO(json_decref) json_t *is = doc_get(t->c.node->store, key, NULL);
+	if (is && strcmp(text(is, "uid"), text(params, "uid")) != 0)
+		return err_set(err, -EEXIST, "an instance '%s' has come in between", text(params, "name"));
+	return is != NULL;
+}
+
+static void document_made(void *arg, const struct store_result *res)
+{
+	struct task *t = arg;
+	struct err err = ERR_INIT;
+
+	if (res->code == -ESTALE)
+		task_over(t, err_set(&err, -EEXIST, "an instance of that name has come in between"), &err);
+	else
+		task_over(t, res->code ? err_set(&err, res->code, "%s", res->message) : 0, &err);
 }
 
 static int finish(struct task *t, const json_t *params, json_t **result, struct err *err)
 {
 	struct clone *k = t->data;
 	char key[STORE_KEY_MAX + 1];
+	int r = look_up(t, params, err);
 
+	if (r < 0)
+		return r;
 	doc_key(key, "instance", t->c.project, text(params, "name"));
-	AUTO(json_decref) json_t *is = doc_get(t->c.node->store, key, NULL);
-	if (is && strcmp(text(is, "uid"), text(params, "uid")) != 0) {
-		(void)files_remove(k->dir, NULL);
-		return err_set(err, -EEXIST, "an instance '%s' has come in between", text(params, "name"));
-	}
-	if (!is && doc_put(t->c.node->store, key, k->doc, STORE_ABSENT, NULL, NULL) < 0)
-		return err_set(err, -ENOMEM, "out of memory");
 	*result = json_pack("{s:s}", "instance", text(params, "name"));
-	return 0;
+	if (r)
+		return 0;
+	if (doc_put(t->c.node->store, key, k->doc, STORE_ABSENT, document_made, t) < 0)
+		return err_set(err, -ENOMEM, "out of memory");
+	return 1;
+}
+
+/* Its folder, unless it is that of an instance. */
+static char *leftover(struct task *t, const json_t *params)
+{
+	AUTO(free) char *all = node_path(t->c.node->data_dir, "instances");
+
+	return look_up(t, params, NULL) > 0 || !all || !text(params, "uid")[0] ? NULL : node_path(all, text(params, "uid"));
 }
 
 static void release(struct task *t)
@@ -246,6 +281,8 @@ static void release(struct task *t)
 
 	if (!k)
 		return;
+	if (k->has_disks)
+		instance_give_disks(k->source, false);
 	if (k->source)
 		instance_release(k->source);
 	quota_release(t->c.node, k->claim);
@@ -259,5 +296,6 @@ static void release(struct task *t)
 }
 
 const struct task_op instance_clone_op = {
-	.operation = "cloneInstance", .prepare = prepare, .run = run, .finish = finish, .release = release,
+	.operation = "cloneInstance", .prepare = prepare, .run = run, .finish = finish, .leftover = leftover,
+	.release = release,
 };

@@ -7,11 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include "node/doc.h"
+#include "node/files.h"
 #include "node/idempotency.h"
 #include "node/node.h"
 #include "node/resource.h"
 #include "node/work.h"
 #include "util/checked.h"
+#include "util/log.h"
 
 enum { LOOK_MS = 250, AGAIN_MS = 100, LINE_MAX_LEN = 300 };
 
@@ -145,18 +147,57 @@ void task_say(struct task *t, const char *fmt, ...)
 	controlled_write(&t->c);
 }
 
-static void end(struct task *t, int r, const struct err *err)
+static void tell_end(struct task *t)
 {
+	int r = t->code;
+
 	t->is_running = false;
 	t->is_ended = true;
 	if (r == -ECANCELED)
 		controlled_set(&t->c, "cancelled", "%s", "");
 	else if (r < 0)
-		controlled_set(&t->c, "failed", "%s", err->msg[0] ? err->msg : strerror(-r));
+		controlled_set(&t->c, "failed", "%s", t->err.msg[0] ? t->err.msg : strerror(-r));
 	else
 		controlled_set(&t->c, "done", "%s", "");
 	controlled_write(&t->c);
 	controlled_kick(&t->c);
+}
+
+static int remove_left(void *arg, struct err *err)
+{
+	return files_remove(((struct task *)arg)->left, err);
+}
+
+static void left_removed(void *arg, int r, const struct err *err)
+{
+	struct task *t = arg;
+
+	if (r < 0)
+		log_warn("'%s': %s", t->c.key, err->msg);
+	free(t->left);
+	t->left = NULL;
+	t->is_removing = false;
+	tell_end(t);
+}
+
+/* Ended with R: well, or with nothing left. */
+static void end(struct task *t, int r, const struct err *err)
+{
+	AUTO(json_decref) json_t *doc = doc_get(t->c.node->store, t->c.key, NULL);
+
+	t->code = r;
+	if (r < 0)
+		t->err = *err;
+	t->left = r < 0 && t->op && t->op->leftover ? t->op->leftover(t, json_object_get(doc, "params")) : NULL;
+	if (t->left && !work_start(t->c.node->works, remove_left, left_removed, t))
+		t->is_removing = true;
+	else
+		tell_end(t);
+}
+
+void task_over(struct task *t, int r, const struct err *err)
+{
+	end(t, r, err);
 }
 
 static int run(void *arg, struct err *err)
@@ -185,11 +226,6 @@ static void has_run(void *arg, int r, const struct err *err)
 		r = t->op->finish(t, json_object_get(doc, "params"), &t->result, &late);
 	if (r <= 0)
 		end(t, r, &late);
-}
-
-void task_over(struct task *t, int r, const struct err *err)
-{
-	end(t, r, err);
 }
 
 static void step_queued(struct task *t, const json_t *doc)
@@ -248,6 +284,8 @@ static void step(struct controlled *c, const json_t *doc, int64_t revision)
 		atomic_store_explicit(&t->stop, true, memory_order_relaxed);
 	if (t->is_ended) {
 		step_ended(t);
+	} else if (t->is_removing) {
+		controlled_later(c, LOOK_MS);
 	} else if (t->is_running) {
 		controlled_write(c);
 		controlled_later(c, LOOK_MS);
@@ -261,13 +299,20 @@ static void step(struct controlled *c, const json_t *doc, int64_t revision)
 static void step_gone(struct controlled *c, const json_t *doc)
 {
 	struct task *t = task_of(c);
+	struct err none = ERR_INIT;
 
 	atomic_store_explicit(&t->stop, true, memory_order_relaxed);
 	if (!t->op)
 		t->op = find_op(doc);
-	if (t->op && t->op->is_careful && doc && !t->is_running && !t->is_ended)
-		step_queued(t, doc);
-	if (t->is_running || (t->op && t->op->is_careful && doc && !t->is_ended)) {
+	bool is_careful = t->op && t->op->is_careful && doc;
+
+	if (!t->is_ended && !t->is_running && !t->is_removing) {
+		if (is_careful)
+			step_queued(t, doc);
+		else
+			end(t, -ECANCELED, &none);
+	}
+	if (t->is_running || t->is_removing || (is_careful && !t->is_ended)) {
 		controlled_later(c, AGAIN_MS);
 		return;
 	}
@@ -297,6 +342,7 @@ static void fini(struct controlled *c)
 	/* The daemon ends: the operation is begun again by the next. */
 	if (t->data && !t->is_released && t->op && t->op->release)
 		t->op->release(t);
+	free(t->left);
 	json_decref(t->log);
 	json_decref(t->result);
 }

@@ -27,6 +27,9 @@ struct task_op {
 	int (*run)(struct task *t, struct err *err);
 	/* The work has ended well: what there is to be told, as a new reference. May be NULL. 1: it goes on until task_over(). */
 	int (*finish)(struct task *t, const json_t *params, json_t **result, struct err *err);
+	/* It has not ended well, or somebody does not want it any more: the file or folder that it, or an attempt before a crash, may have
+	 * left, from malloc(); it is removed. NULL: none. May be NULL. */
+	char *(*leftover)(struct task *t, const json_t *params);
 	/* It has ended in any way, and that is durable. Frees DATA. */
 	void (*release)(struct task *t);
 	bool is_careful;                /* also one that is cancelled before it begins, or deleted, runs (with T->stop set), to tidy up */
@@ -40,7 +43,9 @@ struct task {
 	atomic_ullong done, total;      /* bytes, or whatever it counts; TOTAL 0: unknown */
 	json_t *log, *result;
 	bool is_running, is_ended, is_released;
-	struct err err;                 /* of the worker */
+	bool is_removing;               /* what it has left */
+	char *left;
+	struct err err;                 /* why that is, and the code of it */
 	int code;
 };
 

@@ -122,11 +122,17 @@ int work_start(struct works *ws, int (*run)(void *arg, struct err *err),
 	if (!w)
 		return -ENOMEM;
 	*w = (struct work){ .ws = ws, .run = run, .done = done, .arg = arg };
-	ws->n_open++;
 	pthread_mutex_lock(&ws->lock);
-	*ws->last = w;
-	ws->last = &w->next;
-	pthread_cond_signal(&ws->more);
+	bool is_closing = ws->is_closing;
+	if (!is_closing) {
+		ws->n_open++;
+		*ws->last = w;
+		ws->last = &w->next;
+		pthread_cond_signal(&ws->more);
+	}
 	pthread_mutex_unlock(&ws->lock);
-	return 0;
+	/* What ends because the daemon ends may want something more done; nobody is left to do it. */
+	if (is_closing)
+		free(w);
+	return is_closing ? -ECANCELED : 0;
 }

@@ -17,7 +17,7 @@ void works_free(struct works *ws);
 DEFINE_AUTO(struct works *, works_free)
 
 /* RUN(ARG) on another thread, then DONE(ARG, what it returned, its sentence) on the loop thread. Between the two ARG
- * belongs to RUN. -ENOMEM: neither is called. */
+ * belongs to RUN. -ENOMEM, -ECANCELED (the daemon ends): neither is called. */
 int work_start(struct works *ws, int (*run)(void *arg, struct err *err),
 	       void (*done)(void *arg, int r, const struct err *err), void *arg);
 
