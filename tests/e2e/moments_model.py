@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a random workload asks of a daemon, drawn from dice, and what must be true because the daemon has said yes."""
+
+STATES = ("running", "running", "running", "stopped")
+# How often each kind of request is drawn.
+WEIGHTS = {"make_instance": 6, "set_state": 6, "restart": 1, "remove_instance": 3, "make_snapshot": 4, "remove_snapshot": 2,
+           "revert": 2, "clone": 3, "make_volume": 2, "grow_volume": 1, "remove_volume": 2, "make_network": 2,
+           "remove_network": 1, "plug": 2, "make_image": 1, "remove_image": 1}
+
+
+class Request:
+    def __init__(self, method, path, body=None, then=None):
+        self.method, self.path, self.body, self.then = method, path, body, then
+
+    def __str__(self):
+        return f"{self.method} {self.path} {self.body if self.body is not None else ''}"
+
+
+class Model:
+    """Things by name, as the answers have told. NAMES are few, so that requests meet each other."""
+
+    def __init__(self, dice, image_path, has_networks, small):
+        self.dice, self.image_path, self.has_networks = dice, image_path, has_networks
+        self.count = 4 if small else 6
+        self.instances = {}             # name -> {"state", "volumes", "networks"}
+        self.snapshots = set()          # (instance, name)
+        self.volumes = {}               # name -> size
+        self.networks = set()
+        self.images = set()
+        self.tasks = {}                 # name of a task -> (operation, instance, body)
+        self.restarted = {}             # instance -> the process that shall have gone
+        self.touched = set()            # instances whose process may be another one now
+
+    def draw(self):
+        """A request; most of them are possible."""
+        while True:
+            kind = self.dice.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+            request = getattr(self, kind)()
+            if request:
+                return request
+
+    # --- helpers ---
+
+    def name(self, letter, taken, free):
+        """One that is there, or one that is not; now and then the other, which is refused."""
+        names = [f"{letter}{i}" for i in range(self.count)]
+        good = [n for n in names if (n in taken) != free]
+        return self.dice.choice(good if good and self.dice.random() < 0.9 else names)
+
+    def some(self, things):
+        return self.dice.choice(sorted(things)) if things else None
+
+    def nets(self):
+        kind = self.dice.choice(["none", "none", "user", "network", "network"])
+        if kind == "network" and self.networks:
+            return [{"kind": "network", "network": self.some(self.networks)}]
+        return [{"kind": "none" if kind == "network" else kind}]
+
+    # --- what can be asked ---
+
+    def make_instance(self):
+        name, state, nets = self.name("i", self.instances, True), self.dice.choice(STATES), self.nets()
+        used = {v for i in self.instances.values() for v in i["volumes"]}
+        free = [v for v in sorted(self.volumes) if v not in used]
+        volumes = [self.dice.choice(free)] if free and self.dice.random() < 0.5 else []
+        spec = {"image": "base", "engine": "bt", "memory": "16M", "state": state, "networks": nets, "agent": False,
+                "disks": [{"volume": v} for v in volumes], "shutdown_seconds": self.dice.choice([0, 0, 0, 1])}
+
+        def then():
+            self.instances[name] = {"state": state, "volumes": volumes, "networks": [n["network"] for n in nets if "network" in n]}
+            self.touched.add(name)
+        return Request("POST", "/v1/instances", {"name": name, "spec": spec}, then)
+
+    def change(self, name, spec, **known):
+        def then():
+            if name in self.instances:
+                self.instances[name].update(known)
+                self.touched.add(name)
+        return Request("PATCH", f"/v1/instances/{name}", {"spec": spec}, then)
+
+    def set_state(self):
+        state = self.dice.choice(["running", "running", "stopped", "stopped", "paused"])
+        return self.change(self.name("i", self.instances, False), {"state": state}, state=state)
+
+    def plug(self):
+        nets = self.nets()
+        return self.change(self.name("i", self.instances, False), {"networks": nets},
+                           networks=[n["network"] for n in nets if "network" in n])
+
+    def restart(self):
+        name = self.some([n for n, i in self.instances.items() if i["state"] == "running"])
+
+        def then(pid):
+            self.touched.add(name)
+            if pid:
+                self.restarted[name] = pid
+        request = name and Request("POST", f"/v1/instances/{name}/restart", None, then)
+        if request:
+            request.wants_pid = name
+        return request
+
+    def remove_instance(self):
+        name = self.name("i", self.instances, False)
+
+        def then():
+            self.instances.pop(name, None)
+            self.restarted.pop(name, None)
+            self.snapshots = {s for s in self.snapshots if s[0] != name}
+        return Request("DELETE", f"/v1/instances/{name}", None, then)
+
+    def make_snapshot(self):
+        i, name = self.name("i", self.instances, False), self.name("s", set(), True)
+        return Request("POST", f"/v1/instances/{i}/snapshots", {"name": name, "spec": {}}, lambda: self.snapshots.add((i, name)))
+
+    def remove_snapshot(self):
+        s = self.some(self.snapshots)
+        return s and Request("DELETE", f"/v1/instances/{s[0]}/snapshots/{s[1]}", None, lambda: self.snapshots.discard(s))
+
+    def revert(self):
+        s = self.some(self.snapshots)
+
+        def then(task):
+            self.tasks[task] = ("revert", s[0], s[1])
+            self.touched.add(s[0])
+        return s and Request("POST", f"/v1/instances/{s[0]}/snapshots/{s[1]}/revert", None, then)
+
+    def clone(self):
+        source = self.some([n for n, i in self.instances.items() if i["state"] == "stopped" and not i["volumes"]])
+        name, state = self.name("i", self.instances, True), self.dice.choice(["running", "stopped"])
+
+        def then(task):
+            self.tasks[task] = ("clone", source, name)
+            self.instances[name] = {"state": state, "volumes": [], "networks": list(self.instances[source]["networks"]), "clone": task}
+            self.touched.add(name)
+        return source and Request("POST", f"/v1/instances/{source}/clone", {"name": name, "state": state}, then)
+
+    def make_volume(self):
+        name, size = self.name("v", self.volumes, True), self.dice.randrange(1, 9) << 20
+        return Request("POST", "/v1/volumes", {"name": name, "spec": {"size": size}}, lambda: self.volumes.update({name: size}))
+
+    def grow_volume(self):
+        name = self.some(self.volumes)
+        size = name and self.volumes[name] + (1 << 20)
+        return name and Request("PATCH", f"/v1/volumes/{name}", {"spec": {"size": size}}, lambda: self.volumes.update({name: size}))
+
+    def remove_volume(self):
+        name = self.name("v", self.volumes, False)
+        return Request("DELETE", f"/v1/volumes/{name}", None, lambda: self.volumes.pop(name, None))
+
+    def make_network(self):
+        name = self.name("n", self.networks, True)
+        return self.has_networks and Request("POST", "/v1/networks", {"name": name, "spec": {
+            "kind": self.dice.choice(["nat", "host-only"])}}, lambda: self.networks.add(name))
+
+    def remove_network(self):
+        name = self.name("n", self.networks, False)
+        return self.has_networks and Request("DELETE", f"/v1/networks/{name}", None, lambda: self.networks.discard(name))
+
+    def make_image(self):
+        name = self.name("m", self.images, True)
+        return Request("POST", "/v1/images", {"name": name, "spec": {"source": {"path": self.image_path}}},
+                       lambda: self.images.add(name))
+
+    def remove_image(self):
+        name = self.some(self.images)
+        return name and Request("DELETE", f"/v1/images/{name}", None, lambda: self.images.discard(name))
