@@ -192,7 +192,18 @@ int link_add_bridge(const char *name, const uint8_t mac[6], struct err *err)
 	return r < 0 ? err_set(err, r, "cannot make the bridge '%s': %s", name, strerror(-r)) : 0;
 }
 
-int link_add_tap(const char *name, struct err *err)
+static int set_alias(const char *name, const char *alias)
+{
+	const struct ifinfomsg m = { .ifi_family = AF_UNSPEC };
+	struct request q;
+
+	begin(&q, RTM_NEWLINK, 0, &m, sizeof(m));
+	put(&q, IFLA_IFNAME, name, strlen(name) + 1);
+	put(&q, IFLA_IFALIAS, alias, strlen(alias));
+	return ask(&q);
+}
+
+int link_add_tap(const char *name, const char *alias, struct err *err)
 {
 	AUTO_FD int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
 	struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_TUN_EXCL };
@@ -202,6 +213,10 @@ int link_add_tap(const char *name, struct err *err)
 	snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", name);
 	if (ioctl(fd, TUNSETIFF, &ifr) < 0)
 		return err_set(err, errno == EBUSY ? -EEXIST : -errno, "cannot make the tap '%s': %s", name, strerror(errno));
+	/* Whose it is stands in it before it stays: a daemon that is killed in between leaves nothing. */
+	int r = set_alias(name, alias);
+	if (r < 0)
+		return err_set(err, r, "cannot write into the tap '%s' whose it is: %s", name, strerror(-r));
 	return ioctl(fd, TUNSETPERSIST, 1) < 0
 		       ? err_set(err, -errno, "cannot make the tap '%s' stay: %s", name, strerror(errno))
 		       : 0;

@@ -29,8 +29,9 @@ const struct link *links_find(const struct link *links, size_t n, const char *na
 
 /* -EEXIST: there is an interface of that name. */
 int link_add_bridge(const char *name, const uint8_t mac[6], struct err *err);
-/* A tap that stays when no process has it open, for frames with the virtio-net header. -EPERM; -EEXIST. */
-int link_add_tap(const char *name, struct err *err);
+/* A tap that stays when no process has it open, for frames with the virtio-net header, and with that alias from the beginning. -EPERM;
+ * -EEXIST. */
+int link_add_tap(const char *name, const char *alias, struct err *err);
 /* Bring INDEX up, with this alias and as a port of the bridge MASTER (0: of none). */
 int link_set(int index, const char *alias, int master, struct err *err);
 /* Nothing happens when it is not there. */

@@ -138,7 +138,10 @@ static bool step_host(struct network *net, const struct network_conf *conf, stru
 
 	if (!plan)
 		return false;
-	if (has_changed || loop_now_ns() - net->looked_ns > (uint64_t)LOOK_MS * 1000000u) {
+	/* A tap that was left to another network and that nobody wants any more may still be of this one. */
+	bool has_orphans = net->applied && !network_plan_leaves_same(net->applied, plan);
+
+	if (has_changed || has_orphans || loop_now_ns() - net->looked_ns > (uint64_t)LOOK_MS * 1000000u) {
 		begin(net, plan, conf, has_changed);
 		return false;
 	}

@@ -158,7 +158,7 @@ static int need_tap(const struct network_plan *p, const struct network_port *por
 	int r = 0;
 
 	if (!k) {
-		r = link_add_tap(port->ifname, err);
+		r = link_add_tap(port->ifname, p->conf.alias, err);
 		if (!r)
 			r = links_again(links, err);
 		k = r < 0 ? NULL : links_find(links->items, links->n, port->ifname);
@@ -221,13 +221,19 @@ int network_apply(const struct network_plan *p, bool has_changed, struct err *er
 	return r;
 }
 
+/* Of the network, or its bridge, made by a daemon that was killed before it could write into it whose it is. */
+static bool is_of(const struct network_conf *c, const struct link *k)
+{
+	return !strcmp(k->alias, c->alias) || (c->type != NETWORK_BRIDGE && !k->alias[0] && !strcmp(k->name, c->bridge));
+}
+
 int network_remove(const struct network_conf *conf, const char *dir, struct err *err)
 {
 	struct links links = { .n = 0 };
 	int r = links_again(&links, err);
 
 	for (size_t i = 0; !r && i < links.n; i++)
-		if (!strcmp(links.items[i].alias, conf->alias))
+		if (is_of(conf, &links.items[i]))
 			r = link_delete(links.items[i].name, err);
 	AUTO(free) char *rules = network_no_rules(conf);
 	if (!r)

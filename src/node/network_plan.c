@@ -143,9 +143,12 @@ static int add_ports(struct network_plan *plan, const struct network *net)
 	while ((p = ports_next(n->ports, p, net->c.project, NULL)) != NULL) {
 		const struct network_lease *l = network_find_lease(net, p->uid, p->index);
 
+		/* That of a machine which is off, and was plugged in elsewhere before it was set up there, is nobody's. */
+		if (!port_is_on(n, p))
+			continue;
 		if (strcmp(p->network, net->c.name) != 0)
 			memcpy(plan->others[plan->n_others++], p->ifname, IF_NAMESIZE);
-		else if (port_is_on(n, p) && l && (l->number || !plan->conf.four.family))
+		else if (l && (l->number || !plan->conf.four.family))
 			fill_port(&plan->ports[plan->n_ports++], net, &plan->conf, p);
 	}
 	return 0;
@@ -190,6 +193,11 @@ bool network_plan_equals(const struct network_plan *a, const struct network_plan
 {
 	/* Rules name every port; what else there is of a network cannot change. */
 	return a && !strcmp(a->rules, b->rules);
+}
+
+bool network_plan_leaves_same(const struct network_plan *a, const struct network_plan *b)
+{
+	return a->n_others == b->n_others && !memcmp(a->others, b->others, a->n_others * sizeof(*a->others));
 }
 
 const struct network_port *network_plan_port(const struct network_plan *p, const char *ifname)

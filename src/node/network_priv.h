@@ -89,6 +89,8 @@ struct network_plan *network_plan_new(struct network *net, const struct network_
 void network_plan_free(struct network_plan *p);         /* NULL is fine */
 /* Is there nothing to be done to come from A (NULL: nothing) to B, but for dnsmasq? */
 bool network_plan_equals(const struct network_plan *a, const struct network_plan *b);
+/* Do both leave the same taps to other networks? */
+bool network_plan_leaves_same(const struct network_plan *a, const struct network_plan *b);
 const struct network_port *network_plan_port(const struct network_plan *p, const char *ifname);
 
 /* --- network_rules.c --- */
