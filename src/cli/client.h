@@ -24,6 +24,8 @@ DEFINE_AUTO(struct client *, client_close)
 
 /* Is the daemon elsewhere? */
 bool client_is_remote(const struct client *cl);
+/* Of one elsewhere: the name or address of its host, without brackets. */
+void client_host(const struct client *cl, char *host, size_t cap);
 /* See to it that the remote daemon's certificate is known: by who has signed it, as the SHA-256 that EXPECTED (NULL: any) is,
  * or by asking. -EACCES: it is not. */
 int client_trust(struct client *cl, const char *expected, struct err *err);

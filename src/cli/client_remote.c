@@ -30,6 +30,15 @@ static char *normal_url(const char *url, struct err *err)
 	return out;
 }
 
+void client_host(const struct client *cl, char *host, size_t cap)
+{
+	const char *from = cl->url + strlen("https://");
+	bool is_bracketed = from[0] == '[';
+
+	from += is_bracketed;
+	snprintf(host, cap, "%.*s", (int)strcspn(from, is_bracketed ? "]" : ":/"), from);
+}
+
 int client_open_remote(struct client *cl, const char *url, struct err *err)
 {
 	const char *token = getenv("VIV_TOKEN");

@@ -12,8 +12,7 @@
 #include <unistd.h>
 #include "util/err.h"
 
-/* The file, or with a NULL NAME its directory. From malloc(). */
-static char *path_of(const char *name)
+char *hosts_path(const char *name)
 {
 	const char *base = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
 	bool has_base = base && base[0] == '/';
@@ -27,7 +26,7 @@ static char *path_of(const char *name)
 
 static json_t *load(struct err *err)
 {
-	AUTO(free) char *path = path_of("hosts.json");
+	AUTO(free) char *path = hosts_path("hosts.json");
 	json_error_t why;
 
 	if (!path || access(path, F_OK) < 0)
@@ -52,9 +51,9 @@ json_t *hosts_get(const char *url, struct err *err)
 	return json_is_object(entry) ? json_incref(entry) : json_object();
 }
 
-static int make_dir(struct err *err)
+int hosts_make_dir(struct err *err)
 {
-	AUTO(free) char *dir = path_of(NULL);
+	AUTO(free) char *dir = hosts_path(NULL);
 
 	if (!dir)
 		return err_set(err, -ENOMEM, "out of memory");
@@ -71,13 +70,13 @@ static int make_dir(struct err *err)
 int hosts_put(const char *url, json_t *entry, struct err *err)
 {
 	AUTO(json_decref) json_t *all = load(err);
-	AUTO(free) char *path = path_of("hosts.json"), *tmp = path_of("hosts.json.tmp");
+	AUTO(free) char *path = hosts_path("hosts.json"), *tmp = hosts_path("hosts.json.tmp");
 
 	if (!all)
 		return -EPROTO;
 	if (!path || !tmp)
 		return err_set(err, -ENOMEM, "out of memory");
-	int r = make_dir(err);
+	int r = hosts_make_dir(err);
 	if (r < 0)
 		return r;
 	if (entry)

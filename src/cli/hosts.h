@@ -18,6 +18,11 @@ json_t *hosts_get(const char *url, struct err *err);
 /* Remember ENTRY (borrowed; NULL: nothing) of URL. */
 int hosts_put(const char *url, json_t *entry, struct err *err);
 
+/* A file of this user's, or with a NULL NAME the directory of them. From malloc(); NULL: out of memory. */
+char *hosts_path(const char *name);
+/* That directory is there, for this user alone. */
+int hosts_make_dir(struct err *err);
+
 /* How the key of a certificate is pinned, as libcurl writes it: "sha256//" and Base64. False: it has none. */
 bool hosts_pin_of(const struct x509_st *cert, char pin[HOSTS_PIN_LEN]);
 /* What people compare: SHA-256 of the certificate. */
