@@ -89,13 +89,20 @@ void controlled_blocked(struct controlled *c, const struct err *err)
 	controlled_later(c, BLOCKED_MS);
 }
 
-/* What was known when the daemon before this one ended. New reference, or NULL. */
+/* What was known when the daemon before this one ended. New reference, or NULL. One that is older than the document is of an earlier
+ * thing of the same name. */
 static json_t *status_load(struct controlled *c)
 {
+	const struct store_doc *of = store_get(c->node->store, c->key);
 	char key[STORE_KEY_MAX + 1];
+	int64_t modified = 0;
 
 	doc_status_key(key, c->key);
-	json_t *doc = doc_get(c->node->store, key, NULL);
+	json_t *doc = doc_get(c->node->store, key, &modified);
+	if (of && modified < of->created) {
+		json_decref(doc);
+		doc = NULL;
+	}
 	const char *state = json_string_value(json_object_get(doc, "state")),
 		   *since = json_string_value(json_object_get(doc, "since"));
 	const char *reason = json_string_value(json_object_get(doc, "reason"));

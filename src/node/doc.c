@@ -37,6 +37,9 @@ char *doc_view(const struct store *s, const struct store_doc *d, size_t *len)
 
 	doc_status_key(status_key, d->key);
 	status = store_get(s, status_key);
+	/* One that is older than the document is of an earlier thing of the same name. */
+	if (status && status->modified < d->created)
+		status = NULL;
 	/* A document is an object that is not empty: its text ends in '}', before which more may stand. */
 	int n = asprintf(&text, "%.*s,\"revision\":%lld%s%s}", (int)d->len - 1, d->value, (long long)d->modified,
 			 status ? ",\"status\":" : "", status ? status->value : "");

@@ -255,23 +255,25 @@ void instance_disk_done(struct instance *i, int r, const struct err *err)
 		controlled_kick(&i->c);
 }
 
-/* They were in its disks. */
+/* They were in its disks. What is known of them goes in the same commit: later ones of the same names would be taken for them. */
 static void forget_snapshots(struct instance *i)
 {
 	struct store *s = i->c.node->store;
-	char prefix[STORE_KEY_MAX + 1], key[STORE_KEY_MAX + 1] = "";
+	char prefix[STORE_KEY_MAX + 1], key[STORE_KEY_MAX + 1] = "", status_key[STORE_KEY_MAX + 1];
 	const struct store_doc *d;
 
 	snprintf(prefix, sizeof(prefix), "snapshot/%s/%s/", i->c.project, i->c.name);
 	while ((d = store_next(s, prefix, key[0] ? key : NULL)) != NULL) {
-		struct store_op op = { .kind = STORE_DELETE, .key = key, .if_modified = STORE_ANY };
+		struct store_op ops[] = { { .kind = STORE_DELETE, .key = key, .if_modified = STORE_ANY },
+					  { .kind = STORE_DELETE, .key = status_key, .if_modified = STORE_ANY } };
 
 		AUTO(json_decref) json_t *doc = json_loadb(d->value, d->len, 0, NULL);
 		const char *of = json_string_value(json_object_get(doc, "instance_uid"));
 
 		snprintf(key, sizeof(key), "%s", d->key);
+		doc_status_key(status_key, key);
 		if (of && !strcmp(of, i->c.uid))
-			store_commit(s, &op, 1, NULL, NULL);
+			store_commit(s, ops, store_get(s, status_key) ? 2 : 1, NULL, NULL);
 	}
 }
 

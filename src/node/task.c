@@ -69,7 +69,7 @@ static bool has_ended(struct node *n, const char *key)
 /* With too many, the oldest that has ended goes. */
 static void forget_old(struct node *n)
 {
-	char key[STORE_KEY_MAX + 1] = "", oldest[STORE_KEY_MAX + 1] = "";
+	char key[STORE_KEY_MAX + 1] = "", oldest[STORE_KEY_MAX + 1] = "", status_key[STORE_KEY_MAX + 1];
 	const struct store_doc *d;
 	int64_t least = INT64_MAX;
 	unsigned count = 0;
@@ -82,10 +82,12 @@ static void forget_old(struct node *n)
 		least = d->created;
 		snprintf(oldest, sizeof(oldest), "%s", key);
 	}
-	struct store_op op = { .kind = STORE_DELETE, .key = oldest, .if_modified = STORE_ANY };
+	doc_status_key(status_key, oldest);
+	struct store_op ops[] = { { .kind = STORE_DELETE, .key = oldest, .if_modified = STORE_ANY },
+				  { .kind = STORE_DELETE, .key = status_key, .if_modified = STORE_ANY } };
 
 	if (count >= TASKS_MAX && oldest[0])
-		store_commit(n->store, &op, 1, NULL, NULL);
+		store_commit(n->store, ops, store_get(n->store, status_key) ? 2 : 1, NULL, NULL);
 }
 
 static bool commit_new(struct task_making *m, const json_t *doc)
