@@ -13,7 +13,7 @@ struct blk {
 	uint8_t data[DISK_SIZE];
 	struct blk_req *waiting[WAITING_MAX];
 	unsigned n;
-	bool is_readonly;
+	bool is_readonly, is_in_batch;
 };
 static struct blk image;
 
@@ -22,6 +22,18 @@ bool blk_is_readonly(const struct blk *b) { return b->is_readonly; }
 unsigned blk_block_size(const struct blk *b) { return 4096; }
 bool blk_can_discard(const struct blk *b) { return !b->is_readonly; }
 unsigned blk_in_flight(const struct blk *b) { return b->n; }
+
+void blk_batch_begin(struct blk *b)
+{
+	FUZZ_CHECK(!b->is_in_batch);
+	b->is_in_batch = true;
+}
+
+void blk_batch_end(struct blk *b)
+{
+	FUZZ_CHECK(b->is_in_batch);
+	b->is_in_batch = false;
+}
 
 void blk_submit(struct blk *b, struct blk_req *r)
 {
