@@ -11,6 +11,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* Whoever holds the lock and cannot be seen is waited for so long: 200 ms. */
+enum { LOCK_TRIES = 40, LOCK_WAIT_US = 5000 };
+
 /* Does descriptor FD of process PID hold a lock on the file of ST? */
 static bool blk_fd_holds_lock(const char *pid, const char *fd, const struct stat *st)
 {
@@ -64,18 +67,43 @@ void blk_unlock(int fd)
 	(void)fcntl(fd, F_OFD_SETLK, &fl);
 }
 
-int blk_lock(int fd, const char *name, bool is_readonly, struct err *err)
+/* 0; -EAGAIN: somebody has a lock that is in the way; another negative errno. */
+static int blk_try_lock(int fd, bool is_readonly)
 {
 	struct flock fl = { .l_type = is_readonly ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET };
-	struct stat st;
-	char who[32] = "";
 
 	if (!fcntl(fd, F_OFD_SETLK, &fl))
 		return 0;
-	if (errno != EAGAIN && errno != EACCES)
-		return err_set(err, -errno, "cannot lock '%s': %s", name, strerror(errno));
-	int owner = fstat(fd, &st) < 0 ? 0 : blk_lock_owner(&st);
+	return errno == EACCES ? -EAGAIN : -errno;
+}
 
+/* A file, and with it its lock, may outlive the last descriptor for a moment: workers of io_uring let go of it after they have told what
+ * they did, and the kernel after it has told of the end of a process that was killed. */
+static int blk_wait_for_kernel(int fd, bool is_readonly)
+{
+	int r = -EAGAIN;
+
+	for (unsigned i = 0; r == -EAGAIN && i < LOCK_TRIES; i++) {
+		usleep(LOCK_WAIT_US);
+		r = blk_try_lock(fd, is_readonly);
+	}
+	return r;
+}
+
+int blk_lock(int fd, const char *name, bool is_readonly, struct err *err)
+{
+	struct stat st;
+	char who[32] = "";
+	int owner = 0, r = blk_try_lock(fd, is_readonly);
+
+	if (r == -EAGAIN) {
+		owner = fstat(fd, &st) < 0 ? 0 : blk_lock_owner(&st);
+		r = owner ? r : blk_wait_for_kernel(fd, is_readonly);
+	}
+	if (!r)
+		return 0;
+	if (r != -EAGAIN)
+		return err_set(err, r, "cannot lock '%s': %s", name, strerror(-r));
 	if (owner == getpid())
 		return err_set(err, -EBUSY, "'%s' is open twice in this virtual machine; give each disk "
 			       "its own image", name);

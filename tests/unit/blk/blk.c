@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include "test.h"
@@ -481,6 +482,46 @@ TEST(readers_share_an_image_but_keep_writers_out)
 	open_elsewhere(false, msg, sizeof(msg));
 	CHECK_HAS(msg, "is in use by another process");
 	blk_close(b);
+}
+
+/* A locked descriptor of the image that nobody has: it is on its way through the socket SOCK. */
+static void send_locked(int sock)
+{
+	struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	union {
+		struct cmsghdr head;
+		char space[CMSG_SPACE(sizeof(int))];
+	} u = { .head = { .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS } };
+	struct iovec iov = { (char[]){ "x" }, 1 };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &u, .msg_controllen = sizeof(u.space) };
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+
+	CHECK_EQ(fcntl(fd, F_OFD_SETLK, &fl), 0);
+	memcpy(CMSG_DATA(&u.head), &fd, sizeof(fd));
+	CHECK_EQ(sendmsg(sock, &msg, 0), 1);
+	close(fd);
+}
+
+/* As one of a process that was killed, or of a worker of the kernel that has told that it is through. */
+TEST(a_lock_that_no_process_holds_any_more_is_waited_for)
+{
+	int sock[2], go[2];
+	char byte;
+
+	make_image(4096);
+	CHECK_EQ(socketpair(AF_UNIX, SOCK_DGRAM, 0, sock), 0);
+	CHECK_EQ(pipe(go), 0);
+	pid_t pid = fork();
+	if (!pid)       /* with its end, all that is in the socket goes */
+		_exit(read(go[0], &byte, 1) != 1);
+	send_locked(sock[0]);
+	close(sock[0]);
+	close(sock[1]);
+	CHECK_EQ(write(go[1], "x", 1), 1);
+	blk_close(open_image(&(struct blk_options){ 0 }));
+	CHECK_EQ(waitpid(pid, NULL, 0), pid);
+	close(go[0]);
+	close(go[1]);
 }
 
 /* A back end that notes what it is asked and answers from a script. */
