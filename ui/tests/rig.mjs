@@ -46,7 +46,8 @@ export class Daemon {
 	ask(method, path, body) {
 		return new Promise((done, fail) => {
 			const text = body === undefined ? undefined : JSON.stringify(body);
-			const rq = request({ socketPath: join(this.folder, "run/api.sock"), method, path, headers: text ? { "content-type": "application/json" } : {} }, (answer) => {
+			// A connection of its own: one that is kept may end with a daemon that was killed.
+			const rq = request({ socketPath: join(this.folder, "run/api.sock"), agent: false, method, path, headers: text ? { "content-type": "application/json" } : {} }, (answer) => {
 				let all = "";
 				answer.on("data", (d) => (all += d));
 				answer.on("end", () => done({ status: answer.statusCode, doc: all ? JSON.parse(all) : undefined }));
