@@ -30,6 +30,7 @@ class Model:
         self.tasks = {}                 # name of a task -> (operation, instance, body)
         self.restarted = {}             # instance -> the process that shall have gone
         self.touched = set()            # instances whose process may be another one now
+        self.taken = set()              # names of clones to be, which others have taken meanwhile
 
     def draw(self):
         """A request; most of them are possible."""
@@ -67,6 +68,8 @@ class Model:
                 "disks": [{"volume": v} for v in volumes], "shutdown_seconds": self.dice.choice([0, 0, 0, 1])}
 
         def then():
+            if self.is_awaited(name):
+                self.taken.add(name)
             self.instances[name] = {"state": state, "volumes": volumes, "networks": [n["network"] for n in nets if "network" in n]}
             self.touched.add(name)
         return Request("POST", "/v1/instances", {"name": name, "spec": spec}, then)
@@ -124,6 +127,9 @@ class Model:
             self.touched.add(s[0])
         return s and Request("POST", f"/v1/instances/{s[0]}/snapshots/{s[1]}/revert", None, then)
 
+    def is_awaited(self, name):
+        return any(operation == "clone" and to == name for operation, _, to in self.tasks.values())
+
     def clone(self):
         source = self.some([n for n, i in self.instances.items() if i["state"] == "stopped" and not i["volumes"]])
         name, state = self.name("i", self.instances, True), self.dice.choice(["running", "stopped"])
@@ -132,7 +138,7 @@ class Model:
             self.tasks[task] = ("clone", source, name)
             self.instances[name] = {"state": state, "volumes": [], "networks": list(self.instances[source]["networks"]), "clone": task}
             self.touched.add(name)
-        return source and Request("POST", f"/v1/instances/{source}/clone", {"name": name, "state": state}, then)
+        return source and not self.is_awaited(name) and Request("POST", f"/v1/instances/{source}/clone", {"name": name, "state": state}, then)
 
     def make_volume(self):
         name, size = self.name("v", self.volumes, True), self.dice.randrange(1, 9) << 20

@@ -238,10 +238,12 @@ class Run:
                     del self.model.instances[to]
                 is_excused = operation == "revert" and ((of, to) not in self.model.snapshots or "not made yet" in reason
                                                         or "has come after" in reason)
+                is_excused |= operation == "clone" and to in self.model.taken and "has come in between" in reason
                 self.say("  task", operation, of, to, "failed:", reason)
                 if not is_excused:
                     wrong.append(f"{operation} {of} {to}: {task['status']}")
         self.model.tasks.clear()
+        self.model.taken.clear()
 
     def check_instances(self, instances, wrong):
         for i in instances:
