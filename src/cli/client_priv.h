@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* client_priv.h - a connection, as client.c (requests) and client_console.c (consoles) share it. */
+/* client_priv.h - a connection, as client.c (requests) and client_socket.c (what goes on) share it. */
 #ifndef CLI_CLIENT_PRIV_H
 #define CLI_CLIENT_PRIV_H
 

@@ -22,7 +22,7 @@ _Static_assert(sizeof(struct late_curl) == ARRAY_LEN(curl_symbols) * sizeof(void
 static const struct symbol lws_symbols[] = {
 	LWS_FN(set_log_level), LWS_FN(create_context), LWS_FN(context_destroy), LWS_FN(context_user), LWS_FN(get_context),
 	LWS_FN(client_connect_via_info), LWS_FN(service), LWS_FN(cancel_service), LWS_FN(callback_on_writable),
-	LWS_FN(write), LWS_FN(add_http_header_by_token), LWS_FN(get_ssl),
+	LWS_FN(write), LWS_FN(is_final_fragment), LWS_FN(add_http_header_by_token), LWS_FN(get_ssl),
 	{ "SSL_get1_peer_certificate", offsetof(struct late_lws, peer_certificate) },
 };
 _Static_assert(sizeof(struct late_lws) == ARRAY_LEN(lws_symbols) * sizeof(void *), "every function has its row");

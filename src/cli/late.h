@@ -36,6 +36,7 @@ struct late_lws {
 	__typeof__(&lws_cancel_service) cancel_service;
 	__typeof__(&lws_callback_on_writable) callback_on_writable;
 	__typeof__(&lws_write) write;
+	__typeof__(&lws_is_final_fragment) is_final_fragment;
 	__typeof__(&lws_add_http_header_by_token) add_http_header_by_token;
 	__typeof__(&lws_get_ssl) get_ssl;
 	/* Of the libssl that it is linked with. */
