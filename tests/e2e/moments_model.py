@@ -2,10 +2,11 @@
 """What a random workload asks of a daemon, drawn from dice, and what must be true because the daemon has said yes."""
 
 STATES = ("running", "running", "running", "stopped")
+POOLS = ("default", "side")
 # How often each kind of request is drawn.
 WEIGHTS = {"make_instance": 6, "set_state": 6, "restart": 1, "remove_instance": 3, "make_snapshot": 4, "remove_snapshot": 2,
-           "revert": 2, "clone": 3, "make_volume": 2, "grow_volume": 1, "remove_volume": 2, "make_network": 2,
-           "remove_network": 1, "plug": 2, "make_image": 1, "remove_image": 1}
+           "revert": 2, "clone": 3, "make_volume": 2, "grow_volume": 1, "move_volume": 2, "remove_volume": 2,
+           "make_network": 2, "remove_network": 1, "plug": 2, "make_image": 1, "remove_image": 1}
 
 
 class Request:
@@ -25,6 +26,7 @@ class Model:
         self.instances = {}             # name -> {"state", "volumes", "networks"}
         self.snapshots = set()          # (instance, name)
         self.volumes = {}               # name -> size
+        self.pools = {}                 # name of a volume -> that of its pool
         self.networks = set()
         self.images = set()
         self.tasks = {}                 # name of a task -> (operation, instance, body)
@@ -142,7 +144,23 @@ class Model:
 
     def make_volume(self):
         name, size = self.name("v", self.volumes, True), self.dice.randrange(1, 9) << 20
-        return Request("POST", "/v1/volumes", {"name": name, "spec": {"size": size}}, lambda: self.volumes.update({name: size}))
+        pool = self.dice.choice(POOLS)
+
+        def then():
+            self.volumes[name], self.pools[name] = size, pool
+        return Request("POST", "/v1/volumes", {"name": name, "spec": {"size": size, "pool": pool}}, then)
+
+    def move_volume(self):
+        name, pool = self.some(self.volumes), self.dice.choice(POOLS)
+
+        def then(task):
+            self.tasks[task] = ("move", name, pool)
+        return name and Request("POST", f"/v1/volumes/{name}/move", {"pool": pool}, then)
+
+    def moved(self, name, pool):
+        """The volume NAME has been moved to POOL, if it is still the one that was asked for."""
+        if pool:
+            self.pools[name] = pool
 
     def grow_volume(self):
         name = self.some(self.volumes)
@@ -151,7 +169,14 @@ class Model:
 
     def remove_volume(self):
         name = self.name("v", self.volumes, False)
-        return Request("DELETE", f"/v1/volumes/{name}", None, lambda: self.volumes.pop(name, None))
+
+        def then():
+            self.volumes.pop(name, None)
+            # A move of it ends one way or the other, and is that of no later one.
+            for task, (operation, of, _) in self.tasks.items():
+                if operation == "move" and of == name:
+                    self.tasks[task] = (operation, of, None)
+        return Request("DELETE", f"/v1/volumes/{name}", None, then)
 
     def make_network(self):
         name = self.name("n", self.networks, True)

@@ -23,6 +23,10 @@ BOOT = bytes.fromhex("31c08ed88ed0bc007c8816407cff06587c8126587cff07810e587c0800
 PACKET = bytes.fromhex("10000100008000000000000000000000")
 
 
+# Why a volume may stay where it is.
+MOVES_NOT = ("there are snapshots in it", "has another disk in its place", "it was cancelled", "the machine has ended")
+
+
 class Wrong(Exception):
     """The store and the world do not agree, or something that was promised is not there."""
 
@@ -218,6 +222,8 @@ class Run:
         if snapshots != self.model.snapshots:
             wrong.append(f"snapshots {sorted(snapshots)} instead of {sorted(self.model.snapshots)}")
         for v in docs["volumes"]:
+            if v["spec"]["pool"] != self.model.pools.get(v["name"]):
+                wrong.append(f"volume {v['name']} is in the pool {v['spec']['pool']} instead of {self.model.pools.get(v['name'])}")
             if v["status"]["state"] == "ready" and v["status"]["size"] < self.model.volumes.get(v["name"], 0):
                 wrong.append(f"volume {v['name']} has {v['status']['size']} bytes instead of {self.model.volumes[v['name']]}")
         self.check_instances(docs["instances"], wrong)
@@ -231,6 +237,8 @@ class Run:
             task = by_name.get(name)
             if not task:
                 wrong.append(f"the task {name} ({operation} {of} {to}) has gone")
+            elif operation == "move" and task["status"]["state"] == "done":
+                self.model.moved(of, to)
             elif task["status"]["state"] != "done":
                 reason = task["status"].get("reason", "")
                 clone = self.model.instances.get(to)
@@ -239,6 +247,7 @@ class Run:
                 is_excused = operation == "revert" and ((of, to) not in self.model.snapshots or "not made yet" in reason
                                                         or "has come after" in reason)
                 is_excused |= operation == "clone" and to in self.model.taken and "has come in between" in reason
+                is_excused |= operation == "move" and (not to or any(why in reason for why in MOVES_NOT))
                 self.say("  task", operation, of, to, "failed:", reason)
                 if not is_excused:
                     wrong.append(f"{operation} {of} {to}: {task['status']}")
@@ -290,6 +299,9 @@ class Run:
             self.node.start()
             self.node.ask("POST", "/v1/images", {"name": "base", "spec": {"source": {"path": self.model.image_path}}}, status=201)
             self.node.wait("/v1/images/base", "ready")
+            side = os.path.join(self.folder, "side")
+            os.mkdir(side, 0o755)
+            self.node.ask("POST", "/v1/pools", {"name": "side", "spec": {"path": side}}, status=201)
             while self.n < moments:
                 self.moment()
             self.check()
@@ -297,13 +309,15 @@ class Run:
 
     def remove_all(self):
         """Nothing is left of anything."""
-        for kind in ("instances", "volumes", "networks", "images"):
-            for doc in World(self.node).list(kind):
+        def left(kind):
+            return [d for d in World(self.node).list(kind) if (kind, d["name"]) != ("pools", "default")]
+        for kind in ("instances", "volumes", "networks", "images", "pools"):
+            for doc in left(kind):
                 self.node.ask("DELETE", f"/v1/{kind}/{doc['name']}", status=202)
             end = time.monotonic() + SETTLE_S
-            while World(self.node).list(kind):
+            while left(kind):
                 if time.monotonic() > end:
-                    raise Wrong(f"{kind} do not go: {World(self.node).list(kind)}")
+                    raise Wrong(f"{kind} do not go: {left(kind)}")
                 time.sleep(0.05)
         wrong = self.check_world()
         if wrong:

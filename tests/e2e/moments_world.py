@@ -99,15 +99,22 @@ class World:
                 if not OF_INSTANCE.match(name):
                     self.complain("file", name, "of instance", uids[uid]["name"], "is nobody's")
             self.check_disk(uids[uid])
-        volumes = {v["uid"] + ".qcow2" for v in self.list("volumes")}
-        if set(names(data, "volumes")) != volumes:
-            self.complain("volumes", names(data, "volumes"), "instead of", sorted(volumes))
+        self.check_volumes()
         images = {m["uid"] for m in self.list("images")}
         if set(names(data, "images")) != images:
             self.complain("images", names(data, "images"), "instead of", sorted(images))
         nets = {n["uid"] for n in self.networks if n["spec"]["kind"] in ("nat", "host-only")}
         if set(names(run, "n")) - nets:
             self.complain("folders of networks", names(run, "n"), "instead of", sorted(nets))
+
+    def check_volumes(self):
+        """Each is one file, in the pool that its document names."""
+        volumes = self.list("volumes")
+        for pool in self.list("pools"):
+            folder = os.path.join(pool["spec"].get("path") or self.node.data, "volumes")
+            there, wanted = names(folder), sorted(v["uid"] + ".qcow2" for v in volumes if v["spec"]["pool"] == pool["name"])
+            if there != wanted:
+                self.complain("volumes", there, "instead of", wanted, "in the pool", pool["name"])
 
     def check_disk(self, instance):
         """Of one that is off: nothing in it is damaged, and its snapshots are those of the documents."""
