@@ -10,6 +10,8 @@
 #include "blk/blk.h"
 #include "node/controller.h"
 #include "node/files.h"
+#include "node/instance_hold.h"
+#include "node/machine_talk.h"
 #include "node/node.h"
 #include "node/pool.h"
 #include "node/pool_dir.h"
@@ -46,7 +48,8 @@ struct volume_job {
 	struct volume *v;
 	char pool[STORE_KEY_MAX], uid[DOC_UID_LEN + 1];         /* of the pool */
 	char path[VOLUME_PATH_MAX];
-	uint64_t size, has;
+	char control[VOLUME_PATH_MAX];  /* of the machine that runs with it; "": none does */
+	uint64_t size, has;             /* HAS, also after a failure: what was found; 0: nobody looked */
 	bool was_made;
 };
 
@@ -154,11 +157,31 @@ static int create(const struct volume_job *j, struct err *err)
 	return r;
 }
 
-/* Grow it. A machine that runs has it locked; then this fails, and is tried again. */
+/* The machine that runs with it lets it grow, and tells the guest. */
+static int grow_live(const struct volume_job *j, struct err *err)
+{
+	const char *const paths[] = { j->path };
+	struct talk k = { .fd = -1 };
+	char disk[TALK_NAME_MAX];
+	bool is_running;
+	int r = talk_open(&k, j->control, err);
+
+	if (!r)
+		r = talk_find_disk(&k, paths, 1, disk, &is_running, err);
+	if (!r)
+		r = talk_ask(&k, "disk-resize", json_pack("{s:s, s:I}", "disk", disk, "size", (json_int_t)j->size), NULL, NULL, err);
+	talk_close(&k);
+	return r;
+}
+
+/* A machine that is just starting or ending has it locked; then this fails, and is tried again. */
 static int grow(const struct volume_job *j, struct err *err)
 {
 	AUTO(blk_close) struct blk *b = NULL;
 	struct blk_options o = { .path = j->path, .fd = -1, .format = "qcow2" };
+
+	if (j->control[0])
+		return grow_live(j, err);
 	int r = blk_open(&b, NULL, &o, err);
 
 	return r < 0 ? r : blk_resize(b, j->size, BLK_PREALLOC_OFF, err);
@@ -181,10 +204,12 @@ static int make(void *arg, struct err *err)
 
 	if (!r)
 		r = blk_open(&b, NULL, &o, err);
-	if (!r && blk_size(b) < j->size)
-		r = grow(j, err);
-	if (!r)
-		j->has = blk_size(b) < j->size ? j->size : blk_size(b);
+	if (r < 0)
+		return r;
+	j->has = blk_size(b);
+	r = j->has < j->size ? grow(j, err) : 0;
+	if (!r && j->has < j->size)
+		j->has = j->size;
 	return r;
 }
 
@@ -194,8 +219,8 @@ static void made(void *arg, int r, const struct err *err)
 	struct volume *v = j->v;
 
 	v->is_busy = false;
-	v->size = r < 0 ? 0 : j->has;
-	v->last_size = r < 0 ? v->last_size : j->has;
+	v->size = j->has;
+	v->last_size = j->has ? j->has : v->last_size;
 	free(j);
 	if (r < 0)
 		controlled_failed(&v->c, err);
@@ -229,6 +254,22 @@ static void unmade(void *arg, int r, const struct err *err)
 		controlled_removed(&v->c);
 }
 
+/* Where to ask the machine that runs with V, if one does. */
+static void find_machine(struct volume *v, char *control, size_t cap)
+{
+	struct node *n = v->c.node;
+	char who[DOC_NAME_MAX + 1], key[STORE_KEY_MAX + 1];
+
+	if (!volume_is_used(n, v->c.project, v->c.name, who, sizeof(who)))
+		return;
+	doc_key(key, "instance", v->c.project, who);
+	AUTO(json_decref) json_t *doc = doc_get(n->store, key, NULL);
+	struct instance *i = instance_find(n, v->c.project, who, json_string_value(json_object_get(doc, "uid")));
+
+	if (i && !instance_is_between(i) && !instance_is_off(i))
+		instance_control_path(i, control, cap);
+}
+
 static void start(struct volume *v, const struct pool_ref *pool, uint64_t size, int (*run)(void *arg, struct err *err),
 		  void (*done)(void *arg, int r, const struct err *err))
 {
@@ -242,6 +283,7 @@ static void start(struct volume *v, const struct pool_ref *pool, uint64_t size, 
 		snprintf(j->pool, sizeof(j->pool), "%s", pool->path);
 		snprintf(j->uid, sizeof(j->uid), "%s", pool->uid);
 		volume_path_in(pool->path, v->c.uid, j->path, sizeof(j->path));
+		find_machine(v, j->control, sizeof(j->control));
 		if (!work_start(v->c.node->works, run, done, j)) {
 			v->is_busy = true;
 			return;

@@ -274,6 +274,23 @@ def test_volumes_and_who_has_them(node, guest):
     assert os.listdir(os.path.join(node.data, "volumes")) == []
 
 
+def test_a_volume_grows_while_its_machine_runs(node, guest):
+    """The guest sees it at once, and snapshots go on being possible."""
+    looks = "while :; do echo sectors $(cat /sys/class/block/vda/size); sleep 0.2; done"
+    node.ask("POST", "/v1/volumes", {"name": "v", "spec": {"size": "16M"}}, status=201)
+    spec = dict(guest, initrd=vivguest.initrd("bookworm", looks, "node-sizes"), disks=[{"volume": "v"}])
+    node.ask("POST", "/v1/instances", {"name": "a", "spec": spec}, status=201)
+    log_has(node, "a", f"sectors {16 << 11}")
+    node.ask("PATCH", "/v1/volumes/v", {"spec": {"size": "48M"}})
+    log_has(node, "a", f"sectors {48 << 11}")
+    end = time.monotonic() + 30
+    while (seen := node.ask("GET", "/v1/volumes/v")["status"])["size"] != 48 << 20 or seen["state"] != "ready":
+        assert time.monotonic() < end, seen
+        time.sleep(0.02)
+    node.viv("snapshot", "create", "a", "s")
+    node.wait("/v1/instances/a/snapshots/s", "ready")
+
+
 def test_commands_for_people(node, guest):
     node.ask("POST", "/v1/instances", {"name": "a", "spec": guest}, status=201)
     node.wait("/v1/instances/a", "running")
