@@ -39,6 +39,7 @@ struct api_call {
 	char param[API_PARAMS_MAX][API_PARAM_LEN];      /* what stood in place of {name} in the path, in order */
 	json_t *body;           /* checked and filled in; NULL when the route takes none */
 	bool is_dry_run;        /* ?dry-run: check and plan, change nothing */
+	const char *how;        /* for the audit log: by which proof; static; NULL */
 };
 
 struct route {

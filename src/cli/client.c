@@ -231,6 +231,7 @@ static int perform(struct client *cl, const char *method, const char *path, cons
 	long status = 0;
 	int bad = client_setup(cl, method, path, headers, err);
 
+	cl->wrong[0] = 0;
 	cl->lib.easy_setopt(cl->curl, CURLOPT_WRITEFUNCTION, on_data);
 	cl->lib.easy_setopt(cl->curl, CURLOPT_WRITEDATA, rep);
 	if (body)
@@ -242,7 +243,18 @@ static int perform(struct client *cl, const char *method, const char *path, cons
 		return bad;
 	if (r != CURLE_OK)
 		return client_explain(cl, r, err);
-	return status >= 400 ? client_error_of(status, rep->data, rep->len, err) : 0;
+	if (status < 400)
+		return 0;
+	AUTO(json_decref) json_t *doc = rep->data ? json_loadb(rep->data, rep->len, 0, NULL) : NULL;
+	const char *field = json_string_value(json_object_get(json_object_get(doc, "error"), "field"));
+
+	snprintf(cl->wrong, sizeof(cl->wrong), "%s", field ? field : "");
+	return client_error_of(status, rep->data, rep->len, err);
+}
+
+const char *client_wrong_field(const struct client *cl)
+{
+	return cl->wrong;
 }
 
 int client_call(struct client *cl, const char *method, const json_t *body, json_t **out, struct err *err,

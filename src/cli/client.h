@@ -40,6 +40,8 @@ const char *client_token_name(const struct client *cl);        /* NULL: none is 
  * reference, NULL when the answer has no body. An answer of 400 or more is a negative errno, with the daemon's sentence. */
 int client_call(struct client *cl, const char *method, const json_t *body, json_t **out, struct err *err,
 		const char *fmt, ...) __attribute__((format(printf, 6, 7)));
+/* The path of the field that the last call was refused for; "" when there is none. Until the next one. */
+const char *client_wrong_field(const struct client *cl);
 /* GET of what is no document; from malloc(). */
 int client_get_bytes(struct client *cl, char **out, size_t *len, struct err *err, const char *fmt, ...)
 	__attribute__((format(printf, 5, 6)));

@@ -17,6 +17,7 @@ struct client {
 	char *token;                    /* for it; NULL: none */
 	char *csrf;                     /* of a session; NULL: there is none */
 	const char *project;
+	char wrong[64];                 /* the field that the last call was refused for */
 };
 
 /* --- client.c --- */

@@ -32,6 +32,7 @@ const struct cli_command *const cli_commands[] = {
 	&user_ls, &user_add, &user_set, &user_passwd, &user_rm,
 	&role_ls, &role_grant, &role_revoke,
 	&token_ls, &token_create, &token_rm,
+	&totp_show, &totp_enable, &totp_disable,
 	&project_ls, &project_create, &project_rm,
 	&quota_show, &quota_set,
 	&audit_ls, &audit_verify,
@@ -40,5 +41,5 @@ const struct cli_command *const cli_commands[] = {
 
 const struct cli_group *const cli_groups[] = {
 	&snapshot_group, &task_group,
-	&disk_group, &image_group, &volume_group, &pool_group, &network_group, &port_group, &user_group, &role_group, &token_group, &project_group, &quota_group, &audit_group, NULL,
+	&disk_group, &image_group, &volume_group, &pool_group, &network_group, &port_group, &user_group, &role_group, &token_group, &totp_group, &project_group, &quota_group, &audit_group, NULL,
 };

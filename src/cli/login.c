@@ -33,7 +33,7 @@ static int read_line(char *buf, size_t cap, const char *prompt, struct err *err)
 		fputc('\n', stderr);
 	}
 	if (!ok || !buf[strcspn(buf, "\n")])
-		return err_set(err, -EINVAL, "there is no password, or it is too long");
+		return err_set(err, -EINVAL, "there is no password or code, or it is too long");
 	buf[strcspn(buf, "\n")] = 0;
 	return 0;
 }
@@ -52,8 +52,41 @@ int access_read_password(char *buf, size_t cap, const char *prompt, bool is_new,
 	return r;
 }
 
+/* The same with a code, which is asked for. */
+static int log_in_with_code(struct client *cl, json_t *body, json_t **out, struct err *err)
+{
+	char code[PASSWORD_MAX + 2];
+	int r = access_read_password(code, sizeof(code), "code of the authenticator, or a recovery code", false, err);
+
+	if (!r && json_object_set_new(body, "code", json_string(code)) < 0)
+		r = err_set(err, -EINVAL, "that is no code");
+	OPENSSL_cleanse(code, sizeof(code));
+	return r < 0 ? r : client_call(cl, "POST", body, out, err, "/v1/login");
+}
+
+/* A session with what BODY says. */
+static int begin_session(struct client *cl, json_t *body, bool is_setup, struct err *err)
+{
+	AUTO(json_decref) json_t *session = NULL;
+	struct err first = ERR_INIT;
+	int r = client_call(cl, "POST", body, &session, &first, is_setup ? "/v1/setup" : "/v1/login");
+
+	if (r == -EACCES && !is_setup && !strcmp(client_wrong_field(cl), "code"))
+		r = log_in_with_code(cl, body, &session, err);
+	else if (r < 0)
+		return err_set(err, r, "%s", first.msg);
+	return r < 0 ? r : client_use_session(cl, json_string_value(json_object_get(session, "csrf")), err);
+}
+
+int access_log_in(struct client *cl, const char *user, const char *password, struct err *err)
+{
+	AUTO(json_decref) json_t *body = json_pack("{s:s, s:s}", "user", user, "password", password);
+
+	return body ? begin_session(cl, body, false, err) : err_set(err, -EINVAL, "that is no password: it is not UTF-8");
+}
+
 /* A session, for a moment: by the password, or, the first of all, by what vivd has printed. */
-static int open_session(struct cli *c, struct client *cl, json_t **out, struct err *err)
+static int open_session(struct cli *c, struct client *cl, struct err *err)
 {
 	char password[PASSWORD_MAX + 2];
 	const char *setup = cli_str(c, "--setup-token");
@@ -63,10 +96,7 @@ static int open_session(struct cli *c, struct client *cl, json_t **out, struct e
 		return r;
 	AUTO(json_decref) json_t *body = json_pack("{s:s, s:s, s:s*}", "user", cli_arg(c, 0), "password", password, "token", setup);
 	OPENSSL_cleanse(password, sizeof(password));
-	r = client_call(cl, "POST", body, out, err, setup ? "/v1/setup" : "/v1/login");
-	if (!r)
-		r = client_use_session(cl, json_string_value(json_object_get(*out, "csrf")), err);
-	return r;
+	return body ? begin_session(cl, body, setup != NULL, err) : err_set(err, -EINVAL, "that is no password: it is not UTF-8");
 }
 
 /* From the session a token, which is kept. */
@@ -93,7 +123,6 @@ static int trade_for_token(struct client *cl, const char *user, struct err *err)
 static int login(struct cli *c, struct err *err)
 {
 	AUTO(client_close) struct client *cl = NULL;
-	AUTO(json_decref) json_t *session = NULL;
 	int r = client_open(&cl, c, err);
 
 	if (!r && !client_is_remote(cl))
@@ -101,7 +130,7 @@ static int login(struct cli *c, struct err *err)
 	if (!r)
 		r = client_trust(cl, cli_str(c, "--fingerprint"), err);
 	if (!r)
-		r = open_session(c, cl, &session, err);
+		r = open_session(c, cl, err);
 	if (!r)
 		r = trade_for_token(cl, cli_arg(c, 0), err);
 	if (!r && c->is_json)
@@ -113,7 +142,8 @@ const struct cli_command access_login = {
 	.path = "login",
 	.summary = "become a user of a daemon elsewhere",
 	.about = "The first time, the daemon's certificate is shown, to be compared with what vivd has printed; from then on its "
-		 "key is known. The password is asked for, or read from standard input; a token is made with it and kept in "
+		 "key is known. The password is asked for, or read from standard input, and so is the code of the authenticator if the "
+		 "user has one; a token is made with it and kept in "
 		 "~/.config/viv/hosts.json, and not the password. VIV_TOKEN, when it is set, is used in its place.",
 	.args = (const struct cli_arg[]){ { "USER", .help = "who" }, { .name = NULL } },
 	.options =

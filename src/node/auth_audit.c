@@ -101,8 +101,8 @@ void auth_answered(void *arg, const struct api_call *c, int status)
 	if (!c->route || !is_recorded(c, status) || is_too_many(a, status))
 		return;
 	const char *target = c->param[0][0] ? c->param[0] : auth_text(c->body, NULL, "name");
-	json_t *rec = json_pack("{s:s, s:s, s:s*, s:s*, s:s, s:s, s:s, s:s*, s:s*, s:i}", "user", c->user.name, "via",
-				ways[c->user.via], "token", token ? token + 1 : NULL, "address",
+	json_t *rec = json_pack("{s:s, s:s, s:s*, s:s*, s:s*, s:s, s:s, s:s, s:s*, s:s*, s:i}", "user", c->user.name, "via",
+				ways[c->user.via], "how", c->how, "token", token ? token + 1 : NULL, "address",
 				http_get_peer(c->rq)->is_unix ? NULL : http_get_peer(c->rq)->address, "operation",
 				c->route->operation, "method", methods[c->route->method], "path", c->route->path, "project",
 				c->route->scope == API_PROJECT ? resource_project(c) : NULL, "target", target[0] ? target : NULL,

@@ -54,6 +54,13 @@ bool auth_cookie(const struct api_call *c, char secret[SECRET_LEN + 1], char *ke
 /* What a page sends with every change: only who can read answers of this origin knows it. */
 void auth_csrf(char csrf[SECRET_HASH_LEN + 1], const char *secret);
 void auth_tidy(struct auth *a);
+/* A session of the user whose document is USER, with which C is answered. CODE (copied; NULL: nothing) is what
+ * factor_check() wants to be in the same commit: when somebody else has used the code meanwhile, there is no session. */
+void auth_open_session(struct api_call *c, const json_t *user, const struct store_op *code, int status);
+/* The deletion of USER's sessions but for the one with the key KEEP: that many of OPS, at most MAX. KEYS has room for as
+ * many keys. */
+unsigned auth_end_sessions(struct node *n, const char *user, const char *keep, struct store_op *ops,
+			   char (*keys)[STORE_KEY_MAX + 1], unsigned max);
 
 /* "a.b" of DOC as a string; "" when it is none. */
 const char *auth_text(const json_t *doc, const char *outer, const char *inner);

@@ -81,26 +81,6 @@ static void stored(void *arg, const struct store_result *res)
 	job_end(j, r, &err);
 }
 
-/* Sessions of USER but for the one KEEP, to be deleted, from OPS on; at most MAX. KEYS has room for as many. */
-static unsigned end_sessions(struct node *n, const char *user, const char *keep, struct store_op *ops,
-			     char (*keys)[STORE_KEY_MAX + 1], unsigned max)
-{
-	char key[STORE_KEY_MAX + 1] = "";
-	unsigned count = 0;
-
-	for (const struct store_doc *d; (d = store_next(n->store, "session/", key[0] ? key : NULL)) != NULL && count < max;) {
-		AUTO(json_decref) json_t *doc = json_loadb(d->value, d->len, 0, NULL);
-
-		snprintf(key, sizeof(key), "%s", d->key);
-		if (strcmp(auth_text(doc, NULL, "user"), user) != 0 || !strcmp(key, keep))
-			continue;
-		snprintf(keys[count], sizeof(keys[count]), "%s", key);
-		ops[count] = (struct store_op){ .kind = STORE_DELETE, .key = keys[count], .if_modified = STORE_ANY };
-		count++;
-	}
-	return count;
-}
-
 static void hashed(void *arg, int r, const struct err *err)
 {
 	struct password_job *j = arg;
@@ -128,7 +108,7 @@ static void hashed(void *arg, int r, const struct err *err)
 		job_end(j, err_set(&gone, -ENOENT, "there is no user '%s' any more", j->name), &gone);
 		return;
 	}
-	unsigned n = j->c ? end_sessions(j->node, j->name, j->c->user.credential, ops + 2, keys, AUTH_SESSIONS_MAX + 1) : 0;
+	unsigned n = j->c ? auth_end_sessions(j->node, j->name, j->c->user.credential, ops + 2, keys, AUTH_SESSIONS_MAX + 1) : 0;
 
 	store_commit(j->node->store, ops, n + 2, stored, j);
 }

@@ -5,6 +5,7 @@
 #include "node/auth.h"
 #include "node/content.h"
 #include "node/events.h"
+#include "node/factor.h"
 #include "node/guest.h"
 #include "node/image.h"
 #include "node/instance.h"
@@ -248,6 +249,20 @@ const struct route node_routes[] = {
 	{ .method = HTTP_POST, .path = "/v1/users/{user}/password", .operation = "setPassword",
 	  .summary = "Set a user's password, which ends the user's other sessions.", .role = API_VIEWER, .scope = API_SELF,
 	  .in = &password_schema, .status = 204, .run = user_set_password },
+	{ .method = HTTP_GET, .path = "/v1/users/{user}/totp", .operation = "getTotp",
+	  .summary = "Does a user show a code of an authenticator (RFC 6238) besides the password?", .role = API_VIEWER,
+	  .scope = API_SELF, .out = &totp_schema, .status = 200, .run = factor_show },
+	{ .method = HTTP_POST, .path = "/v1/users/{user}/totp", .operation = "beginTotp",
+	  .summary = "Get a key for one's own authenticator, which counts when it is confirmed. Only this answer has it.",
+	  .role = API_VIEWER, .scope = API_SELF, .in = &totp_begin_schema, .out = &totp_key_schema, .status = 201,
+	  .run = factor_begin },
+	{ .method = HTTP_POST, .path = "/v1/users/{user}/totp/confirm", .operation = "confirmTotp",
+	  .summary = "Show the first code: from now on the password alone is not enough. The answer has the recovery codes.",
+	  .role = API_VIEWER, .scope = API_SELF, .in = &totp_confirm_schema, .out = &totp_recovery_schema, .status = 200,
+	  .run = factor_confirm },
+	{ .method = HTTP_POST, .path = "/v1/users/{user}/totp/remove", .operation = "removeTotp",
+	  .summary = "Let the password alone be enough again, of a user who has lost the authenticator, say.", .role = API_VIEWER,
+	  .scope = API_SELF, .in = &totp_remove_schema, .status = 204, .run = factor_remove },
 	LIST("tokens", "Token", "A user's tokens.", &token_schema, API_VIEWER, API_SELF, QUERY_USER "|" QUERY_LIST),
 	MAKE("tokens", "Token", "Make a token. Only this answer has it.", &token_schema, API_VIEWER, API_SELF,
 	     QUERY_USER "|" QUERY_DRY, token_create),

@@ -14,7 +14,7 @@
 /* What OWASP's Password Storage Cheat Sheet asks of Argon2id at least. */
 enum { PASSES = 2, MEMORY_KIB = 19456, LANES = 1, SALT_LEN = 16, TAG_LEN = 32, RANDOM_LEN = SECRET_LEN / 2 };
 
-static void random_bytes(uint8_t *out, size_t len)
+void secret_random(void *out, size_t len)
 {
 	while (getrandom(out, len, 0) != (ssize_t)len)
 		continue;
@@ -30,7 +30,7 @@ void secret_new(char secret[SECRET_LEN + 1])
 {
 	uint8_t bytes[RANDOM_LEN];
 
-	random_bytes(bytes, sizeof(bytes));
+	secret_random(bytes, sizeof(bytes));
 	hex(secret, bytes, sizeof(bytes));
 	OPENSSL_cleanse(bytes, sizeof(bytes));
 }
@@ -54,7 +54,7 @@ int secret_of_password(char verifier[SECRET_VERIFIER_LEN], const char *password,
 {
 	uint8_t salt[SALT_LEN];
 
-	random_bytes(salt, sizeof(salt));
+	secret_random(salt, sizeof(salt));
 	int r = argon2id_hash_encoded(PASSES, MEMORY_KIB, LANES, password, strlen(password), salt, sizeof(salt), TAG_LEN,
 				      verifier, SECRET_VERIFIER_LEN);
 

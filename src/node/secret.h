@@ -15,7 +15,9 @@ enum {
 	SECRET_VERIFIER_LEN = 128,      /* of a password, with its NUL */
 };
 
-/* A new one that nobody can guess. */
+/* LEN bytes that nobody can guess, at most 256. */
+void secret_random(void *out, size_t len);
+/* A new secret of them. */
 void secret_new(char secret[SECRET_LEN + 1]);
 /* SHA-256 of LEN bytes. What secret_new() has made is too long to be guessed from it. */
 void secret_hash(char hash[SECRET_HASH_LEN + 1], const void *data, size_t len);

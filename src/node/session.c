@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* session.c - logging in with a password, for browsers: a cookie that scripts cannot read, and a word that pages of other
- * origins cannot know. And the first administrator, with the token that vivd has printed. */
+/* session.c - sessions, for browsers: a cookie that scripts cannot read, and a word that pages of other origins cannot
+ * know. */
 #include <errno.h>
 #include <openssl/crypto.h>
 #include <stdio.h>
@@ -8,41 +8,11 @@
 #include <string.h>
 #include <time.h>
 #include "node/auth_priv.h"
+#include "node/factor.h"
 #include "node/node.h"
-#include "node/resource.h"
-#include "node/user.h"
-#include "node/work.h"
 #include "util/err.h"
 
-enum {
-	LOGINS_MAX = 8,                 /* at the same time: each takes 19 MiB */
-	/* Failures that cost nothing: of a user from an address; from an address; of a user from anywhere. */
-	FREE_PAIR = 4, FREE_ADDRESS = 19, FREE_USER = 99,
-};
-
 #define COOKIE "__Host-viv"
-
-const struct schema login_schema = {
-	.name = "Login", .help = "Who comes, and what shows it.",
-	.fields = (const struct schema_field[]){
-		{ .name = "user", .type = SCHEMA_NAME, .is_required = true, .help = "the name of a user" },
-		{ .name = "password", .type = SCHEMA_STRING, .is_required = true, .max = SECRET_PASSWORD_MAX,
-		  .help = "that user's" },
-		{ .name = NULL },
-	},
-};
-
-const struct schema setup_schema = {
-	.name = "Setup", .help = "The first administrator.",
-	.fields = (const struct schema_field[]){
-		{ .name = "token", .type = SCHEMA_STRING, .is_required = true, .max = SECRET_LEN,
-		  .help = "what vivd has printed when it began" },
-		{ .name = "user", .type = SCHEMA_NAME, .is_required = true, .help = "what the administrator shall be called" },
-		{ .name = "password", .type = SCHEMA_STRING, .is_required = true, .min = SECRET_PASSWORD_MIN,
-		  .max = SECRET_PASSWORD_MAX, .help = "and be known by" },
-		{ .name = NULL },
-	},
-};
 
 const struct schema session_schema = {
 	.name = "Session", .help = "Who asks, and what that one may.",
@@ -152,6 +122,25 @@ static bool find_oldest(struct node *n, const char *user, char *oldest, size_t c
 	return count >= AUTH_SESSIONS_MAX;
 }
 
+unsigned auth_end_sessions(struct node *n, const char *user, const char *keep, struct store_op *ops,
+			   char (*keys)[STORE_KEY_MAX + 1], unsigned max)
+{
+	char key[STORE_KEY_MAX + 1] = "";
+	unsigned count = 0;
+
+	for (const struct store_doc *d; (d = store_next(n->store, "session/", key[0] ? key : NULL)) != NULL && count < max;) {
+		AUTO(json_decref) json_t *doc = json_loadb(d->value, d->len, 0, NULL);
+
+		snprintf(key, sizeof(key), "%s", d->key);
+		if (strcmp(auth_text(doc, NULL, "user"), user) != 0 || !strcmp(key, keep))
+			continue;
+		snprintf(keys[count], sizeof(keys[count]), "%s", key);
+		ops[count] = (struct store_op){ .kind = STORE_DELETE, .key = keys[count], .if_modified = STORE_ANY };
+		count++;
+	}
+	return count;
+}
+
 struct opening {
 	struct api_call *c;
 	char secret[SECRET_LEN + 1];
@@ -164,7 +153,10 @@ static void opened(void *arg, const struct store_result *r)
 	struct opening *o = arg;
 	struct err err = ERR_INIT;
 
-	if (r->code) {
+	if (r->code == -ESTALE) {
+		api_fail(o->c, err_set(&err, -EACCES, "the code has just been used, or codes are needed since a moment ago; "
+				       "try again with the next one"), "code", &err);
+	} else if (r->code) {
 		api_fail(o->c, err_set(&err, r->code, "%s", r->message), NULL, &err);
 	} else {
 		set_cookie(o->c->rq, o->secret, AUTH_SESSION_S);
@@ -175,8 +167,7 @@ static void opened(void *arg, const struct store_result *r)
 	free(o);
 }
 
-/* A session of the user whose document is USER, which CALL is answered with. */
-static void open_session(struct api_call *c, const json_t *user, int status)
+void auth_open_session(struct api_call *c, const json_t *user, const struct store_op *code, int status)
 {
 	struct node *n = c->arg;
 	struct opening *o = calloc(1, sizeof(*o));
@@ -196,130 +187,20 @@ static void open_session(struct api_call *c, const json_t *user, int status)
 	doc_now(now);
 	doc_time(expires, time(NULL) + AUTH_SESSION_S);
 	o->answer = json_pack("{s:s, s:s, s:s, s:s}", "user", name, "via", "session", "csrf", csrf, "expires", expires);
-	AUTO(json_decref) json_t *doc = json_pack("{s:s, s:s, s:s, s:s}", "user", name, "user_uid", uid, "created", now,
-						  "expires", expires);
+	AUTO(json_decref) json_t *doc = json_pack("{s:s, s:s, s:s, s:s, s:b}", "user", name, "user_uid", uid, "created", now,
+						  "expires", expires, "has_code",
+						  code && code->kind == STORE_PUT);
 	AUTO(free) char *text = json_dumps(doc, JSON_COMPACT);
-	struct store_op ops[2] = {
-		{ .kind = STORE_PUT, .key = key, .value = text, .len = text ? strlen(text) : 0, .if_modified = STORE_ABSENT },
-		{ .kind = STORE_DELETE, .key = oldest, .if_modified = STORE_ANY },
-	};
+	struct store_op ops[3] = { { .kind = STORE_PUT, .key = key, .value = text, .len = text ? strlen(text) : 0,
+				     .if_modified = STORE_ANY } };
+	unsigned n_ops = 1;
 
+	if (code)
+		ops[n_ops++] = *code;
+	if (find_oldest(n, name, oldest, sizeof(oldest)))
+		ops[n_ops++] = (struct store_op){ .kind = STORE_DELETE, .key = oldest, .if_modified = STORE_ANY };
 	snprintf(c->user.name, sizeof(c->user.name), "%s", name);
-	store_commit(n->store, ops, find_oldest(n, name, oldest, sizeof(oldest)) ? 2 : 1, opened, o);
-}
-
-/* --- logging in ---------------------------------------------------- */
-
-struct login {
-	struct api_call *c;
-	char pair[192], address[96], user[80];  /* what failures count against */
-	char verifier[SECRET_VERIFIER_LEN];
-	bool has_verifier, is_right;
-};
-
-static int verify(void *arg, struct err *err)
-{
-	struct login *l = arg;
-
-	(void)err;
-	l->is_right = secret_is_password(l->has_verifier ? l->verifier : NULL, auth_text(l->c->body, NULL, "password"));
-	return 0;
-}
-
-static void refuse_login(struct login *l)
-{
-	struct auth *a = ((struct node *)l->c->arg)->auth;
-	uint64_t now = loop_now_ns() / 1000000000;
-	struct err err = ERR_INIT;
-
-	throttle_fail(&a->throttle, l->pair, now);
-	throttle_fail(&a->throttle, l->address, now);
-	throttle_fail(&a->throttle, l->user, now);
-	api_fail(l->c, err_set(&err, -EACCES, "the name or the password is wrong"), NULL, &err);
-}
-
-static void verified(void *arg, int r, const struct err *err)
-{
-	struct login *l = arg;
-	struct api_call *c = l->c;
-	struct node *n = c->arg;
-	char key[STORE_KEY_MAX + 1];
-
-	n->auth->n_logins--;
-	doc_key(key, "user", AUTH_ALL, auth_text(c->body, NULL, "user"));
-	AUTO(json_decref) json_t *user = doc_get(n->store, key, NULL);
-	if (r < 0) {
-		api_fail(c, r, NULL, err);
-	} else if (!l->is_right || !user || json_is_true(json_object_get(json_object_get(user, "spec"), "disabled"))) {
-		refuse_login(l);
-	} else {
-		throttle_forget(&n->auth->throttle, l->pair);
-		throttle_forget(&n->auth->throttle, l->user);
-		open_session(c, user, 200);
-	}
-	OPENSSL_cleanse(l, sizeof(*l));
-	free(l);
-}
-
-/* Seconds that this one has to wait. */
-static unsigned login_wait(const struct auth *a, const struct login *l)
-{
-	uint64_t now = loop_now_ns() / 1000000000;
-	unsigned wait[] = { throttle_wait(&a->throttle, l->pair, FREE_PAIR, now),
-			    throttle_wait(&a->throttle, l->address, FREE_ADDRESS, now),
-			    throttle_wait(&a->throttle, l->user, FREE_USER, now) };
-	unsigned longest = wait[0] > wait[1] ? wait[0] : wait[1];
-
-	return longest > wait[2] ? longest : wait[2];
-}
-
-static void fill_login(struct login *l, struct node *n)
-{
-	const struct http_peer *peer = http_get_peer(l->c->rq);
-	const char *name = auth_text(l->c->body, NULL, "user");
-	char key[STORE_KEY_MAX + 1];
-
-	/* For the log: whom somebody tried to be. */
-	snprintf(l->c->user.name, sizeof(l->c->user.name), "%s", name);
-	snprintf(l->address, sizeof(l->address), "a:%s", peer->is_unix ? "unix" : peer->address);
-	snprintf(l->user, sizeof(l->user), "u:%s", name);
-	snprintf(l->pair, sizeof(l->pair), "%s %s", l->address, l->user);
-	doc_key(key, "secret/password", AUTH_ALL, name);
-	AUTO(json_decref) json_t *kept = doc_get(n->store, key, NULL);
-	l->has_verifier = kept != NULL;
-	snprintf(l->verifier, sizeof(l->verifier), "%s", auth_text(kept, NULL, "verifier"));
-}
-
-void auth_login(struct api_call *c)
-{
-	struct node *n = c->arg;
-	struct login *l = calloc(1, sizeof(*l));
-	struct err err = ERR_INIT;
-	char text[16];
-	int r = 0;
-
-	if (!l) {
-		api_fail(c, err_set(&err, -EAGAIN, "out of memory"), NULL, &err);
-		return;
-	}
-	l->c = c;
-	fill_login(l, n);
-	unsigned wait = login_wait(n->auth, l);
-	if (wait) {
-		snprintf(text, sizeof(text), "%u", wait);
-		http_set_header(c->rq, "retry-after", text);
-		r = err_set(&err, -EUSERS, "too many wrong passwords; try again in %u s", wait);
-	} else if (n->auth->n_logins >= LOGINS_MAX) {
-		r = err_set(&err, -EAGAIN, "too many are just logging in; try again");
-	} else if (work_start(n->works, verify, verified, l) < 0) {
-		r = err_set(&err, -EAGAIN, "out of memory");
-	}
-	if (!r) {
-		n->auth->n_logins++;
-		return;
-	}
-	api_fail(c, r, NULL, &err);
-	free(l);
+	store_commit(n->store, ops, n_ops, opened, o);
 }
 
 static void logged_out(void *arg, const struct store_result *r)
@@ -382,56 +263,4 @@ void auth_show_session(struct api_call *c)
 		json_object_set_new(doc, "csrf", json_string(csrf));
 	}
 	api_reply(c, 200, doc);
-}
-
-/* --- the first administrator ---------------------------------------------------- */
-
-void auth_show_setup(struct api_call *c)
-{
-	struct node *n = c->arg;
-
-	api_reply(c, 200, json_pack("{s:b}", "needed", n->auth->setup[0] != 0));
-}
-
-static void set_up(void *arg, int r, const json_t *user, const struct err *err)
-{
-	struct api_call *c = arg;
-	struct auth *a = ((struct node *)c->arg)->auth;
-
-	a->is_setting_up = false;
-	if (r < 0) {
-		api_fail(c, r, NULL, err);
-		return;
-	}
-	OPENSSL_cleanse(a->setup, sizeof(a->setup));
-	open_session(c, user, 201);
-}
-
-void auth_setup(struct api_call *c)
-{
-	struct node *n = c->arg;
-	struct auth *a = n->auth;
-	const struct http_peer *peer = http_get_peer(c->rq);
-	uint64_t now = loop_now_ns() / 1000000000;
-	struct err err = ERR_INIT;
-	char who[96];
-	int r = 0;
-
-	snprintf(who, sizeof(who), "s:%s", peer->is_unix ? "unix" : peer->address);
-	snprintf(c->user.name, sizeof(c->user.name), "%s", auth_text(c->body, NULL, "user"));
-	if (!a->setup[0]) {
-		r = err_set(&err, -EBUSY, "there is an administrator already; log in");
-	} else if (a->is_setting_up) {
-		r = err_set(&err, -EBUSY, "somebody else is just doing that");
-	} else if (throttle_wait(&a->throttle, who, FREE_PAIR, now)) {
-		r = err_set(&err, -EUSERS, "too many wrong tokens; try again later");
-	} else if (!secret_equal(a->setup, auth_text(c->body, NULL, "token"))) {
-		throttle_fail(&a->throttle, who, now);
-		r = err_set(&err, -EACCES, "that is not the token that vivd has printed");
-	}
-	a->is_setting_up = !r;
-	if (r < 0)
-		api_fail(c, r, NULL, &err);
-	else
-		user_make_admin(n, auth_text(c->body, NULL, "user"), auth_text(c->body, NULL, "password"), set_up, c);
 }

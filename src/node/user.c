@@ -256,6 +256,7 @@ void user_delete(struct api_call *c)
 	json_t *keys = json_array();
 	/* First what lets it in. */
 	add_key(keys, "secret/password", AUTH_ALL, name);
+	add_key(keys, "secret/totp", AUTH_ALL, name);
 	add_keys(n, keys, "session/", name);
 	add_keys(n, keys, "secret/token/", name);
 	doc_key(prefix, "token", name, "");

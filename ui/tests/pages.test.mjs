@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The pages of images, of what is inside a machine, of snapshots, tasks, projects, the audit log and one's own settings.
+import { createHmac } from "node:crypto";
 import assert from "node:assert/strict";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -191,6 +192,55 @@ test("one's own settings: the look, and the password", async () => {
 	await page.click("main form button.primary");
 	await page.waitForSelector(".toast >> text=password");
 	await shot("14-settings");
+});
+
+// What an authenticator shows (RFC 6238), AHEAD steps from now.
+function codeOf(secret, ahead = 0) {
+	const bits = [...secret].map((c) => "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".indexOf(c).toString(2).padStart(5, "0")).join("");
+	const counter = Buffer.alloc(8);
+	counter.writeBigUInt64BE(BigInt(Math.floor(Date.now() / 30_000) + ahead));
+	const digest = createHmac("sha1", Buffer.from(bits.match(/.{8}/g).map((b) => parseInt(b, 2)))).update(counter).digest();
+	return String((digest.readUInt32BE(digest[19] & 15) & 0x7fffffff) % 1_000_000).padStart(6, "0");
+}
+
+test("an authenticator is made known, is asked for, and is taken away", async () => {
+	const password = "another long one", card = '.card:has(h2:text-is("Authenticator"))';
+	await page.goto("/settings");
+	await page.fill('input[name="totp-password"]', "wrong one");
+	await page.click('button >> text="Set up an authenticator"');
+	await page.waitForSelector(`${card} >> [role="alert"]`);
+	await page.fill('input[name="totp-password"]', password);
+	await page.click('button >> text="Set up an authenticator"');
+	await page.waitForSelector('input[name="totp-code"]');
+	const secret = await page.textContent(`${card} >> pre >> nth=0`);
+	await page.fill('input[name="totp-code"]', codeOf(secret));
+	await page.click('button >> text="Confirm"');
+	await page.waitForSelector('button >> text="I have written them down"');
+	const recovery = (await page.textContent(`${card} >> pre >> nth=0`)).split("\n");
+	assert.equal(recovery.length, 10);
+	await page.click('button >> text="I have written them down"');
+	await page.waitForSelector(`${card} >> text=Recovery codes left: 10`);
+	await shot("15-authenticator");
+	// Somebody comes in: the code is asked for when the password was right.
+	const other = await openPage(browser, daemon, {});
+	await other.goto("/");
+	await other.fill('input[name="name"]', ADMIN.user);
+	await other.fill('input[name="password"]', password);
+	await other.click("form button.primary");
+	await other.fill('input[name="code"]', codeOf(secret, 1));
+	await shot("16-code", other);
+	await other.click("form button.primary");
+	await other.waitForSelector(".link.live");
+	await other.context().close();
+	await page.fill('input[name="totp-password"]', password);
+	await page.fill('input[name="totp-code"]', recovery[0]);
+	await page.click('button >> text="Take the authenticator away"');
+	await page.waitForSelector('input[name="totp-password"]');
+	await page.waitForSelector('button >> text="Set up an authenticator"');
+	// Of others, an administrator sees whether they have one.
+	await daemon.make("POST", "/v1/users", { name: "other", spec: {} });
+	await page.goto("/users/other");
+	await page.waitForSelector(`${card} >> text=The password alone lets in.`);
 });
 
 test("on a phone, in Chinese, in the dark", async () => {

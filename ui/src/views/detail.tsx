@@ -12,6 +12,7 @@ import type { Doc } from "../state/collection";
 import { collection, project, recent } from "../state/live";
 import { State } from "../widgets/badge";
 import { tellError } from "../widgets/toast";
+import { AuthenticatorOf } from "./authenticator";
 import { actionsFor, perform } from "./list";
 import { Guest } from "./guest";
 import { ImageCards } from "./image";
@@ -82,6 +83,7 @@ function Overview({ doc }: { doc: Doc }) {
 function Above({ kind, doc }: { kind: Kind; doc: Doc }) {
 	if (kind.kind === "image") return <ImageCards doc={doc} />;
 	if (kind.kind === "project") return <ProjectUsage name={doc.name} />;
+	if (kind.kind === "user") return <AuthenticatorOf key={doc.uid} user={doc.name} />;
 	if (kind.kind === "task" && !isEnded(doc)) return <TaskProgress of={doc} />;
 	return null;
 }

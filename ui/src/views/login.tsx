@@ -9,12 +9,18 @@ export function Login() {
 	const [name, setName] = useState("");
 	const [password, setPassword] = useState("");
 	const [token, setToken] = useState("");
+	const [code, setCode] = useState("");
+	const [needsCode, setNeedsCode] = useState(false);
 	const [error, setError] = useState("");
 	const isFirst = needsSetup.value;
 	const submit = async (e: Event): Promise<void> => {
 		e.preventDefault();
 		setError("");
-		await (isFirst ? setUp(token, name, password) : logIn(name, password)).catch((why: ApiError) => setError(sentenceOf(why)));
+		await (isFirst ? setUp(token, name, password) : logIn(name, password, code)).catch((why: ApiError) => {
+			setCode("");
+			setNeedsCode(needsCode || why.field === "code");
+			setError(sentenceOf(why));
+		});
 	};
 	return (
 		<main class="login">
@@ -32,7 +38,7 @@ export function Login() {
 				)}
 				<label class="field">
 					<span>{t("login.name")}</span>
-					<input name="name" autocomplete="username" required value={name} onInput={(e) => setName(e.currentTarget.value)} />
+					<input name="name" autocomplete="username" required value={name} onInput={(e) => (setName(e.currentTarget.value), setNeedsCode(false))} />
 				</label>
 				<label class="field">
 					<span>{t("login.password")}</span>
@@ -45,6 +51,12 @@ export function Login() {
 						onInput={(e) => setPassword(e.currentTarget.value)}
 					/>
 				</label>
+				{needsCode && (
+					<label class="field">
+						<span>{t("login.code")}</span>
+						<input name="code" autocomplete="one-time-code" spellcheck={false} autofocus required value={code} onInput={(e) => setCode(e.currentTarget.value)} />
+					</label>
+				)}
 				{error && (
 					<p class="error" role="alert">
 						{error}

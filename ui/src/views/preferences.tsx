@@ -7,6 +7,7 @@ import { formatBytes, formatTime, language, setLanguage, t, tIf, type Language }
 import { Link, pathOf } from "../router";
 import { session } from "../session";
 import { theme, type Theme } from "../theme";
+import { Authenticator } from "./authenticator";
 import { CurlOf } from "../widgets/dialog";
 import { sentenceOf, tell } from "../widgets/toast";
 
@@ -134,6 +135,12 @@ export function Preferences() {
 					<article class="card">
 						<h2>{t("act.password")}</h2>
 						<Password user={s.user} />
+					</article>
+				)}
+				{s?.via === "session" && (
+					<article class="card">
+						<h2>{t("totp.title")}</h2>
+						<Authenticator user={s.user} />
 					</article>
 				)}
 				<article class="card">
