@@ -40,6 +40,7 @@ struct net_options {
 	const char *kind;               /* "user", "tap", "none" */
 	const char *ifname;             /* tap: name of the interface, NULL: made by the kernel */
 	int fd;                         /* tap, user: an open descriptor instead (taken), else -1 */
+	int keeper;                     /* user: who starts passt again (keeper.h; borrowed for the call), 0 or less: this process */
 	const struct net_forward *forward;
 	unsigned n_forward;
 	bool wants_vnet_hdr;            /* the device can use offloads */

@@ -1,43 +1,35 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* user.c - network without privileges: a passt process per device.
  *
- * passt(1) translates frames to sockets of the host; it brings DHCP, DNS and port forwards. It
- * gets one end of a Unix stream socket pair (--fd), on which each frame follows its length as
- * a big-endian 32-bit number. It ends when our end closes, so it cannot outlive this process;
- * when it dies before, it is started again. It writes its process number to its standard
- * output (--pid) once ports are bound, which tells that it is ready; its complaints are on
- * standard error. Run by root, it becomes 'nobody' by itself. Runs on the loop thread.
+ * passt(1) translates frames to sockets of the host; it brings DHCP, DNS and port forwards. Each
+ * frame on its stream socket follows its length as a big-endian 32-bit number. It ends when our end
+ * closes (passt.h); when it dies before, it is started again, in a jail by the keeper (keeper.h).
+ * Runs on the loop thread.
  *
  * Our end of the socket pair is all that another process needs to go on with it, and the guest's connections
  * with that, as long as both agree where a frame begins: user_settle(). */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
+#include "net/keeper.h"
 #include "net/net_priv.h"
+#include "net/passt.h"
 #include "util/checked.h"
 #include "util/endian.h"
 #include "util/err.h"
 #include "util/log.h"
 #include "util/loop.h"
 
-extern char **environ;
-
 enum {
 	USER_LEN = 4,                           /* the length in front of a frame */
 	USER_FRAME_MAX = 65535,                 /* what passt sends and takes at most */
 	USER_RX_BUF = 2 * (USER_LEN + USER_FRAME_MAX),
-	USER_FORWARDS_MAX = 64,
-	USER_CHILD_FD = 3,                      /* the socket in the child */
-	USER_START_MS = 5000, USER_STOP_MS = 1000, USER_SETTLE_MS = 1000,
+	USER_SETTLE_MS = 1000,
 	USER_IOV_MAX = 256,
 };
 #define USER_RETRY_FIRST_NS 1000000000ull
@@ -45,10 +37,10 @@ enum {
 
 struct user {
 	struct net net;
-	struct net_forward forward[USER_FORWARDS_MAX];
+	struct net_forward forward[PASST_FORWARDS_MAX];
 	unsigned n_forward;
 	pid_t pid;                      /* 0: not running, or not started here */
-	struct loop_fd sock, pidfd, errors; /* fd < 0: not open */
+	struct loop_fd sock, pidfd, errors, keeper; /* fd < 0: not open */
 	struct loop_timer rx_again;     /* whole frames may be in rx_buf */
 	struct loop_timer retry;        /* start passt again */
 	uint64_t retry_ns;              /* wait before the next attempt */
@@ -66,133 +58,6 @@ static struct user *user_of(struct net *n)
 
 /* ---- the process ---- */
 
-/* The last line of TEXT that says something: passt also reports that there is no syslog. */
-static void user_last_line(char *text, char *out, size_t cap)
-{
-	char *save = NULL;
-
-	snprintf(out, cap, "no reason given");
-	for (char *l = strtok_r(text, "\n", &save); l; l = strtok_r(NULL, "\n", &save))
-		if (*l && strncmp(l, "Failed to send", 14) && strncmp(l, "Don't run as root", 17))
-			snprintf(out, cap, "%s", l);
-}
-
-struct user_pipes {
-	int sock[2], ready[2], errors[2];       /* ours, the child's */
-};
-
-static void user_pipes_close(struct user_pipes *p)
-{
-	int *all[] = { p->sock, p->ready, p->errors };
-
-	for (unsigned i = 0; i < ARRAY_LEN(all); i++)
-		for (unsigned k = 0; k < 2; k++)
-			if (all[i][k] >= 0)
-				close(take_fd(&all[i][k]));
-}
-
-/* The child has them. */
-static void user_pipes_close_theirs(struct user_pipes *p)
-{
-	close(take_fd(&p->ready[1]));
-	close(take_fd(&p->errors[1]));
-	close(take_fd(&p->sock[1]));
-}
-
-static int user_pipes_open(struct user_pipes *p, struct err *err)
-{
-	*p = (struct user_pipes){ { -1, -1 }, { -1, -1 }, { -1, -1 } };
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, p->sock) < 0 ||
-	    pipe2(p->ready, O_CLOEXEC) < 0 || pipe2(p->errors, O_CLOEXEC) < 0 ||
-	    /* passt opens /dev/stdout by name, perhaps as 'nobody' already */
-	    fchmod(p->ready[1], 0666) < 0 ||
-	    fcntl(p->sock[0], F_SETFL, O_NONBLOCK) < 0 || fcntl(p->errors[0], F_SETFL, O_NONBLOCK) < 0) {
-		int e = errno;
-
-		user_pipes_close(p);
-		return err_set(err, -e, "cannot set up a connection to passt: %s", strerror(e));
-	}
-	return 0;
-}
-
-/* ARGV for N forwards F; their texts are kept in SPEC. */
-static void user_argv(const struct net_forward *f, unsigned n_forward, const char **argv, char spec[][80])
-{
-	static const char *const fixed[] = { "passt", "-f", "-q", "-P", "/dev/stdout", "--fd", "3" };
-	unsigned n = 0;
-
-	_Static_assert(USER_CHILD_FD == 3, "as in the arguments");
-	for (unsigned i = 0; i < ARRAY_LEN(fixed); i++)
-		argv[n++] = fixed[i];
-	for (unsigned i = 0; i < n_forward; i++, f++) {
-		snprintf(spec[i], sizeof(spec[i]), "%s%s%u:%u", f->host_addr, f->host_addr[0] ? "/" : "",
-			 f->host_port, f->guest_port);
-		argv[n++] = f->is_udp ? "-u" : "-t";
-		argv[n++] = spec[i];
-	}
-	argv[n] = NULL;
-}
-
-static int user_spawn(pid_t *pid, const struct net_forward *f, unsigned n_forward, const struct user_pipes *p, struct err *err)
-{
-	const char *argv[8 + 2 * USER_FORWARDS_MAX];
-	char spec[USER_FORWARDS_MAX][80];
-	posix_spawn_file_actions_t fa;
-	posix_spawnattr_t attr;
-	sigset_t none, all;
-
-	user_argv(f, n_forward, argv, spec);
-	sigemptyset(&none);
-	sigfillset(&all);
-	sigdelset(&all, SIGPIPE);       /* ignored here: nobody may be left to hear its complaints */
-	posix_spawnattr_init(&attr);
-	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
-	posix_spawnattr_setsigmask(&attr, &none);
-	posix_spawnattr_setsigdefault(&attr, &all);
-	posix_spawn_file_actions_init(&fa);
-	posix_spawn_file_actions_addopen(&fa, 0, "/dev/null", O_RDONLY, 0);
-	posix_spawn_file_actions_adddup2(&fa, p->ready[1], 1);
-	posix_spawn_file_actions_adddup2(&fa, p->errors[1], 2);
-	posix_spawn_file_actions_adddup2(&fa, p->sock[1], USER_CHILD_FD);
-
-	int e = posix_spawnp(pid, "passt", &fa, &attr, (char *const *)argv, environ);
-
-	posix_spawn_file_actions_destroy(&fa);
-	posix_spawnattr_destroy(&attr);
-	if (!e)
-		return 0;
-	*pid = 0;
-	if (e == ENOENT)
-		return err_set(err, -ENOENT, "the program 'passt' is not installed; install the package 'passt', "
-			       "or use net=tap or net=none");
-	return err_set(err, -e, "cannot start passt: %s", strerror(e));
-}
-
-/* Wait until the child is ready. The pipe ends when it gives up. */
-static int user_wait_ready(const struct user_pipes *p, struct err *err)
-{
-	struct pollfd pfd = { .fd = p->ready[0], .events = POLLIN };
-	char text[2048], line[256];
-	int r;
-
-	do
-		r = poll(&pfd, 1, USER_START_MS);
-	while (r < 0 && errno == EINTR);
-	if (r > 0 && read(p->ready[0], text, sizeof(text)) > 0)
-		return 0;
-	if (!r)
-		return err_set(err, -ETIMEDOUT, "passt is not ready after %d seconds", USER_START_MS / 1000);
-
-	ssize_t n = read(p->errors[0], text, sizeof(text) - 1);
-
-	text[n > 0 ? n : 0] = '\0';
-	user_last_line(text, line, sizeof(line));
-	if (strstr(line, "Failed to bind"))
-		return err_set(err, -EADDRINUSE, "a forwarded port is taken by another program or needs root "
-			       "(passt says: %s)", line);
-	return err_set(err, -EIO, "passt gave up: %s", line);
-}
-
 static void user_fd_close(struct loop_fd *h)
 {
 	int fd = h->fd;
@@ -206,19 +71,9 @@ static void user_fd_close(struct loop_fd *h)
 /* End the child and forget what was under way. It goes by itself when the socket closes. */
 static void user_stop(struct user *u)
 {
-	static const int signals[] = { 0, SIGTERM, SIGKILL };
-
 	user_fd_close(&u->sock);
-	for (unsigned i = 0; u->pid && i < ARRAY_LEN(signals); i++) {
-		struct pollfd pfd = { .fd = u->pidfd.fd, .events = POLLIN };
-
-		if (signals[i])
-			kill(u->pid, signals[i]);
-		if (u->pidfd.fd >= 0)
-			poll(&pfd, 1, USER_STOP_MS);
-		if (waitpid(u->pid, NULL, signals[i] == SIGKILL ? 0 : WNOHANG) != 0)
-			u->pid = 0;
-	}
+	passt_end(u->pid, u->pidfd.fd);
+	u->pid = 0;
 	user_fd_close(&u->pidfd);
 	user_fd_close(&u->errors);
 	loop_timer_cancel(&u->rx_again);
@@ -243,31 +98,25 @@ static int user_watch(struct user *u, struct loop_fd *h, int *fd, void (*fn)(str
 
 static int user_start(struct user *u, struct err *err)
 {
-	struct user_pipes p;
-	int r = user_pipes_open(&p, err);
+	struct passt p;
+	int r = passt_start(&p, u->forward, u->n_forward, err);
 
 	if (r < 0)
 		return r;
-	r = user_spawn(&u->pid, u->forward, u->n_forward, &p, err);
-	if (!r) {
-		user_pipes_close_theirs(&p);
+	AUTO_FD int pidfd = (int)syscall(SYS_pidfd_open, p.pid, 0), sock = p.sock, errors = p.errors;
 
-		AUTO_FD int pidfd = (int)syscall(SYS_pidfd_open, u->pid, 0);
-
-		r = user_watch(u, &u->pidfd, &pidfd, user_died);
-		if (!r)
-			r = user_watch(u, &u->sock, &p.sock[0], user_event);
-		if (r < 0)
-			err_set(err, r, "cannot watch passt: %s", strerror(-r));
-		else
-			r = user_wait_ready(&p, err);
-		if (!r)
-			r = user_watch(u, &u->errors, &p.errors[0], user_complained);
-	}
-	user_pipes_close(&p);
-	if (r < 0)
+	u->pid = p.pid;
+	r = user_watch(u, &u->pidfd, &pidfd, user_died);
+	if (!r)
+		r = user_watch(u, &u->sock, &sock, user_event);
+	if (!r)
+		r = user_watch(u, &u->errors, &errors, user_complained);
+	if (r < 0) {
+		auto_fd(&sock);
 		user_stop(u);
-	return r;
+		return err_set(err, r, "cannot watch passt: %s", strerror(-r));
+	}
+	return 0;
 }
 
 /* It has died: once more, after a while that grows with each failure. */
@@ -285,27 +134,57 @@ static void user_died(struct loop_fd *h, unsigned events)
 	user_down(container_of(h, struct user, pidfd), "has ended");
 }
 
-static void user_retry(struct loop_timer *t)
+static void user_is_back(struct user *u)
 {
-	struct user *u = container_of(t, struct user, retry);
-	struct err err = ERR_INIT;
-
-	int r = user_start(u, &err);
-
-	if (r == -EPERM) {
-		log_error("network backend passt cannot be started again in a jail: the interface stays down until the machine "
-			  "is started anew; with '--jail off' it would come back");
-		return;
-	}
-	if (r < 0) {
-		user_down(u, err.msg);
-		return;
-	}
 	log_info("passt is running again");
 	if (u->was_refused) {
 		u->was_refused = false;
 		u->net.client->writable(u->net.client);
 	}
+}
+
+static void user_stays_down(const char *why)
+{
+	log_error("network backend passt cannot be started again (%s): the interface stays down until the machine is upgraded, or "
+		  "started anew", why);
+}
+
+/* What the keeper says. */
+static void user_kept(struct loop_fd *h, unsigned events)
+{
+	struct user *u = container_of(h, struct user, keeper);
+	struct err err = ERR_INIT;
+	AUTO_FD int fd = net_keeper_answer(h->fd, &err);
+
+	if (fd == -EPIPE) {
+		user_fd_close(h);
+		user_stays_down(err.msg);
+		return;
+	}
+	if (u->sock.fd >= 0)            /* nobody has asked */
+		return;
+	int r = fd < 0 ? fd : user_watch(u, &u->sock, &fd, user_event);
+
+	if (r < 0)
+		user_down(u, err.code ? err.msg : "cannot be watched");
+	else
+		user_is_back(u);
+}
+
+static void user_retry(struct loop_timer *t)
+{
+	struct user *u = container_of(t, struct user, retry);
+	struct err err = ERR_INIT;
+	int r = u->keeper.fd >= 0 ? net_keeper_ask(u->keeper.fd) : user_start(u, &err);
+
+	if (u->keeper.fd >= 0 && !r)
+		return;                 /* user_kept() */
+	if (u->keeper.fd >= 0 || r == -EPERM)
+		user_stays_down(u->keeper.fd >= 0 ? strerror(-r) : "the machine is in a jail");
+	else if (r < 0)
+		user_down(u, err.msg);
+	else
+		user_is_back(u);
 }
 
 static void user_complained(struct loop_fd *h, unsigned events)
@@ -315,7 +194,7 @@ static void user_complained(struct loop_fd *h, unsigned events)
 
 	if (n > 0) {
 		text[n] = '\0';
-		user_last_line(text, line, sizeof(line));
+		passt_last_line(text, line, sizeof(line));
 		log_debug("passt: %s", line);
 	} else if (n == 0 || errno != EAGAIN) {
 		user_fd_close(h);
@@ -547,22 +426,13 @@ static void user_forget(struct net *n)
 
 int net_open_user(const struct net_forward *forward, unsigned n_forward, struct err *err)
 {
-	struct user_pipes p;
-	pid_t pid;
-	int fd = -1, r = n_forward <= USER_FORWARDS_MAX ? user_pipes_open(&p, err) :
-			 err_set(err, -EINVAL, "at most %d ports can be forwarded", USER_FORWARDS_MAX);
+	struct passt p;
+	int r = passt_start(&p, forward, n_forward, err);
 
 	if (r < 0)
 		return r;
-	r = user_spawn(&pid, forward, n_forward, &p, err);
-	if (!r) {
-		user_pipes_close_theirs(&p);
-		r = user_wait_ready(&p, err);
-	}
-	if (!r)
-		fd = take_fd(&p.sock[0]);
-	user_pipes_close(&p);
-	return r < 0 ? r : fd;
+	close(p.errors);
+	return p.sock;
 }
 
 static void user_close(struct net *n)
@@ -570,6 +440,7 @@ static void user_close(struct net *n)
 	struct user *u = user_of(n);
 
 	user_stop(u);
+	user_fd_close(&u->keeper);
 	loop_timer_cancel(&u->retry);
 	free(u);
 }
@@ -577,15 +448,15 @@ static void user_close(struct net *n)
 static int user_open(struct net **out, struct loop *loop, struct net_client *client,
 		     const struct net_options *o, struct err *err)
 {
-	if (o->n_forward > USER_FORWARDS_MAX)
-		return err_set(err, -EINVAL, "at most %d ports can be forwarded", USER_FORWARDS_MAX);
+	if (o->n_forward > PASST_FORWARDS_MAX)
+		return err_set(err, -EINVAL, "at most %d ports can be forwarded", PASST_FORWARDS_MAX);
 
 	struct user *u = calloc(1, sizeof(*u));
 
 	if (!u)
 		return err_set(err, -ENOMEM, "out of memory");
 	u->net = (struct net){ .ops = &net_user_ops, .loop = loop, .client = client };
-	u->sock.fd = u->pidfd.fd = u->errors.fd = -1;
+	u->sock.fd = u->pidfd.fd = u->errors.fd = u->keeper.fd = -1;
 	u->retry_ns = USER_RETRY_FIRST_NS;
 	loop_timer_init(loop, &u->rx_again, user_rx_again);
 	loop_timer_init(loop, &u->retry, user_retry);
@@ -593,9 +464,13 @@ static int user_open(struct net **out, struct loop *loop, struct net_client *cli
 		memcpy(u->forward, o->forward, o->n_forward * sizeof(u->forward[0]));
 	u->n_forward = o->n_forward;
 
+	AUTO_FD int keeper = o->keeper > 0 ? fcntl(o->keeper, F_DUPFD_CLOEXEC, 0) : -1;
 	int fd = o->fd, r = fd < 0 ? user_start(u, err) : user_watch(u, &u->sock, &fd, user_event);
 
+	if (!r && keeper >= 0)
+		r = user_watch(u, &u->keeper, &keeper, user_kept);
 	if (r < 0) {
+		user_stop(u);
 		free(u);
 		return err && err->code ? r : err_set(err, r, "cannot watch passt: %s", strerror(-r));
 	}

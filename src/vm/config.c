@@ -91,6 +91,15 @@ void config_net_mac(const struct config *c, unsigned i, uint8_t mac[6])
 		config_net_mac_of(c, i, mac);
 }
 
+int config_net_forwards(const struct config_net *n, struct net_forward *f, struct err *err)
+{
+	int r = 0;
+
+	for (unsigned i = 0; !r && i < n->hostfwd.n; i++)
+		r = net_forward_parse(&f[i], n->hostfwd.v[i], err);
+	return r < 0 ? r : (int)n->hostfwd.n;
+}
+
 static int config_keep(char **to, const char *text, struct err *err)
 {
 	if (!*to)

@@ -16,6 +16,8 @@
 
 struct err;
 struct handed;
+struct net_forward;
+struct net_keeper;
 struct state_file;
 
 enum {
@@ -111,6 +113,7 @@ struct config {
 	char *incoming;                 /* where another process sends it; NULL: nobody does */
 	char *incoming_tls;             /* folder of certificates, by which it shows who it is; NULL: it need not */
 	struct handed *handed;          /* what the other process had open, borrowed; NULL: nothing */
+	struct net_keeper *keeper;      /* who starts passt again, borrowed; NULL: this process */
 	bool is_takeover;               /* of a process of this host, with all that it has open */
 	bool keeps_incoming;            /* the source may have to connect there again: what it is called stays */
 	bool is_incoming;               /* SAVED is all that has come so far: its identity */
@@ -120,6 +123,9 @@ struct config {
 /* What the command line asks for besides a machine. */
 enum config_action { CONFIG_RUN, CONFIG_HELP, CONFIG_VERSION, CONFIG_LIST_ENGINES, CONFIG_LIST_CPUS, CONFIG_CHECK, CONFIG_MAN,
 		     CONFIG_API };
+
+/* The forwards of an interface, into F, which has room for CONFIG_FORWARDS_MAX; their number. */
+int config_net_forwards(const struct config_net *n, struct net_forward *f, struct err *err);
 
 /* Defaults. -ENOMEM. */
 int config_init(struct config *c, struct err *err);

@@ -53,14 +53,12 @@ int ctl_medium_open(json_t *params, int *fd, struct err *err)
 static int plug_open_net(const struct config_net *n, int *fd, struct err *err)
 {
 	struct net_forward forward[CONFIG_FORWARDS_MAX];
-	int r = 0;
 
 	if (!n->kind || !strcmp(n->kind, "none"))
 		return 0;
-	for (unsigned i = 0; !r && i < n->hostfwd.n; i++)
-		r = net_forward_parse(&forward[i], n->hostfwd.v[i], err);
-	if (!r)
-		r = strcmp(n->kind, "tap") ? net_open_user(forward, n->hostfwd.n, err) : net_open_tap(n->ifname, err);
+	int r = config_net_forwards(n, forward, err);
+	if (r >= 0)
+		r = strcmp(n->kind, "tap") ? net_open_user(forward, (unsigned)r, err) : net_open_tap(n->ifname, err);
 
 	if (r < 0)
 		return r;

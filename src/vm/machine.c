@@ -9,6 +9,7 @@
 #include <string.h>
 #include "dev/acpi_tables.h"
 #include "mem/huge.h"
+#include "net/keeper.h"
 #include "util/checked.h"
 #include "util/err.h"
 #include "util/log.h"
@@ -368,12 +369,13 @@ int machine_make_net(struct machine *m, unsigned i, int handed, struct err *err)
 	};
 	struct virtio_net_config nc = { .backend = &o };
 	struct virtio_dev *d = NULL;
-	int r = 0;
+	AUTO_FD int keeper = m->cfg->keeper ? take_fd(&m->cfg->keeper->fd[i]) : -1;
+	int r = config_net_forwards(c, forward, err);
 
-	for (; !r && o.n_forward < c->hostfwd.n; o.n_forward++)
-		r = net_forward_parse(&forward[o.n_forward], c->hostfwd.v[o.n_forward], err);
+	o.keeper = keeper;
+	o.n_forward = r < 0 ? 0 : (unsigned)r;
 	config_net_mac(m->cfg, i, nc.mac);
-	if (!r)
+	if (r >= 0)
 		r = virtio_net_new(&d, &m->env, &nc, err);
 	m->net_dev[i] = d;
 	/* Until the machine is ours, frames are for whoever has it. */

@@ -10,6 +10,8 @@
 #include <unistd.h>
 #include "cpu/cpu.h"
 #include "cpu/x86/model.h"
+#include "net/keeper.h"
+#include "net/net.h"
 #include "util/checked.h"
 #include "util/err.h"
 #include "util/log.h"
@@ -239,14 +241,39 @@ static int build_and_run(struct config *c, enum config_action action, struct jan
 	return r;
 }
 
+/* Who starts passt again when this process is in its jail. */
+static int start_keeper(struct net_keeper *k, struct config *c, struct err *err)
+{
+	struct net_forward forward[CONFIG_NETS_MAX][CONFIG_FORWARDS_MAX];
+	const struct net_forward *list[CONFIG_NETS_MAX] = { 0 };
+	unsigned n[CONFIG_NETS_MAX] = { 0 };
+
+	_Static_assert((int)CONFIG_NETS_MAX <= (int)NET_KEEPER_MAX, "all of them");
+	for (unsigned i = 0; i < c->n_nets; i++) {
+		if (!c->nets[i].kind || strcmp(c->nets[i].kind, "user"))
+			continue;
+		int r = config_net_forwards(&c->nets[i], forward[i], err);
+		if (r < 0)
+			return err_wrap(err, r, "nets[%u]", i);
+		list[i] = forward[i];
+		n[i] = (unsigned)r;
+	}
+	c->keeper = k;
+	return net_keeper_start(k, list, n, c->n_nets, err);
+}
+
 static int run(struct config *c, enum config_action action, struct incoming *in, struct err *err)
 {
+	struct net_keeper keeper;
 	struct janitor janitor = { -1 };
 	int r = 0;
 
-	if (c->handed)
+	net_keeper_init(&keeper);
+	if (action == CONFIG_RUN && c->has_jail)
+		r = start_keeper(&keeper, c, err);
+	if (!r && c->handed)
 		r = janitor_adopt(&janitor, c->handed->janitor);
-	else if (action == CONFIG_RUN && c->has_jail)
+	else if (!r && action == CONFIG_RUN && c->has_jail)
 		r = janitor_start(&janitor, c, err);
 
 	if (!r)
@@ -254,6 +281,8 @@ static int run(struct config *c, enum config_action action, struct incoming *in,
 	if (c->handed && !c->handed->is_ours)
 		janitor_forget(&janitor);       /* the sockets are the other process's */
 	janitor_finish(&janitor);
+	c->keeper = NULL;
+	net_keeper_fini(&keeper);
 	return r;
 }
 

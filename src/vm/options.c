@@ -233,8 +233,7 @@ const struct option options[] = {
 	  .is_host = true, .example = "--incoming-tls /etc/viv/tls" },
 	{ "--jail", "jail", OPT_BOOL, CFG(has_jail), NULL, "on", "give up all rights that a running machine does not need",
 	  .more = "A guest that takes over this process finds no file, no network and no program that it could open, connect "
-		  "to or start. Run by root, it is the user 'nobody' in namespaces of its own. A passt process that dies is "
-		  "not started again. Off: it has all rights of the user.",
+		  "to or start. Run by root, it is the user 'nobody' in namespaces of its own. Off: it has all rights of the user.",
 	  .is_host = true, .example = "--jail off" },
 	{ "--stats", "stats", OPT_FLAG, CFG(wants_stats), NULL, "off", "print the engine's counters at the end",
 	  .is_host = true, .example = "--stats" },

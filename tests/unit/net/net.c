@@ -6,16 +6,23 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <linux/if_packet.h>
+#include <linux/seccomp.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
+#include "net/keeper.h"
 #include "test.h"
 #include "util/checked.h"
 #include "util/endian.h"
@@ -351,6 +358,122 @@ TEST(passt_is_started_again_when_it_dies_and_ends_with_us)
 	pid = child_of_ours();
 	net_close(n);
 	CHECK_EQ(kill(pid, 0), -1);
+	loop_free(l);
+}
+
+/* With a keeper, or 0. */
+static struct net *open_kept(struct loop **l, int keeper)
+{
+	struct net_options o = { .kind = "user", .fd = -1, .keeper = keeper };
+	struct err err = ERR_INIT;
+	struct net *net = NULL;
+
+	CHECK_EQ(loop_new(l, NULL), 0);
+	if (net_open(&net, *l, &peer.c, &o, &err) < 0)
+		FAIL("%s", err.msg);
+	return net;
+}
+
+static void keep_one(struct net_keeper *k)
+{
+	static const struct net_forward none;
+	const struct net_forward *list[] = { NULL, &none };
+
+	if (!has_passt())
+		SKIP("passt is not installed");
+	CHECK_EQ(net_keeper_start(k, list, (const unsigned[]){ 0, 0 }, 2, NULL), 0);
+	CHECK_EQ(k->fd[0], -1);
+	CHECK(k->fd[1] >= 0);
+}
+
+/* Run L for MS. */
+static void run_for(struct loop *l, unsigned ms)
+{
+	for (uint64_t end = loop_now_ns() + ms * 1000000ull; loop_now_ns() < end;)
+		loop_run_once(l, 50);
+}
+
+TEST(the_keeper_starts_passt_again_for_who_cannot)
+{
+	uint32_t own, router;
+	struct net_keeper k;
+	struct loop *l;
+
+	host_route(&own, &router);
+	keep_one(&k);
+	struct net *n = open_kept(&l, k.fd[1]);
+	char path[64];
+
+	net_keeper_fini(&k);                    /* the backend has its own */
+	setenv("PATH", "/nonexistent", 1);
+	peer.wants_type = 0x806;
+	for (int i = 0; i < 2; i++) {
+		int fd = net_fd(n);
+
+		CHECK(fd >= 0);
+		CHECK_EQ(shutdown(fd, SHUT_RDWR), 0);   /* passt ends */
+		for (int j = 0; j < 100 && net_fd(n) >= 0; j++)
+			run_for(l, 100);
+		for (int j = 0; j < 200 && net_fd(n) < 0; j++)
+			run_for(l, 100);
+		CHECK(net_fd(n) >= 0);
+		peer.len = 0;
+		send_arp(n, own, router);
+		CHECK(wait_frame(l, 5000));
+	}
+	/* Nobody needs it any more: it ends by itself. */
+	net_close(n);
+	loop_free(l);
+	snprintf(path, sizeof(path), "/proc/%d", child_of_ours());
+	for (int i = 0; i < 100 && waitpid(-1, NULL, WNOHANG) == 0; i++)
+		usleep(50000);
+	CHECK(access(path, F_OK) < 0);
+}
+
+TEST(a_keeper_says_why_it_cannot)
+{
+	struct err err = ERR_INIT;
+	struct net_keeper k;
+
+	setenv("PATH", "/nonexistent", 1);
+	keep_one(&k);
+	CHECK_EQ(net_keeper_answer(k.fd[1], &err), -EPIPE);     /* nobody has asked */
+	CHECK_EQ(net_keeper_ask(k.fd[1]), 0);
+	struct pollfd p = { .fd = k.fd[1], .events = POLLIN };
+
+	CHECK_EQ(poll(&p, 1, 30000), 1);
+	err = (struct err)ERR_INIT;
+	CHECK_EQ(net_keeper_answer(k.fd[1], &err), -ENOENT);
+	CHECK_HAS(err.msg, "not installed");
+	net_keeper_fini(&k);
+}
+
+/* As the jail does it. */
+static void forbid_kill(void)
+{
+	struct sock_filter f[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_kill, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog prog = { ARRAY_LEN(f), f };
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) < 0)
+		SKIP("the kernel has no system-call filter");
+}
+
+TEST(a_passt_that_others_hold_does_not_hold_up_who_may_not_kill_it)
+{
+	struct loop *l;
+	struct net *n = open_user(&l, NULL, 0);
+	int other = dup(net_fd(n));             /* so it does not end by itself */
+	uint64_t begin = loop_now_ns();
+
+	forbid_kill();
+	net_close(n);
+	CHECK(loop_now_ns() - begin < 60000000000ull);
+	close(other);
 	loop_free(l);
 }
 
