@@ -17,8 +17,9 @@ import vivguest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ENV = dict(os.environ, PATH=os.environ["PATH"] + ":/usr/sbin:/sbin")
-GUEST_ADDRESS, HOST_ADDRESS = "10.77.0.2", "10.77.0.1"
-MAC = {"net0": "52:54:00:00:77:02", "extra": "52:54:00:00:77:03"}
+GUEST_ADDRESS, HOST_ADDRESS, OUTSIDE_ADDRESS = "10.77.0.2", "10.77.0.1", "10.77.0.254"
+MAC = {"net0": "52:54:00:00:77:02", "extra": "52:54:00:00:77:03", "passt": "52:54:00:00:77:04"}
+TAPS = ("net0", "extra")
 SERVE_PORT = 1000
 JUMP_NS = 50_000_000
 RECORD = 4096
@@ -53,7 +54,7 @@ wait
 """
 UNIT = "[Unit]\nAfter=local-fs.target\n[Service]\nExecStart=/usr/local/sbin/load\nOOMScoreAdjust=-500\n[Install]\nWantedBy=multi-user.target\n"
 NETWORK = f"[Match]\nMACAddress={MAC['net0']}\n[Network]\nAddress={GUEST_ADDRESS}/24\n"
-UNMANAGED = f"[Match]\nMACAddress={MAC['extra']}\n[Link]\nUnmanaged=yes\n"
+UNMANAGED = f"[Match]\nMACAddress={MAC['extra']} {MAC['passt']}\n[Link]\nUnmanaged=yes\n"
 ONLINE = 'SUBSYSTEM=="cpu", ACTION=="add", ATTR{online}=="0", ATTR{online}="1"\n'
 
 
@@ -84,9 +85,10 @@ class Network:
         self.ns = f"vivsurvive{os.getpid()}"
         run("ip", "netns", "add", self.ns)
         self.inside = ["ip", "netns", "exec", self.ns]
-        for line in ("link set lo up", "link add br0 type bridge", f"addr add {HOST_ADDRESS}/24 dev br0", "link set br0 up"):
+        for line in ("link set lo up", "link add br0 type bridge", f"addr add {HOST_ADDRESS}/24 dev br0", "link set br0 up",
+                     f"route add default via {OUTSIDE_ADDRESS}"):       # nobody is there, but passt wants one
             run(*self.inside, "ip", *line.split())
-        for tap in (f"{name}{i}" for name in MAC for i in (0, 1)):
+        for tap in (f"{name}{i}" for name in TAPS for i in (0, 1)):
             for line in (f"tuntap add dev {tap} mode tap vnet_hdr", f"link set {tap} master br0", f"link set {tap} up"):
                 run(*self.inside, "ip", *line.split())
 
@@ -261,18 +263,19 @@ class Machine:
 
     def net_options(self, tap):
         """--net of all interfaces, on the taps number TAP."""
-        options = []
-        for name in self.nets:
-            options += ["--net", f"tap,ifname={name}{tap},mac={MAC[name]},name={name}"]
-        return options
+        kinds = {name: f"tap,ifname={name}{tap}" if name in TAPS else "user" for name in self.nets}
+        return [o for name, kind in kinds.items() for o in ("--net", f"{kind},mac={MAC[name]},name={name}")]
 
     def console_options(self):
-        """--console of all; the stream that was plugged gets a socket of its own in each process."""
+        """--console of all; the stream that was plugged gets a socket of its own in each process, until keep_console() says which."""
         options = ["--console", f"file:{self.path('console')}"]
         if self.stream_path:
-            self.stream_path = self.path(f"stream{self.n + 1}")
-            options += ["--console", f"socket:{self.stream_path},device=virtio,name=survive.console,id=stream"]
+            options += ["--console", f"socket:{self.path(f'stream{self.n + 1}')},device=virtio,name=survive.console,id=stream"]
         return options
+
+    def keep_console(self):
+        if self.stream_path:
+            self.stream_path = self.path(f"stream{self.n}")
 
     def spawn(self, *options):
         """A process with sockets of its own; its control socket's and its socket device's path."""

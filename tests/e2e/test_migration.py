@@ -8,15 +8,14 @@ import shutil
 import socket
 import struct
 import subprocess
-import threading
 import time
 
 import pytest
 import vivguest
 from test_saved_state import WATCH, ctl, debian_options, wait_for
 from vivguest import Guest
+from wire import BUILT, COMMIT, DONE, END, HELLO, JOIN, MACHINE, PAGES, PLAN, READY, STATE, Wire, flipped
 
-HELLO, MACHINE, BUILT, PAGES, STATE, READY, COMMIT, DONE, FAIL, HANDS, PLAN, JOIN, END = range(1, 14)
 
 
 @pytest.fixture(scope="module")
@@ -207,59 +206,6 @@ def test_limits_may_be_changed_on_the_way_and_progress_is_told(source, tmp_path)
         phases = [e["phase"] for e in map(json.loads, told.communicate(timeout=20)[0].splitlines()) if e.get("event") == "migration"]
         assert phases[0] == "memory" and phases[-1] == "handover"
         assert "not being migrated" in ctl(other_sock, "migrate-set", "bandwidth=1M", status=1)
-
-
-class Wire(threading.Thread):
-    """Stands between source and destination, and does something when a record of one type (None: any) comes by."""
-
-    def __init__(self, tmp_path, target, at_type, action):
-        super().__init__(daemon=True)
-        self.path, self.target, self.type, self.action = str(tmp_path / "wire"), target, at_type, action
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(self.path)
-        self.listener.listen(8)
-        self.start()
-
-    def run(self):
-        while True:
-            a, _ = self.listener.accept()
-            b = socket.socket(socket.AF_UNIX)
-            b.connect(self.target)
-            for pair in ((a, b), (b, a)):
-                threading.Thread(target=self.pump, args=pair, daemon=True).start()
-
-    @staticmethod
-    def take(s, n):
-        data = b""
-        while len(data) < n:
-            more = s.recv(n - len(data))
-            if not more:
-                raise EOFError
-            data += more
-        return data
-
-    def pump(self, source, sink):
-        try:
-            while True:
-                head = self.take(source, 12)
-                kind, length, _ = struct.unpack("<III", head)
-                record = head + self.take(source, length)
-                if self.type in (kind, None):
-                    record = self.action(record)
-                if record is None:
-                    break
-                sink.sendall(record)
-        except (EOFError, OSError):
-            pass
-        for s in (source, sink):
-            try:
-                s.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-
-
-def flipped(record):
-    return record[:-1] + bytes([record[-1] ^ 4])
 
 
 @pytest.mark.parametrize("kind", [HELLO, MACHINE, BUILT, PAGES, STATE, READY])

@@ -10,10 +10,11 @@ import time
 import pytest
 import vivguest
 from test_disk_jobs import machine, writes  # noqa: F401 - fixture
-from test_migration import BUILT, COMMIT, DONE, JOIN, MACHINE, PAGES, PLAN, READY, STATE, Wire, destination, ended, flipped, is_alive, runs
+from test_migration import destination, ended, is_alive, runs
 from test_migration_tls import keys  # noqa: F401 - fixture
 from test_saved_state import ctl, wait_for
 from vivguest import Guest
+from wire import BUILT, COMMIT, DONE, JOIN, MACHINE, PAGES, PLAN, READY, STATE, Wire, flipped
 
 DISKS = 19
 SIZE = 8 << 20

@@ -8,11 +8,12 @@ import threading
 
 import pytest
 import vivguest
-from test_migration import BUILT, END, JOIN, MACHINE, PAGES, PLAN, READY, STATE, Wire, destination, ended, is_alive
+from test_migration import destination, ended, is_alive
 from test_migration import seed, source  # noqa: F401 - fixtures
 from test_migration_post import OWED, begin
 from test_migration_tls import keys, place  # noqa: F401 - fixtures
 from test_saved_state import ctl
+from wire import BUILT, END, JOIN, MACHINE, PAGES, PLAN, READY, STATE, Wire
 
 STEPS = [("streams=3", k) for k in (PLAN, JOIN, MACHINE, BUILT, PAGES, END, STATE, READY)] + \
         [("postcopy=on", k) for k in (PLAN, JOIN, MACHINE, BUILT, OWED, END, STATE, READY)]

@@ -11,10 +11,11 @@ import time
 
 import pytest
 import vivguest
-from test_migration import DONE, PAGES, Wire, destination, ended, flipped, is_alive
+from test_migration import destination, ended, is_alive
 from test_migration import seed, source  # noqa: F401 - fixtures
 from test_migration_tls import keys, place  # noqa: F401
 from test_saved_state import ctl
+from wire import DONE, PAGES, Wire, flipped
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="userfaultfd for system calls wants root")
 OWED, REQUEST, RECOVER, COMPLETE = 15, 16, 17, 18

@@ -7,33 +7,11 @@ import time
 
 import pytest
 import vivguest
-from test_migration import MACHINE, PAGES, Wire, destination, ended, flipped, is_alive
+from authority import Authority
+from test_migration import destination, ended, is_alive
 from test_migration import seed, source  # noqa: F401 - fixtures
 from test_saved_state import ctl
-
-
-def openssl(*args):
-    subprocess.run(["openssl", *args], check=True, capture_output=True)
-
-
-class Authority:
-    """Signs certificates; each gets a folder as --incoming-tls wants it."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        folder.mkdir()
-        openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=authority",
-                "-days", "2", "-keyout", f"{folder}/ca.key", "-out", f"{folder}/ca.pem")
-
-    def issue(self, name, names, days="2"):
-        to = self.folder / name
-        to.mkdir()
-        openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}", "-addext",
-                f"subjectAltName={names}", "-keyout", f"{to}/key.pem", "-out", f"{to}/request.pem")
-        openssl("x509", "-req", "-in", f"{to}/request.pem", "-CA", f"{self.folder}/ca.pem", "-CAkey", f"{self.folder}/ca.key",
-                "-CAcreateserial", "-days", days, "-copy_extensions", "copy", "-out", f"{to}/cert.pem")
-        (to / "ca.pem").write_bytes((self.folder / "ca.pem").read_bytes())
-        return to
+from wire import MACHINE, PAGES, Wire, flipped
 
 
 @pytest.fixture(scope="module")

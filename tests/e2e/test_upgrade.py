@@ -1,23 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Another viv-vmm takes a running machine over, with memory, consoles and sockets; what fails leaves it where it is."""
-import json
 import os
 import shutil
 import signal
 import socket
 import stat
-import struct
 import subprocess
 import time
 
 import pytest
 import vivguest
-from test_migration import (BUILT, COMMIT, DONE, MACHINE, READY, STATE, Wire, ended, flipped, is_alive,
-                            seed)  # noqa: F401  (a fixture)
+from test_migration import ended, is_alive, seed  # noqa: F401  (a fixture)
 from test_saved_state import ctl, wait_for
 from vivguest import Guest
+from wire import BUILT, COMMIT, DONE, HANDS, MACHINE, READY, STATE, HandWire, ask_upgrade, flipped
 
-HANDS = 10
 ECHO = "stty -echo; while read -r line; do echo \"guest says $line\"; done"
 
 
@@ -132,45 +129,6 @@ def test_a_new_program_that_cannot_leaves_the_machine_with_the_old_one(source, t
     guest.send("still\n")
     guest.expect("guest says still", 30)
     assert not [f for f in os.listdir(tmp_path) if ".up" in f]
-
-
-class HandWire(Wire):
-    """Hands descriptors on, too."""
-
-    def pump(self, source, sink):
-        try:
-            while True:
-                head, fds, _, _ = socket.recv_fds(source, 12, 96)
-                if not head:
-                    break
-                head += self.take(source, 12 - len(head))
-                record = head + self.take(source, struct.unpack("<III", head)[1])
-                if struct.unpack("<III", head)[0] == self.type:
-                    record = self.action(record)
-                if record is None:
-                    break
-                sent = socket.send_fds(sink, [record], fds) if fds else 0
-                sink.sendall(record[sent:])
-                for fd in fds:
-                    os.close(fd)
-        except (EOFError, OSError):
-            pass
-        for s in (source, sink):
-            try:
-                s.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-
-
-def ask_upgrade(sock, path):
-    """The request as `ctl upgrade` sends it, of a viv-vmm that listens on PATH."""
-    with socket.socket(socket.AF_UNIX) as wire, socket.socket(socket.AF_UNIX) as control:
-        wire.connect(path)
-        control.connect(sock)
-        control.settimeout(90)
-        text = json.dumps({"request": "upgrade"}).encode()
-        socket.send_fds(control, [struct.pack("<I", len(text)) + text], [wire.fileno()])
-        return control.recv(65536)[4:].decode()
 
 
 @pytest.mark.parametrize("kind,action", [(MACHINE, "kill"), (HANDS, "kill"), (HANDS, "flip"), (BUILT, "kill"), (STATE, "kill"),
