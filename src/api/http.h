@@ -26,6 +26,7 @@ struct http_socket;
 enum {
 	HTTP_HEADERS_MAX = 16 << 10,
 	HTTP_BODY_MAX = 2 << 20,        /* in memory; longer ones need http_receive() */
+	HTTP_RECEIVE_MAX = 1 << 20,     /* of one of these, on its way to its sink */
 	HTTP_CONNECTIONS_MAX = 1000,
 	HTTP_IDLE_SECONDS = 30,         /* without progress, or between two requests */
 	HTTP_MESSAGE_MAX = 1 << 20,     /* of a WebSocket, received */
@@ -92,10 +93,20 @@ bool http_wants_socket(const struct http_request *rq);
 bool http_is_long(const struct http_request *rq);
 uint64_t http_content_length(const struct http_request *rq);
 
-/* Body of a long request: written to FD (borrowed, at its position) as it comes. DONE gets the bytes
- * written, or negative: the client went away (-ECONNRESET) or the disk failed; it then answers as usual. */
-void http_receive(struct http_request *rq, int fd, void (*done)(void *arg, struct http_request *rq, int64_t result),
-		  void *arg);
+/* Where a body goes. WRITE and END are called on a thread of the body's own, and may wait for a disk; END is the last call there,
+ * also when WRITE has failed or the client has gone away. Both return 0, or a negative errno, after which nothing more is taken.
+ * DONE is called on the loop thread: with the bytes that have been taken, when all has; else with what went wrong (-ECONNRESET: the
+ * client). It answers as usual, then or later. */
+struct http_sink {
+	int (*write)(void *arg, const void *data, size_t len);
+	int (*end)(void *arg);
+	void (*done)(void *arg, struct http_request *rq, int64_t result);
+};
+
+/* The body of RQ, long or not, to SINK (borrowed until DONE). -EAGAIN: there is no thread for it; then answer. */
+int http_receive(struct http_request *rq, const struct http_sink *sink, void *arg);
+/* Before DONE: nothing more is wanted. END and DONE (-ECANCELED) follow soon. */
+void http_receive_stop(struct http_request *rq);
 
 /* --- answers ------------------------------------------------------------------------------------------ */
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* http_priv.h - what the two halves of the server share: http.c and http_reply.c for requests,
- * http_socket.c for WebSockets.
+/* http_priv.h - what the two halves of the server share: http.c, http_receive.c and http_reply.c for
+ * requests, http_socket.c for WebSockets.
  *
  * Two threads: the *loop* thread, where the functions of http.h run, and the *service* thread, which is
  * libwebsockets'. The latter hands things over by loop_call(), the former by putting them on S->posts
@@ -16,6 +16,8 @@
 enum {
 	HTTP_CHUNK = 64 << 10,
 	HTTP_REPLY_HEADERS_MAX = 16,
+	HTTP_LINGER_SECONDS = 2,        /* without a byte, after an answer to half a body */
+	HTTP_LINGER_MAX = 64 << 20,
 };
 
 /* Something for the service thread to look at. */
@@ -58,14 +60,15 @@ struct http_request {
 	size_t body_len, body_cap;
 	uint64_t content_length;
 	bool wants_socket, is_long, is_head;
-	bool is_at_loop;                /* handed over, not answered yet (service thread's view) */
+	/* the service thread's view: */
+	bool is_at_loop;                /* handed over, not answered yet */
+	bool is_receiving;              /* the body is on its way to its sink, or has been, and the answer is to come */
+	bool is_answered;
+	bool is_lingering;              /* that is sent, and the rest of the body is thrown away: LINGERED bytes so far */
+	uint64_t lingered;
 	struct http_socket *socket;     /* of a request for a WebSocket */
-	/* receiving a long body */
-	int to_fd;
-	uint64_t received;
-	int receive_error;
-	void (*received_fn)(void *arg, struct http_request *rq, int64_t result);
-	void *received_arg;
+	struct http_receiver *receiver; /* where the body goes; NULL: nowhere */
+	bool is_body_over;              /* all of it has been read */
 	/* the answer */
 	int status;
 	char *type;
@@ -94,6 +97,17 @@ bool http_begin_request(struct http_conn *c, struct http_server *s, struct lws *
 bool http_body_part(struct http_request *rq, const void *in, size_t len);
 bool http_body_end(struct http_request *rq);
 void http_client_gone(struct http_conn *c);
+
+/* --- http_receive.c, service thread ----------------------------------------------------------------------- */
+
+struct http_receiver;
+/* Take what has come of the body so far, and go on reading. False: it has begun already. */
+bool http_receiver_begin(struct http_receiver *r);
+/* False: out of memory. */
+bool http_receiver_push(struct http_receiver *r, const void *data, size_t len);
+/* Nothing more comes; WHY 0: that was all. */
+void http_receiver_end(struct http_receiver *r, int why);
+void http_receiver_free(struct http_receiver *r);
 
 /* --- http_reply.c, service thread ------------------------------------------------------------------------ */
 

@@ -9,15 +9,6 @@
 
 /* --- loop thread ------------------------------------------------------------------------------------- */
 
-void http_receive(struct http_request *rq, int fd, void (*done)(void *arg, struct http_request *rq, int64_t result),
-		  void *arg)
-{
-	rq->received_fn = done;
-	rq->received_arg = arg;
-	rq->to_fd = fd;
-	http_post(rq->s, &rq->post);
-}
-
 void http_set_header(struct http_request *rq, const char *name, const char *value)
 {
 	unsigned n = rq->n_reply_headers;
@@ -75,12 +66,19 @@ void http_reply_file(struct http_request *rq, int status, const char *type, int 
 
 /* --- service thread -------------------------------------------------------------------------------------- */
 
+static bool is_unread(const struct http_request *rq)
+{
+	return rq->is_long && !rq->is_body_over;
+}
+
 static bool send_headers(struct http_request *rq, struct lws *wsi)
 {
 	uint8_t buf[LWS_PRE + HTTP_HEADERS_MAX], *start = buf + LWS_PRE, *p = start, *end = buf + sizeof(buf) - 1;
 
 	if (lws_add_http_common_headers(wsi, (unsigned)rq->status | LWSAHH_FLAG_NO_SERVER_NAME, rq->type,
 					rq->status == 204 || rq->status == 304 ? 0 : rq->reply_len, &p, end))
+		return false;
+	if (is_unread(rq) && lws_add_http_header_by_token(wsi, WSI_TOKEN_CONNECTION, (const uint8_t *)"close", 5, &p, end))
 		return false;
 	for (unsigned i = 0; i < rq->n_reply_headers; i++) {
 		const char *name = rq->reply_header[i].name, *value = rq->reply_header[i].value;
@@ -114,7 +112,7 @@ bool http_reply_write(struct http_conn *c, struct lws *wsi)
 	struct http_request *rq = c->rq;
 	uint8_t buf[LWS_PRE + HTTP_CHUNK];
 
-	if (!rq || rq->is_at_loop || !rq->status)
+	if (!rq || !rq->is_answered || rq->is_lingering)
 		return false;
 	bool has_body = rq->reply_len && !rq->is_head && rq->status != 204 && rq->status != 304;
 
@@ -141,10 +139,14 @@ bool http_reply_write(struct http_conn *c, struct lws *wsi)
 			return false;
 		}
 	}
-	/* A long body that was refused is still to come: the connection cannot be used again. */
-	bool is_unread = rq->is_long && !rq->received_fn;
-
+	/* Of a long body that was refused there is more to come. A connection that is closed at once would take the answer with it, for
+	 * clients that send before they read. */
+	if (is_unread(rq)) {
+		rq->is_lingering = true;
+		lws_set_timeout(wsi, PENDING_TIMEOUT_HTTP_CONTENT, HTTP_LINGER_SECONDS);
+		return false;
+	}
 	c->rq = NULL;
 	http_request_free(rq);
-	return lws_http_transaction_completed(wsi) || is_unread;
+	return lws_http_transaction_completed(wsi);
 }

@@ -6,7 +6,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include "util/checked.h"
-#include "util/log.h"
 #include "util/loop.h"
 
 /* --- a request: service thread ----------------------------------------------------------------------------- */
@@ -24,6 +23,7 @@ void http_request_free(struct http_request *rq)
 	}
 	if (rq->reply_fd >= 0)
 		close(rq->reply_fd);
+	http_receiver_free(rq->receiver);
 	free(rq->path);
 	free(rq->query);
 	free(rq->body);
@@ -145,7 +145,7 @@ struct http_request *http_request_new(struct http_server *s, struct lws *wsi)
 		return NULL;
 	fresh->s = s;
 	fresh->wsi = wsi;
-	fresh->to_fd = fresh->reply_fd = -1;
+	fresh->reply_fd = -1;
 	fresh->post.run = answered;
 	http_alive(s, 1);
 	AUTO(http_request_free) struct http_request *rq = fresh;
@@ -213,57 +213,27 @@ static bool append_body(struct http_request *rq, const void *in, size_t len)
 	return true;
 }
 
-static void write_body(struct http_request *rq, const char *in, size_t len)
-{
-	while (len && !rq->receive_error) {
-		ssize_t n = write(rq->to_fd, in, len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0) {
-			rq->receive_error = n < 0 ? -errno : -EIO;
-			break;
-		}
-		in += n;
-		len -= (size_t)n;
-		rq->received += (uint64_t)n;
-	}
-}
-
-/* Loop thread. */
-static void tell_received(void *arg)
-{
-	struct http_request *rq = arg;
-
-	rq->received_fn(rq->received_arg, rq, rq->receive_error ? rq->receive_error : (int64_t)rq->received);
-}
-
-static void end_receiving(struct http_request *rq)
-{
-	rq->to_fd = -1;
-	rq->is_at_loop = true;
-	if (loop_call(rq->s->loop, tell_received, rq) < 0)
-		log_error("out of memory: an upload is lost");
-}
-
 bool http_body_part(struct http_request *rq, const void *in, size_t len)
 {
-	if (!rq || rq->status)
-		return true;            /* answered already: the rest is thrown away */
-	if (rq->to_fd < 0)
-		return append_body(rq, in, len);        /* of a long one: what was read before reading was stopped */
-	write_body(rq, in, len);
-	return true;
+	if (rq && rq->is_receiving)
+		return http_receiver_push(rq->receiver, in, len);
+	if (rq && rq->is_lingering)
+		return (rq->lingered += len) <= HTTP_LINGER_MAX;
+	if (!rq || rq->is_answered)
+		return true;            /* the rest is thrown away */
+	return append_body(rq, in, len);        /* of a long one: what was read before reading was stopped */
 }
 
 bool http_body_end(struct http_request *rq)
 {
-	if (!rq || rq->is_at_loop || rq->status)
+	if (rq && rq->is_lingering)
+		return false;           /* now the connection may go */
+	if (rq)
+		rq->is_body_over = true;
+	if (rq && rq->is_receiving)
+		http_receiver_end(rq->receiver, 0);
+	if (!rq || rq->is_receiving || rq->is_at_loop || rq->is_answered)
 		return true;
-	if (rq->to_fd >= 0) {
-		end_receiving(rq);
-		return true;
-	}
 	return rq->is_long || hand_over(rq);
 }
 
@@ -273,19 +243,18 @@ static void answered(struct http_post *p)
 	struct http_request *rq = (struct http_request *)p;
 
 	rq->is_at_loop = false;
-	if (!rq->wsi && rq->to_fd >= 0) {
-		rq->receive_error = -ECONNRESET;
-		end_receiving(rq);
-	} else if (!rq->wsi) {
-		http_request_free(rq);
-	} else if (rq->to_fd >= 0) {
-		write_body(rq, rq->body ? rq->body : "", rq->body_len);
-		rq->body_len = 0;
-		lws_rx_flow_control(rq->wsi, 1);
-	} else {
-		lws_rx_flow_control(rq->wsi, 1);
-		lws_callback_on_writable(rq->wsi);
+	if (rq->receiver && http_receiver_begin(rq->receiver)) {
+		rq->is_receiving = true;
+		return;
 	}
+	rq->is_receiving = false;
+	rq->is_answered = true;
+	if (!rq->wsi) {
+		http_request_free(rq);
+		return;
+	}
+	lws_rx_flow_control(rq->wsi, 1);
+	lws_callback_on_writable(rq->wsi);
 }
 
 void http_client_gone(struct http_conn *c)
@@ -296,14 +265,11 @@ void http_client_gone(struct http_conn *c)
 	if (!rq)
 		return;
 	rq->wsi = NULL;
-	if (rq->is_at_loop)
-		return;                 /* answered() frees it */
-	if (rq->to_fd >= 0) {
-		rq->receive_error = -ECONNRESET;
-		end_receiving(rq);
-		return;
-	}
-	http_request_free(rq);
+	if (rq->is_receiving)
+		http_receiver_end(rq->receiver, -ECONNRESET);
+	else if (!rq->is_at_loop)
+		http_request_free(rq);
+	/* Else answered() frees it. */
 }
 
 /* --- what a handler asks ------------------------------------------------------------------------------------------ */

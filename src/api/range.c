@@ -43,3 +43,17 @@ int http_range(const char *text, uint64_t size, uint64_t *off, uint64_t *len)
 	*len = has_first && has_last && last < size ? last - first + 1 : size - first;
 	return 1;
 }
+
+int http_content_range(const char *text, uint64_t *off, uint64_t *len, uint64_t *size)
+{
+	uint64_t first, last, all;
+	const char *p = text + 6;
+
+	if (strncmp(text, "bytes ", 6) != 0 || !number(&p, &first) || *p++ != '-' || !number(&p, &last) || *p++ != '/' ||
+	    !number(&p, &all) || *p || last < first || last >= all)
+		return -EINVAL;
+	*off = first;
+	*len = last - first + 1;
+	*size = all;
+	return 0;
+}

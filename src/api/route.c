@@ -18,6 +18,7 @@ static const char *const method_names[] = {
 static const struct { int error, status; const char *code; } statuses[] = {
 	{ EINVAL, 400, "invalid" }, { EBADMSG, 400, "invalid" }, { ENOENT, 404, "not_found" }, { EACCES, 401, "unauthenticated" },
 	{ EPERM, 403, "forbidden" }, { ENOSYS, 405, "method_not_allowed" }, { EEXIST, 409, "exists" }, { EBUSY, 409, "busy" },
+	{ ESPIPE, 409, "offset" },
 	{ ESTALE, 412, "changed" }, { EFBIG, 413, "too_long" }, { ERANGE, 416, "range" }, { ENOTSUP, 422, "not_supported" },
 	{ EDQUOT, 422, "quota" }, { EUSERS, 429, "too_many" }, { ENOSPC, 507, "no_space" },
 	{ EAGAIN, 503, "try_again" }, { ETIMEDOUT, 504, "timeout" },
@@ -209,7 +210,7 @@ static int prepare(const struct api_config *cfg, struct api_call *c, char *where
 		return r;
 	if (c->route->is_socket != http_wants_socket(c->rq))
 		return err_set(err, -EINVAL, c->route->is_socket ? "'%.200s' is a WebSocket" : "'%.200s' is no WebSocket", path);
-	if (http_is_long(c->rq))
+	if (http_is_long(c->rq) && !c->route->takes_bytes)
 		return err_set(err, -EFBIG, "the body is too long: at most %d bytes", HTTP_BODY_MAX);
 	c->is_dry_run = dry && strcmp(dry, "false") && strcmp(dry, "0");
 	return parse_body(c, where, cap, err);
@@ -275,6 +276,9 @@ static json_t *operation_of(const struct route *r)
 
 	if (r->in)
 		json_object_set_new(op, "requestBody", content_of(r->in));
+	if (r->takes_bytes)
+		json_object_set_new(op, "requestBody", json_pack("{s:{s:{s:{s:s, s:s}}}}", "content", "application/octet-stream", "schema",
+								 "type", "string", "format", "binary"));
 	return op;
 }
 

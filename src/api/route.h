@@ -52,6 +52,7 @@ struct route {
 	const struct schema *in;        /* of the body; NULL: none */
 	bool is_patch;          /* IN is checked as a patch */
 	bool is_socket;         /* answers with a WebSocket */
+	bool takes_bytes;       /* its body is no document, and as long as it likes: RUN receives it (http_receive()) */
 	const struct schema *out;       /* of the answer; NULL: any or none */
 	int status;             /* on success */
 	const char *query;      /* parameters: "name=help|name=help"; NULL: none */

@@ -23,6 +23,10 @@ struct fixture {
 	int n_requests;
 	struct http_request *kept;
 	int64_t received;
+	int fd;
+	bool is_held, is_failing;       /* what the sink does: wait, refuse */
+	uint64_t kept_bytes;            /* atomic: and what it has taken */
+	int n_ends;
 	struct http_socket *ws;
 	char said[64];
 	int n_messages, n_closed;
@@ -54,12 +58,32 @@ static void on_closed(void *arg)
 	f->n_closed++;
 }
 
+static int keep(void *arg, const void *data, size_t len)
+{
+	struct fixture *f = arg;
+
+	while (__atomic_load_n(&f->is_held, __ATOMIC_ACQUIRE))
+		usleep(1000);
+	__atomic_add_fetch(&f->kept_bytes, len, __ATOMIC_ACQ_REL);
+	if (f->is_failing)
+		return -ENOSPC;
+	return write(f->fd, data, len) == (ssize_t)len ? 0 : -EIO;
+}
+
+static int keep_end(void *arg)
+{
+	struct fixture *f = arg;
+
+	f->n_ends++;
+	return close(f->fd);
+}
+
 static void on_received(void *arg, struct http_request *rq, int64_t result)
 {
 	struct fixture *f = arg;
 
 	f->received = result;
-	http_reply(rq, 201, NULL, "", 0);
+	http_reply(rq, result < 0 ? 507 : 201, NULL, "", 0);
 }
 
 static void reply_describing(struct http_request *rq)
@@ -96,8 +120,10 @@ static void handle(void *arg, struct http_request *rq)
 	} else if (!strcmp(path, "/file")) {
 		http_reply_file(rq, 200, NULL, open(f->file, O_RDONLY), 3, 7);
 	} else if (!strcmp(path, "/upload")) {
-		CHECK(http_is_long(rq));
-		http_receive(rq, open(f->file, O_WRONLY | O_CREAT | O_TRUNC, 0600), on_received, f);
+		static const struct http_sink sink = { .write = keep, .end = keep_end, .done = on_received };
+
+		f->fd = open(f->file, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+		CHECK_EQ(http_receive(rq, &sink, f), 0);
 	} else if (http_is_long(rq)) {
 		http_reply(rq, 413, "text/plain", "too long", 8);
 	} else {
@@ -314,6 +340,103 @@ static void upload_part(struct client *c)
 	usleep(100000);
 }
 
+static void upload_short(struct client *c)
+{
+	says(c, "PUT /upload HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nshort");
+	hear_reply(c);
+	CHECK_HAS(c->buf, "HTTP/1.1 201");
+	/* The connection goes on. */
+	says(c, "GET /x HTTP/1.1\r\nHost: h\r\n\r\n");
+	hear_reply(c);
+	CHECK_HAS(c->buf, "HTTP/1.1 200");
+}
+
+TEST(a_short_body_goes_to_a_sink_as_well)
+{
+	struct fixture f;
+
+	setup(&f);
+	run_client(&f, upload_short);
+	CHECK_EQ(f.received, 5);
+	CHECK_EQ(f.n_ends, 1);
+	teardown(&f);
+}
+
+/* How much can be sent without waiting? */
+static size_t push(struct client *c, size_t most)
+{
+	static const char zeroes[64 << 10];
+	size_t sent = 0;
+
+	for (int quiet = 0; sent < most && quiet < 50; ) {
+		size_t left = most - sent;
+		ssize_t n = send(c->fd, zeroes, left < sizeof(zeroes) ? left : sizeof(zeroes), MSG_NOSIGNAL | MSG_DONTWAIT);
+
+		sent += n > 0 ? (size_t)n : 0;
+		quiet = n > 0 ? 0 : quiet + 1;
+		if (n <= 0)
+			usleep(10000);
+	}
+	return sent;
+}
+
+static void upload_to_a_slow_sink(struct client *c)
+{
+	static const char zeroes[UPLOAD];
+	struct client other = { .f = c->f };
+	char head[128];
+
+	snprintf(head, sizeof(head), "PUT /upload HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n", UPLOAD);
+	says(c, head);
+	size_t sent = push(c, UPLOAD);
+	/* What the sink does not take stays with the client, but for a little: and others are served meanwhile. */
+	CHECK(sent < HTTP_RECEIVE_MAX + (2 << 20));
+	CHECK_EQ(__atomic_load_n(&c->f->kept_bytes, __ATOMIC_ACQUIRE), 0);
+	dial(&other);
+	says(&other, "GET /x HTTP/1.1\r\nHost: h\r\n\r\n");
+	hear_reply(&other);
+	CHECK_HAS(other.buf, "HTTP/1.1 200");
+	close(other.fd);
+	__atomic_store_n(&c->f->is_held, false, __ATOMIC_RELEASE);
+	say(c, zeroes, UPLOAD - sent);
+	hear_reply(c);
+	CHECK_HAS(c->buf, "HTTP/1.1 201");
+}
+
+TEST(a_sink_that_waits_holds_up_its_client_and_nobody_else)
+{
+	struct fixture f;
+
+	setup(&f);
+	f.is_held = true;
+	run_client(&f, upload_to_a_slow_sink);
+	CHECK_EQ(f.received, UPLOAD);
+	CHECK_EQ(f.n_ends, 1);
+	teardown(&f);
+}
+
+static void upload_to_a_full_sink(struct client *c)
+{
+	says(c, "PUT /upload HTTP/1.1\r\nHost: h\r\nContent-Length: 9000000\r\n\r\nthis is all that I send");
+	hear_reply(c);
+	CHECK_HAS(c->buf, "HTTP/1.1 507");
+	CHECK_HAS(c->buf, "connection: close");
+	while (hear(c))
+		continue;
+}
+
+TEST(a_sink_that_fails_is_told_at_once)
+{
+	struct fixture f;
+
+	setup(&f);
+	f.is_failing = true;
+	run_client(&f, upload_to_a_full_sink);
+	CHECK_EQ(f.received, -ENOSPC);
+	CHECK_EQ(f.n_ends, 1);
+	teardown(&f);
+}
+
 TEST(an_upload_that_breaks_off_is_told)
 {
 	struct fixture f;
@@ -329,7 +452,11 @@ TEST(an_upload_that_breaks_off_is_told)
 
 static void post_too_much(struct client *c)
 {
+	static const char zeroes[3000000];
+
+	/* It is answered at once, and the answer is there for those as well who send all before they look. */
 	says(c, "POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 3000000\r\n\r\n");
+	say(c, zeroes, sizeof(zeroes));
 	hear_reply(c);
 	CHECK_HAS(c->buf, "HTTP/1.1 413");
 	while (hear(c))

@@ -49,3 +49,15 @@ TEST(what_is_not_understood_is_all)
 		CHECK(off == 0 && len == 10);
 	}
 }
+
+TEST(a_part_that_is_sent_says_which_it_is)
+{
+	static const char *const odd[] = { "", "bytes", "bytes ", "bytes 0-9", "bytes 0-9/", "bytes 0-9/*", "bytes */10", "bytes 5-4/10", "bytes 0-10/10",
+					   "bytes 0-9/10 ", "bytes=0-9/10", "bytes -9/10", "bytes 0-99999999999999999999/10", "items 0-9/10" };
+	uint64_t size;
+
+	CHECK_EQ(http_content_range("bytes 10-19/30", &off, &len, &size), 0);
+	CHECK(off == 10 && len == 10 && size == 30);
+	for (unsigned i = 0; i < sizeof(odd) / sizeof(odd[0]); i++)
+		CHECK_EQ(http_content_range(odd[i], &off, &len, &size), -EINVAL);
+}
