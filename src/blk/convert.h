@@ -30,6 +30,7 @@ struct blk_convert_file {
 	/* Replace what is there, its extents too. A block device is written in place, and needs this; it takes the
 	 * formats that have BLK_DRIVER_DEVICE. */
 	bool is_forced;
+	uint64_t size_max;              /* a larger disk is refused before anything is written (-EFBIG); 0: any */
 	struct blk_convert how;
 	uint64_t size;                  /* set on success: of the disk */
 };

@@ -3,6 +3,7 @@
 #include "blk/convert.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <linux/fs.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -52,6 +53,9 @@ int blk_convert_file(struct blk_convert_file *c, struct err *err)
 	t.loop = loop;
 	if (!r && !blk_size(src))
 		r = err_set(err, -EINVAL, "'%s' is empty, and a disk has at least %d bytes", blk_name(src), BLK_SECTOR);
+	if (!r && c->size_max && blk_size(src) > c->size_max)
+		r = err_set(err, -EFBIG, "the disk in '%s' has %" PRIu64 " bytes, and at most %" PRIu64 " are allowed", blk_name(src),
+			    blk_size(src), c->size_max);
 	if (!r)
 		r = target_check(&t, err);
 	if (r < 0)

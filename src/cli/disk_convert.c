@@ -6,6 +6,7 @@
 #include <string.h>
 #include "blk/convert.h"
 #include "blk/secret.h"
+#include "cli/digest.h"
 #include "cli/disk.h"
 #include "cli/output.h"
 #include "cli/progress.h"
@@ -24,6 +25,20 @@ static int convert_report(const struct cli *c, const struct blk_convert_file *f,
 	return 0;
 }
 
+/* Is SRC what it shall be? */
+static int convert_check(const struct cli *c, struct progress *p, struct err *err)
+{
+	struct blk_progress tell = disk_progress(p);
+	const char *sum = cli_str(c, "--checksum"), *what = p->what;
+
+	if (!sum)
+		return 0;
+	p->what = "checking";
+	int r = digest_check(cli_arg(c, 0), sum, &tell, err);
+	p->what = what;
+	return r;
+}
+
 static int convert_with(struct blk_options *o, void *arg, struct err *err)
 {
 	return blk_convert_file(arg, err);
@@ -35,10 +50,10 @@ static int convert_run(struct cli *c, struct err *err)
 	AUTO(blk_secret_wipe) struct blk_secret key = { 0 };
 	struct progress progress;
 	struct blk_options src = { .path = cli_arg(c, 0), .fd = -1, .format = cli_str(c, "--source-format"),
-				   .is_readonly = true, .is_confined = cli_flag(c, "--confined") };
+				   .is_readonly = true, .is_confined = cli_flag(c, "--confined"), .is_alone = cli_flag(c, "--alone") };
 	struct blk_convert_file f = {
 		.src = &src, .path = cli_arg(c, 1), .format = disk_new_format(cli_arg(c, 1), cli_str(c, "--format")),
-		.opts = &opts, .is_forced = cli_flag(c, "--force"),
+		.opts = &opts, .is_forced = cli_flag(c, "--force"), .size_max = cli_num(c, "--max-size"),
 		.how = { .is_compressed = cli_flag(c, "--compress"), .progress = disk_progress(&progress) },
 	};
 	int r = disk_create_opts(&opts, c, f.format, err);
@@ -49,7 +64,11 @@ static int convert_run(struct cli *c, struct err *err)
 		return r;
 	f.secret = r ? &key : NULL;
 	progress_start(&progress, c, "converting");
-	r = disk_with_keys(c, &src, convert_with, &f, err);
+	r = cli_has(c, "--progress-file") ? progress_note_in(&progress, cli_str(c, "--progress-file"), err) : 0;
+	if (!r)
+		r = convert_check(c, &progress, err);
+	if (!r)
+		r = disk_with_keys(c, &src, convert_with, &f, err);
 	progress_end(&progress);
 	return r < 0 ? r : convert_report(c, &f, err);
 }
@@ -85,6 +104,12 @@ const struct cli_command disk_convert = {
 		{ "--confined", 0, CLI_FLAG, .help = "open no file that SRC names outside of its own folder",
 		  .more = "For images of strangers: what an image names - backing images, extents, data files - may be any file "
 		  "that you can read, and would be in the new image." },
+		{ "--alone", 0, CLI_FLAG, .help = "open no other file that SRC names" },
+		{ "--checksum", 0, CLI_STRING, .metavar = "KIND:DIGITS",
+		  .help = "refuse SRC unless this is the checksum of its file: sha256:... or sha512:..." },
+		{ "--max-size", 0, CLI_SIZE, .metavar = "SIZE", .help = "refuse a disk that is larger" },
+		{ "--progress-file", 0, CLI_STRING, .metavar = "FILE",
+		  .help = "keep a line with what is being done, how much of it is, and of how much, in FILE" },
 		{ "--force", 0, CLI_FLAG, .help = "replace DST if it exists",
 		  .more = "Extents of what is replaced go when the new image is there, and those of the new one have other names "
 		  "than they had. A data file keeps the name that it was given: name another one for the new image." },
