@@ -138,11 +138,9 @@ void client_close(struct client *cl)
 
 /* --- requests ---------------------------------------------------- */
 
-struct reply { char *data; size_t len; };
-
-static size_t on_data(char *data, size_t size, size_t n, void *arg)
+size_t client_on_reply(char *data, size_t size, size_t n, void *arg)
 {
-	struct reply *rep = arg;
+	struct client_reply *rep = arg;
 	char *more = rep->len + n < REPLY_MAX ? realloc(rep->data, rep->len + n + 1) : NULL;
 
 	(void)size;
@@ -162,7 +160,7 @@ int client_error_of(long status, const char *data, size_t len, struct err *err)
 		{ "forbidden", EPERM },   { "exists", EEXIST },    { "busy", EBUSY },
 		{ "changed", ESTALE },    { "too_long", EFBIG },   { "not_supported", ENOTSUP },
 		{ "quota", EDQUOT },      { "no_space", ENOSPC },  { "try_again", EAGAIN },
-		{ "timeout", ETIMEDOUT }, { "too_many", EAGAIN },
+		{ "timeout", ETIMEDOUT }, { "too_many", EAGAIN }, { "offset", ESPIPE },
 	};
 	AUTO(json_decref) json_t *doc = data ? json_loadb(data, len, 0, NULL) : NULL;
 	const json_t *error = json_object_get(doc, "error");
@@ -178,10 +176,13 @@ int client_error_of(long status, const char *data, size_t len, struct err *err)
 	return err_set(err, -EIO, "the daemon answers with status %ld%s%s", status, text ? ": " : "", text ? text : "");
 }
 
-struct curl_slist *client_headers(const struct client *cl)
+struct curl_slist *client_headers(const struct client *cl, const char *type)
 {
-	struct curl_slist *list = cl->lib.slist_append(NULL, "content-type: application/json");
+	char kind[64];
 	AUTO(free) char *line = NULL;
+
+	snprintf(kind, sizeof(kind), "content-type: %s", type);
+	struct curl_slist *list = cl->lib.slist_append(NULL, kind);
 
 	if (cl->csrf && asprintf(&line, "x-viv-csrf: %s", cl->csrf) > 0)
 		return cl->lib.slist_append(list, line);
@@ -224,15 +225,15 @@ int client_setup(struct client *cl, const char *method, const char *path, struct
 	return url ? 0 : err_set(err, -ENOMEM, "out of memory");
 }
 
-static int perform(struct client *cl, const char *method, const char *path, const char *body, struct reply *rep,
+static int perform(struct client *cl, const char *method, const char *path, const char *body, struct client_reply *rep,
 		   struct err *err)
 {
-	struct curl_slist *headers = client_headers(cl);
+	struct curl_slist *headers = client_headers(cl, "application/json");
 	long status = 0;
 	int bad = client_setup(cl, method, path, headers, err);
 
 	cl->wrong[0] = 0;
-	cl->lib.easy_setopt(cl->curl, CURLOPT_WRITEFUNCTION, on_data);
+	cl->lib.easy_setopt(cl->curl, CURLOPT_WRITEFUNCTION, client_on_reply);
 	cl->lib.easy_setopt(cl->curl, CURLOPT_WRITEDATA, rep);
 	if (body)
 		cl->lib.easy_setopt(cl->curl, CURLOPT_POSTFIELDS, body);
@@ -261,7 +262,7 @@ int client_call(struct client *cl, const char *method, const json_t *body, json_
 		const char *fmt, ...)
 {
 	char path[1024];
-	struct reply rep = { .data = NULL };
+	struct client_reply rep = { .data = NULL };
 	AUTO(free) char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
 	va_list ap;
 
@@ -283,7 +284,7 @@ int client_call(struct client *cl, const char *method, const json_t *body, json_
 int client_get_bytes(struct client *cl, char **out, size_t *len, struct err *err, const char *fmt, ...)
 {
 	char path[1024];
-	struct reply rep = { .data = NULL };
+	struct client_reply rep = { .data = NULL };
 	va_list ap;
 
 	va_start(ap, fmt);

@@ -14,7 +14,7 @@
 #include "cli/client_priv.h"
 #include "cli/progress.h"
 
-enum { ERROR_MAX = 64 << 10, ETAG_MAX = 100 };
+enum { ETAG_MAX = 100 };
 
 struct download {
 	struct client *cl;
@@ -22,8 +22,7 @@ struct download {
 	int fd;                         /* -1: only to look */
 	uint64_t at, size;              /* what is there; of all */
 	char etag[ETAG_MAX];            /* with its quotes */
-	char *refusal;
-	size_t refusal_len;
+	struct client_reply refusal;
 	int code;                       /* of the disk or the user: negative errno */
 };
 
@@ -54,27 +53,14 @@ static size_t on_header(char *line, size_t size, size_t n, void *arg)
 	return n;
 }
 
-static size_t keep_refusal(struct download *d, const char *data, size_t n)
-{
-	char *more = d->refusal_len + n < ERROR_MAX ? realloc(d->refusal, d->refusal_len + n + 1) : NULL;
-
-	if (!more)
-		return 0;
-	d->refusal = more;
-	memcpy(more + d->refusal_len, data, n);
-	d->refusal_len += n;
-	return n;
-}
-
 static size_t on_data(char *data, size_t size, size_t n, void *arg)
 {
 	struct download *d = arg;
 	long status = 0;
 
-	(void)size;
 	d->cl->lib.easy_getinfo(d->cl->curl, CURLINFO_RESPONSE_CODE, &status);
 	if (status >= 400)
-		return keep_refusal(d, data, n);
+		return client_on_reply(data, size, n, &d->refusal);
 	if (status != 206)
 		return 0;
 	for (size_t done = 0; d->fd >= 0 && done < n;) {
@@ -98,7 +84,7 @@ static size_t on_data(char *data, size_t size, size_t n, void *arg)
 static int get(struct download *d, const char *path, const char *range, struct err *err)
 {
 	struct client *cl = d->cl;
-	struct curl_slist *headers = client_headers(cl);
+	struct curl_slist *headers = client_headers(cl, "application/json");
 	char line[ETAG_MAX + 16];
 	long status = 0;
 
@@ -124,7 +110,7 @@ static int get(struct download *d, const char *path, const char *range, struct e
 		return err_set(err, -ESTALE, "it has changed meanwhile; begin again");
 	if (c != CURLE_OK)
 		return client_explain(cl, (int)c, err);
-	return status >= 400 ? client_error_of(status, d->refusal, d->refusal_len, err) : 0;
+	return status >= 400 ? client_error_of(status, d->refusal.data, d->refusal.len, err) : 0;
 }
 
 /* FILE.ETAG.part, from malloc(). */
@@ -175,6 +161,6 @@ int client_download(struct client *cl, const char *path, const char *file, struc
 		r = fetch_rest(&d, path, part, err);
 	if (!r && rename(part, file) < 0)
 		r = err_set(err, -errno, "cannot rename '%s': %s", part, strerror(errno));
-	free(d.refusal);
+	free(d.refusal.data);
 	return r;
 }

@@ -22,8 +22,14 @@ struct client {
 
 /* --- client.c --- */
 
-/* Headers of a request: what it is, and who sends it. */
-struct curl_slist *client_headers(const struct client *cl);
+/* Headers of a request: what is in it, and who sends it. */
+struct curl_slist *client_headers(const struct client *cl, const char *type);
+/* Keeps what an answer says that refuses: a function for libcurl, with a struct client_reply. */
+struct client_reply {
+	char *data;             /* from malloc(), ended by a NUL; NULL: nothing yet */
+	size_t len;
+};
+size_t client_on_reply(char *data, size_t size, size_t n, void *reply);
 /* CL->curl for METHOD on PATH. */
 int client_setup(struct client *cl, const char *method, const char *path, struct curl_slist *headers, struct err *err);
 /* The sentence that belongs to libcurl's R, and that of an answer of 400 or more. Negative errno. */

@@ -13,6 +13,7 @@
 #include "node/image.h"
 #include "node/node.h"
 #include "node/resource.h"
+#include "node/upload.h"
 #include "node/volume.h"
 
 enum { ETAG_LEN = 80 };
@@ -132,4 +133,32 @@ void volume_content(struct api_call *c)
 	snprintf(etag, sizeof(etag), "\"%s-%" PRIx64 "-%" PRIx64 "%08lx\"", json_string_value(json_object_get(doc, "uid")),
 		 (uint64_t)st.st_size, (uint64_t)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
 	send_file(c, take_fd(&fd), (uint64_t)st.st_size, etag, name, "qcow2");
+}
+
+/* --- the other way ---------------------------------------------------- */
+
+static void receive(struct api_call *c, int (*place_of)(struct node *n, const char *key, struct upload_place *out, struct err *err))
+{
+	char key[STORE_KEY_MAX + 1];
+	struct upload_place place;
+	struct err err = ERR_INIT;
+	AUTO(json_decref) json_t *doc = resource_find(c, key, NULL);
+
+	if (!doc)
+		return;
+	int r = json_is_true(json_object_get(doc, "deleting")) ? err_set(&err, -EBUSY, "it is being deleted") : place_of(c->arg, key, &place, &err);
+	if (r < 0)
+		api_fail(c, r, NULL, &err);
+	else
+		upload_receive(c, &place);
+}
+
+void image_receive(struct api_call *c)
+{
+	receive(c, image_upload_place);
+}
+
+void volume_receive(struct api_call *c)
+{
+	receive(c, volume_upload_place);
 }

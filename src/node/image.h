@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* image.h - what machines begin as: a disk, and a kernel and initial RAM disk when it is started without a boot
- * loader. An image is made once, by copying a disk or from a distribution's packages, and never changes: the
+ * loader. An image is made once, by copying a disk, from one that a client
+ * sends, or from a distribution's packages, and never changes: the
  * disks of machines are layers over it. Files lie in DATA/images/UID. Loop thread. */
 #ifndef NODE_IMAGE_H
 #define NODE_IMAGE_H
@@ -20,6 +21,10 @@ int image_check(struct node *n, const json_t *doc, const json_t *old, char *wher
 int image_check_delete(struct node *n, const json_t *doc, struct err *err);
 
 extern const struct controller_kind image_kind;
+
+struct upload_place;
+/* Where a client's bytes for the image under KEY go. -EAGAIN: not yet anywhere. */
+int image_upload_place(struct node *n, const char *key, struct upload_place *out, struct err *err);
 
 /* Paths from malloc(); KERNEL and INITRD may be NULL. */
 struct image_files {

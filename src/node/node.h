@@ -55,6 +55,7 @@ struct node {
 	struct controller *instances, *images, *volumes, *snapshots, *tasks, *networks, *pools;
 	struct ports *ports;            /* what instances want to be plugged into */
 	struct quota_claim *claims;     /* on their way to the store */
+	unsigned n_uploads;             /* under way */
 	atomic_bool is_closing;         /* the daemon ends: for workers */
 	struct stream *streams;        /* open WebSockets of events */
 	char *data_dir, *run_dir;       /* absolute */

@@ -3,6 +3,7 @@
 #include "node/pool.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,30 +17,7 @@
 #include "util/checked.h"
 #include "util/err.h"
 
-enum { LOOK_MS = 5000, DURABLE_MS = 1, WARN_PERCENT = 90, LIMIT_PERCENT = 98, TOLD_PARTS = 200 };
-
-static const struct schema spec_schema = {
-	.name = "PoolSpec", .help = "Where the pool is.",
-	.fields = (const struct schema_field[]){
-		{ .name = "kind", .type = SCHEMA_STRING, .choices = "dir", .dflt = "\"dir\"",
-		  .help = "dir: a directory of any file system that is mounted and has locks" },
-		{ .name = "path", .type = SCHEMA_PATH, .help = "the directory, which is there; 'default' has none" },
-		{ .name = "warn_percent", .type = SCHEMA_INT, .min = 1, .max = 100, .dflt = "90",
-		  .help = "its state is 'warning' when so much is taken" },
-		{ .name = "limit_percent", .type = SCHEMA_INT, .min = 1, .max = 100, .dflt = "98",
-		  .help = "its state is 'full' when so much is taken: nothing new is put there" },
-		{ .name = NULL },
-	},
-};
-
-const struct schema pool_schema = {
-	.name = "Pool", .help = "A place where disks live. Its 'status' has 'path', 'size', 'used' and 'free'.",
-	.fields = (const struct schema_field[]){
-		RESOURCE_FIELDS("pool"),
-		{ .name = "spec", .type = SCHEMA_OBJECT, .sub = &spec_schema, .is_required = true, .help = "where it is" },
-		{ .name = NULL },
-	},
-};
+enum { LOOK_MS = 5000, DURABLE_MS = 1, TOLD_PARTS = 200 };
 
 enum seen { NOT_SEEN, SEEN, MISSING };
 
@@ -70,104 +48,6 @@ static struct pool *find(const struct node *n, const char *name)
 
 	doc_key(key, "pool", "_", name ? name : POOL_DEFAULT);
 	return n->pools ? (struct pool *)controller_find(n->pools, key) : NULL;
-}
-
-/* --- what may be ---------------------------------------------------- */
-
-const char *pool_of(const json_t *spec)
-{
-	const char *name = json_string_value(json_object_get(spec, "pool"));
-
-	return name ? name : POOL_DEFAULT;
-}
-
-static int check_apart(struct node *n, const char *name, const char *path, struct err *err)
-{
-	char key[STORE_KEY_MAX + 1] = "";
-	AUTO(free) char *own = realpath(n->data_dir, NULL);
-
-	if (own && pool_dir_overlap(path, own))
-		return err_set(err, -EINVAL, "'%s' and the daemon's own directory '%s' are one in the other; name another", path, own);
-	for (const struct store_doc *d; (d = store_next(n->store, "pool/_/", key[0] ? key : NULL)) != NULL;) {
-		AUTO(json_decref) json_t *other = json_loadb(d->value, d->len, 0, NULL);
-		const char *its = json_string_value(json_object_get(json_object_get(other, "spec"), "path"));
-
-		snprintf(key, sizeof(key), "%s", d->key);
-		if (its && strcmp(json_string_value(json_object_get(other, "name")), name) != 0 && pool_dir_overlap(path, its))
-			return err_set(err, -EINVAL, "'%s' and '%s', where the pool '%s' is, are one in the other", path, its,
-				       json_string_value(json_object_get(other, "name")));
-	}
-	return 0;
-}
-
-int pool_check(struct node *n, const json_t *doc, const json_t *old, char *where, size_t cap, struct err *err)
-{
-	const json_t *spec = json_object_get(doc, "spec"), *was = json_object_get(json_object_get(old, "spec"), "path");
-	const char *name = json_string_value(json_object_get(doc, "name")), *path = json_string_value(json_object_get(spec, "path"));
-	struct stat st;
-
-	snprintf(where, cap, "spec.limit_percent");
-	if (json_integer_value(json_object_get(spec, "limit_percent")) < json_integer_value(json_object_get(spec, "warn_percent")))
-		return err_set(err, -EINVAL, "'limit_percent' is at least 'warn_percent'");
-	snprintf(where, cap, "spec.path");
-	if (old && !json_equal(was, json_object_get(spec, "path")) && (was || path))
-		return err_set(err, -EINVAL, "the path of a pool cannot be changed; make another pool and move what is in this one");
-	if (old)
-		return 0;
-	if (!path)
-		return err_set(err, -EINVAL, "say by 'path' which directory it is");
-	int r = pool_dir_check_path(path, err);
-	if (!r)
-		r = check_apart(n, name, path, err);
-	if (!r && (stat(path, &st) < 0 || !S_ISDIR(st.st_mode)))
-		r = err_set(err, -EINVAL, "'%s' is no directory that is there; make it, or mount it, first", path);
-	return r;
-}
-
-/* Is a document of KIND in the pool NAME? Who it is to WHO. */
-static bool is_used_by(struct node *n, const char *kind, const char *name, char *who, size_t cap)
-{
-	char prefix[STORE_KEY_MAX + 1], key[STORE_KEY_MAX + 1] = "";
-
-	snprintf(prefix, sizeof(prefix), "%s/", kind);
-	for (const struct store_doc *d; (d = store_next(n->store, prefix, key[0] ? key : NULL)) != NULL;) {
-		AUTO(json_decref) json_t *doc = json_loadb(d->value, d->len, 0, NULL);
-
-		snprintf(key, sizeof(key), "%s", d->key);
-		if (strcmp(pool_of(json_object_get(doc, "spec")), name) != 0)
-			continue;
-		snprintf(who, cap, "the %s '%s' of the project '%s'", kind, json_string_value(json_object_get(doc, "name")),
-			 json_string_value(json_object_get(doc, "project")));
-		return true;
-	}
-	return false;
-}
-
-int pool_check_delete(struct node *n, const json_t *doc, struct err *err)
-{
-	const char *name = json_string_value(json_object_get(doc, "name"));
-	char who[3 * DOC_NAME_MAX];
-
-	if (!strcmp(name, POOL_DEFAULT))
-		return err_set(err, -EBUSY, "the pool 'default' has to stay: images are there");
-	if (is_used_by(n, "volume", name, who, sizeof(who)) || is_used_by(n, "instance", name, who, sizeof(who)))
-		return err_set(err, -EBUSY, "%s is in it; move that, or delete it, first", who);
-	return 0;
-}
-
-int pools_init(struct node *n, struct err *err)
-{
-	char key[STORE_KEY_MAX + 1], uid[DOC_UID_LEN + 1], now[DOC_TIME_LEN + 1];
-
-	doc_key(key, "pool", "_", POOL_DEFAULT);
-	if (store_get(n->store, key))
-		return 0;
-	doc_new_uid(uid);
-	doc_now(now);
-	AUTO(json_decref) json_t *doc = json_pack("{s:s, s:s, s:s, s:s, s:{}, s:{s:s, s:i, s:i}}", "kind", "pool", "name",
-						  POOL_DEFAULT, "uid", uid, "created", now, "labels", "spec", "kind", "dir",
-						  "warn_percent", WARN_PERCENT, "limit_percent", LIMIT_PERCENT);
-	return doc_put(n->store, key, doc, STORE_ABSENT, NULL, NULL) < 0 ? err_set(err, -ENOMEM, "out of memory") : 0;
 }
 
 /* --- for others ---------------------------------------------------- */
@@ -227,6 +107,24 @@ int pool_check_new(struct node *n, const char *name, struct err *err)
 		return err_set(err, -ENOSPC, "of the pool '%s' %u %% are taken, and nothing new is put there from %u %% on; make room, or choose "
 			       "another pool", name, pool_dir_percent(&p->space), p->limit);
 	return 0;
+}
+
+int pool_check_room(struct node *n, const char *name, uint64_t size, struct err *err)
+{
+	const struct pool *p = find(n, name);
+	int r = pool_check_new(n, name, err);
+
+	if (r < 0 || !p || p->seen != SEEN || size <= p->space.free)
+		return r;
+	return err_set(err, -ENOSPC, "the pool '%s' has room for %" PRIu64 " MiB, and not for %" PRIu64 "; make room, or choose another pool",
+		       name, p->space.free >> 20, size >> 20);
+}
+
+unsigned pool_limit(const struct node *n, const char *name)
+{
+	const struct pool *p = find(n, name);
+
+	return p && p->limit ? p->limit : POOL_LIMIT_PERCENT;
 }
 
 /* --- looking ---------------------------------------------------- */

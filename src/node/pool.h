@@ -8,6 +8,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include "api/schema.h"
 
 struct controller_kind;
@@ -15,6 +16,8 @@ struct err;
 struct node;
 
 #define POOL_DEFAULT "default"
+
+enum { POOL_WARN_PERCENT = 90, POOL_LIMIT_PERCENT = 98 };      /* unless the document says others */
 
 extern const struct schema pool_schema;
 extern const struct controller_kind pool_kind;
@@ -40,6 +43,10 @@ bool pool_is_unborn(struct node *n, const char *name);
 const char *pool_path(struct node *n, const char *name);
 /* May something new be put into NAME? -ENOENT, -EINVAL (it is being deleted), -ENOSPC: beyond its limit. */
 int pool_check_new(struct node *n, const char *name, struct err *err);
+/* The same of SIZE bytes, which will be written: -ENOSPC also when there is less room. */
+int pool_check_room(struct node *n, const char *name, uint64_t size, struct err *err);
+/* From how many percent on nothing new is put there. */
+unsigned pool_limit(const struct node *n, const char *name);
 /* The member 'pool' of SPEC, or "default". */
 const char *pool_of(const json_t *spec);
 

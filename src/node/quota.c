@@ -13,6 +13,7 @@
 #include "node/image.h"
 #include "node/node.h"
 #include "node/resource.h"
+#include "node/upload.h"
 #include "util/endian.h"
 #include "util/err.h"
 
@@ -38,7 +39,7 @@ const struct schema quota_schema = {
 			{ .name = "cpus", .type = SCHEMA_INT, .min = 0, .max = 1000000, .help = "processors of all instances" },
 			{ .name = "memory", .type = SCHEMA_SIZE, .min = 0, .max = (int64_t)1 << 50, .help = "of all instances" },
 			{ .name = "disk", .type = SCHEMA_SIZE, .min = 0, .max = (int64_t)1 << 60,
-			  .help = "of all instances and volumes, as large as guests see them" },
+			  .help = "of all instances and volumes, as large as guests see them, and of images that were sent" },
 			{ .name = NULL },
 		},
 };
@@ -85,6 +86,20 @@ static uint64_t size_of_image(struct node *n, const char *project, const char *n
 	return size;
 }
 
+/* What an image takes that a client sends: what it has sent, or what that has become. Others are the node's. */
+static uint64_t size_of_upload(struct node *n, const char *project, const json_t *doc)
+{
+	uint64_t size = number_of(upload_of(json_object_get(doc, "spec")), "size");
+	struct image_files files = { .disk = NULL };
+	struct stat st;
+
+	if (size && !image_find(n, project, json_string_value(json_object_get(doc, "name")), &files, NULL) && !stat(files.disk, &st) &&
+	    (uint64_t)st.st_blocks * 512 > size)
+		size = (uint64_t)st.st_blocks * 512;
+	image_files_free(&files);
+	return size;
+}
+
 static struct amounts amounts_of(struct node *n, const char *kind, const char *project, const json_t *doc)
 {
 	const json_t *spec = json_object_get(doc, "spec");
@@ -95,6 +110,10 @@ static struct amounts amounts_of(struct node *n, const char *kind, const char *p
 		return a;
 	if (!strcmp(kind, "volume")) {
 		a.of[DISK] = number_of(spec, "size");
+		return a;
+	}
+	if (!strcmp(kind, "image")) {
+		a.of[DISK] = size_of_upload(n, project, doc);
 		return a;
 	}
 	a.of[INSTANCES] = 1;
@@ -147,6 +166,7 @@ static struct amounts usage_of(struct node *n, const char *project, const char *
 
 	add_kind(n, "instance", project, except, &sum);
 	add_kind(n, "volume", project, except, &sum);
+	add_kind(n, "image", project, except, &sum);
 	for (const struct quota_claim *q = n->claims; q; q = q->next)
 		if (!strcmp(q->project, project) && strcmp(q->key, except) != 0)
 			add(&sum, &q->amounts);
@@ -174,7 +194,9 @@ static uint64_t shown(unsigned i, uint64_t v)
 static int refuse(const char *project, unsigned i, uint64_t limit, uint64_t used, uint64_t wanted, const char *kind, char *where,
 		  size_t cap, struct err *err)
 {
-	snprintf(where, cap, "%s", i == DISK && !strcmp(kind, "volume") ? "spec.size" : quotas[i].where);
+	const char *disk = !strcmp(kind, "volume") ? "spec.size" : !strcmp(kind, "image") ? "spec.source.upload.size" : quotas[i].where;
+
+	snprintf(where, cap, "%s", i == DISK ? disk : quotas[i].where);
 	return err_set(err, -EDQUOT, "the project '%s' may have %" PRIu64 " %s (its quota '%s'): %" PRIu64 " are taken, and this needs %"
 		       PRIu64 "; delete what is not needed, or ask an administrator of the node for more", project,
 		       quotas[i].is_size ? limit >> 20 : limit, quotas[i].what, quotas[i].name, shown(i, used), shown(i, wanted));
@@ -184,7 +206,7 @@ int quota_claim(struct node *n, const char *key, const char *kind, const json_t 
 		char *where, size_t cap, struct err *err)
 {
 	const char *project = json_string_value(json_object_get(doc, "project"));
-	bool is_counted = !strcmp(kind, "instance") || !strcmp(kind, "volume");
+	bool is_counted = !strcmp(kind, "instance") || !strcmp(kind, "volume") || !strcmp(kind, "image");
 	AUTO(json_decref) json_t *limits = is_counted && project ? limits_of(n, project) : NULL;
 
 	*out = NULL;

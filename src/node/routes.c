@@ -17,6 +17,7 @@
 #include "node/resource.h"
 #include "node/snapshot.h"
 #include "node/task.h"
+#include "node/upload.h"
 #include "node/usage.h"
 #include "node/user.h"
 #include "node/volume.h"
@@ -198,6 +199,12 @@ const struct route node_routes[] = {
 	{ .method = HTTP_GET, .path = "/v1/volumes/{name}/content", .operation = "getVolumeContent",
 	  .summary = "Its file, while no machine runs with it: all of it, or the part that Range names.", .role = API_OPERATOR,
 	  .status = 200, .query = QUERY_PROJECT, .run = volume_content },
+	{ .method = HTTP_PUT, .path = "/v1/images/{name}/content", .operation = "sendImageContent",
+	  .summary = "Send the disk of an image whose source is 'upload', or the part that Content-Range names.", .role = API_OPERATOR,
+	  .takes_bytes = true, .out = &upload_answer_schema, .status = 200, .query = QUERY_PROJECT, .run = image_receive },
+	{ .method = HTTP_PUT, .path = "/v1/volumes/{name}/content", .operation = "sendVolumeContent",
+	  .summary = "Send the disk of a volume whose source is 'upload', or the part that Content-Range names.", .role = API_OPERATOR,
+	  .takes_bytes = true, .out = &upload_answer_schema, .status = 200, .query = QUERY_PROJECT, .run = volume_receive },
 	{ .method = HTTP_POST, .path = "/v1/volumes/{name}/move", .operation = "moveVolume",
 	  .summary = "Move it to another pool, also while a machine runs with it. A task.", .role = API_OPERATOR,
 	  .in = &volume_move_schema, .out = &task_schema, .status = 202, .query = QUERY_PROJECT "|" QUERY_DRY, .run = volume_move },

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* volume.c - volumes are qcow2 files in the directory "volumes" of their pools, made, grown and removed by workers. */
+/* volume.c - volumes are qcow2 files in the directory "volumes" of their pools, made, grown and removed by workers. What a client sends
+ * for one becomes its file in volume_upload.c. */
 #include "node/volume.h"
 
 #include <errno.h>
@@ -15,34 +16,12 @@
 #include "node/node.h"
 #include "node/pool.h"
 #include "node/pool_dir.h"
-#include "node/resource.h"
+#include "node/upload.h"
 #include "node/volume_move.h"
+#include "node/volume_priv.h"
 #include "node/work.h"
 #include "util/checked.h"
 #include "util/err.h"
-
-enum { VOLUME_PATH_MAX = STORE_KEY_MAX + 64 };
-
-static const struct schema spec_schema = {
-	.name = "VolumeSpec", .help = "What the volume shall be.",
-	.fields = (const struct schema_field[]){
-		{ .name = "size", .type = SCHEMA_SIZE, .is_required = true, .min = 1 << 20, .max = (int64_t)1 << 46,
-		  .help = "bytes that a guest sees; it may grow" },
-		{ .name = "pool", .type = SCHEMA_NAME, .dflt = "\"default\"", .help = "where it lives" },
-		{ .name = NULL },
-	},
-};
-
-const struct schema volume_schema = RESOURCE_SCHEMA("volume", "Volume", "A disk with a life of its own.", &spec_schema, NULL);
-
-struct volume {
-	struct controlled c;            /* first */
-	uint64_t size;                  /* as it is; 0: not made yet, or not looked at */
-	bool is_busy;                   /* a worker has it */
-	bool is_gone;
-	char pool[DOC_NAME_MAX + 1];
-	uint64_t last_size;             /* not 0: it was made, so a file that is missing is lost, and not made anew */
-};
 
 struct volume_job {
 	struct volume *v;
@@ -51,30 +30,10 @@ struct volume_job {
 	char control[VOLUME_PATH_MAX];  /* of the machine that runs with it; "": none does */
 	uint64_t size, has;             /* HAS, also after a failure: what was found; 0: nobody looked */
 	bool was_made;
+	bool is_sent;                   /* made of what a client sends: not here */
 };
 
 /* --- what may be ---------------------------------------------------- */
-
-int volume_check(struct node *n, const json_t *doc, const json_t *old, char *where, size_t cap, struct err *err)
-{
-	json_int_t size = json_integer_value(json_object_get(json_object_get(doc, "spec"), "size"));
-	json_int_t was = json_integer_value(json_object_get(json_object_get(old, "spec"), "size"));
-
-	const char *pool = pool_of(json_object_get(doc, "spec"));
-
-	snprintf(where, cap, "spec.pool");
-	if (old && strcmp(pool_of(json_object_get(old, "spec")), pool) != 0)
-		return err_set(err, -EINVAL, "a volume is moved by a request of its own: 'viv volume move'");
-	int r = old && size <= was ? 0 : pool_check_new(n, pool, err);
-	if (r < 0)
-		return r == -ENOENT ? err_set(err, -EINVAL, "%s", err->msg) : r;
-	snprintf(where, cap, "spec.size");
-	if (size % BLK_SECTOR)
-		return err_set(err, -EINVAL, "a size is a multiple of %d bytes", BLK_SECTOR);
-	if (size < was)
-		return err_set(err, -EINVAL, "a volume does not shrink: what is at its end would be lost");
-	return 0;
-}
 
 bool volume_is_used(struct node *n, const char *project, const char *volume, char *who, size_t cap)
 {
@@ -198,6 +157,12 @@ static int make(void *arg, struct err *err)
 	AUTO_FD int pool = pool_dir_open(j->pool, j->uid, err);
 	int r = pool < 0 ? pool : 0;
 
+	if (!r && j->is_sent && !j->was_made)
+		r = volume_take_sent(j->path, err);
+	if (r == -EINPROGRESS) {
+		j->has = 0;
+		return 0;
+	}
 	if (!r && access(j->path, F_OK) < 0)
 		r = j->was_made ? err_set(err, -ENOENT, "its file '%s' is lost; put it back, or delete the volume", j->path) :
 				  create(j, err);
@@ -219,14 +184,19 @@ static void made(void *arg, int r, const struct err *err)
 	struct volume *v = j->v;
 
 	v->is_busy = false;
+	v->is_awaited = !r && !j->has;
 	v->size = j->has;
 	v->last_size = j->has ? j->has : v->last_size;
+	v->up.is_over = v->last_size > 0;
 	free(j);
 	if (r < 0)
 		controlled_failed(&v->c, err);
-	if (r < 0)
+	else if (v->is_awaited)
+		controlled_kick(&v->c);
+	if (r < 0 || v->is_awaited)
 		return;
 	v->c.failures = 0;
+	volume_upload_tidy(v);
 	controlled_set(&v->c, "ready", "%s", "");
 	controlled_write(&v->c);
 	controlled_kick(&v->c);
@@ -237,7 +207,9 @@ static int unmake(void *arg, struct err *err)
 	struct volume_job *j = arg;
 	AUTO_FD int pool = pool_dir_open(j->pool, j->uid, err);
 
-	return pool < 0 ? pool : files_remove(j->path, err);
+	int r = pool < 0 ? pool : files_remove(j->path, err);
+
+	return r < 0 || !j->is_sent ? r : volume_remove_sent(j->path, err);
 }
 
 static void unmade(void *arg, int r, const struct err *err)
@@ -280,6 +252,7 @@ static void start(struct volume *v, const struct pool_ref *pool, uint64_t size, 
 		j->v = v;
 		j->size = size;
 		j->was_made = v->last_size > 0;
+		j->is_sent = v->up.size > 0;
 		snprintf(j->pool, sizeof(j->pool), "%s", pool->path);
 		snprintf(j->uid, sizeof(j->uid), "%s", pool->uid);
 		volume_path_in(pool->path, v->c.uid, j->path, sizeof(j->path));
@@ -302,7 +275,6 @@ static void step(struct controlled *c, const json_t *doc, int64_t revision)
 	struct pool_ref pool;
 	struct err err = ERR_INIT;
 
-	(void)revision;
 	if (v->is_busy)
 		return;
 	snprintf(v->pool, sizeof(v->pool), "%s", pool_of(spec));
@@ -313,11 +285,17 @@ static void step(struct controlled *c, const json_t *doc, int64_t revision)
 			controlled_set(c, "unavailable", "%s", err.msg);
 		else if (!v->last_size)
 			controlled_set(c, "creating", "%s", err.msg);
+		if (v->up.stream)
+			volume_upload_step(v, doc, revision);
 		return;
 	}
 	if (v->size >= size)
 		return;
-	if (!v->last_size)
+	if (v->is_awaited) {
+		volume_upload_step(v, doc, revision);
+		return;
+	}
+	if (!v->last_size && !v->up.size)
 		controlled_set(c, "creating", "%s", "");
 	start(v, &pool, size, make, made);
 }
@@ -329,6 +307,8 @@ static void step_gone(struct controlled *c, const json_t *doc)
 	struct err err = ERR_INIT;
 
 	/* An instance may have got it while the request to delete was on its way. */
+	if (!v->is_gone && !volume_upload_stop(v))
+		return;
 	if (v->is_gone || (!v->is_busy && !v->last_size && pool_is_unborn(c->node, v->pool)))
 		controlled_removed(c);
 	else if (!v->is_busy && doc && volume_check_delete(c->node, doc, &err) < 0)
@@ -347,12 +327,13 @@ static int init(struct controlled *c, const json_t *status)
 
 	v->last_size = size > 0 ? (uint64_t)size : 0;
 	snprintf(v->pool, sizeof(v->pool), "%s", pool_of(json_object_get(doc, "spec")));
+	volume_upload_init(v, json_object_get(doc, "spec"), status);
 	return 0;
 }
 
 static void fini(struct controlled *c)
 {
-	(void)c;
+	process_forget(&container_of(c, struct volume, c)->im.proc);
 }
 
 static void add_status(const struct controlled *c, json_t *status)
@@ -360,6 +341,9 @@ static void add_status(const struct controlled *c, json_t *status)
 	const struct volume *v = container_of(c, struct volume, c);
 
 	json_object_set_new(status, "size", json_integer((json_int_t)v->last_size));
+	upload_add_status(&v->up, status);
+	if (v->im.proc.pid)
+		json_object_set_new(status, "progress", import_progress(&v->im));
 }
 
 const struct controller_kind volume_kind = {

@@ -20,6 +20,10 @@ int volume_check_delete(struct node *n, const json_t *doc, struct err *err);
 
 extern const struct controller_kind volume_kind;
 
+struct upload_place;
+/* Where a client's bytes for the volume under KEY go. -EAGAIN: not yet anywhere. */
+int volume_upload_place(struct node *n, const char *key, struct upload_place *out, struct err *err);
+
 /* Does an instance of PROJECT have VOLUME? Its name in WHO. */
 bool volume_is_used(struct node *n, const char *project, const char *volume, char *who, size_t cap);
 

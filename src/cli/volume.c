@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* volume.c - `viv volume`. */
+#include "cli/image.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include "blk/blk.h"
+#include "cli/client.h"
+#include "cli/content.h"
+#include "cli/output.h"
+#include "cli/resource.h"
+#include "cli/table.h"
+#include "cli/task.h"
+#include "util/str.h"
+
+enum { SIZE_MIN = 1 << 20 };    /* of a volume */
+
+#define LIST_OPTIONS (const struct cli_option[]){ CLIENT_OPTIONS, { .name = NULL } }
+#define LIST_NAMES (const struct cli_arg[]){ \
+	{ "NAME", .help = "what it is called", .is_repeated = true }, { .name = NULL } }
+
+static const struct table_column volume_columns[] = {
+	{ "NAME", "name", NULL },       { "STATE", "status.state", NULL }, { "SIZE", "spec.size", table_size },
+	{ "POOL", "spec.pool", NULL },  { "CREATED", "created", NULL },    { "WHY", "status.reason", NULL },
+	{ .title = NULL },
+};
+
+static int ls_volumes(struct cli *c, struct err *err) { return resource_ls(c, "volumes", volume_columns, err); }
+static int rm_volumes(struct cli *c, struct err *err) { return resource_rm(c, "volumes", err); }
+
+const struct cli_command volume_ls = {
+	.path = "volume ls",
+	.summary = "list volumes",
+	.about = "Disks with a life of their own.",
+	.options = LIST_OPTIONS,
+	.examples = (const struct cli_example[]){ { "volume ls", "all of them" }, { .line = NULL } },
+	.run = ls_volumes,
+};
+
+const struct cli_command volume_rm = {
+	.path = "volume rm",
+	.summary = "delete volumes",
+	.about = "What is on them is lost. One that a machine has is refused.",
+	.args = LIST_NAMES,
+	.options = LIST_OPTIONS,
+	.examples = (const struct cli_example[]){ { "volume rm data", "one" }, { .line = NULL } },
+	.run = rm_volumes,
+};
+
+static int create(struct cli *c, struct err *err)
+{
+	uint64_t size;
+	int r = str_parse_size(&size, cli_arg(c, 1), err);
+
+	return r < 0 ? r
+		     : content_make(c, "volumes", cli_arg(c, 0),
+			    json_pack("{s:s, s:{s:I, s:s*}}", "name", cli_arg(c, 0), "spec", "size", (json_int_t)size,
+				      "pool", cli_str(c, "--pool")),
+			    err);
+}
+
+const struct cli_command volume_create = {
+	.path = "volume create",
+	.summary = "make a volume",
+	.about = "It takes no space before it is written to.",
+	.args = (const struct cli_arg[]){ { "NAME", .help = "of the volume" },
+					  { "SIZE", .help = "that guests see" },
+					  { .name = NULL } },
+	.options = (const struct cli_option[]){ { "--pool", 0, CLI_STRING, .metavar = "NAME", .help = "where it lives; else 'default'" },
+						CLIENT_OPTIONS,
+						{ .name = NULL } },
+	.examples = (const struct cli_example[]){ { "volume create data 10G", "10 GiB" },
+						  { "volume create data 10G --pool fast", "on other disks" },
+						  { .line = NULL } },
+	.run = create,
+};
+
+static int move(struct cli *c, struct err *err)
+{
+	AUTO(client_close) struct client *cl = NULL;
+	AUTO(json_decref) json_t *body = json_pack("{s:s}", "pool", cli_arg(c, 1)), *task = NULL;
+	json_t *done = NULL;
+	bool is_dry = cli_flag(c, "--dry-run");
+	int r = client_open(&cl, c, err);
+
+	if (!r)
+		r = client_call(cl, "POST", body, &task, err, "/v1/volumes/%s/move%s", cli_arg(c, 0), is_dry ? "?dry-run=1" : "");
+	if (!r && is_dry)
+		return output_json(json_incref(task), err);
+	if (!r)
+		r = task_follow(c, cl, task, "moving", &done, err);
+	if (r < 0)
+		return r;
+	if (c->is_json)
+		return output_json(done, err);
+	json_decref(done);
+	return 0;
+}
+
+const struct cli_command volume_move = {
+	.path = "volume move",
+	.summary = "move a volume to another pool",
+	.about = "Also while a machine runs with it, which stands still for a moment in the end. Interrupted, the move goes on: 'viv task cancel' "
+		 "ends it, and the volume is where it was. One with snapshots is moved while its machine is off.",
+	.args = (const struct cli_arg[]){ { "NAME", .help = "the volume" }, { "POOL", .help = "where it shall go" }, { .name = NULL } },
+	.options = (const struct cli_option[]){ { "--dry-run", 0, CLI_FLAG, .help = "show the task, and change nothing" },
+						CLIENT_OPTIONS,
+						{ .name = NULL } },
+	.examples = (const struct cli_example[]){ { "volume move data fast", "to the pool 'fast'" }, { .line = NULL } },
+	.run = move,
+};
+
+static int download_volume(struct cli *c, struct err *err) { return content_download(c, "volumes", err); }
+
+const struct cli_command volume_download = {
+	.path = "volume download",
+	.summary = "save a volume as a file",
+	.about = "As a qcow2 image, while no machine runs with it. Interrupted, the same command goes on where it was, unless the volume has changed.",
+	.args = (const struct cli_arg[]){ { "NAME", .help = "the volume" }, { "FILE", .help = "that is not there" }, { .name = NULL } },
+	.options = LIST_OPTIONS,
+	.examples = (const struct cli_example[]){ { "volume download data data.qcow2", "one" }, { .line = NULL } },
+	.run = download_volume,
+};
+
+/* What a guest would see of the disk in FILE. */
+static int size_of(const char *file, const char *format, uint64_t *size, struct err *err)
+{
+	AUTO(blk_close) struct blk *b = NULL;
+	struct blk_options o = { .path = file, .fd = -1, .format = format, .is_readonly = true, .is_unlocked = true, .is_alone = true,
+				 .has_no_key = true };
+	int r = blk_open(&b, NULL, &o, err);
+
+	if (!r)
+		*size = blk_size(b) < SIZE_MIN ? SIZE_MIN : blk_size(b);
+	return r;
+}
+
+static int upload_volume(struct cli *c, struct err *err)
+{
+	uint64_t size = cli_num(c, "--size");
+	int r = size ? 0 : size_of(cli_arg(c, 1), cli_str(c, "--format"), &size, err);
+
+	return r < 0 ? r : content_upload(c, "volumes", json_pack("{s:I, s:s*}", "size", (json_int_t)size, "pool", cli_str(c, "--pool")), err);
+}
+
+const struct cli_command volume_upload = {
+	.path = "volume upload",
+	.summary = "make a volume from a disk image that is sent to the daemon",
+	.about = "Of any format, to a daemon anywhere; the volume is as large as the disk, or larger. Its checksum is sent before it, and compared. A "
+		 "connection that breaks is made anew, and the upload goes on; interrupted, the same command does that. What is not finished is kept "
+		 "for a day.",
+	.args = (const struct cli_arg[]){ { "NAME", .help = "of the new volume" }, { "FILE", .help = "a disk image" }, { .name = NULL } },
+	.options = (const struct cli_option[]){ CONTENT_OPTIONS,
+						{ "--size", 0, CLI_SIZE, .metavar = "SIZE", .help = "that guests see; else that of the disk" },
+						{ "--pool", 0, CLI_STRING, .metavar = "NAME", .help = "where it lives; else 'default'" },
+						CLIENT_OPTIONS,
+						{ .name = NULL } },
+	.examples = (const struct cli_example[]){ { "volume upload data data.qcow2", "as large as it is" },
+						  { "volume upload data data.img --size 100G --pool fast", "with room to grow" },
+						  { .line = NULL } },
+	.run = upload_volume,
+};
+
+const struct cli_group volume_group = {
+	.path = "volume", .summary = "disks with a life of their own",
+	.about = "A volume is a disk that stays when the machine that has it goes.", .see_also = ".BR viv-disk (1)",
+};

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* volume_priv.h - a volume, as volume.c and volume_upload.c know it. */
+#ifndef NODE_VOLUME_PRIV_H
+#define NODE_VOLUME_PRIV_H
+
+#include <jansson.h>
+#include "node/controller.h"
+#include "node/import.h"
+#include "node/upload.h"
+#include "node/volume.h"
+#include "util/err.h"
+
+enum { VOLUME_PATH_MAX = STORE_KEY_MAX + 64 };
+
+struct volume {
+	struct controlled c;            /* first */
+	uint64_t size;                  /* as it is; 0: not made yet, or not looked at */
+	bool is_busy;                   /* a worker has it */
+	bool is_gone;
+	char pool[DOC_NAME_MAX + 1];
+	uint64_t last_size;             /* not 0: it was made, so a file that is missing is lost, and not made anew */
+	struct upload up;
+	struct import im;               /* what was sent becomes its file */
+	bool is_awaited;                /* a worker has found that it waits for what is sent */
+	bool is_known;                  /* whether there is a process from before */
+	bool is_tidied;                 /* what only the process needed is gone */
+	struct err full;                /* why the process had to end */
+};
+
+/* --- volume_upload.c --- */
+
+void volume_upload_init(struct volume *v, const json_t *spec, const json_t *status);
+/* A step of one that has no file yet, because a client sends what shall be on it. */
+void volume_upload_step(struct volume *v, const json_t *doc, int64_t revision);
+/* What only the process needed goes. */
+void volume_upload_tidy(struct volume *v);
+/* It goes. True: nobody sends, and no process runs. */
+bool volume_upload_stop(struct volume *v);
+/* Workers: make what was sent, if it is converted, the file PATH of the volume, unless that is there. -EINPROGRESS: it is not yet. */
+int volume_take_sent(const char *path, struct err *err);
+/* And take away what is left of that. */
+int volume_remove_sent(const char *path, struct err *err);
+
+#endif
