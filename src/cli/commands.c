@@ -25,7 +25,7 @@ const struct cli_command *const cli_commands[] = {
 	&disk_ova_list, &disk_ova_extract, &disk_ova_import, &disk_ova_create,
 	&disk_serve, &disk_bench,
 	&image_ls, &image_import, &image_build, &image_download, &image_upload, &image_rm,
-	&volume_ls, &volume_create, &volume_move, &volume_download, &volume_upload, &volume_rm,
+	&volume_ls, &volume_create, &volume_grow, &volume_move, &volume_download, &volume_upload, &volume_rm,
 	&pool_ls, &pool_create, &pool_show, &pool_set, &pool_rm,
 	&network_ls, &network_create, &network_show, &network_set, &network_rm, &network_doctor, &port_ls,
 	&access_login, &access_logout, &access_whoami,

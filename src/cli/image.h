@@ -7,7 +7,7 @@
 
 extern const struct cli_command image_ls, image_import, image_build, image_download, image_upload, image_rm;
 extern const struct cli_group image_group;
-extern const struct cli_command volume_ls, volume_create, volume_move, volume_download, volume_upload, volume_rm;
+extern const struct cli_command volume_ls, volume_create, volume_grow, volume_move, volume_download, volume_upload, volume_rm;
 extern const struct cli_group volume_group;
 
 #endif

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 #include "blk/blk.h"
 #include "cli/client.h"
 #include "cli/content.h"
@@ -14,7 +15,7 @@
 #include "cli/task.h"
 #include "util/str.h"
 
-enum { SIZE_MIN = 1 << 20 };    /* of a volume */
+enum { SIZE_MIN = 1 << 20 /* of a volume */, POLL_MS = 50 };
 
 #define LIST_OPTIONS (const struct cli_option[]){ CLIENT_OPTIONS, { .name = NULL } }
 #define LIST_NAMES (const struct cli_arg[]){ \
@@ -74,6 +75,54 @@ const struct cli_command volume_create = {
 						  { "volume create data 10G --pool fast", "on other disks" },
 						  { .line = NULL } },
 	.run = create,
+};
+
+/* Until it is as large as that, or says why it is not. */
+static int wait_for_size(struct client *cl, const char *name, uint64_t size, json_t **out, struct err *err)
+{
+	for (;;) {
+		AUTO(json_decref) json_t *doc = NULL;
+		int r = client_call(cl, "GET", NULL, &doc, err, "/v1/volumes/%s", name);
+		const char *state = json_string_value(table_at(doc, "status.state")), *reason = json_string_value(table_at(doc, "status.reason"));
+
+		if (r < 0)
+			return r;
+		if ((uint64_t)json_integer_value(table_at(doc, "status.size")) >= size) {
+			*out = json_incref(doc);
+			return 0;
+		}
+		if (state && !strcmp(state, "failed"))
+			return err_set(err, -EAGAIN, "%s", reason ? reason : "it cannot grow now");
+		usleep(POLL_MS * 1000);
+	}
+}
+
+static int grow(struct cli *c, struct err *err)
+{
+	AUTO(client_close) struct client *cl = NULL;
+	AUTO(json_decref) json_t *doc = NULL;
+	uint64_t size = 0;
+	int r = str_parse_size(&size, cli_arg(c, 1), err);
+	AUTO(json_decref) json_t *body = json_pack("{s:{s:I}}", "spec", "size", (json_int_t)size);
+
+	if (!r)
+		r = client_open(&cl, c, err);
+	if (!r)
+		r = client_call(cl, "PATCH", body, NULL, err, "/v1/volumes/%s", cli_arg(c, 0));
+	if (!r)
+		r = wait_for_size(cl, cli_arg(c, 0), size, &doc, err);
+	return r < 0 || !c->is_json ? r : output_json(json_incref(doc), err);
+}
+
+const struct cli_command volume_grow = {
+	.path = "volume grow",
+	.summary = "make a volume larger",
+	.about = "Also while a machine runs with it, whose guest is told at once; the partitions and file systems on it are the guest's to enlarge. "
+		 "A volume does not shrink.",
+	.args = (const struct cli_arg[]){ { "NAME", .help = "the volume" }, { "SIZE", .help = "that guests see from then on" }, { .name = NULL } },
+	.options = LIST_OPTIONS,
+	.examples = (const struct cli_example[]){ { "volume grow data 20G", "20 GiB in all" }, { .line = NULL } },
+	.run = grow,
 };
 
 static int move(struct cli *c, struct err *err)
