@@ -11,12 +11,14 @@
 #include "util/err.h"
 #include "util/log.h"
 
-enum { KICK_MS = 1, RETRY_MIN_MS = 250, RETRY_MAX_MS = 60000, REMOVE_MS = 10, BLOCKED_MS = 1000 };
+enum { KICK_MS = 1, RETRY_MIN_MS = 250, RETRY_MAX_MS = 60000, REMOVE_MS = 10, BLOCKED_MS = 1000,
+	N_CHAINS = 4096 };
 
 struct controller {
 	struct node *node;
 	const struct controller_kind *kind;
 	struct controlled *first;
+	struct controlled *chain[N_CHAINS];     /* by key: every few seconds each of thousands is looked for */
 	char prefix[32];
 	struct store_watch watch;
 	bool is_stopped;
@@ -148,12 +150,43 @@ void controlled_kick(struct controlled *c)
 
 /* --- the objects ---------------------------------------------------- */
 
+static unsigned chain_of(const char *key)
+{
+	uint32_t h = 2166136261u; /* FNV-1a */
+
+	while (*key)
+		h = (h ^ (unsigned char)*key++) * 16777619u;
+	return (h ^ h >> 16) % N_CHAINS;
+}
+
+static void link_in(struct controller *ctl, struct controlled *c)
+{
+	struct controlled **chain = &ctl->chain[chain_of(c->key)];
+
+	c->next = ctl->first;
+	ctl->first = c;
+	c->chained = *chain;
+	*chain = c;
+}
+
+static void link_out(struct controller *ctl, struct controlled *c)
+{
+	struct controlled **at = &ctl->first, **chained = &ctl->chain[chain_of(c->key)];
+
+	while (*at != c)
+		at = &(*at)->next;
+	*at = c->next;
+	while (*chained != c)
+		chained = &(*chained)->chained;
+	*chained = c->chained;
+}
+
 struct controlled *controller_find(const struct controller *ctl, const char *key)
 {
-	struct controlled *c = ctl->first;
+	struct controlled *c = ctl->chain[chain_of(key)];
 
 	while (c && strcmp(c->key, key) != 0)
-		c = c->next;
+		c = c->chained;
 	return c;
 }
 
@@ -203,15 +236,13 @@ static void controlled_new(struct controller *ctl, const char *key)
 		controlled_free(c);
 		return;
 	}
-	c->next = ctl->first;
-	ctl->first = c;
+	link_in(ctl, c);
 	controlled_kick(c);
 }
 
 static void removed(void *arg, const struct store_result *res)
 {
 	struct controlled *c = arg;
-	struct controlled **at = &c->ctl->first;
 	char key[STORE_KEY_MAX + 1];
 
 	if (res->code) {
@@ -219,10 +250,8 @@ static void removed(void *arg, const struct store_result *res)
 		controlled_later(c, RETRY_MAX_MS);
 		return;
 	}
-	while (*at != c)
-		at = &(*at)->next;
-	*at = c->next;
 	struct controller *ctl = c->ctl;
+	link_out(ctl, c);
 	memcpy(key, c->key, sizeof(key));
 	controlled_free(c);
 	/* One of the same name may have come in between. */

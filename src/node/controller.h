@@ -21,7 +21,7 @@ struct node;
 struct controlled {
 	struct controller *ctl;
 	struct node *node;
-	struct controlled *next;
+	struct controlled *next, *chained;      /* the controller's */
 	char key[STORE_KEY_MAX + 1], uid[DOC_UID_LEN + 1], name[DOC_NAME_MAX + 1], project[DOC_NAME_MAX + 1];      /* PROJECT "": the node's */
 	struct loop_timer timer;
 	/* the status document */
