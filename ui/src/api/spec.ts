@@ -62,8 +62,15 @@ export interface Kind {
 
 const api = signal<OpenApi | undefined>(undefined);
 
+const askSpec = (): Promise<OpenApi> => call<OpenApi>({ method: "GET", path: "/v1/openapi.json" });
+
+// Anybody may read it: it is asked for while it is found out who is there.
+const asked: Promise<OpenApi | undefined> = askSpec().catch(() => undefined);
+
 export async function loadSpec(): Promise<void> {
-	api.value = await call<OpenApi>({ method: "GET", path: "/v1/openapi.json" });
+	if (api.value) return;
+	const early = await asked;
+	api.value = early ?? (await askSpec());
 }
 
 export function resolve(s: Schema | undefined): Schema {

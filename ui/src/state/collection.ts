@@ -28,6 +28,9 @@ export class Collection {
 	readonly calm = signal(0);
 	private readonly docs = new Map<string, Signal<Doc>>();
 	private readonly waiting = new Map<string, Doc | null>();
+	// While it is listed: what was listed, and what went meanwhile with the revision at which it did.
+	private seen: Set<string> | undefined;
+	private readonly gone = new Map<string, number>();
 	private frame = 0;
 	private rest = 0;
 
@@ -35,22 +38,54 @@ export class Collection {
 		return this.docs.get(name);
 	}
 
-	// What the API listed, in place of all that was known.
-	replace(list: Doc[]): void {
-		this.waiting.clear();
-		const seen = new Set(list.map((d) => d.name));
+	// It is about to be listed anew, page by page; what is known stays in sight meanwhile.
+	begin(): void {
+		this.seen = new Set();
+		this.gone.clear();
+	}
+
+	// A page of what the API listed. An event may have brought something newer.
+	add(page: Doc[]): void {
 		batch(() => {
-			for (const name of [...this.docs.keys()]) if (!seen.has(name)) this.docs.delete(name);
-			for (const d of list) this.put(d);
-			this.names.value = [...this.docs.keys()].sort();
-			this.version.value++;
+			let isOther = false;
+			for (const d of page) {
+				this.seen?.add(d.name);
+				const isOld = d.revision < (this.docs.get(d.name)?.peek().revision ?? 0) || d.revision <= (this.gone.get(d.name) ?? -1);
+				if (!isOld) isOther = this.put(d) || isOther;
+			}
+			this.changed(isOther);
+			this.calm.value++;
+		});
+	}
+
+	// All has been listed: what was not among it is no more, unless an event has just brought it.
+	end(): void {
+		const seen = this.seen ?? new Set();
+		this.seen = undefined;
+		batch(() => {
+			let isOther = false;
+			for (const name of [...this.docs.keys()]) if (!seen.has(name)) isOther = this.docs.delete(name) || isOther;
+			this.changed(isOther);
 			this.calm.value++;
 			this.isLoaded.value = true;
 		});
 	}
 
-	// DOC null: it has gone.
-	change(name: string, doc: Doc | null): void {
+	// Of another project, or another user: nothing of it is to be seen.
+	clear(): void {
+		this.waiting.clear();
+		this.docs.clear();
+		batch(() => {
+			this.isLoaded.value = false;
+			this.changed(true);
+			this.calm.value++;
+		});
+	}
+
+	// DOC null: it has gone, at REVISION.
+	change(name: string, doc: Doc | null, revision = 0): void {
+		if (!doc && this.seen) this.gone.set(name, revision);
+		if (doc) this.seen?.add(name);
 		this.waiting.set(name, doc);
 		if (!this.frame) this.frame = window.setTimeout(() => this.apply(), 50);
 	}
@@ -62,6 +97,11 @@ export class Collection {
 		return !s;
 	}
 
+	private changed(isOther: boolean): void {
+		if (isOther) this.names.value = [...this.docs.keys()].sort();
+		this.version.value++;
+	}
+
 	private apply(): void {
 		this.frame = 0;
 		const changes = [...this.waiting];
@@ -69,8 +109,7 @@ export class Collection {
 		batch(() => {
 			let isOther = false;
 			for (const [name, doc] of changes) isOther = (doc ? this.put(doc) : this.docs.delete(name)) || isOther;
-			if (isOther) this.names.value = [...this.docs.keys()].sort();
-			this.version.value++;
+			this.changed(isOther);
 		});
 		this.rest ||= window.setTimeout(() => {
 			this.rest = 0;

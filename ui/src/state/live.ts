@@ -3,7 +3,8 @@
 // all is listed anew.
 import { effect, signal } from "@preact/signals";
 import { call, socketUrl, type ApiError } from "../api/client";
-import { kinds } from "../api/spec";
+import { kinds, type Kind } from "../api/spec";
+import { segments } from "../router";
 import { session } from "../session";
 import { Collection, type Doc } from "./collection";
 import { usageNow, type UsageNow } from "./usage";
@@ -41,23 +42,45 @@ export function collection(kind: string): Collection {
 	return c;
 }
 
-// The revision as of which all lists are right.
-async function listAll(): Promise<number> {
-	let asOf = Infinity;
-	const hidden = new Set<string>();
-	const lists = kinds.value.map(async (k) => {
+interface Page {
+	items: Doc[];
+	revision: number;
+	next?: string;
+}
+
+// So many on the first page, which is to be seen at once, and on the others.
+const PAGE_FIRST = 100, PAGE_NEXT = 1000;
+
+// All of K, page by page: the revision as of which the first page is right. Undefined: this user may not see them.
+async function listKind(k: Kind): Promise<number | undefined> {
+	const c = collection(k.kind), of = project.value;
+	let revision: number | undefined, after: string | undefined;
+	c.begin();
+	do {
+		const query = { project: of, limit: String(after ? PAGE_NEXT : PAGE_FIRST), ...(after ? { after } : {}) };
 		try {
-			const answer = await call<{ items: Doc[]; revision: number }>({ method: "GET", path: `/v1/${k.plural}`, query: { project: project.value } });
-			collection(k.kind).replace(answer.items);
-			asOf = Math.min(asOf, answer.revision);
+			const page = await call<Page>({ method: "GET", path: `/v1/${k.plural}`, query });
+			if (of !== project.value) return undefined;
+			c.add(page.items);
+			revision ??= page.revision;
+			after = page.next;
 		} catch (e) {
 			if ((e as ApiError).status !== STATUS_FORBIDDEN) throw e;
-			hidden.add(k.kind);
+			return undefined;
 		}
-	});
-	await Promise.all(lists);
-	notForUs.value = hidden;
-	return Number.isFinite(asOf) ? asOf : 0;
+	} while (after);
+	c.end();
+	return revision;
+}
+
+// The revision as of which all lists are right: the oldest. What is looked at comes first.
+async function listAll(): Promise<number> {
+	const of = project.value;
+	const all = [...kinds.value].sort((a, b) => Number(b.plural === segments.value[0]) - Number(a.plural === segments.value[0]));
+	const revisions = await Promise.all(all.map(listKind));
+	if (of !== project.value) return 0; // another listing is under way
+	notForUs.value = new Set(all.filter((_, i) => revisions[i] === undefined).map((k) => k.kind));
+	return Math.min(...revisions.map((r) => r ?? Infinity), Number.MAX_SAFE_INTEGER) % Number.MAX_SAFE_INTEGER;
 }
 
 // Things belong to a project, to the node ("_"), or to a user.
@@ -71,7 +94,7 @@ function take(c: Change): void {
 	const [kind, where, ...rest] = c.key.split("/");
 	const name = rest.join("/");
 	if (!kind || !name || !isShown(where)) return;
-	collection(kind).change(name, c.type === "delete" ? null : (c.document ?? null));
+	collection(kind).change(name, c.type === "delete" ? null : (c.document ?? null), c.revision);
 	remember({ ...c, at: Date.now() });
 }
 
@@ -117,6 +140,8 @@ async function connect(): Promise<void> {
 	try {
 		// The oldest of the lists: what changes meanwhile comes twice, and nothing is missed.
 		if (!revision) revision = await listAll();
+		// A socket that is refused does not say why: is it still known who asks?
+		else await call({ method: "GET", path: "/v1/session" });
 		follow();
 	} catch {
 		again();
@@ -133,6 +158,14 @@ export function stopLive(): void {
 	socket?.close();
 	socket = undefined;
 	revision = 0;
+	recent.value = [];
+	for (const c of collections.values()) c.clear(); // who comes next may not see it
+}
+
+// The connection has gone with the list: when it is back, all is listed anew.
+function tellLost(): void {
+	revision = 0;
+	socket?.close();
 }
 
 // Another project: all of it anew.
@@ -141,5 +174,6 @@ effect(() => {
 	if (project.value === shown) return;
 	shown = project.value;
 	recent.value = [];
-	if (isWanted) void listAll();
+	for (const c of collections.values()) c.clear();
+	if (isWanted) void listAll().catch(tellLost);
 });
