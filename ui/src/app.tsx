@@ -2,10 +2,11 @@
 // The frame: where one can go, what is shown, and whether it is live.
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
+import { isWaiting } from "./api/client";
 import { findKind, hasPath, kinds, loadSpec } from "./api/spec";
-import { t } from "./i18n";
+import { language, t } from "./i18n";
 import { Link, pathOf, segments } from "./router";
-import { logOut, session, state, takeUp } from "./session";
+import { isExpired, logOut, session, state, takeUp } from "./session";
 import { linkState, notForUs, project, startLive, stopLive } from "./state/live";
 import { AuditView } from "./views/audit";
 import { CreateView } from "./views/create";
@@ -13,7 +14,7 @@ import { Dashboard } from "./views/dashboard";
 import { DetailView } from "./views/detail";
 import { ListView } from "./views/list";
 import { LanguageChoice, Preferences, ThemeChoice } from "./views/preferences";
-import { Login } from "./views/login";
+import { Login, LoginAgain } from "./views/login";
 import { NetworksView } from "./views/network/networks";
 import { titleOf } from "./views/words";
 import { Questions } from "./widgets/dialog";
@@ -25,7 +26,7 @@ function Page() {
 	if (plural === "audit" && hasPath("/v1/audit", "get")) return <AuditView />;
 	if (plural === "settings") return <Preferences />;
 	const kind = findKind(plural);
-	if (!kind) return <p class="empty">{kinds.value.length ? t("not-found") : t("loading")}</p>;
+	if (!kind) return kinds.value.length ? <h1 class="empty">{t("not-found")}</h1> : <p class="empty">{t("loading")}</p>;
 	if (!name && plural === "networks") return <NetworksView kind={kind} />;
 	if (!name) return <ListView key={plural} kind={kind} />;
 	if (name === "+" && kind.canCreate) return <CreateView key={plural} kind={kind} />;
@@ -71,8 +72,20 @@ function Projects() {
 	);
 }
 
+// Where one is stands in the window's title; and who went on by keyboard from something that is no more is at the content.
+function useArrival(): void {
+	const path = segments.value.join("/");
+	useEffect(() => {
+		const [plural, ...rest] = segments.peek();
+		const place = plural ? [...rest.slice(0, 1), plural === "settings" ? t("tab.settings") : plural === "audit" ? t("audit") : titleOf(plural)] : [t("home")];
+		document.title = [...place, "Vivarium"].join(" - ");
+		if (document.activeElement === document.body) document.getElementById("content")?.focus({ preventScroll: true });
+	}, [path, language.value]);
+}
+
 function Frame() {
 	const isOpen = useSignal(false);
+	useArrival();
 	useEffect(() => {
 		void loadSpec().then(startLive);
 		return stopLive;
@@ -113,12 +126,19 @@ function Frame() {
 	);
 }
 
+// The node is slow to answer: that it is waited for can be seen.
+function Waiting() {
+	return <div class="waiting">{isWaiting.value && <progress aria-label={t("waiting")} />}</div>;
+}
+
 export function App() {
 	useEffect(() => void takeUp(), []);
 	return (
 		<>
-			{state.value === "in" ? <Frame /> : state.value === "out" ? <Login /> : <p class="empty">{t("link.connecting")}</p>}
+			{state.value === "in" ? <Frame key={session.value?.user} /> : state.value === "out" ? <Login /> : <p class="empty">{t("link.connecting")}</p>}
 			<Questions />
+			{isExpired.value && <LoginAgain />}
+			<Waiting />
 			<Toasts />
 		</>
 	);

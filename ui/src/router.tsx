@@ -6,7 +6,16 @@ import type { ComponentChildren } from "preact";
 const address = signal(location.pathname + location.search);
 addEventListener("popstate", () => (address.value = location.pathname + location.search));
 
-export const segments = computed(() => address.value.split("?")[0]!.split("/").filter(Boolean).map(decodeURIComponent));
+// An address that somebody wrote may be no good one.
+function decoded(part: string): string {
+	try {
+		return decodeURIComponent(part);
+	} catch {
+		return part;
+	}
+}
+
+export const segments = computed(() => address.value.split("?")[0]!.split("/").filter(Boolean).map(decoded));
 export const query = computed(() => new URLSearchParams(address.value.split("?")[1] ?? ""));
 
 export function go(path: string, isReplace = false): void {

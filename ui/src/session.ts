@@ -19,16 +19,20 @@ const RETRY_MS = 2000;
 
 export const state = signal<State>("unknown");
 export const session = signal<Session | undefined>(undefined);
+// The API no longer knows who was logged in. The page stays as it is, with all that was typed, and asks for the password.
+export const isExpired = signal(false);
 // Nobody administers this node yet.
 export const needsSetup = signal(false);
 
 function begin(s: Session): void {
 	session.value = s;
 	setCsrfToken(s.csrf);
+	isExpired.value = false;
 	state.value = "in";
 }
 
-function end(): void {
+export function end(): void {
+	isExpired.value = false;
 	setCsrfToken(undefined);
 	session.value = undefined;
 	state.value = "out";
@@ -36,7 +40,7 @@ function end(): void {
 
 // Of those with an authenticator the API wants a code, too: its complaint is about the field "code".
 export async function logIn(user: string, password: string, code: string): Promise<void> {
-	await call({ method: "POST", path: "/v1/login", body: { user, password, ...(code ? { code } : {}) } });
+	await call({ method: "POST", path: "/v1/login", body: { user, password, ...(code ? { code } : {}) }, isLogin: true });
 	await takeUp();
 }
 
@@ -70,4 +74,7 @@ export async function takeUp(): Promise<void> {
 	}
 }
 
-onUnknownUser(end);
+onUnknownUser(() => {
+	if (state.value === "in") isExpired.value = true;
+	else end();
+});

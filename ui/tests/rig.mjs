@@ -77,6 +77,23 @@ export class Daemon {
 	}
 }
 
+// A daemon with its administrator, a browser, and a page where that one is logged in.
+export async function begin() {
+	const daemon = new Daemon();
+	await daemon.start();
+	await daemon.make("POST", "/v1/users", { name: ADMIN.user, spec: { role: "admin" } });
+	await daemon.make("POST", `/v1/users/${ADMIN.user}/password`, { password: ADMIN.password });
+	const browser = await openBrowser(), page = await openPage(browser, daemon);
+	await logIn(page);
+	return {
+		daemon, browser, page,
+		end: async () => {
+			await browser.close();
+			await daemon.end();
+		},
+	};
+}
+
 // What PROBE gives, as soon as it is something.
 export async function until(probe, why, patience = PATIENCE) {
 	for (const end = Date.now() + patience; ; await new Promise((r) => setTimeout(r, 25))) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Calls of the API. Every failure is an ApiError with the API's own sentence and the path of the field it concerns.
+import { computed, signal } from "@preact/signals";
 
 export type Method = "GET" | "POST" | "PATCH" | "DELETE" | "PUT";
 
@@ -9,6 +10,7 @@ export interface Call {
 	query?: Record<string, string>;
 	body?: unknown;
 	revision?: number; // what it was based on: sent as If-Match
+	isLogin?: boolean; // a refusal says nothing of the session
 }
 
 export class ApiError extends Error {
@@ -22,6 +24,23 @@ export class ApiError extends Error {
 	}
 }
 
+// What was asked for a while ago, and is not answered.
+const late = signal(0);
+export const isWaiting = computed(() => late.value > 0);
+const WAIT_MS = 1000;
+
+async function fetchPatiently(url: string, init: RequestInit): Promise<Response> {
+	let isLate = false;
+	const timer = window.setTimeout(() => {
+		isLate = true;
+		late.value++;
+	}, WAIT_MS);
+	return fetch(url, init).finally(() => {
+		window.clearTimeout(timer);
+		if (isLate) late.value--;
+	});
+}
+
 // Called when the API no longer knows who asks.
 let whenUnknown: () => void = () => undefined;
 export function onUnknownUser(f: () => void): void {
@@ -32,6 +51,8 @@ let csrf: string | undefined;
 export function setCsrfToken(token: string | undefined): void {
 	csrf = token;
 }
+
+export const csrfToken = (): string | undefined => csrf;
 
 export function urlOf(c: Call): string {
 	const q = new URLSearchParams(c.query ?? {}).toString();
@@ -63,7 +84,7 @@ async function send(c: Call): Promise<Response> {
 	if (csrf && c.method !== "GET") headers["x-viv-csrf"] = csrf;
 	let answer: Response;
 	try {
-		answer = await fetch(urlOf(c), {
+		answer = await fetchPatiently(urlOf(c), {
 			method: c.method,
 			headers,
 			credentials: "same-origin",
@@ -74,7 +95,7 @@ async function send(c: Call): Promise<Response> {
 	}
 	if (answer.ok) return answer;
 	const e = await failure(answer);
-	if (e.status === 401) whenUnknown();
+	if (e.status === 401 && !c.isLogin) whenUnknown();
 	throw e;
 }
 

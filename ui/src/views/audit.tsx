@@ -59,7 +59,7 @@ function Rows({ of }: { of: Entry[] }) {
 					<tr key={e.seq}>
 						<td class="nowrap">{formatTime(e.time)}</td>
 						<th scope="row" dir="auto">
-							{e.user}
+							{e.user || t("form.none")}
 						</th>
 						<td>{e.address || e.via}</td>
 						<td dir="auto">{e.operation ?? `${e.method} ${e.path}`}</td>

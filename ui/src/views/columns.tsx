@@ -6,6 +6,7 @@ import { Link, pathOf } from "../router";
 import type { Doc } from "../state/collection";
 import type { Column } from "../widgets/table";
 import { usersOf } from "./image";
+import { Fullness } from "./storage";
 import { taskColumns } from "./tasks";
 
 const field = (d: Doc, name: string): unknown => d.spec?.[name] ?? d.status?.[name];
@@ -64,9 +65,22 @@ export function columnsOf(kind: Kind): Column<Doc>[] {
 				text("about", t("overview.about"), (d) => String(d.spec?.about ?? "")),
 			];
 		case "volume":
-			return [bytes("size", t("field.size"), ["size", "virtual_size"]), text("user", t("field.used"), (d) => String(d.status?.instance ?? ""))];
+			return [
+				bytes("size", t("field.size"), ["size", "virtual_size"]),
+				{
+					id: "pool",
+					title: t("field.spec.pool"),
+					width: "minmax(6rem, 1fr)",
+					isSecondary: true,
+					sortBy: (d) => String(d.spec?.pool ?? ""),
+					show: (d) => <Link to={pathOf("pools", String(d.spec?.pool ?? "default"))}>{String(d.spec?.pool ?? "default")}</Link>,
+				},
+			];
 		case "pool":
-			return [bytes("size", t("field.size"), ["size"]), bytes("used", t("field.used-space"), ["used"]), text("path", t("field.path"), (d) => String(d.status?.path ?? ""))];
+			return [
+				{ id: "room", title: t("pool.space"), width: "minmax(12rem, 1.5fr)", isSecondary: true, sortBy: (d) => Number(d.status?.percent ?? 0), show: (d) => <Fullness of={d} isSmall /> },
+				{ ...text("path", t("field.path"), (d) => String(d.status?.path ?? "")), width: "minmax(6rem, 2fr)" },
+			];
 		default:
 			return [];
 	}

@@ -3,14 +3,16 @@
 import { useState } from "preact/hooks";
 import { ApiError, call, type Call } from "../api/client";
 import { resolve, type Kind, type Schema } from "../api/spec";
-import { t, tIf } from "../i18n";
+import { formatBytes, t, tIf } from "../i18n";
 import { go, Link, pathOf, query } from "../router";
 import type { Doc } from "../state/collection";
 import { collection, project } from "../state/live";
+import { beginUpload, diskSizeOf } from "../state/upload";
 import { CurlOf, showSecret } from "../widgets/dialog";
-import { Fields, type Complaint, type Value } from "../widgets/form";
+import { Fields, isSize, type Complaint, type Value } from "../widgets/form";
 import { sentenceOf, tell } from "../widgets/toast";
 import { fits } from "./fits";
+import { FileChoice } from "./upload";
 import { nameOf } from "./words";
 
 interface Step {
@@ -61,7 +63,7 @@ function Plan({ doc, schema }: { doc: Doc; schema: Schema }) {
 			{Object.entries(doc.spec ?? {}).map(([k, v]) => (
 				<>
 					<dt title={spec.properties?.[k]?.description ?? ""}>{tIf(`field.spec.${k}`, k.replace(/_/g, " "))}</dt>
-					<dd dir="auto">{typeof v === "object" ? JSON.stringify(v) : String(v)}</dd>
+					<dd dir="auto">{typeof v === "object" ? JSON.stringify(v) : isSize(resolve(spec.properties?.[k])) ? `${formatBytes(Number(v))} (${String(v)})` : String(v)}</dd>
 				</>
 			))}
 		</dl>
@@ -71,26 +73,58 @@ function Plan({ doc, schema }: { doc: Doc; schema: Schema }) {
 // What is filled in before anything is asked.
 function firstOf(kind: Kind): Value {
 	if (kind.kind === "image") return { spec: { source: { build: "debian" } } };
+	const pool = query.value.get("pool");
+	if (kind.kind === "volume" && pool) return { spec: { pool } };
 	const image = query.value.get("image");
 	return kind.kind === "instance" && image ? { spec: { image } } : {};
 }
 
-// An image is built here or imported: one of the two is asked for.
-function SourceChoice({ value, onChange }: { value: Value; onChange: (v: Value) => void }) {
-	const v = value as { spec?: { source?: { build?: string } } }, isBuilt = !!v.spec?.source?.build;
-	const choose = (source: object): void => onChange({ ...v, spec: { ...v.spec, source } });
+type Source = { build?: string; path?: string; upload?: object };
+interface SourceProps {
+	kind: Kind;
+	value: Value;
+	onChange: (v: Value) => void;
+	onFile: (f: File | undefined) => void;
+}
+
+const sourceOf = (v: Value): Source => (v as { spec?: { source?: Source } }).spec?.source ?? {};
+
+// Can the API take content from a client?
+function canUpload(kind: Kind): boolean {
+	const spec = resolve(resolve(kind.schema).properties?.spec);
+	return !!resolve(spec.properties?.source).properties?.upload;
+}
+
+// Where the content of an image, or of a volume, comes from.
+function SourceChoice({ kind, value, onChange, onFile }: SourceProps) {
+	const isImage = kind.kind === "image", source = sourceOf(value);
+	const way = source.upload ? "upload" : isImage ? (source.build ? "build" : "import") : "empty";
+	const ways = [...(isImage ? ["build", "import"] : ["empty"]), ...(canUpload(kind) ? ["upload"] : [])];
+	const spec = (value as { spec?: object }).spec ?? {};
+	const first: Record<string, Source | undefined> = { build: { build: "debian" }, import: {}, empty: undefined, upload: { upload: {} } };
+	const choose = (to: string): void => {
+		onFile(undefined);
+		onChange({ ...(value as object), spec: { ...spec, source: first[to] } });
+	};
+	const take = async (f: File): Promise<void> => {
+		onFile(f);
+		onChange({ ...(value as object), spec: { ...spec, source: { upload: { ...source.upload, size: f.size } }, ...(isImage ? {} : { size: await diskSizeOf(f) }) } });
+	};
+	if (ways.length < 2) return null;
 	return (
-		<div class="bar">
-			<div class="choices" role="group" aria-label={t("field.spec.source")}>
-				<button type="button" aria-pressed={isBuilt} onClick={() => choose({ build: "debian" })}>
-					{t("image.build")}
-				</button>
-				<button type="button" aria-pressed={!isBuilt} onClick={() => choose({})}>
-					{t("image.import")}
-				</button>
+		<>
+			<div class="bar">
+				<div class="choices" role="group" aria-label={t("field.spec.source")}>
+					{ways.map((w) => (
+						<button type="button" key={w} aria-pressed={w === way} onClick={() => choose(w)}>
+							{t(`image.${w}` as "image.build")}
+						</button>
+					))}
+				</div>
+				<p class="soft">{t(`image.${way}-text` as "image.build-text")}</p>
 			</div>
-			<p class="soft">{t(isBuilt ? "image.build-text" : "image.import-text")}</p>
-		</div>
+			{way === "upload" && <FileChoice onFile={(f) => void take(f)} hint={t("upload.hint")} />}
+		</>
 	);
 }
 
@@ -101,6 +135,7 @@ export function CreateView({ kind }: { kind: Kind }) {
 	const [plan, setPlan] = useState<Doc>();
 	const [complaint, setComplaint] = useState<Complaint>();
 	const [isBusy, setBusy] = useState(false);
+	const [file, setFile] = useState<File>();
 	const isReview = at === steps.length;
 	const fields = resolve(kind.schema).properties ?? {};
 	const make: Call = { method: "POST", path: `/v1/${kind.plural}`, query: { project: project.value }, body: { ...(fields.spec ? { spec: {} } : {}), ...(without(value) as object) } };
@@ -127,6 +162,7 @@ export function CreateView({ kind }: { kind: Kind }) {
 			const doc = await call<Doc>(make);
 			tell(t("done.create", { name: doc.name }));
 			showSecret(doc);
+			if (file) beginUpload(kind.plural, doc, project.value, file);
 			go(pathOf(kind.plural, doc.name));
 		});
 	const submit = (e: Event): void => {
@@ -152,7 +188,7 @@ export function CreateView({ kind }: { kind: Kind }) {
 					))}
 				</ol>
 			)}
-			{kind.kind === "image" && !isReview && <SourceChoice value={value} onChange={setValue} />}
+			{["image", "volume"].includes(kind.kind) && !isReview && <SourceChoice kind={kind} value={value} onChange={setValue} onFile={setFile} />}
 			<form onSubmit={submit} noValidate>
 				{isReview ? (
 					plan && <Plan doc={plan} schema={kind.schema!} />

@@ -21,6 +21,7 @@ import { Attached } from "./network/networks";
 import { Part } from "./part";
 import { ProjectUsage } from "./project";
 import { Settings } from "./settings";
+import { PoolCards, VolumeCards } from "./storage";
 import { isEnded, TaskProgress, titleOfTask } from "./tasks";
 import { titleOf } from "./words";
 
@@ -82,11 +83,16 @@ function Overview({ doc }: { doc: Doc }) {
 // What of some kinds matters more than their documents.
 function Above({ kind, doc }: { kind: Kind; doc: Doc }) {
 	if (kind.kind === "image") return <ImageCards doc={doc} />;
+	if (kind.kind === "pool") return <PoolCards doc={doc} />;
+	if (kind.kind === "volume") return <VolumeCards doc={doc} />;
 	if (kind.kind === "project") return <ProjectUsage name={doc.name} />;
 	if (kind.kind === "user") return <AuthenticatorOf key={doc.uid} user={doc.name} />;
 	if (kind.kind === "task" && !isEnded(doc)) return <TaskProgress of={doc} />;
 	return null;
 }
+
+// A move is asked for where its pool is shown.
+const inCards = (kind: Kind, act: string): boolean => kind.kind === "volume" && act === "move";
 
 // What it uses, when it is a machine.
 function Use({ doc }: { doc: Doc }) {
@@ -158,7 +164,7 @@ export function DetailView({ kind, name, tab }: { kind: Kind; name: string; tab:
 				<State of={doc.deleting ? "deleting" : doc.status?.state} />
 				<span class="grow" />
 				<div role="toolbar" aria-label={t("actions")} class="bar">
-					{actionsFor(kind).map((a) => (
+					{actionsFor(kind).filter((a) => !inCards(kind, a.name)).map((a) => (
 						<button type="button" key={a.name} class={a.isDangerous ? "danger" : ""} onClick={() => perform(a, [doc])}>
 							{a.title}
 						</button>

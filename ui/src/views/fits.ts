@@ -24,8 +24,16 @@ const OF_INTERFACE: Record<string, string[]> = {
 	mac: ["network", "user"],
 };
 
+// Of a source that is sent nothing has to be said: its file says it.
+function fitsSource(kind: string, value: Value, path: string): boolean {
+	if (at(value, "spec.source.upload")) return ["spec.source", "spec.source.upload", "spec.source.upload.format"].includes(path);
+	if (path === "spec.source") return kind === "image";
+	return !path.startsWith("spec.source.upload") && !!at(value, "spec.source.build") !== (path === "spec.source.path");
+}
+
 // Is there any sense in the field at PATH of a KIND whose other fields are VALUE? What is filled in is always shown.
 export function fits(kind: string, value: Value, path: string): boolean {
+	if (/^spec\.source(\.|$)/.test(path) && (kind === "image" || kind === "volume")) return fitsSource(kind, value, path);
 	const own = at(value, path);
 	if (own !== undefined && own !== "" && !(Array.isArray(own) && !own.length)) return true;
 	if (kind === "network") return OF_NETWORK[path]?.includes(String(at(value, "spec.kind") ?? "nat")) ?? true;
@@ -33,6 +41,5 @@ export function fits(kind: string, value: Value, path: string): boolean {
 		const [, list, field] = /^(spec\.networks\[\d+\])\.([a-z_]+)/.exec(path) ?? [];
 		return !list || !field || (OF_INTERFACE[field]?.includes(String(at(value, `${list}.kind`) ?? "user")) ?? true);
 	}
-	if (kind === "image" && path.startsWith("spec.source.")) return !!at(value, "spec.source.build") !== (path === "spec.source.path");
 	return true;
 }

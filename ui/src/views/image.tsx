@@ -5,6 +5,8 @@ import { formatTime, t } from "../i18n";
 import { Link, pathOf } from "../router";
 import { collection } from "../state/live";
 import type { Doc } from "../state/collection";
+import { Download } from "./storage";
+import { ProgressOf, UploadCard } from "./upload";
 
 // Names of machines by the image that their first disk began as.
 const users = computed(() => {
@@ -24,7 +26,7 @@ export function usersOf(image: string): string[] {
 	return users.value.get(image) ?? [];
 }
 
-// It is being made: nobody knows how long it takes, but it can be seen to go on, and be given up.
+// It is being made: it can be seen to go on, and be given up.
 function Making({ doc }: { doc: Doc }) {
 	return (
 		<article class="card">
@@ -32,7 +34,7 @@ function Making({ doc }: { doc: Doc }) {
 			<p dir="auto" role="status">
 				{doc.status?.reason}
 			</p>
-			<progress aria-label={t("image.making")} />
+			<ProgressOf doc={doc} />
 			<p class="soft">{t("image.cancel", { when: formatTime(doc.status?.since) })}</p>
 		</article>
 	);
@@ -43,10 +45,12 @@ export function ImageCards({ doc }: { doc: Doc }) {
 	return (
 		<div class="cards">
 			{doc.status?.state === "making" && !doc.deleting && <Making doc={doc} />}
+			{doc.status?.state !== "making" && <UploadCard plural="images" doc={doc} />}
 			<article class="card">
 				<div class="bar">
 					<h2>{t("image.users")}</h2>
 					<span class="grow" />
+					<Download plural="images" doc={doc} isReady={doc.status?.state === "ready"} />
 					{doc.status?.state === "ready" && (
 						<Link to={`/instances/+?image=${encodeURIComponent(doc.name)}`} class="button primary">
 							{t("image.use")}

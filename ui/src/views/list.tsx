@@ -88,7 +88,7 @@ export function perform(act: Act, docs: Doc[]): void {
 		if (bad.length < calls.length) tell(t("done.act", { act: act.title, n: calls.length - bad.length }));
 	};
 	if (act.schema) {
-		confirmThen({ title: act.title, text: docs.map((d) => d.name).join(", "), action: act.title, schema: act.schema, run });
+		confirmThen({ title: act.title, text: docs.map((d) => d.name).join(", "), action: act.title, schema: act.schema, callOf: (v) => act.callFor(docs[0]!, v), run });
 		return;
 	}
 	if (!act.isDangerous) {
@@ -152,7 +152,7 @@ const stateColumn: Omit<Column<Doc>, "title"> = {
 const createdColumn = (): Column<Doc> => ({
 	id: "created",
 	title: t("field.created"),
-	width: "minmax(13.5rem, 1fr)",
+	width: "minmax(14.5rem, 1fr)",
 	isSecondary: true,
 	sortBy: (d) => d.created ?? "",
 	show: (d) => formatTime(d.created),
@@ -227,6 +227,7 @@ export function ListView({ kind, beside }: { kind: Kind; beside?: ComponentChild
 					label={titleOf(kind.plural)}
 					columns={columns}
 					names={names}
+					topic={filter.value}
 					rowOf={(n) => c.get(n)}
 					sort={sort.value}
 					onSort={(id) => (sort.value = { id, isDown: sort.value.id === id && !sort.value.isDown })}

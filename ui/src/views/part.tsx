@@ -108,13 +108,15 @@ export function Part({ kind, of }: { kind: Kind; of: Doc }) {
 	// Changes are pushed; which of them are ours, the list itself knows best.
 	const version = collection(kind.kind).version.value;
 	useEffect(() => void call<{ items: Doc[] }>({ method: "GET", path, query }).then((a) => (rows.value = a.items), tellError), [version, path]);
+	const make = (body: unknown): Call => ({ method: "POST", path, query, body });
 	const create = (): void =>
 		confirmThen({
 			title: t("create.title", { what: nameOf(kind) }),
 			text: "",
 			action: t("create"),
 			schema: kind.schema!,
-			run: (value) => call({ method: "POST", path, query, body: value }),
+			callOf: make,
+			run: (value) => call(make(value)),
 		});
 	return (
 		<div class="card">

@@ -118,6 +118,7 @@ export function Settings({ kind, doc }: { kind: Kind; doc: Doc }) {
 	const [complaint, setComplaint] = useState<Complaint>();
 	const [other, setOther] = useState<Doc>();
 	const [plan, setPlan] = useState<Editable>();
+	const [isBusy, setBusy] = useState(false);
 	const patch = mergePatch(editableOf(base), value);
 	const path = `/v1/${kind.plural}/${encodeURIComponent(doc.name)}`;
 	const change = (on: Doc): Call => ({ method: "PATCH", path, query: { project: project.value }, body: patch, revision: on.revision });
@@ -141,6 +142,7 @@ export function Settings({ kind, doc }: { kind: Kind; doc: Doc }) {
 		}
 	};
 	const write = async (on: Doc): Promise<void> => {
+		setBusy(true);
 		try {
 			restart(await call<Doc>(change(on)));
 			tell(t("done.change", { name: doc.name }));
@@ -154,6 +156,8 @@ export function Settings({ kind, doc }: { kind: Kind; doc: Doc }) {
 			const fields = clashes(patch, mergePatch(editableOf(on), editableOf(now)) ?? {});
 			if (fields.length) setOther(now);
 			else await write(now); // they changed something else: both stand
+		} finally {
+			setBusy(false);
 		}
 	};
 	return (
@@ -185,7 +189,7 @@ export function Settings({ kind, doc }: { kind: Kind; doc: Doc }) {
 						{t("plan.show")}
 					</button>
 				)}
-				<button class="primary" disabled={patch === undefined}>
+				<button class="primary" disabled={patch === undefined || isBusy}>
 					{t("save")}
 				</button>
 			</footer>

@@ -57,14 +57,14 @@ export function taskColumns(): Column<Doc>[] {
 		{
 			id: "created",
 			title: t("field.created"),
-			width: "minmax(13.5rem, 1fr)",
+			width: "minmax(14.5rem, 1fr)",
 			isSecondary: true,
 			sortBy: (d) => d.created ?? "",
 			show: (d) => formatTime(d.created),
 		},
 		{
 			id: "cancel",
-			title: "",
+			title: t("actions"),
 			width: "6rem",
 			show: (d) =>
 				isEnded(d) || d.cancel ? null : (

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { tIf } from "../i18n";
 
-const GOOD = ["running", "ready", "done", "active", "online"], BAD = ["failed", "error", "broken", "crashed"], IDLE = ["stopped", "paused", "off"];
+const GOOD = ["running", "ready", "done", "active", "online"], BAD = ["failed", "error", "broken", "crashed", "gone", "full"], IDLE = ["stopped", "paused", "off"];
 
 // The state of a thing: in words first, a colour beside them.
 export function State({ of }: { of: string | undefined }) {

@@ -2,27 +2,35 @@
 // Dialogs on the browser's own <dialog>: it keeps the focus inside and gives it back.
 import { signal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { ApiError, asCurl, type Call } from "../api/client";
 import type { Schema } from "../api/spec";
 import { t } from "../i18n";
 import { Fields, type Complaint, type Value } from "./form";
 import { sentenceOf } from "./toast";
 
-export function Dialog(props: { title: string; onClose: () => void; children: ComponentChildren; isWide?: boolean }) {
-	const ref = useRef<HTMLDialogElement>(null);
+// Without ONCLOSE it stays until what it asks for is done.
+export function Dialog(props: { title: string; onClose?: () => void; children: ComponentChildren; isWide?: boolean }) {
+	const ref = useRef<HTMLDialogElement>(null), id = useId();
 	useEffect(() => {
-		const d = ref.current!;
+		const d = ref.current!, before = document.activeElement;
 		if (!d.open) d.showModal();
-		return () => d.close();
+		d.querySelector<HTMLElement>("input:not([readonly]), select, textarea")?.focus();
+		return () => {
+			d.close();
+			// What it was opened with may have been drawn anew; else the browser has done it.
+			if (before instanceof HTMLElement && before.isConnected) before.focus();
+		};
 	}, []);
 	return (
-		<dialog ref={ref} class={props.isWide ? "wide" : ""} aria-labelledby="dialog-title" onCancel={(e) => (e.preventDefault(), props.onClose())}>
+		<dialog ref={ref} class={props.isWide ? "wide" : ""} aria-labelledby={id} onCancel={(e) => (e.preventDefault(), props.onClose?.())}>
 			<header>
-				<h2 id="dialog-title">{props.title}</h2>
-				<button type="button" class="icon" aria-label={t("close")} onClick={props.onClose}>
-					×
-				</button>
+				<h2 id={id}>{props.title}</h2>
+				{props.onClose && (
+					<button type="button" class="icon" aria-label={t("close")} onClick={props.onClose}>
+						×
+					</button>
+				)}
 			</header>
 			{props.children}
 		</dialog>
@@ -48,9 +56,12 @@ interface Question {
 	action: string; // on the button
 	typed?: string; // what must be typed before
 	calls?: Call[];
+	callOf?: (value: Value) => Call; // when it depends on the fields
 	isDangerous?: boolean;
 	// Fields to fill in; what they say is run()'s argument.
 	schema?: Schema;
+	first?: Value; // what they say before
+	suggest?: (path: string) => string[] | undefined;
 	run: (value: Value) => Promise<unknown>;
 	// Asked when the dialog opens: would it be done? What speaks against it is said at once.
 	check?: () => Promise<unknown>;
@@ -65,7 +76,7 @@ export function confirmThen(q: Question): void {
 
 function Ask({ q }: { q: Question }) {
 	const [typed, setTyped] = useState("");
-	const [value, setValue] = useState<Value>({});
+	const [value, setValue] = useState<Value>(q.first ?? {});
 	const [complaint, setComplaint] = useState<Complaint>();
 	const [isBusy, setBusy] = useState(false);
 	const close = (): void => void (question.value = undefined);
@@ -94,12 +105,13 @@ function Ask({ q }: { q: Question }) {
 						<input value={typed} onInput={(e) => setTyped(e.currentTarget.value)} autocomplete="off" spellcheck={false} />
 					</label>
 				)}
-				{q.schema && <Fields schema={q.schema} path="" name="" value={value} onChange={setValue} complaint={complaint} />}
+				{q.schema && <Fields schema={q.schema} path="" name="" value={value} onChange={setValue} complaint={complaint} {...(q.suggest ? { suggest: q.suggest } : {})} />}
 				{complaint && (
 					<p class="error" role="alert">
 						{complaint.text}
 					</p>
 				)}
+				{q.callOf && <CurlOf of={q.callOf(value)} />}
 				{q.calls?.map((c) => <CurlOf key={asCurl(c)} of={c} />)}
 				<footer>
 					<button type="button" onClick={close}>

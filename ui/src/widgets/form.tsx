@@ -29,7 +29,7 @@ interface FieldProps {
 	only?: (path: string) => boolean; // those to show
 }
 
-const isSize = (s: Schema): boolean => !!s.oneOf?.some((o) => o.type === "integer") && !!s.oneOf.some((o) => o.type === "string");
+export const isSize = (s: Schema): boolean => !!s.oneOf?.some((o) => o.type === "integer") && !!s.oneOf.some((o) => o.type === "string");
 const labelOf = (path: string, name: string): string => tIf(`field.${path}`, name.replace(/_/g, " "));
 
 function Wrapped(p: { of: FieldProps; id: string; children: ComponentChildren }) {
@@ -104,12 +104,13 @@ function Scalar(p: FieldProps & { schema: Schema }) {
 		);
 	return (
 		<Wrapped of={p} id={id}>
-			<Text {...p} schema={s} common={{ ...common, placeholder, maxLength: s.maxLength }} />
+			<Text {...p} schema={s} common={{ ...common, placeholder }} />
 		</Wrapped>
 	);
 }
 
-function Text(p: FieldProps & { common: { id: string; placeholder: string; maxLength: number | undefined } }) {
+// What is too long is not cut off unseen: the API says so.
+function Text(p: FieldProps & { common: { id: string; placeholder: string } }) {
 	const names = p.suggest?.(p.path), listId = `${p.common.id}-names`;
 	const rest = {
 		value: String(p.value ?? ""),

@@ -18,6 +18,7 @@ interface Props<T> {
 	label: string;
 	columns: Column<T>[];
 	names: ReadonlySignal<string[]>; // those to show, in order
+	topic?: string; // what they were chosen by: with another one the table is seen from its top
 	rowOf: (name: string) => ReadonlySignal<T> | undefined;
 	sort: { id: string; isDown: boolean };
 	onSort: (id: string) => void;
@@ -96,6 +97,7 @@ export function Table<T>(p: Props<T>) {
 		seen.observe(e);
 		return () => seen.disconnect();
 	}, []);
+	useEffect(() => void (box.current!.scrollTop = 0), [p.topic, p.sort.id, p.sort.isDown]);
 	// Changes only when a row comes into sight or goes, not with every pixel.
 	const first = useComputed(() => Math.max(0, Math.floor(top.value / ROW_HEIGHT) - MARGIN_ROWS));
 	const count = useComputed(() => Math.ceil(height.value / ROW_HEIGHT) + 2 * MARGIN_ROWS);

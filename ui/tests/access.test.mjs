@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+// For everybody: every page is looked at by axe (WCAG 2.2 AA), light in English and dark in Chinese; and what can be done with a
+// pointer can be done by keyboard alone. The daemon makes a bridge: run it in a network namespace of its own (tests/run does).
+import assert from "node:assert/strict";
+import { readFileSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { SHOTS, begin, logIn, openPage, until } from "./rig.mjs";
+
+const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
+let daemon, browser, page, end;
+
+const state = async (path) => (await daemon.ask("GET", path)).doc?.status?.state;
+const reaches = (path, wanted) => until(async () => (await state(path)) === wanted, () => `${path} does not become ${wanted}`);
+// What axe finds wrong, in words. In a picture what belongs together are several texts: their link's name begins with the first.
+async function faults(of) {
+	if (!(await of.evaluate(() => "axe" in window))) await of.evaluate(AXE);
+	return of.evaluate(async (tags) => {
+		const { violations } = await window.axe.run(document, { runOnly: tags, resultTypes: ["violations"] });
+		const isPicture = (v, n) => v.id === "label-content-name-mismatch" && document.querySelector(n.target[0])?.closest("svg");
+		return violations.flatMap((v) => v.nodes.filter((n) => !isPicture(v, n)).map((n) => `${v.id}: ${n.html.slice(0, 160)} (${n.any[0]?.message ?? v.help})`));
+	}, RULES);
+}
+
+before(async () => {
+	({ daemon, browser, page, end } = await begin());
+	const raw = join(daemon.folder, "disk.raw");
+	writeFileSync(raw, Buffer.alloc(1 << 20, 7));
+	await daemon.make("POST", "/v1/images", { name: "seed", spec: { source: { path: raw } } });
+	await daemon.make("POST", "/v1/networks", { name: "front", spec: { subnet: "10.77.0.0/24" } });
+	await daemon.make("POST", "/v1/volumes", { name: "data", spec: { size: "8M" } });
+	await reaches("/v1/images/seed", "ready");
+	await reaches("/v1/volumes/data", "ready");
+	await daemon.make("POST", "/v1/instances", { name: "kept", labels: { tier: "front" }, spec: { state: "stopped", kernel: "/none", networks: [{ kind: "network", network: "front", forwards: ["tcp:8080:80"] }], disks: [{ volume: "data" }] } });
+	await daemon.make("POST", "/v1/instances", { name: "web", spec: { state: "stopped", image: "seed", networks: [] } });
+	await reaches("/v1/instances/kept", "stopped");
+	await daemon.make("POST", "/v1/instances/kept/snapshots", { name: "first", spec: { about: "before" } });
+	await reaches("/v1/instances/kept/snapshots/first", "ready");
+	await daemon.make("POST", "/v1/instances/kept/snapshots/first/revert");
+	await daemon.make("POST", "/v1/users", { name: "somebody", spec: {} });
+	await daemon.make("POST", "/v1/roles", { name: "somebody", spec: { role: "viewer" } });
+	await daemon.make("PATCH", "/v1/projects/default", { spec: { quota: { instances: 4, memory: "4G" } } });
+});
+after(() => end?.());
+
+// Within the console, as a link does it: the page stays, and axe in it.
+async function visit(of, path) {
+	await of.evaluate((to) => {
+		history.pushState(null, "", to);
+		dispatchEvent(new PopStateEvent("popstate"));
+		return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+	}, path);
+	await of.waitForSelector("main h1");
+}
+
+// Where everything is: all lists, one of each kind with all its tabs, all forms.
+async function everyPage(of) {
+	const paths = ["/", "/settings", "/audit", "/networks?view=attached", "/networks?view=list", "/nothing-of-that-name"];
+	await of.goto("/");
+	await of.waitForSelector(".navigation a[href='/instances']");
+	const lists = await of.locator(".navigation a").evaluateAll((all) => all.map((a) => a.getAttribute("href")));
+	for (const list of lists.filter((l) => !["/", "/settings", "/audit"].includes(l))) {
+		paths.push(list);
+		const items = (await daemon.ask("GET", `/v1${list}`)).doc?.items ?? [];
+		if (items.length) paths.push(`${list}/${items[0].name}`);
+		if (!["/tasks"].includes(list)) paths.push(`${list}/+`);
+	}
+	for (const path of paths.filter((p) => /^\/[a-z]+\/[a-z0-9-]+$/.test(p) && !p.endsWith("/+"))) {
+		await visit(of, path);
+		await of.waitForSelector(".tabs a");
+		paths.push(...(await of.locator(".tabs a").evaluateAll((all) => all.map((a) => a.getAttribute("href")))).filter((p) => !paths.includes(p)));
+	}
+	return paths;
+}
+
+async function lookAtAll(of, shotPrefix) {
+	const wrong = new Map(), see = async (where) => {
+		for (const fault of await faults(of)) wrong.set(fault, [...(wrong.get(fault) ?? []), where]);
+		await of.screenshot({ path: join(SHOTS, `${shotPrefix}${where.replace(/[^a-z+]+/g, "-")}.png`) });
+	};
+	for (const path of await everyPage(of)) {
+		await visit(of, path);
+		await of.waitForFunction(() => !document.querySelector(".view .empty")?.textContent?.match(/…$/));
+		await see(path);
+	}
+	await visit(of, "/volumes/data");
+	await of.locator('header [role="toolbar"] .danger').click();
+	await of.waitForSelector("dialog[open]");
+	await see("dialog");
+	await of.keyboard.press("Escape");
+	return [...wrong].map(([fault, where]) => `${fault} at ${where.slice(0, 4).join(", ")}`);
+}
+
+test("axe finds nothing wrong on any page, light and in English", async () => {
+	assert.deepEqual(await lookAtAll(page, "light"), []);
+});
+
+test("axe finds nothing wrong on any page, dark and in Chinese", async () => {
+	const dark = await openPage(browser, daemon, { locale: "zh-CN", colorScheme: "dark" });
+	await dark.goto("/");
+	await dark.waitForSelector('input[name="name"]');
+	assert.deepEqual(await faults(dark), []);
+	await logIn(dark);
+	assert.deepEqual(await lookAtAll(dark, "dark"), []);
+	await dark.context().close();
+});
+
+// By Tab from where the focus is, to what SELECTOR finds.
+async function tabTo(selector) {
+	for (let i = 0; i < 80; i++) {
+		if (await page.evaluate((s) => !!document.activeElement?.matches(s), selector)) return;
+		await page.keyboard.press("Tab");
+	}
+	assert.fail(`Tab does not lead to ${selector}`);
+}
+const press = async (selector) => {
+	await tabTo(selector);
+	await page.keyboard.press("Enter");
+};
+
+test("by keyboard alone: a machine is made, found in the table, and deleted", async () => {
+	await page.goto("/instances");
+	await page.waitForSelector('[role="row"] >> text=web');
+	await press("main a.primary");
+	await page.waitForSelector('[data-field="name"]');
+	await tabTo('[data-field="name"]');
+	await page.keyboard.type("by-keys");
+	await tabTo('[data-field="spec.image"]');
+	await page.keyboard.type("seed");
+	for (let i = 0; i < 3; i++) await press("form footer button.primary");
+	await page.waitForSelector('[data-field="spec.state"]');
+	await tabTo('[data-field="spec.state"]');
+	await page.keyboard.type("stopped");
+	await press("form footer button.primary");
+	await page.waitForSelector("dl.plan");
+	await press("form footer button.primary");
+	await page.waitForSelector("h1 >> text=by-keys");
+	assert.match(await page.title(), /^by-keys - Instances/);
+	assert.equal((await daemon.ask("GET", "/v1/instances/by-keys")).doc.spec.state, "stopped");
+	await page.goto("/instances");
+	await page.waitForSelector('[role="row"] >> text=by-keys');
+	await tabTo('input[aria-label="Select by-keys"]');
+	await page.keyboard.press("Space");
+	await page.waitForSelector('[role="row"][aria-selected="true"] >> text=by-keys');
+	await page.keyboard.press("Tab");
+	await page.keyboard.press("Enter");
+	await page.waitForSelector("h1 >> text=by-keys");
+	await press('header [role="toolbar"] .danger');
+	await page.waitForSelector("dialog[open]");
+	assert.ok(await page.evaluate(() => document.activeElement.matches("dialog input")), "the focus is not in the field");
+	for (let i = 0; i < 12; i++) {
+		await page.keyboard.press("Tab");
+		assert.ok(await page.evaluate(() => document.activeElement === document.body || !!document.activeElement.closest("dialog")), "the focus leaves the dialog");
+	}
+	await page.keyboard.press("Escape");
+	await page.waitForSelector("dialog", { state: "detached" });
+	assert.ok(await page.evaluate(() => document.activeElement.matches('[role="toolbar"] .danger')), "the focus does not come back");
+	await page.keyboard.press("Enter");
+	await page.waitForSelector("dialog[open]");
+	await page.keyboard.type("by-keys");
+	await page.keyboard.press("Enter");
+	await until(async () => (await daemon.ask("GET", "/v1/instances/by-keys")).status === 404, () => "it does not go");
+});
+
+test("the skip link leads to the content, and who wants no motion sees none", async () => {
+	const calm = await openPage(browser, daemon, { reducedMotion: "reduce" });
+	await logIn(calm);
+	await calm.goto("/instances");
+	await calm.waitForSelector('[role="row"] >> text=web');
+	await calm.evaluate(() => document.activeElement?.blur());
+	await calm.keyboard.press("Tab");
+	assert.ok(await calm.evaluate(() => document.activeElement.matches(".skip")), "the skip link is not the first");
+	await calm.keyboard.press("Enter");
+	assert.ok(await calm.evaluate(() => document.activeElement.id === "content"), "it does not lead to the content");
+	const moving = await calm.evaluate(() => [...document.querySelectorAll("*")].filter((e) => getComputedStyle(e).animationName !== "none" || getComputedStyle(e).transitionDuration !== "0s").length);
+	assert.equal(moving, 0);
+	await calm.context().close();
+});

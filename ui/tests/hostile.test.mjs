@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+// What goes wrong is shown decently, nothing that was typed is lost, and nothing that others wrote is executed: the node gone or
+// slow, a session that ends, a task that fails, names of any length, texts from right to left, script in every field.
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { ADMIN, SHOTS, begin, logIn, openPage, until } from "./rig.mjs";
+
+const EVIL = `"><img src=x onerror="window.caught=1"><script>window.caught=1</script>{{7*7}}javascript:window.caught=1`;
+const PLACE = encodeURIComponent(EVIL.replace(/[./]/g, "")); // with a dot it would be a file
+const LONG = "x".repeat(10_000);
+const RTL = "‮gnp.exe עברית עִבְרִית العربية";
+let daemon, browser, page, end;
+
+const shot = (name) => page.screenshot({ path: join(SHOTS, `hostile-${name}.png`) });
+const field = (name) => `[data-field="${name}"]`;
+const isNarrow = () => page.evaluate(() => document.documentElement.scrollWidth <= innerWidth && document.querySelector("main").scrollWidth <= document.querySelector("main").clientWidth);
+const isSafe = async () => assert.equal(await page.evaluate(() => window.caught), undefined);
+const isWritten = (seconds) => until(async () => (await daemon.ask("GET", "/v1/instances/web")).doc.spec.shutdown_seconds === seconds, () => "it is not written");
+
+before(async () => {
+	({ daemon, browser, page, end } = await begin());
+	await daemon.make("POST", "/v1/instances", { name: "web", spec: { state: "stopped", kernel: "/none", networks: [] } });
+});
+after(() => end?.());
+
+test("the node goes while somebody types: what was typed is still there when it is back, and is written", async () => {
+	await page.goto("/instances/web/settings");
+	await page.fill(field("spec.shutdown_seconds"), "21");
+	await daemon.stop("SIGKILL");
+	await page.waitForSelector(".link.broken");
+	await page.click("form.settings button.primary");
+	await page.waitForSelector('form.settings [role="alert"] >> text=does not answer');
+	await shot("1-gone");
+	assert.equal(await page.inputValue(field("spec.shutdown_seconds")), "21");
+	await daemon.start();
+	await page.waitForSelector(".link.live");
+	await page.click("form.settings button.primary");
+	await isWritten(21);
+});
+
+test("the network is slow: that it is waited for is seen, and nothing is sent twice", async () => {
+	let count = 0, go;
+	const held = new Promise((r) => (go = r));
+	await page.route("**/v1/instances/web?**", async (route) => {
+		count++;
+		await held;
+		await route.continue();
+	});
+	await page.fill(field("spec.shutdown_seconds"), "22");
+	await page.click("form.settings button.primary");
+	await page.waitForSelector(".waiting progress");
+	assert.ok(await page.locator("form.settings button.primary").isDisabled());
+	await shot("2-slow");
+	go();
+	await isWritten(22);
+	await page.waitForSelector(".waiting progress", { state: "detached" });
+	assert.equal(count, 1);
+	await page.unroute("**/v1/instances/web?**");
+});
+
+test("the session ends: the page asks for the password above what was typed, and goes on", async () => {
+	await page.fill(field("spec.shutdown_seconds"), "23");
+	await page.context().clearCookies();
+	await page.click("form.settings button.primary");
+	await page.waitForSelector('dialog input[name="password"]');
+	assert.equal(await page.inputValue('dialog input[name="name"]'), ADMIN.user);
+	await shot("3-expired");
+	await page.fill('dialog input[name="password"]', "not this one");
+	await page.click("dialog button.primary");
+	await page.waitForSelector('dialog [role="alert"]');
+	await page.fill('dialog input[name="password"]', ADMIN.password);
+	await page.click("dialog button.primary");
+	await page.waitForSelector("dialog", { state: "detached" });
+	assert.equal(await page.inputValue(field("spec.shutdown_seconds")), "23");
+	await page.click("form.settings button.primary");
+	await isWritten(23);
+});
+
+test("the session ends while nobody does anything: that is noticed when the connection is made anew", async () => {
+	await page.context().clearCookies();
+	await daemon.stop("SIGKILL");
+	await page.waitForSelector(".link.broken");
+	await daemon.start();
+	await page.fill('dialog input[name="password"]', ADMIN.password);
+	await page.click("dialog button.primary");
+	await page.waitForSelector("dialog", { state: "detached" });
+	await page.waitForSelector(".link.live");
+});
+
+test("a task that fails says why, in its list, on its page and on the overview", async () => {
+	await daemon.make("POST", "/v1/volumes", { name: "data", spec: { size: "8M" } });
+	await until(async () => (await daemon.ask("GET", "/v1/volumes/data")).doc.status?.state === "ready", () => "no volume");
+	await daemon.make("POST", "/v1/instances", { name: "kept", spec: { state: "stopped", kernel: "/none", networks: [], disks: [{ volume: "data" }] } });
+	await until(async () => (await daemon.ask("GET", "/v1/instances/kept")).doc.status?.state === "stopped", () => "no instance");
+	await daemon.make("POST", "/v1/instances/kept/snapshots", { name: "first" });
+	await until(async () => (await daemon.ask("GET", "/v1/instances/kept/snapshots/first")).doc.status?.state === "ready", () => "no snapshot");
+	await daemon.make("POST", "/v1/instances/kept/snapshots/first/revert");
+	await until(async () => (await daemon.ask("GET", "/v1/tasks")).doc.items.some((x) => x.status?.state === "done"), () => "no task");
+	// As the node would tell of one that failed.
+	await page.route("**/v1/tasks?**", async (route) => {
+		const answer = await route.fetch(), doc = await answer.json();
+		for (const x of doc.items ?? []) x.status = { ...x.status, state: "failed", reason: `the disk is gone ${EVIL}` };
+		await route.fulfill({ response: answer, json: doc });
+	});
+	await page.goto("/tasks");
+	await page.waitForSelector('[role="row"] .state.bad');
+	await page.waitForSelector('[role="row"] >> text=the disk is gone');
+	await shot("4-task-failed");
+	await page.click('[role="row"] .name');
+	await page.waitForSelector("header .state.bad");
+	await page.waitForSelector("main >> text=the disk is gone");
+	await page.click("nav >> text=Overview");
+	await page.waitForSelector(".card >> text=the disk is gone");
+	await isSafe();
+	await page.unroute("**/v1/tasks?**");
+});
+
+test("names of ten thousand characters, and texts from right to left, stay where they belong", async () => {
+	for (const [name, text] of [["long", LONG], ["rtl", RTL]]) {
+		await page.goto("/instances/+");
+		await page.fill(field("name"), text);
+		for (let i = 0; i < 3; i++) await page.click("form footer button.primary");
+		await page.fill(field("spec.kernel"), "/none");
+		await page.click("form footer button.primary");
+		await page.waitForSelector(`.field.wrong ${field("name")}`);
+		assert.equal((await page.inputValue(field("name"))).length > 0, true);
+		assert.ok(await isNarrow(), `the form is too wide: ${name}`);
+		await shot(`5-${name}`);
+		await page.goto(`/instances?q=${encodeURIComponent(text)}`);
+		await page.waitForSelector("text=Nothing fits");
+		assert.ok(await isNarrow(), `the list is too wide: ${name}`);
+		await page.goto(`/instances/${encodeURIComponent(text.slice(0, 2000).replaceAll(".", ""))}`);
+		await page.waitForSelector(".toast.error");
+		assert.ok(await isNarrow(), `the message is too wide: ${name}`);
+	}
+	await daemon.make("POST", "/v1/projects", { name: "p".repeat(63), spec: { about: RTL } });
+	await daemon.make("POST", "/v1/instances", { name: "n".repeat(63), labels: { note: RTL.slice(0, 40) }, spec: { state: "stopped", kernel: `/${"k".repeat(1000)}`, networks: [] } });
+	for (const path of ["/", "/instances", `/instances/${"n".repeat(63)}`, `/instances/${"n".repeat(63)}/settings`, "/projects", `/projects/${"p".repeat(63)}`]) {
+		await page.goto(path);
+		await page.waitForSelector("h1");
+		assert.ok(await isNarrow(), `${path} is too wide`);
+	}
+	await shot("6-long-names");
+});
+
+// Every input of the form that is shown, one after the other.
+async function fillAll() {
+	const inputs = page.locator('main form input:not([type="checkbox"]):not([type="number"]):not([type="file"]), main form textarea');
+	for (let i = 0; i < (await inputs.count()); i++) await inputs.nth(i).fill(EVIL, { force: true });
+	for (const add of await page.locator("main form fieldset > button").all()) await add.click();
+	return inputs.count();
+}
+
+test("script in every field of every form is text, reflected and stored", async () => {
+	await page.goto("/");
+	await page.waitForSelector(".navigation a[href='/instances']");
+	const lists = (await page.locator(".navigation a").evaluateAll((all) => all.map((a) => a.getAttribute("href")))).filter((l) => !["/", "/settings", "/audit", "/tasks"].includes(l));
+	for (const list of lists) {
+		await page.goto(`${list}/+`);
+		await page.waitForSelector("main form footer");
+		for (let step = 0; step < 5 && (await page.locator("dl.plan").count()) === 0; step++) {
+			assert.ok((await fillAll()) > 0, `nothing to fill in at ${list}`);
+			await page.click("form footer button.primary");
+			if (await page.locator('form [role="alert"]').count()) break;
+		}
+		await page.waitForSelector('form [role="alert"]'); // the API has an opinion of its own
+	}
+	await isSafe();
+	// What the API takes, it shows again.
+	const labels = { note: EVIL.slice(0, 60) };
+	await daemon.make("POST", "/v1/instances", { name: "evil", labels, spec: { state: "stopped", kernel: `/${EVIL.replaceAll("/", "")}`, cmdline: EVIL, user_data: `#cloud-config\n# ${EVIL}`, networks: [] } });
+	await daemon.make("POST", "/v1/volumes", { name: "evil", labels, spec: { size: "8M" } });
+	await daemon.make("POST", "/v1/projects", { name: "evil", labels, spec: { about: EVIL } });
+	await daemon.make("POST", "/v1/tokens", { name: "evil", spec: { about: EVIL } }).catch(() => undefined);
+	for (const path of ["/", "/instances", "/instances/evil", "/instances/evil/settings", "/instances/evil/why", "/instances/evil/events", "/volumes/evil", "/volumes/evil/settings", "/projects", "/projects/evil", "/projects/evil/settings", "/tokens", "/audit", `/instances?q=${encodeURIComponent(EVIL)}`, `/${PLACE}`, `/instances/${PLACE}`, "/instances/%25E0%25A4"]) {
+		await page.goto(path);
+		await page.waitForSelector("main h1, main .empty");
+	}
+	await isSafe();
+	await page.context().clearCookies();
+	await page.goto("/");
+	await page.fill('input[name="name"]', EVIL);
+	await page.fill('input[name="password"]', EVIL);
+	await page.click("form button.primary");
+	await page.waitForSelector('[role="alert"]');
+	await isSafe();
+	assert.deepEqual(page.complaints, []);
+});
+
+test("who logs in after somebody else sees nothing of theirs", async () => {
+	await daemon.make("POST", "/v1/users", { name: "other", spec: {} });
+	await daemon.make("POST", "/v1/users/other/password", { password: "only for looking" });
+	const own = await openPage(browser, daemon);
+	await logIn(own);
+	await own.goto("/instances");
+	await own.waitForSelector('[role="row"] >> text=evil');
+	await own.click("header >> text=Log out");
+	await own.fill('input[name="name"]', "other");
+	await own.fill('input[name="password"]', "only for looking");
+	await own.click("form button.primary");
+	await own.waitForSelector("header .user >> text=other");
+	assert.equal(await own.locator("text=evil").count(), 0);
+	await own.context().close();
+});
