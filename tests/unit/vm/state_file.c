@@ -2,6 +2,7 @@
 #include "test.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -120,6 +121,85 @@ TEST(restored_memory_that_is_saved_again_is_all_there)
 	gmem_free(s.mem);
 }
 
+/* A file on a disk, with no name any more. */
+static int new_disk_file(void)
+{
+	char name[] = "/var/tmp/viv-state-XXXXXX";
+	int fd = mkstemp(name);
+
+	CHECK(fd >= 0);
+	unlink(name);
+	return fd;
+}
+
+/* Memory that keeps several threads busy: what packs well, what does not, zeroes, and ends of all sizes. */
+static struct gmem *mixed_memory(uint64_t size)
+{
+	struct gmem *mem = NULL;
+	uint32_t x = 1;
+
+	CHECK_EQ(gmem_new(&mem, size, NULL), 0);
+	for (uint64_t off = 0; off < size; off += 4096 * (1 + off / 4096 % 3)) {
+		uint64_t kind = off / 3000000 % 4;
+
+		for (unsigned i = 0; kind < 2 && i < 4096; i += 4)
+			put_le32(mem->host + off + i, x = kind ? x * 1664525 + 1013904223 : (uint32_t)off);
+		if (kind == 2)
+			memset(mem->host + off, 0, 4096);       /* there, but zero; the fourth is not there at all */
+	}
+	mem->host[size - 1] = 3;
+	return mem;
+}
+
+TEST(several_threads_write_what_one_reads)
+{
+	enum { SIZE = 24 << 20 };
+	struct gmem *mem = mixed_memory(SIZE);
+
+	for (int i = 0; i < 4; i++) {
+		struct state_sections none = { .buf = NULL };
+		struct state_progress progress = { .done = 0 };
+		struct gmem *back = NULL;
+		struct err e = ERR_INIT;
+		int fd = i & 1 ? new_disk_file() : new_file(), flags = fcntl(fd, F_GETFL);
+		enum state_packing packing = i & 2 ? STATE_ZSTD : STATE_RAW;
+
+		if (state_write(fd, mem, packing, &none, &progress, &e) < 0)
+			FAIL("%s", e.msg);
+		state_sections_fini(&none);
+		CHECK_EQ(fcntl(fd, F_GETFL), flags);
+		CHECK_EQ(progress.done, SIZE);
+		CHECK(progress.memory > SIZE / 4 && progress.memory < SIZE * 3 / 4);
+		CHECK(progress.file > (packing == STATE_RAW ? progress.memory : 0));
+		struct state_file *f = open_file(fd, &e);
+		if (!f || state_file_verify(f, &e) < 0 || state_file_memory(f, &back, &e) < 0)
+			FAIL("%s", e.msg);
+		CHECK_MEM(back->host, mem->host, SIZE);
+		state_file_close(f);
+		gmem_free(back);
+		close(fd);
+	}
+	gmem_free(mem);
+}
+
+TEST(a_file_that_takes_no_more_ends_all_threads)
+{
+	struct gmem *mem = mixed_memory(24 << 20);
+
+	for (int packing = STATE_RAW; packing <= STATE_ZSTD; packing++) {
+		struct state_sections none = { .buf = NULL };
+		struct state_progress progress = { .done = 0 };
+		struct err e = ERR_INIT;
+		int fd = memfd_create("state", MFD_ALLOW_SEALING);
+
+		CHECK(!ftruncate(fd, 2 << 20) && !fcntl(fd, F_ADD_SEALS, F_SEAL_GROW));
+		CHECK_EQ(state_write(fd, mem, (enum state_packing)packing, &none, &progress, &e), -EPERM);
+		CHECK_HAS(e.msg, "cannot write saved state: ");
+		close(fd);
+	}
+	gmem_free(mem);
+}
+
 TEST(a_file_that_is_cut_is_refused_wherever_it_is_cut)
 {
 	struct saved s;
@@ -146,8 +226,8 @@ TEST(a_flipped_bit_is_told_wherever_it_is)
 	for (uint64_t at = 0; at < s.len; at += at == sizeof(struct state_header) ? STATE_MEMORY_OFF - at : 1) {
 		struct err e = ERR_INIT;
 
-		/* the four bytes of the end that mean nothing */
-		if (at >= s.len - 4 || at == sizeof(struct state_header))
+		/* the four bytes of the end that mean nothing, and what fills the last block of packed memory */
+		if (at >= s.len - 4 || at == sizeof(struct state_header) || (at >= STATE_MEMORY_OFF && at < sections_off && !p[at]))
 			continue;
 		p[at] ^= (uint8_t)(1 << at % 8);
 		struct state_file *f = open_file(s.fd, &e);
