@@ -104,7 +104,14 @@ static int gmem_map_file(struct gmem *m, int fd, uint64_t off, struct err *err)
 		 (off_t)off) == MAP_FAILED)
 		return err_set(err, -ENOMEM, "cannot map %" PRIu64 " MiB of saved guest memory: %s",
 			       m->size >> 20, strerror(errno));
+	madvise(m->host, m->size, MADV_RANDOM);         /* until gmem_read_ahead() */
 	return 0;
+}
+
+void gmem_read_ahead(const struct gmem *m)
+{
+	if (m->base_fd >= 0)
+		madvise(m->host, m->size, MADV_NORMAL);
 }
 
 void gmem_set_boot_size(struct gmem *m, uint64_t boot, uint64_t low_max)

@@ -74,6 +74,9 @@ int gmem_new_shared(struct gmem **out, uint64_t size, int fd, struct err *err);
 /* RAM whose contents are SIZE bytes at OFF (multiple of 4 KiB) of the file FD (borrowed), read when they
  * are touched; holes are zeroes. What is written stays here. The file must neither shrink nor change. */
 int gmem_new_mapped(struct gmem **out, uint64_t size, int fd, uint64_t off, struct err *err);
+/* The host reads such memory page by page at first, as a machine that has just been continued needs a few here and there
+ * and waits for each. From here on it reads ahead, as it does with files. For other memory nothing. */
+void gmem_read_ahead(const struct gmem *m);
 /* Before anything runs in M: only the first BOOT bytes are for the start, and RAM below the hole is of them; the rest lies
  * above 4 GiB behind what does not fit there, or not below LOW_MAX, which is at most GMEM_LOW_MAX. */
 void gmem_set_boot_size(struct gmem *m, uint64_t boot, uint64_t low_max);

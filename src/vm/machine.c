@@ -31,42 +31,7 @@
 #include "vm/state_file.h"
 #include "vm/vsock_host.h"
 
-/* --- memory, engine --- */
-
-static int machine_find_memory(struct machine *m, uint64_t size, struct err *err)
-{
-	if (!m->cfg->saved) {
-		source_host_init(&m->source, 0);
-		return gmem_new(&m->mem, size, err);
-	}
-	const struct handed *h = m->cfg->handed;
-	int r = machine_load_clock(m, m->cfg->saved, err);
-
-	if (!r && h && h->memory >= 0)
-		return gmem_new_shared(&m->mem, size, h->memory, err);
-	return r ? r : state_file_memory(m->cfg->saved, &m->mem, err);
-}
-
-static bool machine_has_q35(const struct machine *m)
-{
-	return m->firmware && firmware_is_uefi(m->firmware);
-}
-
-static int machine_make_memory(struct machine *m, struct err *err)
-{
-	int r = machine_find_memory(m, config_memory(m->cfg, NULL), err);
-
-	if (r)
-		return r;
-	gmem_set_boot_size(m->mem, m->cfg->memory, machine_has_q35(m) ? MAP_UEFI_LOW_MAX : GMEM_LOW_MAX);
-	return m->firmware ? firmware_place_rom(m->firmware, m->mem, err) : 0;
-}
-
-static void machine_drop_memory(struct machine *m)
-{
-	gmem_free(m->mem);
-	m->mem = NULL;
-}
+/* --- engine --- */
 
 static int machine_pick_engine(struct machine *m, struct err *err)
 {

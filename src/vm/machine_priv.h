@@ -87,6 +87,7 @@ struct machine {
 	unsigned holds;                 /* of enum machine_hold: who keeps it paused */
 	bool is_still;                  /* devices take no requests, guest time does not pass */
 	struct loop_timer reset_retry;
+	struct loop_timer read_ahead;   /* memory of a saved machine: from then on in larger pieces */
 	machine_event_fn observer;      /* NULL: nobody */
 	void *observer_arg;
 	struct save *save;              /* under way; NULL: none */
@@ -239,6 +240,12 @@ void machine_drop_snapshots(struct machine *m);         /* the save has failed: 
 void machine_forget_snapshots(struct machine *m);
 /* Disk I is to be what it was at WANTED, which must be there. Nothing changes before machine_revert_disks(). */
 int machine_find_snapshot(struct machine *m, unsigned i, const struct blk_snapshot *wanted, struct err *err);
+
+/* --- machine_memory.c --- */
+int machine_make_memory(struct machine *m, struct err *err);
+void machine_drop_memory(struct machine *m);
+/* Is RAM below the hole as on a Q35, where the configuration space comes early? */
+bool machine_has_q35(const struct machine *m);
 
 /* --- machine_state.c --- */
 struct state_file;

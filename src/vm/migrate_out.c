@@ -425,6 +425,7 @@ int migration_start(struct machine *m, const struct migrate_options *o, struct e
 		g->o.hands = NULL;
 		return r;
 	}
+	gmem_read_ahead(m->mem);        /* all of it is about to be read */
 	g->link.fd = o->fd[0];
 	migrate_lanes_take(&g->lanes, o->fd + 1);
 	migrate_disks_take(&g->disks, o->fd + n_lanes);

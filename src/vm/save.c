@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+#include "mem/gmem.h"
 #include "util/checked.h"
 #include "util/err.h"
 #include "util/log.h"
@@ -184,6 +185,7 @@ int save_start(struct machine *m, const struct save_options *o, struct err *err)
 	s->m = m;
 	s->o = *o;
 	s->quiesce.done = save_quiesced;
+	gmem_read_ahead(m->mem);        /* all of it is about to be read */
 	m->save = s;
 	quiesce_start(&s->quiesce, m, MACHINE_HOLD_SAVE);
 	return 0;

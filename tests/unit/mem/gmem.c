@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
+#include <string.h>
 #include "mem/gmem.h"
 #include "util/endian.h"
 #include "util/err.h"
@@ -195,6 +197,38 @@ TEST(data_is_found_in_new_memory_and_in_memory_that_is_mapped)
 	mapped->host[2 * GMEM_PAGE_SIZE] = 0;
 	data_is(mapped, "1000 1023 ");
 	data_is(m, "3 2047 ");          /* what is written stays private */
+}
+
+/* Does the host read the mapping at P page by page? ("rr", Linux Documentation/filesystems/proc.rst) */
+static bool is_read_singly(const void *p)
+{
+	FILE *f = fopen("/proc/self/smaps", "r");
+	char line[512];
+	bool is_here = false, is_single = false;
+
+	CHECK(f);
+	while (fgets(line, sizeof(line), f)) {
+		unsigned long start, end;
+
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			is_here = (uintptr_t)p >= start && (uintptr_t)p < end;
+		if (is_here && !strncmp(line, "VmFlags:", 8))
+			is_single = strstr(line, " rr ");
+	}
+	fclose(f);
+	return is_single;
+}
+
+TEST(memory_of_a_file_is_read_page_by_page_until_it_shall_be_read_ahead)
+{
+	AUTO(gmem_free) struct gmem *m = ram(4 << 20), *mapped = NULL;
+
+	CHECK_EQ(gmem_new_mapped(&mapped, 4 << 20, m->fd, 0, NULL), 0);
+	CHECK(is_read_singly(mapped->host));
+	gmem_read_ahead(mapped);
+	CHECK(!is_read_singly(mapped->host));
+	gmem_read_ahead(m);             /* nothing happens */
+	CHECK(!is_read_singly(m->host));
 }
 
 TEST(a_rom_is_there_for_readers_only)
