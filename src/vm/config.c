@@ -114,6 +114,8 @@ int config_settle(struct config *c, struct err *err)
 
 	for (unsigned i = 0; !r && i < c->n_disks; i++)
 		r = config_keep(&c->disks[i].name, config_disk_name(c, i, buf), err);
+	for (unsigned i = 0; !r && i < c->n_cdroms; i++)
+		r = config_keep(&c->cdroms[i].name, config_cdrom_name(c, i, buf), err);
 	for (unsigned i = 0; !r && i < c->n_nets; i++) {
 		uint8_t mac[6];
 		char text[18];

@@ -72,10 +72,10 @@ static json_t *info_cdroms(const struct config *cfg, const struct machine *m)
 	char buf[CONFIG_DISK_NAME_MAX + 1];
 
 	for (unsigned i = 0; i < cfg->n_cdroms; i++) {
-		const struct blk *medium = m->drive[i].medium;
+		const struct blk *medium = m->drive[i]->medium;
 		struct virtio_scsi_info drive;
 
-		virtio_scsi_get(m->drive[i].dev, &drive);
+		virtio_scsi_get(m->drive[i]->dev, &drive);
 		json_t *one = json_pack("{s:s, s:s, s:b}", "name", config_cdrom_name(cfg, i, buf), "tray",
 					drive.is_tray_open ? "open" : "closed", "locked", drive.is_locked);
 		if (one && medium)

@@ -93,12 +93,14 @@ static int plug_open_console(const struct config_console *c, json_t *params, int
 
 static const struct {
 	const char *word, *arg;
-} plug_kinds[] = { { "disk", "--disk" }, { "net", "--net" }, { "console", "--console" } };
+} plug_kinds[] = { { "disk", "--disk" }, { "cdrom", "--cdrom" }, { "net", "--net" }, { "console", "--console" } };
 
 static int plug_open(const struct config *c, const char *kind, json_t *params, int *fd, char **made, struct err *err)
 {
 	if (!strcmp(kind, "disk"))
 		return plug_open_disk(&c->disks[0], params, fd, err);
+	if (!strcmp(kind, "cdrom"))
+		return c->cdroms[0].path ? plug_open_image(c->cdroms[0].path, true, "image-path", params, fd, err) : 0;
 	return !strcmp(kind, "net") ? plug_open_net(&c->nets[0], fd, err) : plug_open_console(&c->consoles[0], params, fd, made, err);
 }
 

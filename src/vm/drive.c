@@ -12,14 +12,26 @@
 #include "virtio/scsi.h"
 #include "vm/machine_priv.h"
 
+/* Its number; that of all drives when it has left the machine. */
+static unsigned drive_index(const struct machine_drive *d)
+{
+	unsigned i = 0;
+
+	while (i < d->machine->cfg->n_cdroms && d->machine->drive[i] != d)
+		i++;
+	return i;
+}
+
 /* On the loop thread; the device is locked. */
 static void drive_tray_moved(void *arg, bool is_open)
 {
 	struct machine_drive *d = arg;
+	struct machine *m = d->machine;
+	unsigned i = drive_index(d);
 	char buf[CONFIG_DISK_NAME_MAX + 1];
-	const char *name = config_cdrom_name(d->machine->cfg, (unsigned)(d - d->machine->drive), buf);
 
-	machine_tell(d->machine, is_open ? MACHINE_EV_TRAY_OPENED : MACHINE_EV_TRAY_CLOSED, name);
+	if (i < m->cfg->n_cdroms)
+		machine_tell(m, is_open ? MACHINE_EV_TRAY_OPENED : MACHINE_EV_TRAY_CLOSED, config_cdrom_name(m->cfg, i, buf));
 }
 
 static int drive_open(struct blk **out, struct machine *m, const struct machine_medium *medium, struct err *err)
@@ -44,13 +56,16 @@ static int drive_open(struct blk **out, struct machine *m, const struct machine_
 	return 0;
 }
 
-static int drive_make(struct machine *m, unsigned i, struct err *err)
+int machine_make_drive(struct machine *m, unsigned i, int fd, struct err *err)
 {
 	const struct config_cdrom *c = &m->cfg->cdroms[i];
-	struct machine_medium medium = { .path = c->path, .format = c->format, .fd = -1 };
+	struct machine_medium medium = { .path = c->path, .format = c->format, .fd = fd };
 	char buf[CONFIG_DISK_NAME_MAX + 1];
-	struct machine_drive *d = &m->drive[i];
+	struct machine_drive *d = calloc(1, sizeof(*d));
 
+	m->drive[i] = d;
+	if (!d)
+		return err_set(err, -ENOMEM, "out of memory");
 	d->machine = m;
 	int r = c->path ? drive_open(&d->medium, m, &medium, err) : 0;
 	struct virtio_scsi_config sc = {
@@ -59,23 +74,34 @@ static int drive_make(struct machine *m, unsigned i, struct err *err)
 
 	if (!r)
 		r = virtio_scsi_new(&d->dev, &m->env, &sc, err);
-	return r < 0 ? err_wrap(err, r, "cdroms[%u]", i) : machine_take(m, d->dev, m->n_virtio, err);
+	return r < 0 ? err_wrap(err, r, "cdroms[%u]", i) :
+	       machine_take(m, d->dev, m->cfg->n_disks + m->cfg->n_nets + i, err);
 }
 
-int machine_make_drives(struct machine *m, struct err *err)
+struct machine_drive *machine_remove_drive(struct machine *m, unsigned i)
 {
-	int r = 0;
+	struct machine_drive *d = m->drive[i];
+	unsigned n = m->cfg->n_cdroms - 1 - i;
 
-	for (unsigned i = 0; !r && i < m->cfg->n_cdroms; i++)
-		r = drive_make(m, i, err);
-	return r;
+	memmove(&m->drive[i], &m->drive[i + 1], n * sizeof(m->drive[0]));
+	m->drive[i + n] = NULL;
+	config_remove(m->cfg, "--cdrom", i);
+	return d;
 }
 
 void machine_close_media(struct machine *m)
 {
+	for (unsigned i = 0; i < CONFIG_CDROMS_MAX && m->drive[i]; i++) {
+		blk_close(m->drive[i]->medium);
+		m->drive[i]->medium = NULL;
+	}
+}
+
+void machine_free_drives(struct machine *m)
+{
 	for (unsigned i = 0; i < CONFIG_CDROMS_MAX; i++) {
-		blk_close(m->drive[i].medium);
-		m->drive[i].medium = NULL;
+		free(m->drive[i]);
+		m->drive[i] = NULL;
 	}
 }
 
@@ -85,7 +111,7 @@ static struct machine_drive *drive_find(struct machine *m, const char *name, str
 
 	for (unsigned i = 0; i < m->cfg->n_cdroms; i++)
 		if (!strcmp(config_cdrom_name(m->cfg, i, buf), name))
-			return &m->drive[i];
+			return m->drive[i];
 	err_set(err, -ENOENT, "there is no drive '%.64s'; 'info' lists them", name);
 	return NULL;
 }
@@ -94,7 +120,7 @@ static struct machine_drive *drive_find(struct machine *m, const char *name, str
 static int drive_empty(struct machine_drive *d, struct err *err)
 {
 	struct machine *m = d->machine;
-	unsigned i = (unsigned)(d - m->drive);
+	unsigned i = drive_index(d);
 	char buf[CONFIG_DISK_NAME_MAX + 1];
 	struct machine_leaving *l = d->medium ? machine_new_leaving(config_cdrom_name(m->cfg, i, buf)) : NULL;
 
@@ -139,7 +165,7 @@ int machine_insert(struct machine *m, const char *name, const struct machine_med
 	virtio_scsi_get(d->dev, &drive);
 	if (d->medium && !drive.is_tray_open)
 		return err_set(err, -EBUSY, "there is a medium in '%s' already; eject it first", name);
-	struct config_cdrom *c = &m->cfg->cdroms[d - m->drive];
+	struct config_cdrom *c = &m->cfg->cdroms[drive_index(d)];
 	r = drive_open(&b, m, medium, err);
 	if (r < 0)
 		return r;

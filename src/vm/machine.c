@@ -411,8 +411,8 @@ static int machine_make_virtio(struct machine *m, struct err *err)
 		r = machine_make_disk(m, i, -1, err);
 	for (unsigned i = 0; !r && i < m->cfg->n_nets; i++)
 		r = machine_make_net(m, i, m->cfg->handed ? m->cfg->handed->net[i] : -1, err);
-	if (!r)
-		r = machine_make_drives(m, err);
+	for (unsigned i = 0; !r && i < m->cfg->n_cdroms; i++)
+		r = machine_make_drive(m, i, -1, err);
 	if (!r)
 		r = machine_new_hvc(m, err);
 	if (!r)
@@ -453,6 +453,7 @@ static void machine_drop_virtio(struct machine *m)
 	m->vsock = NULL;
 	while (m->n_virtio)
 		virtio_free(m->virtio[--m->n_virtio]);
+	machine_free_drives(m);
 	m->hvc = m->balloon = m->added = NULL;
 }
 

@@ -145,7 +145,7 @@ struct machine {
 	struct machine_doorbell doorbell[MACHINE_VIRTIO_MAX][VIRTIO_QUEUES_MAX];
 	struct blk *blk[CONFIG_DISKS_MAX];      /* fronts: what is behind them may change */
 	struct virtio_dev *disk_dev[CONFIG_DISKS_MAX], *net_dev[CONFIG_NETS_MAX];
-	struct machine_drive drive[CONFIG_CDROMS_MAX];
+	struct machine_drive *drive[CONFIG_CDROMS_MAX];
 	struct blk_jobs jobs;
 	blk_job_fn job_observer;        /* NULL: nobody */
 	void *job_observer_arg;
@@ -184,7 +184,7 @@ unsigned machine_virtio_index(const struct machine *m, const struct virtio_dev *
 /* D is no longer the machine's; bus_lock held. */
 void machine_forget_virtio_locked(struct machine *m, const struct virtio_dev *d);
 
-/* --- plug.c --- */
+/* --- plug.c, plug_leave.c --- */
 void machine_ejected_locked(void *machine, unsigned slot);      /* vCPU thread, bus_lock held */
 void machine_cpus_changed_locked(void *machine);                /* any thread, bus_lock held or nothing runs */
 /* The machine has been restored: go on with what it was ejecting. */
@@ -202,8 +202,14 @@ void machine_leave_medium(struct machine *m, struct machine_leaving *leaving, st
 int machine_check_unsaved(const struct machine *m, struct err *err);
 
 /* --- drive.c --- */
-int machine_make_drives(struct machine *m, struct err *err);
+/* The drive that the configuration has as number I, in its place and on the bus. FD: of its medium, borrowed, or -1. */
+int machine_make_drive(struct machine *m, unsigned i, int fd, struct err *err);
+/* Drive I is no longer the machine's; the list closes up. It is the caller's with its device and its medium, and is freed with
+ * free() after the device. */
+struct machine_drive *machine_remove_drive(struct machine *m, unsigned i);
 void machine_close_media(struct machine *m);
+/* After their devices. */
+void machine_free_drives(struct machine *m);
 
 /* --- machine_disk.c --- */
 struct blk_options;

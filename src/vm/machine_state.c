@@ -433,7 +433,7 @@ static int save_media(struct machine *m, struct state_sections *s, struct err *e
 
 	for (unsigned i = 0; i < m->cfg->n_cdroms; i++) {
 		struct disk_saved d = { 0 };
-		int r = m->drive[i].medium ? disk_look(&d, m->drive[i].medium, err) : 0;
+		int r = m->drive[i]->medium ? disk_look(&d, m->drive[i]->medium, err) : 0;
 
 		if (r < 0)
 			return r;
@@ -451,8 +451,8 @@ static int load_media(struct machine *m, struct state_file *f, struct err *err)
 		struct disk_saved d = { 0 }, now = { 0 };
 		int r = state_file_load(f, cpu_tag(tag, "cdrom", i), &machine_disk_desc, &d, err);
 
-		if (!r && m->drive[i].medium)
-			r = disk_look(&now, m->drive[i].medium, err);
+		if (!r && m->drive[i]->medium)
+			r = disk_look(&now, m->drive[i]->medium, err);
 		if (r < 0)
 			return r;
 		if (d.size != now.size)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* plug.h - devices that come to and go from a running machine: virtio disks, network interfaces and consoles.
+/* plug.h - devices that come to and go from a running machine: virtio disks, drives for CDs and DVDs, network interfaces
+ * and consoles.
  *
  * They are the machine's from then on as if it had been started with them: the configuration has them, so a saved
  * machine, a fork and a migration know them, and a reset keeps them. docs/design/hotplug.md has how the guest learns
@@ -13,10 +14,10 @@
 struct err;
 struct machine;
 
-/* The value of --disk, --net or --console for KIND "disk", "net" or "console" in SETTINGS. */
+/* The value of --disk, --cdrom, --net or --console for KIND "disk", "cdrom", "net" or "console" in SETTINGS. */
 struct plug_device {
 	const char *kind, *settings;
-	const char *path;               /* of a disk's image, a console's file or socket, instead of that in SETTINGS; NULL: none */
+	const char *path;               /* of a disk's image, a medium, a console's file or socket, instead of that in SETTINGS; NULL: none */
 	int fd;                         /* of the image or backend, borrowed; -1: it is opened by its name */
 };
 

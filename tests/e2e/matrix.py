@@ -114,7 +114,7 @@ class Disk(Row):
 
 
 class Drive(Row):
-    """Its medium comes and goes; the guest reads it by blocks."""
+    """It comes and goes, and so does its medium; the guest reads it by blocks."""
 
     def image(self, m, name):
         path = os.path.join(m.tmp, name)
@@ -126,8 +126,8 @@ class Drive(Row):
     def options(self, m):
         return ["--cdrom", f"path={self.image(m, 'cd-one.iso')},format=raw,name=cd"]
 
-    def check(self, m, name="cd-one.iso"):
-        m.run(f"test \"$(dd if=/dev/sr0 bs=2048 skip=42 count=1 iflag=direct 2>/dev/null | tr -d '\\0')\" = {name}")
+    def check(self, m, name="cd-one.iso", dev="/dev/sr0"):
+        m.run(f"test \"$(dd if={dev} bs=2048 skip=42 count=1 iflag=direct 2>/dev/null | tr -d '\\0')\" = {name}")
 
     def plug(self, m):
         m.ctl("eject", "cd")
@@ -137,6 +137,11 @@ class Drive(Row):
             self.check(m, name)
             if name == "cd-two.iso":
                 m.ctl("eject", "cd")
+        m.ctl("plug", "cdrom", f"path={self.image(m, 'cd-three.iso')},format=raw,name=another")
+        m.run("wait_until 'test -b /dev/sr1'")
+        self.check(m, "cd-three.iso", "/dev/sr1")
+        m.ctl("unplug", "another")
+        m.until(lambda: [d["name"] for d in m.ctl("info", "--json")["cdroms"]] == ["cd"], "the drive goes")
 
 
 class Net(Row):
@@ -319,7 +324,7 @@ ROWS = [
     Disk("readonly", ("disks[].readonly",), raw, ",readonly=on", readonly=True),
     Disk("direct", ("disks[].direct",), raw, ",direct=on", jailed=False),
     Limits("limits", LIMIT_KEYS, raw, ",iops=5000"),
-    Drive("cdrom", ("cdroms[].path", "cdroms[].format", "cdroms[].name"), ("virtio-scsi",), hotplug="its medium"),
+    Drive("cdrom", ("cdroms[].path", "cdroms[].format", "cdroms[].name"), ("virtio-scsi",), hotplug="yes, and its medium"),
     Net("none", ("nets[].kind", "nets[].mac", "nets[].name"), "52:54:00:00:88:10"),
     Net("user", ("nets[].hostfwd",), "52:54:00:00:88:20"),
     Shell("console: uart, stdio", ("consoles[].target",), hotplug="no: always there"),

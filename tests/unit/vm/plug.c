@@ -10,6 +10,7 @@
 #include "hlt_machine.h"
 #include "util/err.h"
 #include "util/loop.h"
+#include "vm/drive.h"
 #include "vm/machine_priv.h"
 #include "vm/map.h"
 
@@ -159,6 +160,46 @@ TEST(consoles_come_and_go_and_the_one_that_was_there_stays)
 	rig_fini(&r);
 }
 
+TEST(drives_come_and_go_with_and_without_a_medium)
+{
+	struct err e = ERR_INIT;
+	struct rig r;
+
+	rig_init(&r);
+	guest_listen(&r);
+	struct machine *m = r.h.m;
+	struct machine_medium medium = { .path = r.image, .format = "raw", .fd = -1 };
+
+	CHECK_EQ(plug(&r, "net", "none", &e), 0);
+	CHECK_STR(rig_event(&r), "+net0");
+	CHECK_EQ(plug(&r, "cdrom", "none", &e), 0);
+	CHECK_STR(rig_event(&r), "+cdrom0");
+	CHECK_EQ(plug(&r, "cdrom", disk_settings(&r, ",format=raw,name=cd"), &e), 0);
+	CHECK_STR(rig_event(&r), "+cd");
+	unsigned slot = virtio_pci_dev(m->drive[1]->dev)->slot;
+
+	CHECK(m->virtio[1] == m->drive[0]->dev && m->virtio[2] == m->drive[1]->dev);
+	CHECK_EQ(guest_id(&r, slot), 0x10481af4);
+	CHECK_EQ(machine_unplug(m, "cdrom0", true, &e), 0);
+	CHECK_STR(rig_event(&r), "-cdrom0");
+	CHECK_EQ(r.h.cfg.n_cdroms, 1);
+	/* The other one is what it was, in its slot. */
+	CHECK_EQ(virtio_pci_dev(m->drive[0]->dev)->slot, slot);
+	CHECK_EQ(machine_eject(m, "cd", false, &e), 0);
+	CHECK(!m->drive[0]->medium && !r.h.cfg.cdroms[0].path);
+	CHECK_EQ(machine_insert(m, "cd", &medium, &e), 0);
+	CHECK_STR(r.h.cfg.cdroms[0].path, r.image);
+	CHECK_EQ(machine_unplug(m, "cd", false, &e), 0);
+	guest_out(&r, BOARD_HOTPLUG_PORT + HOTPLUG_PCI_EJECT, 4, 1u << slot);
+	CHECK_EQ(guest_id(&r, slot), 0xffffffff);
+	CHECK_STR(rig_event(&r), "-cd");
+	CHECK_EQ(r.h.cfg.n_cdroms, 0);
+	CHECK_EQ(machine_eject(m, "cd", false, &e), -ENOENT);
+	CHECK_EQ(plug(&r, "disk", disk_settings(&r, ""), &e), 0);       /* the medium is closed */
+	CHECK_STR(rig_event(&r), "+disk0");
+	rig_fini(&r);
+}
+
 TEST(names_and_addresses_stay_with_devices_when_others_go)
 {
 	struct err e = ERR_INIT;
@@ -197,7 +238,9 @@ TEST(what_is_refused_says_why_and_leaves_nothing_behind)
 		{ "console", "none,id=two words", "not 1 to 31" },
 		{ "console", "none,name=a/b", "printable ASCII" },
 		{ "console", "file:/nowhere/log", "cannot open" },
-		{ "cdrom", "x", "no kind of device 'cdrom'" },
+		{ "cdrom", "/nowhere/cd.iso", "cannot open" },
+		{ "cdrom", "none,name=two words", "not 1 to 31" },
+		{ "floppy", "x", "no kind of device 'floppy'" },
 	};
 	struct err e = ERR_INIT;
 	struct rig r;
@@ -210,7 +253,7 @@ TEST(what_is_refused_says_why_and_leaves_nothing_behind)
 		CHECK(plug(&r, bad[i].kind, bad[i].settings, &e) < 0);
 		if (!strstr(e.msg, bad[i].says))
 			FAIL("'%s' does not say '%s'", e.msg, bad[i].says);
-		CHECK(r.h.m->n_virtio == n && !r.h.cfg.n_disks && !r.h.cfg.n_nets);
+		CHECK(r.h.m->n_virtio == n && !r.h.cfg.n_disks && !r.h.cfg.n_nets && !r.h.cfg.n_cdroms);
 		guest_listen(&r);
 	}
 	e = (struct err)ERR_INIT;
