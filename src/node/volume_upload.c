@@ -20,7 +20,12 @@ enum { ADOPT_MS = 20, STOP_MS = 20 };
 /* "POOL/volumes/UID.sent", of "POOL/volumes/UID.qcow2". */
 static void sent_dir(const char *path, char *dir, size_t cap)
 {
-	snprintf(dir, cap, "%.*s.sent", (int)(strlen(path) - strlen(".qcow2")), path);
+	static const char end[] = ".sent";
+	size_t len = strlen(path) - strlen(".qcow2");
+
+	len = len + sizeof(end) <= cap ? len : cap - sizeof(end);
+	memcpy(dir, path, len);
+	memcpy(dir + len, end, sizeof(end));
 }
 
 /* --- workers ---------------------------------------------------- */
