@@ -193,10 +193,28 @@ static int parse_body(struct api_call *c, char *where, size_t cap, struct err *e
 	return schema_check(c->route->in, c->body, c->route->is_patch, where, cap, err);
 }
 
+static bool knows_dry_run(const struct route *r)
+{
+	const char *at = r->query ? strstr(r->query, "dry-run=") : NULL;
+
+	return at && (at == r->query || at[-1] == '|');
+}
+
+/* Who asks for a plan must not get the deed, nor have it taken for a plan by who records deeds. */
+static int check_dry_run(struct api_call *c, struct err *err)
+{
+	const char *dry = http_query(c->rq, "dry-run");
+
+	if (!dry || !strcmp(dry, "false") || !strcmp(dry, "0") || c->route->method == HTTP_GET)
+		return 0;
+	c->is_dry_run = knows_dry_run(c->route);
+	return c->is_dry_run ? 0 : err_set(err, -ENOTSUP, "'%s' has no dry run; nothing was done", c->route->operation);
+}
+
 static int prepare(const struct api_config *cfg, struct api_call *c, char *where, size_t cap, struct err *err)
 {
 	enum http_method m = http_method(c->rq);
-	const char *path = http_path(c->rq), *dry = http_query(c->rq, "dry-run");
+	const char *path = http_path(c->rq);
 	bool is_path;
 
 	where[0] = 0;
@@ -212,8 +230,8 @@ static int prepare(const struct api_config *cfg, struct api_call *c, char *where
 		return err_set(err, -EINVAL, c->route->is_socket ? "'%.200s' is a WebSocket" : "'%.200s' is no WebSocket", path);
 	if (http_is_long(c->rq) && !c->route->takes_bytes)
 		return err_set(err, -EFBIG, "the body is too long: at most %d bytes", HTTP_BODY_MAX);
-	c->is_dry_run = dry && strcmp(dry, "false") && strcmp(dry, "0");
-	return parse_body(c, where, cap, err);
+	r = check_dry_run(c, err);
+	return r < 0 ? r : parse_body(c, where, cap, err);
 }
 
 void api_request(void *config, struct http_request *rq)

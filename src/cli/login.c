@@ -88,14 +88,23 @@ int access_log_in(struct client *cl, const char *user, const char *password, str
 /* A session, for a moment: by the password, or, the first of all, by what vivd has printed. */
 static int open_session(struct cli *c, struct client *cl, struct err *err)
 {
-	char password[PASSWORD_MAX + 2];
+	char password[PASSWORD_MAX + 2], token[PASSWORD_MAX + 2];
 	const char *setup = cli_str(c, "--setup-token");
-	int r = access_read_password(password, sizeof(password), setup ? "new password" : "password", setup != NULL, err);
+	int r = 0;
+
+	/* Everybody on this host sees what stands in arguments, while the password is being typed. */
+	if (setup && !strcmp(setup, "-")) {
+		r = access_read_password(token, sizeof(token), "token that vivd has printed", false, err);
+		setup = token;
+	}
+	if (!r)
+		r = access_read_password(password, sizeof(password), setup ? "new password" : "password", setup != NULL, err);
 
 	if (r < 0)
 		return r;
 	AUTO(json_decref) json_t *body = json_pack("{s:s, s:s, s:s*}", "user", cli_arg(c, 0), "password", password, "token", setup);
 	OPENSSL_cleanse(password, sizeof(password));
+	OPENSSL_cleanse(token, sizeof(token));
 	return body ? begin_session(cl, body, setup != NULL, err) : err_set(err, -EINVAL, "that is no password: it is not UTF-8");
 }
 
@@ -151,7 +160,8 @@ const struct cli_command access_login = {
 			{ "--fingerprint", 0, CLI_STRING, .metavar = "SHA256",
 			  .help = "the certificate that it has to show, for scripts" },
 			{ "--setup-token", 0, CLI_STRING, .metavar = "TOKEN",
-			  .help = "make the first administrator, with what vivd has printed" },
+			  .help = "make the first administrator, with what vivd has printed; '-' asks for it, so that no other user "
+				  "of this host sees it" },
 			CLIENT_OPTIONS,
 			{ .name = NULL },
 		},

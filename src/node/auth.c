@@ -278,18 +278,32 @@ static bool is_change(const struct api_call *c)
 	return c->route->method != HTTP_GET && c->route->method != HTTP_HEAD;
 }
 
+/* Does a page of another origin make the browser ask? */
+static bool is_foreign(const struct api_call *c)
+{
+	const char *origin = http_get_header(c->rq, HTTP_ORIGIN), *host = http_get_header(c->rq, HTTP_HOST);
+
+	return origin && (!host || strncmp(origin, "https://", 8) != 0 || strcasecmp(origin + 8, host) != 0);
+}
+
+static int refuse_page(const struct api_call *c, struct err *err)
+{
+	const char *origin = http_get_header(c->rq, HTTP_ORIGIN);
+
+	return err_set(err, -EPERM, "the request comes from a page of '%.100s'", origin ? origin : "nowhere");
+}
+
 /* A browser sends the cookie whichever page makes it ask; SameSite=Strict keeps it from pages of other sites, and this from
  * other origins of the same site, and from browsers that do not know SameSite. */
 static int check_origin(const struct api_call *c, struct err *err)
 {
-	const char *origin = http_get_header(c->rq, HTTP_ORIGIN), *host = http_get_header(c->rq, HTTP_HOST);
 	const char *sent = http_get_header(c->rq, HTTP_CSRF);
 	char secret[SECRET_LEN + 1], key[STORE_KEY_MAX + 1], csrf[SECRET_HASH_LEN + 1];
 
 	if (c->user.via != API_VIA_SESSION || (!is_change(c) && !c->route->is_socket))
 		return 0;
-	if (origin ? !host || strncmp(origin, "https://", 8) != 0 || strcasecmp(origin + 8, host) != 0 : c->route->is_socket)
-		return err_set(err, -EPERM, "the request comes from a page of '%.100s'", origin ? origin : "nowhere");
+	if (is_foreign(c) || (c->route->is_socket && !http_get_header(c->rq, HTTP_ORIGIN)))
+		return refuse_page(c, err);
 	if (!is_change(c) || !auth_cookie(c, secret, key, sizeof(key)))
 		return 0;
 	auth_csrf(csrf, secret);
@@ -358,8 +372,9 @@ int auth_authorize(void *arg, struct api_call *c, struct err *err)
 	struct err unknown = ERR_INIT;
 	int r = identify(n, c, &unknown);
 
+	/* What begins a session is not for pages of others either: they would have their visitors be somebody else. */
 	if (c->route->role == API_ANYONE)
-		return 0;
+		return is_change(c) && is_foreign(c) ? refuse_page(c, err) : 0;
 	if (r < 0)
 		return err_set(err, r, "%s", unknown.msg);
 	r = check_origin(c, err);

@@ -19,6 +19,7 @@ enum {
 	LOGINS_MAX = 8,                 /* at the same time: each takes 19 MiB */
 	/* Failures that cost nothing: of a user from an address; from an address; of a user from anywhere. */
 	FREE_PAIR = 4, FREE_ADDRESS = 19, FREE_USER = 99,
+	NETWORK_LEN = 64,
 };
 
 const struct schema login_schema = {
@@ -143,11 +144,12 @@ static void fill_login(struct login *l, struct node *n)
 {
 	const struct http_peer *peer = http_get_peer(l->c->rq);
 	const char *name = auth_text(l->c->body, NULL, "user");
-	char key[STORE_KEY_MAX + 1];
+	char key[STORE_KEY_MAX + 1], network[NETWORK_LEN];
 
+	throttle_network(network, sizeof(network), peer->is_unix ? "unix" : peer->address);
 	/* For the log: whom somebody tried to be. */
 	snprintf(l->c->user.name, sizeof(l->c->user.name), "%s", name);
-	snprintf(l->address, sizeof(l->address), "a:%s", peer->is_unix ? "unix" : peer->address);
+	snprintf(l->address, sizeof(l->address), "a:%s", network);
 	snprintf(l->user, sizeof(l->user), "u:%s", name);
 	factor_who(l->code, sizeof(l->code), name);
 	snprintf(l->pair, sizeof(l->pair), "%s %s", l->address, l->user);
@@ -220,10 +222,11 @@ void auth_setup(struct api_call *c)
 	const struct http_peer *peer = http_get_peer(c->rq);
 	uint64_t now = loop_now_ns() / 1000000000;
 	struct err err = ERR_INIT;
-	char who[96];
+	char who[96], network[NETWORK_LEN];
 	int r = 0;
 
-	snprintf(who, sizeof(who), "s:%s", peer->is_unix ? "unix" : peer->address);
+	throttle_network(network, sizeof(network), peer->is_unix ? "unix" : peer->address);
+	snprintf(who, sizeof(who), "s:%s", network);
 	snprintf(c->user.name, sizeof(c->user.name), "%s", auth_text(c->body, NULL, "user"));
 	if (!a->setup[0]) {
 		r = err_set(&err, -EBUSY, "there is an administrator already; log in");

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* throttle.h - who fails too often waits: passwords are not guessed by trying. In bounded memory: when it is full, who
- * has been quiet for longest is forgotten. Loop thread. */
+ * has failed least and been quiet for longest is forgotten. Loop thread. */
 #ifndef NODE_THROTTLE_H
 #define NODE_THROTTLE_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 enum {
@@ -27,6 +28,9 @@ struct throttle {
  * nothing; the next one a second, each further one twice as much as the one before. */
 unsigned throttle_wait(const struct throttle *t, const char *who, unsigned free_failures, uint64_t now_s);
 void throttle_fail(struct throttle *t, const char *who, uint64_t now_s);
+/* As whom ADDRESS, numeric, fails: of IPv6 its network of 64 bits, in which one customer has as many addresses as it likes.
+ * OUT has CAP bytes, 46 at least. */
+void throttle_network(char *out, size_t cap, const char *address);
 /* It has shown that it knows the password. */
 void throttle_forget(struct throttle *t, const char *who);
 

@@ -229,6 +229,31 @@ def test_a_browser_is_not_led_astray(site):
     assert site.far("GET", "/v1/volumes", headers=cookie)[0] == 401
 
 
+def test_a_page_of_others_begins_no_session(site):
+    """A form on another page can send JSON as text: its visitors would be logged in as whom that page likes."""
+    site.ask("POST", "/v1/users", {"name": "mallory", "spec": {}}, status=201)
+    site.ask("POST", "/v1/users/mallory/password", {"password": "battery staple"}, status=204)
+    body = {"user": "mallory", "password": "battery staple"}
+    for origin in ("https://evil.example", "null", f"http://127.0.0.1:{site.port}", f"{site.url}0"):
+        status, doc, headers = site.far("POST", "/v1/login", body, headers={"Origin": origin})
+        assert status == 403 and "Set-Cookie" not in headers, (origin, doc)
+        first = {"token": site.setup_token(), "user": "mallory2", "password": "battery staple"}
+        assert site.far("POST", "/v1/setup", first, headers={"Origin": origin})[0] == 403
+    assert site.far("POST", "/v1/login", body, headers={"Origin": site.url})[0] == 200
+
+
+def test_what_is_done_is_no_dry_run(site):
+    """What has no dry run is neither done nor left out of the log when one asks for that."""
+    token = site.user("ivy", "admin")
+    status, doc, _ = site.far("POST", "/v1/users/ivy/password?dry-run", {"password": "battery staple"}, token)
+    assert status == 422 and "no dry run" in doc["error"]["message"], doc
+    assert log_in(site, "ivy", "battery staple")[0] == 401
+    assert site.far("POST", "/v1/users/ivy/password?dry-run=false", {"password": "battery staple"}, token)[0] == 204
+    assert log_in(site, "ivy", "battery staple")[0] == 200
+    done = [r["status"] for r in site.ask("GET", "/v1/audit")["items"] if r["operation"] == "setPassword"]
+    assert done == [422, 204]
+
+
 def test_passwords_are_not_guessed_by_trying(site):
     site.ask("POST", "/v1/users", {"name": "eve", "spec": {}}, status=201)
     site.ask("POST", "/v1/users/eve/password", {"password": "battery staple"}, status=204)
@@ -322,7 +347,7 @@ def test_viv_from_elsewhere(site):
     assert "viv login" in viv("ls", status=8)
     assert fingerprint in viv("login", "root", stdin="correct horse\n", status=8)
     assert "another certificate" in viv("login", "root", "--fingerprint", "0" * 64, stdin="x\n", status=8)
-    viv("login", "root", "--fingerprint", fingerprint, "--setup-token", site.setup_token(), stdin="correct horse\n")
+    viv("login", "root", "--fingerprint", fingerprint, "--setup-token", "-", stdin=f"{site.setup_token()}\ncorrect horse\n")
     assert os.stat(f"{site.folder}/config/viv/hosts.json").st_mode & 0o777 == 0o600
     assert "root, admin on the node" in viv("whoami")
     viv("project", "create", "shop")
