@@ -87,6 +87,11 @@ static int service(struct lws *wsi, enum lws_callback_reasons reason, void *user
 	case LWS_CALLBACK_EVENT_WAIT_CANCELLED:
 		run_posts(s);
 		break;
+	case LWS_CALLBACK_OPENSSL_LOAD_EXTRA_SERVER_VERIFY_CERTS:
+		/* A listener is being made, before the thread is started: what its connections will be made from. */
+		if (s->n_tls < s->n_listen)
+			s->tls[s->n_tls++] = user;
+		break;
 	case LWS_CALLBACK_HTTP:
 		ok = http_begin_request(c, s, wsi);
 		break;
@@ -266,10 +271,11 @@ int http_open(struct http_server **out, const struct http_config *c, struct err 
 
 	s->n_listen = c->n_listen;
 	s->vhosts = calloc(c->n_listen, sizeof(struct lws_vhost *));
+	s->tls = calloc(c->n_listen, sizeof(SSL_CTX *));
 	s->unix_paths = calloc(c->n_listen, sizeof(char *));
 	s->names = calloc(c->n_listen, sizeof(char *));
 	s->addresses = calloc(c->n_listen, sizeof(char *));
-	if (!s->vhosts || !s->unix_paths || !s->names || !s->addresses)
+	if (!s->vhosts || !s->tls || !s->unix_paths || !s->names || !s->addresses)
 		return err_set(err, -ENOMEM, "out of memory");
 	int r = make_context(s, err);
 
@@ -324,6 +330,7 @@ void http_close(struct http_server *s)
 	free(s->addresses);
 	free(s->unix_paths);
 	free(s->vhosts);
+	free(s->tls);
 	pthread_mutex_destroy(&s->lock);
 	free(s);
 }

@@ -11,6 +11,7 @@
 #ifndef API_HTTP_H
 #define API_HTTP_H
 
+#include <openssl/x509.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -60,6 +61,9 @@ int http_open(struct http_server **out, const struct http_config *c, struct err 
  * CLOSED, before this returns. NULL is fine. */
 void http_close(struct http_server *s);
 DEFINE_AUTO(struct http_server *, http_close)
+/* Connections that come from now on, at all listeners with TLS, are shown CERT with KEY, which belongs to it, and CHAIN
+ * (all borrowed). Those that are there stay. -ENOMEM. */
+int http_set_certificate(struct http_server *s, X509 *cert, EVP_PKEY *key, STACK_OF(X509) *chain);
 /* The TCP port of listener N. */
 uint16_t http_port(const struct http_server *s, unsigned n);
 

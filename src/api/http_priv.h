@@ -36,6 +36,8 @@ struct http_server {
 	char **unix_paths;              /* to be removed in the end; NULL for TCP */
 	char **names, **addresses;      /* libwebsockets borrows them for as long as the vhost lasts */
 	unsigned n_vhosts, n_listen;    /* that listen; that were asked for */
+	SSL_CTX **tls;                  /* of the listeners with TLS, N_TLS; owned by libwebsockets, for the service thread */
+	unsigned n_tls;
 	pthread_t thread;
 	bool has_thread;
 	pthread_mutex_t lock;           /* guards the rest */

@@ -90,6 +90,16 @@ void events_tell_usage(struct node *n)
 			tell_usage(s);
 }
 
+void events_tell_node(struct node *n, const char *type, json_t *what)
+{
+	AUTO(json_decref) json_t *message = json_pack("{s:s, s:o*}", "type", type, type, what);
+	AUTO(free) char *text = message ? json_dumps(message, JSON_COMPACT) : NULL;
+
+	for (struct stream *s = n->streams; s && text; s = s->next)
+		if (s->is_watching && auth_role(n, &s->user, NULL) >= API_VIEWER)
+			(void)http_send(s->ws, text, strlen(text), true);
+}
+
 void events_stream(struct api_call *c)
 {
 	static const struct http_socket_ops ops = { .message = stream_message, .closed = stream_closed };

@@ -6,11 +6,15 @@
 #ifndef NODE_EVENTS_H
 #define NODE_EVENTS_H
 
+#include <jansson.h>
+
 struct api_call;
 struct node;
 
 /* ?usage: between them, every few seconds, {"type": "usage", "usage": {...}}, as /v1/usage has it. */
 void events_stream(struct api_call *c);
+/* {"type": TYPE, TYPE: WHAT} to all who may look at the node. WHAT is taken. */
+void events_tell_node(struct node *n, const char *type, json_t *what);
 /* What is used has been measured. */
 void events_tell_usage(struct node *n);
 /* Close them all. */

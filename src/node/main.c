@@ -6,10 +6,10 @@
 #include <string.h>
 #include <sys/resource.h>
 #include "node/auth.h"
+#include "node/certificate.h"
 #include "node/node.h"
 #include "node/routes.h"
 #include "node/serve.h"
-#include "node/tls.h"
 #include "util/err.h"
 #include "util/log.h"
 #include "util/loop.h"
@@ -23,7 +23,8 @@ static const char usage[] =
 	"  --data DIR         state, images and disks (default: /var/lib/viv or ~/.local/share/viv)\n"
 	"  --run DIR          sockets (default: /run/viv or $XDG_RUNTIME_DIR/viv)\n"
 	"  --listen URL       serve this address, too: https://ADDRESS:PORT, '*' for all addresses; may be repeated\n"
-	"  --tls-cert FILE    the certificate and what it was signed by, as PEM (default: one that it makes itself)\n"
+	"  --tls-cert FILE    the certificate and what it was signed by, as PEM (default: one that it makes itself);\n"
+	"                     a new one is shown when the file has changed, on SIGHUP at once\n"
 	"  --tls-key FILE     its key\n"
 	"  --group NAME[=ROLE] members of this group of the host may use the socket, as viewer, operator or admin\n"
 	"  --vmm FILE         the program that runs a machine (default: viv-vmm beside this one)\n"
@@ -38,6 +39,15 @@ static void on_signal(void *arg, int signo)
 {
 	(void)signo;
 	loop_stop(arg, 0);
+}
+
+static void on_hangup(void *arg, int signo)
+{
+	struct node **n = arg;
+
+	(void)signo;
+	if (*n)
+		certificate_reload((*n)->certificate);
 }
 
 static int set_level(const char *name)
@@ -132,17 +142,17 @@ static int parse(int argc, char **argv, struct node_config *c)
 /* Where it can be reached, how its certificate is known, and, on the first day, how one becomes its administrator. */
 static void tell_addresses(const struct node *n)
 {
-	char url[128], fingerprint[TLS_FINGERPRINT_LEN + 1] = "";
+	char url[128];
 	const char *token = auth_setup_token(n->auth);
 
 	log_info("serving %s/api.sock", n->run_dir);
 	for (unsigned i = 0; serve_url(n, i, url, sizeof(url)); i++)
 		log_info("serving %s", url);
-	if (n->cert && !tls_fingerprint(n->cert, fingerprint, NULL))
-		log_info("the certificate's SHA-256 is %s", fingerprint);
+	if (n->certificate)
+		log_info("the certificate's SHA-256 is %s", certificate_fingerprint(n->certificate));
 	if (token[0])
 		fprintf(stderr, "There is no administrator yet. Make the first with this token, which is good once and until this "
-			"daemon ends:\n\n    %s\n\n    viv login --host %s --setup-token TOKEN NAME\n\n", token,
+			"daemon ends:\n\n    %s\n\n    viv login --host %s --setup-token - NAME\n\n", token,
 			serve_url(n, 0, url, sizeof(url)));
 }
 
@@ -156,6 +166,8 @@ static int run(const struct node_config *c, struct err *err)
 		r = loop_signal_add(l, SIGTERM, on_signal, l);
 	if (!r)
 		r = loop_signal_add(l, SIGINT, on_signal, l);
+	if (!r)
+		r = loop_signal_add(l, SIGHUP, on_hangup, &n);
 	if (!r)
 		r = node_open(&n, l, c, err);
 	if (r < 0)

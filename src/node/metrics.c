@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "api/route.h"
+#include "node/certificate.h"
 #include "node/instance_priv.h"
 #include "node/node.h"
 #include "node/usage.h"
@@ -64,6 +65,12 @@ static void tell_node(FILE *to, const struct node *n)
 	one(to, "viv_daemon_memory_bytes", "gauge", "Resident memory of the daemon.", own_memory());
 	one(to, "viv_store_documents", "gauge", "Documents in the store.", (double)store_count(n->store));
 	one(to, "viv_store_revision", "counter", "Changes that the store has seen.", (double)store_revision(n->store));
+	if (n->certificate) {
+		one(to, "viv_tls_certificate_end_time_seconds", "gauge", "When the certificate that is shown ends, in seconds since 1970.",
+		    (double)certificate_ends(n->certificate));
+		one(to, "viv_tls_certificate_problem", "gauge", "1: it ends in less than 14 days, or a new one is not good; see GET /v1/node.",
+		    certificate_problem(n->certificate)[0] != 0);
+	}
 	head(to, "viv_api_answers_total", "counter", "Answers of the API by class of status.");
 	for (unsigned i = 1; i < ARRAY_LEN(n->answers); i++)
 		fprintf(to, "viv_api_answers_total{status=\"%uxx\"} %" PRIu64 "\n", i, n->answers[i]);

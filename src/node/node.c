@@ -13,6 +13,7 @@
 #include "api/http.h"
 #include "api/route.h"
 #include "node/auth.h"
+#include "node/certificate.h"
 #include "node/controller.h"
 #include "node/events.h"
 #include "node/files.h"
@@ -114,10 +115,11 @@ void node_show(struct api_call *c)
 
 	uname(&u);
 	api_reply(c, 200,
-		  json_pack("{s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:s, s:s}", "kind", "node", "name", u.nodename,
+		  json_pack("{s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:s, s:s, s:o*}", "kind", "node", "name", u.nodename,
 			    "version", VIV_VERSION, "kernel", u.release, "cpus", (int)sysconf(_SC_NPROCESSORS_ONLN),
 			    "memory", (json_int_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE), "revision",
-			    (json_int_t)store_revision(n->store), "data_dir", n->data_dir, "run_dir", n->run_dir));
+			    (json_int_t)store_revision(n->store), "data_dir", n->data_dir, "run_dir", n->run_dir,
+			    "certificate", certificate_view(n->certificate)));
 }
 
 void node_show_openapi(struct api_call *c)
@@ -231,8 +233,7 @@ void node_close(struct node *n)
 	controller_close(n->pools);
 	for (unsigned i = 0; i < n->n_listen; i++)
 		free(n->listen[i]);
-	free(n->cert);
-	free(n->key);
+	certificate_close(n->certificate);
 	ui_close(n->ui);
 	free(n->api);
 	free(n->data_dir);

@@ -16,6 +16,7 @@
 struct api_config;
 struct auth;
 struct auth_config;
+struct certificate;
 struct controller;
 struct err;
 struct http_server;
@@ -59,7 +60,7 @@ struct node {
 	atomic_bool is_closing;         /* the daemon ends: for workers */
 	struct stream *streams;        /* open WebSockets of events */
 	char *data_dir, *run_dir;       /* absolute */
-	char *cert, *key;               /* PEM files; NULL: no TLS */
+	struct certificate *certificate;        /* that is shown; NULL: no TLS */
 	char *listen[NODE_LISTEN_MAX];  /* as given */
 	unsigned n_listen;
 	char *vmm, *viv, *image_tool;   /* programs; NULL: not there */

@@ -11,10 +11,9 @@
 #include "api/http.h"
 #include "api/route.h"
 #include "node/auth.h"
-#include "node/files.h"
+#include "node/certificate.h"
 #include "node/node.h"
 #include "node/routes.h"
-#include "node/tls.h"
 #include "node/ui.h"
 #include "util/err.h"
 #include "util/log.h"
@@ -47,24 +46,6 @@ int serve_parse(const char *url, char *address, size_t cap, uint16_t *port, stru
 		return err_set(err, -EINVAL, "'%s' has no valid port", url);
 	*port = (uint16_t)number;
 	return 0;
-}
-
-/* The certificate and its key: those that were given, or those of its own, which are made when they are not there. */
-static int find_certificate(struct node *n, const struct node_config *c, const char *address, struct err *err)
-{
-	if (c->cert) {
-		n->cert = strdup(c->cert);
-		n->key = strdup(c->key ? c->key : c->cert);
-		return n->cert && n->key ? 0 : err_set(err, -ENOMEM, "out of memory");
-	}
-	AUTO(free) char *dir = node_path(n->data_dir, "tls");
-	n->cert = dir ? node_path(dir, "cert.pem") : NULL;
-	n->key = dir ? node_path(dir, "key.pem") : NULL;
-	if (!n->cert || !n->key)
-		return err_set(err, -ENOMEM, "out of memory");
-	int r = files_make_dir(dir, err);
-
-	return r < 0 ? r : tls_make_certificate(n->cert, n->key, address, err);
 }
 
 /* The Unix socket is this user's, or also the group's. */
@@ -105,10 +86,12 @@ int serve_open(struct node *n, const struct node_config *c, struct err *err)
 		struct http_listen *l = &listen[i + 1];
 
 		r = serve_parse(c->listen[i], address[i], ADDRESS_LEN, &l->port, err);
-		if (!r && !n->cert)
-			r = find_certificate(n, c, address[i][0] ? address[i] : NULL, err);
-		*l = (struct http_listen){ .address = address[i][0] ? address[i] : NULL, .port = l->port, .cert = n->cert,
-					   .key = n->key };
+		if (!r && !n->certificate)
+			r = certificate_open(&n->certificate, n, c->cert, c->key, address[i][0] ? address[i] : NULL, err);
+		if (!r)
+			*l = (struct http_listen){ .address = address[i][0] ? address[i] : NULL, .port = l->port,
+						   .cert = certificate_file(n->certificate),
+						   .key = certificate_key_file(n->certificate) };
 		n->listen[i] = strdup(c->listen[i]);
 	}
 	if (r < 0)
@@ -117,6 +100,8 @@ int serve_open(struct node *n, const struct node_config *c, struct err *err)
 				 .request = on_request };
 	n->n_listen = c->n_listen;
 	r = http_open(&n->http, &h, err);
+	if (!r && n->certificate)
+		certificate_start(n->certificate);
 	return r < 0 ? r : share_socket(n, path, err);
 }
 

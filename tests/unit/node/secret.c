@@ -1,16 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Passwords, tokens, certificates and where to listen. */
+/* Passwords, tokens and where to listen. */
 #include "test.h"
 
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include "node/secret.h"
 #include "node/serve.h"
-#include "node/tls.h"
 #include "util/err.h"
 
 TEST(a_password_is_known_again_and_only_it)
@@ -38,25 +34,6 @@ TEST(secrets_differ_and_their_hashes_are_sha256)
 	/* FIPS 180-4, the example of one block. */
 	secret_hash(hash, "abc", 3);
 	CHECK(!strcmp(hash, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"));
-}
-
-TEST(a_certificate_is_made_once_and_its_key_is_private)
-{
-	char dir[] = "/tmp/viv-tls-XXXXXX", cert[64], key[64], one[TLS_FINGERPRINT_LEN + 1], two[TLS_FINGERPRINT_LEN + 1];
-	struct err err = ERR_INIT;
-	struct stat st;
-
-	CHECK(mkdtemp(dir));
-	snprintf(cert, sizeof(cert), "%s/cert.pem", dir);
-	snprintf(key, sizeof(key), "%s/key.pem", dir);
-	CHECK_EQ(tls_make_certificate(cert, key, "192.0.2.1", &err), 0);
-	CHECK(!stat(key, &st) && (st.st_mode & 0777) == 0600);
-	CHECK_EQ(tls_fingerprint(cert, one, &err), 0);
-	CHECK_EQ(tls_make_certificate(cert, key, NULL, &err), 0);
-	CHECK_EQ(tls_fingerprint(cert, two, &err), 0);
-	CHECK(!strcmp(one, two));
-	CHECK_EQ(tls_fingerprint(key, one, &err), -EINVAL);
-	CHECK(!unlink(cert) && !unlink(key) && !rmdir(dir));
 }
 
 TEST(places_to_listen_at_are_addresses_and_ports)

@@ -9,6 +9,17 @@ import { session } from "../session";
 import { Collection, type Doc } from "./collection";
 import { usageNow, type UsageNow } from "./usage";
 
+// Of the node, as GET /v1/node has it.
+export interface Certificate {
+	sha256: string;
+	ends: string;
+	is_own: boolean;
+	problem: string;
+}
+
+// What has been said of it since this page was opened.
+export const certificate = signal<Certificate | undefined>(undefined);
+
 export type LinkState = "connecting" | "live" | "broken";
 
 export interface Change {
@@ -125,8 +136,9 @@ function follow(): void {
 		linkState.value = "live";
 	};
 	ws.onmessage = (m) => {
-		const said = JSON.parse(m.data as string) as Change | { type: "usage"; usage: UsageNow };
-		if (said.type === "usage") usageNow.value = { ...said.usage, at: Date.now() };
+		const said = JSON.parse(m.data as string) as Change | { type: "usage"; usage: UsageNow } | { type: "certificate"; certificate: Certificate };
+		if (said.type === "certificate") certificate.value = said.certificate;
+		else if (said.type === "usage") usageNow.value = { ...said.usage, at: Date.now() };
 		else take(said);
 	};
 	ws.onclose = (e) => {

@@ -7,7 +7,7 @@ import { findKind, kinds } from "../api/spec";
 import { formatBytes, formatNumber, formatTime, t, tIf } from "../i18n";
 import { Link, pathOf } from "../router";
 import type { Doc } from "../state/collection";
-import { collection, project, recent } from "../state/live";
+import { certificate, collection, project, recent, type Certificate } from "../state/live";
 import { usageNow } from "../state/usage";
 import { State } from "../widgets/badge";
 import { lazyCharts } from "./lazy";
@@ -19,6 +19,7 @@ interface Node {
 	kernel: string;
 	cpus: number;
 	memory: number;
+	certificate?: Certificate;
 }
 
 function docsOf(kind: string): Doc[] {
@@ -92,11 +93,17 @@ function Use({ node }: { node: Node }) {
 	return Charts ? <Charts path="/v1/node/history" of={undefined} cpus={node.cpus} memory={node.memory} /> : null;
 }
 
-function Problems() {
+function Problems({ node }: { node: Node | undefined }) {
+	const known = certificate.value ?? node?.certificate;
 	const bad = kinds.value.flatMap((k) => docsOf(k.kind).filter((d) => ["failed", "error"].includes(d.status?.state ?? "")).map((d) => ({ k, d })));
-	if (!bad.length) return <p>{t("dash.problems.none")}</p>;
+	if (!bad.length && !known?.problem) return <p>{t("dash.problems.none")}</p>;
 	return (
 		<ul>
+			{known?.problem && (
+				<li key="certificate">
+					{t("dash.certificate")}: <span dir="auto">{known.problem}</span>
+				</li>
+			)}
 			{bad.map(({ k, d }) => (
 				<li key={d.uid}>
 					<Link to={pathOf(k.plural, d.name)}>{d.name}</Link> <State of={d.status?.state} /> <span dir="auto">{d.status?.reason}</span>
@@ -153,7 +160,7 @@ export function Dashboard() {
 				</article>
 				<article class="card">
 					<h2>{t("dash.problems")}</h2>
-					<Problems />
+					<Problems node={n} />
 				</article>
 				<article class="card">
 					<h2>{t("dash.events")}</h2>

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "node/certificate.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include "api/http.h"
+#include "node/doc.h"
+#include "node/events.h"
+#include "node/files.h"
+#include "node/node.h"
+#include "node/tls.h"
+#include "util/checked.h"
+#include "util/err.h"
+#include "util/log.h"
+#include "util/loop.h"
+
+/* Which files they were. */
+struct look {
+	struct { dev_t dev; ino_t ino; off_t size; struct timespec changed; } file[2];
+};
+
+struct certificate {
+	struct node *node;
+	char *cert, *key, *address;
+	bool is_own;
+	struct tls_identity *shown;
+	struct look tried, seen;        /* as they were when they were read last; at the last look */
+	struct loop_timer timer;
+	char refused[256];              /* why the files are not shown; "": they are */
+	char problem[320];
+};
+
+/* --- what is wrong ---------------------------------------------------- */
+
+static void write_problem(struct certificate *c, time_t now)
+{
+	char when[DOC_TIME_LEN + 1];
+	struct err err = ERR_INIT;
+
+	c->problem[0] = 0;
+	doc_time(when, c->shown->ends);
+	if (tls_check_time(c->shown, now, &err) < 0)
+		snprintf(c->problem, sizeof(c->problem), "%s", err.msg);
+	else if (c->refused[0])
+		snprintf(c->problem, sizeof(c->problem), "a new certificate is not used: %s", c->refused);
+	else if (c->shown->ends - now < CERTIFICATE_WARN_S)
+		snprintf(c->problem, sizeof(c->problem), "the certificate ends at %s; replace it before", when);
+}
+
+/* Whoever listens is told, and the log, when that is not what was wrong before. */
+static void judge(struct certificate *c)
+{
+	char before[sizeof(c->problem)];
+
+	memcpy(before, c->problem, sizeof(before));
+	write_problem(c, time(NULL));
+	if (!strcmp(before, c->problem))
+		return;
+	if (c->problem[0])
+		log_warn("%s ('%s')", c->problem, c->cert);
+	events_tell_node(c->node, "certificate", certificate_view(c));
+}
+
+/* --- the files ---------------------------------------------------- */
+
+static struct look look_at(const struct certificate *c)
+{
+	const char *path[] = { c->cert, c->key };
+	struct look l;
+	struct stat st;
+
+	memset(&l, 0, sizeof(l));       /* also what lies between the fields: it is compared as bytes */
+	for (unsigned i = 0; i < ARRAY_LEN(path); i++) {
+		if (stat(path[i], &st) < 0)
+			continue;
+		l.file[i].dev = st.st_dev;
+		l.file[i].ino = st.st_ino;
+		l.file[i].size = st.st_size;
+		l.file[i].changed = st.st_mtim;
+	}
+	return l;
+}
+
+static bool is_same(const struct look *a, const struct look *b)
+{
+	return !memcmp(a, b, sizeof(*a));
+}
+
+/* Show what the files hold, if they hold something good. */
+static int try_files(struct certificate *c, struct err *err)
+{
+	AUTO(tls_identity_free) struct tls_identity *id = NULL;
+	int r = tls_load(&id, c->cert, c->key, err);
+
+	if (!r)
+		r = tls_check_time(id, time(NULL), err);
+	if (r < 0)
+		return r;
+	if (!strcmp(id->fingerprint, c->shown->fingerprint))
+		return 0;
+	r = http_set_certificate(c->node->http, id->cert, id->key, id->chain);
+	if (r < 0)
+		return err_set(err, r, "out of memory");
+	log_info("a new certificate is shown from now on; its SHA-256 is %s", id->fingerprint);
+	tls_identity_free(c->shown);
+	c->shown = take_ptr(&id);
+	return 0;
+}
+
+void certificate_reload(struct certificate *c)
+{
+	struct err err = ERR_INIT;
+
+	if (!c)
+		return;
+	c->tried = c->seen = look_at(c);
+	c->refused[0] = 0;
+	if (try_files(c, &err) < 0)
+		snprintf(c->refused, sizeof(c->refused), "%s", err.msg);
+	judge(c);
+}
+
+/* Of its own, one that ends soon is made anew. */
+static void renew(struct certificate *c)
+{
+	struct err err = ERR_INIT;
+
+	if (!c->is_own || c->shown->ends - time(NULL) >= TLS_RENEW_S)
+		return;
+	if (tls_make_certificate(c->cert, c->key, c->address, time(NULL), &err) < 0)
+		snprintf(c->refused, sizeof(c->refused), "%s", err.msg);
+	else
+		certificate_reload(c);
+}
+
+static void on_timer(struct loop_timer *t)
+{
+	struct certificate *c = container_of(t, struct certificate, timer);
+	struct look now = look_at(c);
+	/* Two files are not changed at once: they are judged when they have come to rest. */
+	bool is_due = !is_same(&now, &c->tried) && is_same(&now, &c->seen);
+
+	c->seen = now;
+	if (is_due)
+		certificate_reload(c);
+	renew(c);
+	judge(c);
+	loop_timer_set(t, loop_now_ns() + CERTIFICATE_LOOK_S * 1000000000ull);
+}
+
+/* --- life ---------------------------------------------------- */
+
+static int find_files(struct certificate *c, const char *cert, const char *key, struct err *err)
+{
+	AUTO(free) char *dir = node_path(c->node->data_dir, "tls");
+
+	if (!dir)
+		return err_set(err, -ENOMEM, "out of memory");
+	c->is_own = !cert;
+	c->cert = cert ? strdup(cert) : node_path(dir, "cert.pem");
+	c->key = cert ? strdup(key ? key : cert) : node_path(dir, "key.pem");
+	if (!c->cert || !c->key)
+		return err_set(err, -ENOMEM, "out of memory");
+	if (cert)
+		return 0;
+	int r = files_make_dir(dir, err);
+
+	if (!r)
+		r = tls_make_certificate(c->cert, c->key, c->address, time(NULL), err);
+	return r < 0 ? r : 0;
+}
+
+int certificate_open(struct certificate **out, struct node *n, const char *cert, const char *key, const char *address,
+		     struct err *err)
+{
+	AUTO(certificate_close) struct certificate *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return err_set(err, -ENOMEM, "out of memory");
+	c->node = n;
+	loop_timer_init(n->loop, &c->timer, on_timer);
+	c->address = address ? strdup(address) : NULL;
+	if (address && !c->address)
+		return err_set(err, -ENOMEM, "out of memory");
+	int r = find_files(c, cert, key, err);
+
+	c->tried = c->seen = look_at(c);
+	if (!r)
+		r = tls_load(&c->shown, c->cert, c->key, err);
+	if (r < 0)
+		return r;
+	*out = take_ptr(&c);
+	return 0;
+}
+
+void certificate_start(struct certificate *c)
+{
+	/* The server has read the files by itself: what is known here is what has to be shown. */
+	(void)http_set_certificate(c->node->http, c->shown->cert, c->shown->key, c->shown->chain);
+	judge(c);
+	loop_timer_set(&c->timer, loop_now_ns() + CERTIFICATE_LOOK_S * 1000000000ull);
+}
+
+void certificate_close(struct certificate *c)
+{
+	if (!c)
+		return;
+	loop_timer_cancel(&c->timer);
+	tls_identity_free(c->shown);
+	free(c->cert);
+	free(c->key);
+	free(c->address);
+	free(c);
+}
+
+/* --- showing ---------------------------------------------------- */
+
+const char *certificate_file(const struct certificate *c) { return c->cert; }
+const char *certificate_key_file(const struct certificate *c) { return c->key; }
+const char *certificate_fingerprint(const struct certificate *c) { return c->shown->fingerprint; }
+time_t certificate_ends(const struct certificate *c) { return c->shown->ends; }
+const char *certificate_problem(const struct certificate *c) { return c->problem; }
+
+json_t *certificate_view(const struct certificate *c)
+{
+	char ends[DOC_TIME_LEN + 1];
+
+	if (!c)
+		return NULL;
+	doc_time(ends, c->shown->ends);
+	return json_pack("{s:s, s:s, s:b, s:s}", "sha256", c->shown->fingerprint, "ends", ends, "is_own", c->is_own, "problem",
+			 c->problem);
+}
