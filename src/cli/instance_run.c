@@ -15,8 +15,10 @@ static bool is_told;
 
 static void tell(const char *sentence)
 {
-	if (is_told && isatty(STDERR_FILENO))
-		fprintf(stderr, "\r\033[K%s", sentence);
+	if (is_told && isatty(STDERR_FILENO)) {
+		fprintf(stderr, "\r\033[K");
+		output_text(stderr, sentence);
+	}
 }
 
 static void tell_end(void)

@@ -7,6 +7,7 @@
 #include <string.h>
 #include "util/checked.h"
 #include "util/err.h"
+#include "util/str.h"
 
 int output_json(json_t *doc, struct err *err)
 {
@@ -48,6 +49,8 @@ const char *output_size(char buf[OUTPUT_SIZE_LEN], uint64_t bytes)
 
 void output_text(FILE *to, const char *text)
 {
-	for (const char *p = text; *p; p++)
-		fputc((unsigned char)*p < 0x20 || *p == 0x7f ? '?' : *p, to);
+	for (unsigned len; *text; text += len ? len : 1) {
+		len = str_shown_len(text);
+		fwrite(len ? text : "?", 1, len ? len : 1, to);
+	}
 }

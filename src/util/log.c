@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include "util/str.h"
 
 /* Process-wide by nature: there is one standard error. Written by main() before threads. */
 static enum log_level max_level = LOG_WARN;
@@ -59,6 +60,8 @@ void log_line(enum log_level level, const char *fmt, ...)
 	va_end(ap);
 	if (m < 0)
 		return;
+	/* What somebody else has written must not look like a line of its own, or move the cursor. */
+	str_make_harmless(buf);
 	size_t len = strlen(buf);
 	if (raw_terminal)
 		buf[len++] = '\r';

@@ -141,3 +141,25 @@ unsigned str_distance(const char *a, const char *b)
 	}
 	return row[la % 3][lb];
 }
+
+unsigned str_shown_len(const char *text)
+{
+	const unsigned char *p = (const unsigned char *)text;
+	unsigned len = *p < 0x80 ? 1 : *p >= 0xc2 && *p < 0xe0 ? 2 : *p >= 0xe0 && *p < 0xf0 ? 3 : *p >= 0xf0 && *p < 0xf5 ? 4 : 0;
+
+	if (len == 1 && (*p < 0x20 || *p == 0x7f))
+		return 0;
+	for (unsigned i = 1; i < len; i++)
+		if ((p[i] & 0xc0) != 0x80)
+			return 0;
+	return len == 2 && *p == 0xc2 && p[1] < 0xa0 ? 0 : len;
+}
+
+void str_make_harmless(char *text)
+{
+	for (unsigned len; *text; text += len ? len : 1) {
+		len = str_shown_len(text);
+		if (!len)
+			*text = '?';
+	}
+}

@@ -31,4 +31,10 @@ int str_next_pair(const char **text, char *key, size_t key_cap, char *value, siz
 enum { STR_MAX_DISTANCE = 99 };
 unsigned str_distance(const char *a, const char *b);
 
+/* Bytes of the character at TEXT if a terminal shows it and does not obey it; 0: it is a control character, no UTF-8 (RFC
+ * 3629), or the end. Controls are also those from U+0080 to U+009F: U+009B begins a command as ESC and '[' do. */
+unsigned str_shown_len(const char *text);
+/* Each byte that str_shown_len() has nothing good to say of becomes '?'. */
+void str_make_harmless(char *text);
+
 #endif

@@ -2,8 +2,11 @@
 #include "test.h"
 
 #include <errno.h>
+#include <string.h>
+#include <unistd.h>
 #include "util/checked.h"
 #include "util/err.h"
+#include "util/log.h"
 #include "util/str.h"
 
 TEST(sizes_have_suffixes)
@@ -90,4 +93,35 @@ TEST(distance_counts_edits)
 	CHECK_EQ(str_distance("cpu", "cpus"), 1);
 	CHECK_EQ(str_distance("", "abc"), 3);
 	CHECK_EQ(str_distance("kernel", "initrd"), 6);
+}
+
+TEST(texts_of_others_give_a_terminal_no_commands)
+{
+	static const struct { const char *text, *shown; } cases[] = {
+		{ "plain", "plain" }, { "\033[2J", "?[2J" }, { "a\rb\nc\td\177", "a?b?c?d?" },
+		{ "h\303\244l \344\270\255 \360\237\230\200", "h\303\244l \344\270\255 \360\237\230\200" },
+		{ "\302\2332J", "??2J" }, { "\302\240", "\302\240" }, { "\2332J", "?2J" }, { "\303", "?" }, { "\344\270", "??" },
+		{ "\303(", "?(" }, { "\300\233", "??" }, { "", "" },
+	};
+	char text[64];
+
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		strcpy(text, cases[i].text);
+		str_make_harmless(text);
+		CHECK(!strcmp(text, cases[i].shown));
+	}
+}
+
+TEST(a_line_of_the_log_is_one_line)
+{
+	char text[256] = "";
+	int p[2];
+
+	CHECK(!pipe(p));
+	log_set_fd(p[1]);
+	log_error("the name '%s' is wrong", "x'\nvivd: info: all is well\033[1A");
+	log_set_fd(STDERR_FILENO);
+	CHECK(read(p[0], text, sizeof(text) - 1) > 0);
+	CHECK(strstr(text, "'x'?vivd: info: all is well?[1A' is wrong\n") && strchr(text, '\n') == strrchr(text, '\n'));
+	CHECK(!close(p[0]) && !close(p[1]));
 }
