@@ -43,16 +43,13 @@ void net_keeper_fini(struct net_keeper *k)
 
 static void keeper_reply(int to, int code, int fd, const char *text)
 {
-	union {
-		struct cmsghdr align;
-		char bytes[CMSG_SPACE(sizeof(int))];
-	} control = { .bytes = { 0 } };
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = { 0 };
 	struct iovec iov[] = { { &code, sizeof(code) }, { (void *)text, strlen(text) } };
 	struct msghdr m = { .msg_iov = iov, .msg_iovlen = 2 };
 
 	if (fd >= 0) {
-		m.msg_control = control.bytes;
-		m.msg_controllen = sizeof(control.bytes);
+		m.msg_control = control;
+		m.msg_controllen = sizeof(control);
 		struct cmsghdr *c = CMSG_FIRSTHDR(&m);
 
 		c->cmsg_level = SOL_SOCKET;
@@ -80,7 +77,8 @@ int net_keeper_ask(int fd)
 
 int net_keeper_answer(int fd, struct err *err)
 {
-	char text[sizeof(((struct err *)0)->msg)] = "", control[CMSG_SPACE(sizeof(int))];
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+	char text[sizeof(((struct err *)0)->msg)] = "";
 	int code = 0;
 	struct iovec iov[] = { { &code, sizeof(code) }, { text, sizeof(text) - 1 } };
 	struct msghdr m = { .msg_iov = iov, .msg_iovlen = 2, .msg_control = control, .msg_controllen = sizeof(control) };
