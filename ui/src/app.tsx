@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The frame: where one can go, what is shown, and whether it is live.
 import { useSignal } from "@preact/signals";
-import { useEffect } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 import { isWaiting } from "./api/client";
 import { findKind, hasPath, kinds, loadSpec } from "./api/spec";
 import { language, t } from "./i18n";
@@ -74,12 +74,13 @@ function Projects() {
 
 // Where one is stands in the window's title; and who went on by keyboard from something that is no more is at the content.
 function useArrival(): void {
-	const path = segments.value.join("/");
+	const path = segments.value.join("/"), isFirst = useRef(true);
 	useEffect(() => {
 		const [plural, ...rest] = segments.peek();
 		const place = plural ? [...rest.slice(0, 1), plural === "settings" ? t("tab.settings") : plural === "audit" ? t("audit") : titleOf(plural)] : [t("home")];
 		document.title = [...place, "Vivarium"].join(" - ");
-		if (document.activeElement === document.body) document.getElementById("content")?.focus({ preventScroll: true });
+		if (!isFirst.current && document.activeElement === document.body) document.getElementById("content")?.focus({ preventScroll: true });
+		isFirst.current = false;
 	}, [path, language.value]);
 }
 
