@@ -235,8 +235,9 @@ static int perform(struct client *cl, const char *method, const char *path, cons
 	cl->wrong[0] = 0;
 	cl->lib.easy_setopt(cl->curl, CURLOPT_WRITEFUNCTION, client_on_reply);
 	cl->lib.easy_setopt(cl->curl, CURLOPT_WRITEDATA, rep);
-	if (body)
-		cl->lib.easy_setopt(cl->curl, CURLOPT_POSTFIELDS, body);
+	/* Without a length the server would take the next request on this connection for what is posted. */
+	if (body || !strcmp(method, "POST"))
+		cl->lib.easy_setopt(cl->curl, CURLOPT_POSTFIELDS, body ? body : "");
 	CURLcode r = bad ? CURLE_OUT_OF_MEMORY : cl->lib.easy_perform(cl->curl);
 	cl->lib.easy_getinfo(cl->curl, CURLINFO_RESPONSE_CODE, &status);
 	cl->lib.slist_free_all(headers);
