@@ -8,12 +8,13 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
+#include "node/vmm.h"
 #include "util/err.h"
 #include "util/frames.h"
 #include "util/json.h"
 #include "util/unixsock.h"
 
-enum { MESSAGE_MAX = 4 << 20, ANSWER_S = 30 };
+enum { MESSAGE_MAX = 4 << 20, ANSWER_S = 30, LOOK_MS = 200 };
 
 /* The next message: new reference; events are heard. NULL: the machine has gone, or says nothing for so long. */
 static json_t *next_message(struct talk *k)
@@ -47,6 +48,30 @@ void talk_close(struct talk *k)
 	k->fd = -1;
 }
 
+/* Is there something to be read, before the machine counts as gone? */
+static bool wait_message(const struct talk *k)
+{
+	struct pollfd p = { .fd = k->fd, .events = POLLIN };
+	unsigned patience_s = k->patience_s ? k->patience_s : ANSWER_S;
+
+	for (unsigned ms = 0; ms < patience_s * 1000; ms += LOOK_MS) {
+		if (poll(&p, 1, LOOK_MS) > 0)
+			return true;
+		if (k->is_unwanted && k->is_unwanted(k->arg))
+			return false;
+	}
+	return false;
+}
+
+/* What the machine refuses with. */
+static int refuse(struct talk *k, const json_t *error, struct err *err)
+{
+	const char *why = json_string_value(json_object_get(error, "message"));
+
+	k->refusal = vmm_errno(json_string_value(json_object_get(error, "code")));
+	return err_set(err, -EREMOTEIO, "%s", why ? why : "the machine refuses");
+}
+
 int talk_ask(struct talk *k, const char *request, json_t *params, const int *fd, json_t **result, struct err *err)
 {
 	json_int_t id = ++k->last_id;
@@ -58,7 +83,7 @@ int talk_ask(struct talk *k, const char *request, json_t *params, const int *fd,
 	if (frames_send(k->fd, text, strlen(text), fd, fd ? 1 : 0) < 0)
 		return err_set(err, -EAGAIN, "the machine has ended");
 	for (;;) {
-		AUTO(json_decref) json_t *answer = next_message(k);
+		AUTO(json_decref) json_t *answer = wait_message(k) ? next_message(k) : NULL;
 		const json_t *error = json_object_get(answer, "error");
 
 		if (!answer)
@@ -66,7 +91,7 @@ int talk_ask(struct talk *k, const char *request, json_t *params, const int *fd,
 		if (json_object_get(answer, "event") || json_integer_value(json_object_get(answer, "id")) != id)
 			continue;
 		if (error)
-			return err_set(err, -EREMOTEIO, "%s", json_string_value(json_object_get(error, "message")));
+			return refuse(k, error, err);
 		if (result)
 			*result = json_incref(json_object_get(answer, "result"));
 		return 0;

@@ -92,8 +92,7 @@ static void vmm_lose(struct vmm *v, const char *why)
 
 /* --- what comes ---------------------------------------------------- */
 
-/* The errno with that name; the protocol speaks in names. */
-static int errno_of(const char *code)
+int vmm_errno(const char *code)
 {
 	for (int e = 1; e < 134; e++) {
 		const char *name = strerrorname_np(e);
@@ -119,7 +118,7 @@ static void vmm_handle_answer(struct vmm *v, const json_t *msg)
 		if (v->last == &w->next)
 			v->last = at;
 		if (error)
-			err_set(&err, errno_of(json_string_value(json_object_get(error, "code"))), "%s",
+			err_set(&err, vmm_errno(json_string_value(json_object_get(error, "code"))), "%s",
 				json_string_value(json_object_get(error, "message")) ?: "the machine refused");
 		vmm_answer(w, err.code, error ? NULL : json_object_get(msg, "result"), &err);
 		return;

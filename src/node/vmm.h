@@ -30,4 +30,7 @@ typedef void (*vmm_reply_fn)(void *arg, int r, const json_t *result, const struc
 /* Send REQUEST with PARAMS (taken, NULL: none). REPLY (NULL: nobody asks) is always called, later. */
 void vmm_request(struct vmm *v, const char *request, json_t *params, vmm_reply_fn reply, void *arg);
 
+/* The negative errno that CODE names ("EBUSY"), as answers do; -EIO: none. Any thread. */
+int vmm_errno(const char *code);
+
 #endif
