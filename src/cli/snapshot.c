@@ -15,7 +15,7 @@ enum { PATH_LEN = 256 };
 	{ "MACHINE", .help = "the machine" }, { "NAME", .help = "of the snapshot" }, { .name = NULL } }
 
 static const struct table_column columns[] = {
-	{ "NAME", "name", NULL }, { "STATE", "status.state", NULL }, { "CREATED", "created", NULL }, { "ABOUT", "spec.about", NULL },
+	{ "NAME", "name", NULL }, { "STATE", "status.state", NULL }, { "MEMORY", "status.memory_size", table_size }, { "CREATED", "created", NULL }, { "ABOUT", "spec.about", NULL },
 	{ "WHY", "status.reason", NULL }, { .title = NULL },
 };
 
@@ -30,7 +30,8 @@ static int ls(struct cli *c, struct err *err)
 static int create(struct cli *c, struct err *err)
 {
 	AUTO(client_close) struct client *cl = NULL;
-	AUTO(json_decref) json_t *body = json_pack("{s:s, s:{s:s*}}", "name", cli_arg(c, 1), "spec", "about", cli_str(c, "--about"));
+	AUTO(json_decref) json_t *body = json_pack("{s:s, s:{s:s*, s:b}}", "name", cli_arg(c, 1), "spec", "about", cli_str(c, "--about"),
+						   "memory", cli_flag(c, "--memory"));
 	char path[PATH_LEN];
 	json_t *made = NULL;
 	int r = client_open(&cl, c, err);
@@ -77,8 +78,10 @@ static int clone_one(struct cli *c, struct err *err)
 {
 	AUTO(client_close) struct client *cl = NULL;
 	AUTO(json_decref) json_t *task = NULL;
-	AUTO(json_decref) json_t *body = json_pack("{s:s, s:s}", "name", cli_arg(c, 1), "state",
-						   cli_flag(c, "--start") ? "running" : "stopped");
+	bool goes_on = cli_flag(c, "--running");
+	AUTO(json_decref) json_t *body = json_pack("{s:s, s:s, s:b, s:b}", "name", cli_arg(c, 1), "state",
+						   goes_on || cli_flag(c, "--start") ? "running" : "stopped", "linked",
+						   cli_flag(c, "--linked"), "memory", goes_on);
 	json_t *done = NULL;
 	int r = client_open(&cl, c, err);
 
@@ -104,21 +107,26 @@ const struct cli_command snapshot_create = {
 	.path = "snapshot create",
 	.summary = "take a snapshot",
 	.about = "Of all disks that the machine can write, at the same instant, while it runs or not. Of one that runs it is what the "
-		 "disks would be after a power failure, which file systems and databases mend; nothing of its memory is kept.",
+		 "disks would be after a power failure, which file systems and databases mend. With --memory that of the machine, which must "
+		 "run, is kept as well, in a file beside its disk: going back to it, the guest goes on as if nothing had been. It stands still "
+		 "while its memory is written.",
 	.args = TWO_NAMES,
 	.options = (const struct cli_option[]){ { "--about", 0, CLI_STRING, .metavar = "TEXT", .help = "for people" },
+						{ "--memory", 0, CLI_FLAG, .help = "with the memory of the machine, which runs" },
 						CLIENT_OPTIONS,
 						{ .name = NULL } },
 	.examples = (const struct cli_example[]){ { "snapshot create web before-upgrade", "before something risky" },
+						  { "snapshot create --memory web now", "to come back to just this" },
 						  { .line = NULL } },
 	.run = create,
 };
 
 const struct cli_command snapshot_revert = {
 	.path = "snapshot revert",
-	.summary = "make a machine's disks what they were",
-	.about = "What was written since is lost. The power is cut when the machine is on, and it is started again afterwards. Later "
-		 "snapshots stay.",
+	.summary = "make a machine what it was",
+	.about = "What was written since is lost. The power is cut when the machine is on, and it is started again afterwards. With the "
+		 "memory of a snapshot it goes on where it was, also when it is off now; its disks and network interfaces must "
+		 "be those that it had then. Later snapshots stay.",
 	.args = TWO_NAMES,
 	.options = ONLY_CLIENT,
 	.examples = (const struct cli_example[]){ { "snapshot revert web before-upgrade", "it went wrong" }, { .line = NULL } },
@@ -139,19 +147,28 @@ const struct cli_command snapshot_rm = {
 
 const struct cli_group snapshot_group = {
 	.path = "snapshot", .summary = "what machines' disks were",
-	.about = "A snapshot is kept inside the disks, and takes the space of what is written after it.",
+	.about = "A snapshot is kept inside the disks, and takes the space of what is written after it; with memory, a file beside them.",
 	.see_also = ".BR viv-disk (1)",
 };
 
 const struct cli_command instance_clone = {
 	.path = "clone",
-	.summary = "make another machine like one that is off",
-	.about = "With a disk of its own, which shares blocks with the original where the file system can do that, with the snapshots "
-		 "inside it left behind as space; without its addresses and forwarded ports.",
+	.summary = "make another machine like one",
+	.about = "With a disk of its own in the same pool, which shares blocks with the original where the file system can do that; without "
+		 "its snapshots, addresses and forwarded ports. An original that runs stands still while it is copied: the new disk is "
+		 "what that one would be after a power failure, or, with --running, fits to the memory from which the copy goes on. "
+		 "With --linked nothing is copied: what the disk of the original is now is kept for as long as one of the two, or another "
+		 "clone, is on it, and each writes into a layer of its own.",
 	.args = (const struct cli_arg[]){ { "MACHINE", .help = "the original" }, { "NAME", .help = "of the new one" }, { .name = NULL } },
 	.options = (const struct cli_option[]){ { "--start", 0, CLI_FLAG, .help = "and start it" },
+						{ "--running", 0, CLI_FLAG,
+						  .help = "and let it go on where the original is, which runs" },
+						{ "--linked", 0, CLI_FLAG, .help = "on top of the disk of the original, which is off" },
 						CLIENT_OPTIONS,
 						{ .name = NULL } },
-	.examples = (const struct cli_example[]){ { "clone web web2 --start", "a second one" }, { .line = NULL } },
+	.examples = (const struct cli_example[]){ { "clone web web2 --start", "a second one" },
+						  { "clone --running web web2", "in the middle of what it does" },
+						  { "clone --linked golden web3", "in no time, and no space" },
+						  { .line = NULL } },
 	.run = clone_one,
 };

@@ -1,28 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* clone.c - another instance like one that is off: its document with another name, and a copy of its disk. The copy shares
- * blocks with the original where the file system can do that, and its holes stay holes. */
+/* clone.c - another instance like one: its document with another name, and its disk (clone_copy.c). Of one that runs everything
+ * is of the same instant, and the new one may go on from its memory, as another machine: with addresses and a generation
+ * of its own. */
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-#include "node/files.h"
+#include "node/clone_priv.h"
 #include "node/idempotency.h"
 #include "node/instance_hold.h"
 #include "node/instance_priv.h"
 #include "node/node.h"
+#include "node/pool.h"
 #include "node/quota.h"
 #include "node/resource.h"
 #include "node/snapshot.h"
-#include "node/snapshot_disks.h"
-#include "node/task.h"
 #include "util/err.h"
-
-enum { CHUNK = 4 << 20 };
 
 const struct schema clone_schema = {
 	.name = "Clone", .help = "The instance to be made.",
@@ -30,6 +23,10 @@ const struct schema clone_schema = {
 		{ .name = "name", .type = SCHEMA_NAME, .is_required = true, .help = "of the new instance" },
 		{ .name = "state", .type = SCHEMA_STRING, .choices = "running|stopped", .dflt = "\"stopped\"",
 		  .help = "what it shall do" },
+		{ .name = "linked", .type = SCHEMA_BOOL, .dflt = "false",
+		  .help = "share the disk as it is now, instead of a copy of it; the original must be off, and goes on in a layer, too" },
+		{ .name = "memory", .type = SCHEMA_BOOL, .dflt = "false",
+		  .help = "go on where the original is, which must run, instead of booting" },
 		{ .name = NULL },
 	},
 };
@@ -71,6 +68,17 @@ static int check(struct node *n, const char *project, const json_t *doc, const c
 	return r;
 }
 
+/* May one that runs (IS_LIVE), or is off, be cloned like that? */
+static int check_state(bool is_live, bool is_linked, bool has_memory, const char *name, struct err *err)
+{
+	if (is_live && is_linked)
+		return err_set(err, -EBUSY, "'%s' is not off: a linked clone shares its disk as it is, and that changes; stop it first, or make a "
+			       "clone that is not linked", name);
+	if (!is_live && has_memory)
+		return err_set(err, -EBUSY, "'%s' does not run, so a copy cannot go on where it is; start it, or leave 'memory' out", name);
+	return 0;
+}
+
 void instance_clone(struct api_call *c)
 {
 	struct node *n = c->arg;
@@ -86,27 +94,32 @@ void instance_clone(struct api_call *c)
 		return;
 	int r = check(n, resource_project(c), doc, name, &err);
 	struct instance *i = instance_find(n, resource_project(c), text(doc, "name"), text(doc, "uid"));
-	if (!r && (!i || !instance_is_off(i)))
-		r = err_set(&err, -EBUSY, "'%s' is not off: its disk changes; stop it first", text(doc, "name"));
+	const json_t *linked = json_object_get(c->body, "linked"), *memory = json_object_get(c->body, "memory");
+	if (!r)
+		r = check_state(i && !instance_is_off(i), json_is_true(linked), json_is_true(memory), text(doc, "name"), &err);
+	if (!r && json_is_true(memory) && strcmp(text(c->body, "state"), "running") != 0)
+		r = err_set(&err, -EINVAL, "a copy that goes on from memory is 'running'; what is off has none");
 	if (r < 0) {
-		api_fail(c, r, r == -EEXIST ? "name" : NULL, &err);
+		api_fail(c, r, r == -EEXIST ? "name" : r == -EINVAL ? "state" : NULL, &err);
 		return;
 	}
 	doc_new_uid(uid);
-	task_begin(c, json_pack("{s:O, s:O, s:s, s:s, s:s}", "instance", json_object_get(doc, "name"), "instance_uid",
-				json_object_get(doc, "uid"), "name", name, "uid", uid, "state", text(c->body, "state")));
+	task_begin(c, json_pack("{s:O, s:O, s:s, s:s, s:s, s:O*, s:O*}", "instance", json_object_get(doc, "name"), "instance_uid",
+				json_object_get(doc, "uid"), "name", name, "uid", uid, "state", text(c->body, "state"),
+				"linked", linked, "memory", memory));
 }
 
 /* --- the task ---------------------------------------------------- */
 
-struct clone {
-	struct instance *source;
-	bool has_disks;                 /* of the source, for reading */
-	char *from, *dir, *tmp, *to;
-	struct quota_claim *claim;      /* until its document counts itself */
-	json_t *doc;                    /* of the new instance */
-	bool is_made;                   /* by a daemon that did not live to say so; it may run already */
-};
+static void free_paths(struct clone *k)
+{
+	free(k->pool);
+	free(k->from);
+	free(k->dir);
+	free(k->disk_dir);
+	snapshot_memory_fini(&k->memory);
+	k->pool = k->from = k->dir = k->disk_dir = NULL;
+}
 
 /* What is the same, and what cannot be. */
 static json_t *make_doc(const json_t *source, const json_t *params, const char *project)
@@ -131,6 +144,67 @@ static json_t *make_doc(const json_t *source, const json_t *params, const char *
 	return doc;
 }
 
+/* Begin to work on the source: on its disk while it is off, or with its machine. 0: not yet, with why in ERR. */
+static int take_source(struct clone *k, const json_t *params, struct err *err)
+{
+	const char *name = text(params, "instance");
+
+	k->is_linked = json_is_true(json_object_get(params, "linked"));
+	k->has_memory = json_is_true(json_object_get(params, "memory"));
+	k->is_live = instance_vmm(k->source) != NULL;
+	if (!k->is_live && !instance_is_off(k->source)) {
+		err_set(err, -EAGAIN, "it waits for '%s' to run or to be off", name);
+		return 0;
+	}
+	int r = check_state(k->is_live, k->is_linked, k->has_memory, name, err);
+	if (r < 0)
+		return r;
+	if (k->is_live) {
+		k->source->n_freezes++;
+		return 1;
+	}
+	k->is_writer = k->is_linked;
+	k->has_disks = instance_take_disks(k->source, k->is_writer);
+	if (!k->has_disks)
+		err_set(err, -EAGAIN, "it waits for others who work on the disks of '%s'", name);
+	return k->has_disks;
+}
+
+static void leave_source(struct clone *k)
+{
+	if (k->has_disks)
+		instance_give_disks(k->source, k->is_writer);
+	else if (k->is_live)
+		k->source->n_freezes--;
+	controlled_kick(&k->source->c);
+	k->has_disks = k->is_live = false;
+}
+
+static int prepare_paths(struct clone *k, struct task *t, const json_t *params, struct err *err)
+{
+	struct node *n = t->c.node;
+	AUTO(free) char *all = node_path(n->data_dir, "instances"), *there = NULL;
+	char control[STORE_KEY_MAX];
+	struct pool_ref pool;
+	int r = pool_find(n, k->source->pool, &pool, err);
+
+	if (r < 0)
+		return r;
+	free_paths(k);
+	there = node_path(pool.path, "instances");
+	snprintf(k->pool_uid, sizeof(k->pool_uid), "%s", pool.uid);
+	snprintf(k->uid, sizeof(k->uid), "%s", text(params, "uid"));
+	snprintf(k->source_uid, sizeof(k->source_uid), "%s", text(params, "instance_uid"));
+	k->pool = strdup(pool.path);
+	k->from = instance_root_path(k->source);
+	k->dir = all ? node_path(all, k->uid) : NULL;
+	k->disk_dir = there ? node_path(there, k->uid) : NULL;
+	if (!k->pool || !k->from || !k->dir || !k->disk_dir)
+		return err_set(err, -ENOMEM, "out of memory");
+	instance_control_path(k->source, control, sizeof(control));
+	return snapshot_memory_init(&k->memory, n, node_path(k->dir, "copy.memory"), control, "", err);
+}
+
 static int prepare(struct task *t, const json_t *params, struct err *err)
 {
 	struct node *n = t->c.node;
@@ -140,91 +214,37 @@ static int prepare(struct task *t, const json_t *params, struct err *err)
 	if (!k)
 		return err_set(err, -ENOMEM, "out of memory");
 	t->data = k;
+	k->task = t;
 	if (!k->source) {
 		k->source = instance_find(n, t->c.project, text(params, "instance"), text(params, "instance_uid"));
 		if (!k->source)
 			return err_set(err, -ENOENT, "the instance '%s' has gone", text(params, "instance"));
 		instance_hold(k->source, false);
 	}
-	if (!k->has_disks && !instance_take_disks(k->source, false)) {
-		err_set(err, -EAGAIN, "it waits for '%s' to be off", text(params, "instance"));
-		return 0;
-	}
-	k->has_disks = true;
 	k->is_made = instance_find(n, t->c.project, text(params, "name"), text(params, "uid")) != NULL;
+	int r = prepare_paths(k, t, params, err);
+	if (r == -EAGAIN)
+		return 0;
+	leave_source(k);
+	if (!r)
+		r = k->is_made ? 1 : take_source(k, params, err);
+	if (r <= 0)
+		return r;
 	doc_key(key, "instance", t->c.project, text(params, "instance"));
 	AUTO(json_decref) json_t *source = doc_get(n->store, key, NULL);
-	AUTO(free) char *all = node_path(n->data_dir, "instances");
+	json_decref(k->doc);
 	k->doc = make_doc(source, params, t->c.project);
-	k->from = instance_root_path(k->source);
-	k->dir = all ? node_path(all, text(params, "uid")) : NULL;
-	k->tmp = k->dir ? node_path(k->dir, "root.qcow2.tmp") : NULL;
-	k->to = k->dir ? node_path(k->dir, "root.qcow2") : NULL;
-	if (!k->doc || !k->from || !k->tmp || !k->to)
+	if (!k->doc)
 		return err_set(err, -ENOMEM, "out of memory");
-	int r = k->is_made || k->claim ? 0 : claim_room(n, k->doc, &k->claim, err);
+	r = k->is_made || k->claim ? 0 : claim_room(n, k->doc, &k->claim, err);
 	return r < 0 ? r : 1;
-}
-
-/* The data of FROM, part by part; what lies between stays a hole. */
-static int copy_parts(struct task *t, int from, int to, off_t size, struct err *err)
-{
-	off_t at = 0;
-
-	while (at < size && (at = lseek(from, at, SEEK_DATA)) >= 0) {
-		off_t end = lseek(from, at, SEEK_HOLE), in = at, out = at;
-
-		while (in < end) {
-			ssize_t n = copy_file_range(from, &in, to, &out, end - in < CHUNK ? (size_t)(end - in) : CHUNK, 0);
-
-			if (n <= 0 && errno != EINTR)
-				return err_set(err, n < 0 ? -errno : -EIO, "cannot copy the disk: %s",
-					       n < 0 ? strerror(errno) : "it has become shorter");
-			atomic_store_explicit(&t->done, (unsigned long long)in, memory_order_relaxed);
-			if (atomic_load_explicit(&t->stop, memory_order_relaxed))
-				return -ECANCELED;
-		}
-		at = end;
-	}
-	return at < 0 && errno != ENXIO ? err_set(err, -errno, "cannot read the disk: %s", strerror(errno)) : 0;
-}
-
-static int copy(struct task *t, const char *from_path, const char *to_path, struct err *err)
-{
-	struct stat st;
-	AUTO_FD int from = open(from_path, O_RDONLY | O_CLOEXEC);
-	AUTO_FD int to = open(to_path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-
-	if (from < 0 || to < 0 || fstat(from, &st) < 0)
-		return err_set(err, -errno, "cannot copy '%s': %s", from_path, strerror(errno));
-	atomic_store_explicit(&t->total, (unsigned long long)st.st_size, memory_order_relaxed);
-	if (ioctl(to, FICLONE, from) < 0) {
-		if (ftruncate(to, st.st_size) < 0)
-			return err_set(err, -errno, "cannot make '%s' long enough: %s", to_path, strerror(errno));
-		int r = copy_parts(t, from, to, st.st_size, err);
-
-		if (r < 0)
-			return r;
-	}
-	atomic_store_explicit(&t->done, (unsigned long long)st.st_size, memory_order_relaxed);
-	return fsync(to) < 0 ? err_set(err, -errno, "cannot write '%s': %s", to_path, strerror(errno)) : 0;
 }
 
 static int run(struct task *t, struct err *err)
 {
-	const struct clone *k = t->data;
+	struct clone *k = t->data;
 
-	if (k->is_made || access(k->from, F_OK) < 0)
-		return 0;               /* it has not run yet, or has no disk */
-	int r = files_make_dir(k->dir, err);
-	if (!r)
-		r = copy(t, k->from, k->tmp, err);
-	/* They came with the file; those of the original are no business of the copy. */
-	if (!r)
-		r = snapshot_unmake_all(k->tmp, err);
-	if (!r && rename(k->tmp, k->to) < 0)
-		r = err_set(err, -errno, "cannot rename '%s': %s", k->tmp, strerror(errno));
-	return r;
+	return k->is_made ? 0 : clone_copy(k, err);
 }
 
 /* The instance called as the params say: 1: ours; 0: there is none; -EEXIST: another. */
@@ -267,12 +287,27 @@ static int finish(struct task *t, const json_t *params, json_t **result, struct 
 	return 1;
 }
 
-/* Its folder, unless it is that of an instance. */
-static char *leftover(struct task *t, const json_t *params)
+/* Its folders, unless they are those of an instance. */
+static void *leftover(struct task *t, const json_t *params)
 {
-	AUTO(free) char *all = node_path(t->c.node->data_dir, "instances");
+	struct node *n = t->c.node;
+	char key[STORE_KEY_MAX + 1];
+	struct pool_ref pool;
 
-	return look_up(t, params, NULL) > 0 || !all || !text(params, "uid")[0] ? NULL : node_path(all, text(params, "uid"));
+	doc_key(key, "instance", t->c.project, text(params, "instance"));
+	AUTO(json_decref) json_t *source = doc_get(n->store, key, NULL);
+	struct clone_left *l = look_up(t, params, NULL) > 0 || !text(params, "uid")[0] ? NULL : calloc(1, sizeof(*l));
+	/* Of a pool that is not there now, or an original that has gone, what is in the daemon's own folder. */
+	if (!l || pool_find(n, source ? pool_of(json_object_get(source, "spec")) : NULL, &pool, NULL) < 0)
+		(void)pool_find(n, NULL, &pool, NULL);
+	if (l) {
+		snprintf(l->dir, sizeof(l->dir), "%s/instances/%s", n->data_dir, text(params, "uid"));
+		snprintf(l->disk_dir, sizeof(l->disk_dir), "%s/instances/%s", pool.path, text(params, "uid"));
+		snprintf(l->pool, sizeof(l->pool), "%s", pool.path);
+		snprintf(l->pool_uid, sizeof(l->pool_uid), "%s", pool.uid);
+		snprintf(l->uid, sizeof(l->uid), "%s", text(params, "uid"));
+	}
+	return l;
 }
 
 static void release(struct task *t)
@@ -281,21 +316,18 @@ static void release(struct task *t)
 
 	if (!k)
 		return;
-	if (k->has_disks)
-		instance_give_disks(k->source, false);
-	if (k->source)
+	if (k->source) {
+		leave_source(k);
 		instance_release(k->source);
+	}
 	quota_release(t->c.node, k->claim);
 	json_decref(k->doc);
-	free(k->from);
-	free(k->dir);
-	free(k->tmp);
-	free(k->to);
+	free_paths(k);
 	free(k);
 	t->data = NULL;
 }
 
 const struct task_op instance_clone_op = {
-	.operation = "cloneInstance", .prepare = prepare, .run = run, .finish = finish, .leftover = leftover,
+	.operation = "cloneInstance", .prepare = prepare, .run = run, .finish = finish, .leftover = leftover, .tidy = clone_tidy,
 	.release = release,
 };

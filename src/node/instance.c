@@ -180,7 +180,12 @@ static void step_starting(struct instance *i, bool is_off)
 
 static void step_up(struct instance *i, const json_t *doc, const char *wanted)
 {
-	if (!strcmp(wanted, "stopped") || i->wants_restart || i->is_stopping)
+	/* The guest goes on when that is known to the disk: what it writes then is not what the memory in the file knows. */
+	if (i->is_forgetting || i->n_freezes)
+		return;
+	if (instance_next_memory(i) != MEMORY_NONE)
+		instance_forget_memory(i);
+	else if (!strcmp(wanted, "stopped") || i->wants_restart || i->is_stopping)
 		step_stop(i, doc);
 	else if (!strcmp(wanted, "paused") && !i->is_paused)
 		ask(i, "pause");
@@ -195,6 +200,15 @@ static void step_cut(struct instance *i)
 {
 	i->wants_restart = true;
 	cut_off(i, "its disks are needed; the power is being cut");
+}
+
+/* The machine is off, and shall be: its memory goes, as that of any machine. */
+static void step_off(struct instance *i)
+{
+	if (strcmp(i->c.state, "stopped") != 0)
+		controlled_set(&i->c, "stopped", "%s", i->stop_reason);
+	if (!i->n_holds && instance_next_memory(i) != MEMORY_NONE)
+		instance_forget_memory(i);
 }
 
 static void step(struct controlled *c, const json_t *doc, int64_t revision)
@@ -217,8 +231,8 @@ static void step(struct controlled *c, const json_t *doc, int64_t revision)
 		step_up(i, doc, wanted);
 	else if (i->phase == PHASE_DOWN && !is_off)
 		step_start(i, doc, revision);
-	else if (i->phase == PHASE_DOWN && strcmp(c->state, "stopped") != 0)
-		controlled_set(c, "stopped", "%s", i->stop_reason);
+	else if (i->phase == PHASE_DOWN)
+		step_off(i);
 }
 
 static void step_gone(struct controlled *c, const json_t *doc)
@@ -299,6 +313,8 @@ static void ended(struct process *p)
 	bool goes_on =
 		!was_asked && policy && (!strcmp(policy, "always") || (!is_well && !strcmp(policy, "on-failure")));
 
+	if (!is_well && instance_next_memory(i) != MEMORY_NONE)
+		snprintf(why.msg + strlen(why.msg), sizeof(why.msg) - strlen(why.msg), "; 'viv stop' gives its saved memory up, so that it boots");
 	instance_disconnect(i);
 	i->phase = PHASE_DOWN;
 	networks_kick(i->c.node, i->c.project);

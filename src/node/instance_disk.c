@@ -10,6 +10,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 #include "blk/blk.h"
+#include "node/bases.h"
 #include "node/files.h"
 #include "node/image.h"
 #include "node/instance_priv.h"
@@ -159,7 +160,9 @@ static int remove_files(void *arg, struct err *err)
 
 	if (!r && j->pool_dir)
 		r = files_remove(j->pool_dir, err);
-	return r < 0 ? r : files_remove(j->dir, err);
+	if (!r)
+		r = files_remove(j->dir, err);
+	return r < 0 ? r : bases_release(j->pool, j->i->c.uid, err);
 }
 
 static void files_removed(void *arg, int r, const struct err *err)

@@ -50,9 +50,16 @@ void instance_control_path(const struct instance *i, char *path, size_t cap)
 	snprintf(path, cap, "%s/control", i->run_dir);
 }
 
+char *instance_saved_path(const struct instance *i, const char *uid)
+{
+	char *path = NULL;
+
+	return asprintf(&path, "%s/%s.memory", i->dir, uid) < 0 ? NULL : path;
+}
+
 bool instance_take_disks(struct instance *i, bool writes)
 {
-	if (!instance_is_off(i) || i->has_disk_writer || (writes && i->n_disk_readers))
+	if (!instance_is_off(i) || i->is_forgetting || i->has_disk_writer || (writes && i->n_disk_readers))
 		return false;
 	if (writes)
 		i->has_disk_writer = true;

@@ -26,6 +26,13 @@ enum phase {
 	PHASE_REMOVING,         /* its files are being removed, by a worker */
 };
 
+/* What the next start of a machine is. */
+enum instance_memory {
+	MEMORY_NONE,            /* it boots */
+	MEMORY_OWN,             /* it goes back to its own memory */
+	MEMORY_COPY,            /* it goes on from the memory of another, as a copy */
+};
+
 struct instance {
 	struct controlled c;            /* first */
 	char *dir, *run_dir;            /* DATA/instances/UID and RUN/i/UID */
@@ -48,6 +55,8 @@ struct instance {
 	bool is_cut;                    /* and one of them wants the power to go */
 	bool has_disk_writer;           /* one of them changes the disks */
 	unsigned n_disk_readers;        /* or some read them */
+	bool is_forgetting;             /* the memory that it goes on from: a worker removes it */
+	unsigned n_freezes;             /* it stands still for others, who let it go on */
 	int64_t ended_revision;         /* it ended by itself while the document was at this one; 0: it did not */
 };
 
@@ -72,6 +81,14 @@ void instance_disk_done(struct instance *i, int r, const struct err *err);
 int instance_remove_files(struct instance *i, struct err *err);
 void instance_removed(struct instance *i, int r, const struct err *err);
 char *instance_root_path(const struct instance *i);
+
+/* --- instance_memory.c --- */
+
+enum instance_memory instance_next_memory(const struct instance *i);
+/* Of the file; KIND is not MEMORY_NONE. From malloc(); NULL: out of memory. */
+char *instance_memory_path(const struct instance *i, enum instance_memory kind);
+/* It has gone on from it, or shall not: away with it. While that goes on the instance is held; then a step. */
+void instance_forget_memory(struct instance *i);
 
 /* --- instance_api.c --- */
 

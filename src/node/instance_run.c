@@ -14,6 +14,7 @@
 #include "node/node.h"
 #include "node/seed.h"
 #include "node/volume.h"
+#include "util/checked.h"
 #include "util/log.h"
 
 enum { CONNECT_MS = 20, LOG_MAX = 4 << 20 };
@@ -156,6 +157,20 @@ static json_t *make_config(struct instance *i, const json_t *doc, struct err *er
 	return config;
 }
 
+/* Of a machine that goes on from saved memory only what belongs to this process is said; the rest is in there. */
+static json_t *keep_process(json_t *config, bool is_copy)
+{
+	static const char *const machine[] = { "cpu", "memory", "cpus", "agent", "kernel", "initrd", "firmware", "cmdline" };
+
+	for (unsigned k = 0; config && k < ARRAY_LEN(machine); k++)
+		json_object_del(config, machine[k]);
+	json_object_set_new(config, "paused", json_true());
+	/* They are what they were when it was saved: nobody has run with them since. */
+	json_object_set_new(config, "changed_disks", json_true());
+	json_object_set_new(config, "copy", json_boolean(is_copy));
+	return config;
+}
+
 /* --- start ---------------------------------------------------- */
 
 /* What the process before said is kept once. */
@@ -172,7 +187,12 @@ static void rotate_log(const char *path)
 int instance_start(struct instance *i, const json_t *doc, struct err *err)
 {
 	char config_path[STORE_KEY_MAX], lock_path[STORE_KEY_MAX], log_path[STORE_KEY_MAX];
+	enum instance_memory memory = instance_next_memory(i);
+	AUTO(free) char *memory_path = memory != MEMORY_NONE ? instance_memory_path(i, memory) : NULL;
 	json_t *config = make_config(i, doc, err);
+
+	if (memory_path && config)
+		config = keep_process(config, memory == MEMORY_COPY);
 	int r = config ? files_make_dir(i->dir, err) : err->code;
 
 	snprintf(config_path, sizeof(config_path), "%s/config.json", i->run_dir);
@@ -188,8 +208,9 @@ int instance_start(struct instance *i, const json_t *doc, struct err *err)
 	if (r < 0)
 		return r;
 	rotate_log(log_path);
-	char *argv[] = { i->c.node->vmm, (char[]){ "--config" }, config_path, NULL };
-	struct process_spec spec = { .lock_path = lock_path, .log_path = log_path, .argv = argv };
+	char *booting[] = { i->c.node->vmm, (char[]){ "--config" }, config_path, NULL };
+	char *going_on[] = { i->c.node->vmm, (char[]){ "--restore" }, memory_path, (char[]){ "--config" }, config_path, NULL };
+	struct process_spec spec = { .lock_path = lock_path, .log_path = log_path, .argv = memory_path ? going_on : booting };
 
 	i->stop_reason[0] = 0;
 	i->is_stopping = i->has_answered = false;

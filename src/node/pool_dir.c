@@ -19,7 +19,7 @@ enum { MARKER_MAX = 64, POOL_PATH_MAX = 400 };
 #define MARKER_WORDS "vivarium pool "
 #define MARKER_NEW ".viv-pool.new"
 
-static const char *const dirs[] = { "volumes", "instances" };
+static const char *const dirs[] = { "volumes", "instances", "bases" };
 
 /* --- paths ---------------------------------------------------- */
 

@@ -4,7 +4,8 @@
  *
  *	PATH/.viv-pool          the marker: whose pool it is
  *	PATH/volumes/UID.qcow2
- *	PATH/instances/UID/root.qcow2 */
+ *	PATH/instances/UID/root.qcow2
+ *	PATH/bases/BASE/        what linked clones share (bases.h) */
 #ifndef NODE_POOL_DIR_H
 #define NODE_POOL_DIR_H
 

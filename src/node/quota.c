@@ -39,7 +39,8 @@ const struct schema quota_schema = {
 			{ .name = "cpus", .type = SCHEMA_INT, .min = 0, .max = 1000000, .help = "processors of all instances" },
 			{ .name = "memory", .type = SCHEMA_SIZE, .min = 0, .max = (int64_t)1 << 50, .help = "of all instances" },
 			{ .name = "disk", .type = SCHEMA_SIZE, .min = 0, .max = (int64_t)1 << 60,
-			  .help = "of all instances and volumes, as large as guests see them, and of images that were sent" },
+			  .help = "of all instances and volumes, as large as guests see them, of images that were sent, and of the memory that "
+				  "snapshots keep" },
 			{ .name = NULL },
 		},
 };
@@ -108,8 +109,8 @@ static struct amounts amounts_of(struct node *n, const char *kind, const char *p
 
 	if (!doc)
 		return a;
-	if (!strcmp(kind, "volume")) {
-		a.of[DISK] = number_of(spec, "size");
+	if (!strcmp(kind, "volume") || !strcmp(kind, "snapshot")) {
+		a.of[DISK] = !strcmp(kind, "volume") ? number_of(spec, "size") : number_of(doc, "memory_size");
 		return a;
 	}
 	if (!strcmp(kind, "image")) {
@@ -167,6 +168,7 @@ static struct amounts usage_of(struct node *n, const char *project, const char *
 	add_kind(n, "instance", project, except, &sum);
 	add_kind(n, "volume", project, except, &sum);
 	add_kind(n, "image", project, except, &sum);
+	add_kind(n, "snapshot", project, except, &sum);
 	for (const struct quota_claim *q = n->claims; q; q = q->next)
 		if (!strcmp(q->project, project) && strcmp(q->key, except) != 0)
 			add(&sum, &q->amounts);
@@ -194,7 +196,8 @@ static uint64_t shown(unsigned i, uint64_t v)
 static int refuse(const char *project, unsigned i, uint64_t limit, uint64_t used, uint64_t wanted, const char *kind, char *where,
 		  size_t cap, struct err *err)
 {
-	const char *disk = !strcmp(kind, "volume") ? "spec.size" : !strcmp(kind, "image") ? "spec.source.upload.size" : quotas[i].where;
+	const char *disk = !strcmp(kind, "volume") ? "spec.size" : !strcmp(kind, "image") ? "spec.source.upload.size" :
+			   !strcmp(kind, "snapshot") ? "spec.memory" : quotas[i].where;
 
 	snprintf(where, cap, "%s", i == DISK ? disk : quotas[i].where);
 	return err_set(err, -EDQUOT, "the project '%s' may have %" PRIu64 " %s (its quota '%s'): %" PRIu64 " are taken, and this needs %"
@@ -206,7 +209,7 @@ int quota_claim(struct node *n, const char *key, const char *kind, const json_t 
 		char *where, size_t cap, struct err *err)
 {
 	const char *project = json_string_value(json_object_get(doc, "project"));
-	bool is_counted = !strcmp(kind, "instance") || !strcmp(kind, "volume") || !strcmp(kind, "image");
+	bool is_counted = !strcmp(kind, "instance") || !strcmp(kind, "volume") || !strcmp(kind, "image") || !strcmp(kind, "snapshot");
 	AUTO(json_decref) json_t *limits = is_counted && project ? limits_of(n, project) : NULL;
 
 	*out = NULL;

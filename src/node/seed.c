@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include "node/doc.h"
 #include "node/iso.h"
 #include "util/cleanup.h"
 #include "util/err.h"
@@ -80,6 +81,8 @@ static char *make_meta(const char *name, const char *uid, const json_t *spec, si
 		fprintf(f, "public-keys:\n");
 	json_array_foreach(keys, i, key)
 		fprintf(f, "  - \"%s\"\n", json_string_value(key));
+	/* A copy of a machine that runs finds a disk as large as the original's, whatever the two are called. */
+	fprintf(f, "#%*s\n", (int)(DOC_NAME_MAX - strnlen(name, DOC_NAME_MAX)), "");
 	return fclose(f) ? NULL : text;
 }
 

@@ -13,47 +13,12 @@
 #include "node/node.h"
 #include "node/resource.h"
 #include "node/snapshot_disks.h"
+#include "node/snapshot_memory.h"
 #include "node/vmm.h"
 #include "node/work.h"
 #include "util/checked.h"
 
 enum { AGAIN_MS = 100 };
-
-const struct schema snapshot_schema = {
-	.name = "Snapshot", .help = "What the disks of an instance were at an instant.",
-	.fields = (const struct schema_field[]){
-		RESOURCE_FIELDS("snapshot"),
-		{ .name = "instance", .type = SCHEMA_NAME, .is_readonly = true, .help = "of which it is" },
-		{ .name = "instance_uid", .type = SCHEMA_STRING, .is_readonly = true, .help = "that one's" },
-		{ .name = "spec", .type = SCHEMA_OBJECT, .dflt = "{}", .help = "for people",
-		  .sub = &(const struct schema){
-			  .name = "SnapshotSpec", .help = "What it is for.",
-			  .fields = (const struct schema_field[]){
-				  { .name = "about", .type = SCHEMA_STRING, .max = 500, .help = "for people" },
-				  { .name = NULL },
-			  } } },
-		{ .name = NULL },
-	},
-};
-
-int snapshot_fill(struct api_call *c, json_t *doc, struct err *err)
-{
-	struct node *n = c->arg;
-	char key[STORE_KEY_MAX + 1];
-	const char *name = api_param(c, "instance");
-
-	doc_key(key, "instance", resource_project(c), name);
-	AUTO(json_decref) json_t *instance = doc_get(n->store, key, NULL);
-	const json_t *spec = json_object_get(instance, "spec");
-
-	if (!instance || json_is_true(json_object_get(instance, "deleting")))
-		return err_set(err, -ENOENT, "there is no instance '%s' in the project '%s'", name, resource_project(c));
-	if (!json_object_get(spec, "image") && !json_array_size(json_object_get(spec, "disks")))
-		return err_set(err, -EINVAL, "'%s' has no disk of which there could be a snapshot", name);
-	json_object_set_new(doc, "instance", json_string(name));
-	json_object_set(doc, "instance_uid", json_object_get(instance, "uid"));
-	return 0;
-}
 
 /* --- the controller ---------------------------------------------------- */
 
@@ -63,9 +28,11 @@ struct snapshot {
 	bool is_busy;                   /* somebody works on it */
 	bool is_gone;                   /* from the disks */
 	bool is_removing;
+	bool has_no_memory;             /* with IS_REMOVING: its file has gone */
 	bool is_clearing;               /* some disks have it from an attempt before, perhaps not all: away with it, then once more */
 	unsigned n_cleared;             /* disks that a machine has removed it from */
 	struct instance_disks disks;
+	struct snapshot_memory memory;  /* PATH is NULL: of one without, and while nobody works on it */
 };
 
 static struct snapshot *snapshot_of(struct controlled *c)
@@ -76,6 +43,7 @@ static struct snapshot *snapshot_of(struct controlled *c)
 static void let_go(struct snapshot *s)
 {
 	instance_disks_clear(&s->disks);
+	snapshot_memory_fini(&s->memory);
 	if (s->held) {
 		instance_give_disks(s->held, true);
 		instance_release(s->held);
@@ -140,6 +108,60 @@ static int make(void *arg, struct err *err)
 	return snapshot_make(&s->disks, s->c.uid, err);
 }
 
+/* --- with memory --- */
+
+static int take_memory(void *arg, struct err *err)
+{
+	return snapshot_memory_take(&((struct snapshot *)arg)->memory, err);
+}
+
+static void memory_taken(void *arg, int r, const struct err *err)
+{
+	struct snapshot *s = arg;
+
+	/* As with created(). */
+	s->is_clearing = r == -EEXIST;
+	if (r == -EBUSY)
+		controlled_set(&s->c, "creating", "%s", err->msg);
+	happened(s, s->is_clearing || r == -EBUSY || r == -EAGAIN ? -ECANCELED : r, err);
+}
+
+/* The machine is off. If it was not so before all was done, there is nothing to be had, and nothing is left. */
+static int find_memory(void *arg, struct err *err)
+{
+	struct snapshot *s = arg;
+
+	if (snapshot_memory_is_there(&s->memory))
+		return 0;
+	int r = snapshot_memory_drop(&s->memory, err);
+	if (!r)
+		r = snapshot_unmake(&s->disks, s->c.uid, err);
+	return r < 0 ? r : err_set(err, -ENOTCONN, "the machine is off, and has no memory; the snapshot is taken when it runs again");
+}
+
+static int drop_memory(void *arg, struct err *err)
+{
+	return snapshot_memory_drop(&((struct snapshot *)arg)->memory, err);
+}
+
+static void memory_dropped(void *arg, int r, const struct err *err)
+{
+	struct snapshot *s = arg;
+
+	s->has_no_memory = !r;
+	happened(s, r ? r : -ECANCELED, err);
+}
+
+static int init_memory(struct snapshot *s, const struct instance *i, struct err *err)
+{
+	char control[STORE_KEY_MAX];
+
+	instance_control_path(i, control, sizeof(control));
+	return snapshot_memory_init(&s->memory, s->c.node, instance_saved_path(i, s->c.uid), control, s->disks.n ? s->c.uid : "", err);
+}
+
+/* --- of disks --- */
+
 static int unmake(void *arg, struct err *err)
 {
 	struct snapshot *s = arg;
@@ -161,39 +183,59 @@ static void ask(struct snapshot *s, struct vmm *v)
 		    json_pack("{s:s, s:s}", "disks", removes ? one : names, "name", s->c.uid), removes ? cleared : created, s);
 }
 
+static void begin(struct snapshot *s, int (*run)(void *arg, struct err *err), void (*done)(void *arg, int r, const struct err *err))
+{
+	struct err err = ERR_INIT;
+
+	s->is_busy = true;
+	if (work_start(s->c.node->works, run, done, s) < 0)
+		happened(s, err_set(&err, -ENOMEM, "out of memory"), &err);
+}
+
+/* The machine is off. */
+static void work_off(struct snapshot *s, struct instance *i)
+{
+	if (!instance_take_disks(i, true)) {
+		let_go(s);
+		controlled_later(&s->c, AGAIN_MS);
+		return;
+	}
+	instance_hold(i, false);
+	s->held = i;
+	if (s->is_removing || s->is_clearing)
+		begin(s, unmake, worked);
+	else
+		begin(s, s->memory.path ? find_memory : make, worked);
+}
+
 /* What is to be done, by the machine or, while it is off, by a worker. */
-static void work_on(struct snapshot *s, struct instance *i, const json_t *instance)
+static void work_on(struct snapshot *s, struct instance *i, const json_t *doc, const json_t *instance)
 {
 	struct err err = ERR_INIT;
 	struct vmm *v = instance_vmm(i);
+	bool has_memory = json_is_true(json_object_get(json_object_get(doc, "spec"), "memory"));
 
 	if (!v && !instance_is_off(i)) {
 		controlled_later(&s->c, AGAIN_MS);
 		return;
 	}
 	int r = instance_disks(&s->disks, i, instance, s->is_removing, &err);
+	if (!r && has_memory)
+		r = init_memory(s, i, &err);
 	if (r < 0) {
+		let_go(s);
 		controlled_failed(&s->c, &err);
-		return;
-	}
-	if (s->is_removing && !s->disks.n) {
+	} else if (s->is_removing && has_memory && !s->has_no_memory) {
+		begin(s, drop_memory, memory_dropped);
+	} else if (s->is_removing && !s->disks.n) {
 		happened(s, 0, NULL);
-		return;
-	}
-	if (v) {
+	} else if (!v) {
+		work_off(s, i);
+	} else if (has_memory && !s->is_removing && !s->is_clearing) {
+		begin(s, take_memory, memory_taken);
+	} else {
 		ask(s, v);
-		return;
 	}
-	if (!instance_take_disks(i, true)) {
-		instance_disks_clear(&s->disks);
-		controlled_later(&s->c, AGAIN_MS);
-		return;
-	}
-	instance_hold(i, false);
-	s->held = i;
-	s->is_busy = true;
-	if (work_start(s->c.node->works, s->is_removing || s->is_clearing ? unmake : make, worked, s) < 0)
-		happened(s, err_set(&err, -ENOMEM, "out of memory"), &err);
 }
 
 /* The instance of DOC; *INSTANCE gets its document. */
@@ -226,7 +268,7 @@ static void step(struct controlled *c, const json_t *doc, int64_t revision)
 	}
 	if (strcmp(c->state, "failed") != 0)
 		controlled_set(c, "creating", "%s", "");
-	work_on(s, i, instance);
+	work_on(s, i, doc, instance);
 }
 
 static void step_gone(struct controlled *c, const json_t *doc)
@@ -242,22 +284,31 @@ static void step_gone(struct controlled *c, const json_t *doc)
 	} else {
 		s->is_removing = true;
 		controlled_set(c, "deleting", "%s", "");
-		work_on(s, i, instance);
+		work_on(s, i, doc, instance);
 	}
 }
 
 static int init(struct controlled *c, const json_t *status)
 {
-	(void)c;
-	(void)status;
+	snapshot_of(c)->memory.size = (uint64_t)json_integer_value(json_object_get(status, "memory_size"));
 	return 0;
 }
 
 static void fini(struct controlled *c)
 {
 	instance_disks_clear(&snapshot_of(c)->disks);
+	snapshot_memory_fini(&snapshot_of(c)->memory);
+}
+
+static void add_status(const struct controlled *c, json_t *status)
+{
+	uint64_t size = container_of(c, struct snapshot, c)->memory.size;
+
+	if (size)
+		json_object_set_new(status, "memory_size", json_integer((json_int_t)size));
 }
 
 const struct controller_kind snapshot_kind = {
-	.kind = "snapshot", .size = sizeof(struct snapshot), .init = init, .step = step, .step_gone = step_gone, .fini = fini,
+	.kind = "snapshot", .size = sizeof(struct snapshot), .init = init, .step = step, .step_gone = step_gone,
+	.add_status = add_status, .fini = fini,
 };

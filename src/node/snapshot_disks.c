@@ -110,6 +110,18 @@ int snapshot_make(const struct instance_disks *d, const char *name, struct err *
 	return r;
 }
 
+int snapshot_count(const char *path, struct err *err)
+{
+	AUTO(blk_close) struct blk *b = NULL;
+	AUTO(free) struct blk_snapshot *list = NULL;
+	unsigned n = 0;
+	int r = open_disk(&b, path, err);
+
+	if (!r)
+		r = blk_snapshot_list(b, &list, &n, err);
+	return r < 0 ? r : (int)n;
+}
+
 int snapshot_unmake_all(const char *path, struct err *err)
 {
 	AUTO(blk_close) struct blk *b = NULL;

@@ -11,6 +11,8 @@ int snapshot_make(const struct instance_disks *d, const char *name, struct err *
 int snapshot_unmake(const struct instance_disks *d, const char *name, struct err *err);
 /* Make all of D what they were; -ENOENT: one of them has no such snapshot, and nothing is changed. */
 int snapshot_apply(const struct instance_disks *d, const char *name, struct err *err);
+/* How many the disk at PATH has. */
+int snapshot_count(const char *path, struct err *err);
 /* Remove all from the disk at PATH. */
 int snapshot_unmake_all(const char *path, struct err *err);
 

@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include "node/doc.h"
-#include "node/files.h"
 #include "node/idempotency.h"
 #include "node/node.h"
 #include "node/resource.h"
@@ -167,7 +166,9 @@ static void tell_end(struct task *t)
 
 static int remove_left(void *arg, struct err *err)
 {
-	return files_remove(((struct task *)arg)->left, err);
+	struct task *t = arg;
+
+	return t->op->tidy(t->left, err);
 }
 
 static void left_removed(void *arg, int r, const struct err *err)

@@ -27,9 +27,11 @@ struct task_op {
 	int (*run)(struct task *t, struct err *err);
 	/* The work has ended well: what there is to be told, as a new reference. May be NULL. 1: it goes on until task_over(). */
 	int (*finish)(struct task *t, const json_t *params, json_t **result, struct err *err);
-	/* It has not ended well, or somebody does not want it any more: the file or folder that it, or an attempt before a crash, may have
-	 * left, from malloc(); it is removed. NULL: none. May be NULL. */
-	char *(*leftover)(struct task *t, const json_t *params);
+	/* It has not ended well, or somebody does not want it any more: what it, or an attempt before a crash, may have left, for tidy(),
+	 * from malloc(). NULL: nothing. May be NULL. */
+	void *(*leftover)(struct task *t, const json_t *params);
+	/* Take that away, on another thread; LEFT is freed afterwards. */
+	int (*tidy)(void *left, struct err *err);
 	/* It has ended in any way, and that is durable. Frees DATA. */
 	void (*release)(struct task *t);
 	bool is_careful;                /* also one that is cancelled before it begins, or deleted, runs (with T->stop set), to tidy up */
@@ -44,7 +46,7 @@ struct task {
 	json_t *log, *result;
 	bool is_running, is_ended, is_released;
 	bool is_removing;               /* what it has left */
-	char *left;
+	void *left;
 	struct err err;                 /* why that is, and the code of it */
 	int code;
 };

@@ -25,6 +25,7 @@ class Model:
         self.count = 4 if small else 6
         self.instances = {}             # name -> {"state", "volumes", "networks"}
         self.snapshots = set()          # (instance, name)
+        self.memories = set()           # the same, of those with memory
         self.volumes = {}               # name -> size
         self.pools = {}                 # name of a volume -> that of its pool
         self.networks = set()
@@ -115,14 +116,23 @@ class Model:
 
     def make_snapshot(self):
         i, name = self.name("i", self.instances, False), self.name("s", set(), True)
-        return Request("POST", f"/v1/instances/{i}/snapshots", {"name": name, "spec": {}}, lambda: self.snapshots.add((i, name)))
+        on = self.some([n for n, known in self.instances.items() if known["state"] != "stopped"])
+        has_memory = on and self.dice.random() < 0.4
+
+        def then():
+            self.snapshots.add((i, name))
+            if has_memory:
+                self.memories.add((i, name))
+        i = on if has_memory else i
+        return Request("POST", f"/v1/instances/{i}/snapshots", {"name": name, "spec": {"memory": bool(has_memory)}}, then)
 
     def remove_snapshot(self):
         s = self.some(self.snapshots)
         return s and Request("DELETE", f"/v1/instances/{s[0]}/snapshots/{s[1]}", None, lambda: self.snapshots.discard(s))
 
     def revert(self):
-        s = self.some(self.snapshots)
+        # One with memory starts what is stopped, unless something else is wanted by then.
+        s = self.some([s for s in self.snapshots if s not in self.memories or self.instances.get(s[0], {}).get("state") != "stopped"])
 
         def then(task):
             self.tasks[task] = ("revert", s[0], s[1])
@@ -133,14 +143,17 @@ class Model:
         return any(operation == "clone" and to == name for operation, _, to in self.tasks.values())
 
     def clone(self):
-        source = self.some([n for n, i in self.instances.items() if i["state"] == "stopped" and not i["volumes"]])
+        source = self.some([n for n, i in self.instances.items() if not i["volumes"]])
         name, state = self.name("i", self.instances, True), self.dice.choice(["running", "stopped"])
+        is_off, is_special = source and self.instances[source]["state"] == "stopped", self.dice.random() < 0.4
+        how = {"linked": True} if is_special and is_off else {"memory": True} if is_special and state == "running" else {}
 
         def then(task):
             self.tasks[task] = ("clone", source, name)
             self.instances[name] = {"state": state, "volumes": [], "networks": list(self.instances[source]["networks"]), "clone": task}
             self.touched.add(name)
-        return source and not self.is_awaited(name) and Request("POST", f"/v1/instances/{source}/clone", {"name": name, "state": state}, then)
+        return source and not self.is_awaited(name) and Request("POST", f"/v1/instances/{source}/clone",
+                                                                {"name": name, "state": state, **how}, then)
 
     def make_volume(self):
         name, size = self.name("v", self.volumes, True), self.dice.randrange(1, 9) << 20

@@ -6,7 +6,7 @@ import re
 import subprocess
 
 BUILD = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "build")
-OF_DATA = re.compile(r"(instances|images|volumes|history|uploads|store\.db(-wal|-shm)?|audit.*|secret.*|cert.*|key.*|tls.*)$")
+OF_DATA = re.compile(r"(instances|bases|images|volumes|history|uploads|store\.db(-wal|-shm)?|audit.*|secret.*|cert.*|key.*|tls.*)$")
 OF_RUN = re.compile(r"(i|n|api\.sock(\.lock)?|lock)$")
 OF_INSTANCE = re.compile(r"(root\.qcow2|vmm\.log(\.1)?|console\.log(\.1)?|history.*)$")
 
@@ -95,11 +95,20 @@ class World:
             for name in set(names(folder)) - set(uids):
                 self.complain("folder", os.path.join(folder, name), "is nobody's")
         for uid in set(names(data, "instances")) & set(uids):
-            for name in names(data, "instances", uid):
+            saved = {s["uid"] + ".memory" for s in self.list(f"instances/{uids[uid]['name']}/snapshots")
+                     if s["spec"].get("memory") and s["status"].get("state") == "ready"}
+            if saved - set(names(data, "instances", uid)):
+                self.complain("memory of snapshots of", uids[uid]["name"], "is missing:", sorted(saved))
+            for name in set(names(data, "instances", uid)) - saved:
                 if not OF_INSTANCE.match(name):
                     self.complain("file", name, "of instance", uids[uid]["name"], "is nobody's")
             self.check_disk(uids[uid])
         self.check_volumes()
+        bases = set(names(data, "bases")) if os.path.isdir(os.path.join(data, "bases")) else set()
+        for base in bases:
+            users = set(names(data, "bases", base, "users"))
+            if not users or users - set(uids) - bases:
+                self.complain("base", base, "is there for", sorted(users))
         images = {m["uid"] for m in self.list("images")}
         if set(names(data, "images")) != images:
             self.complain("images", names(data, "images"), "instead of", sorted(images))

@@ -449,7 +449,7 @@ def test_a_clone_is_another_machine(node, tmp_path):
     node.ask("PATCH", "/v1/instances/a", {"spec": {"state": "running", "networks": [
         {"kind": "none", "mac": "52:54:00:00:00:01"}]}})
     node.wait("/v1/instances/a", "running")
-    busy = node.ask("POST", "/v1/instances/a/clone", {"name": "b"}, status=409)
+    busy = node.ask("POST", "/v1/instances/a/clone", {"name": "b", "linked": True}, status=409)
     assert "stop it first" in busy["error"]["message"]
     node.ask("PATCH", "/v1/instances/a", {"spec": {"state": "stopped", "shutdown_seconds": 0}})
     node.wait("/v1/instances/a", "stopped")

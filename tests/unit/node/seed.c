@@ -65,8 +65,10 @@ TEST(the_disk_has_a_label_and_the_files)
 	CHECK(!memcmp(disk + 16 * 2048, "\1CD001\1", 7) && !memcmp(disk + 32768 + 40, "cidata ", 7));
 	CHECK(!memcmp(disk + 17 * 2048, "\2CD001\1", 7) && !memcmp(disk + 17 * 2048 + 88, "%/E", 3));
 	CHECK(!memcmp(disk + 18 * 2048, "\377CD001\1", 7));
-	CHECK(!strncmp((char *)disk + 25 * 2048, "instance-id: i-0123456789abcdef\nlocal-hostname: web\npublic-keys:\n"
-		       "  - \"ssh-rsa AAAA me\"\n", 2048));
+	static const char meta[] = "instance-id: i-0123456789abcdef\nlocal-hostname: web\npublic-keys:\n  - \"ssh-rsa AAAA me\"\n";
+	CHECK(!strncmp((char *)disk + 25 * 2048, meta, sizeof(meta) - 1));
+	/* As long as that of the longest name. */
+	CHECK_EQ(strlen((char *)disk + 25 * 2048), sizeof(meta) - 1 + 63 - strlen("web") + 2);
 	CHECK(!strncmp((char *)disk + 26 * 2048, "version: 2\n", 11));
 	CHECK_STR((char *)disk + 27 * 2048, "#!/bin/true\n");
 	CHECK_EQ(seed_write("/nonexistent/x", "web", "0", spec, NULL), -ENOENT);

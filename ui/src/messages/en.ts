@@ -87,6 +87,8 @@ export const en = {
 	"events.none": "Nothing has changed since this page was opened.",
 	"field.created": "Created",
 	"field.labels": "Labels",
+	"field.linked": "Linked: shares the disk, which must be off",
+	"field.memory": "Goes on where this one is, which must run",
 	"field.name": "Name",
 	"field.path": "Directory",
 	"field.pool": "Pool",

@@ -89,6 +89,8 @@ export const zh: Catalogue = {
 	"events.none": "打开本页以来没有变化。",
 	"field.created": "创建时间",
 	"field.labels": "标签",
+	"field.linked": "链接：共享磁盘（原虚拟机须已关闭）",
+	"field.memory": "从原虚拟机当前的内存继续（原虚拟机须在运行）",
 	"field.name": "名称",
 	"field.path": "目录",
 	"field.pool": "存储池",
