@@ -16,9 +16,11 @@
 #include "util/checked.h"
 #include "util/err.h"
 #include "util/linger.h"
+#include "util/timer_heap.h"
 
 enum {
 	EVENTS_PER_ROUND = 64, N_SIGNALS = 65,
+	TIMERS_PER_ROUND = 16,  /* before descriptors are looked at again */
 	LOOKS_PER_POLL = 4,     /* at the one that lingers, before one at all */
 	SERVED_PER_POLL = 16,   /* the same, when each of them found something */
 };
@@ -52,8 +54,8 @@ struct loop {
 	struct slot *slots;
 	unsigned n_slots;
 
-	struct loop_timer *timers;                      /* armed, earliest deadline first */
-	uint64_t fired_ns;                              /* up to which deadlines have been served */
+	struct timer_heap timers;                       /* armed */
+	uint64_t fired_ns;                              /* what is armed lies behind it */
 	uint64_t armed_ns;                              /* what timer_fd is set to; 0: disarmed */
 
 	bool can_linger;                                /* there is another processor */
@@ -178,7 +180,7 @@ void loop_fd_del(struct loop_fd *h)
 	h->loop = NULL;
 }
 
-/* --- timers: a sorted list; a machine has some dozens, most of them not armed --- */
+/* --- timers --- */
 
 void loop_timer_init(struct loop *l, struct loop_timer *t, void (*fn)(struct loop_timer *t))
 {
@@ -187,36 +189,26 @@ void loop_timer_init(struct loop *l, struct loop_timer *t, void (*fn)(struct loo
 
 void loop_timer_set(struct loop_timer *t, uint64_t deadline_ns)
 {
-	struct loop_timer *prev = NULL, *next;
-
 	loop_timer_cancel(t);
 	/* What is late already goes behind all that are due in this round. */
 	t->deadline_ns = deadline_ns > t->loop->fired_ns ? deadline_ns : t->loop->fired_ns + 1;
-	for (next = t->loop->timers; next && next->deadline_ns <= t->deadline_ns; next = next->next)
-		prev = next;
-	t->prev = prev;
-	t->next = next;
-	if (next)
-		next->prev = t;
-	*(prev ? &prev->next : &t->loop->timers) = t;
+	timer_heap_add(&t->loop->timers, t);
 }
 
 void loop_timer_cancel(struct loop_timer *t)
 {
 	if (!t->deadline_ns)
 		return;
-	*(t->prev ? &t->prev->next : &t->loop->timers) = t->next;
-	if (t->next)
-		t->next->prev = t->prev;
+	timer_heap_remove(&t->loop->timers, t);
 	t->deadline_ns = 0;
 }
 
-/* Ends: what callbacks arm lies behind fired_ns. */
+/* What callbacks arm lies behind fired_ns. When thousands are due at once, descriptors have their turn in between. */
 static void loop_fire_timers(struct loop *l)
 {
 	l->fired_ns = loop_now_ns();
-	while (l->timers && l->timers->deadline_ns <= l->fired_ns) {
-		struct loop_timer *t = l->timers;
+	for (unsigned n = 0; n < TIMERS_PER_ROUND && l->timers.first && l->timers.first->deadline_ns <= l->fired_ns; n++) {
+		struct loop_timer *t = l->timers.first;
 
 		loop_timer_cancel(t);
 		t->fn(t);
@@ -225,7 +217,7 @@ static void loop_fire_timers(struct loop *l)
 
 static int loop_arm(struct loop *l)
 {
-	uint64_t next = l->timers ? l->timers->deadline_ns : 0;
+	uint64_t next = l->timers.first ? l->timers.first->deadline_ns : 0;
 	struct itimerspec its = {
 		.it_value = { .tv_sec = (time_t)(next / 1000000000u), .tv_nsec = (long)(next % 1000000000u) },
 	};

@@ -54,7 +54,8 @@ struct loop_timer {
 	void (*fn)(struct loop_timer *t);
 	uint64_t deadline_ns;                           /* CLOCK_MONOTONIC; 0: not armed */
 	struct loop *loop;
-	struct loop_timer *next, *prev;                 /* private: among the armed, earliest first */
+	uint64_t number;                                /* private from here: see timer_heap.h */
+	struct loop_timer *child, *next, **at;
 };
 
 void loop_timer_init(struct loop *l, struct loop_timer *t, void (*fn)(struct loop_timer *t));
@@ -62,6 +63,11 @@ void loop_timer_init(struct loop *l, struct loop_timer *t, void (*fn)(struct loo
 void loop_timer_set(struct loop_timer *t, uint64_t deadline_ns);
 void loop_timer_cancel(struct loop_timer *t);           /* not armed: nothing happens */
 uint64_t loop_now_ns(void);
+/* The deadline that is MS from now. */
+static inline uint64_t loop_after_ms(uint64_t ms)
+{
+	return loop_now_ns() + ms * 1000000u;
+}
 
 /* Call FN(ARG, signo) on the loop thread for SIGNO; blocks the signal in this thread, so add
  * signals before starting other threads. */

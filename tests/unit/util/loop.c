@@ -164,6 +164,95 @@ TEST(a_timer_that_is_always_late_does_not_starve_the_loop)
 	loop_free(l);
 }
 
+struct late {
+	struct loop_timer t;
+	uint64_t due_ns;
+	unsigned *n_fired;
+	uint64_t *last_ns;
+};
+
+static void late_fire(struct loop_timer *t)
+{
+	struct late *x = container_of(t, struct late, t);
+
+	CHECK(x->due_ns >= *x->last_ns);
+	*x->last_ns = x->due_ns;
+	++*x->n_fired;
+}
+
+/* A sorted list would take hours. */
+TEST(two_hundred_thousand_timers_are_armed_moved_and_fire_in_order)
+{
+	enum { N = 200000 };
+	struct late *x = calloc(N, sizeof(*x));
+	struct loop *l = fresh();
+	uint64_t last_ns = 0, seed = 1;
+	unsigned n_fired = 0;
+
+	CHECK(x);
+	for (int i = 0; i < N; i++) {
+		x[i] = (struct late){ .n_fired = &n_fired, .last_ns = &last_ns };
+		loop_timer_init(l, &x[i].t, late_fire);
+		loop_timer_set(&x[i].t, loop_now_ns() + 3600000000000u + (uint64_t)i);
+	}
+	for (int i = 0; i < N; i++) {
+		seed = seed * 6364136223846793005u + 1442695040888963407u;
+		x[i].due_ns = 1 + (seed >> 44);
+		loop_timer_set(&x[i].t, x[i].due_ns);
+	}
+	for (int i = 0; i < N; i += 4)
+		loop_timer_cancel(&x[i].t);
+	while (n_fired < N / 4 * 3)
+		CHECK(loop_run_once(l, 1000) > 0);
+	CHECK_EQ(loop_run_once(l, 0), 0);
+	loop_free(l);
+	free(x);
+}
+
+static void once(struct loop_fd *h, unsigned events)
+{
+	struct watched *w = container_of(h, struct watched, h);
+
+	w->hits++;
+	w->seen |= events;
+	loop_fd_del(h);
+}
+
+TEST(a_descriptor_has_its_turn_while_thousands_of_timers_are_due)
+{
+	enum { N = 4000 };
+	struct late *x = calloc(N, sizeof(*x));
+	struct loop *l = fresh();
+	struct watched w = { .hits = 0 };
+	uint64_t last_ns = 0;
+	unsigned n_fired = 0;
+	int p[2];
+
+	CHECK(x && !pipe(p));
+	for (int i = 0; i < N; i++) {
+		x[i] = (struct late){ .due_ns = (uint64_t)i + 1, .n_fired = &n_fired, .last_ns = &last_ns };
+		loop_timer_init(l, &x[i].t, late_fire);
+		loop_timer_set(&x[i].t, x[i].due_ns);
+	}
+	CHECK(loop_run_once(l, 1000) > 0);
+	CHECK_EQ(loop_fd_add(l, &w.h, p[0], LOOP_IN, once), 0);
+	CHECK_EQ(write(p[1], "x", 1), 1);
+	CHECK(loop_run_once(l, 1000) > 0);
+	CHECK_EQ(w.hits, 1);
+	CHECK(n_fired < 100);
+	while (n_fired < N)
+		CHECK(loop_run_once(l, 1000) > 0);
+	loop_free(l);
+	free(x);
+}
+
+TEST(a_deadline_of_many_seconds_is_as_far_away_as_it_says)
+{
+	uint64_t before = loop_now_ns(), at = loop_after_ms(3600 * 1000), after = loop_now_ns();
+
+	CHECK(at >= before + 3600000000000u && at <= after + 3600000000000u);
+}
+
 struct counter {
 	struct loop *l;
 	int next, is_ordered;
