@@ -103,26 +103,16 @@ static int open_file(struct audit *a, int64_t first, struct err *err)
 /* The last record's number and hash, from the end of the newest file; a part of a line behind it goes. */
 static int find_head(struct audit *a, int64_t first, struct err *err)
 {
-	AUTO(audit_lines_close) struct audit_lines *l = NULL;
 	char path[AUDIT_PATH_MAX];
-	const char *line;
-	size_t len;
+	off_t good = 0;
 
 	audit_path(path, a->dir, first);
 	a->head = (struct audit_head){ .seq = first - 1 };
 	memset(a->head.hash, '0', SECRET_HASH_LEN);
-	int r = audit_lines_open(&l, path, err);
+	/* A record that cannot be read stays, for audit_verify() to tell of; the chain goes on from the last that can. */
+	int r = audit_last(path, &a->head, &good, err);
 	if (r < 0)
 		return r;
-	off_t good = 0;
-	while ((line = audit_lines_next(l, &len)) != NULL) {
-		struct audit_record rec;
-
-		good += (off_t)len + 1;
-		/* One that cannot be read stays, for audit_verify() to tell of; the chain goes on from the last that can. */
-		if (audit_parse(&rec, line, len))
-			a->head = rec.head;
-	}
 	if (good < a->size) {
 		log_warn("the last %lld bytes of '%s' are no whole record; they are taken off", (long long)(a->size - good),
 			 path);

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include "node/audit.h"
 
 struct audit_lines;
@@ -16,8 +17,11 @@ enum { AUDIT_PATH_MAX = 512 };
 void audit_path(char path[AUDIT_PATH_MAX], const char *dir, int64_t first);
 /* The number of the newest file; unchanged when there is none. */
 int audit_newest(const char *dir, int64_t *first, struct err *err);
-/* The last record in files older than FIRST. */
+/* The last record in the newest file older than FIRST; unchanged when there is none. */
 int audit_last_of_older(const char *dir, int64_t first, struct audit_head *out, struct err *err);
+/* The last record of the file at PATH, unchanged when it has none, and how many bytes of whole lines it has. Read from its end:
+ * it takes as long for a short file as for a long one. */
+int audit_last(const char *path, struct audit_head *out, off_t *whole, struct err *err);
 
 /* Whole lines, one after the other. */
 int audit_lines_open(struct audit_lines **out, const char *path, struct err *err);

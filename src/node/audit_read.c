@@ -2,10 +2,13 @@
 /* audit_read.c - reading and checking the audit log. */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include "node/audit_files.h"
 #include "util/err.h"
 
@@ -144,23 +147,67 @@ int audit_last_of_older(const char *dir, int64_t first, struct audit_head *out, 
 	__attribute__((cleanup(numbers_clear))) struct numbers f = { NULL, 0 };
 	int r = list_files(&f, dir, err);
 	char path[AUDIT_PATH_MAX];
-	const char *line;
-	size_t len;
+	off_t whole;
 
 	while (!r && f.n && f.first[f.n - 1] >= first)
 		f.n--;
 	if (r < 0 || !f.n)
 		return r;
-	AUTO(audit_lines_close) struct audit_lines *l = NULL;
 	audit_path(path, dir, f.first[f.n - 1]);
-	r = audit_lines_open(&l, path, err);
-	while (!r && (line = audit_lines_next(l, &len)) != NULL) {
-		struct audit_record rec;
+	return audit_last(path, out, &whole, err);
+}
 
-		if (audit_parse(&rec, line, len))
+/* --- the end of a file ---------------------------------------------------- */
+
+enum { TAIL_FIRST = 4096, TAIL_GROWTH = 8 };
+
+/* The last record of TEXT, which begins with a line (IS_WHOLE) or within one. 1: there is one; 0: not in these lines. */
+static int find_last(struct audit_head *out, const char *text, size_t len, bool is_whole)
+{
+	struct audit_record rec;
+
+	while (len) {
+		const char *before = memrchr(text, '\n', --len);
+		const char *line = before ? before + 1 : text;
+
+		if (!before && !is_whole)
+			return 0;
+		if (audit_parse(&rec, line, (size_t)(text + len - line))) {
 			*out = rec.head;
+			return 1;
+		}
+		len = (size_t)(line - text);
 	}
-	return r;
+	return 0;
+}
+
+/* As audit_last(), of the last LEN of SIZE bytes. 0: that is too little to say. */
+static int try_tail(int fd, off_t size, size_t len, struct audit_head *out, off_t *whole)
+{
+	AUTO(free) char *text = malloc(len);
+	ssize_t n = text ? pread(fd, text, len, size - (off_t)len) : -1;
+
+	if (n != (ssize_t)len)
+		return text ? (n < 0 ? -errno : -EIO) : -ENOMEM;
+	const char *end = memrchr(text, '\n', len);
+	bool is_all = (off_t)len == size;
+
+	if (end)
+		*whole = size - (off_t)(text + len - end - 1);
+	else if (is_all)
+		*whole = 0;
+	return (end && find_last(out, text, (size_t)(end + 1 - text), is_all)) || is_all;
+}
+
+int audit_last(const char *path, struct audit_head *out, off_t *whole, struct err *err)
+{
+	AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	struct stat st;
+	int r = fd < 0 || fstat(fd, &st) < 0 ? -errno : 0;
+
+	for (size_t len = TAIL_FIRST; !r; len *= TAIL_GROWTH)
+		r = try_tail(fd, st.st_size, (off_t)len < st.st_size ? len : (size_t)st.st_size, out, whole);
+	return r < 0 ? err_set(err, r, "cannot read '%s': %s", path, strerror(-r)) : 0;
 }
 
 /* --- reading ---------------------------------------------------- */

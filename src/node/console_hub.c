@@ -165,7 +165,7 @@ static void hub_ready(struct loop_fd *w, unsigned events)
 	(void)events;
 	if (hub_read(h) < 0) {
 		hub_disconnect(h);
-		loop_timer_set(&h->retry, loop_now_ns() + RETRY_MS * 1000000u);
+		loop_timer_set(&h->retry, loop_after_ms(RETRY_MS));
 		return;
 	}
 	hub_flush(h);
@@ -182,7 +182,7 @@ static void hub_connect(struct loop_timer *t)
 	    !loop_fd_add(h->loop, &h->watch, h->fd, LOOP_IN, hub_ready))
 		return;
 	hub_disconnect(h);
-	loop_timer_set(&h->retry, loop_now_ns() + RETRY_MS * 1000000u);
+	loop_timer_set(&h->retry, loop_after_ms(RETRY_MS));
 }
 
 void console_hub_attach(struct console_hub *h, const char *socket_path)

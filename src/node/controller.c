@@ -11,14 +11,13 @@
 #include "util/err.h"
 #include "util/log.h"
 
-enum { KICK_MS = 1, RETRY_MIN_MS = 250, RETRY_MAX_MS = 60000, REMOVE_MS = 10, BLOCKED_MS = 1000,
-	N_CHAINS = 4096 };
+enum { KICK_MS = 1, RETRY_MIN_MS = 250, RETRY_MAX_MS = 60000, REMOVE_MS = 10, BLOCKED_MS = 1000 };
 
 struct controller {
 	struct node *node;
 	const struct controller_kind *kind;
 	struct controlled *first;
-	struct controlled *chain[N_CHAINS];     /* by key: every few seconds each of thousands is looked for */
+	struct strmap by_key;
 	char prefix[32];
 	struct store_watch watch;
 	bool is_stopped;
@@ -150,44 +149,11 @@ void controlled_kick(struct controlled *c)
 
 /* --- the objects ---------------------------------------------------- */
 
-static unsigned chain_of(const char *key)
-{
-	uint32_t h = 2166136261u; /* FNV-1a */
-
-	while (*key)
-		h = (h ^ (unsigned char)*key++) * 16777619u;
-	return (h ^ h >> 16) % N_CHAINS;
-}
-
-static void link_in(struct controller *ctl, struct controlled *c)
-{
-	struct controlled **chain = &ctl->chain[chain_of(c->key)];
-
-	c->next = ctl->first;
-	ctl->first = c;
-	c->chained = *chain;
-	*chain = c;
-}
-
-static void link_out(struct controller *ctl, struct controlled *c)
-{
-	struct controlled **at = &ctl->first, **chained = &ctl->chain[chain_of(c->key)];
-
-	while (*at != c)
-		at = &(*at)->next;
-	*at = c->next;
-	while (*chained != c)
-		chained = &(*chained)->chained;
-	*chained = c->chained;
-}
-
 struct controlled *controller_find(const struct controller *ctl, const char *key)
 {
-	struct controlled *c = ctl->chain[chain_of(key)];
+	struct strmap_entry *e = ctl ? strmap_find(&ctl->by_key, key) : NULL;
 
-	while (c && strcmp(c->key, key) != 0)
-		c = c->chained;
-	return c;
+	return e ? container_of(e, struct controlled, by_key) : NULL;
 }
 
 struct controlled *controller_next(const struct controller *ctl, const struct controlled *c)
@@ -206,6 +172,12 @@ void controller_kick_all(const struct controller *ctl, const char *prefix, unsig
 
 static void controlled_free(struct controlled *c)
 {
+	if (c->at) {
+		*c->at = c->next;
+		if (c->next)
+			c->next->at = c->at;
+	}
+	strmap_remove(&c->ctl->by_key, &c->by_key);
 	loop_timer_cancel(&c->timer);
 	c->ctl->kind->fini(c);
 	free(c);
@@ -231,12 +203,17 @@ static void controlled_new(struct controller *ctl, const char *key)
 	snprintf(c->project, sizeof(c->project), "%s", project ? project : "");
 	loop_timer_init(ctl->node->loop, &c->timer, controlled_step);
 	AUTO(json_decref) json_t *status = status_load(c);
-	if (ctl->kind->init(c, status) < 0) {
+	if (ctl->kind->init(c, doc, status) < 0) {
 		log_error("'%s' cannot be looked after: out of memory", key);
 		controlled_free(c);
 		return;
 	}
-	link_in(ctl, c);
+	c->next = ctl->first;
+	c->at = &ctl->first;
+	if (c->next)
+		c->next->at = &c->next;
+	ctl->first = c;
+	strmap_add(&ctl->by_key, &c->by_key, c->key);
 	controlled_kick(c);
 }
 
@@ -251,7 +228,6 @@ static void removed(void *arg, const struct store_result *res)
 		return;
 	}
 	struct controller *ctl = c->ctl;
-	link_out(ctl, c);
 	memcpy(key, c->key, sizeof(key));
 	controlled_free(c);
 	/* One of the same name may have come in between. */
@@ -308,6 +284,7 @@ int controller_open(struct controller **out, struct node *n, const struct contro
 		return err_set(err, -ENOMEM, "out of memory");
 	ctl->node = n;
 	ctl->kind = k;
+	strmap_init(&ctl->by_key);
 	snprintf(ctl->prefix, sizeof(ctl->prefix), "%s/", k->kind);
 	ctl->watch = (struct store_watch){ .prefix = ctl->prefix, .fn = changed };
 	*out = ctl;
@@ -333,11 +310,8 @@ void controller_close(struct controller *ctl)
 {
 	if (!ctl)
 		return;
-	while (ctl->first) {
-		struct controlled *c = ctl->first;
-
-		ctl->first = c->next;
-		controlled_free(c);
-	}
+	while (ctl->first)
+		controlled_free(ctl->first);
+	strmap_fini(&ctl->by_key);
 	free(ctl);
 }

@@ -13,6 +13,7 @@
 #include "node/doc.h"
 #include "store/store.h"
 #include "util/loop.h"
+#include "util/strmap.h"
 
 struct controller;
 struct err;
@@ -21,7 +22,8 @@ struct node;
 struct controlled {
 	struct controller *ctl;
 	struct node *node;
-	struct controlled *next, *chained;      /* the controller's */
+	struct controlled *next, **at;  /* among all of CTL */
+	struct strmap_entry by_key;
 	char key[STORE_KEY_MAX + 1], uid[DOC_UID_LEN + 1], name[DOC_NAME_MAX + 1], project[DOC_NAME_MAX + 1];      /* PROJECT "": the node's */
 	struct loop_timer timer;
 	/* the status document */
@@ -34,8 +36,8 @@ struct controlled {
 struct controller_kind {
 	const char *kind;               /* "instance" */
 	size_t size;                    /* of the object */
-	/* A new object, zeroed but for its struct controlled; STATUS is what was last known, or NULL. */
-	int (*init)(struct controlled *c, const json_t *status);
+	/* A new object, zeroed but for its struct controlled, and its document; STATUS is what was last known, or NULL. */
+	int (*init)(struct controlled *c, const json_t *doc, const json_t *status);
 	void (*step)(struct controlled *c, const json_t *doc, int64_t revision);
 	/* The document is to go, or has gone (DOC NULL). Ends, now or after more steps, in controlled_removed(). */
 	void (*step_gone)(struct controlled *c, const json_t *doc);
@@ -52,6 +54,7 @@ void controller_stop(struct controller *ctl);
 void controller_close(struct controller *ctl);
 /* One after the other, in no order; C NULL: the first. */
 struct controlled *controller_next(const struct controller *ctl, const struct controlled *c);
+/* However many there are. CTL NULL: there is none. */
 struct controlled *controller_find(const struct controller *ctl, const char *key);
 
 /* Steps of all objects of CTL (NULL: there are none) whose key begins with PREFIX, in MS at the latest. */

@@ -227,10 +227,9 @@ static void step_gone(struct controlled *c, const json_t *doc)
 
 /* --- as a kind of document ---------------------------------------------------- */
 
-static int init(struct controlled *c, const json_t *status)
+static int init(struct controlled *c, const json_t *doc, const json_t *status)
 {
 	struct image *im = container_of(c, struct image, c);
-	AUTO(json_decref) json_t *doc = doc_get(c->node->store, c->key, NULL);
 
 	im->im.proc.ended = ended;
 	image_dir(c->node, c->uid, im->im.dir, sizeof(im->im.dir));

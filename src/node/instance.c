@@ -94,23 +94,25 @@ static void step_start(struct instance *i, const json_t *doc, int64_t revision)
 		step_process(i, doc);
 }
 
-/* Its process from before, if there is one. */
-static void step_adopt(struct instance *i)
+/* Its process from before. False: there is none, it is off, and the same step goes on from there. */
+static bool step_adopt(struct instance *i)
 {
 	struct err err = ERR_INIT;
 	int r = instance_adopt(i, &err);
 
 	if (r == -EAGAIN) {
 		controlled_later(&i->c, AGAIN_MS);
-		return;
+		return true;
 	}
 	if (r < 0)
 		log_warn("'%s': %s", i->c.key, err.msg);
 	i->phase = r > 0 ? PHASE_STARTING : PHASE_DOWN;
 	i->started_ns = loop_now_ns();
-	if (r > 0)
-		instance_connect(i);
+	if (r <= 0)
+		return false;
+	instance_connect(i);
 	controlled_kick(&i->c);
+	return true;
 }
 
 /* --- running ---------------------------------------------------- */
@@ -221,8 +223,8 @@ static void step(struct controlled *c, const json_t *doc, int64_t revision)
 		i->wants_restart = true;
 	if (!wanted)
 		controlled_set(c, "failed", "its document has no 'spec.state'");
-	else if (i->phase == PHASE_UNKNOWN)
-		step_adopt(i);
+	else if (i->phase == PHASE_UNKNOWN && step_adopt(i))
+		return;
 	else if (i->is_cut && i->proc.pid)
 		step_cut(i);
 	else if (i->phase == PHASE_STARTING)
@@ -241,9 +243,9 @@ static void step_gone(struct controlled *c, const json_t *doc)
 	struct err err = ERR_INIT;
 
 	(void)doc;
-	if (i->phase == PHASE_UNKNOWN) {
-		step_adopt(i);
-	} else if (i->proc.pid) {
+	if (i->phase == PHASE_UNKNOWN && step_adopt(i))
+		return;
+	if (i->proc.pid) {
 		cut_off(i, "it is being deleted");
 	} else if (i->n_holds) {
 		controlled_later(c, HOLD_MS);
@@ -335,12 +337,11 @@ static void ended(struct process *p)
 
 /* --- as a kind of document ---------------------------------------------------- */
 
-static int init(struct controlled *c, const json_t *status)
+static int init(struct controlled *c, const json_t *doc, const json_t *status)
 {
 	struct instance *i = instance_of(c);
 	AUTO(free) char *all = node_path(c->node->data_dir, "instances");
 	AUTO(free) char *runs = node_path(c->node->run_dir, "i");
-	AUTO(json_decref) json_t *doc = doc_get(c->node->store, c->key, NULL);
 
 	i->proc.ended = ended;
 	snprintf(i->pool, sizeof(i->pool), "%s", pool_of(json_object_get(doc, "spec")));

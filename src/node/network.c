@@ -234,10 +234,11 @@ static void load_leases(struct network *net, const json_t *status)
 	}
 }
 
-static int init(struct controlled *c, const json_t *status)
+static int init(struct controlled *c, const json_t *doc, const json_t *status)
 {
 	struct network *net = network_of(c);
 
+	(void)doc;
 	net->dns.ended = network_dns_ended;
 	load_leases(net, status);
 	snprintf(net->dir, sizeof(net->dir), "%s/n/%s", c->node->run_dir, c->uid);

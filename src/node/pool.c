@@ -292,10 +292,9 @@ static void step_gone(struct controlled *c, const json_t *doc)
 	}
 }
 
-static int init(struct controlled *c, const json_t *status)
+static int init(struct controlled *c, const json_t *doc, const json_t *status)
 {
 	struct pool *p = container_of(c, struct pool, c);
-	AUTO(json_decref) json_t *doc = doc_get(c->node->store, c->key, NULL);
 	const char *path = json_string_value(json_object_get(json_object_get(doc, "spec"), "path"));
 
 	p->is_default = !strcmp(c->name, POOL_DEFAULT);

@@ -136,6 +136,12 @@ static void changed(struct store_watch *w, const struct store_event *e)
 	networks_kick(ps->node, project);
 }
 
+/* May D have ports? Most instances are in no network, and looking for the word is much quicker than reading the text. */
+static bool may_have_ports(const struct store_doc *d)
+{
+	return memmem(d->value, d->len, "\"network\"", strlen("\"network\"")) != NULL;
+}
+
 int ports_open(struct ports **out, struct node *n, struct err *err)
 {
 	struct ports *ps = calloc(1, sizeof(*ps));
@@ -147,7 +153,7 @@ int ports_open(struct ports **out, struct node *n, struct err *err)
 	ps->watch = (struct store_watch){ .prefix = "instance/", .fn = changed };
 	*out = ps;
 	for (const struct store_doc *d = store_next(n->store, "instance/", NULL); d; d = store_next(n->store, "instance/", key)) {
-		AUTO(json_decref) json_t *doc = json_loadb(d->value, d->len, 0, NULL);
+		AUTO(json_decref) json_t *doc = may_have_ports(d) ? json_loadb(d->value, d->len, 0, NULL) : NULL;
 
 		snprintf(key, sizeof(key), "%s", d->key);
 		add_ports(&ps->first, doc);

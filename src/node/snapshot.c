@@ -288,8 +288,9 @@ static void step_gone(struct controlled *c, const json_t *doc)
 	}
 }
 
-static int init(struct controlled *c, const json_t *status)
+static int init(struct controlled *c, const json_t *doc, const json_t *status)
 {
+	(void)doc;
 	snapshot_of(c)->memory.size = (uint64_t)json_integer_value(json_object_get(status, "memory_size"));
 	return 0;
 }

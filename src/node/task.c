@@ -327,11 +327,12 @@ static void step_gone(struct controlled *c, const json_t *doc)
 
 /* --- as a kind of document ---------------------------------------------------- */
 
-static int init(struct controlled *c, const json_t *status)
+static int init(struct controlled *c, const json_t *doc, const json_t *status)
 {
 	struct task *t = task_of(c);
 	const json_t *log = json_object_get(status, "log");
 
+	(void)doc;
 	t->log = json_is_array(log) ? json_deep_copy(log) : json_array();
 	t->result = json_incref(json_object_get(status, "result"));
 	t->is_ended = t->is_released = !strcmp(c->state, "done") || !strcmp(c->state, "failed") || !strcmp(c->state, "cancelled");

@@ -71,9 +71,10 @@ static double host_storage(const char *dir)
 
 /* --- every few seconds ---------------------------------------------------- */
 
-static const struct meter *meter_of(const struct node *n, const char *key)
+/* What C, an instance or NULL, uses; NULL: it is not known. */
+static const struct meter *meter_of(const struct controlled *c)
 {
-	const struct instance *i = (const struct instance *)controller_find(n->instances, key);
+	const struct instance *i = (const struct instance *)c;
 
 	return i && i->meter.is_known ? &i->meter : NULL;
 }
@@ -81,10 +82,9 @@ static const struct meter *meter_of(const struct node *n, const char *key)
 static void add_traffic(const struct node *n, struct usage *u)
 {
 	static const enum usage_field fields[] = { USAGE_READ, USAGE_WRITTEN, USAGE_RECEIVED, USAGE_SENT };
-	const struct store_doc *d = NULL;
 
-	while ((d = store_next(n->store, "instance/", d ? d->key : NULL)) != NULL) {
-		const struct meter *m = meter_of(n, d->key);
+	for (const struct controlled *c = controller_next(n->instances, NULL); c; c = controller_next(n->instances, c)) {
+		const struct meter *m = meter_of(c);
 
 		for (unsigned f = 0; m && f < ARRAY_LEN(fields); f++)
 			u->v[fields[f]] += m->now.v[fields[f]];
@@ -114,7 +114,7 @@ static void tick(struct loop_timer *timer)
 {
 	struct usage_node *u = container_of(timer, struct usage_node, timer);
 
-	loop_timer_set(timer, loop_now_ns() + USAGE_SECONDS * 1000000000u);
+	loop_timer_set(timer, loop_after_ms(USAGE_MS));
 	measure(u);
 	events_tell_usage(u->node);
 }
@@ -132,6 +132,8 @@ int usage_open(struct usage_node **out, struct node *n, struct err *err)
 	u->node = n;
 	loop_timer_init(n->loop, &u->timer, tick);
 	tick(&u->timer);
+	/* The first interval is a short one: until it ends nothing is known. */
+	loop_timer_set(&u->timer, loop_after_ms(USAGE_MS / 5));
 	*out = u;
 	return 0;
 }
@@ -161,7 +163,7 @@ json_t *usage_view(struct node *n, const struct api_user *who)
 	if (node && auth_role(n, who, NULL) >= API_VIEWER)
 		json_object_set_new(all, "node", usage_json(node));
 	while ((d = store_next(n->store, "instance/", d ? d->key : NULL)) != NULL) {
-		const struct meter *m = meter_of(n, d->key);
+		const struct meter *m = meter_of(controller_find(n->instances, d->key));
 
 		if (m && auth_sees(n, who, d->key))
 			json_object_set_new(list, d->key, usage_json(&m->now));

@@ -15,7 +15,7 @@ struct api_user;
 struct err;
 struct node;
 
-enum { USAGE_SECONDS = 5 };
+enum { USAGE_MS = 5000 };               /* between two looks */
 
 /* What has been used since the start of the process: what rates are made of. */
 struct usage_totals {

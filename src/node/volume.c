@@ -319,10 +319,9 @@ static void step_gone(struct controlled *c, const json_t *doc)
 		start(v, &pool, 0, unmake, unmade);
 }
 
-static int init(struct controlled *c, const json_t *status)
+static int init(struct controlled *c, const json_t *doc, const json_t *status)
 {
 	struct volume *v = container_of(c, struct volume, c);
-	AUTO(json_decref) json_t *doc = doc_get(c->node->store, c->key, NULL);
 	json_int_t size = json_integer_value(json_object_get(status, "size"));
 
 	v->last_size = size > 0 ? (uint64_t)size : 0;

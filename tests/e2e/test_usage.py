@@ -102,6 +102,8 @@ def test_what_a_machine_uses_is_measured_kept_and_told(node, spec):
     told = until(lambda: (m := listener.message()) and m.get("type") == "usage" and m["usage"]["instances"] and m, "events tell")
     assert set(told["usage"]["instances"]["instance/default/a"]) == FIELDS
 
+    labels = 'project="default",instance="a"'
+    until(lambda: float(dict(series(node, "viv_instance_disk_read_bytes_total"))[labels]) >= 16 << 20, "what it read is counted")
     history = node.ask("GET", "/v1/instances/a/history?span=600")
     assert set(history["fields"]) == FIELDS and history["step"] == 5
     assert max(v or 0 for v in history["fields"]["cpu"]) > 0.1
@@ -112,9 +114,7 @@ def test_what_a_machine_uses_is_measured_kept_and_told(node, spec):
     assert node.ask("GET", "/v1/instances/a/history?points=many", status=400)["error"]["field"] == "points"
     node.ask("GET", "/v1/instances/b/history", status=404)
 
-    labels = 'project="default",instance="a"'
     assert float(dict(series(node, "viv_instance_cpu_seconds_total"))[labels]) > 0.1
-    assert float(dict(series(node, "viv_instance_disk_read_bytes_total"))[labels]) >= 16 << 20
     assert dict(series(node, "viv_instances"))['state="running"'] == "1"
     assert float(series(node, "viv_api_answers_total")[0][1]) >= 0
 
@@ -124,6 +124,7 @@ def test_what_a_machine_uses_is_measured_kept_and_told(node, spec):
     node.wait("/v1/instances/a", "running")
     assert max(v or 0 for v in node.ask("GET", "/v1/instances/a/history")["fields"]["cpu"]) > 0.1
     until(usage, "it is measured after the daemon's restart")
+    until(lambda: node.ask("GET", "/v1/usage").get("node"), "and so is the node")
     table = node.viv("top", "--once")
     assert "processors" in table and re.search(r"^a +\d", table, re.M), table
     assert "viv_instance_memory_bytes" in node.viv("metrics")

@@ -122,6 +122,50 @@ TEST(half_a_record_at_the_end_is_taken_off)
 	teardown(&r);
 }
 
+TEST(the_last_record_is_found_behind_much_that_is_none_and_before_any_length_of_it)
+{
+	enum { LONG = 70000 };
+	struct audit_head before;
+	struct rig r;
+	char *line = malloc(LONG);
+
+	setup(&r, 300);
+	before = audit_head(r.a);
+	audit_close(r.a);
+	memset(line, 'x', LONG);
+	line[4095] = line[4096] = line[LONG - 1] = '\n';
+	int fd = open(r.log, O_WRONLY | O_APPEND);
+	CHECK(write(fd, line, LONG) == LONG && write(fd, line, 10) == 10);
+	off_t all = lseek(fd, 0, SEEK_END);
+	close(fd);
+	CHECK_EQ(audit_open(&r.a, r.dir, NULL), 0);
+	CHECK_EQ(audit_head(r.a).seq, 300);
+	CHECK_STR(audit_head(r.a).hash, before.hash);
+	/* Lines stay, and are told; what has no end goes. */
+	fd = open(r.log, O_RDONLY);
+	CHECK_EQ(lseek(fd, 0, SEEK_END), all - 10);
+	close(fd);
+	CHECK_EQ(bad(&r, before), 301);
+	free(line);
+	teardown(&r);
+}
+
+TEST(a_file_without_any_record_begins_anew)
+{
+	struct rig r;
+
+	setup(&r, 0);
+	audit_close(r.a);
+	int fd = open(r.log, O_WRONLY | O_APPEND);
+	CHECK(write(fd, "what is this", 12) == 12);
+	close(fd);
+	CHECK_EQ(audit_open(&r.a, r.dir, NULL), 0);
+	CHECK_EQ(audit_head(r.a).seq, 0);
+	CHECK_EQ(audit_write(r.a, json_object(), NULL), 0);
+	CHECK_EQ(bad(&r, audit_head(r.a)), 0);
+	teardown(&r);
+}
+
 TEST(the_last_records_are_read_in_order_from_several_files)
 {
 	struct rig r;
