@@ -136,7 +136,7 @@ size_t bt_cache_resident(const struct bt_cpu *b)
 {
 	const struct bt_cache *k = b->cache;
 
-	return icpu_resident(k, k->size) + icpu_resident(k->rw, k->code_bytes);
+	return icpu_resident(k, k->size) + icpu_file_resident(k->fd);
 }
 
 void *bt_arena_alloc(struct bt_cache *k, size_t size)

@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include "cpu/interp/core.h"
 #include "cpu/interp/vec.h"
 #include "cpu/x86/cpuid.h"
@@ -69,6 +70,14 @@ size_t icpu_resident(const void *p, size_t size)
 		at += n * 4096;
 	}
 	return n_pages * 4096;
+}
+
+size_t icpu_file_resident(int fd)
+{
+	enum { BLOCK = 512 };
+	struct stat st;
+
+	return fstat(fd, &st) < 0 ? 0 : (size_t)st.st_blocks * BLOCK;
 }
 
 static void icpu_free(struct icpu *c)

@@ -129,6 +129,7 @@ struct icpu {
 	_Atomic uint8_t sipi_vector;    /* goes with ICPU_REQ_SIPI */
 	bool code_maybe;                /* ICPU_REQ_CODE came: engine `bt` has to look */
 	bool has_inline;                /* keep struct itlb_inline, for code that finds it through views */
+	int view_fd;                    /* the memory that all views share, this struct in it; -1: it is not shared */
 	bool is_unhalted;               /* ICPU_REQ_UNHALT came and there was no HLT since */
 	bool intr_maybe;                /* ICPU_REQ_INTR came and intr_ack() has not said -1 since */
 	bool is_watching;               /* DR7 enables a data breakpoint */
@@ -448,6 +449,8 @@ void *icpu_cache_map(size_t size);
 void icpu_cache_unmap(void *p, size_t size);    /* NULL is fine */
 /* How many of SIZE bytes from P on are in memory, in whole pages. Any thread. */
 size_t icpu_resident(const void *p, size_t size);
+/* The same of all of the memory file FD, by one question: of one that is mapped, mincore() looks up each page. */
+size_t icpu_file_resident(int fd);
 
 /* BYTES: for blocks; a MiB or more. NULL: no memory. */
 struct iblock_cache *iblock_cache_new(size_t bytes);

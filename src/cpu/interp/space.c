@@ -113,6 +113,10 @@ struct icpu *icpu_map(size_t cpu_size, bool has_views)
 		c = (struct icpu *)view_map(cpu_size, fd);
 	else if (!has_views)
 		c = (struct icpu *)view_map(cpu_size, -1);
+	if (c)
+		c->view_fd = fd;        /* icpu_unmap() closes it */
+	else if (fd >= 0)
+		close(fd);
 	for (unsigned i = 0; c && i < ICPU_N_SPACES; i++) {
 		struct icpu_space *s = &c->spaces[i];
 		uint8_t *view = i == 0 ? (uint8_t *)c : has_views ? view_map(cpu_size, fd) : view_map(0, -1);
@@ -125,8 +129,6 @@ struct icpu *icpu_map(size_t cpu_size, bool has_views)
 		s->view = view;
 		space_init(s, view + (i == 0 || has_views ? head : 0));
 	}
-	if (fd >= 0)
-		close(fd);
 	if (!c)
 		return NULL;
 	shared_init(c);
@@ -141,14 +143,17 @@ void icpu_unmap(struct icpu *c, size_t cpu_size)
 	if (!c)
 		return;
 	bool has_views = c->spaces[1].table != (struct itlb_table *)c->spaces[1].view;
+	int fd = c->view_fd;
 
 	for (unsigned i = ICPU_N_SPACES; i-- > 0; )
 		icpu_cache_unmap(c->spaces[i].view, view_size(i == 0 || has_views ? cpu_size : 0));
+	if (fd >= 0)
+		close(fd);
 }
 
 size_t icpu_map_resident(const struct icpu *c, size_t cpu_size)
 {
-	size_t n = icpu_resident(c, cpu_size);
+	size_t n = c->view_fd >= 0 ? icpu_file_resident(c->view_fd) : icpu_resident(c, cpu_size);
 
 	for (unsigned i = 0; i < ICPU_N_SPACES; i++)
 		n += icpu_resident(c->spaces[i].table, SPACE_BYTES);

@@ -3,6 +3,8 @@
 #include "cpu/interp_rig.h"
 
 #include <pthread.h>
+#include <sys/mman.h>
+#include <unistd.h>
 #include "cpu/interp/core.h"
 #include "test.h"
 
@@ -455,6 +457,24 @@ TEST(tables_of_address_spaces_give_memory_back_before_they_use_too_much)
 	CHECK(s.tlb_trims > 4);
 	CHECK(s.memory > 0 && s.memory < 16 << 20);
 	rig_fini(&r);
+}
+
+TEST(memory_of_a_file_is_counted_without_looking_at_its_pages)
+{
+	enum { SIZE = 32 << 20 };
+	int fd = memfd_create("counted", MFD_CLOEXEC);
+
+	CHECK(fd >= 0 && !ftruncate(fd, SIZE));
+	uint8_t *p = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	CHECK(p != MAP_FAILED);
+	CHECK_EQ(icpu_file_resident(fd), 0);
+	for (size_t at = 0; at < SIZE; at += SIZE / 8)
+		p[at] = 1;
+	CHECK(icpu_file_resident(fd) >= 8 * 4096);
+	CHECK_EQ(icpu_file_resident(fd), icpu_resident(p, SIZE));
+	munmap(p, SIZE);
+	close(fd);
+	CHECK_EQ(icpu_file_resident(fd), 0);
 }
 
 TEST(one_address_space_that_uses_too_much_begins_again)
