@@ -20,7 +20,7 @@ static const struct { int error, status; const char *code; } statuses[] = {
 	{ EPERM, 403, "forbidden" }, { ENOSYS, 405, "method_not_allowed" }, { EEXIST, 409, "exists" }, { EBUSY, 409, "busy" },
 	{ ESPIPE, 409, "offset" },
 	{ ESTALE, 412, "changed" }, { EFBIG, 413, "too_long" }, { ERANGE, 416, "range" }, { ENOTSUP, 422, "not_supported" },
-	{ EDQUOT, 422, "quota" }, { EUSERS, 429, "too_many" }, { ENOSPC, 507, "no_space" },
+	{ EDQUOT, 422, "quota" }, { EUSERS, 429, "too_many" }, { ENOSPC, 507, "no_space" }, { EROFS, 507, "read_only" },
 	{ EAGAIN, 503, "try_again" }, { ETIMEDOUT, 504, "timeout" },
 };
 

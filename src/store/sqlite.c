@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include "util/loop.h"
 
 enum {
@@ -71,6 +72,16 @@ static struct commit *queue_take(struct queue *q)
 	return c;
 }
 
+/* What the host has said to SQLite: a disk that is full or read-only, or something else. */
+static int errno_of_host(struct store_backend *b)
+{
+	switch (sqlite3_system_errno(b->db)) {
+	case EROFS: return -EROFS;
+	case ENOSPC: case EDQUOT: return -ENOSPC;
+	default: return -EIO;
+	}
+}
+
 static int sql_error(struct store_backend *b, struct err *err, const char *what)
 {
 	int code;
@@ -81,10 +92,14 @@ static int sql_error(struct store_backend *b, struct err *err, const char *what)
 	case SQLITE_NOMEM: code = -ENOMEM; break;
 	case SQLITE_READONLY: case SQLITE_PERM: code = -EROFS; break;
 	case SQLITE_NOTADB: case SQLITE_CORRUPT: code = -EPROTO; break;
+	/* One that cannot be opened for writing, or its log, is one of these. */
+	case SQLITE_IOERR: case SQLITE_CANTOPEN: code = errno_of_host(b); break;
 	default: code = -EIO; break;
 	}
 	if (code == -EBUSY)
 		return err_set(err, code, "the store '%s' is in use by another process; stop it first", b->path);
+	if (code == -EROFS && sqlite3_system_errno(b->db) == EROFS)
+		return err_set(err, code, "cannot %s the store '%s': the file system is read-only", what, b->path);
 	if (code == -ENOSPC)
 		return err_set(err, code, "cannot %s the store '%s': no space left; free some and try again", what, b->path);
 	return err_set(err, code, "cannot %s the store '%s': %s", what, b->path, sqlite3_errmsg(b->db));
@@ -299,6 +314,12 @@ static int open_database(struct store_backend *b, struct err *err)
 		return err_set(err, -ENOMEM, "out of memory");
 	if (r != SQLITE_OK)
 		return sql_error(b, err, "open");
+	/* SQLite takes what it may only read, and stumbles later. */
+	if (sqlite3_db_readonly(b->db, "main") == 1) {
+		r = access(b->path, W_OK) < 0 ? -errno : -EROFS;
+		return err_set(err, r, "cannot write to the store '%s': %s", b->path,
+			       r == -EROFS ? "the file system is read-only" : strerror(-r));
+	}
 	sqlite3_extended_result_codes(b->db, 1);
 	sqlite3_busy_timeout(b->db, 1000);
 	r = sql_exec(b, "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; "
