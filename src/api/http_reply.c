@@ -68,7 +68,7 @@ void http_reply_file(struct http_request *rq, int status, const char *type, int 
 
 static bool is_unread(const struct http_request *rq)
 {
-	return rq->is_long && !rq->is_body_over;
+	return rq->has_no_end || (rq->is_long && !rq->is_body_over);
 }
 
 static bool send_headers(struct http_request *rq, struct lws *wsi)

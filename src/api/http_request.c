@@ -154,8 +154,11 @@ struct http_request *http_request_new(struct http_server *s, struct lws *wsi)
 	rq->path = method < 0 ? NULL : strndup(uri, (size_t)uri_len);
 	if (!rq->path || !copy_headers(rq) || !copy_query(rq))
 		return NULL;
-	if (rq->method == HTTP_POST || rq->method == HTTP_PUT || rq->method == HTTP_PATCH || rq->method == HTTP_DELETE)
+	bool posts = rq->method == HTTP_POST || rq->method == HTTP_PUT || rq->method == HTTP_PATCH;
+	if (posts || rq->method == HTTP_DELETE)
 		rq->content_length = content_length(wsi);
+	/* It has no body then (RFC 9112, 6.3), but the library takes what follows for one: the connection ends with the answer. */
+	rq->has_no_end = posts && lws_hdr_total_length(wsi, WSI_TOKEN_HTTP_CONTENT_LENGTH) <= 0;
 	peer_of(&rq->peer, wsi);
 	return take_ptr(&rq);
 }
@@ -217,7 +220,7 @@ bool http_body_part(struct http_request *rq, const void *in, size_t len)
 {
 	if (rq && rq->is_receiving)
 		return http_receiver_push(rq->receiver, in, len);
-	if (rq && rq->is_lingering)
+	if (rq && (rq->is_lingering || rq->has_no_end))
 		return (rq->lingered += len) <= HTTP_LINGER_MAX;
 	if (!rq || rq->is_answered)
 		return true;            /* the rest is thrown away */

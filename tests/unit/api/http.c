@@ -262,6 +262,9 @@ static void two_requests(struct client *c)
 	says(c, "DELETE /d HTTP/1.1\r\nHost: h\r\n\r\n");
 	hear_reply(c);
 	CHECK_HAS(c->buf, "5 /d");
+	says(c, "GET /e HTTP/1.1\r\nHost: h\r\n\r\n");
+	hear_reply(c);
+	CHECK_HAS(c->buf, "0 /e");
 }
 
 TEST(requests_on_one_connection_are_answered_in_turn)
@@ -273,7 +276,29 @@ TEST(requests_on_one_connection_are_answered_in_turn)
 	CHECK(!stat(f.path, &st));
 	CHECK_EQ(st.st_mode & 0777, 0600);
 	run_client(&f, two_requests);
-	CHECK_EQ(f.n_requests, 3);
+	CHECK_EQ(f.n_requests, 4);
+	teardown(&f);
+}
+
+static void post_without_length(struct client *c)
+{
+	says(c, "POST /p HTTP/1.1\r\nHost: h\r\n\r\n");
+	says(c, "this is no body");
+	hear_reply(c);
+	CHECK_HAS(c->buf, "2 /p");
+	CHECK_HAS(c->buf, "connection: close");
+	CHECK_HAS(c->buf, "body=0:");
+	shutdown(c->fd, SHUT_WR);
+	CHECK(!hear(c));
+}
+
+TEST(what_is_posted_without_a_length_has_no_body_and_is_the_last_on_its_connection)
+{
+	struct fixture f;
+
+	setup(&f);
+	run_client(&f, post_without_length);
+	CHECK_EQ(f.n_requests, 1);
 	teardown(&f);
 }
 
