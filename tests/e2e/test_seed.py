@@ -11,7 +11,8 @@ mount -t iso9660 -o ro /dev/vda /mnt
 for f in meta-data network-config user-data; do echo "--- $f"; cat /mnt/$f; done
 ls /mnt | tr '\\n' ' '
 echo "read-only: $(cat /sys/block/vda/ro)"
-poweroff -f
+# A kernel that is powered off takes with it what its terminal has not sent yet.
+sleep 100000
 """
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExample me@example.org"
 
@@ -24,7 +25,7 @@ def test_a_kernel_reads_the_disk(node, tmp_path, size):  # noqa: F811
             "initrd": vivguest.initrd("bookworm", INIT, "seed", modules=["isofs"]), "engine": "bt", "networks": [],
             "ssh_keys": [KEY], "user_data": data, "restart": "never"}
     made = node.ask("POST", "/v1/instances", {"name": "told", "spec": spec}, status=201)
-    node.wait("/v1/instances/told", "stopped")
+    log_has(node, "told", "read-only: 1")
     said = node.ask("GET", "/v1/instances/told/log").decode().replace("\r", "")
     assert f'instance-id: i-{made["uid"]}\nlocal-hostname: told\npublic-keys:\n  - "{KEY}"\n' in said
     assert "dhcp4: true" in said and data in said
