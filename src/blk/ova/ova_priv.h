@@ -4,27 +4,11 @@
 #define BLK_OVA_OVA_PRIV_H
 
 #include "blk/ova/ova.h"
+#include "blk/ova/tar.h"
 #include "util/checked.h"
 #include "util/err.h"
 
-enum { TAR_BLOCK = 512, OVA_MEMBERS_MAX = 256, OVA_TEXT_MAX = 4 << 20 /* of descriptor and manifest */ };
-
-/* Bytes of an archive. */
-struct ova_source {
-	int (*read)(void *arg, uint64_t off, void *buf, size_t len);
-	void *arg;
-	uint64_t size;
-	const char *name;               /* for sentences */
-};
-
-/* --- tar.c: POSIX.1-2017, "ustar Interchange Format"; sizes also as GNU tar writes large ones ----------- */
-
-struct tar_member { char name[BLK_OVA_NAME_MAX]; uint64_t off, len; };
-
-/* Up to MAX of them in LIST, *N. */
-int tar_list(const struct ova_source *s, struct tar_member *list, unsigned max, unsigned *n, struct err *err);
-/* The header of a member, TAR_BLOCK bytes. -ENAMETOOLONG. */
-int tar_header(uint8_t *block, const char *name, uint64_t len, uint64_t mtime);
+enum { OVA_MEMBERS_MAX = 256, OVA_TEXT_MAX = 4 << 20 /* of descriptor and manifest */ };
 
 /* --- ovf.c: the descriptor ------------------------------------------------------------------------------ */
 

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "blk/ova/ova_priv.h"
+#include "blk/ova/tar.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include "util/checked.h"
+#include "util/err.h"
 
 struct tar_header {
 	char name[100], mode[8], uid[8], gid[8], size[12], mtime[12], checksum[8], type, link[100];
@@ -58,7 +60,7 @@ static bool tar_name(const struct tar_header *h, char *out)
 		return false;
 	if (from[0] == '.' && from[1] == '/')
 		from += 2;
-	snprintf(out, BLK_OVA_NAME_MAX, "%.*s", (int)(sizeof(h->name) - (size_t)(from - h->name)), from);
+	snprintf(out, TAR_NAME_MAX, "%.*s", (int)(sizeof(h->name) - (size_t)(from - h->name)), from);
 	for (const char *p = out; *p; p++)
 		if ((unsigned char)*p < 0x20 || *p == 0x7f || *p == '/')
 			return false;
@@ -73,7 +75,7 @@ static int tar_member(const struct ova_source *s, const struct tar_header *h, ui
 	if (memcmp(h->magic, "ustar", 5) || !tar_number(h->checksum, sizeof(h->checksum), &sum) || sum != tar_sum(h))
 		return err_set(err, -EINVAL, "'%s' is damaged: there is no tar header at byte %" PRIu64, s->name, off);
 	if (h->type != '0' && h->type != '\0')
-		return err_set(err, -EINVAL, "'%s' has a member of type '%c', which an OVA has not", s->name,
+		return err_set(err, -EINVAL, "'%s' has a member of type '%c', where only files may be", s->name,
 			       h->type > ' ' && h->type < 0x7f ? h->type : '?');
 	if (!tar_name(h, out->name))
 		return err_set(err, -EINVAL, "'%s' has a member that lies in a folder, or has an impossible name",
