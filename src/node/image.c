@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include "node/doc.h"
 #include "node/image_priv.h"
+#include "node/image_source.h"
 #include "node/node.h"
 #include "node/pool.h"
 #include "node/resource.h"
@@ -26,6 +27,7 @@ static const struct schema source_schema = {
 			  .type = SCHEMA_STRING,
 			  .choices = "debian",
 			  .help = "made here from a distribution's packages" },
+			{ .name = "instance", .type = SCHEMA_NAME, .help = "a copy of the first disk of that instance, which is off" },
 			{ .name = "packages", .type = SCHEMA_LIST, .max = 200, .help = "more of them, with 'build'" },
 			{ .name = "upload", .type = SCHEMA_OBJECT, .sub = &upload_schema,
 			  .help = "a disk image of any format that is sent: by PUT to its 'content'" },
@@ -54,15 +56,15 @@ const struct schema image_schema = RESOURCE_SCHEMA("image", "Image", "What machi
 int image_check(struct node *n, const json_t *doc, const json_t *old, char *where, size_t cap, struct err *err)
 {
 	const json_t *spec = json_object_get(doc, "spec"), *source = json_object_get(spec, "source"), *package;
-	const char *path = json_string_value(json_object_get(source, "path"));
+	const char *path = json_string_value(json_object_get(source, "path")), *instance = json_string_value(json_object_get(source, "instance"));
 	size_t i;
 
 	snprintf(where, cap, "spec.source");
 	if (old && !json_equal(json_object_get(json_object_get(old, "spec"), "source"), source))
 		return err_set(err, -EINVAL,
 			       "what an image comes from cannot be changed: machines stand on it; make another one");
-	if (!!path + !!json_object_get(source, "build") + !!json_object_get(source, "upload") != 1)
-		return err_set(err, -EINVAL, "an image comes either from a 'path', or from a 'build', or by 'upload'");
+	if (!!path + !!json_object_get(source, "build") + !!json_object_get(source, "upload") + !!instance != 1)
+		return err_set(err, -EINVAL, "an image comes either from a 'path', or from a 'build', or by 'upload', or from an 'instance'");
 	if (path && !old && access(path, R_OK) < 0) {
 		snprintf(where, cap, "spec.source.path");
 		return err_set(err, -EINVAL, "cannot read '%s': %s", path, strerror(errno));
@@ -70,6 +72,12 @@ int image_check(struct node *n, const json_t *doc, const json_t *old, char *wher
 	int r = old ? 0 : upload_check(n, spec, POOL_DEFAULT, where, cap, err);
 	if (r < 0)
 		return r;
+	if (instance && !old) {
+		snprintf(where, cap, "spec.source.instance");
+		r = image_source_check(n, json_string_value(json_object_get(doc, "project")), instance, err);
+		if (r < 0)
+			return r;
+	}
 	json_array_foreach(json_object_get(source, "packages"), i, package) {
 		const char *name = json_string_value(package);
 

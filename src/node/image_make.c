@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* image_make.c - the controller of images: they are made by a program of its own, which a restart of the daemon does not disturb:
- * `viv disk convert` (import.h) for a disk that is there, or has been sent (upload.h), or the builder of a distribution. */
+ * `viv disk convert` (import.h) for a disk that is there, or has been sent (upload.h), or is that of an instance (image_source.h), or the
+ * builder of a distribution. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -11,6 +12,7 @@
 #include "node/files.h"
 #include "node/image.h"
 #include "node/image_priv.h"
+#include "node/image_source.h"
 #include "node/import.h"
 #include "node/node.h"
 #include "node/pool.h"
@@ -28,6 +30,7 @@ struct image {
 	struct controlled c;            /* first */
 	struct import im;               /* its directory is the image's */
 	struct upload up;
+	struct image_source source;
 	bool is_known;                  /* whether there is a process from before */
 	bool is_busy;                   /* a worker removes files of it */
 	bool is_gone;
@@ -69,6 +72,31 @@ static int build(struct image *im, const json_t *source, struct err *err)
 	return import_run(&im->im, n, argv, err);
 }
 
+/* The instance that DOC says it is a copy of; NULL: it comes from elsewhere. */
+static const char *instance_of(const json_t *doc)
+{
+	return json_string_value(json_object_get(json_object_get(json_object_get(doc, "spec"), "source"), "instance"));
+}
+
+static int copy(struct image *im, const char *instance, struct err *err)
+{
+	struct controlled *c = &im->c;
+	AUTO(free) char *from = NULL, *format = NULL, *to = node_path(im->im.dir, "disk.qcow2");
+	int r = image_source_take(&im->source, c->node, c->project, instance, err);
+
+	if (r < 0)
+		return r == -EBUSY ? err_set(err, -EAGAIN, "it waits: '%s' is not off, or others work on its disk", instance) : r;
+	r = to ? files_make_dir(im->im.dir, err) : err_set(err, -ENOMEM, "out of memory");
+	if (!r)
+		r = image_source_files(&im->source, im->im.dir, &from, &format, err);
+	struct import_source s = { .from = from, .to = to, .format = format, .is_own = true };
+	if (!r)
+		r = import_start(&im->im, c->node, &s, err);
+	if (r < 0)
+		image_source_give(&im->source);
+	return r;
+}
+
 static int make(struct image *im, const json_t *doc, struct err *err)
 {
 	const json_t *spec = json_object_get(doc, "spec"), *source = json_object_get(spec, "source"), *upload = upload_of(spec);
@@ -78,6 +106,8 @@ static int make(struct image *im, const json_t *doc, struct err *err)
 				   .format = json_string_value(json_object_get(upload, "format")),
 				   .sha256 = json_string_value(json_object_get(upload, "sha256")) };
 
+	if (instance_of(doc))
+		return copy(im, instance_of(doc), err);
 	snprintf(from, sizeof(from), "%s/" UPLOAD_FILE, im->im.dir);
 	snprintf(to, sizeof(to), "%s/disk.qcow2", im->im.dir);
 	return path || upload ? import_start(&im->im, im->c.node, &s, err) : build(im, source, err);
@@ -116,6 +146,7 @@ static void ended(struct process *p)
 	struct image *im = container_of(p, struct image, im.proc);
 	char words[300];
 
+	image_source_give(&im->source);
 	if (!image_is_made(im->im.dir)) {
 		int64_t revision = 0;
 
@@ -133,8 +164,11 @@ static void ended(struct process *p)
 }
 
 /* How far it is; and whether there is room for more. */
-static void look(struct image *im)
+static void look(struct image *im, const json_t *doc)
 {
+	/* A process from before needs its instance to be off for as long. It has the file open, whatever becomes of that. */
+	if (instance_of(doc))
+		(void)image_source_take(&im->source, im->c.node, im->c.project, instance_of(doc), NULL);
 	if (import_look(&im->im))
 		controlled_write(&im->c);
 	if (!im->full.code && pool_check_new(im->c.node, POOL_DEFAULT, &im->full) == -ENOSPC)
@@ -157,6 +191,9 @@ static void begin(struct image *im, const json_t *doc)
 		r = make(im, doc, &err);
 	if (r == -EBUSY) {
 		controlled_later(c, ADOPT_MS);
+	} else if (r == -EAGAIN && instance_of(doc)) {
+		controlled_set(c, "making", "%s", err.msg);
+		controlled_later(c, IMPORT_NOTE_MS);
 	} else if (r < 0) {
 		controlled_failed(c, &err);
 	} else {
@@ -173,7 +210,7 @@ static void step(struct controlled *c, const json_t *doc, int64_t revision)
 	struct image *im = container_of(c, struct image, c);
 
 	if (im->im.proc.pid) {
-		look(im);
+		look(im, doc);
 		return;
 	}
 	if (im->failed_revision == revision)

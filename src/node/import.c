@@ -56,15 +56,17 @@ int import_start(struct import *im, struct node *n, const struct import_source *
 {
 	char progress[PATH_CAP + 32], format[64], sum[96], size[48];
 	char *argv[ARGS_MAX] = { n->viv, (char[]){ "disk" }, (char[]){ "convert" }, (char[]){ "--quiet" }, (char[]){ "--force" },
-				 /* Machines of others will read all of it. */
-				 (char[]){ "--confined" }, (char[]){ "--format=qcow2" } };
-	char alone[] = "--alone", end[] = "--";
-	unsigned at = 7;
+				 (char[]){ "--format=qcow2" } };
+	char confined[] = "--confined", alone[] = "--alone", end[] = "--";
+	unsigned at = 6;
 
 	if (!n->viv)
 		return err_set(err, -ENOENT, "the program 'viv' is not installed beside vivd");
 	snprintf(progress, sizeof(progress), "--progress-file=%s/progress", im->dir);
 	argv[at++] = progress;
+	/* Machines of others will read all of it. */
+	if (!s->is_own)
+		argv[at++] = confined;
 	if (snprintf(size, sizeof(size), "--max-size=%" PRIu64, s->size_max) > 0 && s->size_max)
 		argv[at++] = size;
 	if (s->format && snprintf(format, sizeof(format), "--source-format=%s", s->format) > 0)

@@ -29,6 +29,7 @@ struct import_source {
 	const char *sha256;             /* FROM has to have that; NULL: any */
 	uint64_t size_max;              /* of the disk */
 	bool is_alone;                  /* no other file, wherever, is read */
+	bool is_own;                    /* the daemon has made FROM, and what that names may lie anywhere */
 };
 
 /* Convert. -EBUSY: one that began before is still there. */

@@ -11,6 +11,7 @@
 #include "node/auth_priv.h"
 #include "node/doc.h"
 #include "node/image.h"
+#include "node/image_source.h"
 #include "node/node.h"
 #include "node/resource.h"
 #include "node/upload.h"
@@ -87,16 +88,23 @@ static uint64_t size_of_image(struct node *n, const char *project, const char *n
 	return size;
 }
 
-/* What an image takes that a client sends: what it has sent, or what that has become. Others are the node's. */
+/* What an image takes that a client sends, or that is a copy of an instance's disk: what it has sent, or what that has become.
+ * Others are the node's. */
 static uint64_t size_of_upload(struct node *n, const char *project, const json_t *doc)
 {
-	uint64_t size = number_of(upload_of(json_object_get(doc, "spec")), "size");
+	const json_t *spec = json_object_get(doc, "spec");
+	const char *instance = json_string_value(json_object_get(json_object_get(spec, "source"), "instance"));
+	uint64_t size = number_of(upload_of(spec), "size");
 	struct image_files files = { .disk = NULL };
 	struct stat st;
 
-	if (size && !image_find(n, project, json_string_value(json_object_get(doc, "name")), &files, NULL) && !stat(files.disk, &st) &&
-	    (uint64_t)st.st_blocks * 512 > size)
+	if (!size && !instance)
+		return 0;
+	bool is_made = !image_find(n, project, json_string_value(json_object_get(doc, "name")), &files, NULL) && !stat(files.disk, &st);
+	if (is_made && (uint64_t)st.st_blocks * 512 > size)
 		size = (uint64_t)st.st_blocks * 512;
+	if (!is_made && instance)
+		size = image_source_size(n, project, instance, size_of_image);
 	image_files_free(&files);
 	return size;
 }

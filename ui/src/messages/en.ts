@@ -126,6 +126,7 @@ export const en = {
 	"field.spec.size": "Size",
 	"field.spec.source": "Source",
 	"field.spec.source.build": "Distribution",
+	"field.spec.source.instance": "Copy of the disk of",
 	"field.spec.source.packages": "Further packages",
 	"field.spec.source.path": "File on the node",
 	"field.spec.ssh_keys": "SSH keys",

@@ -128,6 +128,7 @@ export const zh: Catalogue = {
 	"field.spec.size": "大小",
 	"field.spec.source": "来源",
 	"field.spec.source.build": "发行版",
+	"field.spec.source.instance": "复制其磁盘的虚拟机",
 	"field.spec.source.packages": "附加软件包",
 	"field.spec.source.path": "节点上的文件",
 	"field.spec.ssh_keys": "SSH 公钥",
