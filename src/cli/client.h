@@ -50,9 +50,10 @@ int client_get_bytes(struct client *cl, char **out, size_t *len, struct err *err
  * rest is fetched. -EINTR: the user has had enough. */
 int client_download(struct client *cl, const char *path, const char *file, struct progress *p, struct err *err);
 
-/* PUT of the bytes from OFF to SIZE of the file FD to PATH ("/v1/..."), as a part of SIZE bytes. -ECONNRESET: it has broken off;
+/* PUT of the bytes from OFF to SIZE, which are behind BASE in the file FD, to PATH ("/v1/..."), as a part of SIZE bytes. -ECONNRESET: it has broken off;
  * -ESPIPE: it does not go on there; -EINTR: the user has had enough. */
-int client_upload(struct client *cl, const char *path, int fd, uint64_t off, uint64_t size, struct progress *p, struct err *err);
+int client_upload(struct client *cl, const char *path, int fd, uint64_t base, uint64_t off, uint64_t size, struct progress *p,
+		  struct err *err);
 
 /* Wait until the document at PATH has one of the states (separated by spaces) in its status; the document in OUT.
  * A state "failed" that is not among them ends it with the status' sentence. TELL gets each new sentence meanwhile; NULL. */

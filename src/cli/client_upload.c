@@ -12,7 +12,7 @@
 struct upload {
 	struct progress *p;
 	int fd;
-	uint64_t at, size;
+	uint64_t base, at, size;        /* in the file; from there on */
 	int code;                       /* of the disk or the user: negative errno */
 };
 
@@ -24,7 +24,7 @@ static size_t on_read(char *buf, size_t size, size_t n, void *arg)
 	ssize_t got;
 
 	do {
-		got = pread(u->fd, buf, want, (off_t)u->at);
+		got = pread(u->fd, buf, want, (off_t)(u->base + u->at));
 	} while (got < 0 && errno == EINTR);
 	u->code = got < 0 ? -errno : got || !want ? progress_update(u->p, u->at, u->size) : -EIO;
 	if (u->code)
@@ -33,9 +33,10 @@ static size_t on_read(char *buf, size_t size, size_t n, void *arg)
 	return (size_t)got;
 }
 
-int client_upload(struct client *cl, const char *path, int fd, uint64_t off, uint64_t size, struct progress *p, struct err *err)
+int client_upload(struct client *cl, const char *path, int fd, uint64_t base, uint64_t off, uint64_t size, struct progress *p,
+		  struct err *err)
 {
-	struct upload u = { .p = p, .fd = fd, .at = off, .size = size };
+	struct upload u = { .p = p, .fd = fd, .base = base, .at = off, .size = size };
 	struct client_reply reply = { .data = NULL };
 	struct curl_slist *headers = client_headers(cl, "application/octet-stream");
 	char range[96];

@@ -20,12 +20,12 @@ enum { POLL_US = 100000, PATIENCE_S = 60, PATH_CAP = 256, SHA256_TEXT = 65 };
 /* Something that is being made by the daemon. */
 struct making {
 	struct client *cl;
-	struct progress p;
+	struct progress *p;
 	char path[PATH_CAP];            /* "/v1/images/NAME" */
 	char what[32];                  /* that the daemon does */
 	/* an upload: */
 	int fd;                         /* -1: none */
-	uint64_t size;
+	uint64_t base, size;            /* what of the file is sent */
 	uint64_t best;                  /* most of it that was there so far */
 	uint64_t moved_ns;              /* when that was */
 	bool has_sent;                  /* a part */
@@ -40,8 +40,8 @@ static int show(struct making *m, const json_t *doc)
 	if (!what)
 		return progress_is_interrupted() ? -EINTR : 0;
 	snprintf(m->what, sizeof(m->what), "%s", what);
-	m->p.what = m->what;
-	return progress_update(&m->p, (uint64_t)json_integer_value(json_object_get(progress, "done")),
+	m->p->what = m->what;
+	return progress_update(m->p, (uint64_t)json_integer_value(json_object_get(progress, "done")),
 			       (uint64_t)json_integer_value(json_object_get(progress, "total")));
 }
 
@@ -63,8 +63,8 @@ static int send_rest(struct making *m, const json_t *upload, struct err *err)
 		m->moved_ns = loop_now_ns();
 	}
 	snprintf(path, sizeof(path), "%s/content", m->path);
-	m->p.what = "uploading";
-	int r = client_upload(m->cl, path, m->fd, received, m->size, &m->p, err);
+	m->p->what = "uploading";
+	int r = client_upload(m->cl, path, m->fd, m->base, received, m->size, m->p, err);
 	m->has_sent = m->has_sent || !r;
 	if (!is_worth_trying(m, r))
 		return r;
@@ -117,22 +117,28 @@ static int report(const struct cli *c, int r, json_t *made, struct err *err)
 	return r;
 }
 
+int content_wait(struct client *cl, struct progress *p, const char *plural, const char *name, json_t **out, struct err *err)
+{
+	struct making m = { .cl = cl, .p = p, .fd = -1 };
+
+	snprintf(m.path, sizeof(m.path), "/v1/%s/%s", plural, name);
+	return follow(&m, out, err);
+}
+
 int content_make(struct cli *c, const char *plural, const char *name, json_t *doc, struct err *err)
 {
 	AUTO(client_close) struct client *cl = NULL;
-	struct making m = { .fd = -1 };
+	struct progress p;
 	json_t *made = NULL;
 	int r = client_open(&cl, c, err);
 
-	m.cl = cl;
-	progress_start(&m.p, c, "making");
+	progress_start(&p, c, "making");
 	if (!r)
 		r = client_call(cl, "POST", doc, NULL, err, "/v1/%s", plural);
 	json_decref(doc);
-	snprintf(m.path, sizeof(m.path), "/v1/%s/%s", plural, name);
 	if (!r)
-		r = follow(&m, &made, err);
-	progress_end(&m.p);
+		r = content_wait(cl, &p, plural, name, &made, err);
+	progress_end(&p);
 	return report(c, r, made, err);
 }
 
@@ -154,24 +160,60 @@ int content_download(struct cli *c, const char *plural, struct err *err)
 
 /* --- uploading ---------------------------------------------------- */
 
-/* The document, unless an earlier attempt has made it for the same file. */
-static int post(struct making *m, const char *plural, const char *name, json_t *spec, const char *sum, const char *format, struct err *err)
+/* Is what is there already U's, from an earlier attempt? */
+static bool is_ours(const json_t *there, const struct content_upload *u)
 {
-	AUTO(json_decref) json_t *there = NULL;
-	AUTO(json_decref) json_t *doc = json_pack("{s:s, s:O}", "name", name, "spec", spec);
-	struct err why = ERR_INIT;
-
-	json_object_set_new(spec, "source", json_pack("{s:{s:I, s:s, s:s*}}", "upload", "size", (json_int_t)m->size, "sha256", sum, "format",
-						      format));
-	int r = client_call(m->cl, "POST", doc, NULL, err, "/v1/%s", plural);
-	if (r != -EEXIST || client_call(m->cl, "GET", NULL, &there, &why, "%s", m->path) < 0)
-		return r;
+	const json_t *status = json_object_get(there, "status");
 	const json_t *upload = json_object_get(json_object_get(json_object_get(there, "spec"), "source"), "upload");
 	const char *its = json_string_value(json_object_get(upload, "sha256"));
-	if (!its || strcmp(its, sum) != 0 || !json_object_get(json_object_get(there, "status"), "upload"))
+	const json_t *labels = json_object_get(there, "labels");
+	const char *key;
+	json_t *value;
+
+	if (!its || strcmp(its, u->sum) != 0 || json_is_true(json_object_get(there, "deleting")))
+		return false;
+	json_object_foreach(u->labels, key, value)
+		if (!json_equal(json_object_get(labels, key), value))
+			return false;
+	return u->takes_ready || json_object_get(status, "upload");
+}
+
+int content_post(struct client *cl, const struct content_upload *u, struct err *err)
+{
+	AUTO(json_decref) json_t *there = NULL;
+	AUTO(json_decref) json_t *spec = json_copy(u->spec);
+	AUTO(json_decref) json_t *doc = json_pack("{s:s, s:O, s:O*}", "name", u->name, "spec", spec, "labels", u->labels);
+	AUTO(json_decref) json_t *upload = json_pack("{s:I, s:s, s:s*}", "size", (json_int_t)u->size, "sha256", u->sum, "format", u->format);
+	struct err why = ERR_INIT;
+
+	if (u->keep_seconds)
+		json_object_set_new(upload, "keep_seconds", json_integer((json_int_t)u->keep_seconds));
+	json_object_set_new(spec, "source", json_pack("{s:O}", "upload", upload));
+	int r = client_call(cl, "POST", doc, NULL, err, "/v1/%s", u->plural);
+	if (r != -EEXIST || client_call(cl, "GET", NULL, &there, &why, "/v1/%s/%s", u->plural, u->name) < 0 || !is_ours(there, u))
 		return r;
 	*err = (struct err)ERR_INIT;
 	return 0;
+}
+
+int content_send(struct client *cl, struct progress *p, const struct content_upload *u, json_t **out, struct err *err)
+{
+	struct making m = { .cl = cl, .p = p, .fd = u->fd, .base = u->off, .size = u->size, .moved_ns = loop_now_ns() };
+
+	snprintf(m.path, sizeof(m.path), "/v1/%s/%s", u->plural, u->name);
+	return follow(&m, out, err);
+}
+
+void content_remove(struct client *cl, const char *plural, const char *name)
+{
+	uint64_t since = loop_now_ns();
+	struct err ignored = ERR_INIT;
+	int r = client_call(cl, "DELETE", NULL, NULL, &ignored, "/v1/%s/%s", plural, name);
+
+	while (!r && loop_now_ns() - since < (uint64_t)PATIENCE_S * 1000000000u) {
+		usleep(POLL_US);
+		r = client_call(cl, "GET", NULL, NULL, &ignored, "/v1/%s/%s", plural, name);
+	}
 }
 
 int content_upload(struct cli *c, const char *plural, json_t *spec, struct err *err)
@@ -179,27 +221,26 @@ int content_upload(struct cli *c, const char *plural, json_t *spec, struct err *
 	AUTO(client_close) struct client *cl = NULL;
 	AUTO(json_decref) json_t *own = spec;
 	AUTO_FD int fd = open(cli_arg(c, 1), O_RDONLY | O_CLOEXEC);
-	struct making m = { .fd = fd, .moved_ns = loop_now_ns() };
 	char sum[DIGEST_TEXT_MAX];
+	struct content_upload u = { .plural = plural, .name = cli_arg(c, 0), .fd = fd, .sum = sum, .format = cli_str(c, "--format"), .spec = own };
 	json_t *made = NULL;
 	struct stat st;
-	struct blk_progress tell = disk_progress(&m.p);
+	struct progress p;
+	struct blk_progress tell = disk_progress(&p);
 
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return err_set(err, -errno, "cannot open '%s': %s", cli_arg(c, 1), strerror(errno));
 	if (!S_ISREG(st.st_mode) || !st.st_size)
 		return err_set(err, -EINVAL, "'%s' is no file, or has nothing in it", cli_arg(c, 1));
 	int r = client_open(&cl, c, err);
-	m.cl = cl;
-	m.size = (uint64_t)st.st_size;
-	snprintf(m.path, sizeof(m.path), "/v1/%s/%s", plural, cli_arg(c, 0));
-	progress_start(&m.p, c, "reading");
+	u.size = (uint64_t)st.st_size;
+	progress_start(&p, c, "reading");
 	if (!r)
 		r = digest_file(cli_arg(c, 1), "sha256", sum, &tell, err);
 	if (!r)
-		r = post(&m, plural, cli_arg(c, 0), own, sum, cli_str(c, "--format"), err);
+		r = content_post(cl, &u, err);
 	if (!r)
-		r = follow(&m, &made, err);
-	progress_end(&m.p);
+		r = content_send(cl, &p, &u, &made, err);
+	progress_end(&p);
 	return report(c, r, made, err);
 }

@@ -16,13 +16,14 @@ DEFINE_AUTO(EVP_MD_CTX *, EVP_MD_CTX_free)
 
 enum { CHUNK = 1 << 20 };
 
-static int read_all(EVP_MD_CTX *ctx, int fd, uint64_t size, const struct blk_progress *p)
+/* LEN bytes of FD, or to its end, of about SIZE. */
+static int read_all(EVP_MD_CTX *ctx, int fd, uint64_t len, uint64_t size, const struct blk_progress *p)
 {
 	AUTO(free) uint8_t *buf = malloc(CHUNK);
 	int r = buf ? 0 : -ENOMEM;
 
-	for (uint64_t done = 0; !r;) {
-		ssize_t n = read(fd, buf, CHUNK);
+	for (uint64_t done = 0; !r && done < len;) {
+		ssize_t n = read(fd, buf, len - done < CHUNK ? (size_t)(len - done) : CHUNK);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -34,27 +35,39 @@ static int read_all(EVP_MD_CTX *ctx, int fd, uint64_t size, const struct blk_pro
 	return r;
 }
 
-int digest_file(const char *path, const char *algorithm, char text[DIGEST_TEXT_MAX], const struct blk_progress *p, struct err *err)
+static int digest(int fd, const EVP_MD *md, uint64_t max, uint64_t size, char *text, const struct blk_progress *p)
 {
 	AUTO(EVP_MD_CTX_free) EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+	uint8_t bytes[EVP_MAX_MD_SIZE];
+	unsigned len = 0;
+	int r = ctx && EVP_DigestInit_ex(ctx, md, NULL) ? read_all(ctx, fd, max, size, p) : -ENOMEM;
+
+	if (!r && !EVP_DigestFinal_ex(ctx, bytes, &len))
+		r = -ENOMEM;
+	for (unsigned i = 0; !r && i < len; i++)
+		snprintf(text + 2 * i, 3, "%02x", bytes[i]);
+	return r;
+}
+
+int digest_part(int fd, uint64_t off, uint64_t size, char text[DIGEST_TEXT_MAX], const struct blk_progress *p)
+{
+	if (lseek(fd, (off_t)off, SEEK_SET) < 0)
+		return -errno;
+	return digest(fd, EVP_sha256(), size, size, text, p);
+}
+
+int digest_file(const char *path, const char *algorithm, char text[DIGEST_TEXT_MAX], const struct blk_progress *p, struct err *err)
+{
 	const EVP_MD *md = !strcmp(algorithm, "sha256") ? EVP_sha256() : !strcmp(algorithm, "sha512") ? EVP_sha512() : NULL;
 	AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
-	uint8_t digest[EVP_MAX_MD_SIZE];
-	unsigned len = 0;
 	struct stat st;
 
 	if (!md)
 		return err_set(err, -EINVAL, "'%.40s' is no checksum that is known: sha256, sha512", algorithm);
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return err_set(err, -errno, "cannot open '%s': %s", path, strerror(errno));
-	int r = ctx && EVP_DigestInit_ex(ctx, md, NULL) ? read_all(ctx, fd, (uint64_t)st.st_size, p) : -ENOMEM;
-	if (!r && !EVP_DigestFinal_ex(ctx, digest, &len))
-		r = -ENOMEM;
-	if (r < 0)
-		return err_set(err, r, "cannot read '%s': %s", path, strerror(-r));
-	for (unsigned i = 0; i < len; i++)
-		snprintf(text + 2 * i, 3, "%02x", digest[i]);
-	return 0;
+	int r = digest(fd, md, UINT64_MAX, (uint64_t)st.st_size, text, p);
+	return r < 0 ? err_set(err, r, "cannot read '%s': %s", path, strerror(-r)) : 0;
 }
 
 int digest_check(const char *path, const char *wanted, const struct blk_progress *p, struct err *err)
