@@ -18,7 +18,7 @@ const struct cli_command *const cli_commands[] = {
 	&usage_top, &usage_events, &usage_why, &usage_metrics,
 	&snapshot_ls, &snapshot_create, &snapshot_revert, &snapshot_rm,
 	&task_ls, &task_show, &task_cancel, &task_wait,
-	&disk_create, &disk_convert, &disk_info, &disk_map, &disk_check,
+	&disk_create, &disk_convert, &disk_fetch, &disk_info, &disk_map, &disk_check,
 	&disk_snapshot_create, &disk_snapshot_list, &disk_snapshot_revert, &disk_snapshot_rm,
 	&disk_commit, &disk_rebase, &disk_flatten, &disk_compare, &disk_resize, &disk_measure,
 	&disk_bitmap_add, &disk_bitmap_rm, &disk_bitmap_clear, &disk_bitmap_list,
