@@ -45,10 +45,35 @@ const struct cli_command image_rm = {
 	.run = rm_images,
 };
 
+/* The source of what WORD, an address, names, with the checksum that was given. NULL: that is none. */
+static json_t *download_of(const struct cli *c, const char *word, struct err *err)
+{
+	const char *sum = cli_str(c, "--checksum"), *colon = sum ? strchr(sum, ':') : NULL;
+	json_t *download = json_pack("{s:s}", "url", word);
+
+	if (!sum)
+		return download;
+	if (colon && (!strncmp(sum, "sha256:", 7) || !strncmp(sum, "sha512:", 7))) {
+		json_object_set_new(download, strncmp(sum, "sha256:", 7) ? "sha512" : "sha256", json_string(colon + 1));
+		return download;
+	}
+	err_set(err, -EINVAL, "'%.150s' is no checksum: write 'sha256:' or 'sha512:' and its digits", sum);
+	json_decref(download);
+	return NULL;
+}
+
 static int import(struct cli *c, struct err *err)
 {
 	char path[PATH_MAX];
 
+	if (strstr(cli_arg(c, 0), "://")) {
+		json_t *download = download_of(c, cli_arg(c, 0), err);
+
+		return !download ? -EINVAL : content_make(c, "images", cli_arg(c, 1),
+			    json_pack("{s:s, s:{s:{s:o}}}", "name", cli_arg(c, 1), "spec", "source", "download", download), err);
+	}
+	if (cli_has(c, "--checksum"))
+		return err_set(err, -EINVAL, "--checksum is for what is downloaded; 'sha256sum' tells that of a file");
 	if (!realpath(cli_arg(c, 0), path))
 		return err_set(err, -errno, "cannot open '%s': %s", cli_arg(c, 0), strerror(errno));
 	return content_make(c, "images", cli_arg(c, 1),
@@ -59,12 +84,17 @@ const struct cli_command image_import = {
 	.path = "image import",
 	.summary = "make an image from a disk image of any format",
 	.about = "The file is copied, and not needed afterwards. The machine is started by firmware, which looks for "
-		 "a boot loader.",
-	.args = (const struct cli_arg[]){ { "FILE", .help = "a disk image" },
+		 "a boot loader. From a web server it is downloaded by the daemon, which goes on with that after interruptions, and takes it only "
+		 "from addresses of the Internet, unless its administrator has allowed others by 'vivd --fetch-from'.",
+	.args = (const struct cli_arg[]){ { "FILE", .help = "a disk image, or its address: https://..., or http://... with a checksum" },
 					  { "NAME", .help = "of the new image" },
 					  { .name = NULL } },
-	.options = LIST_OPTIONS,
+	.options = (const struct cli_option[]){ { "--checksum", 0, CLI_STRING, .metavar = "KIND:DIGITS",
+						  .help = "refuse a download that has another: sha256:... or sha512:..." },
+						CLIENT_OPTIONS,
+						{ .name = NULL } },
 	.examples = (const struct cli_example[]){ { "image import win.vmdk windows", "a disk from elsewhere" },
+						  { "image import https://cloud.example/debian-12.qcow2 debian12", "one that is published" },
 						  { .line = NULL } },
 	.run = import,
 };

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "node/doc.h"
+#include "node/download.h"
 #include "node/image_priv.h"
 #include "node/image_source.h"
 #include "node/node.h"
@@ -31,6 +32,7 @@ static const struct schema source_schema = {
 			{ .name = "packages", .type = SCHEMA_LIST, .max = 200, .help = "more of them, with 'build'" },
 			{ .name = "upload", .type = SCHEMA_OBJECT, .sub = &upload_schema,
 			  .help = "a disk image of any format that is sent: by PUT to its 'content'" },
+			{ .name = "download", .type = SCHEMA_OBJECT, .sub = &download_schema, .help = "a disk image of any format on a web server" },
 			{ .name = NULL },
 		},
 };
@@ -63,13 +65,17 @@ int image_check(struct node *n, const json_t *doc, const json_t *old, char *wher
 	if (old && !json_equal(json_object_get(json_object_get(old, "spec"), "source"), source))
 		return err_set(err, -EINVAL,
 			       "what an image comes from cannot be changed: machines stand on it; make another one");
-	if (!!path + !!json_object_get(source, "build") + !!json_object_get(source, "upload") + !!instance != 1)
-		return err_set(err, -EINVAL, "an image comes either from a 'path', or from a 'build', or by 'upload', or from an 'instance'");
+	const json_t *download = json_object_get(source, "download");
+	if (!!path + !!json_object_get(source, "build") + !!json_object_get(source, "upload") + !!download + !!instance != 1)
+		return err_set(err, -EINVAL, "an image comes either from a 'path', or from a 'build', or by 'upload', or by 'download', "
+			       "or from an 'instance'");
 	if (path && !old && access(path, R_OK) < 0) {
 		snprintf(where, cap, "spec.source.path");
 		return err_set(err, -EINVAL, "cannot read '%s': %s", path, strerror(errno));
 	}
 	int r = old ? 0 : upload_check(n, spec, POOL_DEFAULT, where, cap, err);
+	if (!r && !old)
+		r = download_check(n, spec, where, cap, err);
 	if (r < 0)
 		return r;
 	if (instance && !old) {

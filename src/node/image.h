@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* image.h - what machines begin as: a disk, and a kernel and initial RAM disk when it is started without a boot
  * loader. An image is made once, by copying a disk, from one that a client
- * sends, or from a distribution's packages, and never changes: the
+ * sends or a web server has, or from a distribution's packages, and never changes: the
  * disks of machines are layers over it. Files lie in DATA/images/UID. Loop thread. */
 #ifndef NODE_IMAGE_H
 #define NODE_IMAGE_H

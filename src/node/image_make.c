@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* image_make.c - the controller of images: they are made by a program of its own, which a restart of the daemon does not disturb:
- * `viv disk convert` (import.h) for a disk that is there, or has been sent (upload.h), or is that of an instance (image_source.h), or the
- * builder of a distribution. */
+ * `viv disk convert` (import.h) for a disk that is there, or has been sent (upload.h), or fetched by another (download.h), or is that of an
+ * instance (image_source.h), or the builder of a distribution. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include "node/controller.h"
+#include "node/download.h"
 #include "node/files.h"
 #include "node/image.h"
 #include "node/image_priv.h"
@@ -31,6 +32,7 @@ struct image {
 	struct import im;               /* its directory is the image's */
 	struct upload up;
 	struct image_source source;
+	bool is_fetched;                /* from a web server */
 	bool is_known;                  /* whether there is a process from before */
 	bool is_busy;                   /* a worker removes files of it */
 	bool is_gone;
@@ -97,20 +99,25 @@ static int copy(struct image *im, const char *instance, struct err *err)
 	return r;
 }
 
+/* Of a source that is fetched first, that, and then the rest. */
 static int make(struct image *im, const json_t *doc, struct err *err)
 {
-	const json_t *spec = json_object_get(doc, "spec"), *source = json_object_get(spec, "source"), *upload = upload_of(spec);
+	const json_t *spec = json_object_get(doc, "spec"), *source = json_object_get(spec, "source");
+	const json_t *upload = upload_of(spec), *download = download_of(spec), *sent = upload ? upload : download;
 	const char *path = json_string_value(json_object_get(source, "path"));
 	char from[FILE_MAX], to[FILE_MAX];
-	struct import_source s = { .from = path ? path : from, .to = to, .is_alone = upload, .size_max = disk_max,
-				   .format = json_string_value(json_object_get(upload, "format")),
+	struct import_source s = { .from = path ? path : from, .to = to, .is_alone = sent, .size_max = disk_max,
+				   .format = json_string_value(json_object_get(sent, "format")),
 				   .sha256 = json_string_value(json_object_get(upload, "sha256")) };
 
 	if (instance_of(doc))
 		return copy(im, instance_of(doc), err);
 	snprintf(from, sizeof(from), "%s/" UPLOAD_FILE, im->im.dir);
 	snprintf(to, sizeof(to), "%s/disk.qcow2", im->im.dir);
-	return path || upload ? import_start(&im->im, im->c.node, &s, err) : build(im, source, err);
+	int r = download ? download_start(&im->im, im->c.node, download, err) : 1;
+	if (r <= 0)
+		return r;
+	return path || sent ? import_start(&im->im, im->c.node, &s, err) : build(im, source, err);
 }
 
 /* One that has failed is tried again by the next daemon. */
@@ -137,7 +144,7 @@ static int remove_sent(void *arg, struct err *err)
 /* What was sent is not needed any more. */
 static void tidy(struct image *im)
 {
-	if (im->up.size && !im->is_tidy && !im->is_busy && !work_start(im->c.node->works, remove_sent, tidied, im))
+	if ((im->up.size || im->is_fetched) && !im->is_tidy && !im->is_busy && !work_start(im->c.node->works, remove_sent, tidied, im))
 		im->is_busy = true;
 }
 
@@ -147,7 +154,7 @@ static void ended(struct process *p)
 	char words[300];
 
 	image_source_give(&im->source);
-	if (!image_is_made(im->im.dir)) {
+	if (!image_is_made(im->im.dir) && !download_is_whole(&im->im)) {
 		int64_t revision = 0;
 
 		json_decref(doc_get(im->c.node->store, im->c.key, &revision));
@@ -158,8 +165,8 @@ static void ended(struct process *p)
 			upload_refuse(&im->up);
 		else
 			im->failed_revision = revision;
-		im->full = (struct err)ERR_INIT;
 	}
+	im->full = (struct err)ERR_INIT;
 	controlled_kick(&im->c);
 }
 
@@ -174,6 +181,14 @@ static void look(struct image *im, const json_t *doc)
 	if (!im->full.code && pool_check_new(im->c.node, POOL_DEFAULT, &im->full) == -ENOSPC)
 		process_kill_group(&im->im.proc, SIGTERM);
 	controlled_later(&im->c, IMPORT_NOTE_MS);
+}
+
+/* What is being made of an image from SOURCE. */
+static const char *making_of(const json_t *source)
+{
+	if (json_object_get(source, "build"))
+		return "packages are being fetched and unpacked; this takes minutes";
+	return json_object_get(source, "download") ? "the disk is being downloaded and converted" : "the disk is being copied";
 }
 
 static void begin(struct image *im, const json_t *doc)
@@ -197,10 +212,7 @@ static void begin(struct image *im, const json_t *doc)
 	} else if (r < 0) {
 		controlled_failed(c, &err);
 	} else {
-		controlled_set(c, "making", "%s",
-			       json_object_get(json_object_get(json_object_get(doc, "spec"), "source"), "build")
-				       ? "packages are being fetched and unpacked; this takes minutes"
-				       : "the disk is being copied");
+		controlled_set(c, "making", "%s", making_of(json_object_get(json_object_get(doc, "spec"), "source")));
 		controlled_later(c, IMPORT_NOTE_MS);
 	}
 }
@@ -270,6 +282,7 @@ static int init(struct controlled *c, const json_t *doc, const json_t *status)
 
 	im->im.proc.ended = ended;
 	image_dir(c->node, c->uid, im->im.dir, sizeof(im->im.dir));
+	im->is_fetched = download_of(json_object_get(doc, "spec"));
 	upload_init(&im->up, c, json_object_get(doc, "spec"), status);
 	im->up.is_over = image_is_made(im->im.dir);
 	return 0;

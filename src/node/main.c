@@ -29,6 +29,9 @@ static const char usage[] =
 	"  --group NAME[=ROLE] members of this group of the host may use the socket, as viewer, operator or admin\n"
 	"  --vmm FILE         the program that runs a machine (default: viv-vmm beside this one)\n"
 	"  --image-tool FILE  the program that builds images (default: the installed one)\n"
+	"  --fetch-from NET   images may be fetched from this network, too: 10.1.0.0/16 (default: from the Internet\n"
+	"                     alone); may be repeated\n"
+	"  --fetch-ca FILE    authorities of one's own that servers of images may have, as PEM\n"
 	"  --ui DIR           files of the web console (default: the installed ones)\n"
 	"  --log-level error|warn|info|debug  what is told on standard error (default: info)\n"
 	"  --print-api        print the OpenAPI document of what it serves\n"
@@ -84,6 +87,17 @@ static void set_group(struct node_config *c, char *text)
 	c->group_role = role;
 }
 
+/* The option's word to LIST, of N so far. False: it has been told that there are MAX. */
+static bool append(const char **list, unsigned *n, unsigned max, const char *what)
+{
+	if (*n == max) {
+		fprintf(stderr, "vivd: at most %u %s\n", max, what);
+		return false;
+	}
+	list[(*n)++] = optarg;
+	return true;
+}
+
 /* 0: go on; else the exit status plus 1. */
 static int parse(int argc, char **argv, struct node_config *c)
 {
@@ -96,6 +110,8 @@ static int parse(int argc, char **argv, struct node_config *c)
 		{ "group", required_argument, NULL, 'g' },
 		{ "vmm", required_argument, NULL, 'v' },
 		{ "image-tool", required_argument, NULL, 'i' },
+		{ "fetch-from", required_argument, NULL, 'f' },
+		{ "fetch-ca", required_argument, NULL, 'a' },
 		{ "ui", required_argument, NULL, 'u' },
 		{ "log-level", required_argument, NULL, 'l' },
 		{ "print-api", no_argument, NULL, 'p' },
@@ -110,12 +126,14 @@ static int parse(int argc, char **argv, struct node_config *c)
 		case 'd': c->data_dir = optarg; break;
 		case 'r': c->run_dir = optarg; break;
 		case 'L':
-			if (c->n_listen == NODE_LISTEN_MAX) {
-				fprintf(stderr, "vivd: at most %d addresses\n", NODE_LISTEN_MAX);
+			if (!append(c->listen, &c->n_listen, NODE_LISTEN_MAX, "addresses"))
 				return EXIT_USAGE + 1;
-			}
-			c->listen[c->n_listen++] = optarg;
 			break;
+		case 'f':
+			if (!append(c->fetch_from, &c->n_fetch_from, NODE_FETCH_MAX, "networks"))
+				return EXIT_USAGE + 1;
+			break;
+		case 'a': c->fetch_ca = optarg; break;
 		case 'c': c->cert = optarg; break;
 		case 'k': c->key = optarg; break;
 		case 'g': set_group(c, optarg); break;

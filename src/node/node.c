@@ -15,6 +15,7 @@
 #include "node/auth.h"
 #include "node/certificate.h"
 #include "node/controller.h"
+#include "node/download.h"
 #include "node/events.h"
 #include "node/files.h"
 #include "node/image.h"
@@ -164,6 +165,9 @@ int node_open(struct node **out, struct loop *loop, const struct node_config *c,
 	n->vmm = c->vmm ? strdup(c->vmm) : dirs_program("viv-vmm");
 	n->viv = dirs_program("viv");
 	n->image_tool = c->image_tool ? strdup(c->image_tool) : dirs_program("guest-image");
+	r = download_config(n, c, err);
+	if (r < 0)
+		return r;
 	if (!n->vmm)
 		return err_set(err, -ENOENT,
 			       "the program 'viv-vmm' is not installed beside vivd; --vmm says where it is");
@@ -241,5 +245,6 @@ void node_close(struct node *n)
 	free(n->vmm);
 	free(n->viv);
 	free(n->image_tool);
+	download_forget(n);
 	free(n);
 }

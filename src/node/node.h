@@ -29,7 +29,7 @@ struct ui;
 struct usage_node;
 struct works;
 
-enum { NODE_LISTEN_MAX = 8 };
+enum { NODE_LISTEN_MAX = 8, NODE_FETCH_MAX = 16 };
 
 struct node_config {
 	const char *listen[NODE_LISTEN_MAX];    /* "https://ADDRESS:PORT", besides the Unix socket */
@@ -41,6 +41,9 @@ struct node_config {
 	const char *vmm;                /* path of viv-vmm; NULL: beside this program, then as PATH says */
 	const char *image_tool;         /* path of the program that makes images from packages; NULL: installed one */
 	const char *ui_dir;             /* files of the web console; NULL: the installed ones */
+	const char *fetch_ca;           /* PEM file of authorities that servers of images may have, besides the system's; NULL: none */
+	const char *fetch_from[NODE_FETCH_MAX]; /* networks that images may come from, besides the Internet: "10.1.0.0/16" */
+	unsigned n_fetch_from;
 };
 
 struct node {
@@ -64,6 +67,9 @@ struct node {
 	char *listen[NODE_LISTEN_MAX];  /* as given */
 	unsigned n_listen;
 	char *vmm, *viv, *image_tool;   /* programs; NULL: not there */
+	char *fetch_ca;                 /* as in the configuration, absolute */
+	char *fetch_from[NODE_FETCH_MAX];
+	unsigned n_fetch_from;
 };
 
 /* Open the store, serve the API, take over what runs. -EBUSY: another daemon has the store. */

@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include "node/auth_priv.h"
 #include "node/doc.h"
+#include "node/download.h"
 #include "node/image.h"
 #include "node/image_source.h"
 #include "node/node.h"
@@ -88,20 +89,20 @@ static uint64_t size_of_image(struct node *n, const char *project, const char *n
 	return size;
 }
 
-/* What an image takes that a client sends, or that is a copy of an instance's disk: what it has sent, or what that has become.
- * Others are the node's. */
-static uint64_t size_of_upload(struct node *n, const char *project, const json_t *doc)
+/* What an image takes that a client sends, or that is a copy of an instance's disk: what it has sent, or what that has become; and one that
+ * is downloaded: what it may be at most, and then what it is. Others are the node's. */
+static uint64_t size_of_sent(struct node *n, const char *project, const json_t *doc)
 {
-	const json_t *spec = json_object_get(doc, "spec");
+	const json_t *spec = json_object_get(doc, "spec"), *download = download_of(spec);
 	const char *instance = json_string_value(json_object_get(json_object_get(spec, "source"), "instance"));
-	uint64_t size = number_of(upload_of(spec), "size");
+	uint64_t size = number_of(download ? download : upload_of(spec), "size");
 	struct image_files files = { .disk = NULL };
 	struct stat st;
 
-	if (!size && !instance)
+	if (!size && !instance && !download)
 		return 0;
 	bool is_made = !image_find(n, project, json_string_value(json_object_get(doc, "name")), &files, NULL) && !stat(files.disk, &st);
-	if (is_made && (uint64_t)st.st_blocks * 512 > size)
+	if (is_made && (download || (uint64_t)st.st_blocks * 512 > size))
 		size = (uint64_t)st.st_blocks * 512;
 	if (!is_made && instance)
 		size = image_source_size(n, project, instance, size_of_image);
@@ -122,7 +123,7 @@ static struct amounts amounts_of(struct node *n, const char *kind, const char *p
 		return a;
 	}
 	if (!strcmp(kind, "image")) {
-		a.of[DISK] = size_of_upload(n, project, doc);
+		a.of[DISK] = size_of_sent(n, project, doc);
 		return a;
 	}
 	a.of[INSTANCES] = 1;
@@ -201,13 +202,18 @@ static uint64_t shown(unsigned i, uint64_t v)
 	return quotas[i].is_size ? (v + (1 << 20) - 1) >> 20 : v;
 }
 
-static int refuse(const char *project, unsigned i, uint64_t limit, uint64_t used, uint64_t wanted, const char *kind, char *where,
-		  size_t cap, struct err *err)
+/* The field of DOC, of KIND, that asks for what quota I counts. */
+static const char *field_of(const char *kind, const json_t *doc, unsigned i)
 {
-	const char *disk = !strcmp(kind, "volume") ? "spec.size" : !strcmp(kind, "image") ? "spec.source.upload.size" :
-			   !strcmp(kind, "snapshot") ? "spec.memory" : quotas[i].where;
+	if (i == DISK && !strcmp(kind, "volume"))
+		return "spec.size";
+	if (i == DISK && !strcmp(kind, "image"))
+		return download_of(json_object_get(doc, "spec")) ? "spec.source.download.size" : "spec.source.upload.size";
+	return i == DISK && !strcmp(kind, "snapshot") ? "spec.memory" : quotas[i].where;
+}
 
-	snprintf(where, cap, "%s", i == DISK ? disk : quotas[i].where);
+static int refuse(const char *project, unsigned i, uint64_t limit, uint64_t used, uint64_t wanted, struct err *err)
+{
 	return err_set(err, -EDQUOT, "the project '%s' may have %" PRIu64 " %s (its quota '%s'): %" PRIu64 " are taken, and this needs %"
 		       PRIu64 "; delete what is not needed, or ask an administrator of the node for more", project,
 		       quotas[i].is_size ? limit >> 20 : limit, quotas[i].what, quotas[i].name, shown(i, used), shown(i, wanted));
@@ -229,8 +235,10 @@ int quota_claim(struct node *n, const char *key, const char *kind, const json_t 
 		const json_t *limit = json_object_get(limits, quotas[i].name);
 		uint64_t most = number_of(limits, quotas[i].name);
 
-		if (json_is_integer(limit) && wanted.of[i] > had.of[i] && (used.of[i] > most || wanted.of[i] > most - used.of[i]))
-			return refuse(project, i, most, used.of[i], wanted.of[i], kind, where, cap, err);
+		if (json_is_integer(limit) && wanted.of[i] > had.of[i] && (used.of[i] > most || wanted.of[i] > most - used.of[i])) {
+			snprintf(where, cap, "%s", field_of(kind, doc, i));
+			return refuse(project, i, most, used.of[i], wanted.of[i], err);
+		}
 	}
 	struct quota_claim *q = calloc(1, sizeof(*q));
 	if (!q)

@@ -57,11 +57,17 @@ static bool is_format(const char *name)
 	return false;
 }
 
+int upload_check_format(const char *format, struct err *err)
+{
+	if (format && !is_format(format))
+		return err_set(err, -EINVAL, "there is no format '%.40s' of disks; 'viv disk create --help' lists them", format);
+	return 0;
+}
+
 int upload_check(struct node *n, const json_t *spec, const char *pool, char *where, size_t cap, struct err *err)
 {
 	const json_t *upload = upload_of(spec);
 	const char *sum = json_string_value(json_object_get(upload, "sha256"));
-	const char *format = json_string_value(json_object_get(upload, "format"));
 
 	if (!upload)
 		return 0;
@@ -69,8 +75,8 @@ int upload_check(struct node *n, const json_t *spec, const char *pool, char *whe
 	if (sum && (strlen(sum) != SHA256_LEN || sum[strspn(sum, "0123456789abcdef")]))
 		return err_set(err, -EINVAL, "a SHA-256 is %d hexadecimal digits in lower case", SHA256_LEN);
 	snprintf(where, cap, "spec.source.upload.format");
-	if (format && !is_format(format))
-		return err_set(err, -EINVAL, "there is no format '%.40s' of disks; 'viv disk create --help' lists them", format);
+	if (upload_check_format(json_string_value(json_object_get(upload, "format")), err) < 0)
+		return -EINVAL;
 	snprintf(where, cap, "spec.source.upload.size");
 	return pool_check_room(n, pool, (uint64_t)json_integer_value(json_object_get(upload, "size")), err);
 }

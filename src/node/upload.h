@@ -36,6 +36,8 @@ extern const struct schema upload_schema;
 extern const struct schema upload_answer_schema;
 /* That as it stands in a spec; NULL: nobody sends it. */
 const json_t *upload_of(const json_t *spec);
+/* Is FORMAT (NULL: any) one that disks have? -EINVAL. */
+int upload_check_format(const char *format, struct err *err);
 /* May SPEC's upload be, to the pool POOL? True of a spec that has none. WHERE gets the field. -EINVAL, -ENOSPC. */
 int upload_check(struct node *n, const json_t *spec, const char *pool, char *where, size_t cap, struct err *err);
 

@@ -38,6 +38,11 @@ test("an image is imported: a path that is none is refused at its field, a real 
 	await page.fill('[data-field="name"]', "seed");
 	assert.equal(await page.locator('[data-field="spec.source.path"]').count(), 0);
 	await shot("01-image-build");
+	await page.click(".choices >> text=Download");
+	await page.fill('[data-field="spec.source.download.url"]', "http://mirror.example/disk.qcow2");
+	assert.equal(await page.locator('[data-field="spec.source.build"], [data-field="spec.source.path"]').count(), 0);
+	await page.click("form footer button.primary");
+	await page.waitForSelector('.field.wrong [data-field="spec.source.download.url"]');
 	await page.click(".choices >> text=Import a disk");
 	await page.fill('[data-field="spec.source.path"]', "disk.raw");
 	await page.click("form footer button.primary");

@@ -79,7 +79,7 @@ function firstOf(kind: Kind): Value {
 	return kind.kind === "instance" && image ? { spec: { image } } : {};
 }
 
-type Source = { build?: string; path?: string; upload?: object };
+type Source = { build?: string; path?: string; upload?: object; download?: object };
 interface SourceProps {
 	kind: Kind;
 	value: Value;
@@ -98,10 +98,10 @@ function canUpload(kind: Kind): boolean {
 // Where the content of an image, or of a volume, comes from.
 function SourceChoice({ kind, value, onChange, onFile }: SourceProps) {
 	const isImage = kind.kind === "image", source = sourceOf(value);
-	const way = source.upload ? "upload" : isImage ? (source.build ? "build" : "import") : "empty";
-	const ways = [...(isImage ? ["build", "import"] : ["empty"]), ...(canUpload(kind) ? ["upload"] : [])];
+	const way = source.upload ? "upload" : source.download ? "download" : isImage ? (source.build ? "build" : "import") : "empty";
+	const ways = [...(isImage ? ["build", "import", "download"] : ["empty"]), ...(canUpload(kind) ? ["upload"] : [])];
 	const spec = (value as { spec?: object }).spec ?? {};
-	const first: Record<string, Source | undefined> = { build: { build: "debian" }, import: {}, empty: undefined, upload: { upload: {} } };
+	const first: Record<string, Source | undefined> = { build: { build: "debian" }, import: {}, empty: undefined, upload: { upload: {} }, download: { download: {} } };
 	const choose = (to: string): void => {
 		onFile(undefined);
 		onChange({ ...(value as object), spec: { ...spec, source: first[to] } });
