@@ -125,6 +125,12 @@ static const struct schema spec_schema = {
 			  .max = SEED_DATA_MAX,
 			  .help = "what the guest shall do when it begins: '#cloud-config' or a script; whoever sees the "
 				  "instance sees it" },
+			{ .name = "metadata",
+			  .type = SCHEMA_STRING,
+			  .choices = "any|token|off",
+			  .dflt = "\"any\"",
+			  .help = "what the guest is told about itself at http://169.254.169.254 on networks of kind nat and "
+				  "host-only: any: to whoever in it asks; token: to who has fetched a token (IMDSv2); off: nothing" },
 			{ .name = "restart",
 			  .type = SCHEMA_STRING,
 			  .choices = "never|on-failure|always",

@@ -60,6 +60,7 @@ static void applied(void *arg, int r, const struct err *err)
 	bool was_known = net->applied != NULL;
 
 	net->is_busy = false;
+	net->next = NULL;
 	if (!r) {
 		network_plan_free(net->applied);
 		net->applied = take_ptr(&j->plan);
@@ -107,6 +108,7 @@ static void begin(struct network *net, struct network_plan *plan, const struct n
 		snprintf(j->dir, sizeof(j->dir), "%s", net->dir);
 		if (!work_start(net->c.node->works, job_run, plan ? applied : removed, j)) {
 			net->is_busy = true;
+			net->next = plan;
 			return;
 		}
 	}
@@ -118,7 +120,8 @@ static void begin(struct network *net, struct network_plan *plan, const struct n
 
 /* --- steps ---------------------------------------------------- */
 
-static void tell_ready(struct network *net)
+/* WHY: of what is not there, and keeps nobody from anything else; or "". */
+static void tell_ready(struct network *net, const char *why)
 {
 	net->c.failures = 0;
 	for (size_t i = 0; i < net->n_leases; i++) {
@@ -127,7 +130,7 @@ static void tell_ready(struct network *net)
 			return;
 		}
 	}
-	controlled_set(&net->c, "ready", "%s", "");
+	controlled_set(&net->c, "ready", "%s", why);
 }
 
 /* The host is as wanted, or a worker makes it so. True: it is. */
@@ -163,10 +166,12 @@ static void step_managed(struct network *net, const struct network_conf *conf)
 		return;
 	}
 	bool is_right = step_host(net, conf, &err) && network_dns_step(net, net->applied->dns, &err);
-	if (err.code)
+	if (err.code) {
 		controlled_failed(&net->c, &err);
-	else if (is_right)
-		tell_ready(net);
+	} else if (is_right) {
+		network_metadata_step(net, conf, &err);
+		tell_ready(net, err.msg);
+	}
 	controlled_later(&net->c, LOOK_MS);
 }
 
@@ -206,6 +211,7 @@ static void step_gone(struct controlled *c, const json_t *doc)
 		controlled_removed(c);
 		return;
 	}
+	network_metadata_stop(net);
 	if (!network_dns_step(net, NULL, &err)) {
 		if (err.code)
 			controlled_failed(c, &err);
@@ -249,6 +255,7 @@ static void fini(struct controlled *c)
 {
 	struct network *net = network_of(c);
 
+	network_metadata_stop(net);
 	process_forget(&net->dns);
 	network_plan_free(net->applied);
 	free(net->leases);
@@ -285,7 +292,7 @@ void networks_kick(struct node *n, const char *project)
 	controller_kick_all(n->networks, prefix, SETTLE_MS);
 }
 
-static struct network *find(struct node *n, const char *project, const char *name)
+struct network *network_find(struct node *n, const char *project, const char *name)
 {
 	char key[STORE_KEY_MAX + 1];
 
@@ -305,7 +312,7 @@ int network_connect(struct node *n, const char *project, const char *uid, unsign
 		    struct err *err)
 {
 	const char *name = json_string_value(json_object_get(net, "network"));
-	struct network *found = find(n, project, name ? name : "");
+	struct network *found = network_find(n, project, name ? name : "");
 	AUTO(json_decref) json_t *doc = found ? doc_get(n->store, found->c.key, NULL) : NULL;
 	struct network_conf conf;
 	char ifname[IF_NAMESIZE];
@@ -330,7 +337,7 @@ int network_connect(struct node *n, const char *project, const char *uid, unsign
 
 static json_t *port_view(struct node *n, const struct port *p)
 {
-	struct network *net = find(n, p->project, p->network);
+	struct network *net = network_find(n, p->project, p->network);
 	const struct network_plan *plan = net ? net->applied : NULL;
 	char four[SUBNET_TEXT_LEN] = "", six[SUBNET_TEXT_LEN] = "";
 	bool is_up = network_plan_port(plan, p->ifname) != NULL;

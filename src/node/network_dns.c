@@ -42,6 +42,16 @@ static void write_host(FILE *f, const struct network_port *p, const char *domain
 	fprintf(f, "host-record=%s,%s.%s,%s%s%s\n", p->instance, p->instance, domain, p->four, has_six ? "," : "", p->six);
 }
 
+/* Without a way out nobody is asked, and nobody is named as the way, but to what the node itself answers (RFC 3442). */
+static void write_closed(FILE *f, const struct network_conf *c)
+{
+	char own[SUBNET_TEXT_LEN];
+
+	network_own_text(c, own);
+	fprintf(f, "no-resolv\ndhcp-option=option:router\n"
+		   "dhcp-option=option:classless-static-route," METADATA_ADDRESS "/32,%s\n", own);
+}
+
 char *network_dns_text(const struct network_plan *p)
 {
 	const struct network_conf *c = &p->conf;
@@ -57,9 +67,8 @@ char *network_dns_text(const struct network_plan *p)
 		"domain-needed\nbogus-priv\ndomain=%s\nlocal=/%s/\n"
 		"dhcp-authoritative\ndhcp-ignore-names\ndhcp-leasefile=%s/leases\n",
 		c->bridge, c->domain, c->domain, p->dir);
-	/* Without a way out nobody is asked, and nobody is named as the way. */
 	if (c->type == NETWORK_HOST_ONLY)
-		fprintf(f, "no-resolv\ndhcp-option=option:router\n");
+		write_closed(f, c);
 	write_ranges(f, c);
 	for (size_t i = 0; i < p->n_ports; i++)
 		write_host(f, &p->ports[i], c->domain);

@@ -144,6 +144,7 @@ static void look_at_rules(struct doctor *d)
 	const char *br = d->conf.bridge, *up = d->uplink;
 	const struct nft_packet dhcp = { "input", br, NULL, "0.0.0.0", "255.255.255.255", "udp", 68, 67, "new" };
 	const struct nft_packet dns = { "input", br, NULL, d->guest, d->gateway, "udp", ANY_PORT, 53, "new" };
+	const struct nft_packet metadata = { "input", br, NULL, d->guest, d->gateway, "tcp", ANY_PORT, METADATA_PORT, "new" };
 	const struct nft_packet out = { "forward", br, up, d->guest, "198.51.100.1", "tcp", ANY_PORT, 443, "new" };
 	const struct nft_packet back = { "forward", up, br, "198.51.100.1", d->guest, "tcp", 443, ANY_PORT, "established" };
 	const struct nft_packet in = { "forward", up, br, "198.51.100.1", d->guest, "tcp", ANY_PORT, 80, "new" };
@@ -152,6 +153,7 @@ static void look_at_rules(struct doctor *d)
 	if (d->conf.four.family) {
 		probe(d, "dhcp", "requests for addresses", &dhcp);
 		probe(d, "dns", "questions for names", &dns);
+		probe(d, "metadata", "questions of instances about themselves", &metadata);
 	}
 	if (d->conf.type == NETWORK_NAT && up[0]) {
 		probe(d, "out", "packets on their way out", &out);
@@ -187,8 +189,7 @@ static int examine(void *arg, struct err *err)
 
 	subnet_nth(&d->conf.four, 2, addr);
 	subnet_address_text(AF_INET, addr, d->guest);
-	subnet_nth(&d->conf.four, 1, addr);
-	subnet_address_text(AF_INET, addr, d->gateway);
+	network_own_text(&d->conf, d->gateway);
 	int r = load_rules(d, err);
 	if (r < 0)
 		return r;

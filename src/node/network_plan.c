@@ -113,6 +113,14 @@ void network_lease_text(const struct network_conf *conf, const struct network_le
 	}
 }
 
+void network_own_text(const struct network_conf *conf, char text[SUBNET_TEXT_LEN])
+{
+	uint8_t addr[16];
+
+	subnet_nth(&conf->four, 1, addr);
+	subnet_address_text(AF_INET, addr, text);
+}
+
 /* --- the plan ---------------------------------------------------- */
 
 static void fill_port(struct network_port *out, const struct network *net, const struct network_conf *conf, const struct port *p)

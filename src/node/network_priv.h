@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* network_priv.h - one network, as its files share it: network.c decides, network_schema.c says what may be,
- * network_rules.c and network_dns.c write what nft and dnsmasq read, network_apply.c makes it so on a worker. */
+ * network_rules.c and network_dns.c write what nft and dnsmasq read, network_apply.c makes it so on a worker, network_metadata.c
+ * answers what instances ask about themselves. */
 #ifndef NODE_NETWORK_PRIV_H
 #define NODE_NETWORK_PRIV_H
 
@@ -9,6 +10,7 @@
 #include <stdint.h>
 #include "node/controller.h"
 #include "node/link.h"
+#include "node/metadata.h"
 #include "node/network.h"
 #include "node/port.h"
 #include "node/process.h"
@@ -60,6 +62,7 @@ struct network {
 	struct network_lease *leases;
 	size_t n_leases;
 	struct network_plan *applied;   /* NULL: nothing is known to be there */
+	const struct network_plan *next;        /* that a worker makes so; borrowed; NULL: none */
 	bool is_busy;                   /* a worker is at it */
 	bool is_gone;
 	uint64_t looked_ns;             /* when a worker has last seen that all is there */
@@ -69,6 +72,8 @@ struct network {
 	uint64_t dns_started_ns;
 	unsigned dns_failures;
 	char dir[STORE_KEY_MAX];        /* RUN/n/UID */
+	struct metadata_server *metadata;       /* NULL: it does not listen */
+	uint8_t metadata_key[METADATA_KEY_LEN]; /* of its tokens */
 };
 
 /* --- network_schema.c --- */
@@ -85,6 +90,8 @@ const struct network_lease *network_find_lease(const struct network *net, const 
 /* The address texts of LEASE; "" where there is none. */
 void network_lease_text(const struct network_conf *conf, const struct network_lease *lease, char four[SUBNET_TEXT_LEN],
 			char six[SUBNET_TEXT_LEN]);
+/* The node's address on the bridge, where there are addresses of IPv4. */
+void network_own_text(const struct network_conf *conf, char text[SUBNET_TEXT_LEN]);
 struct network_plan *network_plan_new(struct network *net, const struct network_conf *conf, struct err *err);
 void network_plan_free(struct network_plan *p);         /* NULL is fine */
 /* Is there nothing to be done to come from A (NULL: nothing) to B, but for dnsmasq? */
@@ -107,6 +114,16 @@ char *network_dns_text(const struct network_plan *p);
 /* One step towards dnsmasq running as WANTED (NULL: not at all). True: it does. */
 bool network_dns_step(struct network *net, const char *wanted, struct err *err);
 void network_dns_ended(struct process *p);
+
+/* --- network_metadata.c --- */
+
+/* The metadata service of NET, whose plan has been applied, listens; on a network that is not managed there is none. */
+int network_metadata_step(struct network *net, const struct network_conf *conf, struct err *err);
+void network_metadata_stop(struct network *net);
+
+/* --- network.c --- */
+
+struct network *network_find(struct node *n, const char *project, const char *name);    /* NULL: there is none */
 
 /* --- network_apply.c; worker threads --- */
 

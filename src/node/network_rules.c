@@ -82,6 +82,21 @@ static void write_six(FILE *f, const struct network_conf *conf, const struct net
 	fprintf(f, " drop\n");
 }
 
+/* Questions to the metadata service come by its address, and no faster than a machine that begins asks them. */
+static void write_metadata_limit(FILE *f, const struct network_conf *c)
+{
+	char own[SUBNET_TEXT_LEN];
+
+	if (!c->four.family)
+		return;
+	network_own_text(c, own);
+	fprintf(f,
+		"\t\tip daddr %s tcp dport %d drop\n"
+		"\t\tip daddr " METADATA_ADDRESS " tcp flags & (syn | ack) == syn "
+		"limit rate over 50/second burst 200 packets drop\n",
+		own, METADATA_PORT);
+}
+
 static void write_port(FILE *f, const struct network_conf *conf, const struct network_port *p)
 {
 	fprintf(f,
@@ -95,6 +110,7 @@ static void write_port(FILE *f, const struct network_conf *conf, const struct ne
 	if (conf->type != NETWORK_BRIDGE)
 		fprintf(f, "\t\ticmpv6 type { nd-router-advert, nd-redirect } drop\n"
 			   "\t\tudp sport { 67, 547 } drop\n");
+	write_metadata_limit(f, conf);
 	write_limit(f, "", p->limit_out);
 	fprintf(f, "\t}\n");
 }
@@ -124,8 +140,10 @@ static void write_forward_chain(FILE *f, const struct network_conf *c)
 	char four[SUBNET_TEXT_LEN], six[SUBNET_TEXT_LEN];
 
 	subnet_text(&c->four, four);
+	/* Nothing link-local is passed on (RFC 3927, 7): what answers the host there, as a cloud's metadata, is not for guests. */
 	fprintf(f, "\tchain forward {\n\t\ttype filter hook forward priority 0; policy accept;\n"
-		   "\t\tiifname \"%s\" oifname \"%s\" accept\n", c->bridge, c->bridge);
+		   "\t\tiifname \"%s\" oifname \"%s\" accept\n"
+		   "\t\tiifname \"%s\" ip daddr 169.254.0.0/16 drop\n", c->bridge, c->bridge, c->bridge);
 	if (c->type == NETWORK_NAT) {
 		fprintf(f, "\t\tiifname \"%s\" meta nfproto ipv4 ip saddr != %s drop\n", c->bridge, four);
 		if (c->six.family) {
@@ -194,12 +212,25 @@ static void write_nat_chains(FILE *f, const struct network_plan *plan)
 	fprintf(f, "\t}\n");
 }
 
+/* Before other rules that change where something goes. */
+static void write_metadata_chain(FILE *f, const struct network_conf *c)
+{
+	char own[SUBNET_TEXT_LEN];
+
+	network_own_text(c, own);
+	fprintf(f,
+		"\tchain metadata {\n\t\ttype nat hook prerouting priority -101; policy accept;\n"
+		"\t\tiifname \"%s\" ip daddr " METADATA_ADDRESS " tcp dport 80 dnat ip to %s:%d\n\t}\n",
+		c->bridge, own, METADATA_PORT);
+}
+
 static void write_inet_table(FILE *f, const struct network_plan *plan)
 {
 	if (!plan->conf.four.family)
 		return;
 	fprintf(f, "table inet %s {\n", plan->conf.table);
 	write_forward_chain(f, &plan->conf);
+	write_metadata_chain(f, &plan->conf);
 	if (plan->conf.type == NETWORK_NAT)
 		write_nat_chains(f, plan);
 	fprintf(f, "}\n");

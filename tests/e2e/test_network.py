@@ -226,7 +226,7 @@ def test_without_a_way_out(node, guest):
     good(node, "c", pings)
     spec = dict(guest, networks=[{"kind": "network", "network": "lab"}])
     node.ask("PATCH", "/v1/instances/c", {"spec": {"networks": spec["networks"]}})
-    wait_for(lambda: "limit rate" not in node.here.run("nft", "list", "ruleset"))
+    wait_for(lambda: "bytes/second" not in node.here.run("nft", "list", "ruleset"))
     good(node, "c", "ping -q -c 4 -s 60000 -W 10 192.168.77.1 | grep ' 4 packets received'")
     # Plugged in elsewhere while it runs.
     node.viv("network", "create", "other", "--kind", "host-only", "--subnet", "192.168.78.0/24")

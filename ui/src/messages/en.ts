@@ -112,6 +112,7 @@ export const en = {
 	"field.spec.limit_out": "Limit from guests",
 	"field.spec.limit_percent": "Full from (percent)",
 	"field.spec.memory": "Memory",
+	"field.spec.metadata": "Metadata (169.254.169.254)",
 	"field.spec.networks": "Network interfaces",
 	"field.spec.path": "Directory",
 	"field.spec.pool": "Pool",

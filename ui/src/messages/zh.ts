@@ -114,6 +114,7 @@ export const zh: Catalogue = {
 	"field.spec.limit_out": "来自客户机限速",
 	"field.spec.limit_percent": "已满阈值(百分比)",
 	"field.spec.memory": "内存",
+	"field.spec.metadata": "元数据 (169.254.169.254)",
 	"field.spec.networks": "网络接口",
 	"field.spec.path": "目录",
 	"field.spec.pool": "存储池",
