@@ -156,7 +156,7 @@ test("by keyboard alone: a machine is made, found in the table, and deleted", as
 	}
 	await page.keyboard.press("Escape");
 	await page.waitForSelector("dialog", { state: "detached" });
-	assert.ok(await page.evaluate(() => document.activeElement.matches('[role="toolbar"] .danger')), "the focus does not come back");
+	await until(() => page.evaluate(() => document.activeElement.matches('[role="toolbar"] .danger')), () => "the focus does not come back");
 	await page.keyboard.press("Enter");
 	await page.waitForSelector("dialog[open]");
 	await page.keyboard.type("by-keys");
@@ -172,7 +172,7 @@ test("the skip link leads to the content, and who wants no motion sees none", as
 	await calm.keyboard.press("Tab");
 	assert.ok(await calm.evaluate(() => document.activeElement.matches(".skip")), "the skip link is not the first");
 	await calm.keyboard.press("Enter");
-	assert.ok(await calm.evaluate(() => document.activeElement.id === "content"), "it does not lead to the content");
+	await until(() => calm.evaluate(() => document.activeElement.id === "content"), () => "it does not lead to the content");
 	const moving = await calm.evaluate(() => [...document.querySelectorAll("*")].filter((e) => getComputedStyle(e).animationName !== "none" || getComputedStyle(e).transitionDuration !== "0s").length);
 	assert.equal(moving, 0);
 	await calm.context().close();
