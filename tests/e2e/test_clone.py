@@ -177,7 +177,7 @@ def test_kills_lose_no_linked_clone_and_leave_no_base(node, herd):    # noqa: F8
 def test_a_clone_is_in_the_pool_of_its_original(node, herd, tmp_path):    # noqa: F811
     pool = tmp_path / "pool"
     pool.mkdir(mode=0o700)
-    node.ask("POST", "/v1/pools", {"name": "fast", "spec": {"path": str(pool)}}, status=201)
+    node.ask("POST", "/v1/pools", {"name": "fast", "spec": {"path": str(pool), "warn_percent": 99, "limit_percent": 100}}, status=201)
     node.wait("/v1/pools/fast", "ready")
     herd.make("a", pool="fast")
     herd.write("a", "first")

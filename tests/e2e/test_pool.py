@@ -198,7 +198,8 @@ def test_pools_survive_kills_while_they_are_made_and_removed(node, tmp_path):  #
     for k in range(8):
         place = tmp_path / f"p{k}"
         place.mkdir(mode=0o755)
-        node.ask("POST", "/v1/pools", {"name": f"p{k}", "spec": {"path": str(place)}}, status=201)
+        # However full the disk is that the test runs on.
+        node.ask("POST", "/v1/pools", {"name": f"p{k}", "spec": {"path": str(place), "warn_percent": 99, "limit_percent": 100}}, status=201)
         time.sleep(rng.uniform(0, 0.02))
         node.kill()
         node.start()
