@@ -10,23 +10,7 @@ import pytest
 import vivguest
 from test_node import BUILD, guest, log_has, node   # noqa: F401, pylint: disable=unused-import
 from test_snapshot_memory import restart
-
-# A disk of its own (vda) and words in memory; vda is the copy of an image, of which the first sector is written.
-INIT = """
-echo "boots"
-word=nothing
-while read -r next; do
-    case $next in
-        tell*)
-            echo 3 >/proc/sys/vm/drop_caches
-            echo "$next: memory $word disk $(dd if=/dev/vda bs=16 count=1 2>/dev/null | tr -d ' \\0')" ;;
-        *)
-            word=$next
-            printf '%-16s' "$word" | dd of=/dev/vda bs=16 conv=notrunc,fsync 2>/dev/null
-            echo "written $word" ;;
-    esac
-done
-"""
+from words import WORDS_INIT
 
 
 class Herd:
@@ -36,7 +20,7 @@ class Herd:
         with open(raw, "wb") as f:
             f.write(b"image".ljust(1 << 20, b"\0"))
         node.viv("image", "import", raw, "base")
-        self.spec = dict(guest, initrd=vivguest.initrd("bookworm", INIT, "node-clone"), image="base", networks=[{"kind": "none"}],
+        self.spec = dict(guest, initrd=vivguest.initrd("bookworm", WORDS_INIT, "node-clone"), image="base", networks=[{"kind": "none"}],
                          shutdown_seconds=0)
 
     def make(self, name, **spec):

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`viv disk`: every command on real images, with qemu-img as the judge; refusals, statuses and interruptions."""
 import fcntl
-import hashlib
 import json
 import os
 import random
@@ -9,73 +8,15 @@ import shutil
 import signal
 import subprocess
 import time
-import xml.etree.ElementTree
 
 import pytest
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-VIV = os.path.join(ROOT, "build", "viv")
-KIB, MIB = 1 << 10, 1 << 20
-DONE, FAILED, USAGE, DIFFERENT, BUSY, NO_SPACE, EXISTS, NOT_FOUND, DENIED, UNSUPPORTED, INTERRUPTED = *range(10), 130
+from disk_rig import (   # noqa: F401, pylint: disable=unused-import
+    BUSY, DENIED, DIFFERENT, DONE, EXISTS, FAILED, INTERRUPTED, KIB, MIB, NOT_FOUND, NO_SPACE, ROOT,
+    UNSUPPORTED, USAGE, VIV, clean, in_folder, make_raw, needs_qemu_img, only, qemu, refused, same, viv,
+    viv_json)
 
-pytestmark = pytest.mark.skipif(not shutil.which("qemu-img"), reason="qemu-img (package qemu-utils) is missing")
-
-
-@pytest.fixture(autouse=True)
-def in_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
-def viv(*argv, status=DONE, env=None):
-    done = subprocess.run([VIV, "disk", *map(str, argv)], capture_output=True, text=True, timeout=60, check=False, env=env)
-    assert status in (done.returncode, None), (argv, done.returncode, done.stdout, done.stderr)
-    return done
-
-
-def viv_json(*argv, status=DONE):
-    return json.loads(viv(*argv, "--json", status=status).stdout)
-
-
-def qemu(*argv):
-    return subprocess.run(["qemu-img", *map(str, argv)], capture_output=True, text=True, timeout=60, check=True).stdout
-
-
-def refused(*argv, status, says):
-    """It ends with STATUS and one sentence, the same in JSON."""
-    text = viv(*argv, status=status).stderr
-    assert text.count("\n") == 1 and says in text, text
-    error = viv_json(*argv, status=status)["error"]
-    assert error["status"] == status and says in error["message"]
-
-
-def make_raw(path, size=8 * MIB, seed=1):
-    """Data, holes, written zeroes, and an end that is no cluster."""
-    rng = random.Random(seed)
-    with open(path, "wb") as f:
-        while f.tell() < size:
-            n = min(rng.choice((4, 12, 64, 200)) * KIB, size - f.tell())
-            kind = rng.randrange(4)
-            if kind == 0:
-                f.seek(n, os.SEEK_CUR)
-            else:
-                f.write([bytes(n), rng.randbytes(n), bytes([rng.randrange(1, 256)]) * n][kind - 1])
-        f.truncate(size)
-    return path
-
-
-def same(a, b):
-    assert viv_json("compare", a, b)["identical"]
-    qemu("compare", "-q", a, b)
-
-
-def clean(path):
-    found = viv_json("check", path)
-    assert (found["errors"], found["leaks"]) == (0, 0)
-    qemu("check", "-q", path)
-
-
-def only(*names):
-    assert sorted(os.listdir(".")) == sorted(names)
+pytestmark = needs_qemu_img
 
 
 def test_a_snapshot_may_need_more_in_a_row_than_one_block_of_counters_counts(tmp_path):
@@ -506,163 +447,6 @@ def test_compare_finds_the_first_difference():
     assert viv_json("compare", "a.raw", "b.raw", status=DIFFERENT) == {"identical": False, "offset": 5 * MIB + 4096}
 
 
-def test_resizing_asks_before_it_cuts():
-    viv("create", "a.qcow2", "1M")
-    assert viv_json("resize", "a.qcow2", "+1M")["virtual-size"] == 2 * MIB
-    refused("resize", "a.qcow2", "1M", status=DENIED, says="--shrink")
-    viv("resize", "a.qcow2", "--shrink", "--", "-1M")
-    assert json.loads(qemu("info", "--output=json", "a.qcow2"))["virtual-size"] == MIB
-    clean("a.qcow2")
-
-
-@pytest.mark.parametrize("options", ["data_file=a.data", "data_file=a.data,data_file_raw=on"])
-def test_an_image_with_a_data_file_grows_and_shrinks_to_sizes_that_are_no_clusters(options):
-    make_raw("in.raw", 7 * MIB + 512)
-    viv("convert", "in.raw", "a.qcow2", "-o", options)
-    viv("resize", "a.qcow2", 9 * MIB + 1024)
-    os.truncate("in.raw", 9 * MIB + 1024)
-    same("a.qcow2", "in.raw")
-    viv("resize", "a.qcow2", "--shrink", 5 * MIB + 512)
-    viv("resize", "a.qcow2", 6 * MIB)
-    os.truncate("in.raw", 5 * MIB + 512)
-    os.truncate("in.raw", 6 * MIB)
-    same("a.qcow2", "in.raw")
-    clean("a.qcow2")
-    if "raw" in options:
-        qemu("compare", "-q", "-f", "raw", "-F", "raw", "a.data", "in.raw")
-
-
-@pytest.mark.parametrize("options", ["cluster_size=64K", "cluster_size=4K", "extended_l2=on", "refcount_bits=64"])
-def test_measure_agrees_with_qemu_img(options):
-    qemu("create", "-q", "-f", "qcow2", "in.qcow2", "300M")
-    subprocess.run(["qemu-io", "-c", "write 1M 5M", "-c", "write 200M 64k", "in.qcow2"], check=True, capture_output=True)
-    ours = viv_json("measure", "in.qcow2", "--format", "qcow2", "-o", options)
-    theirs = json.loads(qemu("measure", "--output=json", "-O", "qcow2", "-o", options, "in.qcow2"))
-    assert ours["fully-allocated"] <= theirs["fully-allocated"]
-    viv("convert", "in.qcow2", "out.qcow2", "-o", options)
-    assert os.path.getsize("out.qcow2") <= ours["required"] <= theirs["required"]
-
-
-def size_of_all(prefix):
-    return sum(os.path.getsize(f) for f in os.listdir(".") if f.startswith(prefix))
-
-
-MEASURED = [("vdi", "static=off"), ("vdi", "block_size=64K"), ("vdi", "static=on"), ("vpc", "subformat=dynamic"),
-            ("vpc", "subformat=dynamic,block_size=64K"), ("vpc", "force_size=off"), ("vpc", "subformat=fixed"),
-            ("vhdx", "subformat=dynamic"), ("vhdx", "block_size=1M,log_size=3M"), ("vhdx", "subformat=fixed"),
-            ("parallels", "preallocation=off"), ("parallels", "cluster_size=64K"), ("parallels", "preallocation=metadata"),
-            ("vmdk", "subformat=monolithicSparse"), ("vmdk", "subformat=monolithicFlat"), ("vmdk", "subformat=vmfs"),
-            ("vmdk", "subformat=twoGbMaxExtentSparse"), ("vmdk", "subformat=twoGbMaxExtentFlat")]
-
-
-@pytest.mark.parametrize("form, options", MEASURED)
-def test_images_of_blocks_are_as_large_as_measured(form, options):
-    size = 5 << 30 if "twoGb" in options else 37 * MIB + 5 * KIB
-    with open("in.raw", "wb") as f:                     # no unit of any format begins or ends where the data does
-        for at, n in ((MIB + 4096, 3 * MIB), (20 * MIB - 4096, 8192), (size - 300, 300)):
-            f.seek(at)
-            f.write(random.Random(at).randbytes(n))
-    slack = 0 if form != "vmdk" or "monolithicSparse" in options else 2 * KIB   # names in a descriptor of its own
-    told = viv_json("measure", "in.raw", "--format", form, "-o", options)
-    viv("convert", "in.raw", "out." + form, "--format", form, "-o", options)
-    assert size_of_all("out") <= told["required"] <= size_of_all("out") + slack
-    new = viv_json("measure", "--size", size, "--format", form, "-o", options)
-    viv("create", "new." + form, size, "--format", form, "-o", options)
-    assert size_of_all("new") <= new["required"] <= size_of_all("new") + slack
-    assert new["fully-allocated"] == told["fully-allocated"] >= told["required"] >= new["required"]
-
-
-@pytest.mark.parametrize("form", ["vdi", "vpc", "vhdx", "parallels", "vmdk"])
-def test_full_images_are_as_large_as_measured(form):
-    with open("in.raw", "wb") as f:
-        f.write(random.Random(1).randbytes(16 * MIB + 512))
-    told = viv_json("measure", "in.raw", "--format", form)
-    viv("convert", "in.raw", "out", "--format", form)
-    assert os.path.getsize("out") == told["required"] == told["fully-allocated"]
-
-
-def test_packed_images_are_at_most_as_large_as_measured():
-    with open("in.raw", "wb") as f:
-        f.write(random.Random(1).randbytes(8 * MIB))
-        f.truncate(40 * MIB)
-    told = viv_json("measure", "in.raw", "--format", "vmdk", "-o", "subformat=streamOptimized")
-    viv("convert", "in.raw", "out.vmdk", "-o", "subformat=streamOptimized")
-    assert os.path.getsize("out.vmdk") <= told["required"] <= os.path.getsize("out.vmdk") * 1.02    # noise
-
-
-def test_what_cannot_be_made_is_not_measured():
-    refused("measure", "--size", "3T", "--format", "vpc", status=FAILED, says="2040 GiB")
-    refused("measure", "--size", "1G", "--format", "vdi", "-o", "block_size=5000", status=FAILED, says="power of two")
-    refused("measure", "--size", "65T", "--format", "vhdx", status=FAILED, says="64 TiB")
-    refused("measure", "--size", "1G", "--format", "vmdk", "-o", "preallocation=full", status=FAILED, says="flat")
-    refused("measure", "--size", "1G", "--format", "vhd", status=FAILED, says="vpc")
-
-
-@pytest.mark.parametrize("kind", ["monolithicSparse", "monolithicFlat", "vmfs"])
-@pytest.mark.parametrize("size, larger", [(1000 * KIB, 40 * MIB), (40 * MIB, 41 * MIB), (99 * MIB, 600 * MIB)])
-def test_vmdk_images_grow(kind, size, larger):
-    make_raw("in.raw", 1000 * KIB)
-    os.truncate("in.raw", size)
-    viv("convert", "in.raw", "a.vmdk", "-o", "subformat=" + kind)
-    viv("resize", "a.vmdk", larger)
-    os.truncate("in.raw", larger)
-    same("in.raw", "a.vmdk")
-    for at in (size - 4096, size, larger // 2 & -4096, larger - 4096):
-        subprocess.run(["qemu-io", "-f", "vmdk", "-c", f"write -P 7 {at} 4096", "a.vmdk"], check=True, capture_output=True)
-        subprocess.run(["qemu-io", "-f", "raw", "-c", f"write -P 7 {at} 4096", "in.raw"], check=True, capture_output=True)
-    same("in.raw", "a.vmdk")
-    viv("check", "a.vmdk")
-    with open("a.vmdk", "rb") as f:
-        assert f"\nRW {larger // 512} ".encode() in f.read(2048)
-    viv("resize", "a.vmdk", "+512")
-    assert viv_json("info", "a.vmdk")["virtual-size"] == larger + 512
-
-
-@pytest.mark.parametrize("kind", ["twoGbMaxExtentSparse", "twoGbMaxExtentFlat"])
-def test_split_vmdk_images_grow_by_extents(kind):
-    viv("create", "a.vmdk", "3G", "--format", "vmdk", "-o", "subformat=" + kind)
-    before = set(os.listdir("."))
-    viv("resize", "a.vmdk", "5G")
-    assert len(set(os.listdir(".")) - before) == 1
-    assert viv_json("info", "a.vmdk")["virtual-size"] == 5 << 30
-    assert json.loads(qemu("info", "--output=json", "a.vmdk"))["virtual-size"] == 5 << 30
-
-
-def test_what_of_vmdk_cannot_grow_is_refused():
-    viv("create", "a.vmdk", "3G", "--format", "vmdk", "-o", "subformat=streamOptimized", "--force")
-    refused("resize", "a.vmdk", "4G", status=UNSUPPORTED, says="streamOptimized")
-    viv("create", "base.vmdk", "2M", "--format", "vmdk")
-    viv("create", "child.vmdk", "1M", "--format", "vmdk", "--backing", "base.vmdk", "--backing-format", "vmdk")
-    refused("resize", "child.vmdk", "2M", status=UNSUPPORTED, says="parent image is larger")
-    viv("create", "c.vmdk", "1M", "--format", "vmdk")
-    refused("resize", "c.vmdk", "--shrink", "512K", status=UNSUPPORTED, says="grow, not shrink")
-    with open("c.vmdk", "r+b") as f:                    # a descriptor without a comment to take letters from
-        text = f.read(512 + 20 * 512)[512:].replace(b"# The Disk Data Base", b"x The Disk Data Base").replace(b"#DDB", b"xDDB")
-        f.seek(512)
-        f.write(text)
-    refused("resize", "c.vmdk", "1G", status=UNSUPPORTED, says="no room")
-    viv("resize", "c.vmdk", "4M")                       # as many digits
-
-
-@pytest.mark.parametrize("options", ["version=1", "version=2", "version=2,sector_size=4096"])
-def test_encrypted_images_are_as_large_as_measured(options):
-    with open("key", "w", encoding="ascii") as f:
-        os.fchmod(f.fileno(), 0o600)
-        f.write("key")
-    ours = viv_json("measure", "--size", "4M", "--format", "luks", "-o", options)
-    viv("create", "d", "4M", "--format", "luks", "-o", options + ",iter-time=10", "--key-file", "key")
-    assert os.path.getsize("d") == ours["required"] == ours["fully-allocated"]
-    for _ in range(10 if options == "version=1" else 0):
-        done = subprocess.run(["qemu-img", "measure", "--output=json", "--object", "secret,id=s,data=key", "-O", "luks", "-o",
-                               "key-secret=s,iter-time=10", "--size", "4M"], capture_output=True, text=True, timeout=60, check=False)
-        if done.returncode:                         # it measures its processor's time, and says when it cannot
-            continue
-        theirs = json.loads(done.stdout)["required"]
-        assert theirs <= ours["required"] < theirs + MIB        # ours is aligned
-        break
-    refused("measure", "--size", "4M", "--format", "ova", status=UNSUPPORTED, says="not known before")
-
-
 def test_damage_is_found_and_repaired():
     make_raw("in.raw")
     viv("convert", "in.raw", "a.qcow2")
@@ -775,105 +559,6 @@ def test_passphrases_are_added_changed_and_removed(options, kind):
     refused("key", "rm", "d", "2", "--key-file", "three", status=DENIED, says="the last one")
     refused("key", "rm", "d", "7", "--key-file", "three", status=NOT_FOUND, says="is not used")
     refused("key", "add", "d", "--key-file", "three", status=FAILED, says="--new-key-file")
-
-
-def make_ova(path, sizes):
-    """As GNU tar makes one: a descriptor, its manifest, and a streamOptimized VMDK per disk."""
-    files, disks = "", ""
-    for i, size in enumerate(sizes):
-        make_raw(f"in{i}.raw", size, i + 10)
-        qemu("convert", "-O", "vmdk", "-o", "subformat=streamOptimized", f"in{i}.raw", f"d{i}.vmdk")
-        files += f'<File o:id="f{i}" o:href="d{i}.vmdk"/>'
-        disks += f'<Disk o:diskId="disk-{i}" o:fileRef="f{i}" o:capacity="{size}"/>'
-    ns = "http://schemas.dmtf.org/ovf/envelope/1"
-    with open("m.ovf", "w", encoding="ascii") as f:
-        f.write(f'<Envelope xmlns="{ns}" xmlns:o="{ns}"><References>{files}</References><DiskSection>{disks}</DiskSection>'
-                '<VirtualSystem o:id="appliance"><Info/><Name>appliance</Name></VirtualSystem></Envelope>')
-    names = ["m.ovf", *(f"d{i}.vmdk" for i in range(len(sizes)))]
-    with open("m.mf", "w", encoding="ascii") as f:
-        for name in names:
-            f.write(f"SHA256({name})= {hashlib.sha256(open(name, 'rb').read()).hexdigest()}\n")
-    subprocess.run(["tar", "--format=ustar", "-cf", path, "m.ovf", "m.mf", *names[1:]], check=True)
-
-
-def test_a_machine_that_is_unpacked_is_listed_and_imported_by_its_descriptor():
-    os.mkdir("web")
-    make_ova("a.ova", [2 * MIB, 3 * MIB])
-    subprocess.run(["tar", "-C", "web", "-xf", "a.ova"], check=True)
-    listed, packed = viv_json("ova", "list", "web/m.ovf"), viv_json("ova", "list", "a.ova")
-    assert listed == packed | {"manifest": False}
-    viv("ova", "import", "web/m.ovf", "new")
-    for i in (0, 1):
-        qemu("compare", "-f", "qcow2", "-F", "raw", f"new/disk{i + 1}.qcow2", f"in{i}.raw")
-    refused("ova", "extract", "web/m.ovf", "1", "x", status=FAILED, says="beside it already")
-    refused("ova", "list", "web/m.ovf", "--verify", status=UNSUPPORTED, says="descriptor")
-    os.rename("web/d1.vmdk", "elsewhere")
-    refused("ova", "list", "web/m.ovf", status=NOT_FOUND, says="web/d1.vmdk")
-    os.symlink("../elsewhere", "web/d1.vmdk")           # nothing from elsewhere comes in
-    refused("ova", "import", "web/m.ovf", "n2", status=FAILED, says="no file")
-    assert not os.path.exists("n2")
-
-
-def test_archives_of_machines_are_listed_extracted_and_imported():
-    make_ova("a.ova", [2 * MIB, 3 * MIB])
-    listed = viv_json("ova", "list", "a.ova", "--verify")
-    assert listed["manifest"] and [d["capacity"] for d in listed["disks"]] == [2 * MIB, 3 * MIB]
-    assert "d1.vmdk" in viv("ova", "list", "a.ova").stdout
-    for which, n in (("1", 0), ("disk-1", 1)):
-        viv("ova", "extract", "a.ova", which, "out.vmdk", "--force")
-        assert open("out.vmdk", "rb").read() == open(f"d{n}.vmdk", "rb").read()
-    refused("ova", "extract", "a.ova", "1", "out.vmdk", status=EXISTS, says="--force")
-    refused("ova", "extract", "a.ova", "3", "x", status=NOT_FOUND, says="no disk '3'")
-    viv("ova", "import", "a.ova", "new", "--verify")
-    assert sorted(os.listdir("new")) == ["disk1.qcow2", "disk2.qcow2", "machine.json"]
-    with open("new/machine.json", encoding="utf-8") as f:
-        machine = json.load(f)
-    assert [d["image"] for d in machine["disks"]] == ["disk1.qcow2", "disk2.qcow2"]
-    for i in (0, 1):
-        qemu("compare", "-f", "qcow2", "-F", "raw", f"new/disk{i + 1}.qcow2", f"in{i}.raw")
-    refused("ova", "import", "a.ova", "new", status=EXISTS, says="choose another name")
-    refused("ova", "import", "a.ova", "n2", "--format", "vmkd", status=FAILED, says="vmkd")
-    refused("ova", "list", "in0.raw", status=FAILED, says="in0.raw")
-    with open("a.ova", "r+b") as f:
-        f.seek(-20000, os.SEEK_END)
-        f.write(b"\x55" * 2000)
-    refused("ova", "list", "a.ova", "--verify", status=FAILED, says="d1.vmdk")
-    refused("ova", "import", "a.ova", "n2", "--verify", status=FAILED, says="d1.vmdk")
-    assert not os.path.exists("n2")
-    os.truncate("a.ova", os.path.getsize("a.ova") // 2)
-    assert viv("ova", "import", "a.ova", "n2", status=FAILED).stderr
-    assert not os.path.exists("n2")
-
-
-def test_disks_are_packed_into_an_archive_for_other_products():
-    make_raw("one.raw", 3 * MIB, 1)
-    viv("create", "two.qcow2", "--backing", "one.raw", "--backing-format", "raw")
-    os.umask(0o027)
-    made = viv_json("ova", "create", "web.ova", "one.raw", "two.qcow2", "--cpus", "2", "--memory", "3G")
-    assert made == {"filename": "web.ova", "name": "web", "disks": 2, "length": os.path.getsize("web.ova")}
-    assert os.stat("web.ova").st_mode & 0o777 == 0o640
-    only("one.raw", "two.qcow2", "web.ova")
-    listed = viv_json("ova", "list", "web.ova", "--verify")
-    assert (listed["name"], listed["cpus"], listed["memory"]) == ("web", 2, 3072 * MIB)
-    os.mkdir("out")
-    names = ["web.ovf", "web-disk1.vmdk", "web-disk2.vmdk", "web.mf"]
-    assert subprocess.run(["tar", "-xvf", "../web.ova"], cwd="out", capture_output=True, text=True, check=True).stdout.split() == names
-    with open("out/web.mf", encoding="ascii") as f:
-        for line in f:
-            name, digest = line[7:].split(")= ")
-            assert hashlib.sha256(open("out/" + name, "rb").read()).hexdigest() == digest.strip()
-    for name in names[1:3]:
-        qemu("compare", "-q", "-f", "vmdk", "-F", "raw", "out/" + name, "one.raw")
-    # The schema of hardware items is a sequence: elements in the order of the alphabet, each item with its own number.
-    space = "{http://schemas.dmtf.org/ovf/envelope/1}"
-    items = [[(e.tag.split("}")[1], e.text) for e in item] for item in xml.etree.ElementTree.parse("out/web.ovf").iter(space + "Item")]
-    assert len(items) == 5 and all(i == sorted(i) for i in items) and len({dict(i)["InstanceID"] for i in items}) == 5
-    assert [dict(i)["HostResource"] for i in items if dict(i)["ResourceType"] == "17"] == ["ovf:/disk/disk1", "ovf:/disk/disk2"]
-    viv("ova", "create", "web.ova", "one.raw", "--name", "db & more", "--force")
-    assert viv_json("ova", "list", "web.ova")["name"] == "db & more"
-    viv("ova", "import", "web.ova", "back")
-    same("back/disk1.qcow2", "one.raw")
-    refused("ova", "create", "x.ova", "one.raw", "--name", "../x", status=FAILED, says="cannot name a machine")
 
 
 def test_a_converted_disk_is_encrypted():

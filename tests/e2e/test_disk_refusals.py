@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 
-from test_disk import BUSY, DENIED, EXISTS, FAILED, MIB, NO_SPACE, NOT_FOUND, UNSUPPORTED, VIV, refused, viv, viv_json
+from disk_rig import BUSY, DENIED, EXISTS, FAILED, MIB, NO_SPACE, NOT_FOUND, UNSUPPORTED, VIV, refused, viv, viv_json
 
 # What is needed of an image: just its header, its bytes with all that is behind it, or to be changed.
 HEADER = {

@@ -10,24 +10,7 @@ import time
 import pytest
 import vivguest
 from test_node import BUILD, guest, log_has, node   # noqa: F401, pylint: disable=unused-import
-
-# Keeps the last word in its memory and on its disk, and tells both; "boots" comes once per boot.
-INIT = """
-echo "boots"
-word=nothing
-while read -r next; do
-    case $next in
-        off) poweroff -f ;;
-        tell*)
-            echo 3 >/proc/sys/vm/drop_caches
-            echo "$next: memory $word disk $(dd if=/dev/vda bs=16 count=1 2>/dev/null | tr -d ' \\0')" ;;
-        *)
-            word=$next
-            printf '%-16s' "$word" | dd of=/dev/vda bs=16 conv=notrunc,fsync 2>/dev/null
-            echo "written $word" ;;
-    esac
-done
-"""
+from words import WORDS_INIT
 
 
 class Teller:
@@ -36,7 +19,7 @@ class Teller:
         self.node, self.n = node, 0
         node.ask("POST", "/v1/volumes", {"name": "data", "spec": {"size": "8M"}}, status=201)
         node.wait("/v1/volumes/data", "ready")
-        spec = dict(guest, initrd=vivguest.initrd("bookworm", INIT, "node-memory"), disks=[{"volume": "data"}])
+        spec = dict(guest, initrd=vivguest.initrd("bookworm", WORDS_INIT, "node-memory"), disks=[{"volume": "data"}])
         self.uid = node.ask("POST", "/v1/instances", {"name": "a", "spec": spec}, status=201)["uid"]
         node.wait("/v1/instances/a", "running")
         log_has(node, "a", "boots")
