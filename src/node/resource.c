@@ -392,17 +392,23 @@ static void patch_try(struct change *ch)
 		change_put(ch, doc, modified);
 }
 
-void resource_patch(struct api_call *c)
+/* Of what is there: TRY, as often as it is changed by others meanwhile. */
+static void change_start(struct api_call *c, int status, void (*try)(struct change *ch))
 {
 	char key[STORE_KEY_MAX + 1];
 	AUTO(json_decref) json_t *doc = resource_find(c, key, NULL);
-	struct change *ch = doc ? change_new(c, 200) : NULL;
+	struct change *ch = doc ? change_new(c, status) : NULL;
 
 	if (!ch)
 		return;
 	memcpy(ch->key, key, sizeof(key));
-	ch->again = patch_try;
-	patch_try(ch);
+	ch->again = try;
+	try(ch);
+}
+
+void resource_patch(struct api_call *c)
+{
+	change_start(c, 200, patch_try);
 }
 
 static void delete_done(void *arg, const struct store_result *res)
@@ -450,13 +456,5 @@ static void delete_try(struct change *ch)
 
 void resource_delete(struct api_call *c)
 {
-	char key[STORE_KEY_MAX + 1];
-	AUTO(json_decref) json_t *doc = resource_find(c, key, NULL);
-	struct change *ch = doc ? change_new(c, 202) : NULL;
-
-	if (!ch)
-		return;
-	memcpy(ch->key, key, sizeof(key));
-	ch->again = delete_try;
-	delete_try(ch);
+	change_start(c, 202, delete_try);
 }

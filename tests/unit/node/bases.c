@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What linked clones share: kept for its users, gone with the last, whole after attempts that were cut off. */
+#include "disk_byte.h"
 #include "test.h"
 
 #include <errno.h>
@@ -27,33 +28,6 @@ static void setup(struct rig *r)
 static void teardown(struct rig *r)
 {
 	CHECK_EQ(files_remove(r->pool, NULL), 0);
-}
-
-static struct blk *open_it(const char *path)
-{
-	struct blk_options o = { .path = path, .fd = -1, .format = "qcow2" };
-	struct blk *b = NULL;
-
-	CHECK_EQ(blk_open(&b, NULL, &o, NULL), 0);
-	return b;
-}
-
-static void write_byte(const char *path, int byte)
-{
-	AUTO(blk_close) struct blk *b = open_it(path);
-	uint8_t sector[BLK_SECTOR];
-
-	memset(sector, byte, sizeof(sector));
-	CHECK_EQ(blk_pwrite(b, 0, sector, sizeof(sector)), 0);
-}
-
-static int read_byte(const char *path)
-{
-	AUTO(blk_close) struct blk *b = open_it(path);
-	uint8_t sector[BLK_SECTOR];
-
-	CHECK_EQ(blk_pread(b, 0, sector, sizeof(sector)), 0);
-	return sector[0];
 }
 
 /* A linked clone of the disk SOURCE.qcow2, as CLONE.qcow2; the base's name goes to BASE. */
@@ -90,18 +64,18 @@ TEST(clones_of_what_nobody_has_written_share_one_base)
 	char first[64], second[64], third[64], path[96];
 
 	setup(&r);
-	write_byte(r.root, 1);
+	disk_write_byte(r.root, 1);
 	clone_it(&r, "a", "b", first);
 	clone_it(&r, "a", "c", second);
 	CHECK(!strcmp(first, second));
-	write_byte(r.root, 2);
-	write_byte(disk_of(&r, "b", path), 3);
+	disk_write_byte(r.root, 2);
+	disk_write_byte(disk_of(&r, "b", path), 3);
 	clone_it(&r, "a", "d", third);
 	CHECK(strcmp(first, third) != 0);
-	CHECK_EQ(read_byte(r.root), 2);
-	CHECK_EQ(read_byte(disk_of(&r, "b", path)), 3);
-	CHECK_EQ(read_byte(disk_of(&r, "c", path)), 1);
-	CHECK_EQ(read_byte(disk_of(&r, "d", path)), 2);
+	CHECK_EQ(disk_read_byte(r.root), 2);
+	CHECK_EQ(disk_read_byte(disk_of(&r, "b", path)), 3);
+	CHECK_EQ(disk_read_byte(disk_of(&r, "c", path)), 1);
+	CHECK_EQ(disk_read_byte(disk_of(&r, "d", path)), 2);
 	teardown(&r);
 }
 
@@ -112,7 +86,7 @@ TEST(a_base_goes_with_its_last_user_and_what_is_below_with_it)
 
 	setup(&r);
 	clone_it(&r, "a", "b", first);
-	write_byte(r.root, 2);
+	disk_write_byte(r.root, 2);
 	clone_it(&r, "a", "c", second);
 	CHECK_EQ(bases_release(r.pool, "a", NULL), 0);
 	CHECK_EQ(bases_release(r.pool, "b", NULL), 0);
@@ -133,7 +107,7 @@ TEST(attempts_that_were_cut_off_are_gone_on_with)
 
 	/* In the folder's making, and when the disk had its second name. */
 	setup(&r);
-	write_byte(r.root, 1);
+	disk_write_byte(r.root, 1);
 	snprintf(path, sizeof(path), "%s/bases", r.pool);
 	CHECK(!mkdir(path, 0700));
 	snprintf(path, sizeof(path), "%s/bases/b.new", r.pool);
@@ -142,21 +116,21 @@ TEST(attempts_that_were_cut_off_are_gone_on_with)
 	CHECK(access(path, F_OK) < 0);
 	snprintf(path, sizeof(path), "%s/bases/c", r.pool);
 	snprintf(link_path, sizeof(link_path), "%s/users", path);
-	write_byte(r.root, 2);
+	disk_write_byte(r.root, 2);
 	CHECK(!mkdir(path, 0700) && !mkdir(link_path, 0700));
 	snprintf(link_path, sizeof(link_path), "%s/disk.qcow2", path);
 	CHECK(!link(r.root, link_path));
 	clone_it(&r, "a", "c", name);
 	CHECK(!strcmp(name, "c"));
-	CHECK_EQ(read_byte(r.root), 2);
+	CHECK_EQ(disk_read_byte(r.root), 2);
 	/* When all was done but the clone's own layer, and the original has gone on since: the base is what it was. */
-	write_byte(r.root, 3);
+	disk_write_byte(r.root, 3);
 	clone_it(&r, "a", "c", name);
 	snprintf(path, sizeof(path), "%s/c.qcow2", r.pool);
-	CHECK_EQ(read_byte(path), 2);
+	CHECK_EQ(disk_read_byte(path), 2);
 	clone_it(&r, "a", "d", name);
 	snprintf(path, sizeof(path), "%s/d.qcow2", r.pool);
-	CHECK_EQ(read_byte(path), 3);
+	CHECK_EQ(disk_read_byte(path), 3);
 	teardown(&r);
 }
 
@@ -169,7 +143,7 @@ TEST(a_disk_with_snapshots_is_refused)
 	struct blk_snapshot s = { .icount = UINT64_MAX, .name = "s" };
 
 	setup(&r);
-	struct blk *b = open_it(r.root);
+	struct blk *b = disk_open(r.root);
 	CHECK_EQ(blk_snapshot_create(b, &s, NULL), 0);
 	blk_close(b);
 	CHECK_EQ(base_take(&q, &disk, &err), -EBUSY);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Snapshots inside the disks of an instance: in all or in none, also after attempts that were interrupted. */
+#include "disk_byte.h"
 #include "test.h"
 
 #include <errno.h>
@@ -38,19 +39,10 @@ static void teardown(struct rig *r)
 	CHECK(!rmdir(r->dir));
 }
 
-static struct blk *open_it(const char *path)
-{
-	struct blk_options o = { .path = path, .fd = -1, .format = "qcow2" };
-	struct blk *b = NULL;
-
-	CHECK_EQ(blk_open(&b, NULL, &o, NULL), 0);
-	return b;
-}
-
 /* How many snapshots the disk has. */
 static unsigned count(const char *path)
 {
-	AUTO(blk_close) struct blk *b = open_it(path);
+	AUTO(blk_close) struct blk *b = disk_open(path);
 	AUTO(free) struct blk_snapshot *list = NULL;
 	unsigned n = 0;
 
@@ -58,37 +50,19 @@ static unsigned count(const char *path)
 	return n;
 }
 
-static void write_byte(const char *path, int byte)
-{
-	AUTO(blk_close) struct blk *b = open_it(path);
-	uint8_t sector[BLK_SECTOR];
-
-	memset(sector, byte, sizeof(sector));
-	CHECK_EQ(blk_pwrite(b, 0, sector, sizeof(sector)), 0);
-}
-
-static int read_byte(const char *path)
-{
-	AUTO(blk_close) struct blk *b = open_it(path);
-	uint8_t sector[BLK_SECTOR];
-
-	CHECK_EQ(blk_pread(b, 0, sector, sizeof(sector)), 0);
-	return sector[0];
-}
-
 TEST(one_that_is_there_already_is_not_made_again)
 {
 	struct rig r;
 
 	setup(&r);
-	write_byte(r.path[0], 1);
+	disk_write_byte(r.path[0], 1);
 	CHECK_EQ(snapshot_make(&r.all, "s", NULL), 0);
-	write_byte(r.path[0], 2);
+	disk_write_byte(r.path[0], 2);
 	CHECK_EQ(snapshot_make(&r.all, "s", NULL), 0);
 	CHECK_EQ(count(r.path[0]), 1);
 	CHECK_EQ(count(r.path[1]), 1);
 	CHECK_EQ(snapshot_apply(&r.all, "s", NULL), 0);
-	CHECK_EQ(read_byte(r.path[0]), 1);
+	CHECK_EQ(disk_read_byte(r.path[0]), 1);
 	teardown(&r);
 }
 
@@ -97,16 +71,16 @@ TEST(one_that_only_some_disks_have_is_made_anew_of_all_at_one_instant)
 	struct rig r;
 
 	setup(&r);
-	write_byte(r.path[0], 1);
+	disk_write_byte(r.path[0], 1);
 	CHECK_EQ(snapshot_make(&r.first, "s", NULL), 0);
-	write_byte(r.path[0], 2);
-	write_byte(r.path[1], 2);
+	disk_write_byte(r.path[0], 2);
+	disk_write_byte(r.path[1], 2);
 	CHECK_EQ(snapshot_make(&r.all, "s", NULL), 0);
-	write_byte(r.path[0], 3);
-	write_byte(r.path[1], 3);
+	disk_write_byte(r.path[0], 3);
+	disk_write_byte(r.path[1], 3);
 	CHECK_EQ(snapshot_apply(&r.all, "s", NULL), 0);
-	CHECK_EQ(read_byte(r.path[0]), 2);
-	CHECK_EQ(read_byte(r.path[1]), 2);
+	CHECK_EQ(disk_read_byte(r.path[0]), 2);
+	CHECK_EQ(disk_read_byte(r.path[1]), 2);
 	CHECK_EQ(count(r.path[0]), 1);
 	teardown(&r);
 }
@@ -117,9 +91,9 @@ TEST(a_disk_without_it_keeps_all_from_being_changed)
 
 	setup(&r);
 	CHECK_EQ(snapshot_make(&r.first, "s", NULL), 0);
-	write_byte(r.path[0], 2);
+	disk_write_byte(r.path[0], 2);
 	CHECK_EQ(snapshot_apply(&r.all, "s", NULL), -ENOENT);
-	CHECK_EQ(read_byte(r.path[0]), 2);
+	CHECK_EQ(disk_read_byte(r.path[0]), 2);
 	CHECK_EQ(snapshot_unmake(&r.all, "s", NULL), 0);
 	CHECK_EQ(count(r.path[0]), 0);
 	teardown(&r);
@@ -130,12 +104,12 @@ TEST(a_copy_of_a_disk_is_freed_from_all_of_them)
 	struct rig r;
 
 	setup(&r);
-	write_byte(r.path[0], 1);
+	disk_write_byte(r.path[0], 1);
 	for (const char *name = "abc"; *name; name++)
 		CHECK_EQ(snapshot_make(&r.first, name, NULL), 0);
 	CHECK_EQ(count(r.path[0]), 3);
 	CHECK_EQ(snapshot_unmake_all(r.path[0], NULL), 0);
 	CHECK_EQ(count(r.path[0]), 0);
-	CHECK_EQ(read_byte(r.path[0]), 1);
+	CHECK_EQ(disk_read_byte(r.path[0]), 1);
 	teardown(&r);
 }
