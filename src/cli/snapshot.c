@@ -82,19 +82,11 @@ static int clone_one(struct cli *c, struct err *err)
 	AUTO(json_decref) json_t *body = json_pack("{s:s, s:s, s:b, s:b}", "name", cli_arg(c, 1), "state",
 						   goes_on || cli_flag(c, "--start") ? "running" : "stopped", "linked",
 						   cli_flag(c, "--linked"), "memory", goes_on);
-	json_t *done = NULL;
 	int r = client_open(&cl, c, err);
 
 	if (!r)
 		r = client_call(cl, "POST", body, &task, err, "/v1/instances/%s/clone", cli_arg(c, 0));
-	if (!r)
-		r = task_follow(c, cl, task, "copying", &done, err);
-	if (r < 0)
-		return r;
-	if (c->is_json)
-		return output_json(done, err);
-	json_decref(done);
-	return 0;
+	return r < 0 ? r : task_finish(c, cl, task, "copying", err);
 }
 
 const struct cli_command snapshot_ls = {

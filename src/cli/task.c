@@ -75,6 +75,19 @@ int task_follow(struct cli *c, struct client *cl, const json_t *task, const char
 	return r;
 }
 
+int task_finish(struct cli *c, struct client *cl, const json_t *task, const char *what, struct err *err)
+{
+	json_t *doc = NULL;
+	int r = task_follow(c, cl, task, what, &doc, err);
+
+	if (r < 0)
+		return r;
+	if (c->is_json)
+		return output_json(doc, err);
+	json_decref(doc);
+	return 0;
+}
+
 static int ls(struct cli *c, struct err *err) { return resource_ls(c, "tasks", columns, err); }
 static int show(struct cli *c, struct err *err) { return resource_show(c, "tasks", err); }
 
@@ -90,17 +103,9 @@ static int wait_for(struct cli *c, struct err *err)
 {
 	AUTO(client_close) struct client *cl = NULL;
 	AUTO(json_decref) json_t *task = json_pack("{s:s}", "name", cli_arg(c, 0));
-	json_t *doc = NULL;
 	int r = client_open(&cl, c, err);
 
-	if (!r)
-		r = task_follow(c, cl, task, "waiting", &doc, err);
-	if (r < 0)
-		return r;
-	if (c->is_json)
-		return output_json(doc, err);
-	json_decref(doc);
-	return 0;
+	return r < 0 ? r : task_finish(c, cl, task, "waiting", err);
 }
 
 const struct cli_command task_ls = {

@@ -17,4 +17,7 @@ extern const struct cli_group snapshot_group;
  * wanted). -EIO: it has failed, for the reason in ERR; -ECANCELED. Interrupted, it goes on without us. */
 int task_follow(struct cli *c, struct client *cl, const json_t *task, const char *what, json_t **out, struct err *err);
 
+/* The same for a command that ends with the task: with --json its document is what it prints. */
+int task_finish(struct cli *c, struct client *cl, const json_t *task, const char *what, struct err *err);
+
 #endif

@@ -129,7 +129,6 @@ static int move(struct cli *c, struct err *err)
 {
 	AUTO(client_close) struct client *cl = NULL;
 	AUTO(json_decref) json_t *body = json_pack("{s:s}", "pool", cli_arg(c, 1)), *task = NULL;
-	json_t *done = NULL;
 	bool is_dry = cli_flag(c, "--dry-run");
 	int r = client_open(&cl, c, err);
 
@@ -137,14 +136,7 @@ static int move(struct cli *c, struct err *err)
 		r = client_call(cl, "POST", body, &task, err, "/v1/volumes/%s/move%s", cli_arg(c, 0), is_dry ? "?dry-run=1" : "");
 	if (!r && is_dry)
 		return output_json(json_incref(task), err);
-	if (!r)
-		r = task_follow(c, cl, task, "moving", &done, err);
-	if (r < 0)
-		return r;
-	if (c->is_json)
-		return output_json(done, err);
-	json_decref(done);
-	return 0;
+	return r < 0 ? r : task_finish(c, cl, task, "moving", err);
 }
 
 const struct cli_command volume_move = {

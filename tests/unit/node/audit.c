@@ -50,6 +50,16 @@ static void patch_file(const char *path, const char *from, const char *to)
 	fclose(f);
 }
 
+/* What ends up behind the records, by whatever way, when it is opened again. */
+static void put_behind(struct rig *r, const char *text, size_t len)
+{
+	audit_close(r->a);
+	int fd = open(r->log, O_WRONLY | O_APPEND);
+	CHECK(write(fd, text, len) == (ssize_t)len);
+	close(fd);
+	CHECK_EQ(audit_open(&r->a, r->dir, NULL), 0);
+}
+
 static int64_t bad(const struct rig *r, struct audit_head known)
 {
 	struct audit_check c;
@@ -112,11 +122,7 @@ TEST(half_a_record_at_the_end_is_taken_off)
 	struct rig r;
 
 	setup(&r, 2);
-	audit_close(r.a);
-	int fd = open(r.log, O_WRONLY | O_APPEND);
-	CHECK(write(fd, "{\"user\":", 8) == 8);
-	close(fd);
-	CHECK_EQ(audit_open(&r.a, r.dir, NULL), 0);
+	put_behind(&r, "{\"user\":", 8);
 	CHECK_EQ(audit_write(r.a, json_object(), NULL), 0);
 	CHECK_EQ(bad(&r, audit_head(r.a)), 0);
 	teardown(&r);
@@ -155,11 +161,7 @@ TEST(a_file_without_any_record_begins_anew)
 	struct rig r;
 
 	setup(&r, 0);
-	audit_close(r.a);
-	int fd = open(r.log, O_WRONLY | O_APPEND);
-	CHECK(write(fd, "what is this", 12) == 12);
-	close(fd);
-	CHECK_EQ(audit_open(&r.a, r.dir, NULL), 0);
+	put_behind(&r, "what is this", 12);
 	CHECK_EQ(audit_head(r.a).seq, 0);
 	CHECK_EQ(audit_write(r.a, json_object(), NULL), 0);
 	CHECK_EQ(bad(&r, audit_head(r.a)), 0);
