@@ -17,6 +17,7 @@
 #include "vm/machine_priv.h"
 #include "vm/plug.h"
 #include "vm/save.h"
+#include "vm/state_pack.h"
 
 const struct control_event control_events[MACHINE_N_EVENTS] = {
 	[MACHINE_EV_STARTED] = { "started", "the machine runs, or is built and paused", NULL },
@@ -308,9 +309,8 @@ static void save_done(void *arg, const struct save_result *result, const struct 
 
 static int request_save(struct control_call *call, struct err *err)
 {
-	bool is_raw = !strcmp(control_get_string(call->params, "packing", "raw"), "raw");
 	struct save_options o = {
-		.fd = call->fd[0], .packing = is_raw ? STATE_RAW : STATE_ZSTD,
+		.fd = call->fd[0], .packing = state_packing_of(control_get_string(call->params, "packing", "raw")),
 		.ends_machine = control_get_bool(call->params, "stop", false),
 		.snapshot = control_get_string(call->params, "snapshot", NULL), .done = save_done, .arg = call,
 	};
@@ -330,9 +330,9 @@ static const struct control_param save_params[] = {
 	{ "snapshot", CONTROL_STRING, false, "snapshot=NAME",
 	  "take a snapshot of this name inside each writable disk at the same instant; they must be qcow2. --restore goes back to it "
 	  "with --revert-disks", NULL },
-	{ "packing", CONTROL_CHOICE, false, "packing=raw|zstd",
-	  "raw: guest memory can be mapped, so that a restored machine runs at once; zstd: smaller, and read in full before "
-	  "it runs", "raw zstd" },
+	{ "packing", CONTROL_CHOICE, false, "packing=raw|lz4|zstd",
+	  "raw: guest memory can be mapped, so that a restored machine runs at once; lz4: smaller, and read in full before "
+	  "it runs; zstd: smaller still, and slower", "raw lz4 zstd" },
 	{ .name = NULL },
 };
 

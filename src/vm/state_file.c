@@ -1,48 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reading the file of a saved machine. Every number in it is checked before it is used. */
-#include "vm/state_file.h"
+#include "vm/state_file_priv.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <zstd.h>
 #include "mem/gmem.h"
 #include "util/checked.h"
 #include "util/crc32c.h"
 #include "util/err.h"
 #include "util/reader.h"
-#include "vm/state_format.h"
+#include "vm/state_pack.h"
 
-enum { TAGS_MAX = 1024 };
-
-struct state_tag {
-	const char *name;               /* not ended by a NUL */
-	size_t name_len;
-	const uint8_t *data;
-	size_t len;
-	bool is_used;
-};
-
-struct state_file {
-	int fd;
-	char *name;
-	uint64_t file_len, memory_off, memory_len, ram;
-	enum state_packing packing;
-	uint8_t *sections;
-	struct state_tag tag[TAGS_MAX];
-	unsigned n_tags;
-	const uint8_t *table;           /* of struct state_extent, within sections */
-	size_t n_extents;
-};
-
-static int file_bad(const struct state_file *f, struct err *err, const char *why)
+int state_file_bad(const struct state_file *f, struct err *err, const char *why)
 {
 	return err_set(err, -EPROTO, "'%s' is not a whole saved machine: %s", f->name, why);
 }
 
-static int read_all(const struct state_file *f, void *buf, size_t len, uint64_t at, struct err *err)
+int state_file_read(const struct state_file *f, void *buf, size_t len, uint64_t at, struct err *err)
 {
 	uint8_t *p = buf;
 
@@ -54,7 +31,7 @@ static int read_all(const struct state_file *f, void *buf, size_t len, uint64_t 
 		if (n < 0)
 			return err_set(err, -errno, "cannot read '%s': %s", f->name, strerror(errno));
 		if (!n)
-			return file_bad(f, err, "it ends too early");
+			return state_file_bad(f, err, "it ends too early");
 		p += n;
 		at += (size_t)n;
 		len -= (size_t)n;
@@ -81,12 +58,12 @@ static bool header_is_possible(const struct state_file *f, uint64_t sections_off
 static int read_end(const struct state_file *f, uint32_t crc, struct err *err)
 {
 	struct state_end e;
-	int r = read_all(f, &e, sizeof(e), f->file_len - sizeof(e), err);
+	int r = state_file_read(f, &e, sizeof(e), f->file_len - sizeof(e), err);
 
 	if (r < 0)
 		return r;
 	if (memcmp(e.magic, STATE_END_MAGIC, sizeof(e.magic)) || le32_get(e.header_crc) != crc)
-		return file_bad(f, err, "its end is not the one that was written");
+		return state_file_bad(f, err, "its end is not the one that was written");
 	return 0;
 }
 
@@ -98,16 +75,16 @@ static int read_header(struct state_file *f, uint64_t *sections_off, uint32_t *s
 	if (fstat(f->fd, &st) < 0)
 		return err_set(err, -errno, "cannot read '%s': %s", f->name, strerror(errno));
 	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size < sizeof(h))
-		return file_bad(f, err, "it is no regular file, or too short");
-	int r = read_all(f, &h, sizeof(h), 0, err);
+		return state_file_bad(f, err, "it is no regular file, or too short");
+	int r = state_file_read(f, &h, sizeof(h), 0, err);
 	if (r < 0)
 		return r;
 	if (memcmp(h.magic, STATE_MAGIC, sizeof(h.magic)))
-		return file_bad(f, err, "it does not begin as one, or its writing was cut short");
+		return state_file_bad(f, err, "it does not begin as one, or its writing was cut short");
 	uint32_t crc = le32_get(h.crc);
 	h.crc = le32_of(0);
 	if (crc32c(0, &h, sizeof(h)) != crc)
-		return file_bad(f, err, "its header is damaged");
+		return state_file_bad(f, err, "its header is damaged");
 	if (le32_get(h.version) != STATE_VERSION)
 		return err_set(err, -EPROTO, "'%s' is of format version %u; this program reads version %d", f->name,
 			       le32_get(h.version), STATE_VERSION);
@@ -118,12 +95,12 @@ static int read_header(struct state_file *f, uint64_t *sections_off, uint32_t *s
 	f->packing = (enum state_packing)le32_get(h.packing);
 	*sections_off = le64_get(h.sections_off);
 	*sections_len = le32_get(h.sections_len);
-	if (f->packing != STATE_RAW && f->packing != STATE_ZSTD)
-		return file_bad(f, err, "its memory is packed in an unknown way");
+	if (!state_packing_is_known(f->packing))
+		return state_file_bad(f, err, "its memory is packed in an unknown way");
 	if (f->file_len != (uint64_t)st.st_size)
-		return file_bad(f, err, "its length is not the one that was written");
+		return state_file_bad(f, err, "its length is not the one that was written");
 	if (!header_is_possible(f, *sections_off, *sections_len))
-		return file_bad(f, err, "its header is impossible");
+		return state_file_bad(f, err, "its header is impossible");
 	return read_end(f, crc, err);
 }
 
@@ -144,16 +121,16 @@ static int read_section(struct state_file *f, struct reader *r, struct err *err)
 	const uint8_t *data = len ? reader_take(r, get_le32(len)) : NULL, *crc = data ? reader_take(r, 4) : NULL;
 
 	if (!crc || !*n)
-		return file_bad(f, err, "its sections end too early");
+		return state_file_bad(f, err, "its sections end too early");
 	for (unsigned i = 0; i < *n; i++) {
 		if (name[i] < 0x21 || name[i] > 0x7e)
-			return file_bad(f, err, "the name of a section is not text");
+			return state_file_bad(f, err, "the name of a section is not text");
 	}
 	if (crc32c(0, n, (size_t)(crc - n)) != get_le32(crc))
 		return err_set(err, -EPROTO, "'%s' is damaged: section '%.*s' has another checksum than when it was written",
 			       f->name, *n, (const char *)name);
 	if (f->n_tags == TAGS_MAX || find_tag(f, (const char *)name, *n))
-		return file_bad(f, err, "it has too many sections, or one of them twice");
+		return state_file_bad(f, err, "it has too many sections, or one of them twice");
 	f->tag[f->n_tags++] = (struct state_tag){
 		.name = (const char *)name, .name_len = *n, .data = data, .len = get_le32(len),
 	};
@@ -175,17 +152,9 @@ static int read_sections(struct state_file *f, uint64_t off, uint32_t len, struc
 	f->sections = malloc((size_t)len + 1);
 	if (!f->sections)
 		return err_set(err, -ENOMEM, "out of memory");
-	int r = read_all(f, f->sections, len, off, err);
+	int r = state_file_read(f, f->sections, len, off, err);
 
 	return r ? r : split_sections(f, len, err);
-}
-
-static struct state_extent table_row(const struct state_file *f, size_t i)
-{
-	struct state_extent e;
-
-	memcpy(&e, f->table + i * sizeof(e), sizeof(e));
-	return e;
 }
 
 /* Extents go upwards in RAM and lie where the packing says. */
@@ -196,10 +165,10 @@ static int check_table(struct state_file *f, struct err *err)
 
 	f->table = state_file_get(f, STATE_TABLE_TAG, &len);
 	if (!f->table || len % sizeof(struct state_extent))
-		return file_bad(f, err, "the table of its memory is missing or cut");
+		return state_file_bad(f, err, "the table of its memory is missing or cut");
 	f->n_extents = len / sizeof(struct state_extent);
 	for (size_t i = 0; i < f->n_extents; i++) {
-		struct state_extent e = table_row(f, i);
+		struct state_extent e = state_file_row(f, i);
 		uint64_t off = le64_get(e.off), at = le64_get(e.at);
 		uint32_t n = le32_get(e.len), stored = le32_get(e.stored);
 		bool is_good = off >= ram_at && off % GMEM_PAGE_SIZE == 0 && n % GMEM_PAGE_SIZE == 0 && n &&
@@ -208,8 +177,8 @@ static int check_table(struct state_file *f, struct err *err)
 
 		if (is_good && f->packing == STATE_RAW)
 			is_good = at == f->memory_off + off && stored == n;
-		if (!is_good || stored > ZSTD_compressBound(STATE_EXTENT_MAX))
-			return file_bad(f, err, "the table of its memory is impossible");
+		if (!is_good || stored > state_pack_bound())
+			return state_file_bad(f, err, "the table of its memory is impossible");
 		ram_at = off + n;
 		file_at = at + stored;
 	}
@@ -321,63 +290,4 @@ int state_file_all_used(const struct state_file *f, struct err *err)
 				       (int)t->name_len, t->name);
 	}
 	return 0;
-}
-
-/* --- memory --- */
-
-struct unpacker {
-	ZSTD_DCtx *zstd;
-	uint8_t *stored;
-};
-
-/* Extent E to TO, in full. */
-static int unpack_extent(struct state_file *f, struct unpacker *u, const struct state_extent *e, uint8_t *to, struct err *err)
-{
-	uint32_t len = le32_get(e->len), stored = le32_get(e->stored);
-	int r = read_all(f, f->packing == STATE_RAW ? to : u->stored, stored, le64_get(e->at), err);
-
-	if (r < 0)
-		return r;
-	if (f->packing == STATE_ZSTD && ZSTD_decompressDCtx(u->zstd, to, len, u->stored, stored) != len)
-		return file_bad(f, err, "its memory cannot be unpacked");
-	if (crc32c(0, to, len) != le32_get(e->crc))
-		return err_set(err, -EPROTO, "'%s' is damaged: guest memory at offset 0x%" PRIx64
-			       " has another checksum than when it was written", f->name, le64_get(e->off));
-	return 0;
-}
-
-/* Every extent to HOST, or, with NULL, only for its checksum. */
-static int unpack_all(struct state_file *f, uint8_t *host, struct err *err)
-{
-	struct unpacker u = { ZSTD_createDCtx(), malloc(ZSTD_compressBound(STATE_EXTENT_MAX)) };
-	AUTO(free) uint8_t *scratch = host ? NULL : malloc(STATE_EXTENT_MAX);
-	int r = u.zstd && u.stored && (host || scratch) ? 0 : err_set(err, -ENOMEM, "out of memory");
-
-	for (size_t i = 0; !r && i < f->n_extents; i++) {
-		struct state_extent e = table_row(f, i);
-
-		r = unpack_extent(f, &u, &e, host ? host + le64_get(e.off) : scratch, err);
-	}
-	ZSTD_freeDCtx(u.zstd);
-	free(u.stored);
-	return r;
-}
-
-int state_file_memory(struct state_file *f, struct gmem **out, struct err *err)
-{
-	AUTO(gmem_free) struct gmem *m = NULL;
-
-	if (f->packing == STATE_RAW)
-		return gmem_new_mapped(out, f->ram, f->fd, f->memory_off, err);
-	int r = gmem_new(&m, f->ram, err);
-	if (!r && f->packing != STATE_NONE)
-		r = unpack_all(f, m->host, err);
-	if (!r)
-		*out = take_ptr(&m);
-	return r;
-}
-
-int state_file_verify(struct state_file *f, struct err *err)
-{
-	return f->packing == STATE_NONE ? 0 : unpack_all(f, NULL, err);
 }

@@ -22,6 +22,7 @@ enum state_packing {
 	STATE_NONE = 0,         /* memory is not there: sections that came over a connection */
 	STATE_RAW = 1,          /* pages lie in the file as in RAM, at a multiple of 4 KiB: it can be mapped */
 	STATE_ZSTD = 2,         /* pieces of up to 1 MiB, compressed */
+	STATE_LZ4 = 3,          /* the same: larger, and faster */
 };
 
 /* --- writing --- */

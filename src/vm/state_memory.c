@@ -6,16 +6,15 @@
 #include <pthread.h>
 #include <string.h>
 #include <unistd.h>
-#include <zstd.h>
 #include "mem/gmem.h"
 #include "util/checked.h"
 #include "util/crc32c.h"
 #include "util/err.h"
 #include "vm/state_format.h"
+#include "vm/state_pack.h"
+#include "vm/state_rows.h"
 
 enum {
-	CHUNK = 64 << 10,       /* what is all zero in units of this is not written */
-	ZSTD_LEVEL = 1,
 	LANES = 4,              /* threads; with as many writes under way a disk is as fast as it can be */
 	RUN_ROWS = 4,           /* rows that are written at once */
 	ALLOCATE = 64 << 20,    /* packed: space on the disk is taken in pieces of this */
@@ -26,8 +25,7 @@ struct memory_writer {
 	const struct gmem *mem;
 	enum state_packing packing;
 	struct state_progress *progress;
-	struct state_sections *table;   /* a row is its lane's from when it is taken; OFF and LEN never change */
-	size_t n_rows;
+	struct state_rows rows;         /* one is its lane's from when it is taken; OFF and LEN never change */
 	int flags;                      /* of the file, when it came */
 	_Atomic bool is_direct;         /* writes bypass the page cache */
 	pthread_mutex_t lock;           /* of all below */
@@ -43,89 +41,14 @@ struct memory_writer {
 /* What a thread has for itself. */
 struct lane {
 	struct memory_writer *w;
-	ZSTD_CCtx *zstd;                /* NULL: raw */
-	uint8_t *packed;
-	size_t cap;
+	struct state_packer packer;
+	uint8_t *packed;                /* NULL: raw */
 };
 
 /* Rows [FIRST, FIRST + N): raw, neighbours in RAM. */
 struct run {
 	size_t first, n;
 };
-
-static struct state_extent row_get(const struct memory_writer *w, size_t i)
-{
-	struct state_extent e;
-
-	memcpy(&e, w->table->buf + i * sizeof(e), sizeof(e));
-	return e;
-}
-
-static void row_put(const struct memory_writer *w, size_t i, const struct state_extent *e)
-{
-	memcpy(w->table->buf + i * sizeof(*e), e, sizeof(*e));
-}
-
-/* --- what is not zero --- */
-
-static bool is_zero(const uint8_t *p, size_t len)
-{
-	uint64_t first;
-
-	memcpy(&first, p, sizeof(first));
-	return !first && !memcmp(p, p + sizeof(first), len - sizeof(first));
-}
-
-static int rows_add(struct memory_writer *w, uint64_t off, uint64_t len, struct err *err)
-{
-	uint8_t *row = state_sections_grow(w->table, sizeof(struct state_extent));
-	struct state_extent e = {
-		.off = le64_of(off), .at = le64_of(STATE_MEMORY_OFF + off), .len = le32_of((uint32_t)len),
-		.stored = le32_of((uint32_t)len),
-	};
-
-	if (!row)
-		return err_set(err, -ENOMEM, "out of memory for the table of guest memory");
-	memcpy(row, &e, sizeof(e));
-	w->n_rows++;
-	return 0;
-}
-
-/* What is not zero of [OFF, END), in pieces. */
-static int rows_of_range(struct memory_writer *w, uint64_t off, uint64_t end, struct err *err)
-{
-	int r = 0;
-
-	while (!r && off < end) {
-		uint64_t start = off, limit = end - off < STATE_EXTENT_MAX ? end : off + STATE_EXTENT_MAX;
-
-		while (off < limit && !is_zero(w->mem->host + off, limit - off < CHUNK ? limit - off : CHUNK))
-			off += limit - off < CHUNK ? limit - off : CHUNK;
-		if (off > start)
-			r = rows_add(w, start, off - start, err);
-		if (off < limit)
-			off += limit - off < CHUNK ? limit - off : CHUNK;       /* the zeroes that ended it */
-		if (!r && atomic_load_explicit(&w->progress->is_cancelled, memory_order_relaxed))
-			r = err_set(err, -ECANCELED, "saving was given up");
-	}
-	return r;
-}
-
-static int rows_find(struct memory_writer *w, struct err *err)
-{
-	uint64_t off = 0, start, end;
-	int r = 0;
-
-	while (!r && gmem_next_data(w->mem, off, &start, &end)) {
-		/* Neighbours in one piece, however finely the host keeps the books. */
-		off = end;
-		uint64_t next, next_end;
-		while (end - start < STATE_EXTENT_MAX && gmem_next_data(w->mem, off, &next, &next_end) && next == end)
-			off = end = next_end;
-		r = rows_of_range(w, start, end, err);
-	}
-	return r;
-}
 
 /* --- the file --- */
 
@@ -188,12 +111,12 @@ static int file_allocate_rows(struct memory_writer *w, struct err *err)
 {
 	int r = 0;
 
-	for (size_t i = 0, n; !r && i < w->n_rows; i += n) {
-		struct state_extent e = row_get(w, i);
+	for (size_t i = 0, n; !r && i < w->rows.n; i += n) {
+		struct state_extent e = state_row_get(&w->rows, i);
 		uint64_t off = le64_get(e.off), end = off + le32_get(e.len);
 
-		for (n = 1; i + n < w->n_rows; n++) {
-			e = row_get(w, i + n);
+		for (n = 1; i + n < w->rows.n; n++) {
+			e = state_row_get(&w->rows, i + n);
 			if (le64_get(e.off) != end)
 				break;
 			end += le32_get(e.len);
@@ -212,8 +135,8 @@ static bool lane_take(struct memory_writer *w, struct run *run)
 	if (!w->result && atomic_load_explicit(&w->progress->is_cancelled, memory_order_relaxed))
 		w->result = err_set(&w->err, -ECANCELED, "saving was given up");
 	*run = (struct run){ .first = w->taken };
-	for (uint64_t end = 0; !w->result && run->n < RUN_ROWS && w->taken < w->n_rows; run->n++, w->taken++) {
-		struct state_extent e = row_get(w, w->taken);
+	for (uint64_t end = 0; !w->result && run->n < RUN_ROWS && w->taken < w->rows.n; run->n++, w->taken++) {
+		struct state_extent e = state_row_get(&w->rows, w->taken);
 
 		if (w->packing == STATE_RAW && run->n && le64_get(e.off) != end)
 			break;
@@ -237,14 +160,14 @@ static void lane_fail(struct memory_writer *w, const struct err *why)
 
 static int lane_write_raw(struct memory_writer *w, const struct run *run, struct err *err)
 {
-	uint64_t off = le64_get(row_get(w, run->first).off), len = 0;
+	uint64_t off = le64_get(state_row_get(&w->rows, run->first).off), len = 0;
 
 	for (size_t i = run->first; i < run->first + run->n; i++) {
-		struct state_extent e = row_get(w, i);
+		struct state_extent e = state_row_get(&w->rows, i);
 
 		e.crc = le32_of(crc32c(0, w->mem->host + le64_get(e.off), le32_get(e.len)));
 		len += le32_get(e.len);
-		row_put(w, i, &e);
+		state_row_put(&w->rows, i, &e);
 	}
 	return file_write(w, w->mem->host + off, len, STATE_MEMORY_OFF + off, err);
 }
@@ -255,17 +178,17 @@ static ssize_t lane_pack(struct lane *l, const struct run *run, struct err *err)
 	size_t used = 0;
 
 	for (size_t i = run->first; i < run->first + run->n; i++) {
-		struct state_extent e = row_get(l->w, i);
+		struct state_extent e = state_row_get(&l->w->rows, i);
 		const uint8_t *p = l->w->mem->host + le64_get(e.off);
-		size_t n = ZSTD_compressCCtx(l->zstd, l->packed + used, l->cap - used, p, le32_get(e.len), ZSTD_LEVEL);
+		ssize_t n = state_pack(&l->packer, l->packed + used, p, le32_get(e.len), err);
 
-		if (ZSTD_isError(n))
-			return err_set(err, -EIO, "cannot compress guest memory: %s", ZSTD_getErrorName(n));
+		if (n < 0)
+			return n;
 		e.at = le64_of(used);
 		e.stored = le32_of((uint32_t)n);
 		e.crc = le32_of(crc32c(0, p, le32_get(e.len)));
-		row_put(l->w, i, &e);
-		used += n;
+		state_row_put(&l->w->rows, i, &e);
+		used += (size_t)n;
 	}
 	return (ssize_t)used;
 }
@@ -289,10 +212,10 @@ static int lane_place(struct memory_writer *w, const struct run *run, size_t len
 	pthread_cond_broadcast(&w->turn);
 	pthread_mutex_unlock(&w->lock);
 	for (size_t i = run->first; i < run->first + run->n; i++) {
-		struct state_extent e = row_get(w, i);
+		struct state_extent e = state_row_get(&w->rows, i);
 
 		e.at = le64_of(le64_get(e.at) + *at);
-		row_put(w, i, &e);
+		state_row_put(&w->rows, i, &e);
 	}
 	return r;
 }
@@ -314,18 +237,16 @@ static int lane_write_packed(struct lane *l, const struct run *run, struct err *
 
 static int lane_init(struct lane *l, struct memory_writer *w, struct err *err)
 {
-	*l = (struct lane){ .w = w };
-	if (w->packing != STATE_ZSTD)
+	*l = (struct lane){ .w = w, .packer.packing = w->packing };
+	if (w->packing == STATE_RAW)
 		return 0;
-	l->cap = align_up(RUN_ROWS * ZSTD_compressBound(STATE_EXTENT_MAX), GMEM_PAGE_SIZE);
-	l->packed = aligned_alloc(GMEM_PAGE_SIZE, l->cap);
-	l->zstd = ZSTD_createCCtx();
-	return l->packed && l->zstd ? 0 : err_set(err, -ENOMEM, "out of memory");
+	l->packed = aligned_alloc(GMEM_PAGE_SIZE, align_up(RUN_ROWS * state_pack_bound(), GMEM_PAGE_SIZE));
+	return l->packed ? 0 : err_set(err, -ENOMEM, "out of memory");
 }
 
 static void lane_fini(struct lane *l)
 {
-	ZSTD_freeCCtx(l->zstd);
+	state_packer_fini(&l->packer);
 	free(l->packed);
 }
 
@@ -354,7 +275,7 @@ static void *lane_main(void *arg)
 static int lanes_run(struct memory_writer *w, struct err *err)
 {
 	pthread_t thread[LANES - 1];
-	size_t n = 0, runs = (w->n_rows + RUN_ROWS - 1) / RUN_ROWS;
+	size_t n = 0, runs = (w->rows.n + RUN_ROWS - 1) / RUN_ROWS;
 
 	while (n + 1 < runs && n < ARRAY_LEN(thread) && !pthread_create(&thread[n], NULL, lane_main, w))
 		n++;
@@ -370,11 +291,11 @@ int state_memory_write(int fd, const struct gmem *mem, enum state_packing packin
 		       struct state_progress *progress, uint64_t *end, struct err *err)
 {
 	struct memory_writer w = {
-		.fd = fd, .mem = mem, .packing = packing, .progress = progress, .table = table,
+		.fd = fd, .mem = mem, .packing = packing, .progress = progress, .rows.table = table,
 		.lock = PTHREAD_MUTEX_INITIALIZER, .turn = PTHREAD_COND_INITIALIZER,
 		.at = STATE_MEMORY_OFF, .allocated = STATE_MEMORY_OFF,
 	};
-	int r = rows_find(&w, err);
+	int r = state_rows_find(&w.rows, mem, progress, err);
 
 	direct_begin(&w);
 	if (!r && packing == STATE_RAW)
@@ -382,8 +303,8 @@ int state_memory_write(int fd, const struct gmem *mem, enum state_packing packin
 	if (!r)
 		r = lanes_run(&w, err);
 	direct_end(&w);
-	for (size_t i = 0; i < w.n_rows; i++) {
-		struct state_extent e = row_get(&w, i);
+	for (size_t i = 0; i < w.rows.n; i++) {
+		struct state_extent e = state_row_get(&w.rows, i);
 
 		progress->memory += le32_get(e.len);
 		progress->file += le32_get(e.stored);

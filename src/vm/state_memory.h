@@ -17,8 +17,6 @@
 int state_memory_write(int fd, const struct gmem *mem, enum state_packing packing, struct state_sections *table,
 		       struct state_progress *progress, uint64_t *end, struct err *err);
 
-/* Room for N more bytes at the end of S; NULL: out of memory, and S is broken. */
-uint8_t *state_sections_grow(struct state_sections *s, size_t n);
 /* Write all of BUF at AT. */
 int state_write_all(int fd, const void *buf, size_t len, uint64_t at, struct err *err);
 

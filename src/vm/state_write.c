@@ -9,6 +9,7 @@
 #include "vm/state_file.h"
 #include "vm/state_format.h"
 #include "vm/state_memory.h"
+#include "vm/state_rows.h"
 
 struct writer {
 	int fd;

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Guest memory out of the file of a saved machine. What has to be read in full is read by a few threads, row by row. */
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include "mem/gmem.h"
+#include "util/checked.h"
+#include "util/crc32c.h"
+#include "util/err.h"
+#include "vm/state_file_priv.h"
+#include "vm/state_pack.h"
+
+enum { LANES = 4 };
+
+struct unpacker {
+	const struct state_file *f;
+	uint8_t *host;                  /* NULL: checksums only */
+	_Atomic size_t next;            /* row */
+	pthread_mutex_t lock;           /* of all below */
+	struct err err;                 /* the first one; code 0: none so far */
+};
+
+/* What a thread has for itself. */
+struct lane {
+	const struct state_file *f;
+	struct state_packer packer;
+	uint8_t *stored;
+	uint8_t *scratch;               /* NULL: not needed */
+};
+
+static int lane_init(struct lane *l, const struct unpacker *u, struct err *err)
+{
+	*l = (struct lane){ .f = u->f, .packer.packing = u->f->packing, .stored = malloc(state_pack_bound()) };
+	if (!u->host)
+		l->scratch = malloc(STATE_EXTENT_MAX);
+	return l->stored && (u->host || l->scratch) ? 0 : err_set(err, -ENOMEM, "out of memory");
+}
+
+static void lane_fini(struct lane *l)
+{
+	state_packer_fini(&l->packer);
+	free(l->stored);
+	free(l->scratch);
+}
+
+/* Row E to TO, in full. */
+static int lane_unpack(struct lane *l, const struct state_extent *e, uint8_t *to, struct err *err)
+{
+	uint32_t len = le32_get(e->len), stored = le32_get(e->stored);
+	bool is_raw = l->f->packing == STATE_RAW;
+	int r = state_file_read(l->f, is_raw ? to : l->stored, stored, le64_get(e->at), err);
+
+	if (r < 0)
+		return r;
+	if (!is_raw && !state_unpack(&l->packer, to, len, l->stored, stored))
+		return state_file_bad(l->f, err, "its memory cannot be unpacked");
+	if (crc32c(0, to, len) != le32_get(e->crc))
+		return err_set(err, -EPROTO, "'%s' is damaged: guest memory at offset 0x%" PRIx64
+			       " has another checksum than when it was written", l->f->name, le64_get(e->off));
+	return 0;
+}
+
+static void lane_run(struct unpacker *u)
+{
+	struct err why = ERR_INIT;
+	struct lane l;
+	int r = lane_init(&l, u, &why);
+
+	for (size_t i; !r && (i = atomic_fetch_add(&u->next, 1)) < u->f->n_extents;) {
+		struct state_extent e = state_file_row(u->f, i);
+
+		r = lane_unpack(&l, &e, u->host ? u->host + le64_get(e.off) : l.scratch, &why);
+	}
+	lane_fini(&l);
+	if (r < 0) {
+		atomic_store(&u->next, u->f->n_extents);
+		pthread_mutex_lock(&u->lock);
+		if (!u->err.code)
+			u->err = why;
+		pthread_mutex_unlock(&u->lock);
+	}
+}
+
+static void *lane_main(void *arg)
+{
+	pthread_setname_np(pthread_self(), "load-lane");
+	lane_run(arg);
+	return NULL;
+}
+
+/* Every row to HOST, or, with NULL, only for its checksum. The caller is one of the threads. */
+static int unpack_all(const struct state_file *f, uint8_t *host, struct err *err)
+{
+	struct unpacker u = { .f = f, .host = host, .lock = PTHREAD_MUTEX_INITIALIZER, .err = ERR_INIT };
+	pthread_t thread[LANES - 1];
+	size_t n = 0;
+
+	while (n + 1 < f->n_extents && n < ARRAY_LEN(thread) && !pthread_create(&thread[n], NULL, lane_main, &u))
+		n++;
+	lane_run(&u);
+	for (size_t i = 0; i < n; i++)
+		pthread_join(thread[i], NULL);
+	return u.err.code ? err_set(err, u.err.code, "%s", u.err.msg) : 0;
+}
+
+int state_file_memory(struct state_file *f, struct gmem **out, struct err *err)
+{
+	AUTO(gmem_free) struct gmem *m = NULL;
+
+	if (f->packing == STATE_RAW)
+		return gmem_new_mapped(out, f->ram, f->fd, f->memory_off, err);
+	int r = gmem_new(&m, f->ram, err);
+	if (!r && f->packing != STATE_NONE)
+		r = unpack_all(f, m->host, err);
+	if (!r)
+		*out = take_ptr(&m);
+	return r;
+}
+
+int state_file_verify(struct state_file *f, struct err *err)
+{
+	return f->packing == STATE_NONE ? 0 : unpack_all(f, NULL, err);
+}
