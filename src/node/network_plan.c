@@ -199,8 +199,8 @@ void network_plan_free(struct network_plan *p)
 
 bool network_plan_equals(const struct network_plan *a, const struct network_plan *b)
 {
-	/* Rules name every port; what else there is of a network cannot change. */
-	return a && !strcmp(a->rules, b->rules);
+	/* Rules name every port, what dnsmasq is told every instance; what else there is of a network cannot change. */
+	return a && !strcmp(a->rules, b->rules) && !strcmp(a->dns ?: "", b->dns ?: "");
 }
 
 bool network_plan_leaves_same(const struct network_plan *a, const struct network_plan *b)
