@@ -13,7 +13,8 @@
 
 const struct cli_command *const cli_commands[] = {
 	&instance_run, &instance_ls, &instance_show, &instance_start, &instance_stop, &instance_restart, &instance_pause,
-	&instance_rm, &instance_set, &instance_console, &instance_logs, &guest_exec, &guest_cp, &guest_info, &guest_ssh, &instance_clone,
+	&instance_rm, &instance_rename, &instance_set, &instance_console, &instance_logs, &guest_exec, &guest_cp, &guest_info, &guest_ssh,
+	&instance_clone,
 	&instance_export, &instance_import,
 	&usage_top, &usage_events, &usage_why, &usage_metrics,
 	&snapshot_ls, &snapshot_create, &snapshot_revert, &snapshot_rm,

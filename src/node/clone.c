@@ -95,6 +95,8 @@ void instance_clone(struct api_call *c)
 	int r = check(n, resource_project(c), doc, name, &err);
 	struct instance *i = instance_find(n, resource_project(c), text(doc, "name"), text(doc, "uid"));
 	const json_t *linked = json_object_get(c->body, "linked"), *memory = json_object_get(c->body, "memory");
+	if (!r && i)
+		r = instance_check_named(i, &err);
 	if (!r)
 		r = check_state(i && !instance_is_off(i), json_is_true(linked), json_is_true(memory), text(doc, "name"), &err);
 	if (!r && json_is_true(memory) && strcmp(text(c->body, "state"), "running") != 0)

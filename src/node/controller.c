@@ -41,7 +41,7 @@ void controlled_write(struct controlled *c)
 	char key[STORE_KEY_MAX + 1];
 
 	c->is_dirty = true;
-	if (c->is_writing || c->ctl->is_stopped)
+	if (c->is_writing || c->renaming || c->ctl->is_stopped)
 		return;
 	AUTO(json_decref)
 	json_t *doc = json_pack("{s:s, s:s, s:s, s:i}", "state", c->state, "reason", c->reason, "since", c->since,
@@ -245,7 +245,7 @@ void controlled_removed(struct controlled *c)
 	AUTO(json_decref) json_t *doc = doc_get(s, c->key, &revision);
 	const char *uid = json_string_value(json_object_get(doc, "uid"));
 
-	if (c->is_writing) {
+	if (c->is_writing || c->renaming) {
 		controlled_later(c, REMOVE_MS);
 		return;
 	}
@@ -262,11 +262,47 @@ void controlled_removed(struct controlled *c)
 		removed(c, &nothing);
 }
 
+/* --- another name ---------------------------------------------------- */
+
+void controlled_rename(struct controlled *c, int64_t revision)
+{
+	c->renaming = revision;
+}
+
+void controlled_renamed(struct controlled *c)
+{
+	if (!c)
+		return;
+	c->renaming = 0;
+	controlled_write(c);
+}
+
+/* Whose document D is: one that was under another key until now. It is the same thing, and goes on as it is. NULL: of nobody yet. */
+static struct controlled *take_along(struct controller *ctl, const struct store_doc *d)
+{
+	AUTO(json_decref) json_t *doc = strstr(d->value, "\"renamed_from\"") ? json_loadb(d->value, d->len, 0, NULL) : NULL;
+	const char *from = json_string_value(json_object_get(doc, "renamed_from")), *uid = json_string_value(json_object_get(doc, "uid"));
+	const char *name = json_string_value(json_object_get(doc, "name"));
+	struct controlled *c = from ? controller_find(ctl, from) : NULL;
+
+	if (!c || !name || !uid || strcmp(c->uid, uid) != 0)
+		return NULL;
+	strmap_remove(&ctl->by_key, &c->by_key);
+	snprintf(c->key, sizeof(c->key), "%s", d->key);
+	snprintf(c->name, sizeof(c->name), "%s", name);
+	strmap_add(&ctl->by_key, &c->by_key, c->key);
+	if (ctl->kind->renamed)
+		ctl->kind->renamed(c, c->renaming, d->modified);
+	return c;
+}
+
 static void changed(struct store_watch *w, const struct store_event *e)
 {
 	struct controller *ctl = container_of(w, struct controller, watch);
 	struct controlled *c = controller_find(ctl, e->doc->key);
 
+	if (!c && !e->is_delete)
+		c = take_along(ctl, e->doc);
 	if (!c && !e->is_delete)
 		controlled_new(ctl, e->doc->key);
 	if (!c)

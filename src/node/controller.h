@@ -31,6 +31,7 @@ struct controlled {
 	unsigned failures;              /* in a row */
 	uint64_t hold_ns;               /* no step before, unless the document changes */
 	bool is_writing, is_dirty;
+	int64_t renaming;               /* its document, at this revision, is on its way to another key; 0: it is not */
 };
 
 struct controller_kind {
@@ -43,6 +44,8 @@ struct controller_kind {
 	void (*step_gone)(struct controlled *c, const json_t *doc);
 	/* Members of STATUS beyond state, since, reason and failures. NULL: none. */
 	void (*add_status)(const struct controlled *c, json_t *status);
+	/* It has another name; its document, which was at revision WAS, is at NOW by that. NULL: that is nothing to it. */
+	void (*renamed)(struct controlled *c, int64_t was, int64_t now);
 	void (*fini)(struct controlled *c);     /* also of one whose init() has failed */
 };
 
@@ -72,6 +75,12 @@ void controlled_write(struct controlled *c);
 void controlled_failed(struct controlled *c, const struct err *err);
 /* It cannot go yet, for the reason in ERR: looked at again now and then. */
 void controlled_blocked(struct controlled *c, const struct err *err);
+/* Its document, at REVISION, is about to get another key by a commit of the caller's, in which the new one names the old one as its
+ * 'renamed_from'; when that shows, C goes on under the new key. Until then, and until controlled_renamed(), its status is not written, and
+ * its documents are not taken away. */
+void controlled_rename(struct controlled *c, int64_t revision);
+/* That commit has ended, well or not. C NULL: it has gone meanwhile. */
+void controlled_renamed(struct controlled *c);
 /* Nothing of it is left: take its documents away. C is freed. */
 void controlled_removed(struct controlled *c);
 

@@ -42,6 +42,8 @@ int image_source_check(struct node *n, const char *project, const char *name, st
 		return err_set(err, -EINVAL, "there is no instance '%s'; 'viv ls' lists those that are there", name);
 	if (!json_object_get(json_object_get(doc, "spec"), "image"))
 		return err_set(err, -EINVAL, "the instance '%s' has no disk of its own: it was made without an image", name);
+	if (i && instance_check_named(i, err) < 0)
+		return err->code;
 	if (!i || !instance_is_off(i))
 		return err_set(err, -EBUSY, "'%s' is not off, and its disk changes: stop it first, or clone it and take the clone", name);
 	return 0;

@@ -345,7 +345,7 @@ static int init(struct controlled *c, const json_t *doc, const json_t *status)
 
 	i->proc.ended = ended;
 	snprintf(i->pool, sizeof(i->pool), "%s", pool_of(json_object_get(doc, "spec")));
-	i->ended_revision = json_integer_value(json_object_get(status, "ended_revision"));
+	i->ended_revision = instance_ended_revision(c, status);
 	i->dir = all ? node_path(all, c->uid) : NULL;
 	i->run_dir = runs ? node_path(runs, c->uid) : NULL;
 	AUTO(free) char *log = i->dir ? node_path(i->dir, "console.log") : NULL;
@@ -382,5 +382,5 @@ static void add_status(const struct controlled *c, json_t *status)
 
 const struct controller_kind instance_kind = {
 	.kind = "instance", .size = sizeof(struct instance), .init = init, .step = step, .step_gone = step_gone,
-	.add_status = add_status, .fini = fini,
+	.add_status = add_status, .renamed = instance_renamed, .fini = fini,
 };

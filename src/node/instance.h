@@ -15,6 +15,7 @@
 struct api_call;
 struct err;
 struct controller_kind;
+struct instance;
 struct node;
 
 extern const struct schema instance_schema;
@@ -26,6 +27,11 @@ extern const struct controller_kind instance_kind;
 
 /* POST /v1/instances/{name}/restart and reset. */
 void instance_action(struct api_call *c);
+/* POST /v1/instances/{name}/rename: the body's schema, and the handler. */
+extern const struct schema rename_schema;
+void instance_rename(struct api_call *c);
+/* -EAGAIN: it is just getting another name, and what is begun under this one would not find it. */
+int instance_check_named(const struct instance *i, struct err *err);
 /* GET /v1/instances/{name}/stats: the machine's own counters. */
 void instance_stats(struct api_call *c);
 /* GET /v1/instances/{name}/log: the last of what its console has said. */

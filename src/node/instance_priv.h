@@ -90,6 +90,13 @@ char *instance_memory_path(const struct instance *i, enum instance_memory kind);
 /* It has gone on from it, or shall not: away with it. While that goes on the instance is held; then a step. */
 void instance_forget_memory(struct instance *i);
 
+/* --- instance_rename.c --- */
+
+/* 'ended_revision' of STATUS, which is that of C. */
+int64_t instance_ended_revision(const struct controlled *c, const json_t *status);
+/* struct controller_kind */
+void instance_renamed(struct controlled *c, int64_t was, int64_t now);
+
 /* --- instance_api.c --- */
 
 struct api_call;

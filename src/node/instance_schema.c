@@ -161,6 +161,8 @@ const struct schema instance_schema = {
 			  .sub = &spec_schema,
 			  .dflt = "{}",
 			  .help = "what it shall be" },
+			{ .name = "renamed_from", .type = SCHEMA_STRING, .is_readonly = true,
+			  .help = "the key that it had before it got its name" },
 			{ .name = "restart_of",
 			  .type = SCHEMA_INT,
 			  .is_readonly = true,

@@ -15,7 +15,7 @@ enum { PATH_MAX_LEN = 256, CHANGE_TRIES = 16 };
 
 /* What the server writes; a client may send it back as it was. */
 static const char *const own_fields[] = { "kind", "project", "uid", "created", "deleting", "revision", "status",
-					 "user_uid", "expires", "instance", "instance_uid", NULL };
+					 "user_uid", "expires", "instance", "instance_uid", "renamed_from", NULL };
 
 const struct resource *resource_of(const struct api_call *c)
 {
@@ -341,7 +341,8 @@ static int patched(struct node *n, const struct resource *r, const json_t *old, 
 		return bad;
 	if (!json_equal(json_object_get(doc, "name"), json_object_get(old, "name"))) {
 		snprintf(where, cap, "name");
-		return err_set(err, -EINVAL, "a name cannot be changed");
+		return err_set(err, -EINVAL, "a name cannot be changed like that%s",
+			       !strcmp(r->kind, "instance") ? "; an instance is renamed by POST to its 'rename'" : "");
 	}
 	for (unsigned i = 0; own_fields[i]; i++)
 		json_object_del(bare, own_fields[i]);

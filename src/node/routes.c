@@ -184,6 +184,10 @@ const struct route node_routes[] = {
 	{ .method = HTTP_POST, .path = "/v1/instances/{name}/clone", .operation = "cloneInstance",
 	  .summary = "Make another one like this. A task.", .role = API_OPERATOR, .in = &clone_schema,
 	  .out = &task_schema, .status = 202, .query = QUERY_PROJECT "|" QUERY_DRY, .run = instance_clone },
+	{ .method = HTTP_POST, .path = "/v1/instances/{name}/rename", .operation = "renameInstance",
+	  .summary = "Give it another name, with its snapshots, whether it runs or not. What runs in it learns of that when it starts the next "
+	  "time.", .role = API_OPERATOR, .in = &rename_schema, .out = &instance_schema, .status = 200,
+	  .query = QUERY_PROJECT "|" QUERY_DRY, .run = instance_rename },
 	LIST("tasks", "Task", "What takes long, and how far it is.", &task_schema, API_VIEWER, API_PROJECT,
 	     QUERY_PROJECT "|" QUERY_LIST),
 	SHOW("tasks/{name}", "Task", "One task.", &task_schema, API_VIEWER, API_PROJECT, QUERY_PROJECT),

@@ -60,7 +60,8 @@ void snapshot_revert(struct api_call *c)
 		api_fail(c, err_set(&err, -EBUSY, "the snapshot '%s' is not ready", api_param(c, "name")), NULL, &err);
 		return;
 	}
-	if (check_machine(n, resource_project(c), doc, &revision, &err) < 0) {
+	struct instance *i = instance_find(n, resource_project(c), text(doc, "instance"), text(doc, "instance_uid"));
+	if ((i && instance_check_named(i, &err) < 0) || check_machine(n, resource_project(c), doc, &revision, &err) < 0) {
 		api_fail(c, err.code, NULL, &err);
 		return;
 	}

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include "node/doc.h"
+#include "node/instance.h"
 #include "node/instance_hold.h"
 #include "node/node.h"
 #include "node/resource.h"
@@ -16,6 +17,8 @@ const struct schema snapshot_schema = {
 		RESOURCE_FIELDS("snapshot"),
 		{ .name = "instance", .type = SCHEMA_NAME, .is_readonly = true, .help = "of which it is" },
 		{ .name = "instance_uid", .type = SCHEMA_STRING, .is_readonly = true, .help = "that one's" },
+		{ .name = "renamed_from", .type = SCHEMA_STRING, .is_readonly = true,
+		  .help = "the key that it had before the instance got its name" },
 		{ .name = "memory_size", .type = SCHEMA_INT, .is_readonly = true,
 		  .help = "of one with memory: bytes that it may have; they count in the quota 'disk'" },
 		{ .name = "machine", .type = SCHEMA_ANY, .is_readonly = true,
@@ -71,6 +74,10 @@ int snapshot_fill(struct api_call *c, json_t *doc, struct err *err)
 
 	if (!instance || json_is_true(json_object_get(instance, "deleting")))
 		return err_set(err, -ENOENT, "there is no instance '%s' in the project '%s'", name, resource_project(c));
+	struct instance *i = instance_find(n, resource_project(c), name, json_string_value(json_object_get(instance, "uid")));
+	int r = i ? instance_check_named(i, err) : 0;
+	if (r < 0)
+		return r;
 	json_object_set_new(doc, "instance", json_string(name));
 	json_object_set(doc, "instance_uid", json_object_get(instance, "uid"));
 	if (json_is_true(json_object_get(json_object_get(doc, "spec"), "memory")))

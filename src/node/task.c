@@ -65,6 +65,26 @@ static bool has_ended(struct node *n, const char *key)
 	return state && strcmp(state, "queued") != 0 && strcmp(state, "running") != 0;
 }
 
+bool task_is_on(struct node *n, const char *project, const char *uid, char name[DOC_NAME_MAX + 1])
+{
+	char prefix[STORE_KEY_MAX + 1], key[STORE_KEY_MAX + 1] = "";
+	const struct store_doc *d;
+
+	doc_key(prefix, "task", project, "");
+	while ((d = store_next(n->store, prefix, key[0] ? key : NULL)) != NULL) {
+		AUTO(json_decref) json_t *doc = strstr(d->value, uid) ? json_loadb(d->value, d->len, 0, NULL) : NULL;
+		const json_t *params = json_object_get(doc, "params");
+		const char *of = json_string_value(json_object_get(params, "instance_uid"));
+		const char *made = json_string_value(json_object_get(params, "uid"));
+
+		snprintf(key, sizeof(key), "%s", d->key);
+		snprintf(name, DOC_NAME_MAX + 1, "%s", d->key + strlen(prefix));
+		if (((of && !strcmp(of, uid)) || (made && !strcmp(made, uid))) && !has_ended(n, key))
+			return true;
+	}
+	return false;
+}
+
 /* With too many, the oldest that has ended goes. */
 static void forget_old(struct node *n)
 {

@@ -205,9 +205,14 @@ def test_guests_on_a_nat_network(node, guest):
     node.here.run("nft", "delete", "table", "bridge", next(w for w in node.here.run("nft", "list", "tables").split()
                                                            if w.startswith("viv_")))
     wait_for(lambda: "table bridge viv_" in node.here.run("nft", "list", "tables"))
+    # With another name it is known by that alone, and goes on.
+    node.viv("rename", "b", "shop")
+    good(node, "a", "for i in 1 2 3 4 5 6 7 8 9; do nslookup shop.lan && break; sleep 1; done")
+    bad(node, "a", "nslookup b.lan")
+    assert "it-is-b" in node.outside.run("curl", "-s", "--max-time", "30", "http://198.51.100.1:8080/")
     # It cannot go while somebody is plugged in; afterwards nothing is left.
     assert "plugged into it" in node.ask("DELETE", "/v1/networks/lan", status=409)["error"]["message"]
-    node.viv("rm", "--force", "a", "b")
+    node.viv("rm", "--force", "a", "shop")
     wait_for(lambda: not any(name.startswith("vp") for name in node.links()))
     node.viv("network", "rm", "lan")
     assert node.links() == {} and node.dnsmasqs() == [] and node.here.run("nft", "list", "ruleset") == ""

@@ -103,6 +103,18 @@ test("snapshots are a tree, in which the machine stands where it was brought bac
 	await shot("06-tree");
 });
 
+test("a machine gets another name, and its page goes along", async () => {
+	await page.goto("/instances/kept/snapshots");
+	await page.click('header [role="toolbar"] >> text=Rename');
+	await page.fill('dialog [data-field="name"]', "named");
+	await page.click("dialog button.primary");
+	await page.waitForURL("**/instances/named/snapshots");
+	await page.waitForSelector("h1 >> text=named");
+	await page.waitForSelector("tr.now >> text=grown from third");
+	await daemon.make("POST", "/v1/instances/named/rename", { name: "kept" });
+	await page.waitForURL("**/instances/kept/snapshots");
+});
+
 test("tasks tell what was done to what", async () => {
 	await page.goto("/tasks");
 	await page.waitForSelector('[role="row"] >> text=Revert to a snapshot');

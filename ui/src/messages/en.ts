@@ -10,6 +10,7 @@ export const en = {
 	"act.clone": "Clone",
 	"act.move": "Move",
 	"act.password": "Set password",
+	"act.rename": "Rename",
 	"act.revert": "Revert to this",
 	audit: "Audit",
 	"audit.answer": "Answer",

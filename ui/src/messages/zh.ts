@@ -12,6 +12,7 @@ export const zh: Catalogue = {
 	"act.clone": "克隆",
 	"act.move": "移动",
 	"act.password": "设置密码",
+	"act.rename": "重命名",
 	"act.revert": "恢复到此",
 	audit: "审计",
 	"audit.answer": "结果",

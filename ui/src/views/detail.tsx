@@ -3,11 +3,11 @@
 import { lazyConsole } from "../console/lazy";
 import { lazyCharts } from "./lazy";
 import { Why } from "./why";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { call } from "../api/client";
 import type { Kind } from "../api/spec";
 import { formatBytes, formatTime, t, tIf } from "../i18n";
-import { go, Link, pathOf } from "../router";
+import { go, Link, pathOf, segments } from "../router";
 import type { Doc } from "../state/collection";
 import { collection, project, recent } from "../state/live";
 import { State } from "../widgets/badge";
@@ -125,13 +125,22 @@ function Events({ kind, doc }: { kind: Kind; doc: Doc }) {
 	);
 }
 
-// Not in the list, or the list is not there yet: ask for it by name, so that its absence is said in the API's words.
+// Not in the list, or the list is not there yet: ask for it by name, so that its absence is said in the API's words. What has got
+// another name meanwhile is followed.
 function useDoc(kind: Kind, name: string): Doc | undefined {
 	const c = collection(kind.kind);
-	c.names.value;
+	const names = c.names.value;
 	const known = c.get(name)?.value;
+	const last = useRef<Doc | undefined>(undefined);
+	if (known) last.current = known;
 	useEffect(() => {
 		if (known || !c.isLoaded.value) return;
+		const was = last.current?.name === name ? last.current : undefined;
+		const now = was && names.find((n) => c.get(n)!.peek().uid === was.uid);
+		if (now) {
+			go(pathOf(...segments.peek().map((s, i) => (i === 1 ? now : s))), true);
+			return;
+		}
 		call<Doc>({ method: "GET", path: `/v1/${kind.plural}/${encodeURIComponent(name)}`, query: { project: project.value } })
 			.then((d) => c.change(name, d))
 			.catch((e: unknown) => {

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* instance_rename.c - another name for an instance, whether it runs or not. What it has on the host is called by its uid; by its name
+ * are its documents, and those of its snapshots. They get their new keys in one commit, so whoever crashes finds the old
+ * names or the new ones, and the objects that look after them are taken along when it shows (controller.h). */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "node/idempotency.h"
+#include "node/instance_hold.h"
+#include "node/instance_priv.h"
+#include "node/network.h"
+#include "node/node.h"
+#include "node/resource.h"
+#include "node/task.h"
+
+enum {
+	TRIES = 16,
+	OPS_OF_ONE = 4,                 /* a document and a status, put under one key and deleted under the other */
+	SNAPSHOTS_MAX = STORE_OPS_MAX / OPS_OF_ONE - 2,
+	ENDED_HERE = -1,                /* for 'ended_revision': the revision of the status document, which its writer did not know */
+};
+
+const struct schema rename_schema = {
+	.name = "Rename", .help = "Another name.",
+	.fields = (const struct schema_field[]){
+		{ .name = "name", .type = SCHEMA_NAME, .is_required = true, .help = "the new one" },
+		{ .name = NULL },
+	},
+};
+
+struct rename {
+	struct api_call *c;
+	struct node *node;
+	char project[DOC_NAME_MAX + 1], from[STORE_KEY_MAX + 1], to[STORE_KEY_MAX + 1];
+	unsigned tries;
+	struct store_op ops[STORE_OPS_MAX];
+	char *keys[STORE_OPS_MAX], *values[STORE_OPS_MAX];      /* of OPS, from malloc() */
+	unsigned n;
+};
+
+static const char *text(const json_t *doc, const char *name)
+{
+	return json_string_value(json_object_get(doc, name)) ?: "";
+}
+
+/* --- the controller's side ---------------------------------------------------- */
+
+int64_t instance_ended_revision(const struct controlled *c, const json_t *status)
+{
+	int64_t revision = json_integer_value(json_object_get(status, "ended_revision"));
+	char key[STORE_KEY_MAX + 1];
+
+	doc_status_key(key, c->key);
+	const struct store_doc *d = revision == ENDED_HERE ? store_get(c->node->store, key) : NULL;
+	return d ? d->modified : revision;
+}
+
+void instance_renamed(struct controlled *c, int64_t was, int64_t now)
+{
+	struct instance *i = (struct instance *)c;
+
+	/* Nobody has said anything about its state by that. */
+	if (i->ended_revision && i->ended_revision == was)
+		i->ended_revision = now;
+	networks_kick(c->node, c->project);
+}
+
+int instance_check_named(const struct instance *i, struct err *err)
+{
+	return i->c.renaming ? err_set(err, -EAGAIN, "'%s' is just getting another name; try again", i->c.name) : 0;
+}
+
+/* --- what goes under another key ---------------------------------------------------- */
+
+static void clear_ops(struct rename *r)
+{
+	while (r->n) {
+		free(r->keys[--r->n]);
+		free(r->values[r->n]);
+	}
+}
+
+static void rename_free(struct rename *r)
+{
+	clear_ops(r);
+	free(r);
+}
+
+/* VALUE (taken) of a put; NULL with a put, like any lack of memory: -ENOMEM. */
+static int add_op(struct rename *r, enum store_op_kind kind, const char *key, char *value, int64_t if_modified)
+{
+	unsigned n = r->n++;
+
+	r->keys[n] = strdup(key);
+	r->values[n] = value;
+	r->ops[n] = (struct store_op){ .kind = kind, .key = r->keys[n], .value = value, .len = value ? strlen(value) : 0,
+				       .if_modified = if_modified };
+	return !r->keys[n] || (kind == STORE_PUT && !value) ? -ENOMEM : 0;
+}
+
+/* DOC, which is under FROM at REVISION, and STATUS (NULL: there is none) go to TO. */
+static int move_one(struct rename *r, const char *from, const char *to, int64_t revision, json_t *doc, const json_t *status)
+{
+	char from_status[STORE_KEY_MAX + 1], to_status[STORE_KEY_MAX + 1];
+
+	doc_status_key(from_status, from);
+	doc_status_key(to_status, to);
+	json_object_set_new(doc, "renamed_from", json_string(from));
+	int bad = add_op(r, STORE_PUT, to, json_dumps(doc, JSON_COMPACT), STORE_ABSENT);
+	/* Of an earlier thing of that name there may still be one. */
+	if (!bad && status)
+		bad = add_op(r, STORE_PUT, to_status, json_dumps(status, JSON_COMPACT), STORE_ANY);
+	if (!bad)
+		bad = add_op(r, STORE_DELETE, from, NULL, revision);
+	return bad ? bad : add_op(r, STORE_DELETE, from_status, NULL, STORE_ANY);
+}
+
+static int move_snapshots(struct rename *r, const char *uid, const char *name, const char *new_name, struct err *err)
+{
+	char prefix[STORE_KEY_MAX + 1], key[STORE_KEY_MAX + 1] = "", to[STORE_KEY_MAX + 1], status_key[STORE_KEY_MAX + 1];
+	struct store *s = r->node->store;
+	const struct store_doc *d;
+	unsigned n = 0;
+	int bad = 0;
+
+	snprintf(prefix, sizeof(prefix), "snapshot/%s/%s/", r->project, name);
+	while (!bad && (d = store_next(s, prefix, key[0] ? key : NULL)) != NULL) {
+		AUTO(json_decref) json_t *doc = json_loadb(d->value, d->len, 0, NULL), *status = NULL;
+		struct controlled *c = controller_find(r->node->snapshots, d->key);
+
+		snprintf(key, sizeof(key), "%s", d->key);
+		if (strcmp(text(doc, "instance_uid"), uid) != 0)
+			continue;
+		if (++n > SNAPSHOTS_MAX)
+			return err_set(err, -EBUSY, "'%s' has more than %d snapshots, and so many do not get another name at once; delete some",
+				       name, SNAPSHOTS_MAX);
+		doc_status_key(status_key, key);
+		status = doc_get(s, status_key, NULL);
+		snprintf(to, sizeof(to), "snapshot/%s/%s/%s", r->project, new_name, key + strlen(prefix));
+		json_object_set_new(doc, "instance", json_string(new_name));
+		if (c)
+			controlled_rename(c, d->modified);
+		bad = move_one(r, key, to, d->modified, doc, status);
+	}
+	return bad ? err_set(err, bad, "out of memory") : 0;
+}
+
+/* All operations of the commit. I does not write its status from here on. */
+static int move_all(struct rename *r, struct instance *i, json_t *doc, int64_t revision, const char *new_name, struct err *err)
+{
+	char status_key[STORE_KEY_MAX + 1];
+
+	doc_status_key(status_key, r->from);
+	AUTO(json_decref) json_t *status = doc_get(r->node->store, status_key, NULL);
+	if (status && i->ended_revision == revision)
+		json_object_set_new(status, "ended_revision", json_integer(ENDED_HERE));
+	controlled_rename(&i->c, revision);
+	if (move_one(r, r->from, r->to, revision, doc, status) < 0)
+		return err_set(err, -ENOMEM, "out of memory");
+	return move_snapshots(r, i->c.uid, i->c.name, new_name, err);
+}
+
+/* --- may it be? ---------------------------------------------------- */
+
+/* An image that is to be a copy of the disk of NAME looks for it by that. */
+static int check_images(struct node *n, const char *project, const char *name, struct err *err)
+{
+	char prefix[STORE_KEY_MAX + 1], key[STORE_KEY_MAX + 1] = "", status_key[STORE_KEY_MAX + 1];
+	const struct store_doc *d;
+
+	doc_key(prefix, "image", project, "");
+	while ((d = store_next(n->store, prefix, key[0] ? key : NULL)) != NULL) {
+		AUTO(json_decref) json_t *doc = json_loadb(d->value, d->len, 0, NULL), *status = NULL;
+
+		snprintf(key, sizeof(key), "%s", d->key);
+		doc_status_key(status_key, key);
+		status = doc_get(n->store, status_key, NULL);
+		if (!strcmp(text(json_object_get(json_object_get(doc, "spec"), "source"), "instance"), name) &&
+		    strcmp(text(status, "state"), "ready") != 0)
+			return err_set(err, -EBUSY, "the image '%s' is being made from the disk of '%s'; wait for that", text(doc, "name"), name);
+	}
+	return 0;
+}
+
+static int check(struct rename *r, const struct instance *i, const json_t *doc, const char *new_name, struct err *err)
+{
+	char task[DOC_NAME_MAX + 1];
+	const char *name = text(doc, "name");
+
+	if (!strcmp(name, new_name))
+		return err_set(err, -EEXIST, "'%s' is called that already", name);
+	if (store_get(r->node->store, r->to))
+		return err_set(err, -EEXIST, "there is an instance '%s' already; choose another name or delete it first", new_name);
+	if (json_is_true(json_object_get(doc, "deleting")))
+		return err_set(err, -EBUSY, "'%s' is being deleted", name);
+	if (!i)
+		return err_set(err, -EAGAIN, "'%s' is only just being looked at; try again", name);
+	int bad = instance_check_named(i, err);
+	if (bad < 0)
+		return bad;
+	if (task_is_on(r->node, r->project, i->c.uid, task))
+		return err_set(err, -EBUSY, "the task '%s' works on '%s'; wait for its end: 'viv task wait %s'", task, name, task);
+	if (i->n_holds || i->n_freezes || i->has_disk_writer || i->n_disk_readers)
+		return err_set(err, -EBUSY, "something works on the disks of '%s'; try again when that is done", name);
+	return check_images(r->node, r->project, name, err);
+}
+
+/* --- the request ---------------------------------------------------- */
+
+static void rename_try(struct rename *r);
+
+/* They write their status again, under whichever name. */
+static void let_go(struct rename *r)
+{
+	struct controlled *c = controller_find(r->node->instances, r->to);
+
+	controlled_renamed(c && c->renaming ? c : controller_find(r->node->instances, r->from));
+	for (c = controller_next(r->node->snapshots, NULL); c; c = controller_next(r->node->snapshots, c))
+		for (unsigned k = 0; c->renaming && k < r->n; k++)
+			if (!strcmp(r->keys[k], c->key))
+				controlled_renamed(c);
+}
+
+static void rename_fail(struct rename *r, int code, const struct err *err)
+{
+	api_fail(r->c, code, code == -EEXIST ? "name" : NULL, err);
+	rename_free(r);
+}
+
+static void committed(void *arg, const struct store_result *res)
+{
+	struct rename *r = arg;
+	struct err err = ERR_INIT;
+
+	let_go(r);
+	if (!res->code) {
+		resource_reply(r->c, 200, r->to);
+		rename_free(r);
+	} else if (res->code != -ESTALE) {
+		rename_fail(r, err_set(&err, res->code, "%s", res->message), &err);
+	} else if (idempotency_answered(r->c)) {        /* the same request was on its way twice */
+		rename_free(r);
+	} else if (r->tries++ < TRIES) {
+		rename_try(r);
+	} else {
+		rename_fail(r, err_set(&err, -EAGAIN, "%s", res->message), &err);
+	}
+}
+
+static void rename_try(struct rename *r)
+{
+	const char *name = text(r->c->body, "name");
+	struct err err = ERR_INIT;
+	int64_t revision = 0;
+	AUTO(json_decref) json_t *doc = doc_get(r->node->store, r->from, &revision);
+	struct instance *i = instance_find(r->node, r->project, text(doc, "name"), text(doc, "uid"));
+	int bad = doc ? check(r, i, doc, name, &err) : err_set(&err, -ENOENT, "it has gone meanwhile");
+
+	clear_ops(r);
+	if (bad < 0) {
+		rename_fail(r, bad, &err);
+		return;
+	}
+	json_object_set_new(doc, "name", json_string(name));
+	if (r->c->is_dry_run) {
+		api_reply(r->c, 200, json_incref(doc));
+		rename_free(r);
+		return;
+	}
+	bad = move_all(r, i, doc, revision, name, &err);
+	if (bad < 0) {
+		let_go(r);
+		rename_fail(r, bad, &err);
+		return;
+	}
+	struct idempotency_record record;
+	unsigned n = r->n;
+	store_commit(r->node->store, r->ops, n + idempotency_op(r->c, r->to, 200, &r->ops[n], &record), committed, r);
+}
+
+/* Sent again after it was done: it is what was asked for. */
+static bool is_done(struct api_call *c, const char *from, const char *to)
+{
+	struct node *n = c->arg;
+	AUTO(json_decref) json_t *doc = store_get(n->store, from) ? NULL : doc_get(n->store, to, NULL);
+
+	if (strcmp(text(doc, "renamed_from"), from) != 0)
+		return false;
+	resource_reply(c, 200, to);
+	return true;
+}
+
+void instance_rename(struct api_call *c)
+{
+	struct node *n = c->arg;
+	struct err err = ERR_INIT;
+	const char *project = resource_project(c);
+	int bad = resource_check_name(project, "project", &err);
+
+	if (!bad)
+		bad = resource_check_name(c->param[0], "instance", &err);
+	struct rename *r = bad ? NULL : calloc(1, sizeof(*r));
+	if (!r) {
+		api_fail(c, bad ? bad : err_set(&err, -EAGAIN, "out of memory"), NULL, &err);
+		return;
+	}
+	r->c = c;
+	r->node = n;
+	snprintf(r->project, sizeof(r->project), "%s", project);
+	doc_key(r->from, "instance", project, c->param[0]);
+	doc_key(r->to, "instance", project, text(c->body, "name"));
+	if (idempotency_answered(c) || is_done(c, r->from, r->to))
+		rename_free(r);
+	else if (!store_get(n->store, r->from))
+		rename_fail(r, err_set(&err, -ENOENT, "there is no instance '%s' in the project '%s'", c->param[0], project), &err);
+	else
+		rename_try(r);
+}
