@@ -123,6 +123,39 @@ static int check_size(const struct schema_field *f, json_t *owner, json_t *v, st
 	return r;
 }
 
+/* "12.345": in thousandths; -1: it is none. */
+static int64_t share_of_text(const char *text)
+{
+	unsigned whole, part = 0;
+	int end = 0, from = 0, n;
+
+	if (!isdigit((unsigned char)text[0]) || sscanf(text, "%9u%n", &whole, &end) != 1)
+		return -1;
+	if (text[end] == '.') {
+		from = end + 1;
+		if (!isdigit((unsigned char)text[from]) || sscanf(text + from, "%3u%n", &part, &n) != 1)
+			return -1;
+		end = from + n;
+		for (; n < 3; n++)
+			part *= 10;
+	}
+	return text[end] ? -1 : (int64_t)whole * 1000 + part;
+}
+
+static int check_share(const struct schema_field *f, json_t *owner, json_t *v, struct err *err)
+{
+	int64_t share = json_is_string(v) ? share_of_text(json_string_value(v)) : -1;
+	char text[32];
+
+	if (json_is_number(v) && json_number_value(v) >= 0 && json_number_value(v) < 1e9)
+		share = (int64_t)(json_number_value(v) * 1000 + 0.5);
+	if (share < f->min || share > f->max)
+		return err_set(err, -EINVAL, "it has to be a number from %.10g to %.10g, as 0.5 or 2", (double)f->min / 1000, (double)f->max / 1000);
+	snprintf(text, sizeof(text), "%.10g", (double)share / 1000);
+	json_object_set_new(owner, f->name, json_string(text));
+	return 0;
+}
+
 static int check_time(const json_t *v, struct err *err)
 {
 	unsigned year, month, day, hour, minute, second;
@@ -195,6 +228,7 @@ static int check_field(struct place *p, const struct schema_field *f, json_t *ow
 	case SCHEMA_PATH: return check_path(v, err);
 	case SCHEMA_INT: return check_number(f, v, err);
 	case SCHEMA_SIZE: return check_size(f, owner, v, err);
+	case SCHEMA_SHARE: return check_share(f, owner, v, err);
 	case SCHEMA_BOOL: return json_is_boolean(v) ? 0 : err_set(err, -EINVAL, "it has to be true or false");
 	case SCHEMA_TIME: return check_time(v, err);
 	case SCHEMA_OBJECT: return check_object(p, f->sub, v, err);
@@ -373,6 +407,7 @@ static json_t *type_openapi(const struct schema_field *f)
 	case SCHEMA_INT: return json_pack("{s:s, s:s}", "type", "integer", "format", "int64");
 	case SCHEMA_SIZE: return json_pack("{s:[{s:s, s:s}, {s:s, s:s}]}", "oneOf", "type", "integer", "format", "int64", "type", "string",
 					   "pattern", "^[0-9]+([KMGT]i?B?)?$");
+	case SCHEMA_SHARE: return json_pack("{s:s, s:s}", "type", "string", "pattern", "^[0-9]+([.][0-9]{1,3})?$");
 	case SCHEMA_BOOL: return json_pack("{s:s}", "type", "boolean");
 	case SCHEMA_TIME: return json_pack("{s:s, s:s}", "type", "string", "format", "date-time");
 	case SCHEMA_OBJECT: return reference(f->sub);

@@ -16,6 +16,7 @@ enum schema_type {
 	SCHEMA_PATH,            /* an absolute path of the node's file system */
 	SCHEMA_INT,
 	SCHEMA_SIZE,            /* bytes: an integer, or a string like "512M"; becomes an integer */
+	SCHEMA_SHARE,           /* a number like 0.5, or its text; becomes text with at most three decimals. MIN and MAX are thousandths */
 	SCHEMA_BOOL,
 	SCHEMA_TIME,            /* RFC 3339, UTC */
 	SCHEMA_OBJECT,          /* as SUB says */

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "node/instance_limits.h"
 #include "node/instance_priv.h"
 #include "node/network.h"
 #include "node/node.h"
@@ -63,6 +64,7 @@ static void step_process(struct instance *i, const json_t *doc)
 		controlled_failed(&i->c, &err);
 		return;
 	}
+	limits_take(i, json_object_get(doc, "spec"));
 	i->wants_restart = false;
 	i->phase = PHASE_STARTING;
 	i->started_ns = loop_now_ns();
@@ -86,6 +88,10 @@ static void step_start(struct instance *i, const json_t *doc, int64_t revision)
 		controlled_later(&i->c, WAIT_MS);
 		return;
 	}
+	if (limits_admit(i, json_object_get(doc, "spec"), &err) < 0) {
+		controlled_failed(&i->c, &err);
+		return;
+	}
 	AUTO(free) char *root = instance_root_path(i);
 	bool has_disk = root && !access(root, F_OK);
 	if (!has_disk && json_object_get(json_object_get(doc, "spec"), "image"))
@@ -95,7 +101,7 @@ static void step_start(struct instance *i, const json_t *doc, int64_t revision)
 }
 
 /* Its process from before. False: there is none, it is off, and the same step goes on from there. */
-static bool step_adopt(struct instance *i)
+static bool step_adopt(struct instance *i, const json_t *doc)
 {
 	struct err err = ERR_INIT;
 	int r = instance_adopt(i, &err);
@@ -110,6 +116,7 @@ static bool step_adopt(struct instance *i)
 	i->started_ns = loop_now_ns();
 	if (r <= 0)
 		return false;
+	limits_take(i, json_object_get(doc, "spec"));
 	instance_connect(i);
 	controlled_kick(&i->c);
 	return true;
@@ -180,8 +187,10 @@ static void step_starting(struct instance *i, bool is_off)
 		instance_connect(i);
 }
 
-static void step_up(struct instance *i, const json_t *doc, const char *wanted)
+static void step_up(struct instance *i, const json_t *doc, int64_t revision, const char *wanted)
 {
+	if (i->limits_revision != revision)
+		instance_set_limits(i, doc, revision);
 	/* The guest goes on when that is known to the disk: what it writes then is not what the memory in the file knows. */
 	if (i->is_forgetting || i->n_freezes)
 		return;
@@ -223,14 +232,14 @@ static void step(struct controlled *c, const json_t *doc, int64_t revision)
 		i->wants_restart = true;
 	if (!wanted)
 		controlled_set(c, "failed", "its document has no 'spec.state'");
-	else if (i->phase == PHASE_UNKNOWN && step_adopt(i))
+	else if (i->phase == PHASE_UNKNOWN && step_adopt(i, doc))
 		return;
 	else if (i->is_cut && i->proc.pid)
 		step_cut(i);
 	else if (i->phase == PHASE_STARTING)
 		step_starting(i, is_off);
 	else if (i->phase == PHASE_UP)
-		step_up(i, doc, wanted);
+		step_up(i, doc, revision, wanted);
 	else if (i->phase == PHASE_DOWN && !is_off)
 		step_start(i, doc, revision);
 	else if (i->phase == PHASE_DOWN)
@@ -242,8 +251,7 @@ static void step_gone(struct controlled *c, const json_t *doc)
 	struct instance *i = instance_of(c);
 	struct err err = ERR_INIT;
 
-	(void)doc;
-	if (i->phase == PHASE_UNKNOWN && step_adopt(i))
+	if (i->phase == PHASE_UNKNOWN && step_adopt(i, doc))
 		return;
 	if (i->proc.pid) {
 		cut_off(i, "it is being deleted");
@@ -318,6 +326,7 @@ static void ended(struct process *p)
 	if (!is_well && instance_next_memory(i) != MEMORY_NONE)
 		snprintf(why.msg + strlen(why.msg), sizeof(why.msg) - strlen(why.msg), "; 'viv stop' gives its saved memory up, so that it boots");
 	instance_disconnect(i);
+	limits_give_back(i);
 	i->phase = PHASE_DOWN;
 	networks_kick(i->c.node, i->c.project);
 	i->is_paused = i->is_stopping = false;
@@ -357,10 +366,19 @@ static void fini(struct controlled *c)
 	struct instance *i = instance_of(c);
 
 	instance_disconnect(i);
+	limits_give_back(i);
 	process_forget(&i->proc);
 	console_hub_free(i->console);
 	free(i->dir);
 	free(i->run_dir);
+}
+
+static void add_time(json_t *status, const char *name, time_t when)
+{
+	char text[DOC_TIME_LEN + 1];
+
+	doc_time(text, when);
+	json_object_set_new(status, name, json_string(text));
 }
 
 static void add_status(const struct controlled *c, json_t *status)
@@ -378,6 +396,10 @@ static void add_status(const struct controlled *c, json_t *status)
 	json_decref(addresses);
 	if (i->engine[0])
 		json_object_set_new(status, "engine", json_string(i->engine));
+	if (i->limits_reason[0])
+		json_object_set_new(status, "limits", json_pack("{s:s}", "reason", i->limits_reason));
+	if (i->meter.idle_since)
+		add_time(status, "idle_since", i->meter.idle_since);
 }
 
 const struct controller_kind instance_kind = {

@@ -10,6 +10,7 @@
 #include "node/controller.h"
 #include "node/doc.h"
 #include "node/instance.h"
+#include "node/node.h"
 #include "node/process.h"
 #include "node/usage.h"
 #include "node/vmm.h"
@@ -51,6 +52,9 @@ struct instance {
 	uint64_t started_ns;
 	char engine[16];
 	struct meter meter;
+	struct room taken;              /* of the node, while there is a process */
+	int64_t limits_revision;        /* of the document whose limits hold; 0: none of this process yet */
+	char limits_reason[200];        /* why one of them does not; "" */
 	unsigned n_holds;               /* others work on its disks: it stays off */
 	bool is_cut;                    /* and one of them wants the power to go */
 	bool has_disk_writer;           /* one of them changes the disks */

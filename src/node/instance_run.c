@@ -149,6 +149,7 @@ static json_t *make_config(struct instance *i, const json_t *doc, struct err *er
 	}
 	if (json_is_true(json_object_get(spec, "agent")))
 		json_object_set_new(config, "agent", json_true());
+	json_object_set_new(config, "balloon", json_true());
 	if (add_networks(i, config, spec, err) < 0 || add_disks(i, config, spec, project, err) < 0 ||
 	    add_boot(i, config, spec, project, err) < 0) {
 		json_decref(config);
@@ -160,7 +161,7 @@ static json_t *make_config(struct instance *i, const json_t *doc, struct err *er
 /* Of a machine that goes on from saved memory only what belongs to this process is said; the rest is in there. */
 static json_t *keep_process(json_t *config, bool is_copy)
 {
-	static const char *const machine[] = { "cpu", "memory", "cpus", "agent", "kernel", "initrd", "firmware", "cmdline" };
+	static const char *const machine[] = { "cpu", "memory", "cpus", "agent", "balloon", "kernel", "initrd", "firmware", "cmdline" };
 
 	for (unsigned k = 0; config && k < ARRAY_LEN(machine); k++)
 		json_object_del(config, machine[k]);
@@ -214,6 +215,7 @@ int instance_start(struct instance *i, const json_t *doc, struct err *err)
 
 	i->stop_reason[0] = 0;
 	i->is_stopping = i->has_answered = false;
+	i->limits_revision = 0;
 	return process_start(&i->proc, i->c.node->loop, &spec, err);
 }
 

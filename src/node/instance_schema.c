@@ -5,6 +5,7 @@
 #include <string.h>
 #include "node/doc.h"
 #include "node/instance.h"
+#include "node/instance_limits.h"
 #include "node/node.h"
 #include "node/pool.h"
 #include "node/port.h"
@@ -16,6 +17,9 @@ static const struct schema disk_schema = {
 	.name = "InstanceDisk", .help = "A further disk.",
 	.fields = (const struct schema_field[]){
 		{ .name = "volume", .type = SCHEMA_NAME, .is_required = true, .help = "the volume that it shows" },
+		{ .name = "iops", .type = SCHEMA_INT, .min = 1, .max = LIMITS_IOPS_MAX,
+		  .help = "requests a second; without it as 'limits' says" },
+		{ .name = "bps", .type = SCHEMA_SIZE, .min = 4096, .max = (int64_t)1 << 40, .help = "bytes a second" },
 		{ .name = "readonly", .type = SCHEMA_BOOL, .dflt = "false", .help = "the guest cannot write" },
 		{ .name = NULL },
 	},
@@ -112,6 +116,7 @@ static const struct schema spec_schema = {
 			  .max = 8,
 			  .dflt = "[{\"kind\":\"user\",\"forwards\":[]}]",
 			  .help = "its interfaces" },
+			{ .name = "limits", .type = SCHEMA_OBJECT, .sub = &limits_schema, .help = "what it may take of its node" },
 			{ .name = "kernel", .type = SCHEMA_PATH, .help = "to start instead of the image's" },
 			{ .name = "initrd", .type = SCHEMA_PATH, .help = "for that kernel" },
 			{ .name = "cmdline", .type = SCHEMA_STRING, .max = 2047, .help = "of the kernel" },
@@ -237,5 +242,7 @@ int instance_check(struct node *n, const json_t *doc, const json_t *old, char *w
 		r = check_pool(n, spec, was, where, cap, err);
 	if (!r)
 		r = seed_check(spec, where, cap, err);
+	if (!r)
+		r = limits_check(spec, where, cap, err);
 	return r < 0 ? r : ports_check(n, doc, where, cap, err);
 }

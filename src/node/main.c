@@ -3,6 +3,7 @@
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include "node/auth.h"
@@ -32,6 +33,10 @@ static const char usage[] =
 	"  --fetch-from NET   images may be fetched from this network, too: 10.1.0.0/16 (default: from the Internet\n"
 	"                     alone); may be repeated\n"
 	"  --fetch-ca FILE    authorities of one's own that servers of images may have, as PEM\n"
+	"  --overcommit-memory FACTOR  machines that run are promised at most so many times the host's memory; 0: any\n"
+	"                     number (default: 2)\n"
+	"  --overcommit-cpus FACTOR  the same of processors (default: 0)\n"
+	"  --idle-after SECONDS  a machine that has done nothing for so long is called idle (default: 300)\n"
 	"  --ui DIR           files of the web console (default: the installed ones)\n"
 	"  --log-level error|warn|info|debug  what is told on standard error (default: info)\n"
 	"  --print-api        print the OpenAPI document of what it serves\n"
@@ -98,6 +103,18 @@ static bool append(const char **list, unsigned *n, unsigned max, const char *wha
 	return true;
 }
 
+/* The option's word as a number from 0 to MOST. False: it has been told that it is none. */
+static bool take_number(double *out, const char *option, double most)
+{
+	char *end = NULL;
+
+	*out = strtod(optarg, &end);
+	if (end != optarg && !*end && *out >= 0 && *out <= most)
+		return true;
+	fprintf(stderr, "vivd: '%s' is nothing for %s: a number from 0 to %.0f\n", optarg, option, most);
+	return false;
+}
+
 /* 0: go on; else the exit status plus 1. */
 static int parse(int argc, char **argv, struct node_config *c)
 {
@@ -113,12 +130,16 @@ static int parse(int argc, char **argv, struct node_config *c)
 		{ "fetch-from", required_argument, NULL, 'f' },
 		{ "fetch-ca", required_argument, NULL, 'a' },
 		{ "ui", required_argument, NULL, 'u' },
+		{ "overcommit-memory", required_argument, NULL, 'm' },
+		{ "overcommit-cpus", required_argument, NULL, 'C' },
+		{ "idle-after", required_argument, NULL, 'I' },
 		{ "log-level", required_argument, NULL, 'l' },
 		{ "print-api", no_argument, NULL, 'p' },
 		{ "version", no_argument, NULL, 'V' },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
+	double idle;
 	int o;
 
 	while ((o = getopt_long(argc, argv, "", table, NULL)) != -1) {
@@ -140,6 +161,19 @@ static int parse(int argc, char **argv, struct node_config *c)
 		case 'v': c->vmm = optarg; break;
 		case 'i': c->image_tool = optarg; break;
 		case 'u': c->ui_dir = optarg; break;
+		case 'm':
+			if (!take_number(&c->overcommit_memory, "--overcommit-memory", 1000))
+				return EXIT_USAGE + 1;
+			break;
+		case 'C':
+			if (!take_number(&c->overcommit_cpus, "--overcommit-cpus", 1000))
+				return EXIT_USAGE + 1;
+			break;
+		case 'I':
+			if (!take_number(&idle, "--idle-after", 86400))
+				return EXIT_USAGE + 1;
+			c->idle_seconds = (unsigned)idle;
+			break;
 		case 'l':
 			if (set_level(optarg) < 0)
 				return EXIT_USAGE + 1;
@@ -196,7 +230,7 @@ static int run(const struct node_config *c, struct err *err)
 
 int main(int argc, char **argv)
 {
-	struct node_config c = { .data_dir = NULL };
+	struct node_config c = { .overcommit_memory = 2, .idle_seconds = 300 };
 	struct err err = ERR_INIT;
 	struct rlimit files;
 

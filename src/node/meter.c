@@ -102,6 +102,26 @@ static void keep(struct meter *m, double seconds)
 		log_warn("'%s': %s", m->owner->c.key, err.msg);
 }
 
+/* What a guest does that waits: its timers, a frame now and then. */
+static bool does_nothing(const struct usage *u)
+{
+	return u->v[USAGE_CPU] < 0.02 && u->v[USAGE_READ] + u->v[USAGE_WRITTEN] < 16384 && u->v[USAGE_RECEIVED] + u->v[USAGE_SENT] < 2048;
+}
+
+static void watch_idleness(struct meter *m, uint64_t now)
+{
+	unsigned wanted = m->owner->c.node->idle_seconds;
+	uint64_t seconds;
+
+	if (!m->busy_ns || !does_nothing(&m->now))
+		m->busy_ns = now;
+	seconds = (now - m->busy_ns) / 1000000000u;
+	if ((seconds >= wanted) == (m->idle_since != 0))
+		return;
+	m->idle_since = m->idle_since ? 0 : time(NULL) - (time_t)seconds;
+	controlled_write(&m->owner->c);
+}
+
 static void measured(void *arg, int r, const json_t *result, const struct err *err)
 {
 	struct meter *m = arg;
@@ -123,6 +143,7 @@ static void measured(void *arg, int r, const json_t *result, const struct err *e
 		m->now.v[USAGE_STORAGE] = allocated(m->owner);
 		m->is_known = true;
 		keep(m, seconds);
+		watch_idleness(m, now);
 	}
 	m->totals = t;
 	m->at_ns = now;

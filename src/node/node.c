@@ -159,6 +159,9 @@ int node_open(struct node **out, struct loop *loop, const struct node_config *c,
 	if (!n)
 		return err_set(err, -ENOMEM, "out of memory");
 	n->loop = loop;
+	n->overcommit_memory = c->overcommit_memory;
+	n->overcommit_cpus = c->overcommit_cpus;
+	n->idle_seconds = c->idle_seconds;
 	int r = make_dirs(n, c, err);
 	if (r < 0)
 		return r;

@@ -44,6 +44,13 @@ struct node_config {
 	const char *fetch_ca;           /* PEM file of authorities that servers of images may have, besides the system's; NULL: none */
 	const char *fetch_from[NODE_FETCH_MAX]; /* networks that images may come from, besides the Internet: "10.1.0.0/16" */
 	unsigned n_fetch_from;
+	double overcommit_memory, overcommit_cpus;      /* so many times what the host has is promised to machines; 0: any */
+	unsigned idle_seconds;          /* after which a machine that does nothing is called idle */
+};
+
+/* What instances that run have been promised of the node. */
+struct room {
+	uint64_t memory, cpus;          /* bytes, processors of guests */
 };
 
 struct node {
@@ -70,6 +77,9 @@ struct node {
 	char *fetch_ca;                 /* as in the configuration, absolute */
 	char *fetch_from[NODE_FETCH_MAX];
 	unsigned n_fetch_from;
+	double overcommit_memory, overcommit_cpus;      /* as in the configuration */
+	unsigned idle_seconds;
+	struct room taken;              /* of all instances that run */
 };
 
 /* Open the store, serve the API, take over what runs. -EBUSY: another daemon has the store. */

@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 #include "node/history.h"
 #include "util/cleanup.h"
 #include "util/loop.h"
@@ -34,6 +35,8 @@ struct meter {
 	uint64_t at_ns;                 /* when TOTALS was; 0: never */
 	struct usage now;               /* of the last interval */
 	bool is_known;                  /* there is one */
+	uint64_t busy_ns;               /* when it last did something */
+	time_t idle_since;              /* it has done nothing for long, since; 0: no */
 };
 
 /* The machine answers, and no longer. */

@@ -85,6 +85,21 @@ static void tell_place(const struct facts *f)
 				  "than on the bare host");
 }
 
+static void tell_limits(const struct facts *f)
+{
+	const char *cpu = json_string_value(json_object_get(json_object_get(f->spec, "limits"), "cpu"));
+	char since[DOC_TIME_LEN + 1];
+
+	if (f->i->limits_reason[0])
+		tell(f, "limits", "not all of its limits hold: %s", f->i->limits_reason);
+	if (cpu && f->i->meter.is_known && f->i->meter.now.v[USAGE_CPU] >= busy_share * strtod(cpu, NULL))
+		tell(f, "limits", "it uses all that 'limits.cpu' gives it (%s)", cpu);
+	if (!f->i->meter.idle_since)
+		return;
+	doc_time(since, f->i->meter.idle_since);
+	tell(f, "idle", "it has done nothing since %s", since);
+}
+
 /* --- slowness ---------------------------------------------------- */
 
 /* The share of the last ten seconds, in percent, in which somebody on this host waited for RESOURCE. */
@@ -166,6 +181,7 @@ void instance_why(struct api_call *c)
 	if (f.i->phase == PHASE_DOWN)
 		tell_last_words(&f);
 	tell_place(&f);
+	tell_limits(&f);
 	tell_use(&f);
 	tell_pressure(&f);
 	tell_storage(&f);

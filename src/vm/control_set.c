@@ -177,12 +177,12 @@ static int parse_all(struct settings *s, const char *text, struct err *err)
 	return r;
 }
 
-/* A saved machine keeps the limit. */
+/* A saved machine keeps the limit; none is none that is told. */
 static int apply_cpu_limit(const struct settings *s, struct err *err)
 {
-	char *text = strdup(s->cpu_limit_text);
+	char *text = s->cpu_limit ? strdup(s->cpu_limit_text) : NULL;
 
-	if (!text)
+	if (s->cpu_limit && !text)
 		return err_set(err, -ENOMEM, "out of memory");
 	free(s->m->cfg->cpu_limit);
 	s->m->cfg->cpu_limit = text;

@@ -23,6 +23,7 @@ static const struct schema machine = {
 		{ .name = "disks", .type = SCHEMA_LIST, .sub = &disk, .max = 2, .help = "disks" },
 		{ .name = "labels", .type = SCHEMA_MAP, .max = 2, .help = "labels" },
 		{ .name = "kernel", .type = SCHEMA_PATH, .help = "kernel" },
+		{ .name = "share", .type = SCHEMA_SHARE, .min = 10, .max = 64000, .help = "share" },
 		{ .name = "since", .type = SCHEMA_TIME, .help = "time" },
 		{ .name = NULL },
 	},
@@ -50,6 +51,36 @@ static void refused_as(const char *text, bool is_patch, const char *field, const
 }
 
 static void refused(const char *text, const char *field, const char *words) { refused_as(text, false, field, words); }
+
+static void share_is(const char *given, const char *kept)
+{
+	char text[64], where[64];
+
+	snprintf(text, sizeof(text), "{\"name\": \"a\", \"share\": %s}", given);
+	if (!kept) {
+		refused(text, "share", "0.01 to 64");
+		return;
+	}
+	json_t *doc = parse(text);
+	CHECK_EQ(schema_check(&machine, doc, false, where, sizeof(where), NULL), 0);
+	CHECK_STR(json_string_value(json_object_get(doc, "share")), kept);
+	json_decref(doc);
+}
+
+TEST(shares_are_numbers_or_their_texts_and_become_texts)
+{
+	static const char *const bad[] = { "\"\"", "\".5\"", "\"1.\"", "\"0.5555\"", "\"1e0\"", "\"nan\"", "\" 1\"", "\"1 \"", "\"0x1\"", "\"-1\"",
+					   "\"0.001\"", "\"64.001\"", "\"99999999999999999999\"", "0", "-1", "65", "1e300", "true", "[]" };
+
+	share_is("\"0.5\"", "0.5");
+	share_is("0.5", "0.5");
+	share_is("2", "2");
+	share_is("\"64\"", "64");
+	share_is("\"01.250\"", "1.25");
+	share_is("0.333333", "0.333");
+	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		share_is(bad[i], NULL);
+}
 
 TEST(defaults_are_filled_in_and_sizes_become_numbers)
 {
