@@ -180,6 +180,13 @@ static int listen_unix(struct http_server *s, const struct http_listen *l, struc
 	struct lws_context_creation_info info = { .options = LWS_SERVER_OPTION_UNIX_SOCK, .protocols = protocols };
 	struct sockaddr_un sa;
 
+	if (l->fd > 0) {
+		int r = http_adopt_listener(s, l->fd, protocols, err);
+
+		s->vhosts[s->n_vhosts] = s->adopting;
+		s->n_vhosts += r >= 0;
+		return r;
+	}
 	if (strlen(l->unix_path) >= sizeof(sa.sun_path))
 		return err_set(err, -EINVAL, "the socket path '%s' is too long: at most %zu bytes", l->unix_path,
 			       sizeof(sa.sun_path) - 1);
@@ -300,6 +307,9 @@ void http_close(struct http_server *s)
 {
 	if (!s)
 		return;
+	loop_fd_del(&s->adopted);
+	if (s->adopting)
+		loop_timer_cancel(&s->adopt_again);
 	if (s->has_thread) {
 		pthread_mutex_lock(&s->lock);
 		s->is_closing = true;

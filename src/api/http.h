@@ -39,6 +39,8 @@ enum http_method { HTTP_GET, HTTP_HEAD, HTTP_POST, HTTP_PUT, HTTP_PATCH, HTTP_DE
 /* Where to listen: a Unix socket, or an address and port with TLS. */
 struct http_listen {
 	const char *unix_path;          /* a stale socket there is replaced; NULL: TCP */
+	int fd;                         /* with UNIX_PATH: that socket, which somebody else has made and removes, listening and not blocking,
+					 * borrowed; 0: none. At most one has it. */
 	unsigned mode;                  /* of the Unix socket, e.g. 0600 */
 	const char *address;            /* NULL: all */
 	uint16_t port;                  /* 0: the kernel chooses; see http_port() */

@@ -12,6 +12,7 @@
 #include <libwebsockets.h>
 #include <pthread.h>
 #include "api/http.h"
+#include "util/loop.h"
 
 enum {
 	HTTP_CHUNK = 64 << 10,
@@ -36,6 +37,9 @@ struct http_server {
 	char **unix_paths;              /* to be removed in the end; NULL for TCP */
 	char **names, **addresses;      /* libwebsockets borrows them for as long as the vhost lasts */
 	unsigned n_vhosts, n_listen;    /* that listen; that were asked for */
+	struct loop_fd adopted;         /* a listener of somebody else's, and the vhost that its connections go to */
+	struct loop_timer adopt_again;
+	struct lws_vhost *adopting;
 	SSL_CTX **tls;                  /* of the listeners with TLS, N_TLS; owned by libwebsockets, for the service thread */
 	unsigned n_tls;
 	pthread_t thread;
@@ -88,6 +92,11 @@ struct http_conn {
 	struct http_request *rq;
 	struct http_socket *ws;
 };
+
+/* --- http_adopt.c, loop thread ---------------------------------------------------------------------------- */
+
+/* Serve who connects to FD, which listens (borrowed until the server ends). */
+int http_adopt_listener(struct http_server *s, int fd, const struct lws_protocols *protocols, struct err *err);
 
 /* --- http_request.c, service thread ----------------------------------------------------------------------- */
 

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "node/instance_limits.h"
+#include "node/instance_order.h"
 #include "node/instance_priv.h"
 #include "node/network.h"
 #include "node/node.h"
@@ -81,6 +82,12 @@ static void step_start(struct instance *i, const json_t *doc, int64_t revision)
 		return; /* instance_release() calls again */
 	if (i->ended_revision == revision && !i->wants_restart)
 		return; /* it ended by itself, and nobody has said anything since */
+	if (!instance_order_may_start(i)) {
+		if (!i->c.node->order.drained)
+			controlled_set(&i->c, "starting", "machines with a lower 'start_order' come first");
+		controlled_later(&i->c, HOLD_MS);
+		return;
+	}
 	i->ended_revision = 0;
 	/* An empty mount point is not its disk's place. */
 	if (pool_find(i->c.node, i->pool, NULL, &err) < 0) {
@@ -196,7 +203,7 @@ static void step_up(struct instance *i, const json_t *doc, int64_t revision, con
 		return;
 	if (instance_next_memory(i) != MEMORY_NONE)
 		instance_forget_memory(i);
-	else if (!strcmp(wanted, "stopped") || i->wants_restart || i->is_stopping)
+	else if (!strcmp(wanted, "stopped") || i->wants_restart || i->is_stopping || i->c.node->order.drained)
 		step_stop(i, doc);
 	else if (!strcmp(wanted, "paused") && !i->is_paused)
 		ask(i, "pause");
@@ -226,8 +233,11 @@ static void step(struct controlled *c, const json_t *doc, int64_t revision)
 {
 	struct instance *i = instance_of(c);
 	const char *wanted = json_string_value(json_object_get(json_object_get(doc, "spec"), "state"));
-	bool is_off = wanted && !strcmp(wanted, "stopped");
+	bool ends = c->node->order.drained != NULL, is_off = ends || (wanted && !strcmp(wanted, "stopped"));
 
+	instance_order_note(i, doc);
+	if (ends && (i->phase == PHASE_DOWN || (i->phase == PHASE_UP && !instance_order_may_stop(i))))
+		return; /* the node begins it again, or it is not its turn */
 	if (i->proc.pid && json_integer_value(json_object_get(doc, "restart_of")) == i->proc.pid)
 		i->wants_restart = true;
 	if (!wanted)

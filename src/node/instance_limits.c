@@ -47,6 +47,7 @@ void limits_give_back(struct instance *i)
 {
 	i->c.node->taken.memory -= i->taken.memory;
 	i->c.node->taken.cpus -= i->taken.cpus;
+	i->c.node->taken.machines -= i->taken.machines;
 	i->taken = (struct room){ .memory = 0 };
 }
 
@@ -54,8 +55,10 @@ void limits_take(struct instance *i, const json_t *spec)
 {
 	limits_give_back(i);
 	i->taken = room_of(spec);
+	i->taken.machines = 1;
 	i->c.node->taken.memory += i->taken.memory;
 	i->c.node->taken.cpus += i->taken.cpus;
+	i->c.node->taken.machines++;
 }
 
 /* --- live ---------------------------------------------------- */

@@ -52,6 +52,8 @@ struct instance {
 	uint64_t started_ns;
 	char engine[16];
 	struct meter meter;
+	int start_order;                /* as its document says, with IS_NOTED */
+	bool is_wanted, is_noted;       /* it shall run */
 	struct room taken;              /* of the node, while there is a process */
 	int64_t limits_revision;        /* of the document whose limits hold; 0: none of this process yet */
 	char limits_reason[200];        /* why one of them does not; "" */

@@ -136,6 +136,8 @@ static const struct schema spec_schema = {
 			  .dflt = "\"any\"",
 			  .help = "what the guest is told about itself at http://169.254.169.254 on networks of kind nat and "
 				  "host-only: any: to whoever in it asks; token: to who has fetched a token (IMDSv2); off: nothing" },
+			{ .name = "start_order", .type = SCHEMA_INT, .min = -1000, .max = 1000, .dflt = "0",
+			  .help = "when the node starts, those with a lower one run first; when it ends, those with a higher one end first" },
 			{ .name = "restart",
 			  .type = SCHEMA_STRING,
 			  .choices = "never|on-failure|always",

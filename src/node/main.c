@@ -8,12 +8,14 @@
 #include <sys/resource.h>
 #include "node/auth.h"
 #include "node/certificate.h"
+#include "node/instance_order.h"
 #include "node/node.h"
 #include "node/routes.h"
 #include "node/serve.h"
 #include "util/err.h"
 #include "util/log.h"
 #include "util/loop.h"
+#include "util/sd.h"
 
 enum { EXIT_USAGE = 2 };
 
@@ -37,25 +39,65 @@ static const char usage[] =
 	"                     number (default: 2)\n"
 	"  --overcommit-cpus FACTOR  the same of processors (default: 0)\n"
 	"  --idle-after SECONDS  a machine that has done nothing for so long is called idle (default: 300)\n"
+	"  --on-stop keep|shutdown|auto  what becomes of machines when this daemon is told to end: they go on, are shut down\n"
+	"                     (and started by the next one), or that only when the host goes down, too (default: auto)\n"
 	"  --ui DIR           files of the web console (default: the installed ones)\n"
 	"  --log-level error|warn|info|debug  what is told on standard error (default: info)\n"
 	"  --print-api        print the OpenAPI document of what it serves\n"
 	"  --version          print the version\n"
 	"  --help             print this\n";
 
+/* What becomes of machines when the daemon is told to end. */
+enum on_stop { STOP_KEEP, STOP_SHUTDOWN, STOP_AUTO };
+
+struct daemon {
+	struct loop *loop;
+	struct node *node;              /* NULL: not open yet */
+	enum on_stop on_stop;
+	bool is_ending;
+};
+
+static void end(void *arg)
+{
+	loop_stop(arg, 0);
+}
+
+/* The host is being shut down, and not only this daemon replaced: so says systemd (systemctl(1), is-system-running). */
+static bool host_ends(void)
+{
+	char word[32] = "";
+	FILE *f = popen("systemctl is-system-running 2>/dev/null", "re");
+
+	if (f && !fgets(word, sizeof(word), f))
+		word[0] = 0;
+	if (f)
+		pclose(f);
+	return !strncmp(word, "stopping", strlen("stopping"));
+}
+
 static void on_signal(void *arg, int signo)
 {
+	struct daemon *d = arg;
+	bool ends_all = d->node && !d->is_ending && (d->on_stop == STOP_SHUTDOWN || (d->on_stop == STOP_AUTO && host_ends()));
+
 	(void)signo;
-	loop_stop(arg, 0);
+	sd_tell("STOPPING=1");
+	if (!ends_all) {
+		end(d->loop);
+		return;
+	}
+	d->is_ending = true;
+	log_info("shutting %u machines down; a second signal leaves them running", d->node->taken.machines);
+	node_drain(d->node, end, d->loop);
 }
 
 static void on_hangup(void *arg, int signo)
 {
-	struct node **n = arg;
+	const struct daemon *d = arg;
 
 	(void)signo;
-	if (*n)
-		certificate_reload((*n)->certificate);
+	if (d->node)
+		certificate_reload(d->node->certificate);
 }
 
 static int set_level(const char *name)
@@ -115,8 +157,22 @@ static bool take_number(double *out, const char *option, double most)
 	return false;
 }
 
+static bool take_on_stop(enum on_stop *out)
+{
+	static const char *const names[] = { [STOP_KEEP] = "keep", [STOP_SHUTDOWN] = "shutdown", [STOP_AUTO] = "auto" };
+
+	for (int k = 0; k <= STOP_AUTO; k++) {
+		if (!strcmp(optarg, names[k])) {
+			*out = (enum on_stop)k;
+			return true;
+		}
+	}
+	fprintf(stderr, "vivd: '%s' is nothing for --on-stop: keep, shutdown or auto\n", optarg);
+	return false;
+}
+
 /* 0: go on; else the exit status plus 1. */
-static int parse(int argc, char **argv, struct node_config *c)
+static int parse(int argc, char **argv, struct node_config *c, enum on_stop *on_stop)
 {
 	static const struct option table[] = {
 		{ "data", required_argument, NULL, 'd' },
@@ -132,6 +188,7 @@ static int parse(int argc, char **argv, struct node_config *c)
 		{ "ui", required_argument, NULL, 'u' },
 		{ "overcommit-memory", required_argument, NULL, 'm' },
 		{ "overcommit-cpus", required_argument, NULL, 'C' },
+		{ "on-stop", required_argument, NULL, 's' },
 		{ "idle-after", required_argument, NULL, 'I' },
 		{ "log-level", required_argument, NULL, 'l' },
 		{ "print-api", no_argument, NULL, 'p' },
@@ -161,6 +218,10 @@ static int parse(int argc, char **argv, struct node_config *c)
 		case 'v': c->vmm = optarg; break;
 		case 'i': c->image_tool = optarg; break;
 		case 'u': c->ui_dir = optarg; break;
+		case 's':
+			if (!take_on_stop(on_stop))
+				return EXIT_USAGE + 1;
+			break;
 		case 'm':
 			if (!take_number(&c->overcommit_memory, "--overcommit-memory", 1000))
 				return EXIT_USAGE + 1;
@@ -208,35 +269,40 @@ static void tell_addresses(const struct node *n)
 			serve_url(n, 0, url, sizeof(url)));
 }
 
-static int run(const struct node_config *c, struct err *err)
+static int run(const struct node_config *c, enum on_stop on_stop, struct err *err)
 {
 	AUTO(loop_free) struct loop *l = NULL;
 	AUTO(node_close) struct node *n = NULL;
+	struct daemon d = { .on_stop = on_stop };
 	int r = loop_new(&l, err);
 
+	d.loop = l;
 	if (!r)
-		r = loop_signal_add(l, SIGTERM, on_signal, l);
+		r = loop_signal_add(l, SIGTERM, on_signal, &d);
 	if (!r)
-		r = loop_signal_add(l, SIGINT, on_signal, l);
+		r = loop_signal_add(l, SIGINT, on_signal, &d);
 	if (!r)
-		r = loop_signal_add(l, SIGHUP, on_hangup, &n);
+		r = loop_signal_add(l, SIGHUP, on_hangup, &d);
 	if (!r)
 		r = node_open(&n, l, c, err);
 	if (r < 0)
 		return r;
+	d.node = n;
 	tell_addresses(n);
+	sd_tell("READY=1");
 	return loop_run(l);
 }
 
 int main(int argc, char **argv)
 {
 	struct node_config c = { .overcommit_memory = 2, .idle_seconds = 300 };
+	enum on_stop on_stop = STOP_AUTO;
 	struct err err = ERR_INIT;
 	struct rlimit files;
 
 	log_set_name("vivd");
 	log_set_level(LOG_INFO);
-	int done = parse(argc, argv, &c);
+	int done = parse(argc, argv, &c, &on_stop);
 	if (done)
 		return done - 1;
 	signal(SIGPIPE, SIG_IGN);
@@ -245,7 +311,7 @@ int main(int argc, char **argv)
 		files.rlim_cur = files.rlim_max;
 		(void)setrlimit(RLIMIT_NOFILE, &files);
 	}
-	if (run(&c, &err) < 0) {
+	if (run(&c, on_stop, &err) < 0) {
 		log_error("%s", err.msg[0] ? err.msg : "it failed");
 		return 1;
 	}

@@ -37,6 +37,7 @@
 #include "util/dirs.h"
 #include "util/err.h"
 #include "util/log.h"
+#include "util/sd.h"
 #include "util/unixsock.h"
 
 /* Bytes that follow the run directory in the longest path of a socket: "/i/UID/console". */
@@ -165,6 +166,12 @@ int node_open(struct node **out, struct loop *loop, const struct node_config *c,
 	int r = make_dirs(n, c, err);
 	if (r < 0)
 		return r;
+	AUTO(free) char *socket_path = node_path(n->run_dir, "api.sock");
+	int listener = socket_path ? sd_take_listener(socket_path, err) : err_set(err, -ENOMEM, "out of memory");
+
+	if (listener < 0 && listener != -ENOENT)
+		return listener;
+	n->listener = listener > 0 ? listener : 0;
 	n->vmm = c->vmm ? strdup(c->vmm) : dirs_program("viv-vmm");
 	n->viv = dirs_program("viv");
 	n->image_tool = c->image_tool ? strdup(c->image_tool) : dirs_program("guest-image");

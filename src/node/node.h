@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "util/cleanup.h"
+#include "util/loop.h"
 
 struct api_config;
 struct auth;
@@ -21,7 +22,6 @@ struct controller;
 struct err;
 struct http_server;
 struct stream;
-struct loop;
 struct ports;
 struct quota_claim;
 struct store;
@@ -51,6 +51,17 @@ struct node_config {
 /* What instances that run have been promised of the node. */
 struct room {
 	uint64_t memory, cpus;          /* bytes, processors of guests */
+	unsigned machines;
+};
+
+/* instance_order.c's: whose turn it is. */
+struct node_order {
+	bool has_started;               /* all that shall run have had their turn */
+	int turn;                       /* 'start_order' of those that may start, or end */
+	uint64_t looked_ns, turn_ns, told_ns;
+	void (*drained)(void *arg);     /* set: all end */
+	void *arg;
+	struct loop_timer timer;
 };
 
 struct node {
@@ -77,9 +88,11 @@ struct node {
 	char *fetch_ca;                 /* as in the configuration, absolute */
 	char *fetch_from[NODE_FETCH_MAX];
 	unsigned n_fetch_from;
+	int listener;                   /* the Unix socket of the API, which systemd has made; 0: it is our own */
 	double overcommit_memory, overcommit_cpus;      /* as in the configuration */
 	unsigned idle_seconds;
 	struct room taken;              /* of all instances that run */
+	struct node_order order;
 };
 
 /* Open the store, serve the API, take over what runs. -EBUSY: another daemon has the store. */

@@ -74,7 +74,7 @@ int serve_open(struct node *n, const struct node_config *c, struct err *err)
 {
 	AUTO(free) char *path = node_path(n->run_dir, "api.sock");
 	char address[NODE_LISTEN_MAX][ADDRESS_LEN];
-	struct http_listen listen[NODE_LISTEN_MAX + 1] = { { .unix_path = path, .mode = 0600 } };
+	struct http_listen listen[NODE_LISTEN_MAX + 1] = { { .unix_path = path, .mode = 0600, .fd = n->listener } };
 	int r = 0;
 
 	n->api = calloc(1, sizeof(*n->api));
