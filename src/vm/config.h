@@ -109,6 +109,7 @@ struct config {
 	bool is_copy;           /* of a machine that may go on: addresses of its own */
 	bool takes_changed_disks;       /* restore although a disk is not what it was */
 	bool reverts_disks;             /* restore disks, too: their snapshots of the saved instant */
+	char *restore_key;              /* file with the passphrase of an encrypted saved machine, "fd:N"; NULL: none */
 	struct state_file *saved;       /* the machine to continue, owned; NULL: boot */
 	char *incoming;                 /* where another process sends it; NULL: nobody does */
 	char *incoming_tls;             /* folder of certificates, by which it shows who it is; NULL: it need not */

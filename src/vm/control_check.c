@@ -38,7 +38,7 @@ const struct control_request *control_find(const char *name, struct err *err)
 bool control_is_fd(const struct control_param *p)
 {
 	return p->kind == CONTROL_NEW_FILE || p->kind == CONTROL_IMAGE || p->kind == CONTROL_SOCKET ||
-	       p->kind == CONTROL_SOCKETS || p->kind == CONTROL_DEVICE;
+	       p->kind == CONTROL_SOCKETS || p->kind == CONTROL_DEVICE || p->kind == CONTROL_SECRET;
 }
 
 static const struct control_param *control_find_param(const struct control_request *r, const char *name)
@@ -114,6 +114,7 @@ static int control_check_value(const struct control_param *p, const json_t *v, s
 	case CONTROL_NEW_FILE:
 	case CONTROL_IMAGE:
 	case CONTROL_DEVICE:
+	case CONTROL_SECRET:
 	case CONTROL_SOCKET:
 	case CONTROL_SOCKETS:
 		break;

@@ -6,6 +6,7 @@ static const char *const kind_names[] = {
 	[CONTROL_STRING] = "string", [CONTROL_CHOICE] = "string", [CONTROL_UINT] = "number",
 	[CONTROL_SIZE] = "number of bytes, or string", [CONTROL_BOOL] = "boolean", [CONTROL_STRINGS] = "array of strings",
 	[CONTROL_NEW_FILE] = "descriptor", [CONTROL_IMAGE] = "descriptor", [CONTROL_DEVICE] = "descriptor",
+	[CONTROL_SECRET] = "descriptor",
 	[CONTROL_SOCKET] = "descriptor", [CONTROL_SOCKETS] = "descriptors",
 };
 

@@ -27,6 +27,7 @@ enum control_kind {
 	CONTROL_NEW_FILE,       /* a descriptor beside the request; the client makes the file and renames it in the end */
 	CONTROL_IMAGE,          /* the same, of an image, for reading and writing; the client says its name in 'path' */
 	CONTROL_DEVICE,         /* a descriptor beside the request, if there is one: the client opens what 'type' and 'settings', or 'path', name */
+	CONTROL_SECRET,         /* a descriptor beside the request and behind all others, if there is one: of a file with a passphrase */
 	CONTROL_SOCKET,         /* a descriptor beside the request; the client connects to an address of migrate.h */
 	CONTROL_SOCKETS,        /* the same, as many as control_sockets() says, to CONTROL_FDS_MAX */
 };

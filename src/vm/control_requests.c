@@ -16,8 +16,7 @@
 #include "vm/control_set.h"
 #include "vm/machine_priv.h"
 #include "vm/plug.h"
-#include "vm/save.h"
-#include "vm/state_pack.h"
+#include "vm/control_save.h"
 
 const struct control_event control_events[MACHINE_N_EVENTS] = {
 	[MACHINE_EV_STARTED] = { "started", "the machine runs, or is built and paused", NULL },
@@ -297,44 +296,7 @@ static int request_quit(struct control_call *call, struct err *err)
 	return 0;
 }
 
-/* --- saving --- */
-
-static void save_done(void *arg, const struct save_result *result, const struct err *err)
-{
-	json_t *doc = err ? NULL : json_pack("{s:I, s:I, s:I}", "memory", (json_int_t)result->memory, "file",
-					     (json_int_t)result->file, "pause_ns", (json_int_t)result->pause_ns);
-
-	control_finish(arg, doc, err);
-}
-
-static int request_save(struct control_call *call, struct err *err)
-{
-	struct save_options o = {
-		.fd = call->fd[0], .packing = state_packing_of(control_get_string(call->params, "packing", "raw")),
-		.ends_machine = control_get_bool(call->params, "stop", false),
-		.snapshot = control_get_string(call->params, "snapshot", NULL), .done = save_done, .arg = call,
-	};
-	int r = save_start(call_machine(call), &o, err);
-
-	if (r < 0)
-		return r;
-	call->fd[0] = -1;
-	return 1;
-}
-
 /* --- the table --- */
-
-static const struct control_param save_params[] = {
-	{ "file", CONTROL_NEW_FILE, true, "FILE", "an empty regular file, open for reading and writing", NULL },
-	{ "stop", CONTROL_BOOL, false, "--stop", "end the machine when it is saved; else it goes on", NULL },
-	{ "snapshot", CONTROL_STRING, false, "snapshot=NAME",
-	  "take a snapshot of this name inside each writable disk at the same instant; they must be qcow2. --restore goes back to it "
-	  "with --revert-disks", NULL },
-	{ "packing", CONTROL_CHOICE, false, "packing=raw|lz4|zstd",
-	  "raw: guest memory can be mapped, so that a restored machine runs at once; lz4: smaller, and read in full before "
-	  "it runs; zstd: smaller still, and slower", "raw lz4 zstd" },
-	{ .name = NULL },
-};
 
 static const struct control_param events_params[] = {
 	{ "on", CONTROL_BOOL, false, "on|off", "send events to this client; on unless given", NULL },
@@ -382,8 +344,8 @@ const struct control_request control_requests[] = {
 	  "The machine is paused until its disks have answered what it asked of them and its memory is in the file, then goes "
 	  "on; the reply comes when the file is durable. `viv-vmm ctl` writes FILE.tmp and renames it when the save has succeeded. A disk that "
 	  "the guest writes afterwards does not fit to the saved machine any more, unless there is a snapshot of it to go back to.",
-	  "`memory` (bytes of guest memory that are not zero), `file` (bytes written), `pause_ns`", save_params,
-	  S_RUNNING | S_PAUSED, request_save },
+	  "`memory` (bytes of guest memory that are not zero), `file` (bytes written), `pause_ns`", control_save_params,
+	  S_RUNNING | S_PAUSED, control_save },
 	{ "set", "change a setting while the machine runs",
 	  "All of them or, when one is refused, none. Requests of a disk that wait by an old limit go by the new one at once. The balloon "
 	  "takes as long as the guest does; the event `balloon` tells when it has the size.", NULL,

@@ -6,10 +6,8 @@
  * so the machine needs no right to make files. */
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include "blk/url.h"
 #include "util/checked.h"
 #include "util/frames.h"
@@ -29,6 +27,7 @@ struct ctl {
 	char *path, *tmp_path;          /* of the new file; NULL: none */
 	const char *image;              /* to be handed over; NULL: none */
 	bool is_image_new;              /* we made it */
+	int secret;                     /* a memory file with the passphrase, to be handed over behind all others; -1: none */
 	const char *machine;            /* path of its control socket */
 	const char *address;            /* to be connected to, and handed over; NULL: none */
 	char *console_socket;           /* that plug has made; NULL: none */
@@ -43,44 +42,15 @@ static int ctl_fail(int status, const struct err *err)
 
 /* --- arguments --- */
 
-/* Open PATH.tmp and lock it: another one like us may be writing it, or have been cut short. What it was when
- * it was opened may be called PATH by now; then -EAGAIN. */
-static int ctl_lock_tmp(const struct ctl *c, struct err *err)
-{
-	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-	AUTO_FD int fd = open(c->tmp_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, FILE_MODE);
-	struct stat ours, named;
-
-	if (fd < 0 || fstat(fd, &ours) < 0)
-		return err_set(err, -errno, "cannot make '%s': %s", c->tmp_path, strerror(errno));
-	if (!S_ISREG(ours.st_mode))
-		return err_set(err, -EINVAL, "'%s' is there and is not a regular file", c->tmp_path);
-	if (fcntl(fd, F_OFD_SETLK, &lock) < 0)
-		return err_set(err, -EBUSY, "'%s' is being written by somebody else", c->tmp_path);
-	if (stat(c->tmp_path, &named) < 0 || named.st_ino != ours.st_ino || named.st_dev != ours.st_dev)
-		return err_set(err, -EAGAIN, "'%s' is being written by somebody else", c->tmp_path);
-	if (ftruncate(fd, 0) < 0)
-		return err_set(err, -errno, "cannot empty '%s': %s", c->tmp_path, strerror(errno));
-	return take_fd(&fd);
-}
-
 static int ctl_open_new(struct ctl *c, const char *path, struct err *err)
 {
-	enum { TRIES = 3 };
-	struct stat st;
-	int fd = -EAGAIN;
+	int fd = ctl_file_make(&c->tmp_path, path, err);
 
-	/* The new file takes the place of an old one, but not of a device or a folder. */
-	if (!stat(path, &st) && !S_ISREG(st.st_mode))
-		return err_set(err, -EINVAL, "'%s' is there and is not a regular file", path);
-	if (asprintf(&c->tmp_path, "%s.tmp", path) < 0 || !(c->path = strdup(path)))
-		return err_set(err, -ENOMEM, "out of memory");
-	for (int i = 0; i < TRIES && fd == -EAGAIN; i++)
-		fd = ctl_lock_tmp(c, err);
 	if (fd < 0)
 		return fd;
 	c->fd[c->n_fds++] = fd;
-	return 0;
+	c->path = strdup(path);
+	return c->path ? 0 : err_set(err, -ENOMEM, "out of memory");
 }
 
 static int ctl_take(struct ctl *c, const struct control_param *p, const char *text, struct err *err)
@@ -89,6 +59,10 @@ static int ctl_take(struct ctl *c, const struct control_param *p, const char *te
 
 	if (p->kind == CONTROL_NEW_FILE)
 		return ctl_open_new(c, text, err);
+	if (p->kind == CONTROL_SECRET) {
+		c->secret = ctl_secret_open(text, err);
+		return c->secret < 0 ? c->secret : 0;
+	}
 	if (p->kind == CONTROL_IMAGE) {
 		c->image = text;        /* opened when it is known whether it is new */
 		return 0;
@@ -126,6 +100,8 @@ static bool ctl_has(const struct ctl *c, const struct control_param *p)
 		return c->image != NULL;
 	if (p->kind == CONTROL_DEVICE)
 		return true;            /* not typed */
+	if (p->kind == CONTROL_SECRET)
+		return c->secret >= 0;
 	if (p->kind == CONTROL_SOCKET || p->kind == CONTROL_SOCKETS)
 		return c->address != NULL;
 	return control_is_fd(p) ? c->path != NULL : json_object_get(c->params, p->name) != NULL;
@@ -270,9 +246,12 @@ static int ctl_parse(struct ctl *c, int argc, char **argv, struct err *err)
 		if (p->is_required && !ctl_has(c, p))
 			return err_set(err, -EINVAL, "'%s' needs %s: %s", c->request->name, p->metavar, p->help);
 	}
-	if (c->address)
-		return ctl_connect(c, err);
-	return c->image ? ctl_open_image(c, err) : ctl_open_device(c, err);
+	int r = c->address ? ctl_connect(c, err) : c->image ? ctl_open_image(c, err) : ctl_open_device(c, err);
+	if (!r && c->secret >= 0) {
+		c->fd[c->n_fds++] = c->secret;
+		c->secret = -1;
+	}
+	return r;
 }
 
 /* --- results --- */
@@ -329,21 +308,6 @@ static void ctl_drop_file(struct ctl *c)
 		unlink(c->image);
 	if (c->console_socket)
 		unlink(c->console_socket);
-}
-
-/* The machine has written the file and made it durable; its name must be too. */
-static int ctl_keep_file(struct ctl *c, struct err *err)
-{
-	if (!c->path)
-		return 0;
-	if (rename(c->tmp_path, c->path) < 0)
-		return err_set(err, -errno, "cannot rename '%s' to '%s': %s", c->tmp_path, c->path, strerror(errno));
-	AUTO(free) char *copy = strdup(c->path);
-	AUTO_FD int dir = copy ? open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-
-	if (dir < 0 || fsync(dir) < 0)
-		return err_set(err, -errno, "'%s' is there, but may not outlive a power failure: %s", c->path, strerror(errno));
-	return 0;
 }
 
 /* --- talk --- */
@@ -436,7 +400,7 @@ static int ctl_talk(struct ctl *c, struct err *err)
 		return ctl_fail(CTL_LOST, err);
 	if (json_object_get(doc, "error"))
 		return ctl_refused(c, json_object_get(doc, "error"), text);
-	if (ctl_keep_file(c, err) < 0)
+	if (c->path && ctl_file_keep(c->tmp_path, c->path, err) < 0)
 		return ctl_fail(CTL_REFUSED, err);
 	if (!strcmp(c->request->name, "events"))
 		return ctl_follow(c, err);
@@ -510,7 +474,7 @@ static char *ctl_agent_request(const char *verb)
 
 int ctl_main(int argc, char **argv)
 {
-	struct ctl c = { .fd = { -1 }, .sock = -1, .params = json_object() };
+	struct ctl c = { .fd = { -1 }, .secret = -1, .sock = -1, .params = json_object() };
 	struct err err = ERR_INIT;
 
 	if (argc == 2 && !strcmp(argv[1], "--help")) {
@@ -550,6 +514,7 @@ int ctl_main(int argc, char **argv)
 		ctl_drop_file(&c);
 	for (unsigned i = 0; i < c.n_fds; i++)
 		close(c.fd[i]);
+	auto_fd(&c.secret);
 	auto_fd(&c.sock);
 	json_decref(c.params);
 	free(c.path);

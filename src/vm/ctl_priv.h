@@ -13,6 +13,14 @@ enum { CTL_DONE = 0, CTL_REFUSED = 1, CTL_USAGE = 2, CTL_LOST = 3 };
  * *RESULT (or NULL) is a new reference. -errno and the machine's sentence, or ours. */
 int ctl_ask(const char *socket, const char *name, json_t *params, int fd, json_t **result, struct err *err);
 
+/* --- ctl_file.c --- */
+/* Make and lock PATH.tmp, empty, whose name *TMP is then (to be freed). Its descriptor, or -errno. */
+int ctl_file_make(char **tmp, const char *path, struct err *err);
+/* What has been written to TMP and is durable is called PATH from now on, also after a power failure. */
+int ctl_file_keep(const char *tmp, const char *path, struct err *err);
+/* A memory file with what is in PATH, a passphrase: a pipe is read here, and not by the machine. */
+int ctl_secret_open(const char *path, struct err *err);
+
 /* --- ctl_fork_disks.c --- */
 struct ctl_fork_disks {
 	const char *socket, *folder;    /* of new images; NULL: that of the disk's image */

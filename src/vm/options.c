@@ -221,6 +221,11 @@ const struct option options[] = {
 	  .more = "For a machine that was saved with snapshot=NAME. What was written to its disks since is gone. Without it a disk that "
 		  "has changed is refused.",
 	  .is_host = true, .example = "--revert-disks" },
+	{ "--restore-key-file", "restore_key_file", OPT_STRING, CFG(restore_key), "FILE", NULL,
+	  "file with the passphrase of a machine that was saved encrypted",
+	  .more = "Taken byte for byte, as that of an encrypted disk; fd:N is an open descriptor. It may stand before or behind --restore. A file "
+		  "that is not encrypted is refused: it might have been put in the place of one that was.",
+	  .is_host = true, .example = "--restore-key-file web1.key" },
 	{ "--copy", "copy", OPT_FLAG, CFG(is_copy), NULL, "off", "with --restore: the machine is a copy of one that may go on",
 	  .more = "Network addresses that were saved are derived from the name instead, which should be another one, and the network "
 		  "cables are pulled for two seconds. See the section about fork in the page about the control socket.",

@@ -97,8 +97,27 @@ static void config_forget_macs(struct config *c)
 	}
 }
 
+/* What opens a saved machine is wanted where that is named, wherever it stands itself. */
+static int config_find_key(struct config *c, int argc, char **argv, struct err *err)
+{
+	static const char name[] = "--restore-key-file";
+	int r = 0;
+
+	for (int i = 1; !r && i < argc; i++) {
+		if (!strncmp(argv[i], name, sizeof(name) - 1) && argv[i][sizeof(name) - 1] == '=')
+			r = options_set(options_find(options, false, name), c, argv[i] + sizeof(name), err);
+		else if (!strcmp(argv[i], name) && i + 1 < argc)
+			r = options_set(options_find(options, false, name), c, argv[i + 1], err);
+	}
+	return r;
+}
+
 int config_parse_args(struct config *c, enum config_action *action, int argc, char **argv, struct err *err)
 {
+	int first = config_find_key(c, argc, argv, err);
+
+	if (first < 0)
+		return first;
 	*action = CONFIG_RUN;
 	for (int i = 1; i < argc; i++) {
 		char name[32];

@@ -6,22 +6,46 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include "blk/secret.h"
 #include "util/err.h"
 #include "util/str.h"
 #include "vm/config.h"
 #include "vm/handover.h"
 #include "vm/state_file.h"
 
-static int options_open_saved(const char *path, struct err *err)
+/* The descriptor N of PATH "fd:N", our own; -ENOENT: it is none. */
+static int options_open_fd(const char *path, const char *arg, struct err *err)
 {
 	uint64_t n = 0;
-	int r = strncmp(path, "fd:", 3) ? -1 : str_parse_u64(&n, path + 3, err);
 
-	if (!strncmp(path, "fd:", 3) && r < 0)
-		return err_wrap(err, r, "--restore");
-	int fd = r < 0 ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
-		       : fcntl(n > INT32_MAX ? -1 : (int)n, F_DUPFD_CLOEXEC, 0);
+	if (strncmp(path, "fd:", 3))
+		return -ENOENT;
+	int r = str_parse_u64(&n, path + 3, err);
+	if (r < 0)
+		return err_wrap(err, r, "%s", arg);
+	r = fcntl(n > INT32_MAX ? -1 : (int)n, F_DUPFD_CLOEXEC, 0);
+	return r < 0 ? err_set(err, -EBADF, "%s: '%s': %s", arg, path, strerror(errno)) : r;
+}
+
+static int options_open_saved(const char *path, struct err *err)
+{
+	int fd = options_open_fd(path, "--restore", err);
+
+	if (fd != -ENOENT)
+		return fd;
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	return fd < 0 ? err_set(err, -errno, "cannot open saved machine '%s': %s", path, strerror(errno)) : fd;
+}
+
+static int options_read_key(struct blk_secret *s, const char *path, struct err *err)
+{
+	AUTO_FD int fd = path ? options_open_fd(path, "--restore-key-file", err) : -1;
+
+	if (!path)
+		return 0;
+	if (fd == -ENOENT)
+		return blk_secret_read_file(s, path, err);
+	return fd < 0 ? fd : blk_secret_read_fd(s, fd, err);
 }
 
 /* C->saved says what machine it is; NAME is for sentences. */
@@ -51,8 +75,11 @@ int config_load_saved(struct config *c, const char *path, struct err *err)
 {
 	if (c->saved || c->incoming)
 		return err_set(err, -EINVAL, "--restore or --incoming is given twice");
-	int fd = options_open_saved(path, err);
-	int r = fd < 0 ? fd : state_file_open(&c->saved, fd, path, err);
+	AUTO(blk_secret_wipe) struct blk_secret key = { 0 };
+	int r = options_read_key(&key, c->restore_key, err);
+	int fd = r < 0 ? r : options_open_saved(path, err);
+
+	r = fd < 0 ? fd : state_file_open(&c->saved, fd, &key, path, err);
 	return r ? r : config_use_saved(c, path, err);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The steps of a save, each started by the one before:
  *
+ *	make a key, if there is a passphrase       own thread
  *	stand still (quiesce.c), collect sections  loop thread
  *	write memory and sections                  own thread
  *	thaw, release: the guest goes on           loop thread
@@ -20,6 +21,7 @@
 #include "util/log.h"
 #include "vm/machine_priv.h"
 #include "vm/quiesce.h"
+#include "vm/state_seal.h"
 
 #define COARSE_NS 10000000u             /* more than a tick of the clock that stamps files */
 
@@ -28,6 +30,7 @@ struct save {
 	struct save_options o;
 	struct quiesce quiesce;
 	struct state_sections sections;
+	struct state_seal *seal;        /* NULL: not encrypted */
 	pthread_t thread;
 	bool has_thread;
 	struct state_progress progress;
@@ -38,6 +41,8 @@ struct save {
 static void save_free(struct save *s)
 {
 	state_sections_fini(&s->sections);
+	state_seal_free(s->seal);
+	blk_secret_wipe(&s->o.secret);
 	close(s->o.fd);
 	free(s);
 }
@@ -112,7 +117,7 @@ static void *save_thread(void *arg)
 
 	pthread_setname_np(pthread_self(), "save");
 	uint64_t begin = loop_now_ns();
-	int r = state_write(s->o.fd, s->m->mem, s->o.packing, &s->sections, &s->progress, &s->err);
+	int r = state_write(s->o.fd, s->m->mem, s->o.packing, s->seal, &s->sections, &s->progress, &s->err);
 	if (!r && s->m->cfg->n_disks && loop_now_ns() - begin < COARSE_NS)
 		save_wait_for_tick();
 	if (loop_call(loop, save_written, s) < 0 && !s->err.code)
@@ -154,6 +159,46 @@ static void save_quiesced(struct quiesce *q, int code, const char *why)
 		save_collect(s);
 }
 
+static void save_begin(struct save *s)
+{
+	gmem_read_ahead(s->m->mem);     /* all of it is about to be read */
+	quiesce_start(&s->quiesce, s->m, MACHINE_HOLD_SAVE);
+}
+
+/* --- the key --- */
+
+static void save_key_done(void *arg)
+{
+	struct save *s = arg;
+
+	pthread_join(s->thread, NULL);
+	s->has_thread = false;
+	blk_secret_wipe(&s->o.secret);
+	if (s->seal)
+		save_begin(s);
+	else
+		save_finish(s);
+}
+
+static void *save_key_thread(void *arg)
+{
+	struct save *s = arg;
+
+	pthread_setname_np(pthread_self(), "save-key");
+	state_seal_new(&s->seal, &s->o.secret, NULL, &s->err);
+	while (loop_call(s->m->loop, save_key_done, s) < 0)
+		save_wait_for_tick();
+	return NULL;
+}
+
+static int save_start_key(struct save *s, struct err *err)
+{
+	int r = pthread_create(&s->thread, NULL, save_key_thread, s);
+
+	s->has_thread = !r;
+	return r ? err_set(err, -r, "the machine is not saved: cannot start a thread") : 0;
+}
+
 /* --- entry --- */
 
 static int save_check(const struct machine *m, const struct save_options *o, struct err *err)
@@ -185,9 +230,13 @@ int save_start(struct machine *m, const struct save_options *o, struct err *err)
 	s->m = m;
 	s->o = *o;
 	s->quiesce.done = save_quiesced;
-	gmem_read_ahead(m->mem);        /* all of it is about to be read */
+	if (o->secret.len && save_start_key(s, err) < 0) {
+		free(s);                /* what was not taken is the caller's */
+		return err->code;
+	}
 	m->save = s;
-	quiesce_start(&s->quiesce, m, MACHINE_HOLD_SAVE);
+	if (!s->has_thread)
+		save_begin(s);
 	return 0;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* save.h - write a running machine to a file and let it go on, or end it.
  *
- * The machine is paused until all requests in flight have ended, disks are flushed and guest memory is
+ * A passphrase is made a key of first, which takes a moment, while the guest runs. Then the machine is paused until all requests in flight have ended, disks are flushed and guest memory is
  * written; making the file durable happens while the guest runs again. A thread writes; everything else
  * here is the loop thread's. docs/formats/saved-state.md has the file. */
 #ifndef VM_SAVE_H
@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include "blk/secret.h"
 #include "vm/state_file.h"
 
 struct err;
@@ -24,6 +25,7 @@ struct save_result {
 struct save_options {
 	int fd;                 /* an empty regular file, open for reading and writing; taken on success */
 	enum state_packing packing;
+	struct blk_secret secret;       /* what encrypts it, taken on success; zeroed: nothing does */
 	bool ends_machine;      /* when the file is durable */
 	const char *snapshot;   /* of this name, inside each writable disk, at the same instant; NULL: none. Borrowed until DONE */
 	/* Once: ERR is NULL when the file is whole and durable. */

@@ -7,12 +7,14 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "blk/secret.h"
 #include "mem/gmem.h"
 #include "util/checked.h"
 #include "util/crc32c.h"
 #include "util/err.h"
 #include "util/reader.h"
 #include "vm/state_pack.h"
+#include "vm/state_seal.h"
 
 int state_file_bad(const struct state_file *f, struct err *err, const char *why)
 {
@@ -41,14 +43,19 @@ int state_file_read(const struct state_file *f, void *buf, size_t len, uint64_t 
 
 /* --- header --- */
 
+static bool ram_is_possible(const struct state_file *f)
+{
+	return f->ram >= GMEM_MIN_SIZE && f->ram <= GMEM_MAX_SIZE && f->ram % GMEM_PAGE_SIZE == 0 &&
+	       (!state_file_is_mapped(f) || f->memory_len == f->ram);
+}
+
 /* Do the parts lie in the file, in their order? */
-static bool header_is_possible(const struct state_file *f, uint64_t sections_off, uint64_t sections_len)
+static bool header_is_possible(const struct state_file *f, uint64_t sections_off, uint64_t sections_len, bool is_sealed)
 {
 	uint64_t memory_end, sections_end, end;
 
-	if (f->memory_off < sizeof(struct state_header) || f->memory_off % GMEM_PAGE_SIZE ||
-	    f->ram < GMEM_MIN_SIZE || f->ram > GMEM_MAX_SIZE || f->ram % GMEM_PAGE_SIZE ||
-	    (f->packing == STATE_RAW && f->memory_len != f->ram) || sections_len > STATE_SECTIONS_MAX)
+	if (f->memory_off < (is_sealed ? sizeof(struct state_head) : sizeof(struct state_header)) || f->memory_off % GMEM_PAGE_SIZE ||
+	    (is_sealed ? f->ram || sections_len < STATE_SEAL_TAG : !ram_is_possible(f)) || sections_len > STATE_SECTIONS_MAX)
 		return false;
 	return u64_add(f->memory_off, f->memory_len, &memory_end) && memory_end <= sections_off &&
 	       u64_add(sections_off, sections_len, &sections_end) &&
@@ -67,41 +74,84 @@ static int read_end(const struct state_file *f, uint32_t crc, struct err *err)
 	return 0;
 }
 
-static int read_header(struct state_file *f, uint64_t *sections_off, uint32_t *sections_len, struct err *err)
+static int check_header(struct state_file *f, struct state_header h, struct err *err)
 {
-	struct state_header h;
-	struct stat st;
+	uint32_t crc = le32_get(h.crc), version = le32_get(h.version);
 
-	if (fstat(f->fd, &st) < 0)
-		return err_set(err, -errno, "cannot read '%s': %s", f->name, strerror(errno));
-	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size < sizeof(h))
-		return state_file_bad(f, err, "it is no regular file, or too short");
-	int r = state_file_read(f, &h, sizeof(h), 0, err);
-	if (r < 0)
-		return r;
 	if (memcmp(h.magic, STATE_MAGIC, sizeof(h.magic)))
 		return state_file_bad(f, err, "it does not begin as one, or its writing was cut short");
-	uint32_t crc = le32_get(h.crc);
 	h.crc = le32_of(0);
 	if (crc32c(0, &h, sizeof(h)) != crc)
 		return state_file_bad(f, err, "its header is damaged");
-	if (le32_get(h.version) != STATE_VERSION)
-		return err_set(err, -EPROTO, "'%s' is of format version %u; this program reads version %d", f->name,
-			       le32_get(h.version), STATE_VERSION);
+	if (version != STATE_VERSION && version != STATE_VERSION_SEALED)
+		return err_set(err, -EPROTO, "'%s' is of format version %u; this program reads versions %d and %d", f->name, version,
+			       STATE_VERSION, STATE_VERSION_SEALED);
+	uint64_t file_len = f->file_len;
 	f->file_len = le64_get(h.file_len);
 	f->memory_off = le64_get(h.memory_off);
 	f->memory_len = le64_get(h.memory_len);
 	f->ram = le64_get(h.ram);
 	f->packing = (enum state_packing)le32_get(h.packing);
-	*sections_off = le64_get(h.sections_off);
-	*sections_len = le32_get(h.sections_len);
 	if (!state_packing_is_known(f->packing))
 		return state_file_bad(f, err, "its memory is packed in an unknown way");
-	if (f->file_len != (uint64_t)st.st_size)
+	if (f->file_len != file_len)
 		return state_file_bad(f, err, "its length is not the one that was written");
-	if (!header_is_possible(f, *sections_off, *sections_len))
+	if (!header_is_possible(f, le64_get(h.sections_off), le32_get(h.sections_len), version == STATE_VERSION_SEALED))
 		return state_file_bad(f, err, "its header is impossible");
 	return read_end(f, crc, err);
+}
+
+static int read_header(struct state_file *f, struct state_header *h, struct err *err)
+{
+	struct stat st;
+
+	if (fstat(f->fd, &st) < 0)
+		return err_set(err, -errno, "cannot read '%s': %s", f->name, strerror(errno));
+	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size < sizeof(*h))
+		return state_file_bad(f, err, "it is no regular file, or too short");
+	f->file_len = (uint64_t)st.st_size;
+	int r = state_file_read(f, h, sizeof(*h), 0, err);
+	return r ? r : check_header(f, *h, err);
+}
+
+/* --- encryption --- */
+
+/* A file that is not encrypted may have been written by anybody: who has a secret for it expects another one. */
+static int open_lock(struct state_file *f, struct state_head *head, const struct blk_secret *secret, struct err *err)
+{
+	bool is_sealed = le32_get(head->header.version) == STATE_VERSION_SEALED, has_secret = secret && secret->len;
+
+	if (!is_sealed)
+		return !has_secret ? 0 : err_set(err, -EINVAL, "'%s' is not encrypted, so that nobody knows who wrote it; "
+						 "to continue it nevertheless, leave its key file out", f->name);
+	if (!has_secret)
+		return err_set(err, -ENOKEY, "'%s' is encrypted; give its passphrase with --restore-key-file FILE", f->name);
+	int r = state_file_read(f, &head->lock, sizeof(head->lock), sizeof(head->header), err);
+
+	return r ? r : state_seal_open(&f->seal, &head->lock, secret, f->name, err);
+}
+
+/* LEN bytes, of which nothing is believed before; *LEN is that of the sections then. */
+static int open_sections(struct state_file *f, const struct state_head *head, uint32_t *len, struct err *err)
+{
+	struct state_sealer x = { NULL };
+	int r = state_sealer_init(&x, f->seal, err);
+
+	*len -= STATE_SEAL_TAG;
+	if (!r && !state_open_piece(&x, STATE_PIECE_SECTIONS, 0, head, sizeof(*head), f->sections, f->sections, *len))
+		r = state_file_bad(f, err, "its header or its sections are not what was encrypted");
+	state_sealer_fini(&x);
+	return r;
+}
+
+/* The size of memory, which the header of an encrypted file does not tell. */
+static int find_ram(struct state_file *f, struct err *err)
+{
+	size_t len = 0;
+	const uint8_t *p = state_file_get(f, STATE_RAM_TAG, &len);
+
+	f->ram = p && len == sizeof(le64) ? get_le64(p) : 0;
+	return ram_is_possible(f) ? 0 : state_file_bad(f, err, "the size of its memory is missing or impossible");
 }
 
 /* --- sections --- */
@@ -147,14 +197,20 @@ static int split_sections(struct state_file *f, size_t len, struct err *err)
 	return rc;
 }
 
-static int read_sections(struct state_file *f, uint64_t off, uint32_t len, struct err *err)
+static int read_sections(struct state_file *f, const struct state_head *head, struct err *err)
 {
+	uint32_t len = le32_get(head->header.sections_len);
+
 	f->sections = malloc((size_t)len + 1);
 	if (!f->sections)
 		return err_set(err, -ENOMEM, "out of memory");
-	int r = state_file_read(f, f->sections, len, off, err);
+	int r = state_file_read(f, f->sections, len, le64_get(head->header.sections_off), err);
 
-	return r ? r : split_sections(f, len, err);
+	if (!r && f->seal)
+		r = open_sections(f, head, &len, err);
+	if (!r)
+		r = split_sections(f, len, err);
+	return r || !f->seal ? r : find_ram(f, err);
 }
 
 /* Extents go upwards in RAM and lie where the packing says. */
@@ -176,8 +232,8 @@ static int check_table(struct state_file *f, struct err *err)
 			       range_fits(at, stored, f->memory_off + f->memory_len);
 
 		if (is_good && f->packing == STATE_RAW)
-			is_good = at == f->memory_off + off && stored == n;
-		if (!is_good || stored > state_pack_bound())
+			is_good = f->seal ? stored == n + STATE_SEAL_TAG : at == f->memory_off + off && stored == n;
+		if (!is_good || (f->seal && stored < STATE_SEAL_TAG) || stored > state_pack_bound() + STATE_SEAL_TAG)
 			return state_file_bad(f, err, "the table of its memory is impossible");
 		ram_at = off + n;
 		file_at = at + stored;
@@ -185,20 +241,21 @@ static int check_table(struct state_file *f, struct err *err)
 	return 0;
 }
 
-int state_file_open(struct state_file **out, int fd, const char *name, struct err *err)
+int state_file_open(struct state_file **out, int fd, const struct blk_secret *secret, const char *name, struct err *err)
 {
 	AUTO(state_file_close) struct state_file *f = calloc(1, sizeof(*f));
-	uint64_t off = 0;
-	uint32_t len = 0;
+	struct state_head head = { .header.magic = "" };
 
 	if (!f || !(f->name = strdup(name))) {
 		close(fd);
 		return err_set(err, -ENOMEM, "out of memory");
 	}
 	f->fd = fd;
-	int r = read_header(f, &off, &len, err);
+	int r = read_header(f, &head.header, err);
 	if (!r)
-		r = read_sections(f, off, len, err);
+		r = open_lock(f, &head, secret, err);
+	if (!r)
+		r = read_sections(f, &head, err);
 	if (!r)
 		r = check_table(f, err);
 	if (!r)
@@ -235,6 +292,7 @@ void state_file_close(struct state_file *f)
 		close(f->fd);
 	free(f->name);
 	free(f->sections);
+	state_seal_free(f->seal);
 	free(f);
 }
 

@@ -14,9 +14,11 @@
 #include "util/cleanup.h"
 #include "util/fields.h"
 
+struct blk_secret;
 struct err;
 struct gmem;
 struct state_file;
+struct state_seal;
 
 enum state_packing {
 	STATE_NONE = 0,         /* memory is not there: sections that came over a connection */
@@ -43,15 +45,17 @@ struct state_progress {
 	uint64_t memory, file;          /* at the end: bytes of memory that are not zero, bytes written */
 };
 
-/* Write a whole saved machine to FD, an empty regular file open for reading and writing. Nobody may write to
- * MEM meanwhile. Not durable yet: fsync() is the caller's. -ECANCELED; -errno. */
-int state_write(int fd, const struct gmem *mem, enum state_packing packing, struct state_sections *s,
+/* Write a whole saved machine to FD, an empty regular file open for reading and writing. SEAL, which was made for this one file,
+ * encrypts it; NULL: nothing does. Nobody may write to MEM meanwhile; S is not to be used again. Not durable yet: fsync() is
+ * the caller's. -ECANCELED; -errno. */
+int state_write(int fd, const struct gmem *mem, enum state_packing packing, const struct state_seal *seal, struct state_sections *s,
 		struct state_progress *progress, struct err *err);
 
 /* --- reading --- */
 
-/* Take the file FD (also on failure); NAME is for sentences. -EPROTO: it is not what state_write() writes. */
-int state_file_open(struct state_file **out, int fd, const char *name, struct err *err);
+/* Take the file FD (also on failure); NAME is for sentences. SECRET opens an encrypted file, and is refused with one that is not,
+ * which may have been put in its place; NULL: none. -EPROTO: it is not what state_write() writes; -ENOKEY, -EKEYREJECTED. */
+int state_file_open(struct state_file **out, int fd, const struct blk_secret *secret, const char *name, struct err *err);
 /* The same for LEN bytes of sections (borrowed) that have come in another way, of a machine with RAM bytes of
  * memory: the memory is new and zero. */
 int state_file_of_sections(struct state_file **out, const uint8_t *sections, size_t len, uint64_t ram, const char *name,
@@ -69,7 +73,8 @@ int state_file_load(struct state_file *f, const char *tag, const struct state_de
 bool state_file_same(struct state_file *a, struct state_file *b, const char *tag);
 /* Has every section been asked for? -EPROTO names one that has not: what it means is not known here. */
 int state_file_all_used(const struct state_file *f, struct err *err);
-/* Guest memory: mapped where the packing allows, so that only what is touched is read. */
+/* Guest memory: mapped if it is raw and not encrypted, so that only what is touched is read. Else all of it has been read, compared
+ * and, if it was encrypted, authenticated. */
 int state_file_memory(struct state_file *f, struct gmem **out, struct err *err);
 /* Read all of guest memory and compare checksums, which a mapped restore does not. */
 int state_file_verify(struct state_file *f, struct err *err);

@@ -23,6 +23,7 @@ struct state_file {
 	char *name;
 	uint64_t file_len, memory_off, memory_len, ram;
 	enum state_packing packing;
+	struct state_seal *seal;        /* NULL: not encrypted */
 	uint8_t *sections;
 	struct state_tag tag[TAGS_MAX];
 	unsigned n_tags;
@@ -34,6 +35,12 @@ struct state_file {
 int state_file_bad(const struct state_file *f, struct err *err, const char *why);
 /* LEN bytes at AT of the file. Any thread. */
 int state_file_read(const struct state_file *f, void *buf, size_t len, uint64_t at, struct err *err);
+
+/* Is guest memory something to map? */
+static inline bool state_file_is_mapped(const struct state_file *f)
+{
+	return f->packing == STATE_RAW && !f->seal;
+}
 
 /* Row I of the table of guest memory. */
 static inline struct state_extent state_file_row(const struct state_file *f, size_t i)

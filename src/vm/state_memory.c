@@ -13,17 +13,20 @@
 #include "vm/state_format.h"
 #include "vm/state_pack.h"
 #include "vm/state_rows.h"
+#include "vm/state_seal.h"
 
 enum {
 	LANES = 4,              /* threads; with as many writes under way a disk is as fast as it can be */
 	RUN_ROWS = 4,           /* rows that are written at once */
-	ALLOCATE = 64 << 20,    /* packed: space on the disk is taken in pieces of this */
+	ALLOCATE = 64 << 20,    /* not mapped: space on the disk is taken in pieces of this */
 };
 
 struct memory_writer {
 	int fd;
 	const struct gmem *mem;
 	enum state_packing packing;
+	const struct state_seal *seal;  /* NULL: none */
+	bool is_mapped;                 /* memory lies in the file as it is: raw, not encrypted */
 	struct state_progress *progress;
 	struct state_rows rows;         /* one is its lane's from when it is taken; OFF and LEN never change */
 	int flags;                      /* of the file, when it came */
@@ -31,9 +34,9 @@ struct memory_writer {
 	pthread_mutex_t lock;           /* of all below */
 	pthread_cond_t turn;            /* PLACED or RESULT has changed */
 	size_t taken;                   /* rows */
-	size_t placed;                  /* packed: rows whose place in the file is known */
-	uint64_t at;                    /* packed: where the next one goes */
-	uint64_t allocated;             /* packed: up to here there is space on the disk */
+	size_t placed;                  /* not mapped: rows whose place in the file is known */
+	uint64_t at;                    /* the same: where the next one goes */
+	uint64_t allocated;             /* the same: up to here there is space on the disk */
 	int result;
 	struct err err;                 /* the first one */
 };
@@ -42,10 +45,11 @@ struct memory_writer {
 struct lane {
 	struct memory_writer *w;
 	struct state_packer packer;
-	uint8_t *packed;                /* NULL: raw */
+	struct state_sealer sealer;
+	uint8_t *packed;                /* NULL: it is mapped */
 };
 
-/* Rows [FIRST, FIRST + N): raw, neighbours in RAM. */
+/* Rows [FIRST, FIRST + N): to be mapped, neighbours in RAM. */
 struct run {
 	size_t first, n;
 };
@@ -106,7 +110,7 @@ static int file_write(struct memory_writer *w, const uint8_t *p, size_t len, uin
 	return r < 0 ? err_set(err, r, "%s", why.msg) : 0;
 }
 
-/* Raw: rows know their places. */
+/* What is to be mapped knows its place. */
 static int file_allocate_rows(struct memory_writer *w, struct err *err)
 {
 	int r = 0;
@@ -138,7 +142,7 @@ static bool lane_take(struct memory_writer *w, struct run *run)
 	for (uint64_t end = 0; !w->result && run->n < RUN_ROWS && w->taken < w->rows.n; run->n++, w->taken++) {
 		struct state_extent e = state_row_get(&w->rows, w->taken);
 
-		if (w->packing == STATE_RAW && run->n && le64_get(e.off) != end)
+		if (w->is_mapped && run->n && le64_get(e.off) != end)
 			break;
 		end = le64_get(e.off) + le32_get(e.len);
 		atomic_store_explicit(&w->progress->done, end, memory_order_relaxed);
@@ -158,7 +162,7 @@ static void lane_fail(struct memory_writer *w, const struct err *why)
 	pthread_mutex_unlock(&w->lock);
 }
 
-static int lane_write_raw(struct memory_writer *w, const struct run *run, struct err *err)
+static int lane_write_mapped(struct memory_writer *w, const struct run *run, struct err *err)
 {
 	uint64_t off = le64_get(state_row_get(&w->rows, run->first).off), len = 0;
 
@@ -172,6 +176,22 @@ static int lane_write_raw(struct memory_writer *w, const struct run *run, struct
 	return file_write(w, w->mem->host + off, len, STATE_MEMORY_OFF + off, err);
 }
 
+/* Row I, packed and sealed, to TO. The bytes there, or -errno. */
+static ssize_t lane_pack_row(struct lane *l, size_t i, const struct state_extent *e, uint8_t *to, struct err *err)
+{
+	const struct memory_writer *w = l->w;
+	const uint8_t *p = w->mem->host + le64_get(e->off);
+	bool is_raw = w->packing == STATE_RAW;
+	ssize_t n = is_raw ? (ssize_t)le32_get(e->len) : state_pack(&l->packer, to, p, le32_get(e->len), err);
+
+	if (n < 0 || !w->seal)
+		return n;
+	struct state_place place = { e->off, e->len, le32_of(w->packing) };
+	int r = state_seal_piece(&l->sealer, STATE_PIECE_MEMORY, i, &place, sizeof(place), to, is_raw ? p : to, (size_t)n, err);
+
+	return r < 0 ? r : n + STATE_SEAL_TAG;
+}
+
 /* Pack the rows one behind the other into the lane's buffer: places count from its start. The bytes, or -errno. */
 static ssize_t lane_pack(struct lane *l, const struct run *run, struct err *err)
 {
@@ -179,14 +199,13 @@ static ssize_t lane_pack(struct lane *l, const struct run *run, struct err *err)
 
 	for (size_t i = run->first; i < run->first + run->n; i++) {
 		struct state_extent e = state_row_get(&l->w->rows, i);
-		const uint8_t *p = l->w->mem->host + le64_get(e.off);
-		ssize_t n = state_pack(&l->packer, l->packed + used, p, le32_get(e.len), err);
+		ssize_t n = lane_pack_row(l, i, &e, l->packed + used, err);
 
 		if (n < 0)
 			return n;
 		e.at = le64_of(used);
 		e.stored = le32_of((uint32_t)n);
-		e.crc = le32_of(crc32c(0, p, le32_get(e.len)));
+		e.crc = le32_of(crc32c(0, l->w->mem->host + le64_get(e.off), le32_get(e.len)));
 		state_row_put(&l->w->rows, i, &e);
 		used += (size_t)n;
 	}
@@ -238,15 +257,18 @@ static int lane_write_packed(struct lane *l, const struct run *run, struct err *
 static int lane_init(struct lane *l, struct memory_writer *w, struct err *err)
 {
 	*l = (struct lane){ .w = w, .packer.packing = w->packing };
-	if (w->packing == STATE_RAW)
+	if (w->is_mapped)
 		return 0;
-	l->packed = aligned_alloc(GMEM_PAGE_SIZE, align_up(RUN_ROWS * state_pack_bound(), GMEM_PAGE_SIZE));
-	return l->packed ? 0 : err_set(err, -ENOMEM, "out of memory");
+	l->packed = aligned_alloc(GMEM_PAGE_SIZE, align_up(RUN_ROWS * (state_pack_bound() + STATE_SEAL_TAG), GMEM_PAGE_SIZE));
+	if (!l->packed)
+		return err_set(err, -ENOMEM, "out of memory");
+	return w->seal ? state_sealer_init(&l->sealer, w->seal, err) : 0;
 }
 
 static void lane_fini(struct lane *l)
 {
 	state_packer_fini(&l->packer);
+	state_sealer_fini(&l->sealer);
 	free(l->packed);
 }
 
@@ -258,7 +280,7 @@ static void lane_run(struct memory_writer *w)
 	int r = lane_init(&l, w, &why);
 
 	while (!r && lane_take(w, &run))
-		r = w->packing == STATE_RAW ? lane_write_raw(w, &run, &why) : lane_write_packed(&l, &run, &why);
+		r = w->is_mapped ? lane_write_mapped(w, &run, &why) : lane_write_packed(&l, &run, &why);
 	if (r < 0)
 		lane_fail(w, &why);
 	lane_fini(&l);
@@ -287,18 +309,18 @@ static int lanes_run(struct memory_writer *w, struct err *err)
 
 /* --- the whole --- */
 
-int state_memory_write(int fd, const struct gmem *mem, enum state_packing packing, struct state_sections *table,
-		       struct state_progress *progress, uint64_t *end, struct err *err)
+int state_memory_write(int fd, const struct gmem *mem, enum state_packing packing, const struct state_seal *seal,
+		       struct state_sections *table, struct state_progress *progress, uint64_t *end, struct err *err)
 {
 	struct memory_writer w = {
-		.fd = fd, .mem = mem, .packing = packing, .progress = progress, .rows.table = table,
+		.fd = fd, .mem = mem, .packing = packing, .seal = seal, .is_mapped = packing == STATE_RAW && !seal, .progress = progress, .rows.table = table,
 		.lock = PTHREAD_MUTEX_INITIALIZER, .turn = PTHREAD_COND_INITIALIZER,
 		.at = STATE_MEMORY_OFF, .allocated = STATE_MEMORY_OFF,
 	};
 	int r = state_rows_find(&w.rows, mem, progress, err);
 
 	direct_begin(&w);
-	if (!r && packing == STATE_RAW)
+	if (!r && w.is_mapped)
 		r = file_allocate_rows(&w, err);
 	if (!r)
 		r = lanes_run(&w, err);
@@ -309,7 +331,7 @@ int state_memory_write(int fd, const struct gmem *mem, enum state_packing packin
 		progress->memory += le32_get(e.len);
 		progress->file += le32_get(e.stored);
 	}
-	*end = packing == STATE_RAW ? STATE_MEMORY_OFF + mem->size : w.at;
+	*end = w.is_mapped ? STATE_MEMORY_OFF + mem->size : w.at;
 	if (!r && ftruncate(fd, (off_t)*end) < 0)
 		r = err_set(err, -errno, "cannot write saved state: %s", strerror(errno));
 	return r;

@@ -9,6 +9,7 @@
 #include "util/err.h"
 #include "vm/state_file_priv.h"
 #include "vm/state_pack.h"
+#include "vm/state_seal.h"
 
 enum { LANES = 4 };
 
@@ -24,32 +25,51 @@ struct unpacker {
 struct lane {
 	const struct state_file *f;
 	struct state_packer packer;
+	struct state_sealer sealer;
 	uint8_t *stored;
 	uint8_t *scratch;               /* NULL: not needed */
 };
 
 static int lane_init(struct lane *l, const struct unpacker *u, struct err *err)
 {
-	*l = (struct lane){ .f = u->f, .packer.packing = u->f->packing, .stored = malloc(state_pack_bound()) };
+	*l = (struct lane){ .f = u->f, .packer.packing = u->f->packing, .stored = malloc(state_pack_bound() + STATE_SEAL_TAG) };
 	if (!u->host)
 		l->scratch = malloc(STATE_EXTENT_MAX);
-	return l->stored && (u->host || l->scratch) ? 0 : err_set(err, -ENOMEM, "out of memory");
+	if (!l->stored || !(u->host || l->scratch))
+		return err_set(err, -ENOMEM, "out of memory");
+	return u->f->seal ? state_sealer_init(&l->sealer, u->f->seal, err) : 0;
 }
 
 static void lane_fini(struct lane *l)
 {
 	state_packer_fini(&l->packer);
+	state_sealer_fini(&l->sealer);
 	free(l->stored);
 	free(l->scratch);
 }
 
-/* Row E to TO, in full. */
-static int lane_unpack(struct lane *l, const struct state_extent *e, uint8_t *to, struct err *err)
+/* What is stored of row I, out of its encryption. */
+static int lane_open(struct lane *l, size_t i, const struct state_extent *e, uint8_t *to, struct err *err)
+{
+	struct state_place place = { e->off, e->len, le32_of(l->f->packing) };
+	size_t len = le32_get(e->stored) - STATE_SEAL_TAG;
+
+	return state_open_piece(&l->sealer, STATE_PIECE_MEMORY, i, &place, sizeof(place), to, l->stored, len) ? 0 :
+		err_set(err, -EPROTO, "'%s' is damaged: guest memory at offset 0x%" PRIx64 " is not what was encrypted", l->f->name,
+			le64_get(e->off));
+}
+
+/* Row I to TO, in full. */
+static int lane_unpack(struct lane *l, size_t i, const struct state_extent *e, uint8_t *to, struct err *err)
 {
 	uint32_t len = le32_get(e->len), stored = le32_get(e->stored);
 	bool is_raw = l->f->packing == STATE_RAW;
-	int r = state_file_read(l->f, is_raw ? to : l->stored, stored, le64_get(e->at), err);
+	int r = state_file_read(l->f, state_file_is_mapped(l->f) ? to : l->stored, stored, le64_get(e->at), err);
 
+	if (!r && l->f->seal) {
+		r = lane_open(l, i, e, is_raw ? to : l->stored, err);
+		stored -= STATE_SEAL_TAG;
+	}
 	if (r < 0)
 		return r;
 	if (!is_raw && !state_unpack(&l->packer, to, len, l->stored, stored))
@@ -69,7 +89,7 @@ static void lane_run(struct unpacker *u)
 	for (size_t i; !r && (i = atomic_fetch_add(&u->next, 1)) < u->f->n_extents;) {
 		struct state_extent e = state_file_row(u->f, i);
 
-		r = lane_unpack(&l, &e, u->host ? u->host + le64_get(e.off) : l.scratch, &why);
+		r = lane_unpack(&l, i, &e, u->host ? u->host + le64_get(e.off) : l.scratch, &why);
 	}
 	lane_fini(&l);
 	if (r < 0) {
@@ -107,7 +127,7 @@ int state_file_memory(struct state_file *f, struct gmem **out, struct err *err)
 {
 	AUTO(gmem_free) struct gmem *m = NULL;
 
-	if (f->packing == STATE_RAW)
+	if (state_file_is_mapped(f))
 		return gmem_new_mapped(out, f->ram, f->fd, f->memory_off, err);
 	int r = gmem_new(&m, f->ram, err);
 	if (!r && f->packing != STATE_NONE)

@@ -10,11 +10,13 @@
 #include "vm/state_format.h"
 #include "vm/state_memory.h"
 #include "vm/state_rows.h"
+#include "vm/state_seal.h"
 
 struct writer {
 	int fd;
 	uint64_t ram;
 	enum state_packing packing;
+	const struct state_seal *seal;
 	struct state_progress *progress;
 	uint64_t at;                    /* behind guest memory */
 };
@@ -75,35 +77,69 @@ void state_sections_add_fields(struct state_sections *s, const char *tag, const 
 
 /* --- the whole --- */
 
-static int write_ends(struct writer *w, const struct state_sections *s, struct err *err)
+/* What stands at the beginning of the file, without its checksum. */
+static struct state_head make_head(const struct writer *w, size_t sections_len)
 {
-	uint64_t memory_len = w->at - STATE_MEMORY_OFF, file_len = w->at + s->len + sizeof(struct state_end);
-	struct state_header h = {
-		.magic = "", .version = le32_of(STATE_VERSION), .file_len = le64_of(file_len),
-		.memory_off = le64_of(STATE_MEMORY_OFF), .memory_len = le64_of(memory_len), .ram = le64_of(w->ram),
-		.sections_off = le64_of(w->at), .sections_len = le32_of((uint32_t)s->len), .packing = le32_of(w->packing),
-	};
-	memcpy(h.magic, STATE_MAGIC, sizeof(h.magic));
-	h.crc = le32_of(crc32c(0, &h, sizeof(h)));
-	struct state_end end = { .header_crc = h.crc };
-	memcpy(end.magic, STATE_END_MAGIC, sizeof(end.magic));
+	struct state_head head = { .header = {
+		.version = le32_of(w->seal ? STATE_VERSION_SEALED : STATE_VERSION),
+		.file_len = le64_of(w->at + sections_len + sizeof(struct state_end)),
+		.memory_off = le64_of(STATE_MEMORY_OFF), .memory_len = le64_of(w->at - STATE_MEMORY_OFF),
+		.ram = le64_of(w->seal ? 0 : w->ram),
+		.sections_off = le64_of(w->at), .sections_len = le32_of((uint32_t)sections_len), .packing = le32_of(w->packing),
+	} };
 
-	int r = state_write_all(w->fd, s->buf, s->len, w->at, err);
+	memcpy(head.header.magic, STATE_MAGIC, sizeof(head.header.magic));
+	if (w->seal)
+		head.lock = *state_seal_lock(w->seal);
+	return head;
+}
+
+/* Encrypt what is in S, in its place; HEAD belongs to it. */
+static int seal_sections(const struct writer *w, struct state_sections *s, const struct state_head *head, struct err *err)
+{
+	struct state_sealer x = { NULL };
+	size_t len = s->len;
+
+	if (!state_sections_grow(s, STATE_SEAL_TAG))
+		return err_set(err, -ENOMEM, "out of memory for saved state");
+	int r = state_sealer_init(&x, w->seal, err);
+
 	if (!r)
-		r = state_write_all(w->fd, &end, sizeof(end), w->at + s->len, err);
-	if (!r)
-		r = state_write_all(w->fd, &h, sizeof(h), 0, err);
-	w->progress->file += s->len + sizeof(end) + sizeof(h);
+		r = state_seal_piece(&x, STATE_PIECE_SECTIONS, 0, head, sizeof(*head), s->buf, s->buf, len, err);
+	state_sealer_fini(&x);
 	return r;
 }
 
-int state_write(int fd, const struct gmem *mem, enum state_packing packing, struct state_sections *s,
+static int write_ends(struct writer *w, struct state_sections *s, struct err *err)
+{
+	size_t head_len = w->seal ? sizeof(struct state_head) : sizeof(struct state_header);
+	struct state_head head = make_head(w, s->len + (w->seal ? STATE_SEAL_TAG : 0));
+
+	head.header.crc = le32_of(crc32c(0, &head.header, sizeof(head.header)));
+	struct state_end end = { .header_crc = head.header.crc };
+	memcpy(end.magic, STATE_END_MAGIC, sizeof(end.magic));
+
+	int r = w->seal ? seal_sections(w, s, &head, err) : 0;
+	if (!r)
+		r = state_write_all(w->fd, s->buf, s->len, w->at, err);
+	if (!r)
+		r = state_write_all(w->fd, &end, sizeof(end), w->at + s->len, err);
+	if (!r)
+		r = state_write_all(w->fd, &head, head_len, 0, err);
+	w->progress->file += s->len + sizeof(end) + head_len;
+	return r;
+}
+
+int state_write(int fd, const struct gmem *mem, enum state_packing packing, const struct state_seal *seal, struct state_sections *s,
 		struct state_progress *progress, struct err *err)
 {
-	struct writer w = { .fd = fd, .ram = mem->size, .packing = packing, .progress = progress };
+	struct writer w = { .fd = fd, .ram = mem->size, .packing = packing, .seal = seal, .progress = progress };
+	le64 ram = le64_of(mem->size);
 	struct state_sections table = { .buf = NULL };
-	int r = state_memory_write(fd, mem, packing, &table, progress, &w.at, err);
+	int r = state_memory_write(fd, mem, packing, seal, &table, progress, &w.at, err);
 
+	if (!r && seal)
+		state_sections_add(s, STATE_RAM_TAG, &ram, sizeof(ram));
 	if (!r)
 		state_sections_add(s, STATE_TABLE_TAG, table.buf, table.len);
 	if (!r && (s->is_broken || table.is_broken))

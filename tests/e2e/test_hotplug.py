@@ -73,9 +73,9 @@ class Machine:
     def run(self, line, timeout=120):
         self.guest.command(line, timeout)
 
-    def save_and_continue(self, *options, engine=None):
+    def save_and_continue(self, *options, engine=None, how=()):
         state = str(self.tmp / "state")
-        self.ctl("save", state, "--stop")
+        self.ctl("save", state, "--stop", *how)
         assert self.guest.wait(60) == 0
         self.guest.kill()
         self.engine = engine or self.engine

@@ -91,9 +91,13 @@ def do_save(m):
 
 
 def do_other_engine(m):
-    m.save_and_continue(engine="interp")
-    m.check()
-    m.save_and_continue(engine="bt")
+    key = m.tmp / "saved.key"
+    key.touch(0o600)
+    key.write_text("correct horse")
+    for engine, packing in (("interp", "lz4"), ("bt", "zstd")):
+        m.save_and_continue("--restore-key-file", str(key), engine=engine, how=[f"key-file={key}", f"packing={packing}"])
+        if engine == "interp":
+            m.check()
 
 
 def do_fork(m):

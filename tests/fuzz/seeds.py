@@ -133,6 +133,9 @@ def requests():
 def saved_states():
     put("saved_state", "good", b"\x02")
     put("saved_state", "other", b"\x02" + struct.pack("<HB", 60, 1))
+    for way in (2, 6, 10, 14, 26, 30):
+        put("saved_state", f"way-{way}", bytes([way]))
+        put("saved_state", f"way-{way}-changed", bytes([way]) + struct.pack("<HB", 170, 1) + struct.pack("<HB", 420, 3))
     put("saved_state", "short", b"\x01VIVSTATE\x01\0\0\0" + b"\0" * 60)
     put("saved_state", "tag", b"\x02" + struct.pack("<HBHB", 120, 1, 300, 255))
 

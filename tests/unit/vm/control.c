@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include "hlt_machine.h"
@@ -182,6 +183,35 @@ TEST(descriptors_that_a_request_does_not_take_are_refused_and_closed)
 	CHECK_HAS(json_string_value(json_object_get(json_object_get(doc, "error"), "message")), "takes 0 descriptors, not 1");
 	json_decref(doc);
 	CHECK_EQ(read(pipe_fds[0], &c, 1), 0);  /* nobody holds the other end */
+	close(a);
+	rig_fini(&r);
+}
+
+TEST(a_passphrase_comes_from_a_regular_file_and_nobody_waits_for_it)
+{
+	static const char text[] = "{\"request\":\"save\",\"params\":{\"packing\":\"lz4\"}}";
+	static const char *const says[] = { "key-file: must be a regular file", "there is no passphrase in it", NULL };
+	int pipe_fds[2], file = memfd_create("state", MFD_CLOEXEC), key = memfd_create("key", MFD_CLOEXEC);
+	struct rig r;
+
+	rig_init(&r);
+	CHECK_EQ(pipe(pipe_fds), 0);
+	int a = rig_connect(&r);
+	for (int i = 0; i < 3; i++) {
+		int fds[] = { file, i ? key : pipe_fds[0] };
+
+		if (i == 2)
+			CHECK_EQ(pwrite(key, "correct horse", 13, 0), 13);
+		CHECK_EQ(frames_send(a, text, sizeof(text) - 1, fds, 2), 0);
+		json_t *doc = rig_receive(&r, a), *error = json_object_get(doc, "error");
+		CHECK_EQ(!says[i], !error);
+		if (error)
+			CHECK_HAS(json_string_value(json_object_get(error, "message")), says[i]);
+		json_decref(doc);
+	}
+	char magic[12] = "";
+	CHECK_EQ(pread(file, magic, sizeof(magic), 0), sizeof(magic));
+	CHECK_MEM(magic, "VIVSTATE\2\0\0", sizeof(magic));
 	close(a);
 	rig_fini(&r);
 }

@@ -141,6 +141,44 @@ TEST(memory_does_not_change_while_it_is_written)
 	hlt_machine_fini(&h);
 }
 
+static struct blk_secret new_secret(void)
+{
+	struct blk_secret s = { 0 };
+
+	CHECK_EQ(blk_secret_set(&s, "correct horse", 13, NULL), 0);
+	return s;
+}
+
+TEST(a_machine_is_saved_encrypted_and_goes_on)
+{
+	AUTO(blk_secret_wipe) struct blk_secret secret = new_secret();
+	struct outcome o = { .is_done = false };
+	struct save_options so = { .fd = memfd_create("state", 0), .packing = STATE_LZ4, .secret = new_secret(), .done = saved, .arg = &o };
+	int fd = dup(so.fd);
+	struct hlt_machine h, other;
+	struct err e = ERR_INIT;
+	struct state_file *f = NULL;
+	size_t len;
+
+	hlt_machine_init(&h);
+	hlt_machine_build(&h);
+	machine_start(h.m);
+	hlt_machine_run_until(&h, counts, &h);
+	CHECK_EQ(save_start(h.m, &so, &e), 0);
+	CHECK_EQ(save_start(h.m, &so, &e), -EBUSY);     /* while its key is being made, too */
+	hlt_machine_run_until(&h, is_done, &o);
+	CHECK_EQ(o.err.code, 0);
+	CHECK(o.result.memory > 0 && o.result.pause_ns > 0);
+	CHECK_EQ(machine_get_state(h.m), MACHINE_RUNNING);
+	CHECK_EQ(restore(&other, fd, "interp", &e), -ENOKEY);
+	drop(&other);
+	CHECK_EQ(state_file_open(&f, fd, &secret, "it", &e), 0);
+	CHECK(state_file_get(f, "config", &len) && state_file_verify(f, &e) == 0);
+	state_file_close(f);
+	machine_stop(h.m);
+	hlt_machine_fini(&h);
+}
+
 TEST(a_reset_during_a_save_happens_after_it)
 {
 	struct hlt_machine h;
@@ -209,7 +247,8 @@ TEST(a_machine_may_end_in_the_middle_of_a_save)
 {
 	for (int rounds = 0; rounds < 6; rounds++) {
 		struct outcome o = { .is_done = false };
-		struct save_options so = { .fd = memfd_create("state", 0), .packing = STATE_ZSTD, .done = saved, .arg = &o };
+		struct save_options so = { .fd = memfd_create("state", 0), .packing = STATE_ZSTD, .done = saved, .arg = &o,
+					   .secret = rounds & 1 ? new_secret() : (struct blk_secret){ 0 } };
 		struct hlt_machine h;
 
 		hlt_machine_init(&h);

@@ -7,67 +7,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #include "mem/gmem.h"
+#include "saved_file.h"
 #include "util/crc32c.h"
 #include "util/endian.h"
 #include "util/err.h"
 #include "vm/state_file.h"
 #include "vm/state_format.h"
-
-enum { RAM = 4 << 20 };
-
-struct saved {
-	struct gmem *mem;
-	int fd;
-	uint64_t len;
-};
-
-static int new_file(void)
-{
-	int fd = memfd_create("state", 0);
-
-	CHECK(fd >= 0);
-	return fd;
-}
-
-static struct state_file *open_file(int fd, struct err *e)
-{
-	struct state_file *f = NULL;
-
-	return state_file_open(&f, dup(fd), "it", e) < 0 ? NULL : f;
-}
-
-/* A machine with two sections and some memory. */
-static void save(struct saved *s, enum state_packing packing)
-{
-	struct state_sections sections = { .buf = NULL };
-	struct state_progress progress = { .done = 0 };
-	struct err e = ERR_INIT;
-
-	CHECK_EQ(gmem_new(&s->mem, RAM, &e), 0);
-	memset(s->mem->host, 1, 5000);
-	memset(s->mem->host + (1 << 20) - 4096, 2, 200000);
-	s->mem->host[RAM - 1] = 3;
-	state_sections_add(&sections, "one", "hello", 5);
-	state_sections_add(&sections, "empty", NULL, 0);
-	s->fd = new_file();
-	CHECK_EQ(state_write(s->fd, s->mem, packing, &sections, &progress, &e), 0);
-	state_sections_fini(&sections);
-	s->len = (uint64_t)lseek(s->fd, 0, SEEK_END);
-}
-
-static void check_sections(struct state_file *f)
-{
-	struct err e = ERR_INIT;
-	size_t len;
-
-	CHECK_EQ(state_file_all_used(f, &e), -EPROTO);
-	CHECK_HAS(e.msg, "'one'");
-	const uint8_t *p = state_file_get(f, "one", &len);
-	CHECK(len == 5 && !memcmp(p, "hello", 5));
-	CHECK(state_file_get(f, "empty", &len) && len == 0);
-	CHECK(!state_file_get(f, "on", &len) && !state_file_get(f, "ones", &len));
-	CHECK_EQ(state_file_all_used(f, NULL), 0);
-}
 
 TEST(what_is_written_comes_back_in_every_packing)
 {
@@ -76,17 +21,17 @@ TEST(what_is_written_comes_back_in_every_packing)
 		struct gmem *mem = NULL;
 		struct saved s;
 
-		save(&s, (enum state_packing)packing);
-		struct state_file *f = open_file(s.fd, &e);
+		saved_make(&s, (enum state_packing)packing, NULL);
+		struct state_file *f = saved_open(s.fd, NULL, &e);
 		if (!f)
 			FAIL("%s", e.msg);
-		CHECK_EQ(state_file_ram(f), RAM);
-		check_sections(f);
+		CHECK_EQ(state_file_ram(f), SAVED_RAM);
+		saved_check_sections(f);
 		CHECK_EQ(state_file_verify(f, &e), 0);
 		CHECK_EQ(state_file_memory(f, &mem, &e), 0);
 		state_file_close(f);    /* mapped memory stays */
 		close(s.fd);
-		CHECK_MEM(mem->host, s.mem->host, RAM);
+		CHECK_MEM(mem->host, s.mem->host, SAVED_RAM);
 		mem->host[7] = 9;
 		CHECK_EQ(s.mem->host[7], 1);
 		gmem_free(mem);
@@ -102,19 +47,19 @@ TEST(restored_memory_that_is_saved_again_is_all_there)
 	struct gmem *mem = NULL, *third = NULL;
 	struct saved s;
 
-	save(&s, STATE_RAW);
-	struct state_file *f = open_file(s.fd, &e);
+	saved_make(&s, STATE_RAW, NULL);
+	struct state_file *f = saved_open(s.fd, NULL, &e);
 	CHECK_EQ(state_file_memory(f, &mem, &e), 0);
 	state_file_close(f);
 	mem->host[3 << 20] = 7;                         /* in a hole of the first file */
 	memset(mem->host, 0, 4096);                     /* no more data */
-	int fd = new_file();
-	CHECK_EQ(state_write(fd, mem, STATE_RAW, &none, &progress, &e), 0);
+	int fd = saved_new_file();
+	CHECK_EQ(state_write(fd, mem, STATE_RAW, NULL, &none, &progress, &e), 0);
 	state_sections_fini(&none);
-	f = open_file(fd, &e);
+	f = saved_open(fd, NULL, &e);
 	CHECK_EQ(state_file_memory(f, &third, &e), 0);
-	CHECK_MEM(third->host, mem->host, RAM);
-	CHECK(progress.memory < RAM / 4);
+	CHECK_MEM(third->host, mem->host, SAVED_RAM);
+	CHECK(progress.memory < SAVED_RAM / 4);
 	state_file_close(f);
 	gmem_free(third);
 	gmem_free(mem);
@@ -161,17 +106,17 @@ TEST(several_threads_write_what_several_read)
 		struct state_progress progress = { .done = 0 };
 		struct gmem *back = NULL;
 		struct err e = ERR_INIT;
-		int fd = i & 1 ? new_disk_file() : new_file(), flags = fcntl(fd, F_GETFL);
+		int fd = i & 1 ? new_disk_file() : saved_new_file(), flags = fcntl(fd, F_GETFL);
 		enum state_packing packing = (enum state_packing)(i / 2);
 
-		if (state_write(fd, mem, packing, &none, &progress, &e) < 0)
+		if (state_write(fd, mem, packing, NULL, &none, &progress, &e) < 0)
 			FAIL("%s", e.msg);
 		state_sections_fini(&none);
 		CHECK_EQ(fcntl(fd, F_GETFL), flags);
 		CHECK_EQ(progress.done, SIZE);
 		CHECK(progress.memory > SIZE / 4 && progress.memory < SIZE * 3 / 4);
 		CHECK(progress.file > (packing == STATE_RAW ? progress.memory : 0));
-		struct state_file *f = open_file(fd, &e);
+		struct state_file *f = saved_open(fd, NULL, &e);
 		if (!f || state_file_verify(f, &e) < 0 || state_file_memory(f, &back, &e) < 0)
 			FAIL("%s", e.msg);
 		CHECK_MEM(back->host, mem->host, SIZE);
@@ -193,7 +138,7 @@ TEST(a_file_that_takes_no_more_ends_all_threads)
 		int fd = memfd_create("state", MFD_ALLOW_SEALING);
 
 		CHECK(!ftruncate(fd, 2 << 20) && !fcntl(fd, F_ADD_SEALS, F_SEAL_GROW));
-		CHECK_EQ(state_write(fd, mem, (enum state_packing)packing, &none, &progress, &e), -EPERM);
+		CHECK_EQ(state_write(fd, mem, (enum state_packing)packing, NULL, &none, &progress, &e), -EPERM);
 		CHECK_HAS(e.msg, "cannot write saved state: ");
 		close(fd);
 	}
@@ -204,12 +149,12 @@ TEST(a_file_that_is_cut_is_refused_wherever_it_is_cut)
 {
 	struct saved s;
 
-	save(&s, STATE_ZSTD);
+	saved_make(&s, STATE_ZSTD, NULL);
 	for (uint64_t len = s.len - 1; len < s.len; len -= len > 5000 ? 97 : len > 200 ? 31 : 1) {
 		struct err e = ERR_INIT;
 
 		CHECK_EQ(ftruncate(s.fd, (off_t)len), 0);
-		CHECK(!open_file(s.fd, &e));
+		CHECK(!saved_open(s.fd, NULL, &e));
 		CHECK_HAS(e.msg, "'it' is not a whole saved machine");
 	}
 	gmem_free(s.mem);
@@ -219,7 +164,7 @@ TEST(a_flipped_bit_is_told_wherever_it_is)
 {
 	struct saved s;
 
-	save(&s, STATE_ZSTD);
+	saved_make(&s, STATE_ZSTD, NULL);
 	uint8_t *p = mmap(NULL, s.len, PROT_READ | PROT_WRITE, MAP_SHARED, s.fd, 0);
 	uint64_t sections_off = get_le64(p + 48);
 	CHECK(p != MAP_FAILED);
@@ -230,7 +175,7 @@ TEST(a_flipped_bit_is_told_wherever_it_is)
 		if (at >= s.len - 4 || at == sizeof(struct state_header) || (at >= STATE_MEMORY_OFF && at < sections_off && !p[at]))
 			continue;
 		p[at] ^= (uint8_t)(1 << at % 8);
-		struct state_file *f = open_file(s.fd, &e);
+		struct state_file *f = saved_open(s.fd, NULL, &e);
 		/* zstd has bits that mean nothing; then the contents are what they were. */
 		bool is_intact = f && state_file_verify(f, &e) == 0;
 
@@ -261,7 +206,7 @@ static int refused_header(struct saved *s, unsigned off, uint64_t val, unsigned 
 	end.header_crc = bad.crc;
 	CHECK_EQ(pwrite(s->fd, &bad, sizeof(bad), 0), sizeof(bad));
 	CHECK_EQ(pwrite(s->fd, &end, sizeof(end), (off_t)(s->len - sizeof(end))), sizeof(end));
-	struct state_file *f = open_file(s->fd, &e);
+	struct state_file *f = saved_open(s->fd, NULL, &e);
 	CHECK_EQ(pwrite(s->fd, &h, sizeof(h), 0), sizeof(h));
 	if (f || !strstr(e.msg, says))
 		FAIL("offset %u value %" PRIx64 ": %s", off, val, f ? "accepted" : e.msg);
@@ -271,7 +216,8 @@ static int refused_header(struct saved *s, unsigned off, uint64_t val, unsigned 
 TEST(headers_that_lie_are_refused)
 {
 	static const struct { unsigned off, size; uint64_t val; const char *says; } lies[] = {
-		{ 8, 4, 2, "format version 2" },
+		{ 8, 4, STATE_VERSION_SEALED + 1, "format version 3" },
+		{ 8, 4, STATE_VERSION_SEALED, "impossible" },
 		{ 16, 8, 1, "length is not the one" },
 		{ 24, 8, 64, "impossible" },
 		{ 24, 8, UINT64_MAX - 4095, "impossible" },
@@ -287,7 +233,7 @@ TEST(headers_that_lie_are_refused)
 	};
 	struct saved s;
 
-	save(&s, STATE_RAW);
+	saved_make(&s, STATE_RAW, NULL);
 	for (size_t i = 0; i < sizeof(lies) / sizeof(lies[0]) - 1; i++)
 		refused_header(&s, lies[i].off, lies[i].val, lies[i].size, lies[i].says);
 	gmem_free(s.mem);
@@ -300,8 +246,8 @@ TEST(saving_stops_when_it_is_cancelled)
 	struct err e = ERR_INIT;
 	struct saved s;
 
-	save(&s, STATE_RAW);
-	CHECK_EQ(state_write(new_file(), s.mem, STATE_RAW, &none, &progress, &e), -ECANCELED);
+	saved_make(&s, STATE_RAW, NULL);
+	CHECK_EQ(state_write(saved_new_file(), s.mem, STATE_RAW, NULL, &none, &progress, &e), -ECANCELED);
 	gmem_free(s.mem);
 }
 
