@@ -12,7 +12,7 @@
 
 struct blk_secret;
 
-extern const struct cli_command disk_create, disk_convert, disk_fetch, disk_info, disk_map, disk_check, disk_snapshot_create,
+extern const struct cli_command disk_create, disk_convert, disk_fetch, disk_catalogue, disk_pull, disk_info, disk_map, disk_check, disk_snapshot_create,
 	disk_snapshot_list, disk_snapshot_revert, disk_snapshot_rm, disk_commit, disk_rebase, disk_flatten,
 		disk_compare,
 	disk_resize, disk_measure, disk_bitmap_add, disk_bitmap_rm, disk_bitmap_clear,

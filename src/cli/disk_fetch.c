@@ -6,6 +6,7 @@
 #include "cli/disk.h"
 #include "cli/fetch.h"
 #include "cli/fetch_guard.h"
+#include "cli/fetch_options.h"
 #include "cli/output.h"
 
 static int fetch_report(const struct cli *c, const char *path, struct err *err)
@@ -22,21 +23,32 @@ static int fetch_report(const struct cli *c, const char *path, struct err *err)
 	return 0;
 }
 
-static int fetch_run(struct cli *c, struct err *err)
+int fetch_begin(struct cli *c, struct fetch_spec *s, struct fetch_guard *guard, struct progress *progress, struct err *err)
 {
-	struct progress progress;
-	struct fetch_guard guard = { .is_public_only = cli_flag(c, "--public") };
-	struct fetch_spec s = { .url = cli_arg(c, 0), .path = cli_arg(c, 1), .checksum = cli_str(c, "--checksum"), .ca = cli_str(c, "--ca"),
-				.guard = &guard, .size_max = cli_num(c, "--max-size"), .progress = &progress };
 	const char *net;
 	int r = 0;
 
+	*guard = (struct fetch_guard){ .is_public_only = cli_flag(c, "--public") };
+	*s = (struct fetch_spec){ .ca = cli_str(c, "--ca"), .guard = guard, .progress = progress };
 	for (unsigned i = 0; !r && (net = cli_nth(c, "--allow", i)) != NULL; i++)
-		r = fetch_guard_allow(&guard, net, err);
+		r = fetch_guard_allow(guard, net, err);
 	if (r < 0)
 		return r;
-	progress_start(&progress, c, "downloading");
-	r = cli_has(c, "--progress-file") ? progress_note_in(&progress, cli_str(c, "--progress-file"), err) : 0;
+	progress_start(progress, c, "downloading");
+	return cli_has(c, "--progress-file") ? progress_note_in(progress, cli_str(c, "--progress-file"), err) : 0;
+}
+
+static int fetch_run(struct cli *c, struct err *err)
+{
+	struct progress progress = { .fd = -1 };
+	struct fetch_guard guard;
+	struct fetch_spec s;
+	int r = fetch_begin(c, &s, &guard, &progress, err);
+
+	s.url = cli_arg(c, 0);
+	s.path = cli_arg(c, 1);
+	s.checksum = cli_str(c, "--checksum");
+	s.size_max = cli_num(c, "--max-size");
 	if (!r)
 		r = fetch_file(&s, err);
 	progress_end(&progress);
@@ -57,13 +69,8 @@ const struct cli_command disk_fetch = {
 	.options = (const struct cli_option[]){
 		{ "--checksum", 0, CLI_STRING, .metavar = "KIND:DIGITS",
 		  .help = "refuse, and remove, what has another checksum than this: sha256:... or sha512:..." },
-		{ "--ca", 0, CLI_STRING, .metavar = "FILE", .help = "certificates of authorities to trust, besides the system's" },
+		FETCH_OPTIONS,
 		{ "--max-size", 0, CLI_SIZE, .metavar = "SIZE", .help = "refuse a file that is larger" },
-		{ "--public", 0, CLI_FLAG, .help = "connect only to addresses of the Internet that are not this host's",
-		  .more = "For addresses that others have given. What a name means, and where a server sends one, is looked at, too." },
-		{ "--allow", 0, CLI_STRING, .is_repeatable = true, .metavar = "NETWORK", .help = "with --public: to these all the same: 10.1.0.0/16" },
-		{ "--progress-file", 0, CLI_STRING, .metavar = "FILE",
-		  .help = "keep a line with what is being done, how much of it is, and of how much, in FILE" },
 		{ .name = NULL },
 	},
 	.examples = (const struct cli_example[]){

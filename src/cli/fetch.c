@@ -308,7 +308,7 @@ static int transfer(struct fetch *f, struct err *err)
 			fetch_part_sync(&f->part, &ignored);
 		/* What cannot be continued begins anew, and would for ever. */
 		tries = f->part.at > before && f->part.tag[0] ? 1 : tries + 1;
-		if (r != -EAGAIN || tries == TRIES_MAX)
+		if (r != -EAGAIN || tries == (f->s->tries ? f->s->tries : (unsigned)TRIES_MAX))
 			return r;
 		r = pause_for(PAUSE_MS << tries, err);
 		if (r < 0)

@@ -19,6 +19,7 @@ struct fetch_spec {
 	const char *ca;                 /* PEM file with authorities, besides those of the system's folder; NULL: none */
 	struct fetch_guard *guard;
 	uint64_t size_max;              /* of the file; 0: any */
+	unsigned tries;                 /* without a byte more; 0: as many as one has patience for with a disk */
 	struct progress *progress;
 };
 

@@ -7,9 +7,13 @@
 #include <sys/random.h>
 #include <unistd.h>
 #include "cli/client.h"
+#include "cli/image.h"
 #include "cli/instance.h"
 #include "cli/output.h"
 #include "cli/progress.h"
+#include "node/catalogue.h"
+
+enum { IMAGE_NAME_CAP = 64 };
 
 static bool is_told;
 
@@ -36,24 +40,62 @@ static void make_name(char *name, size_t cap, const char *image)
 	snprintf(name, cap, "%.50s-%04x", image, v);
 }
 
-/* An image of that name, made when it is one that can be. */
-static int need_image(struct client *cl, const char *image, struct err *err)
+/* Make the image NAME, which is not there, from SOURCE (taken). Somebody else may do that at the same time. */
+static int make_image(struct client *cl, const char *name, json_t *source, struct err *err)
 {
+	AUTO(json_decref) json_t *doc = json_pack("{s:s, s:{s:o}}", "name", name, "spec", "source", source);
+	int r = client_call(cl, "POST", doc, NULL, err, "/v1/images");
+
+	if (r != -EEXIST)
+		return r;
+	*err = (struct err)ERR_INIT;
+	return 0;
+}
+
+/* "ubuntu:24.04" is an image of that name if there is one, 'ubuntu-24-04', or what a catalogue has. */
+static int need_catalogue(struct cli *c, struct client *cl, const char *reference, char name[IMAGE_NAME_CAP], struct err *err)
+{
+	struct err why = ERR_INIT;
+	int r;
+
+	snprintf(name, IMAGE_NAME_CAP, "%s", reference);
+	for (char *p = name; *p; p++)
+		if (*p == ':' || *p == '.' || *p == '_')
+			*p = '-';
+	r = strchr(reference, ':') ? client_call(cl, "GET", NULL, NULL, &why, "/v1/images/%s", name) : -ENOENT;
+	if (r != -ENOENT)
+		return r < 0 ? err_set(err, r, "%s", why.msg) : 0;
+	r = image_catalogue_find(c, cl, reference, name, err);
+	if (!r && client_call(cl, "GET", NULL, NULL, &why, "/v1/images/%s", name) < 0)
+		r = make_image(cl, name, json_pack("{s:s}", "catalogue", reference), err);
+	return r;
+}
+
+/* An image of that name, made when it is one that can be; what it is called to NAME. */
+static int need_image(struct cli *c, struct client *cl, const char *image, char name[IMAGE_NAME_CAP], struct err *err)
+{
+	struct catalogue_ref ref;
+	struct err why = ERR_INIT;
 	char path[256];
-	int r = client_call(cl, "GET", NULL, NULL, err, "/v1/images/%s", image);
+	bool is_reference = strchr(image, ':');
+	int r = is_reference ? -ENOENT : client_call(cl, "GET", NULL, NULL, &why, "/v1/images/%s", image);
 
-	if (r == -ENOENT && !strcmp(image, "debian")) {
-		AUTO(json_decref)
-		json_t *doc = json_pack("{s:s, s:{s:{s:s}}}", "name", image, "spec", "source", "build", image);
-
-		*err = (struct err)ERR_INIT;
-		r = client_call(cl, "POST", doc, NULL, err, "/v1/images");
-	}
+	snprintf(name, IMAGE_NAME_CAP, "%s", image);
+	if (r == -ENOENT && !strcmp(image, "debian"))
+		r = make_image(cl, name, json_pack("{s:s}", "build", image), err);
+	else if (r == -ENOENT && (is_reference || !catalogue_ref_parse(&ref, image, NULL)))
+		r = need_catalogue(c, cl, image, name, err);
+	else if (r == -ENOENT)
+		return err_set(err, r, "%s", why.msg);
+	else if (r < 0)
+		err_set(err, r, "%s", why.msg);
+	if (r == -ENOENT && why.msg[0])
+		err_wrap(err, r, "%s", why.msg);
 	if (r < 0)
 		return r;
-	snprintf(path, sizeof(path), "/v1/images/%s", image);
+	snprintf(path, sizeof(path), "/v1/images/%s", name);
 	r = client_wait(cl, path, "ready", NULL, tell, err);
-	return r < 0 ? err_wrap(err, r, "image '%s'", image) : 0;
+	return r < 0 ? err_wrap(err, r, "image '%s'", name) : 0;
 }
 
 /* "8080:80" is "tcp:8080:80". */
@@ -128,7 +170,7 @@ static int add_user_data(const struct cli *c, json_t *spec, struct err *err)
 	return path ? json_object_set_new(spec, "user_data", value) : 0;
 }
 
-static int create(struct client *cl, const struct cli *c, const char *name, json_t **out, struct err *err)
+static int create(struct client *cl, const struct cli *c, const char *name, const char *image, json_t **out, struct err *err)
 {
 	json_t *ports = forwards(c, err);
 
@@ -137,7 +179,7 @@ static int create(struct client *cl, const struct cli *c, const char *name, json
 	const char *network = cli_str(c, "--network");
 	AUTO(json_decref)
 	json_t *doc = json_pack("{s:s, s:{s:s, s:I, s:I, s:s, s:[{s:s, s:s*, s:s*, s:o}]}}", "name", name, "spec", "image",
-				cli_arg(c, 0), "cpus", (json_int_t)cli_num(c, "--cpus"), "memory",
+				image, "cpus", (json_int_t)cli_num(c, "--cpus"), "memory",
 				(json_int_t)cli_num(c, "--memory"), "engine", cli_str(c, "--engine"), "networks",
 				"kind", network ? "network" : "user", "network", network, "address",
 				cli_str(c, "--address"), "forwards", ports);
@@ -158,21 +200,21 @@ static int run(struct cli *c, struct err *err)
 	AUTO(client_close) struct client *cl = NULL;
 	AUTO(json_decref) json_t *made = NULL, *running = NULL;
 	struct progress p;
-	char fresh[80], path[256];
+	char fresh[80], path[256], image[IMAGE_NAME_CAP];
 	const char *name = cli_str(c, "--name");
 
-	if (!name) {
-		make_name(fresh, sizeof(fresh), cli_arg(c, 0));
-		name = fresh;
-	}
 	is_told = !c->is_quiet && !c->is_json;
 	progress_start(&p, c, "starting");
 	int r = client_open(&cl, c, err);
 	if (!r)
-		r = need_image(cl, cli_arg(c, 0), err);
+		r = need_image(c, cl, cli_arg(c, 0), image, err);
+	if (!r && !name) {
+		make_name(fresh, sizeof(fresh), image);
+		name = fresh;
+	}
 	if (!r)
-		r = create(cl, c, name, &made, err);
-	snprintf(path, sizeof(path), "/v1/instances/%s", name);
+		r = create(cl, c, name, image, &made, err);
+	snprintf(path, sizeof(path), "/v1/instances/%s", name ? name : "");
 	if (!r)
 		r = client_wait(cl, path, "running paused stopped", &running, tell, err);
 	tell_end();
@@ -193,9 +235,9 @@ const struct cli_command instance_run = {
 	.summary = "make a machine from an image, start it, and open its console",
 	.about = "What is missing is made first: a daemon of this user's own, and for 'debian' the image, from "
 		 "Debian's packages, which "
-		 "takes minutes the first time. Without a terminal, and with --detach, the machine's name is printed "
+		 "takes minutes the first time; for others, as 'ubuntu' or 'ubuntu:24.04', what their publishers offer ('viv image catalogue ls'). Without a terminal, and with --detach, the machine's name is printed "
 		 "when it runs.",
-	.args = (const struct cli_arg[]){ { "IMAGE", .help = "what its disk begins as" }, { .name = NULL } },
+	.args = (const struct cli_arg[]){ { "IMAGE", .help = "what its disk begins as: an image of this node, or of a catalogue" }, { .name = NULL } },
 	.options =
 		(const struct cli_option[]){
 			{ "--name", 'n', CLI_STRING, .metavar = "NAME",
@@ -223,6 +265,7 @@ const struct cli_command instance_run = {
 	.examples =
 		(const struct cli_example[]){
 			{ "run debian", "a Debian and its console" },
+			{ "run ubuntu:24.04", "the image that Ubuntu publishes" },
 			{ "run --name web -d -m 1G -p 8080:80 debian",
 			  "one in the background, whose port 80 is this host's 8080" },
 			{ "run --ssh-key id.pub --user-data setup.sh debian", "one that is told who may log in and what to do" },

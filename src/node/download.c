@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "node/catalogues.h"
 #include "node/image_priv.h"
 #include "node/import.h"
 #include "node/node.h"
@@ -18,7 +19,7 @@
 #include "util/err.h"
 #include "util/weburl.h"
 
-enum { SHA256_LEN = 64, SHA512_LEN = 128, FILE_MAX = STORE_KEY_MAX + 32, ARGS_MAX = 16 + NODE_FETCH_MAX };
+enum { SHA256_LEN = 64, SHA512_LEN = 128, FILE_MAX = STORE_KEY_MAX + 32 };
 
 #define FETCHED "fetched"
 
@@ -116,49 +117,94 @@ void download_forget(struct node *n)
 
 /* --- fetching ---------------------------------------------------- */
 
-/* The words of a command line; each its own. */
-struct words {
-	char *at[ARGS_MAX + 1];
-	unsigned n;
-};
-
-static void __attribute__((format(printf, 2, 3))) add(struct words *w, const char *fmt, ...)
+void words_add(struct words *w, const char *fmt, ...)
 {
+	char *word = NULL;
 	va_list ap;
 
 	va_start(ap, fmt);
-	if (vasprintf(&w->at[w->n], fmt, ap) < 0)
-		w->at[w->n] = NULL;
+	if (w->n == DOWNLOAD_ARGS_MAX || vasprintf(&word, fmt, ap) < 0)
+		word = NULL;
 	va_end(ap);
-	w->n += w->at[w->n] != NULL;
+	w->is_short = w->is_short || !word;
+	if (word)
+		w->at[w->n++] = word;
 }
 
-static int run(struct import *im, struct node *n, const json_t *download, struct err *err)
+void words_begin(struct words *w, const struct node *n, const char *verb)
+{
+	*w = (struct words){ .n = 0 };
+	words_add(w, "%s", n->viv);
+	words_add(w, "disk");
+	words_add(w, "%s", verb);
+	words_add(w, "--quiet");
+	words_add(w, "--public");
+	if (n->fetch_ca)
+		words_add(w, "--ca=%s", n->fetch_ca);
+	for (unsigned i = 0; i < n->n_fetch_from; i++)
+		words_add(w, "--allow=%s", n->fetch_from[i]);
+}
+
+void words_free(struct words *w)
+{
+	for (unsigned i = 0; i < w->n; i++)
+		free(w->at[i]);
+	w->n = 0;
+}
+
+static const char *catalogue_of(const json_t *spec)
+{
+	return text_of(json_object_get(spec, "source"), "catalogue");
+}
+
+bool download_is_wanted(const json_t *spec)
+{
+	return download_of(spec) || catalogue_of(spec);
+}
+
+static void add_address(struct words *w, const json_t *download)
 {
 	const char *sha256 = text_of(download, "sha256"), *sha512 = text_of(download, "sha512");
-	json_int_t bound = json_integer_value(json_object_get(download, "size"));
-	struct words w = { .n = 0 };
 
-	add(&w, "%s", n->viv);
-	add(&w, "disk");
-	add(&w, "fetch");
-	add(&w, "--quiet");
-	add(&w, "--public");
-	add(&w, "--max-size=%" PRIu64, bound > 0 ? (uint64_t)bound : size_max);
-	add(&w, "--progress-file=%s/progress", im->dir);
 	if (sha256 || sha512)
-		add(&w, "--checksum=%s:%s", sha256 ? "sha256" : "sha512", sha256 ? sha256 : sha512);
-	if (n->fetch_ca)
-		add(&w, "--ca=%s", n->fetch_ca);
-	for (unsigned i = 0; i < n->n_fetch_from; i++)
-		add(&w, "--allow=%s", n->fetch_from[i]);
-	add(&w, "--");
-	add(&w, "%s", text_of(download, "url"));
-	add(&w, "%s/" FETCHED, im->dir);
-	unsigned wanted = 10 + (sha256 || sha512) + !!n->fetch_ca + n->n_fetch_from;
-	int r = w.n == wanted ? import_run(im, n, w.at, err) : err_set(err, -ENOMEM, "out of memory");
-	for (unsigned i = 0; i < w.n; i++)
-		free(w.at[i]);
+		words_add(w, "--checksum=%s:%s", sha256 ? "sha256" : "sha512", sha256 ? sha256 : sha512);
+	words_add(w, "--");
+	words_add(w, "%s", text_of(download, "url"));
+}
+
+static int add_reference(struct words *w, struct node *n, const char *dir, const char *reference, struct err *err)
+{
+	char path[FILE_MAX];
+	int r = catalogues_find(n, reference, path, sizeof(path), err);
+
+	if (r < 0)
+		return r;
+	words_add(w, "--catalogue=%s", path);
+	words_add(w, "--cache=%s/" CATALOGUES_CACHE, n->data_dir);
+	words_add(w, "--origin=%s/" CATALOGUES_ORIGIN, dir);
+	words_add(w, "--");
+	words_add(w, "%s", reference);
+	return 0;
+}
+
+static int run(struct import *im, struct node *n, const json_t *spec, struct err *err)
+{
+	const json_t *download = download_of(spec);
+	json_int_t bound = json_integer_value(json_object_get(download, "size"));
+	struct words w;
+	int r = 0;
+
+	words_begin(&w, n, download ? "fetch" : "pull");
+	words_add(&w, "--max-size=%" PRIu64, bound > 0 ? (uint64_t)bound : size_max);
+	words_add(&w, "--progress-file=%s/progress", im->dir);
+	if (download)
+		add_address(&w, download);
+	else
+		r = add_reference(&w, n, im->dir, catalogue_of(spec), err);
+	words_add(&w, "%s/" FETCHED, im->dir);
+	if (!r)
+		r = w.is_short ? err_set(err, -ENOMEM, "out of memory") : import_run(im, n, w.at, err);
+	words_free(&w);
 	return r;
 }
 
@@ -167,7 +213,7 @@ bool download_is_whole(const struct import *im)
 	return image_has_file(im->dir, FETCHED);
 }
 
-int download_start(struct import *im, struct node *n, const json_t *download, struct err *err)
+int download_start(struct import *im, struct node *n, const json_t *spec, struct err *err)
 {
 	char from[FILE_MAX], to[FILE_MAX];
 
@@ -181,5 +227,5 @@ int download_start(struct import *im, struct node *n, const json_t *download, st
 		return err_set(err, -errno, "cannot rename '%s': %s", from, strerror(errno));
 	if (!n->viv)
 		return err_set(err, -ENOENT, "the program 'viv' is not installed beside vivd");
-	return run(im, n, download, err);
+	return run(im, n, spec, err);
 }

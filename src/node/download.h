@@ -28,7 +28,24 @@ void download_forget(struct node *n);
 
 /* Has one for IM ended well? */
 bool download_is_whole(const struct import *im);
-/* Begin, or go on, or, when it is whole, see to it that it lies where it is converted from: 1. */
-int download_start(struct import *im, struct node *n, const json_t *download, struct err *err);
+/* Is what SPEC describes fetched, by its 'download' or from a 'catalogue'? */
+bool download_is_wanted(const json_t *spec);
+/* Begin what SPEC says, or go on, or, when it is whole, see to it that it lies where it is converted from: 1. */
+int download_start(struct import *im, struct node *n, const json_t *spec, struct err *err);
+
+/* --- what 'viv disk fetch' and its like are told */
+
+enum { DOWNLOAD_ARGS_MAX = 40 };
+
+/* The words of a command line; each its own, from malloc(). */
+struct words {
+	char *at[DOWNLOAD_ARGS_MAX + 1];
+	unsigned n;
+	bool is_short;                  /* of memory */
+};
+/* "viv disk VERB", and which servers may be asked. */
+void words_begin(struct words *w, const struct node *n, const char *verb);
+void words_add(struct words *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void words_free(struct words *w);
 
 #endif

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "node/catalogues.h"
 #include "node/doc.h"
 #include "node/download.h"
 #include "node/image_priv.h"
@@ -33,6 +34,8 @@ static const struct schema source_schema = {
 			{ .name = "upload", .type = SCHEMA_OBJECT, .sub = &upload_schema,
 			  .help = "a disk image of any format that is sent: by PUT to its 'content'" },
 			{ .name = "download", .type = SCHEMA_OBJECT, .sub = &download_schema, .help = "a disk image of any format on a web server" },
+			{ .name = "catalogue", .type = SCHEMA_STRING, .min = 1, .max = 100,
+			  .help = "the newest image of that name that a publisher offers: 'ubuntu', 'ubuntu:24.04'; see /v1/catalogues" },
 			{ .name = NULL },
 		},
 };
@@ -66,9 +69,10 @@ int image_check(struct node *n, const json_t *doc, const json_t *old, char *wher
 		return err_set(err, -EINVAL,
 			       "what an image comes from cannot be changed: machines stand on it; make another one");
 	const json_t *download = json_object_get(source, "download");
-	if (!!path + !!json_object_get(source, "build") + !!json_object_get(source, "upload") + !!download + !!instance != 1)
+	const char *catalogue = json_string_value(json_object_get(source, "catalogue"));
+	if (!!path + !!json_object_get(source, "build") + !!json_object_get(source, "upload") + !!download + !!catalogue + !!instance != 1)
 		return err_set(err, -EINVAL, "an image comes either from a 'path', or from a 'build', or by 'upload', or by 'download', "
-			       "or from an 'instance'");
+			       "or from a 'catalogue', or from an 'instance'");
 	if (path && !old && access(path, R_OK) < 0) {
 		snprintf(where, cap, "spec.source.path");
 		return err_set(err, -EINVAL, "cannot read '%s': %s", path, strerror(errno));
@@ -78,6 +82,12 @@ int image_check(struct node *n, const json_t *doc, const json_t *old, char *wher
 		r = download_check(n, spec, where, cap, err);
 	if (r < 0)
 		return r;
+	if (catalogue && !old) {
+		snprintf(where, cap, "spec.source.catalogue");
+		r = catalogues_check(n, catalogue, err);
+		if (r < 0)
+			return r;
+	}
 	if (instance && !old) {
 		snprintf(where, cap, "spec.source.instance");
 		r = image_source_check(n, json_string_value(json_object_get(doc, "project")), instance, err);

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include "node/catalogue.h"
+#include "node/catalogues.h"
 #include "node/controller.h"
 #include "node/download.h"
 #include "node/files.h"
@@ -104,9 +106,10 @@ static int make(struct image *im, const json_t *doc, struct err *err)
 {
 	const json_t *spec = json_object_get(doc, "spec"), *source = json_object_get(spec, "source");
 	const json_t *upload = upload_of(spec), *download = download_of(spec), *sent = upload ? upload : download;
+	bool is_fetched = download_is_wanted(spec);
 	const char *path = json_string_value(json_object_get(source, "path"));
 	char from[FILE_MAX], to[FILE_MAX];
-	struct import_source s = { .from = path ? path : from, .to = to, .is_alone = sent, .size_max = disk_max,
+	struct import_source s = { .from = path ? path : from, .to = to, .is_alone = sent || is_fetched, .size_max = disk_max,
 				   .format = json_string_value(json_object_get(sent, "format")),
 				   .sha256 = json_string_value(json_object_get(upload, "sha256")) };
 
@@ -114,10 +117,10 @@ static int make(struct image *im, const json_t *doc, struct err *err)
 		return copy(im, instance_of(doc), err);
 	snprintf(from, sizeof(from), "%s/" UPLOAD_FILE, im->im.dir);
 	snprintf(to, sizeof(to), "%s/disk.qcow2", im->im.dir);
-	int r = download ? download_start(&im->im, im->c.node, download, err) : 1;
+	int r = is_fetched ? download_start(&im->im, im->c.node, spec, err) : 1;
 	if (r <= 0)
 		return r;
-	return path || sent ? import_start(&im->im, im->c.node, &s, err) : build(im, source, err);
+	return path || sent || is_fetched ? import_start(&im->im, im->c.node, &s, err) : build(im, source, err);
 }
 
 /* One that has failed is tried again by the next daemon. */
@@ -188,6 +191,8 @@ static const char *making_of(const json_t *source)
 {
 	if (json_object_get(source, "build"))
 		return "packages are being fetched and unpacked; this takes minutes";
+	if (json_object_get(source, "catalogue"))
+		return "it is looked up in the catalogue, downloaded and converted";
 	return json_object_get(source, "download") ? "the disk is being downloaded and converted" : "the disk is being copied";
 }
 
@@ -282,7 +287,7 @@ static int init(struct controlled *c, const json_t *doc, const json_t *status)
 
 	im->im.proc.ended = ended;
 	image_dir(c->node, c->uid, im->im.dir, sizeof(im->im.dir));
-	im->is_fetched = download_of(json_object_get(doc, "spec"));
+	im->is_fetched = download_is_wanted(json_object_get(doc, "spec"));
 	upload_init(&im->up, c, json_object_get(doc, "spec"), status);
 	im->up.is_over = image_is_made(im->im.dir);
 	return 0;
@@ -302,6 +307,10 @@ static void add_status(const struct controlled *c, json_t *status)
 	upload_add_status(&im->up, status);
 	if (im->im.proc.pid)
 		json_object_set_new(status, "progress", import_progress(&im->im));
+	snprintf(path, sizeof(path), "%s/" CATALOGUES_ORIGIN, im->im.dir);
+	json_t *origin = im->is_fetched ? catalogue_origin(path) : NULL;
+	if (origin)
+		json_object_set_new(status, "origin", origin);
 	json_object_set_new(status, "boots_directly", json_boolean(image_has_file(im->im.dir, "vmlinuz")));
 	snprintf(path, sizeof(path), "%s/%s", im->im.dir, image_has_file(im->im.dir, "disk.qcow2") ? "disk.qcow2" : "root.img");
 	if (!stat(path, &st))

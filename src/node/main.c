@@ -35,6 +35,7 @@ static const char usage[] =
 	"  --fetch-from NET   images may be fetched from this network, too: 10.1.0.0/16 (default: from the Internet\n"
 	"                     alone); may be repeated\n"
 	"  --fetch-ca FILE    authorities of one's own that servers of images may have, as PEM\n"
+	"  --catalogues DIR   which images publishers offer: descriptions of catalogues (default: the installed ones)\n"
 	"  --overcommit-memory FACTOR  machines that run are promised at most so many times the host's memory; 0: any\n"
 	"                     number (default: 2)\n"
 	"  --overcommit-cpus FACTOR  the same of processors (default: 0)\n"
@@ -185,6 +186,7 @@ static int parse(int argc, char **argv, struct node_config *c, enum on_stop *on_
 		{ "image-tool", required_argument, NULL, 'i' },
 		{ "fetch-from", required_argument, NULL, 'f' },
 		{ "fetch-ca", required_argument, NULL, 'a' },
+		{ "catalogues", required_argument, NULL, 'o' },
 		{ "ui", required_argument, NULL, 'u' },
 		{ "overcommit-memory", required_argument, NULL, 'm' },
 		{ "overcommit-cpus", required_argument, NULL, 'C' },
@@ -217,6 +219,7 @@ static int parse(int argc, char **argv, struct node_config *c, enum on_stop *on_
 		case 'g': set_group(c, optarg); break;
 		case 'v': c->vmm = optarg; break;
 		case 'i': c->image_tool = optarg; break;
+		case 'o': c->catalogues = optarg; break;
 		case 'u': c->ui_dir = optarg; break;
 		case 's':
 			if (!take_on_stop(on_stop))

@@ -13,6 +13,7 @@
 #include "api/http.h"
 #include "api/route.h"
 #include "node/auth.h"
+#include "node/catalogues.h"
 #include "node/certificate.h"
 #include "node/controller.h"
 #include "node/download.h"
@@ -176,6 +177,8 @@ int node_open(struct node **out, struct loop *loop, const struct node_config *c,
 	n->viv = dirs_program("viv");
 	n->image_tool = c->image_tool ? strdup(c->image_tool) : dirs_program("guest-image");
 	r = download_config(n, c, err);
+	if (!r)
+		r = catalogues_config(n, c, err);
 	if (r < 0)
 		return r;
 	if (!n->vmm)
@@ -255,6 +258,7 @@ void node_close(struct node *n)
 	free(n->vmm);
 	free(n->viv);
 	free(n->image_tool);
+	free(n->catalogues);
 	download_forget(n);
 	free(n);
 }

@@ -40,6 +40,7 @@ struct node_config {
 	const char *data_dir, *run_dir; /* NULL: as above */
 	const char *vmm;                /* path of viv-vmm; NULL: beside this program, then as PATH says */
 	const char *image_tool;         /* path of the program that makes images from packages; NULL: installed one */
+	const char *catalogues;         /* folder of descriptions of catalogues; NULL: the installed one */
 	const char *ui_dir;             /* files of the web console; NULL: the installed ones */
 	const char *fetch_ca;           /* PEM file of authorities that servers of images may have, besides the system's; NULL: none */
 	const char *fetch_from[NODE_FETCH_MAX]; /* networks that images may come from, besides the Internet: "10.1.0.0/16" */
@@ -78,6 +79,7 @@ struct node {
 	struct ports *ports;            /* what instances want to be plugged into */
 	struct quota_claim *claims;     /* on their way to the store */
 	unsigned n_uploads;             /* under way */
+	bool is_refreshing;             /* a task looks what a catalogue has */
 	atomic_bool is_closing;         /* the daemon ends: for workers */
 	struct stream *streams;        /* open WebSockets of events */
 	char *data_dir, *run_dir;       /* absolute */
@@ -85,6 +87,7 @@ struct node {
 	char *listen[NODE_LISTEN_MAX];  /* as given */
 	unsigned n_listen;
 	char *vmm, *viv, *image_tool;   /* programs; NULL: not there */
+	char *catalogues;               /* folder of descriptions; NULL: not there */
 	char *fetch_ca;                 /* as in the configuration, absolute */
 	char *fetch_from[NODE_FETCH_MAX];
 	unsigned n_fetch_from;

@@ -5,7 +5,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -17,7 +16,7 @@
 
 extern char **environ;
 
-enum { WAIT_MS = 30000 };
+enum { WAIT_MS = 30000, STOP_MS = 200 };
 
 /* A file in memory takes any amount without anybody having to read at the same time. */
 static int open_memory(const char *text, struct err *err)
@@ -69,21 +68,28 @@ static int spawn(pid_t *pid, char *const argv[], int in, int out, int complaints
 	return -r;
 }
 
-/* Its exit status as of waitpid(). */
-static int wait_end(pid_t pid, const char *name, int *status, struct err *err)
+/* Its exit status as of waitpid(). STOP (NULL: nothing) is looked at now and then. */
+static int wait_end(pid_t pid, const char *name, int wait_ms, const atomic_bool *stop, int *status, struct err *err)
 {
 	AUTO_FD int fd = (int)syscall(SYS_pidfd_open, pid, 0);
 	struct pollfd p = { .fd = fd, .events = POLLIN };
-	bool is_late = fd >= 0 && poll(&p, 1, WAIT_MS) == 0;
+	bool is_there = fd >= 0, is_stopped = false;
 
-	if (is_late)
+	for (int left = wait_ms; is_there && left > 0 && !is_stopped; left -= STOP_MS) {
+		is_there = poll(&p, 1, stop && left > STOP_MS ? STOP_MS : left) == 0;
+		is_stopped = stop && atomic_load(stop);
+		left = stop ? left : 0;
+	}
+	if (is_there)
 		kill(pid, SIGKILL);
 	while (waitpid(pid, status, 0) < 0 && errno == EINTR)
 		continue;
-	return is_late ? err_set(err, -ETIME, "'%s' took more than %d s and was killed", name, WAIT_MS / 1000) : 0;
+	if (is_there && is_stopped)
+		return err_set(err, -ECANCELED, "'%s' was ended, as it was not wanted any more", name);
+	return is_there ? err_set(err, -ETIME, "'%s' took more than %d s and was killed", name, wait_ms / 1000) : 0;
 }
 
-int program_run(char *const argv[], const char *in, char **out, size_t *len, struct err *err)
+static int run(char *const argv[], const char *in, int wait_ms, const atomic_bool *stop, char **out, size_t *len, struct err *err)
 {
 	AUTO_FD int in_fd = open_memory(in, err);
 	AUTO_FD int out_fd = in_fd < 0 ? -1 : open_memory(NULL, err);
@@ -97,7 +103,7 @@ int program_run(char *const argv[], const char *in, char **out, size_t *len, str
 	int r = spawn(&pid, argv, in_fd, out_fd, said_fd);
 	if (r < 0)
 		return err_set(err, r, "cannot start '%s': %s", argv[0], strerror(-r));
-	r = wait_end(pid, argv[0], &status, err);
+	r = wait_end(pid, argv[0], wait_ms, stop, &status, err);
 	if (!r && (!WIFEXITED(status) || WEXITSTATUS(status))) {
 		AUTO(free) char *said = read_memory(said_fd, &n);
 
@@ -107,6 +113,16 @@ int program_run(char *const argv[], const char *in, char **out, size_t *len, str
 	if (!r && out && !(*out = read_memory(out_fd, len)))
 		r = err_set(err, -ENOMEM, "out of memory");
 	return r;
+}
+
+int program_run(char *const argv[], const char *in, char **out, size_t *len, struct err *err)
+{
+	return run(argv, in, WAIT_MS, NULL, out, len, err);
+}
+
+int program_run_until(char *const argv[], unsigned seconds, const atomic_bool *stop, char **out, size_t *len, struct err *err)
+{
+	return run(argv, NULL, (int)seconds * 1000, stop, out, len, err);
 }
 
 int program_find(char **out, const char *name, const char *package, struct err *err)

@@ -94,15 +94,16 @@ static uint64_t size_of_image(struct node *n, const char *project, const char *n
 static uint64_t size_of_sent(struct node *n, const char *project, const json_t *doc)
 {
 	const json_t *spec = json_object_get(doc, "spec"), *download = download_of(spec);
+	bool is_fetched = download_is_wanted(spec);
 	const char *instance = json_string_value(json_object_get(json_object_get(spec, "source"), "instance"));
 	uint64_t size = number_of(download ? download : upload_of(spec), "size");
 	struct image_files files = { .disk = NULL };
 	struct stat st;
 
-	if (!size && !instance && !download)
+	if (!size && !instance && !is_fetched)
 		return 0;
 	bool is_made = !image_find(n, project, json_string_value(json_object_get(doc, "name")), &files, NULL) && !stat(files.disk, &st);
-	if (is_made && (download || (uint64_t)st.st_blocks * 512 > size))
+	if (is_made && (is_fetched || (uint64_t)st.st_blocks * 512 > size))
 		size = (uint64_t)st.st_blocks * 512;
 	if (!is_made && instance)
 		size = image_source_size(n, project, instance, size_of_image);

@@ -3,6 +3,7 @@
 #include "node/routes.h"
 
 #include "node/auth.h"
+#include "node/catalogues.h"
 #include "node/content.h"
 #include "node/events.h"
 #include "node/factor.h"
@@ -197,6 +198,15 @@ const struct route node_routes[] = {
 	  .summary = "Ask a task to end before it is done.", .role = API_OPERATOR, .status = 202, .query = QUERY_PROJECT,
 	  .run = task_cancel },
 	RESOURCE_ROUTES("images", "Image", "image", &image_schema),
+	{ .method = HTTP_GET, .path = "/v1/catalogues", .operation = "listCatalogues",
+	  .summary = "Where images may be had, and how long ago was looked what there is.", .role = API_VIEWER, .scope = API_SELF, .status = 200,
+	  .query = "image=only the catalogue that has it, and it alone in 'images': ubuntu:24.04", .run = catalogues_list },
+	{ .method = HTTP_GET, .path = "/v1/catalogues/{name}", .operation = "getCatalogue",
+	  .summary = "One catalogue, with all images that it has for this node's processors.", .role = API_VIEWER, .scope = API_SELF, .status = 200,
+	  .run = catalogues_show },
+	{ .method = HTTP_POST, .path = "/v1/catalogues/{name}/refresh", .operation = "refreshCatalogue",
+	  .summary = "Look at its publisher's servers what there is now. A task.", .role = API_OPERATOR, .out = &task_schema, .status = 202,
+	  .query = QUERY_PROJECT "|" QUERY_DRY, .run = catalogues_refresh },
 	RESOURCE_ROUTES("volumes", "Volume", "volume", &volume_schema),
 	{ .method = HTTP_GET, .path = "/v1/images/{name}/content", .operation = "getImageContent",
 	  .summary = "Its disk, as a file: all of it, or the part that Range names.", .role = API_OPERATOR, .status = 200,

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* task_ops.c - the table of all operations that are tasks. */
+#include "node/catalogues.h"
 #include "node/snapshot.h"
 #include "node/task.h"
 #include "node/volume_move.h"
 
-const struct task_op *const task_ops[] = { &snapshot_revert_op, &instance_clone_op, &volume_move_op, NULL };
+const struct task_op *const task_ops[] = { &snapshot_revert_op, &instance_clone_op, &volume_move_op, &catalogue_refresh_op, NULL };

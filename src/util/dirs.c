@@ -38,9 +38,9 @@ char *dirs_run(void)
 	return n < 0 ? NULL : dir;
 }
 
-char *dirs_program(const char *name)
+/* NAME in the first of the N places, from this program's own on, that has it and allows MODE. */
+static char *find_beside(const char *const *places, size_t n, const char *name, int mode)
 {
-	static const char *const beside[] = { "", "../libexec/vivarium/", "../scripts/" };
 	char self[PATH_MAX], path[PATH_MAX + 64];
 	ssize_t len = readlink("/proc/self/exe", self, sizeof(self) - 1);
 
@@ -48,10 +48,24 @@ char *dirs_program(const char *name)
 		return NULL;
 	self[len] = 0;
 	*(strrchr(self, '/') + 1) = 0;
-	for (unsigned k = 0; k < ARRAY_LEN(beside); k++) {
-		snprintf(path, sizeof(path), "%s%s%s", self, beside[k], name);
-		if (!access(path, X_OK))
+	for (size_t k = 0; k < n; k++) {
+		snprintf(path, sizeof(path), "%s%s%s", self, places[k], name);
+		if (!access(path, mode))
 			return strdup(path);
 	}
 	return NULL;
+}
+
+char *dirs_program(const char *name)
+{
+	static const char *const beside[] = { "", "../libexec/vivarium/", "../scripts/" };
+
+	return find_beside(beside, ARRAY_LEN(beside), name, X_OK);
+}
+
+char *dirs_shared(const char *name)
+{
+	static const char *const beside[] = { "../share/vivarium/", "../" };
+
+	return find_beside(beside, ARRAY_LEN(beside), name, R_OK | X_OK);
 }

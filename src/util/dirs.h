@@ -9,6 +9,9 @@ char *dirs_data(void);
 /* Sockets: /run/viv or $XDG_RUNTIME_DIR/viv. */
 char *dirs_run(void);
 
+/* A folder NAME of files that are installed with this program: ../share/vivarium/NAME or, in a build tree, ../NAME. From malloc(); NULL: it is
+ * not there. */
+char *dirs_shared(const char *name);
 /* A program that is installed with this one: beside it, in ../libexec/vivarium or, in a build tree, ../scripts. From
  * malloc(); NULL: it is not there. */
 char *dirs_program(const char *name);

@@ -204,8 +204,8 @@ def test_no_space_left_stops_cleanly_and_goes_on_when_there_is_room():
 def test_every_command_is_in_the_tables_and_tells_what_it_does():
     text = subprocess.run([VIV, "disk", "--help"], capture_output=True, text=True, timeout=60, check=True).stdout
     listed = set(re.findall(r"^  disk ([a-z ]+?)  ", text, re.M))
-    # What makes a file of nothing, or of what a web server has, is refused other things (test_download.py).
-    assert listed == {name for name in ALL | ARCHIVES if " --" not in name} | {"create", "fetch"}
+    # What makes a file of nothing, or of what a web server has, is refused other things (test_download.py, test_catalogue.py).
+    assert listed == {name for name in ALL | ARCHIVES if " --" not in name} | {"create", "fetch", "catalogue", "pull"}
     for name in listed:
         page = viv(*name.split(), "--help").stdout
         assert "--json" in page and "viv disk " + name in page and "xample" in page, name

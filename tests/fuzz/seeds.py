@@ -347,5 +347,34 @@ def code():
     put("interp", "init", guest(0, snippets["move"], 0, 0x55))
 
 
-for make in (texts, luks, urls, ova, vmdk_extents, requests, saved_states, agents, migrations, kernels, virtio, devices, buses, code):
+# --- what publishers of images say ---------------------------------------------------------------
+
+def catalogues():
+    digest = "0123456789abcdef" * 4
+    image = {"version": "12", "release": "bookworm", "url": "https://a.example/{release}/debian-{version}-{arch}.qcow2",
+             "sums": "https://a.example/SHA512SUMS", "signature": "https://a.example/SHA512SUMS.gpg", "tags": ["stable"]}
+    item = {"ftype": "disk1.img", "path": "server/20260101/disk1.img", "sha256": digest, "size": 1048576}
+    product = {"aliases": "24.04,n,default,ubuntu/noble", "arch": "amd64", "os": "Ubuntu", "release": "noble", "version": "24.04", "variant": "cloud",
+               "versions": {"20260101": {"items": {"disk1.img": item}}, "20260102": {"items": {"disk1.img": {**item, "path": "../x"}}}}}
+    listed = {"images": [{"system": "ubuntu", "version": v, "release": r, "reference": f"ubuntu:{v}", "tags": t} for v, r, t in
+                         (("24.04", "noble", ["default"]), ("22.04", "jammy", []))]}
+    for name, kind, text in (
+            ("list", 0, json.dumps({"format": 1, "kind": "list", "systems": ["debian"], "arch": {"x86_64": "amd64"}, "images": [image]})),
+            ("streams", 0, json.dumps({"format": 1, "kind": "simplestreams", "systems": ["a"], "url": "https://a.example/", "keyring": "/k"})),
+            ("index", 1, json.dumps({"format": "index:1.0", "index": {"a": {"datatype": "image-downloads", "path": "streams/v1/a.json"}}})),
+            ("index-up", 1, json.dumps({"format": "index:1.0", "index": {"a": {"datatype": "image-downloads", "path": "../a.json"}}})),
+            ("products", 2, json.dumps({"format": "products:1.0", "products": {"a": product}})),
+            ("inherited", 2, json.dumps({"format": "products:1.0", "os": "alpine", "arch": "x86_64", "products": {"a": {
+                "release": "3.20", "versions": {"1": {"sha256": digest, "items": {"x": {"ftype": "disk-kvm.img", "path": "a/b"}}}}}}})),
+            ("deep", 2, "[" * 40),
+            ("sums", 3, f"{digest} *other.img\n{digest}  ./disk.img\n"),
+            ("bsd", 3, f"-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n# disk.img: 5 bytes\nSHA256 (disk.img) = {digest}\n"),
+            ("alone", 3, digest * 2 + "\n"),
+            ("reference", 4, "ubuntu:noble\n" + json.dumps(listed)),
+            ("near", 4, "ubuntu:24.4\n" + json.dumps(listed)),
+            ("unasked", 4, "ubuntu\n" + json.dumps(listed))):
+        put("catalogue", name, bytes([kind]) + text.encode())
+
+
+for make in (texts, catalogues, luks, urls, ova, vmdk_extents, requests, saved_states, agents, migrations, kernels, virtio, devices, buses, code):
     make()
