@@ -43,6 +43,15 @@ test("an image is imported: a path that is none is refused at its field, a real 
 	assert.equal(await page.locator('[data-field="spec.source.build"], [data-field="spec.source.path"]').count(), 0);
 	await page.click("form footer button.primary");
 	await page.waitForSelector('.field.wrong [data-field="spec.source.download.url"]');
+	await page.click(".choices >> text=From a catalogue");
+	await page.selectOption('[data-choice="catalogue"]', "ubuntu");
+	assert.equal(await page.inputValue('[data-field="spec.source.catalogue"]'), "ubuntu");
+	assert.equal(await page.inputValue('[data-field="name"]'), "seed");
+	await page.waitForSelector("text=Nobody has looked yet");
+	await shot("02a-image-catalogue");
+	await page.fill('[data-field="spec.source.catalogue"]', "elephant");
+	await page.click("form footer button.primary");
+	await page.waitForSelector('.field.wrong [data-field="spec.source.catalogue"]');
 	await page.click(".choices >> text=Import a disk");
 	await page.fill('[data-field="spec.source.path"]', "disk.raw");
 	await page.click("form footer button.primary");

@@ -11,6 +11,7 @@ import { beginUpload, diskSizeOf } from "../state/upload";
 import { CurlOf, showSecret } from "../widgets/dialog";
 import { Fields, isSize, type Complaint, type Value } from "../widgets/form";
 import { sentenceOf, tell } from "../widgets/toast";
+import { CatalogueChoice } from "./catalogue";
 import { fits } from "./fits";
 import { FileChoice } from "./upload";
 import { nameOf } from "./words";
@@ -79,7 +80,7 @@ function firstOf(kind: Kind): Value {
 	return kind.kind === "instance" && image ? { spec: { image } } : {};
 }
 
-type Source = { build?: string; path?: string; upload?: object; download?: object };
+type Source = { build?: string; path?: string; upload?: object; download?: object; catalogue?: string };
 interface SourceProps {
 	kind: Kind;
 	value: Value;
@@ -95,17 +96,27 @@ function canUpload(kind: Kind): boolean {
 	return !!resolve(spec.properties?.source).properties?.upload;
 }
 
+// What it is called already, unless that was only suggested.
+const suggested = new Set<string>();
+function named(v: Value, suggestion: string): string {
+	const own = (v as { name?: string }).name;
+	if (own && !suggested.has(own)) return own;
+	suggested.add(suggestion);
+	return suggestion;
+}
+
 // Where the content of an image, or of a volume, comes from.
 function SourceChoice({ kind, value, onChange, onFile }: SourceProps) {
 	const isImage = kind.kind === "image", source = sourceOf(value);
-	const way = source.upload ? "upload" : source.download ? "download" : isImage ? (source.build ? "build" : "import") : "empty";
-	const ways = [...(isImage ? ["build", "import", "download"] : ["empty"]), ...(canUpload(kind) ? ["upload"] : [])];
+	const way = source.catalogue !== undefined ? "catalogue" : source.upload ? "upload" : source.download ? "download" : isImage ? (source.build ? "build" : "import") : "empty";
+	const ways = [...(isImage ? ["build", "catalogue", "import", "download"] : ["empty"]), ...(canUpload(kind) ? ["upload"] : [])];
 	const spec = (value as { spec?: object }).spec ?? {};
-	const first: Record<string, Source | undefined> = { build: { build: "debian" }, import: {}, empty: undefined, upload: { upload: {} }, download: { download: {} } };
+	const first: Record<string, Source | undefined> = { build: { build: "debian" }, import: {}, empty: undefined, upload: { upload: {} }, download: { download: {} }, catalogue: { catalogue: "" } };
 	const choose = (to: string): void => {
 		onFile(undefined);
 		onChange({ ...(value as object), spec: { ...spec, source: first[to] } });
 	};
+	const offer = (catalogue: string, name: string): void => onChange({ ...(value as object), name: named(value, name), spec: { ...spec, source: { catalogue } } });
 	const take = async (f: File): Promise<void> => {
 		onFile(f);
 		onChange({ ...(value as object), spec: { ...spec, source: { upload: { ...source.upload, size: f.size } }, ...(isImage ? {} : { size: await diskSizeOf(f) }) } });
@@ -123,6 +134,7 @@ function SourceChoice({ kind, value, onChange, onFile }: SourceProps) {
 				</div>
 				<p class="soft">{t(`image.${way}-text` as "image.build-text")}</p>
 			</div>
+			{way === "catalogue" && <CatalogueChoice value={source.catalogue!} onChoose={offer} />}
 			{way === "upload" && <FileChoice onFile={(f) => void take(f)} hint={t("upload.hint")} />}
 		</>
 	);
