@@ -38,7 +38,7 @@ struct control {
 	char *path;
 	bool is_handed;                 /* the listener is another process's until the machine starts */
 	struct control_client *client[CLIENTS_MAX];     /* NULL: free */
-	struct control_call *calls;                     /* under way */
+	struct control_calls calls;
 	bool reap_queued;
 };
 
@@ -48,6 +48,11 @@ static int control_watch(struct control *c);
 struct machine *control_machine(const struct control *c)
 {
 	return c->machine;
+}
+
+struct control_calls *control_get_calls(struct control *c)
+{
+	return &c->calls;
 }
 
 const struct config *control_get_config(const struct control *c)
@@ -91,10 +96,7 @@ static void control_drop(struct control_client *cl)
 	cl->is_dead = true;
 	loop_fd_del(&cl->h);
 	close(fd);
-	for (struct control_call *call = c->calls; call; call = call->next) {
-		if (call->client == cl)
-			call->client = NULL;
-	}
+	control_calls_forget(c, cl);
 	if (!c->reap_queued)
 		c->reap_queued = !loop_call(c->cfg.loop, control_reap, c);
 }
@@ -145,8 +147,7 @@ static json_t *control_error(const struct err *err)
 	return json_pack("{s:s, s:s}", "code", code ? code : "EIO", "message", err->msg);
 }
 
-/* RESULT and ID are taken. */
-static void control_reply(struct control_client *cl, json_t *id, json_t *result, const struct err *err)
+void control_reply(struct control_client *cl, json_t *id, json_t *result, const struct err *err)
 {
 	json_t *doc = err ? json_pack("{s:o}", "error", control_error(err))
 			  : json_pack("{s:o}", "result", result ? result : json_object());
@@ -182,58 +183,14 @@ static void control_tell(void *arg, enum machine_event event, const char *detail
 		if (control_watch(c) < 0)
 			log_error("cannot watch the control socket");
 	}
+	if (event == MACHINE_EV_STOPPED)
+		control_calls_end(c, detail);
 	const struct control_event *e = &control_events[event];
 
 	control_emit(arg, json_pack("{s:s, s:s*}", "event", e->name, e->detail ? e->detail : "reason", detail));
 }
 
 /* --- requests --- */
-
-static void control_call_free(struct control_call *call)
-{
-	for (unsigned i = 0; i < CONTROL_FDS_MAX; i++)
-		auto_fd(&call->fd[i]);
-	json_decref(call->id);
-	json_decref(call->params);
-	json_decref(call->result);
-	free(call);
-}
-
-static void control_answer(struct control_call *call, const struct err *err)
-{
-	if (call->client)
-		control_reply(call->client, take_ptr(&call->id), take_ptr(&call->result), err);
-	control_call_free(call);
-}
-
-void control_finish(struct control_call *call, json_t *result, const struct err *err)
-{
-	struct control_call **at = &call->control->calls;
-	void (*hook)(struct control_call *call, json_t *result, const struct err *err) = call->hook;
-
-	call->hook = NULL;
-	if (hook) {
-		hook(call, result, err);
-		return;
-	}
-	while (*at != call)
-		at = &(*at)->next;
-	*at = call->next;
-	call->result = result;
-	control_answer(call, err);
-}
-
-static void control_run(struct control_call *call)
-{
-	struct err err = ERR_INIT;
-	struct control *c = call->control;
-
-	call->next = c->calls;
-	c->calls = call;
-	int r = call->request->run(call, &err);
-	if (r <= 0)
-		control_finish(call, take_ptr(&call->result), r < 0 ? &err : NULL);
-}
 
 /* FDS are taken. */
 static void control_handle(struct control_client *cl, const uint8_t *msg, size_t len, int *fds, unsigned n_fds)
@@ -264,7 +221,7 @@ static void control_handle(struct control_client *cl, const uint8_t *msg, size_t
 		return;
 	}
 	call->id = json_incref(id);
-	control_run(call);
+	control_calls_begin(call);
 }
 
 /* All requests that have come, as long as the client reads the answers. */
@@ -399,6 +356,7 @@ int control_serve(struct control *c, struct machine *m, struct err *err)
 		return err_set(err, r, "cannot watch the control socket: %s", strerror(-r));
 	c->machine = m;
 	machine_set_observer(m, control_tell, c);
+	machine_set_ready_observer(m, control_calls_go_on, c);
 	control_watch_jobs(c);
 	return 0;
 }
@@ -426,16 +384,15 @@ void control_close(struct control *c)
 	if (c->machine)
 		machine_set_observer(c->machine, NULL, NULL);
 	if (c->machine)
+		machine_set_ready_observer(c->machine, NULL, NULL);
+	if (c->machine)
 		machine_set_job_observer(c->machine, NULL, NULL);
-	/* Calls that are under way are freed below. */
+	/* Calls that are under way are freed after that. */
 	if (c->machine)
 		machine_end_jobs(c->machine);
 	if (c->machine)
 		machine_end_agent(c->machine);
-	for (struct control_call *call = c->calls, *next; call; call = next) {
-		next = call->next;
-		control_call_free(call);
-	}
+	control_calls_drop(c);
 	loop_fd_del(&c->listener);
 	auto_fd(&c->listen_fd);
 	if (c->path && !c->is_handed)

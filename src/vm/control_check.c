@@ -163,6 +163,12 @@ static int control_check_keys(json_t *doc, struct err *err)
 	return v && !json_is_object(v) ? err_set(err, -EINVAL, "params: must be an object") : 0;
 }
 
+int control_check_state(const struct control_request *row, enum machine_state state, struct err *err)
+{
+	return row->states >> state & 1 ? 0 :
+		err_set(err, -EBUSY, "'%s' is not possible while the machine is %s", row->name, machine_state_name(state));
+}
+
 int control_check(json_t *doc, enum machine_state state, unsigned n_fds, const struct control_request **request,
 		  json_t **params, struct err *err)
 {
@@ -184,8 +190,10 @@ int control_check(json_t *doc, enum machine_state state, unsigned n_fds, const s
 		return r;
 	if (n_fds > control_n_fds(row) || n_fds < control_n_fds_needed(row))
 		return err_set(err, -EINVAL, "'%s' takes %u descriptors, not %u", name, control_n_fds(row), n_fds);
-	if (!(row->states >> state & 1))
-		return err_set(err, -EBUSY, "'%s' is not possible while the machine is %s", name, machine_state_name(state));
+	/* The end of a reset can be waited for. */
+	r = control_turn(row, NULL) && state == MACHINE_RESETTING ? 0 : control_check_state(row, state, err);
+	if (r < 0)
+		return r;
 	*request = row;
 	*params = take_ptr(&p);
 	return 0;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The table of requests for people and programs: docs/api/control.md, `viv-vmm ctl --help`, "describe". */
+#include "util/checked.h"
 #include "vm/control_priv.h"
 
 static const char *const kind_names[] = {
@@ -81,6 +82,18 @@ static const char doc_head[] =
 	"1 when the machine refused, 2 when it did not understand its arguments, 3 when the machine cannot be reached or\n"
 	"has gone.\n"
 	"\n"
+	"## Waiting in line\n"
+	"\n"
+	"While a machine is being saved, migrated or upgraded, or is resetting, what it consists of does not change. A request that would change\n"
+	"it waits for the end of that, in line with others, and is done and answered then; with each request stands what it waits for.\n"
+	"\n"
+	"- Which requests wait, and for what, is what `waiting` tells; the event of that name tells of one that begins to. `waiting-cancel`\n"
+	"  takes one out of the line, and so does its client when it closes the connection. At most 32 wait; one more is refused with EBUSY.\n"
+	"- When the machine goes on here - saved, or the migration has failed or was cancelled - they are done in their order. When it goes\n"
+	"  on at the other side, or ends, nothing of them has been done: they are answered with EREMCHG (ask it there) or ECANCELED.\n"
+	"- Not waited for is what need not end by itself, and the answer, EBUSY, says what to do: a job on a disk (`migrate`, `save` and `unplug`\n"
+	"  want it to end before), a drive that the guest has locked, a migration that is in doubt or cut off, a second `migrate`.\n"
+	"\n"
 	"## Requests\n";
 
 static const char doc_fork[] =
@@ -120,6 +133,24 @@ static void control_print_states(FILE *to, unsigned states)
 	}
 }
 
+/* By bit of enum control_turn. */
+static const char *const turn_names[] = { "a save", "a migration or upgrade", "all memory to come" };
+
+static void control_print_turn(FILE *to, const struct control_request *r)
+{
+	const char *sep = " Waits in line for the end of";
+	unsigned turn = control_turn(r, NULL);
+
+	for (size_t i = 0; i < ARRAY_LEN(turn_names); i++) {
+		if (!(turn >> i & 1))
+			continue;
+		fprintf(to, "%s %s", 1u << i == CONTROL_TURN_MEMORY ? ", and for" : sep, turn_names[i]);
+		sep = ",";
+	}
+	if (turn)
+		fprintf(to, ".");
+}
+
 static void control_print_row(FILE *to, const struct control_request *r)
 {
 	fprintf(to, "\n### %s\n\n%c%s. ", r->name, r->help[0] - 'a' + 'A', r->help + 1);
@@ -127,7 +158,9 @@ static void control_print_row(FILE *to, const struct control_request *r)
 		fprintf(to, "%s ", r->more);
 	fprintf(to, "Allowed while: ");
 	control_print_states(to, r->states);
-	fprintf(to, ".\n");
+	fprintf(to, ".");
+	control_print_turn(to, r);
+	fprintf(to, "\n");
 	if (r->params)
 		fprintf(to, "\n| parameter | type | |\n|---|---|---|\n");
 	for (const struct control_param *p = r->params; p && p->name; p++) {
@@ -150,6 +183,7 @@ void control_print_doc(FILE *to)
 		fprintf(to, "| `%s` | %s |\n", control_events[i].name, control_events[i].help);
 	fprintf(to, "| `job` | a job on a disk: what `jobs` tells of it, and `status`: `started`, "
 		"`progress`, `paused`, `resumed`, `ready`, `completed`, `cancelled`, or `failed` with a `reason` |\n");
+	fprintf(to, "| `waiting` | a request waits in line: what `waiting` tells of it |\n");
 	fputs(doc_fork, to);
 }
 
@@ -177,8 +211,8 @@ json_t *control_describe(void)
 			if (r->states >> s & 1)
 				json_array_append_new(states, json_string(machine_state_name((enum machine_state)s)));
 		}
-		json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:o}", "name", r->name, "help", r->help,
-						      "params", control_describe_params(r), "states", states));
+		json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:o, s:b}", "name", r->name, "help", r->help,
+						      "params", control_describe_params(r), "states", states, "waits", control_turn(r, NULL) != 0));
 	}
 	return list;
 }

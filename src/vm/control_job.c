@@ -254,10 +254,10 @@ static int targets_start(struct targets *t, struct err *err)
 	struct machine_image *socket[BLK_JOBS_AT_ONCE];
 	unsigned n_sockets = targets_part_sockets(t, socket);
 	/* Which image is the disk, and what is in it, is being written down or handed over just now. */
-	int r = m->save || m->migration ?
-		err_set(err, -EBUSY, "the machine is being %s", m->save ? "saved" : "migrated") :
-		blk_jobs_start(&m->jobs, t->a, t->n, targets_begun, t, err);
+	int r = machine_check_unsaved(m, err);
 
+	if (!r)
+		r = blk_jobs_start(&m->jobs, t->a, t->n, targets_begun, t, err);
 	for (unsigned i = 0; !r && i < n_sockets; i++)
 		machine_drop_image(m, socket[i]);
 	if (r < 0)

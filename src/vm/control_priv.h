@@ -15,6 +15,7 @@ enum {
 	CONTROL_REQUEST_MAX = 64 << 10, /* bytes of one request */
 	CONTROL_REPLY_MAX = 1 << 20,    /* bytes that may wait for one client */
 	CONTROL_FDS_MAX = 24,           /* descriptors of one request */
+	CONTROL_WAITING_MAX = 32,       /* requests in line */
 };
 
 enum control_kind {
@@ -75,7 +76,18 @@ struct control_call {
 	/* Called once instead of control_finish(), which it calls in the end; RESULT is taken. NULL: none. */
 	void (*hook)(struct control_call *call, json_t *result, const struct err *err);
 	void *hook_arg;
+	uint64_t turn;                  /* its place in line; 0: it has begun */
+	uint64_t since_ns;              /* it waits */
 	struct control_call *next;      /* among those under way */
+};
+
+/* Requests that are being worked on, and those that wait for their turn. */
+struct control_calls {
+	struct control_call *first;
+	const struct control_call *ahead;       /* has come from the line, is not answered yet; NULL: none */
+	uint64_t last_turn;             /* that was given */
+	unsigned n_waiting;
+	bool is_looking;                /* somebody's turn may have come: control_calls_look() follows */
 };
 
 /* --- control.c --- */
@@ -84,9 +96,34 @@ const struct config *control_get_config(const struct control *c);
 void control_set_events(struct control_client *client, bool on);
 /* To all who asked for events: EVENT, an object (taken; NULL: out of memory). Time is added. */
 void control_emit(struct control *c, json_t *event);
+struct control_calls *control_get_calls(struct control *c);
+/* Answer CL. RESULT (NULL: empty object) and ID (NULL: none) are taken; or, with ERR not NULL, it failed. */
+void control_reply(struct control_client *cl, json_t *id, json_t *result, const struct err *err);
+
+/* --- control_calls.c --- */
+/* What a request waits for, in line with others of the kind; bits. One that waits for anything waits for the end of a reset, too. */
+enum control_turn {
+	CONTROL_TURN_SAVE = 1,          /* the end of a save */
+	CONTROL_TURN_MOVE = 2,          /* of a migration or an upgrade */
+	CONTROL_TURN_MEMORY = 4,        /* until all of the machine's memory has come */
+};
+/* Of R with PARAMS; NULL: whatever they are. 0: it never waits. */
+unsigned control_turn(const struct control_request *r, const json_t *params);
+/* CALL has come, is owned and has been checked: do it now, or when its turn comes. */
+void control_calls_begin(struct control_call *call);
 /* Answer a call whose handler returned 1, and free it. RESULT (NULL: empty object) is taken; or, with ERR not
  * NULL, it failed. */
 void control_finish(struct control_call *call, json_t *result, const struct err *err);
+/* Somebody's turn may have come. */
+void control_calls_go_on(void *control);
+/* CL is gone: what it has in line is not done, what is under way is answered to nobody. */
+void control_calls_forget(struct control *c, const struct control_client *cl);
+/* The machine has ended: none of those in line is done. REASON as of the event. */
+void control_calls_end(struct control *c, const char *reason);
+void control_calls_drop(struct control *c);             /* free all, answer nobody */
+int control_waiting(struct control_call *call, struct err *err);
+int control_waiting_cancel(struct control_call *call, struct err *err);
+extern const struct control_param control_waiting_cancel_params[];
 
 /* --- control_check.c --- */
 /* NULL: there is none, and ERR says so. */
@@ -95,6 +132,8 @@ const struct control_request *control_find(const char *name, struct err *err);
  * and *PARAMS as a new reference. */
 int control_check(json_t *doc, enum machine_state state, unsigned n_fds, const struct control_request **request,
 		  json_t **params, struct err *err);
+/* May ROW be done in STATE? -EBUSY. */
+int control_check_state(const struct control_request *row, enum machine_state state, struct err *err);
 bool control_is_fd(const struct control_param *p);       /* its value is a descriptor */
 unsigned control_n_fds(const struct control_request *r);  /* at most */
 /* TEXT, as typed, as a JSON value of P's kind. */

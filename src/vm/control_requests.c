@@ -348,7 +348,8 @@ const struct control_request control_requests[] = {
 	  S_RUNNING | S_PAUSED, control_save },
 	{ "set", "change a setting while the machine runs",
 	  "All of them or, when one is refused, none. Requests of a disk that wait by an old limit go by the new one at once. The balloon "
-	  "takes as long as the guest does; the event `balloon` tells when it has the size.", NULL,
+	  "takes as long as the guest does; the event `balloon` tells when it has the size. Limits of disks and the share of processors wait in line for a "
+	  "migration only, the number of processors for a save, too, sizes of memory for nothing.", NULL,
 	  control_set_params, S_ALIVE, control_set },
 	{ "disk-info", "the images of a disk, from the top down", NULL, "the top image: `filename`, `format`, `virtual-size`, "
 	  "`format-specific` and others; `backing` is the one behind it", control_disk_params, S_HERE, control_disk_info },
@@ -462,10 +463,14 @@ const struct control_request control_requests[] = {
 	  "What the guest has ejected is taken out before; what is in a closed tray has to be ejected by `eject` first. The machine may not open files: "
 	  "`viv-vmm ctl` opens the image for reading and hands it over. The guest learns that the medium has changed.", NULL,
 	  control_insert_params, S_HERE, control_insert },
+	{ "waiting", "the requests that wait in line", NULL, "`waiting`: an array with `number`, `request`, `for` (`a save`, `a migration`, which may be an "
+	  "upgrade, `post-copy`, `a reset`, or `another` that was before it in line) and `since_ns` (CLOCK_MONOTONIC), in their order", NULL, S_ANY, control_waiting },
+	{ "waiting-cancel", "take a request out of the line", "Whoever sent it is answered with ECANCELED, and nothing has been done.", NULL,
+	  control_waiting_cancel_params, S_ANY, control_waiting_cancel },
 	{ "quit", "end the process at once", "As pulling the plug: the guest is not asked.",
 	  NULL, NULL, S_ANY, request_quit },
 	{ "describe", "this list, for programs", NULL,
-	  "`protocol`, `requests`: an array with `name`, `help`, `params` and `states` of each", NULL, S_ANY,
+	  "`protocol`, `requests`: an array with `name`, `help`, `params`, `states` and `waits` (it waits in line) of each", NULL, S_ANY,
 	  request_describe },
 	{ .name = NULL },
 };

@@ -23,6 +23,8 @@ const struct control_param control_set_params[] = {
 	{ .name = NULL },
 };
 
+enum { KEY_CAP = 128, VALUE_CAP = 64 };
+
 /* What is to be set, all of it checked before any of it is done. */
 struct settings {
 	struct machine *m;
@@ -90,8 +92,13 @@ static int apply_disks(const struct settings *s, struct err *err)
 {
 	int r = 0;
 
-	for (unsigned i = 0; !r && i < s->m->cfg->n_disks; i++)
-		r = s->touched >> i & 1 ? blk_front_set_limits(s->m->blk[i], &s->limits[i], err) : 0;
+	for (unsigned i = 0; !r && i < s->m->cfg->n_disks; i++) {
+		if (!(s->touched >> i & 1))
+			continue;
+		r = blk_front_set_limits(s->m->blk[i], &s->limits[i], err);
+		if (!r)         /* a saved machine keeps them */
+			s->m->cfg->disks[i].limits = s->limits[i];
+	}
 	return r;
 }
 
@@ -139,33 +146,41 @@ static int parse_vcpus(struct settings *s, const char *key, const char *value, s
 static const struct {
 	const char *key;                /* with a '.' at the end: what begins with it */
 	int (*parse)(struct settings *s, const char *key, const char *value, struct err *err);
+	/* Of enum control_turn. What is in the configuration has been announced to the other side of a migration; a save writes it last. */
+	unsigned turn;
 } keys[] = {
-	{ "disk.", parse_disk },
-	{ "balloon", parse_balloon },
-	{ "cpu-limit", parse_cpu_limit },
-	{ "memory", parse_memory },
-	{ "vcpus", parse_vcpus },
+	{ "disk.", parse_disk, CONTROL_TURN_MOVE },
+	{ "balloon", parse_balloon, 0 },
+	{ "cpu-limit", parse_cpu_limit, CONTROL_TURN_MOVE },
+	{ "memory", parse_memory, 0 },
+	{ "vcpus", parse_vcpus, CONTROL_TURN_SAVE | CONTROL_TURN_MOVE },
 };
 
-static int parse_one(struct settings *s, const char *key, const char *value, struct err *err)
+/* The row that KEY is of; -1: none. */
+static int key_find(const char *key)
 {
 	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
 		size_t n = strlen(keys[i].key);
-		bool is_prefix = keys[i].key[n - 1] == '.';
 
-		if (strncmp(key, keys[i].key, n) || (!is_prefix && key[n]))
-			continue;
-		int r = keys[i].parse(s, key, value, err);
-
-		return r < 0 ? err_wrap(err, r, "%s", key) : 0;
+		if (!strncmp(key, keys[i].key, n) && (keys[i].key[n - 1] == '.' || !key[n]))
+			return (int)i;
 	}
+	return -1;
+}
+
+static int parse_one(struct settings *s, const char *key, const char *value, struct err *err)
+{
+	int i = key_find(key), r = i < 0 ? 0 : keys[i].parse(s, key, value, err);
+
+	if (i >= 0)
+		return r < 0 ? err_wrap(err, r, "%s", key) : 0;
 	return err_set(err, -EINVAL, "'%s' cannot be set; what can is disk.NAME.LIMIT, as in disk.disk0.iops=500, balloon, "
 		       "cpu-limit, memory and vcpus", key);
 }
 
 static int parse_all(struct settings *s, const char *text, struct err *err)
 {
-	char key[128], value[64];
+	char key[KEY_CAP], value[VALUE_CAP];
 	bool has_value;
 	int r;
 
@@ -175,6 +190,22 @@ static int parse_all(struct settings *s, const char *text, struct err *err)
 			return r;
 	}
 	return r;
+}
+
+unsigned control_set_turn(const json_t *params)
+{
+	const char *text = control_get_string(params, "setting", "");
+	char key[KEY_CAP], value[VALUE_CAP];
+	unsigned turn = 0;
+	bool has_value;
+
+	/* What is wrong with the rest is told when it is done. */
+	while (str_next_pair(&text, key, sizeof(key), value, sizeof(value), &has_value, NULL) > 0) {
+		int i = key_find(key);
+
+		turn |= i < 0 ? 0 : keys[i].turn;
+	}
+	return turn;
 }
 
 /* A saved machine keeps the limit; none is none that is told. */

@@ -7,6 +7,8 @@
 
 extern const struct control_param control_set_params[];
 
+/* What a `set` with these parameters waits for, of enum control_turn. */
+unsigned control_set_turn(const json_t *params);
 int control_set(struct control_call *call, struct err *err);
 
 #endif

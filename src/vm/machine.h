@@ -56,6 +56,9 @@ bool machine_is_handed_over(const struct machine *m);
 enum machine_state machine_get_state(const struct machine *m);
 /* FN hears of what happens. */
 void machine_set_observer(struct machine *m, machine_event_fn fn, void *arg);
+/* FN hears when a save, a migration, the coming of memory or a reset has ended and the machine goes on here. It queues what it
+ * wants to do. */
+void machine_set_ready_observer(struct machine *m, void (*fn)(void *arg), void *arg);
 
 /* Who wants the machine to stand still. It runs when nobody does. */
 enum machine_hold { MACHINE_HOLD_USER = 1, MACHINE_HOLD_SAVE = 2, MACHINE_HOLD_MIGRATION = 4 };

@@ -90,6 +90,8 @@ struct machine {
 	struct loop_timer read_ahead;   /* memory of a saved machine: from then on in larger pieces */
 	machine_event_fn observer;      /* NULL: nobody */
 	void *observer_arg;
+	void (*ready_observer)(void *arg);      /* the same */
+	void *ready_observer_arg;
 	struct save *save;              /* under way; NULL: none */
 	struct migration *migration;    /* to another process, the same */
 	bool is_handed_over;            /* with all that is open: names in the file system belong to that process */
@@ -295,6 +297,7 @@ void machine_request_poweroff(void *arg);
 void machine_request_exit(void *arg, int status);
 void machine_cpu_stuck(void *arg, unsigned cpu, enum cpu_exit_reason why, const struct err *err);
 void machine_tell(struct machine *m, enum machine_event event, const char *detail);
+void machine_tell_ready(struct machine *m);
 void machine_reset_retry(struct loop_timer *t);
 
 /* --- machine_doorbell.c --- */

@@ -316,6 +316,18 @@ void machine_set_observer(struct machine *m, machine_event_fn fn, void *arg)
 	m->observer_arg = arg;
 }
 
+void machine_set_ready_observer(struct machine *m, void (*fn)(void *arg), void *arg)
+{
+	m->ready_observer = fn;
+	m->ready_observer_arg = arg;
+}
+
+void machine_tell_ready(struct machine *m)
+{
+	if (m->ready_observer)
+		m->ready_observer(m->ready_observer_arg);
+}
+
 void machine_tell(struct machine *m, enum machine_event event, const char *detail)
 {
 	if (m->observer)
@@ -480,6 +492,7 @@ static void machine_reset_step(struct machine *m)
 		return;
 	}
 	machine_settle(m);
+	machine_tell_ready(m);
 }
 
 void machine_reset_retry(struct loop_timer *t)

@@ -97,6 +97,8 @@ struct migrate_progress {
 void migration_get_progress(const struct machine *m, struct migrate_progress *out);
 /* Something of a job of the machine's: has the migration started it? */
 bool migration_job_told(struct machine *m, const struct blk_job_info *info, enum blk_job_event ev, const struct err *why);
+/* Is there one, whose end can be waited for? One that is in doubt, or whose machine runs at the other side, ends when somebody decides. */
+bool migration_will_end(const struct machine *m);
 /* The machine is about to go. */
 void migration_abandon(struct machine *m);
 

@@ -137,6 +137,7 @@ static void migrate_go_on(struct migration *g, const struct err *err)
 	m->migration = NULL;
 	(void)quiesce_end(&g->quiesce);
 	migration_free(g);
+	machine_tell_ready(m);
 }
 
 static void migrate_doubt(struct migration *g, const struct err *why)
@@ -302,6 +303,11 @@ int migration_change(struct machine *m, const struct migrate_changes *c, struct 
 	if (c->has_throttle_max)
 		atomic_store(&g->throttle_max, c->throttle_max);
 	return 0;
+}
+
+bool migration_will_end(const struct machine *m)
+{
+	return m->migration && atomic_load(&m->migration->phase) < MIGRATION_IN_DOUBT;
 }
 
 static void migration_gone(struct quiesce *q)

@@ -298,6 +298,7 @@ static void step_filled(struct incoming *in)
 		return;
 	in->m->lazy = NULL;
 	incoming_let_go(in);
+	machine_tell_ready(in->m);
 	log_info("all of the machine's memory has come");
 }
 

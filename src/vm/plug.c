@@ -10,6 +10,7 @@
 #include "util/err.h"
 #include "util/log.h"
 #include "vm/machine_priv.h"
+#include "vm/migrate.h"
 #include "vm/plug_priv.h"
 
 /* What requests call a kind, its option, the start of the names that are made up, where its list has its length. */
@@ -81,6 +82,8 @@ bool plug_find_name(const struct machine *m, const char *name, struct plugged *o
 
 int machine_check_unsaved(const struct machine *m, struct err *err)
 {
+	if (m->migration && !migration_will_end(m))
+		return err_set(err, -EBUSY, "the machine has been handed over to the other side; see 'migration'");
 	return m->save || m->migration ? err_set(err, -EBUSY, "the machine is being %s", m->save ? "saved" : "migrated") : 0;
 }
 

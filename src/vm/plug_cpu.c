@@ -41,8 +41,10 @@ int machine_check_cpus(struct machine *m, uint64_t n, struct err *err)
 
 	if (n < 1 || n > most)
 		return err_set(err, -EINVAL, "%" PRIu64 " processors are not possible; this machine has 1 to %u (see max of --cpus)", n, most);
-	if (m->save || m->migration)
-		return err_set(err, -EBUSY, "the machine is being %s", m->save ? "saved" : "migrated");
+	int r = machine_check_unsaved(m, err);
+
+	if (r < 0)
+		return r;
 	bus_lock(m->bus);
 	bool hears = acpi_hears_gpe(&m->acpi, ACPI_GPE_CPU);
 	bus_unlock(m->bus);

@@ -73,6 +73,8 @@ static void save_finish(struct save *s)
 	s->o.done(s->o.arg, &s->result, s->err.code ? &s->err : NULL);
 	if (ends)
 		machine_quit(m, "saved");
+	else
+		machine_tell_ready(m);
 	save_free(s);
 }
 

@@ -38,7 +38,7 @@ REQUESTS = {
     "agent-freeze": "disk_snapshot", "agent-thaw": "disk_snapshot", "migrate": "migrate", "migrate-start-postcopy": "migrate_post",
     "migrate-recover": "-: needs a connection cut in post-copy; test_migration_post.py", "upgrade": "upgrade",
     "migration": "migrate_cancelled", "migrate-set": "migrate_cancelled", "migrate-cancel": "migrate_cancelled", "plug": "disk",
-    "unplug": "disk", "eject": "medium", "insert": "medium", "quit": "-: an end; test_usage.py", "describe": "-: a text",
+    "waiting": "-: test_waiting.py", "waiting-cancel": "-: test_waiting.py", "unplug": "disk", "eject": "medium", "insert": "medium", "quit": "-: an end; test_usage.py", "describe": "-: a text",
 }
 
 

@@ -180,7 +180,6 @@ def test_a_cancelled_migration_leaves_the_machine_where_it_is(source, tmp_path):
         end = time.monotonic() + 20
         while ctl(sock, "migration", "--json")["phase"] != "memory":
             assert time.monotonic() < end
-        assert "migrated already" in ctl(sock, "save", tmp_path / "x", status=1)
         ctl(sock, "migrate-cancel")
         assert b"was cancelled" in asking.communicate(timeout=20)[1]
         assert ended(other) == 1 and is_alive(guest, sock)

@@ -13,6 +13,7 @@
 #include "util/frames.h"
 #include "util/loop.h"
 #include "vm/control_priv.h"
+#include "vm/machine_priv.h"
 
 struct rig {
 	struct hlt_machine h;
@@ -293,4 +294,144 @@ TEST(every_request_says_when_it_is_possible)
 	CHECK_EQ(control_check(doc, MACHINE_RESETTING, 0, &row, &params, &e), 0);
 	json_decref(params);
 	json_decref(doc);
+}
+
+/* --- the line: a save that lasts as long as the test wants --- */
+
+#define SET_VCPUS "{\"id\":1,\"request\":\"set\",\"params\":{\"setting\":\"vcpus=1\"}}"
+#define SET_LIMIT "{\"id\":2,\"request\":\"set\",\"params\":{\"setting\":\"cpu-limit=1\"}}"
+
+static void line_begin(struct rig *r)
+{
+	rig_init(r);
+	r->h.m->save = (struct save *)r; /* nobody looks into it */
+}
+
+static void line_end(struct rig *r)
+{
+	r->h.m->save = NULL;
+	machine_tell_ready(r->h.m);
+}
+
+static void rig_send(int fd, const char *text)
+{
+	CHECK_EQ(frames_send(fd, text, strlen(text), NULL, 0), 0);
+}
+
+/* The next answer is to ID; its error's code, "" for none. */
+static const char *rig_code(struct rig *r, int fd, int id)
+{
+	static char code[40];
+	json_t *doc = rig_receive(r, fd), *error = json_object_get(doc, "error");
+
+	CHECK_EQ(json_integer_value(json_object_get(doc, "id")), id);
+	snprintf(code, sizeof(code), "%s", error ? json_string_value(json_object_get(error, "code")) : "");
+	json_decref(doc);
+	return code;
+}
+
+/* How many wait, as a client of its own is told; the number of the first. */
+static size_t rig_waiting(struct rig *r, int fd, json_int_t *first)
+{
+	rig_send(fd, "{\"request\":\"waiting\"}");
+	json_t *doc = rig_receive(r, fd), *list = json_object_get(json_object_get(doc, "result"), "waiting"), *one = json_array_get(list, 0);
+	size_t n = json_array_size(list);
+
+	if (first)
+		*first = json_integer_value(json_object_get(one, "number"));
+	if (n)
+		CHECK_STR(json_string_value(json_object_get(one, "for")), "a save");
+	json_decref(doc);
+	return n;
+}
+
+TEST(a_request_that_would_change_a_machine_being_saved_waits_and_others_overtake_it)
+{
+	struct rig r;
+
+	line_begin(&r);
+	int a = rig_connect(&r), b = rig_connect(&r);
+
+	CHECK_STR(rig_ask(&r, b, "{\"request\":\"events\"}"), "");
+	rig_send(a, SET_VCPUS);
+	rig_send(a, SET_LIMIT);         /* a save does not mind */
+	CHECK_STR(rig_code(&r, a, 2), "");
+	json_t *e = rig_receive(&r, b);
+	CHECK_STR(json_string_value(json_object_get(e, "event")), "waiting");
+	CHECK_STR(json_string_value(json_object_get(e, "request")), "set");
+	json_decref(e);
+	CHECK_EQ(rig_waiting(&r, a, NULL), 1);
+	CHECK(!has_input(&a));
+	line_end(&r);
+	CHECK_STR(rig_code(&r, a, 1), "");
+	CHECK_EQ(rig_waiting(&r, a, NULL), 0);
+	close(a);
+	close(b);
+	rig_fini(&r);
+}
+
+TEST(one_in_line_is_cancelled_by_its_number_and_when_its_client_goes)
+{
+	struct rig r;
+	char text[100];
+	json_int_t first;
+
+	line_begin(&r);
+	int a = rig_connect(&r), b = rig_connect(&r), c = rig_connect(&r);
+
+	rig_send(a, SET_VCPUS);
+	CHECK_EQ(rig_waiting(&r, a, &first), 1);
+	rig_send(b, SET_VCPUS);
+	CHECK_EQ(rig_waiting(&r, b, NULL), 2);
+	CHECK_HAS(rig_ask(&r, c, "{\"request\":\"waiting-cancel\",\"params\":{\"number\":77}}"), "no request 77 waits");
+	snprintf(text, sizeof(text), "{\"request\":\"waiting-cancel\",\"params\":{\"number\":%d}}", (int)first);
+	CHECK_STR(rig_ask(&r, c, text), "");
+	CHECK_STR(rig_code(&r, a, 1), "ECANCELED");
+	CHECK_EQ(rig_waiting(&r, c, NULL), 1);
+	close(b);
+	for (int i = 0; rig_waiting(&r, c, NULL); i++)
+		CHECK(i < 1000);
+	close(a);
+	close(c);
+	line_end(&r);
+	rig_fini(&r);
+}
+
+TEST(the_line_has_a_bound_and_is_done_in_its_order)
+{
+	struct rig r;
+	char text[100];
+
+	line_begin(&r);
+	int a = rig_connect(&r);
+
+	for (int i = 0; i <= CONTROL_WAITING_MAX; i++) {
+		snprintf(text, sizeof(text), "{\"id\":%d,\"request\":\"set\",\"params\":{\"setting\":\"vcpus=%d\"}}", i, 1 + (i == 3));
+		rig_send(a, text);
+	}
+	CHECK_STR(rig_code(&r, a, CONTROL_WAITING_MAX), "EBUSY");
+	line_end(&r);
+	for (int i = 0; i < CONTROL_WAITING_MAX; i++)
+		CHECK_STR(rig_code(&r, a, i), i == 3 ? "EINVAL" : "");
+	CHECK_EQ(rig_waiting(&r, a, NULL), 0);
+	close(a);
+	rig_fini(&r);
+}
+
+TEST(those_in_line_are_told_that_the_machine_goes_on_elsewhere)
+{
+	for (int has_moved = 0; has_moved < 2; has_moved++) {
+		struct rig r;
+
+		line_begin(&r);
+		int a = rig_connect(&r);
+
+		rig_send(a, SET_VCPUS);
+		CHECK_EQ(rig_waiting(&r, a, NULL), 1);
+		r.h.m->save = NULL;
+		machine_quit(r.h.m, has_moved ? "migrated" : "power off");
+		CHECK_STR(rig_code(&r, a, 1), has_moved ? "EREMCHG" : "ECANCELED");
+		close(a);
+		rig_fini(&r);
+	}
 }
