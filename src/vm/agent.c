@@ -303,7 +303,7 @@ int agent_call(struct agent *a, const struct agent_call *c, struct err *err)
 	struct waiting_call *w, **at;
 
 	if (!a)
-		return err_set(err, -ENOTSUP, "the machine has no port for a guest agent; start it with --agent on");
+		return err_set(err, -ENOTSUP, "the machine has no port for a guest agent; start it with --agent on, or 'plug agent'");
 	if (!a->is_open)
 		return err_set(err, -ENOTCONN, "no guest agent runs in the guest; install and start qemu-guest-agent there");
 	if (a->n_calls == AGENT_CALLS_MAX)

@@ -472,9 +472,11 @@ static int config_check_own_console(const struct config *c, unsigned i, struct e
 static int config_check_consoles(const struct config *c, struct err *err)
 {
 	unsigned n_uarts = 0, n_ports = 0;
-	bool has_hvc = false;
-	unsigned max = CONFIG_PORTS_MAX - c->has_agent;
+	bool has_hvc = false, is_agent_port = c->has_agent && !c->has_agent_device;
+	unsigned max = CONFIG_PORTS_MAX - is_agent_port;
 
+	if (is_agent_port && !c->has_hvc)
+		return err_set(err, -EINVAL, "agent_device: off needs the console device, and hvc is off");
 	for (unsigned i = 0; i < c->n_consoles; i++) {
 		bool is_uart = config_is(c->consoles[i].device, "uart");
 		int r = config_check_target(i, c->consoles[i].target, err);
@@ -493,6 +495,9 @@ static int config_check_consoles(const struct config *c, struct err *err)
 				return r;
 			continue;
 		}
+		if (!is_uart && !c->has_hvc)
+			return err_set(err, -EINVAL, "consoles[%u].device: without the console device (hvc: off) a virtio console needs an id, and is a "
+				       "device of its own", i);
 		has_hvc |= !is_uart && !c->consoles[i].name;
 		n_uarts += is_uart;
 		n_ports += !is_uart;

@@ -92,7 +92,9 @@ struct config {
 	struct config_cdrom cdroms[CONFIG_CDROMS_MAX];
 	unsigned n_cdroms;
 	bool has_rng, has_balloon;
+	bool has_hvc;           /* the console device that consoles without an id are ports of */
 	bool has_agent;         /* a port for the guest agent */
+	bool has_agent_device;  /* it is a device of its own; machines saved by older versions have it on the console device */
 	char *vsock;            /* path of the socket device's host's end; NULL: no such device */
 	uint64_t vsock_cid;     /* the guest's address */
 	char *cpu_limit;        /* see cpu_limit.h; NULL: none */

@@ -7,13 +7,15 @@
 #include "vm/plug.h"
 
 const struct control_param control_plug_params[] = {
-	{ "type", CONTROL_CHOICE, true, "disk|cdrom|net|console", "what it is", "disk cdrom net console" },
-	{ "settings", CONTROL_STRING, true, "SETTINGS", "as the value of --disk, --cdrom, --net or --console", NULL },
-	{ "image-path", CONTROL_STRING, false, "image-path=PATH", "the name of the disk's image, of the drive's medium, or of the console's file or socket, which a saved machine looks for; "
+	{ "type", CONTROL_CHOICE, true, "disk|cdrom|net|console|hvc|rng|balloon|vsock|agent", "what it is",
+	  "disk cdrom net console hvc rng balloon vsock agent" },
+	{ "settings", CONTROL_STRING, false, "SETTINGS", "as the value of --disk, --cdrom, --net or --console; of a vsock `path=PATH,cid=N`; of the others "
+	  "nothing", NULL },
+	{ "image-path", CONTROL_STRING, false, "image-path=PATH", "the name of the disk's image, of the drive's medium, or of the console's or vsock's file or socket, which a saved machine looks for; "
 	  "`viv-vmm ctl` says it",
 	  NULL },
 	{ "backend", CONTROL_DEVICE, false, "", "the image, open as the settings say, the tap interface, with IFF_NO_PI and IFF_VNET_HDR, the console's "
-	  "file, or its socket, which listens; "
+	  "file, or its socket or that of a vsock, which listens; "
 	  "none: it is opened by its name, which a machine in a jail may not do", NULL },
 	{ .name = NULL },
 };

@@ -134,13 +134,14 @@ static int request_info(struct control_call *call, struct err *err)
 	const struct config *cfg = control_get_config(call->control);
 	struct machine *m = call_machine(call);
 
-	call->result = json_pack("{s:s, s:s, s:i, s:s, s:i, s:s, s:I, s:I, s:I, s:I, s:s*, s:I, s:o, s:o, s:o, s:o, s:o*, s:o*}",
+	call->result = json_pack("{s:s, s:s, s:i, s:s, s:i, s:s, s:I, s:I, s:I, s:I, s:s*, s:I, s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:b, s:o*, s:o*}",
 		"name", cfg->name, "version", VIV_VERSION, "protocol", CONTROL_PROTOCOL,
 		"state", machine_state_name(m->state), "pid", (int)getpid(), "engine", m->ops->name,
 		"cpus", (json_int_t)machine_n_cpus(m), "cpus_max", (json_int_t)config_cpus(cfg), "memory", (json_int_t)info_memory(m),
 		"memory_max", (json_int_t)(cfg->memory_max ? cfg->memory_max : cfg->memory), "cpu_limit", cfg->cpu_limit,
 		"guest_time_ns", (json_int_t)source_now_ns(&m->source.s),
-		"disks", info_disks(cfg, m), "cdroms", info_cdroms(cfg, m), "nets", info_nets(cfg), "consoles", info_consoles(cfg), "vsock", info_vsock(cfg),
+		"disks", info_disks(cfg, m), "cdroms", info_cdroms(cfg, m), "nets", info_nets(cfg), "consoles", info_consoles(cfg), "hvc", cfg->has_hvc, "rng", cfg->has_rng,
+		"balloon", cfg->has_balloon, "agent", cfg->has_agent, "vsock", info_vsock(cfg),
 		"migration", control_migration_now(m));
 	return call->result ? 0 : err_set(err, -ENOMEM, "out of memory");
 }
@@ -304,7 +305,7 @@ static const struct control_param events_params[] = {
 };
 
 #define S_HERE (S_RUNNING | S_PAUSED)
-#define AGENT_MORE "The machine has been started with `--agent on`, and qemu-guest-agent runs in the guest. A request to it ends after ten " \
+#define AGENT_MORE "The machine has been started with `--agent on`, or the agent's port was plugged, and qemu-guest-agent runs in the guest. A request to it ends after ten " \
 	"seconds without an answer, unless it says another time. What the agent refuses has the code EREMOTEIO."
 #define JOB_RESULT "The reply comes when the job has begun; events `job` tell the rest."
 
@@ -312,7 +313,7 @@ const struct control_request control_requests[] = {
 	{ "info", "what this machine is", NULL,
 	  "`name`, `version` (of Vivarium), `protocol`, `state` (`stopped`, `running`, `paused`, `resetting` or `ended`), "
 	  "`pid`, `engine`, `cpus`, `cpus_max`, `memory` and `memory_max` (bytes), `cpu_limit` if there is one, `guest_time_ns` (since power on, pauses not counted), "
-	  "`disks`, `cdroms` (`name`, `tray`: `open` or `closed`, `locked` by the guest; of the medium `path`, `format`, `size`), `nets`, `consoles`, `vsock` (`path`, `cid`) if there is one, `migration` (as the request of this name says) while there is one", NULL, S_ANY, request_info },
+	  "`disks`, `cdroms` (`name`, `tray`: `open` or `closed`, `locked` by the guest; of the medium `path`, `format`, `size`), `nets`, `consoles`, `hvc`, `rng`, `balloon` and `agent` (is there one?), `vsock` (`path`, `cid`) if there is one, `migration` (as the request of this name says) while there is one", NULL, S_ANY, request_info },
 	{ "stats", "counters of processors and devices", "All count from the start of the process. Processors of engines in "
 	  "software have `translation`: bytes of memory that translations take now (`memory`), bytes of code made (`code_bytes`), how "
 	  "often some was dropped for want of room (`code_evictions`), and the tables of an address space (`tlb_evictions`), why "
@@ -450,11 +451,12 @@ const struct control_request control_requests[] = {
 	  "The guest is told by ACPI and finds it by itself. From then on it is the machine's as if it had been started with it. The machine "
 	  "may not open files: `viv-vmm ctl` opens the image, the tap, or the console's file or socket, or starts passt, and hands it "
 	  "over. A console that comes is a virtio device of its own; it leads to `file:PATH`, `socket:PATH` or `none`, "
-	  "and is called as `id` says.", "`device`: its name", control_plug_params, S_HERE, control_plug },
+	  "and is called as `id` says. Of `hvc` (the console device that consoles without an id are ports of; it comes without any), `rng`, `balloon`, `vsock` and `agent` there is "
+	  "one or none, called so.", "`device`: its name", control_plug_params, S_HERE, control_plug },
 	{ "unplug", "take a device out of the running machine",
 	  "The guest is asked to let go of it. The reply comes at once, the event `device-unplugged` when the guest has done so and the "
 	  "image, interface or console is closed; a guest that never does loses it at its next reset. With `--force` it goes at once, as if it had been pulled out: "
-	  "what was not written is lost.", NULL, control_unplug_params, S_HERE, control_unplug },
+	  "what was not written is lost. With `hvc` all go that are its ports.", NULL, control_unplug_params, S_HERE, control_unplug },
 	{ "eject", "open the tray of a drive and take out the medium",
 	  "A guest that uses the medium has locked the drive: then this is refused with EBUSY, and the guest is asked to let go of it. "
 	  "With `--force` it is taken out all the same. The event `medium-ejected` tells when the image is closed. An empty drive is left with an open "

@@ -451,11 +451,11 @@ static int ctl_run(struct ctl *c, const char *path, int argc, char **argv)
 		return ctl_fail(CTL_LOST, &err);
 	if (strcmp(c->request->name, "unplug"))
 		return ctl_talk(c, &err);
-	AUTO(free) char *socket = ctl_plug_socket(path, control_get_string(c->params, "device", ""));
+	AUTO(json_decref) json_t *sockets = ctl_plug_sockets(path, control_get_string(c->params, "device", ""));
 
 	r = ctl_talk(c, &err);
-	if (r == CTL_DONE && socket)
-		unlink(socket);         /* the machine cannot, in its jail */
+	for (size_t i = 0; r == CTL_DONE && i < json_array_size(sockets); i++)
+		unlink(json_string_value(json_array_get(sockets, i)));  /* the machine cannot, in its jail */
 	return r;
 }
 

@@ -9,6 +9,8 @@
 #include "util/checked.h"
 #include "util/unixsock.h"
 #include "vm/ctl_priv.h"
+#include "vm/plug.h"
+#include "vm/vsock_host.h"
 
 /* As KEY. Whoever opens it after a restore may stand in another folder. */
 static int plug_say_path(const char *path, const char *key, json_t *params, struct err *err)
@@ -91,6 +93,23 @@ static int plug_open_console(const struct config_console *c, json_t *params, int
 	return r;
 }
 
+/* The same. */
+static int plug_open_vsock(json_t *params, int *fd, char **made, struct err *err)
+{
+	char path[UNIXSOCK_PATH_MAX + 1];
+	uint64_t cid;
+	int r = plug_parse_vsock(control_get_string(params, "settings", ""), path, &cid, err);
+	AUTO_FD int own = r < 0 ? r : vsock_host_listen(path, err);
+
+	if (own < 0)
+		return own;
+	*made = strdup(path);
+	r = plug_say_path(path, "image-path", params, err);
+	if (!r)
+		*fd = take_fd(&own);
+	return r;
+}
+
 static const struct {
 	const char *word, *arg;
 } plug_kinds[] = { { "disk", "--disk" }, { "cdrom", "--cdrom" }, { "net", "--net" }, { "console", "--console" } };
@@ -119,25 +138,59 @@ int ctl_plug_open(json_t *params, int *fd, char **made, struct err *err)
 		r = config_set(&c, arg, settings, err);
 	if (!r && arg)
 		r = plug_open(&c, kind, params, fd, made, err);
+	else if (!r && !strcmp(kind, "vsock"))
+		r = plug_open_vsock(params, fd, made, err);
 	config_fini(&c);
 	return r;
 }
 
-char *ctl_plug_socket(const char *socket, const char *device)
+/* Does one in the list KEY of INFO have that name? */
+static bool plug_has_name(const json_t *info, const char *key, const char *name)
 {
-	static const char prefix[] = "socket:";
-	json_t *info = NULL, *c;
-	char *path = NULL;
+	json_t *one;
 	size_t i;
 
-	if (ctl_ask(socket, "info", NULL, -1, &info, NULL) < 0)
-		return NULL;
+	json_array_foreach(json_object_get(info, key), i, one) {
+		const char *its = json_string_value(json_object_get(one, "name"));
+
+		if (its && !strcmp(its, name))
+			return true;
+	}
+	return false;
+}
+
+/* Add the sockets of the consoles of DEVICE, or of those that are its ports. */
+static void plug_console_sockets(const json_t *info, const char *device, json_t *paths)
+{
+	static const char prefix[] = "socket:";
+	bool is_hvc = !strcmp(device, "hvc");
+	json_t *c;
+	size_t i;
+
 	json_array_foreach(json_object_get(info, "consoles"), i, c) {
 		const char *id = json_string_value(json_object_get(c, "id")), *t = json_string_value(json_object_get(c, "target"));
+		const char *kind = json_string_value(json_object_get(c, "device"));
+		bool is_its = id ? !strcmp(id, device) : is_hvc && kind && !strcmp(kind, "virtio");
 
-		if (id && t && !strcmp(id, device) && !strncmp(t, prefix, strlen(prefix)))
-			path = strdup(t + strlen(prefix));
+		if (is_its && t && !strncmp(t, prefix, strlen(prefix)))
+			json_array_append_new(paths, json_string(t + strlen(prefix)));
+	}
+}
+
+json_t *ctl_plug_sockets(const char *socket, const char *device)
+{
+	json_t *info = NULL, *paths = json_array();
+
+	if (ctl_ask(socket, "info", NULL, -1, &info, NULL) < 0)
+		return paths;
+	/* Others may be called as those of which there is one. */
+	if (!plug_has_name(info, "disks", device) && !plug_has_name(info, "cdroms", device) && !plug_has_name(info, "nets", device)) {
+		json_t *path = json_object_get(json_object_get(info, "vsock"), "path");
+
+		plug_console_sockets(info, device, paths);
+		if (path && !strcmp(device, "vsock"))
+			json_array_append(paths, path);
 	}
 	json_decref(info);
-	return path;
+	return paths;
 }

@@ -39,8 +39,8 @@ void ctl_fork_disks_fini(struct ctl_fork_disks *d);
 /* The image that a drive is to have: open it, and make its path absolute. */
 int ctl_medium_open(json_t *params, int *fd, struct err *err);
 int ctl_plug_open(json_t *params, int *fd, char **made, struct err *err);
-/* The name of the socket behind the console DEVICE, to be freed; NULL: there is none. */
-char *ctl_plug_socket(const char *socket, const char *device);
+/* The names of the sockets behind DEVICE, which may be none: an array, a new reference. */
+json_t *ctl_plug_sockets(const char *socket, const char *device);
 
 /* --- ctl_target.c --- */
 /* A socket that is connected to the NBD server of ADDRESS, nothing said yet; a sentence for other addresses. */

@@ -13,12 +13,8 @@
 #include "util/checked.h"
 #include "util/err.h"
 #include "util/log.h"
-#include "virtio/balloon.h"
 #include "virtio/blk.h"
-#include "virtio/mem.h"
 #include "virtio/net.h"
-#include "virtio/rng.h"
-#include "virtio/vsock.h"
 #include "net/net.h"
 #include "blk/blk.h"
 #include "blk/secret.h"
@@ -294,7 +290,7 @@ void machine_forget_virtio_locked(struct machine *m, const struct virtio_dev *d)
 	memset(&m->doorbell[m->n_virtio], 0, sizeof(m->doorbell[0]));
 }
 
-/* The order of m->virtio: disks, interfaces, drives, the console, the rest, consoles that are devices of their own. FD: of the image, borrowed, or -1. */
+/* The order of m->virtio: disks, interfaces, drives, what there is one of (machine_single.c), consoles that are devices of their own. FD: of the image, borrowed, or -1. */
 int machine_make_disk(struct machine *m, unsigned i, int fd, struct err *err)
 {
 	const struct config_disk *c = &m->cfg->disks[i];
@@ -349,60 +345,8 @@ int machine_make_net(struct machine *m, unsigned i, int handed, struct err *err)
 	return r < 0 ? err_wrap(err, r, "nets[%u]", i) : machine_take(m, d, m->cfg->n_disks + i, err);
 }
 
-static int machine_make_vsock(struct machine *m, struct err *err)
-{
-	struct virtio_dev *d = NULL;
-	int r = virtio_vsock_new(&d, &m->env, (uint32_t)m->cfg->vsock_cid, err);
-
-	if (!r)
-		r = machine_take(m, d, m->n_virtio, err);
-	return r ? r : vsock_host_open(&m->vsock, m->loop, d, m->cfg->vsock, m->cfg->handed ? m->cfg->handed->vsock : -1, err);
-}
-
-/* On the loop thread. */
-static void machine_balloon_reached(void *arg, uint64_t actual)
-{
-	char text[24];
-
-	snprintf(text, sizeof(text), "%" PRIu64, actual);
-	machine_tell(arg, MACHINE_EV_BALLOON, text);
-}
-
-static int machine_make_balloon(struct machine *m, struct err *err)
-{
-	struct virtio_balloon_config bc = { .reached = machine_balloon_reached, .arg = m };
-	int r = m->cfg->has_balloon ? virtio_balloon_new(&m->balloon, &m->env, &bc, err) : 0;
-
-	return r || !m->balloon ? r : machine_take(m, m->balloon, m->n_virtio, err);
-}
-
-static void machine_memory_reached(void *arg, uint64_t plugged)
-{
-	struct machine *m = arg;
-	char text[24];
-
-	snprintf(text, sizeof(text), "%" PRIu64, m->cfg->memory + plugged);
-	machine_tell(m, MACHINE_EV_MEMORY, text);
-}
-
-/* Memory that can come lies behind the rest above 4 GiB. */
-static int machine_make_added(struct machine *m, struct err *err)
-{
-	struct virtio_mem_config mc = { .reached = machine_memory_reached, .arg = m };
-	uint64_t at, size = config_memory(m->cfg, &at);
-
-	if (size == at)
-		return 0;
-	mc.addr = GMEM_HIGH_BASE + at - m->mem->low_size;
-	mc.size = size - at;
-	int r = virtio_mem_new(&m->added, &m->env, &mc, err);
-
-	return r ? r : machine_take(m, m->added, m->n_virtio, err);
-}
-
 static int machine_make_virtio(struct machine *m, struct err *err)
 {
-	struct virtio_dev *rng = NULL;
 	int r = 0;
 
 	m->env = (struct virtio_env){ .mem = m->mem, .loop = m->loop, .bus = m->bus, .source = &m->source.s,
@@ -414,20 +358,7 @@ static int machine_make_virtio(struct machine *m, struct err *err)
 	for (unsigned i = 0; !r && i < m->cfg->n_cdroms; i++)
 		r = machine_make_drive(m, i, -1, err);
 	if (!r)
-		r = machine_new_hvc(m, err);
-	if (!r)
-		r = machine_take(m, m->hvc, m->n_virtio, err);
-	if (!r && m->cfg->has_rng) {
-		r = virtio_rng_new(&rng, &m->env, err);
-		if (!r)
-			r = machine_take(m, rng, m->n_virtio, err);
-	}
-	if (!r && m->cfg->vsock)
-		r = machine_make_vsock(m, err);
-	if (!r)
-		r = machine_make_balloon(m, err);
-	if (!r)
-		r = machine_make_added(m, err);
+		r = machine_make_singles(m, err);
 	for (unsigned i = 0; !r && i < m->n_own; i++)
 		r = machine_make_console(m, i, err);
 	return r;
@@ -454,7 +385,7 @@ static void machine_drop_virtio(struct machine *m)
 	while (m->n_virtio)
 		virtio_free(m->virtio[--m->n_virtio]);
 	machine_free_drives(m);
-	m->hvc = m->balloon = m->added = NULL;
+	machine_forget_singles(m);
 }
 
 /* --- kernel --- */

@@ -143,9 +143,40 @@ static void machine_agent_opened(void *arg, bool is_open)
 
 static size_t machine_agent_send(void *arg, const uint8_t *buf, size_t len)
 {
-	struct machine *m = arg;
+	const struct machine *m = arg;
+	const struct machine_line *l = m->agent_line;
 
-	return virtio_console_input(m->hvc, m->agent_port, buf, len);
+	return l ? virtio_console_input(l->dev, l->n, buf, len) : len;
+}
+
+static struct virtio_console_port machine_agent_port(struct machine_line *l)
+{
+	return (struct virtio_console_port){
+		.name = AGENT_PORT_NAME, .arg = l, .write = machine_agent_write, .readable = machine_agent_readable,
+		.opened = machine_agent_opened,
+	};
+}
+
+int machine_new_agent(struct machine *m, struct err *err)
+{
+	struct machine_line *l = &m->agent_own;
+	int r = l->machine ? err_set(err, -EBUSY, "the guest agent's port that was unplugged is still in use") : 0;
+
+	/* One that was there before has not forgotten who asks it. */
+	if (!r && !m->agent)
+		r = agent_new(&m->agent, m->loop, machine_agent_send, m, err);
+
+	if (r < 0)
+		return r;
+	*l = (struct machine_line){ .machine = m, .n = 1, .is_stream = true };
+	/* Drivers take port 0 for a console. */
+	struct virtio_console_port ports[2] = { { .name = NULL }, machine_agent_port(l) };
+	struct virtio_console_config cc = { .ports = ports, .n_ports = 2, .has_no_first = true };
+
+	r = virtio_console_new(&l->dev, &m->env, &cc, err);
+	m->agent_dev = l->dev;
+	m->agent_line = l;
+	return r;
 }
 
 void machine_end_agent(struct machine *m)
@@ -157,6 +188,7 @@ void machine_drop_agent(struct machine *m)
 {
 	agent_free(m->agent);
 	m->agent = NULL;
+	m->agent_line = NULL;
 }
 
 int machine_new_hvc(struct machine *m, struct err *err)
@@ -164,7 +196,7 @@ int machine_new_hvc(struct machine *m, struct err *err)
 	struct virtio_console_port ports[CONFIG_PORTS_MAX];
 	struct virtio_console_config cc = { .ports = ports, .n_ports = m->n_ports };
 
-	int r = m->agent_port ? agent_new(&m->agent, m->loop, machine_agent_send, m, err) : 0;
+	int r = m->agent_line ? agent_new(&m->agent, m->loop, machine_agent_send, m, err) : 0;
 
 	if (r < 0)
 		return r;
@@ -176,11 +208,8 @@ int machine_new_hvc(struct machine *m, struct err *err)
 			.write = !c ? NULL : c->name ? machine_port_write : machine_hvc_write,
 		};
 	}
-	if (m->agent_port)
-		ports[m->agent_port] = (struct virtio_console_port){
-			.name = AGENT_PORT_NAME, .arg = &m->port[m->agent_port], .write = machine_agent_write,
-			.readable = machine_agent_readable, .opened = machine_agent_opened,
-		};
+	if (m->agent_line)
+		ports[m->agent_line - m->port] = machine_agent_port(m->agent_line);
 	r = virtio_console_new(&m->hvc, &m->env, &cc, err);
 	for (unsigned i = 0; i < m->n_ports; i++)
 		m->port[i].dev = m->hvc;
@@ -261,13 +290,13 @@ static void machine_number_lines(struct machine *m, struct machine_line *lines, 
 
 int machine_plan_lines(struct machine *m, struct err *err)
 {
-	m->n_ports = 1;
+	m->n_ports = m->cfg->has_hvc;
 	for (unsigned i = 0; i < m->cfg->n_consoles; i++)
 		machine_add_line(m, &m->cfg->consoles[i]);
 	if (!m->cfg->n_consoles)
 		machine_add_line(m, &default_console);
-	if (m->cfg->has_agent) {
-		m->agent_port = m->n_ports;
+	if (m->cfg->has_agent && !m->cfg->has_agent_device) {
+		m->agent_line = &m->port[m->n_ports];
 		machine_add_line(m, &agent_console);
 	}
 	if (!m->n_uarts)
@@ -431,6 +460,40 @@ int machine_open_own_console(struct machine *m, unsigned i, int fd, struct err *
 	return r;
 }
 
+int machine_plan_hvc(struct machine *m, struct err *err)
+{
+	if (m->port[0].machine)
+		return err_set(err, -EBUSY, "the console device that was unplugged is still in use");
+	m->port[0] = (struct machine_line){ .machine = NULL };
+	m->n_ports = 1;
+	machine_number_lines(m, m->port, m->n_ports);
+	return 0;
+}
+
+/* The last console has gone: none shall not stand for the one that is there without being named. */
+static void machine_settle_none(struct machine *m)
+{
+	if (!m->cfg->n_consoles && config_set(m->cfg, "--console", "none,device=uart", NULL) == 0)
+		m->com[0].cfg = &m->cfg->consoles[0];
+}
+
+void machine_remove_ports(struct machine *m)
+{
+	for (unsigned i = 0; i < m->n_ports; i++) {
+		const struct config_console *at = m->port[i].cfg;
+
+		m->port[i].cfg = NULL;
+		console_retire(m->port[i].host);
+		m->port[i].host = NULL;
+		if (!at || at == &agent_console)
+			continue;
+		machine_move_lines(m, at);
+		config_remove(m->cfg, "--console", (unsigned)(at - m->cfg->consoles));
+	}
+	m->n_ports = 0;
+	machine_settle_none(m);
+}
+
 struct machine_line *machine_remove_own_line(struct machine *m, unsigned i)
 {
 	struct machine_line *l = m->own[i];
@@ -442,6 +505,7 @@ struct machine_line *machine_remove_own_line(struct machine *m, unsigned i)
 	memmove(&m->own[i], &m->own[i + 1], (--m->n_own - i) * sizeof(m->own[0]));
 	machine_move_lines(m, at);
 	config_remove(m->cfg, "--console", (unsigned)(at - m->cfg->consoles));
+	machine_settle_none(m);
 	return l;
 }
 

@@ -44,8 +44,8 @@
 
 struct blk;
 
-enum { /* and console, rng, vsock, balloon, memory */
-	MACHINE_VIRTIO_MAX = CONFIG_DISKS_MAX + CONFIG_CDROMS_MAX + CONFIG_NETS_MAX + 5 + CONFIG_OWN_CONSOLES_MAX,
+enum { /* and console, rng, vsock, balloon, memory, agent */
+	MACHINE_VIRTIO_MAX = CONFIG_DISKS_MAX + CONFIG_CDROMS_MAX + CONFIG_NETS_MAX + 6 + CONFIG_OWN_CONSOLES_MAX,
 };
 
 /* A serial line: a UART or a port of the virtio console, and the host's end. */
@@ -138,10 +138,11 @@ struct machine {
 	struct virtio_dev *virtio[MACHINE_VIRTIO_MAX];
 	unsigned n_virtio;
 	uint8_t slots[MACHINE_VIRTIO_MAX];      /* where a saved machine had them, in the same order; 0: the first free one */
-	struct virtio_dev *hvc;         /* one of them: the console */
-	struct vsock_host *vsock;       /* the host's side of another; NULL: there is none */
-	struct virtio_dev *balloon;     /* the same; NULL: none */
+	struct virtio_dev *hvc;         /* one of them: the console device that port[] are ports of; NULL: there is none */
+	struct virtio_dev *rng, *vsock_dev, *balloon;   /* the same */
+	struct vsock_host *vsock;       /* the host's side of vsock_dev */
 	struct virtio_dev *added;       /* the same: memory that comes and goes */
+	struct virtio_dev *agent_dev;   /* the same, if the guest agent's port is a device of its own */
 	struct cpu_limit cpu_limit;
 	_Atomic uint64_t cpus_present;  /* a copy of what hotplug has, for any thread */
 	struct machine_doorbell doorbell[MACHINE_VIRTIO_MAX][VIRTIO_QUEUES_MAX];
@@ -158,9 +159,10 @@ struct machine {
 	struct loop_timer leave_retry;
 
 	struct machine_line com[CONFIG_UARTS_MAX];
-	struct machine_line port[CONFIG_PORTS_MAX];     /* of hvc; port 0 is always there */
+	struct machine_line port[CONFIG_PORTS_MAX];     /* of hvc, which always has port 0; free without a machine */
 	unsigned n_ports;
-	unsigned agent_port;            /* one of them; 0: none */
+	struct machine_line agent_own;  /* the guest agent's port of agent_dev; free without a machine */
+	struct machine_line *agent_line;        /* that, or one of port[]; NULL: there is none */
 	struct machine_line own_line[CONFIG_OWN_CONSOLES_MAX];  /* of devices of their own; a free one has no machine */
 	struct machine_line *own[CONFIG_OWN_CONSOLES_MAX];      /* those that are there, in the configuration's order */
 	unsigned n_own;
@@ -185,6 +187,18 @@ int machine_take(struct machine *m, struct virtio_dev *d, unsigned at, struct er
 unsigned machine_virtio_index(const struct machine *m, const struct virtio_dev *d);
 /* D is no longer the machine's; bus_lock held. */
 void machine_forget_virtio_locked(struct machine *m, const struct virtio_dev *d);
+
+/* --- machine_single.c --- */
+/* Those that the configuration has, in their places and on the bus. */
+int machine_make_singles(struct machine *m, struct err *err);
+/* One that the configuration has from now on. LISTENER: of the host's end, borrowed; -1: it is made. */
+int machine_make_hvc(struct machine *m, struct err *err);
+int machine_make_rng(struct machine *m, struct err *err);
+int machine_make_vsock(struct machine *m, int listener, struct err *err);
+int machine_make_balloon(struct machine *m, struct err *err);
+int machine_make_agent(struct machine *m, struct err *err);
+/* They have been freed. */
+void machine_forget_singles(struct machine *m);
 
 /* --- plug.c, plug_leave.c --- */
 void machine_ejected_locked(void *machine, unsigned slot);      /* vCPU thread, bus_lock held */
@@ -309,6 +323,10 @@ void machine_update_doorbells_locked(void *machine);
 int machine_plan_lines(struct machine *m, struct err *err);
 void machine_init_uarts(struct machine *m);
 int machine_new_hvc(struct machine *m, struct err *err);
+/* Before it comes again: port 0, with nobody at the host's end. -EBUSY: the one before is still in use. */
+int machine_plan_hvc(struct machine *m, struct err *err);
+/* Its consoles leave the configuration, their host's ends are closed; port[0] is the device's until that is freed. */
+void machine_remove_ports(struct machine *m);
 /* The device of own[I], at the end of m->virtio. */
 int machine_make_console(struct machine *m, unsigned i, struct err *err);
 /* Before the list of consoles changes: the one that is there without being named is named. */
@@ -325,6 +343,8 @@ void machine_close_consoles(struct machine *m);
 struct handed;
 int machine_hand_over_consoles(const struct machine *m, struct handed *h, struct err *err);
 void machine_start_consoles(struct machine *m);
+/* m->agent_dev, not on the bus yet, and who speaks there. */
+int machine_new_agent(struct machine *m, struct err *err);
 void machine_drop_agent(struct machine *m);
 void machine_debug_write(void *arg, const uint8_t *buf, size_t len);
 

@@ -186,9 +186,15 @@ const struct option options[] = {
 	{ "--balloon", "balloon", OPT_BOOL, CFG(has_balloon), NULL, "off", "virtio memory balloon",
 	  .more = "'viv-vmm ctl PATH set balloon=SIZE' takes memory from the guest and gives it back. With it a guest also tells which "
 		  "pages are free, and they take no memory of the host.", .example = "--balloon on" },
-	{ "--rng", "rng", OPT_BOOL, CFG(has_rng), NULL, "on", "virtio entropy device", .example = "--rng off" },
+	{ "--hvc", "hvc", OPT_BOOL, CFG(has_hvc), NULL, "on", "virtio console device that consoles with device=virtio and without id are ports of",
+	  .more = "It is there although nobody asks for one.", .example = "--hvc off" },
+	{ "--rng", "rng", OPT_BOOL, CFG(has_rng), NULL, "on", "virtio entropy device", .more = "'viv-vmm ctl PATH plug rng' and 'unplug rng' as well.",
+	  .example = "--rng off" },
 	{ "--agent", "agent", OPT_BOOL, CFG(has_agent), NULL, "off", "a port for the guest agent, which requests agent-* ask",
 	  .more = "The package qemu-guest-agent in the guest speaks there, at /dev/virtio-ports/org.qemu.guest_agent.0.", .example = "--agent on" },
+	{ "--agent-device", "agent_device", OPT_BOOL, CFG(has_agent_device), NULL, "on", "that port is a device of its own, which can come and go",
+	  .more = "off: a port of the console device, which it was in earlier versions, and is in machines that they have saved.",
+	  .example = "--agent on --agent-device off" },
 	{ "--vsock", "vsock", OPT_STRING, CFG(vsock), "PATH", NULL, "virtio socket device; a Unix socket where the host's programs reach the guest's",
 	  .more = "A program connects to PATH and says the line 'CONNECT PORT', upon which it is answered 'OK PORT' by a program that listens in "
 		  "the guest; or 'LISTEN PORT', and is answered 'CONNECTED PORT' when one in the guest has connected to port PORT of address 2.",

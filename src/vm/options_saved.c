@@ -61,6 +61,7 @@ static int config_use_saved(struct config *c, const char *name, struct err *err)
 			return err_set(err, -EINVAL, "%s stands before --restore or --incoming; what is to replace a list of the saved "
 				       "machine comes after it", o->arg);
 	}
+	c->has_agent_device = false;    /* one that was saved before there was any does not say so */
 	int r = config_load_text(c, (const char *)text, len, err);
 	if (r < 0)
 		return err_wrap(err, r, "configuration in '%s'", name);

@@ -40,8 +40,9 @@ const char *plug_name(const struct machine *m, const struct plugged *p, char buf
 		return config_net_name(m->cfg, p->i, buf);
 	case PLUG_CONSOLE:
 		return m->own[p->i]->cfg->id;
+	default:
+		return plug_single_name(p->kind);
 	}
-	return "";
 }
 
 /* The Nth of all that can be unplugged. */
@@ -58,7 +59,7 @@ static bool plug_nth(const struct machine *m, unsigned n, struct plugged *out)
 	else if ((n -= drives) < m->n_own)
 		*out = (struct plugged){ PLUG_CONSOLE, n, m->own[n]->dev };
 	else
-		return false;
+		return plug_single_nth(m, n - m->n_own, out);
 	return true;
 }
 
@@ -113,10 +114,9 @@ static char **plug_name_of(struct config *c, enum plug_kind kind, unsigned i)
 		return &c->cdroms[i].name;
 	case PLUG_NET:
 		return &c->nets[i].name;
-	case PLUG_CONSOLE:
-		break;
+	default:
+		return &c->consoles[i].id;
 	}
-	return &c->consoles[i].id;
 }
 
 /* The last of its list, which is new, gets the first of "disk0", "disk1", ... that nobody has. */
@@ -273,14 +273,18 @@ static int plug_make(struct machine *m, enum plug_kind kind, unsigned i, int fd,
 		if (!r)
 			r = machine_make_console(m, m->n_own - 1, err);
 		return r ? r : machine_open_own_console(m, m->n_own - 1, fd, err);
+	default:
+		return -EINVAL;
 	}
-	return -EINVAL;
 }
 
 static int plug_find_kind(const char *word, struct err *err)
 {
 	for (unsigned k = 0; k < ARRAY_LEN(kinds); k++)
 		if (!strcmp(kinds[k].word, word))
+			return (int)k;
+	for (unsigned k = 0; k < PLUG_KINDS; k++)
+		if (plug_is_single((enum plug_kind)k) && !strcmp(plug_single_name((enum plug_kind)k), word))
 			return (int)k;
 	return err_set(err, -EINVAL, "there is no kind of device '%.32s'", word);
 }
@@ -295,10 +299,9 @@ static struct virtio_dev *plug_dev(const struct machine *m, enum plug_kind kind,
 		return m->drive[i]->dev;
 	case PLUG_NET:
 		return m->net_dev[i];
-	case PLUG_CONSOLE:
-		break;
+	default:
+		return m->own[m->n_own - 1]->dev;
 	}
-	return m->own[m->n_own - 1]->dev;
 }
 
 static void plug_announce(struct machine *m, struct virtio_dev *dev, const char *name)
@@ -312,15 +315,11 @@ static void plug_announce(struct machine *m, struct virtio_dev *dev, const char 
 	machine_tell(m, MACHINE_EV_PLUGGED, name);
 }
 
-int machine_plug(struct machine *m, const struct plug_device *d, char *name, unsigned name_cap, struct err *err)
+/* One more of a list; *OUT is what has been made. */
+static int plug_listed(struct machine *m, enum plug_kind kind, const struct plug_device *d, struct plugged *out, struct err *err)
 {
-	char buf[CONFIG_DISK_NAME_MAX + 1];
-	int kind = plug_find_kind(d->kind, err), r = kind < 0 ? kind : machine_check_unsaved(m, err);
+	int r = config_settle(m->cfg, err);
 
-	if (!r)
-		r = plug_check_guest(m, "", err);
-	if (!r)
-		r = config_settle(m->cfg, err);
 	if (!r && kind == PLUG_CONSOLE)
 		r = machine_settle_consoles(m, err);
 	if (!r)
@@ -331,12 +330,30 @@ int machine_plug(struct machine *m, const struct plug_device *d, char *name, uns
 	unsigned i = *plug_count(m->cfg, kind) - 1;
 
 	r = plug_make(m, kind, i, d->fd, err);
-	if (r < 0) {
+	if (r < 0)
 		plug_undo(m, kind);
-		return r;
-	}
-	struct plugged p = { kind, kind == PLUG_CONSOLE ? m->n_own - 1 : i, plug_dev(m, kind, i) };
+	else
+		*out = (struct plugged){ kind, kind == PLUG_CONSOLE ? m->n_own - 1 : i, plug_dev(m, kind, i) };
+	return r;
+}
 
+int machine_plug(struct machine *m, const struct plug_device *d, char *name, unsigned name_cap, struct err *err)
+{
+	char buf[CONFIG_DISK_NAME_MAX + 1];
+	struct plugged p;
+	int kind = plug_find_kind(d->kind, err), r = kind < 0 ? kind : machine_check_unsaved(m, err);
+
+	if (!r)
+		r = plug_check_guest(m, "", err);
+	if (r < 0)
+		return r;
+	if (plug_is_single((enum plug_kind)kind)) {
+		r = plug_single(m, (enum plug_kind)kind, d, &p, err);
+	} else {
+		r = plug_listed(m, (enum plug_kind)kind, d, &p, err);
+	}
+	if (r < 0)
+		return r;
 	snprintf(name, name_cap, "%s", plug_name(m, &p, buf));
 	plug_announce(m, p.dev, name);
 	return 0;

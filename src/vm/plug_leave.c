@@ -120,8 +120,10 @@ static int plug_remove(struct machine *m, const struct plugged *p, struct err *e
 		plug_close_nets(m, p->i);
 	else if (p->kind == PLUG_CDROM)
 		l->drive = machine_remove_drive(m, p->i);
-	else
+	else if (p->kind == PLUG_CONSOLE)
 		l->line = machine_remove_own_line(m, p->i);
+	else
+		l->line = plug_single_leave(m, p->kind);
 	l->next = m->leaving;
 	m->leaving = l;
 	if (m->state == MACHINE_RUNNING)
@@ -245,7 +247,8 @@ int machine_unplug(struct machine *m, const char *name, bool is_forced, struct e
 	struct plugged p;
 
 	if (!plug_find_name(m, name, &p))
-		return err_set(err, -ENOENT, "there is no disk, drive, interface or console '%.64s' to unplug; 'info' lists them", name);
+		return plug_single_check(m, name, err) < 0 ? -ENOTSUP :
+			err_set(err, -ENOENT, "there is no device '%.64s' to unplug; 'info' lists them", name);
 	int r = machine_check_unsaved(m, err);
 
 	if (!r)

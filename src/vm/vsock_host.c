@@ -133,9 +133,14 @@ static void host_accept(struct loop_fd *h, unsigned events)
 	}
 }
 
+int vsock_host_listen(const char *path, struct err *err)
+{
+	return unixsock_listen(path, MODE, BACKLOG, err);
+}
+
 int vsock_host_open(struct vsock_host **out, struct loop *loop, struct virtio_dev *d, const char *path, int handed, struct err *err)
 {
-	int fd = handed >= 0 ? fcntl(handed, F_DUPFD_CLOEXEC, 0) : unixsock_listen(path, MODE, BACKLOG, err);
+	int fd = handed >= 0 ? fcntl(handed, F_DUPFD_CLOEXEC, 0) : vsock_host_listen(path, err);
 
 	if (fd < 0)
 		return handed >= 0 ? err_set(err, -errno, "cannot take over '%s': %s", path, strerror(errno)) : fd;

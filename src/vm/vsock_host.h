@@ -15,6 +15,8 @@ struct loop;
 struct virtio_dev;
 struct vsock_host;
 
+/* The socket at PATH, which listens: its descriptor. -EADDRINUSE and what else can go wrong. */
+int vsock_host_listen(const char *path, struct err *err);
 /* Make the socket at PATH, or take over HANDED (borrowed; -1: none), another process's listener there. Nobody is served
  * before vsock_host_start(). D is borrowed, and is a socket device. */
 int vsock_host_open(struct vsock_host **out, struct loop *loop, struct virtio_dev *d, const char *path, int handed, struct err *err);

@@ -28,6 +28,10 @@ ELSEWHERE = {
 }
 
 
+ON_THE_BOARD = "part of the board, as in every PC"
+WITH_ITS_DEVICE = "yes, with its device"
+
+
 class Row:
     """DEVICES: of virtio that it makes. KEYS: of the configuration document that it shows."""
 
@@ -170,11 +174,38 @@ class Net(Row):
         m.until(lambda: "plugged" not in [n["name"] for n in m.ctl("info", "--json")["nets"]], "the interface goes")
 
 
+class One(Row):
+    """A device of which there is one or none, called WORD; SETTINGS to plug it."""
+
+    def __init__(self, word, keys, devices, hotplug="yes"):
+        super().__init__(word, keys, devices, hotplug)
+        self.word = word
+
+    def settings(self, _m):
+        return []
+
+    def is_gone(self, m):
+        """In the guest."""
+
+    def come(self, m):
+        m.ctl("plug", self.word, *self.settings(m))
+
+    def go(self, m):
+        m.ctl("unplug", self.word)
+        m.until(lambda: not m.ctl("info", "--json").get(self.word), f"{self.word} goes")
+        self.is_gone(m)
+
+    def plug(self, m):
+        self.go(m)
+        self.come(m)
+        self.check(m)
+
+
 class Stream(Row):
     """Bytes go through a socket into the guest and come back."""
 
     def __init__(self, name, keys, port, device, ident=""):
-        super().__init__(name, keys, ("virtio-console",) if "virtio" in device else (), "yes" if ident else "no: always there")
+        super().__init__(name, keys, ("virtio-console",) if "virtio" in device else (), "yes" if ident else WITH_ITS_DEVICE if "virtio" in device else ON_THE_BOARD)
         self.port, self.device, self.ident = port, device, ident
 
     def options(self, m):
@@ -223,12 +254,15 @@ class FileConsole(Row):
         m.until(lambda: f"check-{self.checks}" in open(m.socket_path("hvc"), encoding="utf-8").read(), "hvc0 says it")
 
 
-class Entropy(Row):
+class Entropy(One):
     def check(self, m):
-        m.run("dd if=/dev/hwrng bs=16 count=1 2>/dev/null | od -An -tx1 | grep -q ..")
+        m.run("wait_until 'dd if=/dev/hwrng bs=16 count=1 2>/dev/null | od -An -tx1 | grep -q ..'")
+
+    def is_gone(self, m):
+        m.run("! dd if=/dev/hwrng bs=16 count=1 2>/dev/null | od -An -tx1 | grep -q ..")
 
 
-class Balloon(Row):
+class Balloon(One):
     def options(self, _m):
         return ["--balloon", "on"]
 
@@ -238,21 +272,30 @@ class Balloon(Row):
             m.until(lambda size=mib: m.ctl("stats", "--json")["balloon"]["actual"] == size << 20, f"it has {mib} MiB")
 
 
-class AgentPort(Row):
+class AgentPort(One):
     def options(self, _m):
         return ["--agent", "on"]
 
+    def is_gone(self, m):
+        m.run("! grep -qs org.qemu.guest_agent.0 /sys/class/virtio-ports/*/name")
+
     def check(self, m):
-        m.run("grep -qs org.qemu.guest_agent.0 /sys/class/virtio-ports/*/name")
+        m.run("wait_until 'grep -qs org.qemu.guest_agent.0 /sys/class/virtio-ports/*/name'")
         assert "no guest agent runs" in m.ctl("agent", "ping", status=1)
 
 
-class Vsock(Row):
+class Vsock(One):
     def options(self, m):
         return ["--vsock", m.socket_path("vsock"), "--vsock-cid", "77"]
 
+    def settings(self, m):
+        return [f"path={m.socket_path('vsock')},cid=77"]
+
+    def is_gone(self, m):
+        assert not os.path.exists(m.socket_path("vsock"))
+
     def check(self, m):
-        m.run("test \"$(vsock cid)\" = 'vsock: cid 77'")
+        m.run("wait_until 'test \"$(vsock cid)\" = \"vsock: cid 77\"'")
         for left in reversed(range(10)):        # a guest that was restored cuts what it hears before it knows that
             with socket.socket(socket.AF_UNIX) as s:
                 s.settimeout(60)
@@ -327,15 +370,15 @@ ROWS = [
     Drive("cdrom", ("cdroms[].path", "cdroms[].format", "cdroms[].name"), ("virtio-scsi",), hotplug="yes, and its medium"),
     Net("none", ("nets[].kind", "nets[].mac", "nets[].name"), "52:54:00:00:88:10"),
     Net("user", ("nets[].hostfwd",), "52:54:00:00:88:20"),
-    Shell("console: uart, stdio", ("consoles[].target",), hotplug="no: always there"),
+    Shell("console: uart, stdio", ("consoles[].target",), hotplug=ON_THE_BOARD),
     Stream("console: uart, socket", ("consoles[].device",), "ttyS1", "device=uart"),
-    FileConsole("console: virtio, file", (), ("virtio-console",), hotplug="no: always there"),
+    FileConsole("console: virtio, file", ("hvc",), ("virtio-console",), hotplug=WITH_ITS_DEVICE),
     Stream("console: virtio, stream", ("consoles[].name",), "org.viv.stream", "device=virtio,name=org.viv.stream"),
     Stream("console: a device of its own", ("consoles[].id",), "org.viv.own", "device=virtio,name=org.viv.own,id=own", "own"),
-    Entropy("rng", ("rng",), ("virtio-rng",), hotplug="no: always there"),
-    Balloon("balloon", ("balloon",), ("virtio-balloon",), hotplug="its size"),
-    AgentPort("agent", ("agent",), hotplug="no: from the start"),
-    Vsock("vsock", ("vsock", "vsock_cid"), ("virtio-vsock",), hotplug="no: from the start"),
+    Entropy("rng", ("rng",), ("virtio-rng",)),
+    Balloon("balloon", ("balloon",), ("virtio-balloon",), hotplug="yes, and its size"),
+    AgentPort("agent", ("agent", "agent_device"), ("virtio-console",)),
+    Vsock("vsock", ("vsock", "vsock_cid"), ("virtio-vsock",)),
     Share("cpu-limit", ("cpu_limit",)),
 ]
 if not shutil.which("passt"):

@@ -121,6 +121,13 @@ class Devices:
             raise Wrong("the socket's name is still there")
         return "unplugged"
 
+    def op_entropy(self, plug):
+        m = self.machine
+        m.ctl("plug" if plug else "unplug", "rng")
+        until(lambda: m.control("info")["rng"] == plug, "the source of entropy comes or goes", 120)
+        self.guest_waits(("" if plug else "! ") + "ls /sys/bus/virtio/drivers/virtio_rng | grep -q virtio")
+        return "plugged" if plug else "unplugged"
+
     def talk(self, path, port, word):
         with socket.socket(socket.AF_UNIX) as s:
             s.settimeout(120)

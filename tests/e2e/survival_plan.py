@@ -19,7 +19,7 @@ OPERATIONS = {
     "migrate_broken": 1,
     "upgrade": 3, "upgrade_refused": 1, "upgrade_broken": 1,
     "fork": 2,
-    "disk": 4, "net": 2, "user_net": 1, "console": 2, "medium": 2, "cpus": 2, "memory": 2, "balloon": 1, "limits": 1, "pause": 1,
+    "disk": 4, "net": 2, "user_net": 1, "console": 2, "entropy": 1, "medium": 2, "cpus": 2, "memory": 2, "balloon": 1, "limits": 1, "pause": 1,
     "disk_snapshot": 1, "disk_stream": 1, "disk_mirror": 1, "disk_backup": 1, "disk_inside": 1, "disk_resize": 1,
 }
 
@@ -50,7 +50,7 @@ class Plan:
         self.cpu = random.Random(f"{seed}/cpu").choice(CPUS)
         self.engine, self.cpus, self.memory, self.root = "bt", 2, 512, "raw"
         self.disks, self.n_disks = {}, 0        # serial -> format
-        self.nets, self.has_console, self.medium, self.n_media = set(), False, None, 0
+        self.nets, self.has_console, self.has_rng, self.medium, self.n_media = set(), False, True, None, 0
         self.random = None
 
     def steps(self, n):
@@ -151,6 +151,10 @@ class Plan:
     def draw_console(self):
         self.has_console = not self.has_console
         return {"plug": self.has_console, "word": f"{self.random.randrange(1 << 40):x}"}
+
+    def draw_entropy(self):
+        self.has_rng = not self.has_rng
+        return {"plug": self.has_rng}
 
     def draw_medium(self):
         if self.medium is not None:

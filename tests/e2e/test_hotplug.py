@@ -170,7 +170,7 @@ def test_consoles_come_are_used_saved_migrated_upgraded_forked_and_go(machine, t
     m.ctl("plug", "console", f"file:{log}")
     m.event("device-plugged", "console0")
     m.run("wait_until 'test -n \"$(port org.viv.a)\"' && wait_until 'test -c /dev/hvc1 -o -c /dev/hvc0'")
-    assert "no disk, drive, interface or console" in m.ctl("unplug", "b", status=1)
+    assert "no device 'b'" in m.ctl("unplug", "b", status=1)
     m.run("answer $(port org.viv.a)")
     assert say(path, "one") == "heard one"
     m.run("stty -opost raw </dev/hvc1 2>/dev/null; for h in 0 1; do echo logged >/dev/hvc$h & done; true")

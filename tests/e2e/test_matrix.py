@@ -21,6 +21,7 @@ class Whole(Machine):
     """A machine that has all rows."""
 
     has_jail = True
+    of_the_host = (matrix.Stream, matrix.FileConsole, matrix.Shell, matrix.Vsock)
 
     def __init__(self, tmp_path, bookworm):
         self.sockets = str(tmp_path / "p1")
@@ -40,8 +41,7 @@ class Whole(Machine):
         """--console and --vsock of another process: with sockets of its own."""
         self.sockets = str(self.tmp / folder)
         os.mkdir(self.sockets)
-        return [o for row in ROWS for o in row.options(self) if isinstance(row, (matrix.Stream, matrix.FileConsole, matrix.Shell,
-                                                                                 matrix.Vsock))]
+        return [o for row in ROWS for o in row.options(self) if isinstance(row, self.of_the_host)]
 
     def end(self):
         if self.upgraded:
@@ -180,6 +180,63 @@ def test_what_takes_several_files_to_open_is_plugged_where_there_is_no_jail(book
     try:
         for row in [r for r in ROWS if "jail" in r.hotplug]:
             row.plug(m)
+    finally:
+        m.end()
+
+
+class Bare(Whole):
+    """With a shell, and OPTIONS."""
+    of_the_host = (matrix.Shell, matrix.Vsock)
+
+    def __init__(self, tmp_path, bookworm, *options):
+        self.sockets, self.tmp, self.upgraded = str(tmp_path / "p1"), tmp_path, None
+        os.mkdir(self.sockets)
+        options = [o(self) if callable(o) else o for o in options]
+        Machine.__init__(self, ["--kernel", os.path.join(bookworm, "vmlinuz"), "--initrd", matrix.initrd(str(tmp_path)), "--cmdline",
+                                "console=ttyS0 quiet", "--console", "stdio", *options], tmp_path, "bt")
+
+
+def test_what_there_is_one_of_comes_to_a_machine_that_had_none_goes_through_all_and_goes(bookworm, tmp_path):
+    m = Bare(tmp_path, bookworm, "--rng", "off", "--hvc", "off")
+    ones = [row for row in ROWS if isinstance(row, matrix.One)]
+    try:
+        assert not m.ctl("stats", "--json")["devices"]
+        for row in ones:
+            row.come(m)
+            row.check(m)
+        assert "already" in m.ctl("plug", "rng", status=1)
+        m.save_and_continue()
+        for row in ones:
+            row.check(m)
+        m.migrate(*m.elsewhere("p2"))
+        for row in ones:
+            row.check(m)
+            row.go(m)
+        m.save_and_continue()
+        assert not m.ctl("stats", "--json")["devices"]
+        m.run("true")
+    finally:
+        m.end()
+
+
+def test_the_console_device_goes_with_its_ports_and_consoles_come_as_devices_of_their_own(bookworm, tmp_path):
+    rows = [row for row in ROWS if row.hotplug == matrix.WITH_ITS_DEVICE]
+    m = Bare(tmp_path, bookworm, *[o for row in rows for o in (lambda m, row=row: row.options(m)[0], lambda m, row=row: row.options(m)[1])])
+    try:
+        for row in rows:
+            row.check(m)
+        m.ctl("unplug", "hvc")
+        m.until(lambda: [c["device"] for c in m.ctl("info", "--json")["consoles"]] == ["uart"], "they go")
+        m.run("wait_until '! test -e /sys/class/virtio-ports/vport*'")
+        assert not os.path.exists(m.socket_path("org.viv.stream"))
+        m.ctl("plug", "console", f"socket:{m.socket_path('org.viv.stream')},name=org.viv.stream")
+        m.run("wait_until 'grep -qs org.viv.stream /sys/class/virtio-ports/*/name'")
+        m.save_and_continue()
+        rows[-1].check(m)
+        m.ctl("plug", "hvc")
+        m.until(lambda: m.ctl("info", "--json")["hvc"], "it comes")
+        m.save_and_continue()
+        rows[-1].check(m)
     finally:
         m.end()
 

@@ -261,10 +261,10 @@ TEST(what_is_refused_says_why_and_leaves_nothing_behind)
 	for (unsigned i = 0; i < CONFIG_NETS_MAX; i++)
 		CHECK_EQ(plug(&r, "net", "none", NULL), 0);
 	CHECK(plug(&r, "net", "none", &e) < 0);
-	/* The console and the source of entropy stay, whatever the guest ejects. */
+	/* The bridge stays, whatever the guest ejects. */
 	n = r.h.m->n_virtio;
-	guest_out(&r, BOARD_HOTPLUG_PORT + HOTPLUG_PCI_EJECT, 4, 1u << virtio_pci_dev(r.h.m->hvc)->slot | 1);
-	CHECK(guest_id(&r, virtio_pci_dev(r.h.m->hvc)->slot) != 0xffffffff);
+	guest_out(&r, BOARD_HOTPLUG_PORT + HOTPLUG_PCI_EJECT, 4, 1);
+	CHECK(guest_id(&r, 0) != 0xffffffff);
 	CHECK_EQ(r.h.m->n_virtio, n);
 	rig_fini(&r);
 }
@@ -282,5 +282,125 @@ TEST(a_reset_finishes_what_the_guest_has_not_done)
 	machine_request_reset(r.h.m);
 	CHECK_STR(rig_event(&r), "-disk0");
 	CHECK_EQ(r.h.m->disk_dev[0], NULL);
+	rig_fini(&r);
+}
+
+/* --- what there is one of --- */
+
+/* The guest ejects the device called NAME, which is D. */
+static void eject(struct rig *r, const char *name, const struct virtio_dev *d)
+{
+	struct err e = ERR_INIT;
+	char told[16];
+	unsigned slot = virtio_pci_dev((struct virtio_dev *)(uintptr_t)d)->slot;
+
+	CHECK_EQ(machine_unplug(r->h.m, name, false, &e), 0);
+	guest_out(r, BOARD_HOTPLUG_PORT + HOTPLUG_PCI_EJECT, 4, 1u << slot);
+	CHECK_EQ(guest_id(r, slot), 0xffffffff);
+	snprintf(told, sizeof(told), "-%s", name);
+	CHECK_STR(rig_event(r), told);
+}
+
+TEST(what_there_is_one_of_goes_and_comes_back_to_its_place)
+{
+	static const struct { const char *name; uint32_t id; } all[] = {
+		{ "hvc", 0x10431af4 }, { "rng", 0x10441af4 }, { "balloon", 0x10451af4 }, { "vsock", 0x10531af4 }, { "agent", 0x10431af4 },
+	};
+	struct err e = ERR_INIT;
+	struct rig r;
+	char settings[80], told[16];
+
+	rig_init(&r);
+	guest_listen(&r);
+	struct machine *m = r.h.m;
+	struct virtio_dev *const *dev[] = { &m->hvc, &m->rng, &m->balloon, &m->vsock_dev, &m->agent_dev };
+
+	CHECK_EQ(plug(&r, "console", "none,id=last", &e), 0);
+	CHECK_STR(rig_event(&r), "+last");
+	for (unsigned round = 0; round < 2; round++) {
+		for (unsigned i = 0; i < 5; i++) {
+			snprintf(told, sizeof(told), "+%s", all[i].name);
+			snprintf(settings, sizeof(settings), "path=%s/vsock,cid=%u", r.h.dir, 70 + round);
+			if (!*dev[i])
+				CHECK_EQ(plug(&r, all[i].name, i == 3 ? settings : "", &e), 0);
+			if (round || i > 1)
+				CHECK_STR(rig_event(&r), told);
+			CHECK_EQ(guest_id(&r, virtio_pci_dev(*dev[i])->slot), all[i].id);
+			CHECK_EQ(plug(&r, all[i].name, i == 3 ? settings : "", &e), -EEXIST);
+		}
+		/* As a machine that is restored makes them. */
+		const struct virtio_dev *const order[] = { m->hvc, m->rng, m->vsock_dev, m->balloon, m->agent_dev, m->own[0]->dev };
+
+		CHECK_EQ(m->n_virtio, 6);
+		for (unsigned i = 0; i < 6; i++)
+			CHECK(m->virtio[i] == order[i]);
+		CHECK(r.h.cfg.has_hvc && r.h.cfg.has_rng && r.h.cfg.has_balloon && r.h.cfg.has_agent && r.h.cfg.vsock);
+		CHECK_EQ(r.h.cfg.vsock_cid, 70 + round);
+		for (unsigned i = 0; i < 5; i++)
+			eject(&r, all[i].name, *dev[i]);
+		CHECK_EQ(m->n_virtio, 1);
+		CHECK(!r.h.cfg.has_hvc && !r.h.cfg.has_rng && !r.h.cfg.has_balloon && !r.h.cfg.has_agent && !r.h.cfg.vsock);
+		CHECK_EQ(machine_unplug(m, "rng", false, &e), -ENOENT);
+		snprintf(settings, sizeof(settings), "%s/vsock", r.h.dir);
+		CHECK_EQ(unlink(settings), 0);  /* whoever made it takes it away */
+	}
+	rig_fini(&r);
+}
+
+TEST(what_cannot_be_plugged_of_them_is_refused_and_leaves_nothing)
+{
+	struct err e = ERR_INIT;
+	struct rig r;
+
+	rig_init(&r);
+	guest_listen(&r);
+	struct machine *m = r.h.m;
+	unsigned n = m->n_virtio;
+
+	CHECK_EQ(plug(&r, "balloon", "size=1G", &e), -EINVAL);
+	CHECK_HAS(e.msg, "nothing to set");
+	CHECK_EQ(plug(&r, "vsock", "", &e), -EINVAL);
+	CHECK_EQ(plug(&r, "vsock", "path=/nowhere/at/all,cid=9", &e), -ENOENT);
+	CHECK_EQ(plug(&r, "vsock", "path=/tmp/x,cid=2", &e), -EINVAL);
+	CHECK_EQ(plug(&r, "vsock", "path=/tmp/x,cid=two", &e), -EINVAL);
+	CHECK_EQ(plug(&r, "vsock", "path=/tmp/x,port=2", &e), -EINVAL);
+	CHECK(!m->vsock_dev && !m->balloon && !r.h.cfg.vsock && !r.h.cfg.has_balloon);
+	CHECK_EQ(m->n_virtio, n);
+	CHECK_EQ(r.n_told, 0);
+	rig_fini(&r);
+}
+
+TEST(the_console_device_takes_its_ports_with_it_and_an_agents_of_older_machines)
+{
+	struct err e = ERR_INIT;
+	struct rig r = { .n_told = 0 };
+	static const char *const consoles[] = { "none,device=virtio", "none,device=virtio,name=log", "none,device=uart", "none,device=virtio,id=own" };
+
+	hlt_machine_init(&r.h);
+	r.h.cfg.has_agent = true;
+	r.h.cfg.has_agent_device = false;
+	for (unsigned i = 0; i < 4; i++)
+		CHECK_EQ(config_set(&r.h.cfg, "--console", consoles[i], &e), 0);
+	hlt_machine_build(&r.h);
+	machine_set_observer(r.h.m, rig_told, &r);
+	machine_start(r.h.m);
+	guest_listen(&r);
+	struct machine *m = r.h.m;
+
+	CHECK(!m->agent_dev && m->agent_line == &m->port[2]);
+	CHECK_EQ(machine_unplug(m, "agent", false, &e), -ENOTSUP);
+	CHECK_HAS(e.msg, "unplug 'hvc'");
+	eject(&r, "hvc", m->hvc);
+	CHECK(!r.h.cfg.has_agent && !m->agent_line);
+	CHECK_EQ(r.h.cfg.n_consoles, 3);        /* the test's own is one of them */
+	CHECK_STR(m->com[0].cfg->device, "uart");
+	CHECK_STR(m->own[0]->cfg->id, "own");
+	CHECK_EQ(plug(&r, "agent", "", &e), 0);
+	CHECK_STR(rig_event(&r), "+agent");
+	CHECK(m->agent_dev && m->agent_line && r.h.cfg.has_agent_device);
+	CHECK_EQ(config_set(&r.h.cfg, "--console", consoles[0], &e), 0);
+	CHECK_EQ(config_validate(&r.h.cfg, &e), -EINVAL);       /* a port of what is not there */
+	CHECK_HAS(e.msg, "needs an id");
+	config_remove(&r.h.cfg, "--console", 3);
 	rig_fini(&r);
 }
