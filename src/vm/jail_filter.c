@@ -44,6 +44,8 @@ static const struct jail_row {
 	{ SCMP_SYS(futex), ALL, false, NO_ARG },
 	{ SCMP_SYS(sched_yield), ALL, false, NO_ARG },
 	{ SCMP_SYS(sched_getaffinity), ALL, false, NO_ARG },
+	{ SCMP_SYS(sched_getattr), ALL, true, ARG_IS(0, 0) },      /* their own turns: thread_be_prompt() */
+	{ SCMP_SYS(sched_setattr), ALL, true, ARG_IS(0, 0) },
 	{ SCMP_SYS(clock_gettime), ALL, false, NO_ARG },
 	{ SCMP_SYS(clock_nanosleep), ALL, false, NO_ARG },
 	{ SCMP_SYS(nanosleep), ALL, false, NO_ARG },
