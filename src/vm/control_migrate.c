@@ -54,11 +54,20 @@ const struct control_param control_migrate_set_params[] = {
 	{ .name = NULL },
 };
 
+/* NULL: it did not come to one, or it is not over. */
+static json_t *migrate_pause(const struct migrate_pause *p)
+{
+	return !p->stop_ns ? NULL :
+	       json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "stop_ns", (json_int_t)p->stop_ns, "state_ns", (json_int_t)p->state_ns,
+			 "memory_ns", (json_int_t)p->memory_ns, "load_ns", (json_int_t)p->load_ns, "start_ns", (json_int_t)p->start_ns,
+			 "memory", (json_int_t)p->memory);
+}
+
 static json_t *migrate_figures(const struct migrate_result *r)
 {
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:i}", "total_ns", (json_int_t)r->total_ns, "pause_ns",
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:i, s:o*}", "total_ns", (json_int_t)r->total_ns, "pause_ns",
 			 (json_int_t)r->pause_ns, "sent", (json_int_t)r->sent, "pages", (json_int_t)r->pages,
-			 "zero_pages", (json_int_t)r->zero_pages, "rounds", (int)r->rounds);
+			 "zero_pages", (json_int_t)r->zero_pages, "rounds", (int)r->rounds, "pause", migrate_pause(&r->pause));
 }
 
 static json_t *migrate_progress(const struct migrate_progress *p)

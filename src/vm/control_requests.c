@@ -426,7 +426,9 @@ const struct control_request control_requests[] = {
 	  "the same files at both sides, but for those that go along (`with-disks`): what is in them is copied, to images that the other one has been "
 	  "started with, while the guest runs, and is here, too, when the migration fails.",
 	  "`total_ns`, `pause_ns` (the guest stood still, as seen from here), `sent` (bytes), `pages` and `zero_pages` (of 4 KiB), "
-	  "`rounds`", control_migrate_params, S_RUNNING | S_PAUSED, control_migrate },
+	  "`rounds`, and `pause`, what the time from the stop to the other side's word that it runs was spent with: `stop_ns` (processors, requests of "
+	  "devices, disks), `state_ns`, `memory_ns` (sending the last `memory` bytes and the state), `load_ns` (the other side takes it in), `start_ns` "
+	  "(it takes the disks)", control_migrate_params, S_RUNNING | S_PAUSED, control_migrate },
 	{ "migrate-start-postcopy", "let a `migrate` with postcopy=on hand the machine over now", "The guest runs at the other side, and waits there for "
 	  "memory that it touches and that is still here. From then on both processes are needed until all of it is there: who ends one of them loses "
 	  "the machine.", NULL, NULL, S_ALIVE, control_migrate_postcopy },

@@ -34,8 +34,19 @@ char *migrate_host(const char *address, struct err *err);
 
 /* --- source --- */
 
+/* What a pause was spent with, in this order; nanoseconds by the source's clock. */
+struct migrate_pause {
+	uint64_t stop_ns;       /* processors leave the guest, requests of devices end, disks are written back and their copies end */
+	uint64_t state_ns;      /* the state of devices and processors is put together */
+	uint64_t memory_ns;     /* it is sent, behind the rest of memory */
+	uint64_t load_ns;       /* until the other side says that it has taken all in */
+	uint64_t start_ns;      /* the locks of disks change hands; until the other side says that it runs */
+	uint64_t memory;        /* bytes of RAM that were sent in it */
+};
+
 struct migrate_result {
 	uint64_t total_ns, pause_ns;    /* of all; that the guest stood still, as the source knows it */
+	struct migrate_pause pause;     /* what the second is made of; zeroes while it is under way, or where it did not get to */
 	uint64_t sent;                  /* bytes over the connection */
 	uint64_t pages, zero_pages;     /* of 4 KiB; those that were nothing but zeroes */
 	unsigned rounds;

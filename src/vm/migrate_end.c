@@ -9,6 +9,7 @@
 #include "mem/lazy.h"
 #include "util/checked.h"
 #include "util/log.h"
+#include "util/prompt.h"
 #include "vm/handover.h"
 #include "vm/migrate_priv.h"
 
@@ -62,7 +63,7 @@ static bool migrate_disks_changed(const struct migration *g)
 	return false;
 }
 
-static bool migrate_has_locks(const struct migration *g)
+bool migrate_has_locks(const struct migration *g)
 {
 	for (unsigned i = 0; i < g->m->cfg->n_disks; i++) {
 		if (!blk_is_readonly(g->m->blk[i]) && !migrate_disks_has(&g->disks, i))
@@ -99,6 +100,24 @@ void migrate_report(struct migration *g)
 		g->o.progress(g->o.arg);
 }
 
+/* From one moment to the next; 0: it did not come to that. */
+static uint64_t part_ns(uint64_t from, uint64_t to)
+{
+	return from && to > from ? to - from : 0;
+}
+
+static struct migrate_pause migrate_pause_of(const struct migration *g)
+{
+	const uint64_t *at = g->moment_ns;
+
+	return (struct migrate_pause){
+		.stop_ns = part_ns(g->quiesce.start_ns, at[MOMENT_STOPPED]), .state_ns = part_ns(at[MOMENT_STOPPED], at[MOMENT_SAVED]),
+		.memory_ns = part_ns(at[MOMENT_SAVED], at[MOMENT_SENT]), .load_ns = part_ns(at[MOMENT_SENT], at[MOMENT_READY]),
+		.start_ns = part_ns(at[MOMENT_READY], atomic_load(&g->done_ns)),
+		.memory = g->pages_in_pause << GMEM_PAGE_SHIFT,
+	};
+}
+
 static void migrate_tell(struct migration *g, const struct err *err)
 {
 	struct migrate_progress p;
@@ -107,6 +126,7 @@ static void migrate_tell(struct migration *g, const struct err *err)
 
 	migration_get_progress(g->m, &p);
 	p.so_far.pause_ns = still;
+	p.so_far.pause = migrate_pause_of(g);
 	if (g->o.done)
 		g->o.done(g->o.arg, &p.so_far, err);
 	g->o.done = NULL;
@@ -130,6 +150,8 @@ static void migrate_go_on(struct migration *g, const struct err *err)
 {
 	struct machine *m = g->m;
 
+	thread_be_prompt(false);
+	vcpus_be_prompt(m->vcpus, false);
 	throttle_set(&g->throttle, 0);
 	if (g->is_logging)
 		machine_log_stop(m);
@@ -202,7 +224,7 @@ void migrate_ended(void *arg)
 		migrate_cut_off(g, &g->err);
 	else if (atomic_load(&g->phase) == MIGRATION_IN_DOUBT)
 		migrate_doubt(g, &g->err);
-	else if (g->is_committed)
+	else if (migration_is_committed(g))
 		migrate_decide(g);
 	else if (migrate_take_disks(g, false, &why) < 0)
 		migrate_doubt(g, &why);
@@ -248,7 +270,7 @@ bool migration_job_told(struct machine *m, const struct blk_job_info *info, enum
 		migrate_disks_set_bandwidth(&g->disks, atomic_load(&g->bandwidth));
 	if (ev == BLK_JOB_PROGRESS)
 		migrate_report(g);
-	if (!g->is_committed && migrate_disks_why(&g->disks).code)
+	if (migrate_disks_why(&g->disks).code && migration_decide(g, MIGRATION_CANCELLED))
 		migrate_cut(g);
 	return true;
 }
@@ -259,7 +281,7 @@ int migration_cancel(struct machine *m, struct err *err)
 
 	if (!g)
 		return err_set(err, -ENOENT, "the machine is not being migrated");
-	if (g->is_committed)
+	if (!migration_decide(g, MIGRATION_CANCELLED))
 		return err_set(err, -EALREADY, "the machine has been handed over already");
 	migrate_cut(g);
 	return 0;
@@ -288,7 +310,7 @@ int migration_change(struct machine *m, const struct migrate_changes *c, struct 
 		return err_set(err, -ENOENT, "the machine is not being migrated");
 	enum migration_phase phase = atomic_load(&g->phase);
 
-	if (g->is_committed && phase != MIGRATION_POSTCOPY && phase != MIGRATION_CUT)
+	if (migration_is_committed(g) && phase != MIGRATION_POSTCOPY && phase != MIGRATION_CUT)
 		return err_set(err, -EALREADY, "the machine has been handed over already");
 	if (c->has_bandwidth)
 		atomic_store(&g->bandwidth, c->bandwidth);
@@ -323,6 +345,7 @@ void migration_abandon(struct machine *m)
 		return;
 	m->migration = NULL;
 	throttle_set(&g->throttle, 0);
+	(void)migration_decide(g, MIGRATION_CANCELLED);
 	migrate_cut(g);
 	migrate_disks_abandon(&g->disks);
 	migrate_steps_end(&g->steps);

@@ -2,46 +2,18 @@
 /* The destination of a migration. Before COMMIT it does not run, whatever happens; afterwards it does, unless it
  * cannot have the disks, and then it says so. docs/formats/migration.md. */
 #include <errno.h>
-#include <inttypes.h>
-#include <openssl/crypto.h>
-#include <poll.h>
 #include <string.h>
 #include <unistd.h>
 #include "mem/gmem.h"
 #include "mem/lazy.h"
 #include "util/log.h"
+#include "util/prompt.h"
 #include "vm/handover.h"
 #include "vm/machine_priv.h"
-#include "vm/migrate.h"
 #include "vm/migrate_disks.h"
-#include "vm/migrate_link.h"
-#include "vm/migrate_mem.h"
-#include "vm/migrate_post.h"
-#include "vm/migrate_priv.h"
-#include "vm/migrate_sides.h"
-#include "vm/migrate_step.h"
+#include "vm/migrate_in_priv.h"
 #include "vm/migrate_tls.h"
-
-enum { HELLO_MS = 5000, AGAIN_MS = 500 };
-
-struct incoming {
-	struct migrate_link link;       /* the thread's, once there is one */
-	struct migrate_sides sides;     /* the same */
-	uint64_t ram;                   /* as announced */
-	struct machine *m;
-	struct migrate_steps steps;
-	struct migrate_receiver receiver;
-	struct state_file *state;       /* has come; NULL: not yet */
-	struct nbd_server *disk[MIGRATE_DISKS_MAX];     /* that come along, until they have; the loop thread's */
-	int listener, uffd;             /* post-copy: for new connections, for migrate_fill_init(); else -1 */
-	struct migrate_fill fill;       /* zeroed: no memory comes later */
-	pthread_mutex_t swap_lock;      /* held while link is replaced; guards is_cancelled */
-	bool is_cancelled;
-	bool runs;                      /* the loop thread's */
-	pthread_t thread;
-	bool has_steps, has_thread;
-	struct err err;                 /* how it ended; code 0: well */
-};
+#include "vm/state_file.h"
 
 /* --- before there is a machine --- */
 
@@ -73,7 +45,7 @@ static int incoming_learn(struct incoming *in, int listener, struct state_file *
 	struct migrate_hello theirs;
 	int r;
 
-	in->link.timeout_ms = HELLO_MS;
+	in->link.timeout_ms = INCOMING_HELLO_MS;
 	r = migrate_hello(&in->link, false, 0, (uint32_t)getpid(), &theirs, err);
 	if (r < 0)
 		return r;
@@ -183,7 +155,7 @@ void incoming_cancel(struct incoming *in)
 	pthread_mutex_lock(&in->swap_lock);
 	in->is_cancelled = true;
 	migrate_link_cancel(&in->link);
-	if (in->runs)           /* the further connections may be changing */
+	if (in->runs && in->fill.lazy)  /* the further connections may be changing */
 		migrate_fill_cancel(&in->fill);
 	else
 		migrate_sides_cancel(&in->sides);
@@ -214,115 +186,6 @@ void incoming_close(struct incoming *in)
 	migrate_link_fini(&in->link);
 	state_file_close(in->state);
 	free(in);
-}
-
-/* --- steps on the loop thread --- */
-
-/* The machine is there: what comes of its disks may come. */
-static void step_serve(void *arg)
-{
-	struct incoming *in = arg;
-	struct err err = ERR_INIT;
-	struct migrate_sides *s = &in->sides;
-
-	(void)migrate_disks_serve(in->disk, in->m, s->disk, s->n_disks, s->disk_fd, &err);
-	migrate_step_done(&in->steps, err.code ? &err : NULL);
-}
-
-static void step_load(void *arg)
-{
-	struct incoming *in = arg;
-	struct migrate_saved told = { 0 };
-	struct err err = ERR_INIT;
-	int r = migrate_disks_settle(in->disk, in->m, &err);
-
-	if (!r)
-		r = state_file_load(in->state, MIGRATE_TAG, &migrate_saved_desc, &told, &err);
-	if (!r)
-		r = machine_load_late(in->m, in->state, &err);
-	if (!r && told.is_paused)
-		machine_hold(in->m, MACHINE_HOLD_USER);
-	migrate_step_done(&in->steps, r < 0 ? &err : NULL);
-}
-
-/* All disks or none. */
-static void step_take_disks(void *arg)
-{
-	struct incoming *in = arg;
-	struct machine *m = in->m;
-	struct err err = ERR_INIT;
-	unsigned n = 0;
-	int r = 0;
-
-	while (!r && n < m->cfg->n_disks) {
-		r = blk_activate(m->blk[n], &err);
-		n += !r;
-	}
-	while (r < 0 && n-- > 0) {
-		(void)blk_deactivate(m->blk[n], NULL);
-		blk_release(m->blk[n]);
-	}
-	migrate_step_done(&in->steps, r < 0 ? &err : NULL);
-}
-
-/* Nobody talks any more. */
-static void incoming_let_go(struct incoming *in)
-{
-	migrate_fill_fini(&in->fill);
-	migrate_link_fini(&in->link);
-	migrate_sides_fini(&in->sides);
-	auto_fd(&in->listener);
-	in->listener = -1;
-}
-
-/* It runs from now on, while the rest of its memory comes. */
-static void step_run(void *arg)
-{
-	struct incoming *in = arg;
-	struct err err = ERR_INIT;
-
-	if (in->m->state == MACHINE_STOPPED) {
-		in->runs = true;
-		in->m->lazy = in->fill.lazy;
-		machine_start(in->m);
-	} else {
-		err_set(&err, -ECANCELED, "it was told to quit");
-	}
-	migrate_step_done(&in->steps, err.code ? &err : NULL);
-}
-
-/* All of its memory has come, or it is about to end. */
-static void step_filled(struct incoming *in)
-{
-	if (in->err.code)
-		return;
-	in->m->lazy = NULL;
-	incoming_let_go(in);
-	machine_tell_ready(in->m);
-	log_info("all of the machine's memory has come");
-}
-
-static void step_end(void *arg)
-{
-	struct incoming *in = arg;
-
-	pthread_join(in->thread, NULL);
-	in->has_thread = false;
-	if (in->runs) {
-		step_filled(in);
-		return;
-	}
-	if (in->m->state != MACHINE_STOPPED)
-		return;         /* it was told to quit */
-	if (in->err.code) {
-		log_error("the machine does not come: %s", in->err.msg);
-		machine_give_up(in->m, "error");
-		return;
-	}
-	incoming_let_go(in);
-	if (in->m->cfg->handed)
-		handed_take(in->m->cfg->handed);
-	machine_start(in->m);
 }
 
 /* --- the thread --- */
@@ -371,105 +234,19 @@ static int incoming_memory(struct incoming *in, struct err *err)
 	return r ? r : state_file_of_sections(&in->state, rec.p, rec.len, in->ram, "the machine that comes", err);
 }
 
-/* Is the one at FD the source, which goes on? Then it has been told what is owed. */
-static int incoming_meet_again(struct incoming *in, struct migrate_link *l, struct err *err)
-{
-	struct migrate_record rec;
-	struct migrate_hello theirs;
-	int r;
-
-	l->timeout_ms = HELLO_MS;
-	r = migrate_hello(l, false, 0, (uint32_t)getpid(), &theirs, err);
-	if (!r)
-		r = migrate_recv(l, MIGRATE_BIT(MIGRATE_RECOVER), &rec, err);
-	if (!r && (rec.len != MIGRATE_TOKEN_LEN || CRYPTO_memcmp(rec.p, in->sides.plan.token, MIGRATE_TOKEN_LEN)))
-		r = err_set(err, -EPERM, "it does not belong to this machine");
-	if (r < 0)
-		return r;
-	l->timeout_ms = MIGRATE_TIMEOUT_MS;
-	migrate_sides_again(&in->sides);
-	r = migrate_sides_accept(&in->sides, in->listener, err);
-	if (!r)
-		r = migrate_fill_tell(&in->fill, l, err);
-	return r ? r : migrate_send(l, MIGRATE_BUILT, NULL, 0, NULL, 0, err);
-}
-
-/* The connection L, taken, is the one over which the two talk from now on. -ECANCELED: the machine is about to go. */
-static int incoming_swap(struct incoming *in, const struct migrate_link *l)
-{
-	pthread_mutex_lock(&in->swap_lock);
-	bool is_cancelled = in->is_cancelled;
-	migrate_link_fini(&in->link);
-	in->link = *l;
-	pthread_mutex_unlock(&in->swap_lock);
-	return is_cancelled ? -ECANCELED : 0;
-}
-
-/* Wait for the source to connect again. */
-static int incoming_wait_again(struct incoming *in, struct err *err)
-{
-	for (;;) {
-		struct pollfd p = { .fd = in->listener, .events = POLLIN };
-		struct err why = ERR_INIT;
-		struct migrate_link l;
-
-		pthread_mutex_lock(&in->swap_lock);
-		bool is_cancelled = in->is_cancelled;
-		pthread_mutex_unlock(&in->swap_lock);
-		if (is_cancelled)
-			return err_set(err, -ECANCELED, "the machine ends");
-		if (poll(&p, 1, AGAIN_MS) <= 0)
-			continue;
-		int fd = migrate_accept(in->listener, err);
-		if (fd < 0)
-			return fd;
-		migrate_link_init(&l, fd);
-		int r = incoming_meet_again(in, &l, &why);
-		if (!r)
-			return incoming_swap(in, &l) < 0 ? err_set(err, -ECANCELED, "the machine ends") : 0;
-		log_warn("somebody who has connected is turned away: %s", why.msg);
-		migrate_send_fail(&l, &why);
-		migrate_link_fini(&l);
-	}
-}
-
-/* It runs. Until all of its memory is here, over as many connections as that takes. */
-static int incoming_fill(struct incoming *in, struct err *err)
-{
-	for (;;) {
-		struct err why = ERR_INIT;
-
-		if (!migrate_fill_run(&in->fill, &why)) {
-			(void)migrate_send(&in->link, MIGRATE_COMPLETE, NULL, 0, NULL, 0, NULL);
-			return 0;
-		}
-		log_error("the connection to the machine's source broke: %s. Whoever needs memory that is still there (%" PRIu64 " MiB) waits for it: "
-			  "'migrate-recover' at the source goes on. If its process has ended, the machine is lost", why.msg,
-			  lazy_left(in->fill.lazy) >> (20 - GMEM_PAGE_SHIFT));
-		atomic_store(&in->m->is_cut_off, true);
-		migrate_link_cancel(&in->link);         /* the source is to hear of it, too */
-		int r = incoming_wait_again(in, err);
-		if (!r)
-			r = migrate_fill_connect(&in->fill, &in->link, &in->sides.side[0].link, err);
-		if (r < 0)
-			return r;
-		atomic_store(&in->m->is_cut_off, false);
-	}
-}
-
-/* Some of the memory that this touches may be owed. */
+/* Take the state, and say so. Some of the memory that this touches may be owed. */
 static int incoming_load(struct incoming *in, struct err *err)
 {
 	struct err why = ERR_INIT;
 
 	if (!in->fill.lazy)
-		return migrate_step(&in->steps, step_load, in, err);
+		return migrate_step(&in->steps, incoming_step_load, in, err);
 	migrate_fill_load(&in->fill);
-	int r = migrate_step(&in->steps, step_load, in, &why);
+	int r = migrate_step(&in->steps, incoming_step_load, in, &why);
 
 	if (migrate_fill_loaded(&in->fill, err) < 0)
 		return -EPIPE;
-	return r ? err_set(err, r, "%s", why.msg) : 0;
+	return r ? err_set(err, r, "%s", why.msg) : migrate_send(&in->link, MIGRATE_READY, NULL, 0, NULL, 0, err);
 }
 
 /* It does not run here: whoever ends it is not to wait for what is owed. */
@@ -482,7 +259,7 @@ static void incoming_give_up(struct incoming *in)
 static int incoming_talk(struct incoming *in, struct err *err)
 {
 	struct migrate_record rec;
-	int r = in->sides.n_disks ? migrate_step(&in->steps, step_serve, in, err) : 0;
+	int r = in->sides.n_disks ? migrate_step(&in->steps, incoming_step_serve, in, err) : 0;
 
 	if (!r)
 		r = migrate_send(&in->link, MIGRATE_BUILT, NULL, 0, NULL, 0, err);
@@ -490,21 +267,11 @@ static int incoming_talk(struct incoming *in, struct err *err)
 		r = incoming_memory(in, err);
 	if (!r)
 		r = incoming_load(in, err);
-	if (!r)
-		r = migrate_send(&in->link, MIGRATE_READY, NULL, 0, NULL, 0, err);
-	if (!r)
+	if (!r && !in->runs) {
 		r = migrate_recv(&in->link, MIGRATE_BIT(MIGRATE_COMMIT), &rec, err);
-	if (!r)
-		r = migrate_step(&in->steps, step_take_disks, in, err);
-	if (!r) {
-		struct err why = ERR_INIT;
-
-		/* It is ours, whether the source hears of it or not. */
-		if (migrate_send(&in->link, MIGRATE_DONE, NULL, 0, NULL, 0, &why) < 0)
-			log_warn("the machine runs here, which its source may not know: %s", why.msg);
+		if (!r)
+			r = migrate_step(&in->steps, incoming_step_run, in, err);
 	}
-	if (!r && in->fill.lazy)
-		r = migrate_step(&in->steps, step_run, in, err);
 	return r || !in->fill.lazy ? r : incoming_fill(in, err);
 }
 
@@ -517,7 +284,7 @@ static void *incoming_thread(void *arg)
 		migrate_send_fail(&in->link, &in->err);
 	if (in->err.code)
 		incoming_give_up(in);
-	while (loop_call(in->steps.loop, step_end, in) < 0)
+	while (loop_call(in->steps.loop, incoming_step_end, in) < 0)
 		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
 	return NULL;
 }
@@ -526,6 +293,8 @@ int incoming_start(struct incoming *in, struct machine *m, struct loop *loop, st
 {
 	in->m = m;
 	in->receiver.mem = m->mem;
+	vcpus_get_ready(m->vcpus);
+	thread_be_prompt(true);         /* and the thread, too */
 	migrate_steps_init(&in->steps, loop);
 	in->has_steps = true;
 	int r = pthread_create(&in->thread, NULL, incoming_thread, in);

@@ -6,7 +6,10 @@
 #include <sys/random.h>
 #include <time.h>
 
-enum { ALIVE_S = 10 };
+enum {
+	ALIVE_S = 10,
+	ALONE_PAGES = 256,              /* so few are sent sooner than threads are started */
+};
 
 int migrate_lanes_init(struct migrate_lanes *l, const struct migrate_lanes_config *cfg, struct err *err)
 {
@@ -141,6 +144,13 @@ static void lanes_wait(struct migrate_lanes *l, pthread_t thread, bool says_so)
 	} while (pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &until) == ETIMEDOUT);
 }
 
+static int lanes_round_alone(struct migrate_lanes *l, struct err *err)
+{
+	for (unsigned i = 0; i < l->n; i++)
+		lanes_run(l, i);
+	return lanes_result(l, err);
+}
+
 int migrate_lanes_round(struct migrate_lanes *l, bool is_first, struct err *err)
 {
 	struct lanes_thread t[MIGRATE_STREAMS_MAX];
@@ -148,6 +158,8 @@ int migrate_lanes_round(struct migrate_lanes *l, bool is_first, struct err *err)
 	int r = 0;
 
 	l->is_first = is_first;
+	if (l->n == 1 || atomic_load(&l->sender.pages_left) <= ALONE_PAGES)
+		return lanes_round_alone(l, err);
 	while (!r && n < l->n) {
 		t[n] = (struct lanes_thread){ .l = l, .i = n };
 		r = -pthread_create(&t[n].thread, NULL, lanes_main, &t[n]);

@@ -295,6 +295,17 @@ int migrate_recv(struct migrate_link *l, unsigned wanted, struct migrate_record 
 	return link_recv_record(l, wanted, out, NULL, err);
 }
 
+bool migrate_link_has(const struct migrate_link *l, enum migrate_type type, unsigned ms)
+{
+	struct pollfd p = { .fd = l->fd, .events = POLLIN };
+	struct migrate_head h;
+	struct iovec iov = { &h, sizeof(h) };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	return poll(&p, 1, (int)ms) > 0 && recvmsg(l->fd, &m, MSG_DONTWAIT | MSG_PEEK) == sizeof(h) && le32_get(h.type) == type &&
+	       !le32_get(h.len);
+}
+
 void migrate_recv_why(struct migrate_link *l, struct err *why)
 {
 	struct migrate_record rec;

@@ -46,6 +46,8 @@ struct migrate_record {
 /* The next record, of one of the types in WANTED (bits). What the peer says with MIGRATE_FAIL becomes ERR, with
  * -EREMOTEIO; -EPIPE: the connection is closed; -EPROTO: nonsense; -ETIMEDOUT; -ECANCELED; -errno. */
 int migrate_recv(struct migrate_link *l, unsigned wanted, struct migrate_record *out, struct err *err);
+/* Wait up to MS milliseconds: is a record of TYPE, without a payload, the next, and all of it here? Then migrate_recv() does not wait. */
+bool migrate_link_has(const struct migrate_link *l, enum migrate_type type, unsigned ms);
 /* WHY is how a call has failed. Did the other side say why, before it closed the connection? Then that is WHY. */
 void migrate_recv_why(struct migrate_link *l, struct err *why);
 #define MIGRATE_BIT(type) (1u << (type))

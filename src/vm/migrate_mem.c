@@ -86,6 +86,12 @@ uint64_t migrate_sender_take_dirty(struct migrate_sender *s)
 	return sender_count(s);
 }
 
+uint64_t migrate_sender_take_more(struct migrate_sender *s)
+{
+	gmem_log_fetch_more(s->mem, s->bitmap);
+	return sender_count(s);
+}
+
 /* --- the limit of bandwidth --- */
 
 void migrate_sender_set_bandwidth(struct migrate_sender *s, uint64_t bandwidth)

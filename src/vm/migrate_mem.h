@@ -40,9 +40,11 @@ void migrate_sender_fini(struct migrate_sender *s);
 void migrate_sender_set_bandwidth(struct migrate_sender *s, uint64_t bandwidth);
 /* N bytes of something else have gone the same way: memory takes what is left of the limit. */
 void migrate_sender_spend(struct migrate_sender *s, uint64_t n);
-/* What the next round sends: all that is not zero, or what the dirty log has. Bytes of RAM. No lane is at work. */
+/* What the next round sends: all that is not zero, or what the dirty log has, or that besides what has not been sent yet. Bytes of
+ * RAM. No lane is at work. */
 uint64_t migrate_sender_take_all(struct migrate_sender *s);
 uint64_t migrate_sender_take_dirty(struct migrate_sender *s);
+uint64_t migrate_sender_take_more(struct migrate_sender *s);
 
 struct migrate_lane {
 	struct migrate_sender *sender;  /* both borrowed */

@@ -6,17 +6,27 @@
 #include "mem/gmem.h"
 #include "util/checked.h"
 #include "util/log.h"
+#include "util/prompt.h"
 #include "vm/handover.h"
 #include "vm/migrate_post.h"
 #include "vm/migrate_priv.h"
 
-enum {
-	THROTTLE_FIRST = 20, THROTTLE_STEP = 15,        /* percent */
-	ROUNDS_MAX = 200,               /* of one who may not slow the guest down */
-	LEFT_SMALL = 512 << 10,         /* bytes of RAM that are sent without a thought */
-	SHORTER = 10,                   /* a tenth of the budget is worth no further round */
-	SHORTER_ROUNDS = 6,             /* at most, once it would fit */
-};
+bool migration_decide(struct migration *g, enum migration_fate to)
+{
+	enum migration_fate was = MIGRATION_OPEN;
+
+	return atomic_compare_exchange_strong(&g->fate, &was, to) || was == to;
+}
+
+bool migration_is_committed(const struct migration *g)
+{
+	return atomic_load(&g->fate) == MIGRATION_COMMITTED;
+}
+
+static void migration_mark(struct migration *g, enum migration_moment now)
+{
+	g->moment_ns[now] = loop_now_ns();
+}
 
 /* --- steps on the loop thread --- */
 
@@ -63,16 +73,6 @@ static void step_stop_disks(void *arg)
 	migrate_step_done(&g->steps, NULL);
 }
 
-/* After a round. */
-static void step_round(void *arg)
-{
-	struct migration *g = arg;
-
-	throttle_set(&g->throttle, g->throttle_wanted);
-	migrate_report(g);
-	migrate_step_done(&g->steps, NULL);
-}
-
 /* A job stands on images that are about to change hands. */
 static int check_jobs(const struct machine *m, struct err *err)
 {
@@ -90,18 +90,6 @@ static int deactivate_disks(struct migration *g, struct err *err)
 	return r;
 }
 
-static void quiesced(struct quiesce *q, int code, const char *why)
-{
-	struct migration *g = container_of(q, struct migration, quiesce);
-	struct err err = ERR_INIT;
-
-	if (code)
-		err_set(&err, code, "%s", why);
-	if (!err.code)
-		(void)migrate_disks_complete(&g->disks, &err);
-	migrate_step_done(&g->steps, err.code ? &err : NULL);
-}
-
 /* It stands still, and disks that go along are at the other side. */
 static void step_save(void *arg)
 {
@@ -109,6 +97,7 @@ static void step_save(void *arg)
 	struct migrate_saved told = { .is_paused = (g->m->holds & MACHINE_HOLD_USER) != 0 };
 	struct err err = ERR_INIT;
 
+	migration_mark(g, MOMENT_STOPPED);
 	(void)deactivate_disks(g, &err);
 	if (!err.code)
 		(void)machine_save_state(g->m, &g->sections, &err);
@@ -117,6 +106,25 @@ static void step_save(void *arg)
 	if (!err.code && g->sections.is_broken)
 		err_set(&err, -ENOMEM, "out of memory for saved state");
 	migrate_note_disks(g);
+	g->has_locks = migrate_has_locks(g);
+	migration_mark(g, MOMENT_SAVED);
+	migrate_step_done(&g->steps, err.code ? &err : NULL);
+}
+
+/* Disks that go along are to be there before the state is saved, and that takes the thread. */
+static void quiesced(struct quiesce *q, int code, const char *why)
+{
+	struct migration *g = container_of(q, struct migration, quiesce);
+	struct err err = ERR_INIT;
+
+	if (code)
+		err_set(&err, code, "%s", why);
+	if (!err.code && !g->disks.n) {
+		step_save(g);
+		return;
+	}
+	if (!err.code)
+		(void)migrate_disks_complete(&g->disks, &err);
 	migrate_step_done(&g->steps, err.code ? &err : NULL);
 }
 
@@ -124,11 +132,18 @@ static void step_stand_still(void *arg)
 {
 	struct migration *g = arg;
 
+	thread_be_prompt(true);
 	throttle_set(&g->throttle, 0);
 	atomic_store(&g->phase, MIGRATION_HANDOVER);
 	migrate_report(g);
 	g->quiesce.done = quiesced;
+	g->quiesce.is_prompt = true;
 	quiesce_start(&g->quiesce, g->m, MACHINE_HOLD_MIGRATION);
+}
+
+static int migration_commit(struct migration *g, struct err *err)
+{
+	return migration_decide(g, MIGRATION_COMMITTED) ? 0 : err_set(err, -ECANCELED, "the migration was cancelled");
 }
 
 /* The last moment to think better of it. */
@@ -137,10 +152,8 @@ static void step_commit(void *arg)
 	struct migration *g = arg;
 	struct err err = ERR_INIT;
 
-	if (atomic_load(&g->link.is_cancelled))
-		err_set(&err, -ECANCELED, "the migration was cancelled");
-	g->is_committed = !err.code;
-	for (unsigned i = 0; g->is_committed && i < g->m->cfg->n_disks; i++)
+	(void)migration_commit(g, &err);
+	for (unsigned i = 0; !err.code && i < g->m->cfg->n_disks; i++)
 		blk_release(g->m->blk[i]);      /* but those that are active */
 	migrate_step_done(&g->steps, err.code ? &err : NULL);
 }
@@ -158,89 +171,6 @@ void migrate_step_post(void *arg)
 static int migration_step(struct migration *g, void (*fn)(void *arg), struct err *err)
 {
 	return migrate_step(&g->steps, fn, g, err);
-}
-
-/* --- rounds --- */
-
-/* Bytes of RAM per second of the round that began at BEGIN_NS, with PAGES sent before. */
-static uint64_t migration_rate(const struct migration *g, uint64_t begin_ns, uint64_t pages)
-{
-	uint64_t ns = loop_now_ns() - begin_ns, n = atomic_load(&g->lanes.sender.pages_sent) - pages;
-
-	return (uint64_t)((unsigned __int128)(n << GMEM_PAGE_SHIFT) * 1000000000u / (ns ? ns : 1));
-}
-
-/* Can LEFT bytes be sent within what the budget leaves, when the rest of the handover takes its part? */
-static bool migration_fits(const struct migration *g, uint64_t left, uint64_t rate)
-{
-	uint64_t budget = atomic_load(&g->pause_ns) / 2;
-
-	return left <= LEFT_SMALL || (rate && (unsigned __int128)left * 1000000000u / rate <= budget);
-}
-
-/* What is left would fit, but the last round has made it less than half of what was BEFORE: one more costs the guest nothing
- * and makes its pause as much shorter. */
-static bool migration_shrinks(const struct migration *g, uint64_t left, uint64_t before, uint64_t rate)
-{
-	uint64_t worth = rate ? (uint64_t)((unsigned __int128)rate * atomic_load(&g->pause_ns) / SHORTER / 1000000000u) : 0;
-
-	return left > LEFT_SMALL && left > worth && left <= before / 2;
-}
-
-/* The guest writes faster than the connection takes: it gets less time. */
-static int migration_slow_down(struct migration *g, struct err *err)
-{
-	unsigned now = g->throttle_wanted, max = atomic_load(&g->throttle_max);
-	bool may = atomic_load(&g->may_throttle);
-
-	if (!may || now >= max) {
-		g->throttle_wanted = may ? max : 0;
-		return atomic_load(&g->rounds) < ROUNDS_MAX ? 0 :
-		       err_set(err, -ETIMEDOUT, "the guest writes to its memory faster than the connection takes it; allow it to be "
-			       "slowed down (more), or a longer pause");
-	}
-	now = now ? now + THROTTLE_STEP : THROTTLE_FIRST;
-	g->throttle_wanted = now < max ? now : max;
-	return 0;
-}
-
-static bool migration_wants_post(const struct migration *g)
-{
-	return atomic_load(&g->wants_post) ||
-	       (g->o.may_postcopy && g->o.postcopy_after && atomic_load(&g->rounds) >= g->o.postcopy_after);
-}
-
-/* Until what is left fits into the pause: 0. 1: it is to go when it runs there. */
-static int migration_rounds(struct migration *g, struct err *err)
-{
-	struct migrate_sender *s = &g->lanes.sender;
-	uint64_t left = migrate_sender_take_all(s), before = left;
-	unsigned n_fits = 0;
-
-	for (;;) {
-		uint64_t begin = loop_now_ns(), pages = atomic_load(&s->pages_sent);
-		unsigned n = atomic_fetch_add(&g->rounds, 1);
-		int r = migrate_lanes_round(&g->lanes, !n, err);
-
-		if (r < 0)
-			return r;
-		uint64_t rate = migration_rate(g, begin, pages);
-		if (atomic_load(&s->is_cut))
-			return 1;
-		left = migrate_sender_take_dirty(s);
-		bool fits = migration_fits(g, left, rate);
-		if (fits && (n_fits++ == SHORTER_ROUNDS || !migration_shrinks(g, left, before, rate)))
-			return 0;
-		if (!fits && migration_wants_post(g))
-			return 1;
-		if (!fits && n > 1 && left > before / 2)
-			r = migration_slow_down(g, err);
-		if (!r)
-			r = migration_step(g, step_round, err);
-		if (r < 0)
-			return r;
-		before = left;
-	}
 }
 
 /* --- the protocol --- */
@@ -279,7 +209,7 @@ static int migration_last_round(struct migration *g, bool is_post, struct err *e
 	migrate_sender_set_bandwidth(&g->lanes.sender, 0);
 	atomic_store(&g->lanes.sender.is_cut, false);
 	if (!migration_shares_memory(g)) {              /* besides what was fetched before and not sent */
-		gmem_log_fetch_more(g->m->mem, g->lanes.sender.bitmap);
+		(void)migrate_sender_take_more(&g->lanes.sender);
 		r = is_post ? migrate_post_take(g, err) : migrate_lanes_round(&g->lanes, false, err);
 	}
 	if (!r)
@@ -287,6 +217,19 @@ static int migration_last_round(struct migration *g, bool is_post, struct err *e
 	if (!r && is_post)
 		r = migrate_post_announce(g, err);
 	return r || !is_post ? r : migrate_post_serve(g, err);
+}
+
+static int migration_send_rest(struct migration *g, bool is_post, struct err *err)
+{
+	uint64_t before = atomic_load(&g->lanes.sender.pages_sent);
+	int r = migration_last_round(g, is_post, err);
+
+	g->pages_in_pause = atomic_load(&g->lanes.sender.pages_sent) - before;
+	if (!r)
+		r = migrate_send(&g->link, MIGRATE_STATE, g->sections.buf, g->sections.len, NULL, 0, err);
+	if (!r)
+		migration_mark(g, MOMENT_SENT);
+	return r;
 }
 
 /* Until the other side has what there is of disks; from then on what is written goes to both. */
@@ -313,18 +256,19 @@ static int migration_hand_over(struct migration *g, bool is_post, struct err *er
 	struct migrate_record rec;
 	int r = migration_step(g, step_stand_still, err);
 
-	if (!r && g->disks.n)
+	if (!r && g->disks.n) {
 		r = migrate_disks_wait_complete(&g->disks, &g->link, err);
+		if (!r)
+			r = migration_step(g, step_save, err);
+	}
 	if (!r)
-		r = migration_step(g, step_save, err);
-	if (!r)
-		r = migration_last_round(g, is_post, err);
-	if (!r)
-		r = migrate_send(&g->link, MIGRATE_STATE, g->sections.buf, g->sections.len, NULL, 0, err);
+		r = migration_send_rest(g, is_post, err);
 	if (!r)
 		r = migrate_recv(&g->link, MIGRATE_BIT(MIGRATE_READY), &rec, err);
 	if (!r)
-		r = migration_step(g, step_commit, err);
+		migration_mark(g, MOMENT_READY);
+	if (!r)
+		r = g->has_locks ? migration_step(g, step_commit, err) : migration_commit(g, err);
 	if (!r)
 		r = migrate_send(&g->link, MIGRATE_COMMIT, NULL, 0, NULL, 0, err);
 	if (!r)
@@ -343,7 +287,7 @@ static int migration_talk(struct migration *g, struct err *err)
 	if (!r && !migration_shares_memory(g))
 		r = migration_step(g, step_log_start, err);
 	if (!r && !migration_shares_memory(g))
-		r = migration_rounds(g, err);
+		r = migrate_rounds(g, err);
 	bool is_post = r > 0;
 	if (r >= 0)
 		r = migration_hand_over(g, is_post, err);
@@ -357,7 +301,7 @@ static void migration_disk_failed(struct migration *g)
 {
 	struct err why = migrate_disks_why(&g->disks);
 
-	if (g->err.code == -ECANCELED && !g->is_committed && why.code)
+	if (g->err.code == -ECANCELED && !migration_is_committed(g) && why.code)
 		g->err = why;
 }
 
@@ -366,13 +310,14 @@ static void *migration_thread(void *arg)
 	struct migration *g = arg;
 
 	pthread_setname_np(pthread_self(), "migrate");
+	thread_be_prompt(true);
 	int r = migration_talk(g, &g->err);
 
 	migrate_post_end(g);
 	migration_disk_failed(g);
-	if (r < 0 && !g->is_committed)
+	if (r < 0 && !migration_is_committed(g))
 		migrate_recv_why(&g->link, &g->err);
-	if (r < 0 && !g->is_committed && g->err.code != -EREMOTEIO)
+	if (r < 0 && !migration_is_committed(g) && g->err.code != -EREMOTEIO)
 		migrate_send_fail(&g->link, &g->err);
 	migration_stop_disks(g);
 	while (loop_call(g->m->loop, migrate_ended, g) < 0)

@@ -27,6 +27,16 @@ enum migration_phase {
 	MIGRATION_N_PHASES
 };
 
+/* Is the guest still to be had back? Decided once, by whoever is first. */
+enum migration_fate {
+	MIGRATION_OPEN,
+	MIGRATION_CANCELLED,
+	MIGRATION_COMMITTED,            /* COMMIT may have been sent: the other side may run */
+};
+
+/* The parts of the pause end at these; quiesce.start_ns is where it begins, done_ns where it ends. */
+enum migration_moment { MOMENT_STOPPED, MOMENT_SAVED, MOMENT_SENT, MOMENT_READY, MIGRATION_MOMENTS };
+
 /* Of a disk, when the guest had stopped writing. */
 struct migrate_disk {
 	int64_t size, mtime_s, mtime_ns;
@@ -62,14 +72,25 @@ struct migration {
 	struct quiesce quiesce;
 	struct throttle throttle;
 	unsigned throttle_wanted;       /* the thread's */
+	uint64_t moment_ns[MIGRATION_MOMENTS];  /* whoever is there sets it; 0: not yet */
+	uint64_t pages_in_pause;        /* sent in it */
 	struct migrate_disk disk[CONFIG_DISKS_MAX];
 	bool is_logging;
-	bool is_committed;              /* COMMIT may have been sent: the other side may run */
+	bool has_locks;                 /* of disks, which are to be released with COMMIT */
+	_Atomic enum migration_fate fate;
 	uint64_t start_ns;
 };
 
 void migration_free(struct migration *g);
 DEFINE_AUTO(struct migration *, migration_free)
+
+/* Any thread: make it TO, MIGRATION_CANCELLED or MIGRATION_COMMITTED. False: it is the other. */
+bool migration_decide(struct migration *g, enum migration_fate to);
+bool migration_is_committed(const struct migration *g);
+
+/* --- migrate_rounds.c: the thread --- */
+/* Send memory until what is left fits into the pause: 0. 1: it is to go when it runs there. */
+int migrate_rounds(struct migration *g, struct err *err);
 
 /* --- migrate_end.c --- */
 /* On the loop thread, when the thread has no more to say. */
@@ -78,6 +99,8 @@ void migrate_ended(void *migration);
 void migrate_cut(struct migration *g);
 /* Tell who asked for progress; loop thread. */
 void migrate_report(struct migration *g);
+/* Are there locks of disks that the other side will want? */
+bool migrate_has_locks(const struct migration *g);
 /* Remember what the disks are like now. */
 void migrate_note_disks(struct migration *g);
 

@@ -35,6 +35,8 @@ struct state_sections {
 	bool is_broken;         /* out of memory: state_write() will say so */
 };
 void state_sections_fini(struct state_sections *s);     /* zeroed is fine */
+/* Have memory for LEN bytes at hand, so that adding them takes no time for that. */
+void state_sections_reserve(struct state_sections *s, size_t len);
 /* TAG: up to 255 characters, once per file. */
 void state_sections_add(struct state_sections *s, const char *tag, const void *data, size_t len);
 void state_sections_add_fields(struct state_sections *s, const char *tag, const struct state_desc *d, const void *state);

@@ -29,21 +29,32 @@ void state_sections_fini(struct state_sections *s)
 	*s = (struct state_sections){ .buf = NULL };
 }
 
+static bool sections_resize(struct state_sections *s, size_t cap)
+{
+	uint8_t *p = realloc(s->buf, cap);
+
+	if (!p)
+		return false;
+	s->buf = p;
+	s->cap = cap;
+	return true;
+}
+
+void state_sections_reserve(struct state_sections *s, size_t len)
+{
+	if (len > s->cap - s->len && sections_resize(s, s->len + len))
+		memset(s->buf + s->len, 0, len);        /* the host's memory, too */
+}
+
 uint8_t *state_sections_grow(struct state_sections *s, size_t n)
 {
 	if (s->is_broken || n > STATE_SECTIONS_MAX - s->len) {
 		s->is_broken = true;
 		return NULL;
 	}
-	if (s->len + n > s->cap) {
-		size_t cap = 2 * (s->len + n);
-		uint8_t *p = realloc(s->buf, cap);
-
-		s->is_broken = !p;
-		if (!p)
-			return NULL;
-		s->buf = p;
-		s->cap = cap;
+	if (s->len + n > s->cap && !sections_resize(s, 2 * (s->len + n))) {
+		s->is_broken = true;
+		return NULL;
 	}
 	s->len += n;
 	return s->buf + s->len - n;

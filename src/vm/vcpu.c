@@ -9,6 +9,7 @@
 #include <string.h>
 #include <time.h>
 #include "util/log.h"
+#include "util/prompt.h"
 
 enum vcpu_state {
 	VCPU_PAUSED,            /* waits for the controller */
@@ -36,7 +37,7 @@ struct vcpu_thread {
 	unsigned n;
 	pthread_t thread;
 	bool is_started;
-	bool has_begun;                 /* its own */
+	bool has_begun, is_ready, is_prompt;    /* its own */
 	enum vcpu_state state;          /* guarded by all->lock */
 };
 
@@ -46,6 +47,7 @@ struct vcpus {
 	pthread_cond_t changed;         /* any of them */
 	enum vcpus_want asked;          /* by the controller */
 	unsigned rests;                 /* of enum vcpus_rest */
+	bool are_ready, are_prompt;     /* they are to be */
 	enum vcpus_want want;           /* follows from both */
 	struct vcpu_thread t[];
 };
@@ -60,12 +62,34 @@ static void vcpu_set_state_locked(struct vcpu_thread *t, enum vcpu_state to)
 	pthread_cond_broadcast(&t->all->changed);
 }
 
+/* Before it first enters the engine; the lock is not held. */
+static int vcpu_begin(struct vcpu_thread *t, struct err *err)
+{
+	int r = t->has_begun || !t->all->cfg.begin ? 0 : t->all->cfg.begin(err);
+
+	t->has_begun = r == 0;
+	return r;
+}
+
+/* The same ahead of time. If it fails it will once more, and then somebody is told. */
+static void vcpu_get_ready_locked(struct vcpu_thread *t)
+{
+	t->is_ready = true;
+	pthread_mutex_unlock(&t->all->lock);
+	(void)vcpu_begin(t, NULL);
+	pthread_mutex_lock(&t->all->lock);
+}
+
 /* Wait, in state IN, until the controller wants something else than what KEEPS says. */
 static enum vcpus_want vcpu_wait_locked(struct vcpu_thread *t, enum vcpu_state in, enum vcpus_want keeps)
 {
 	vcpu_set_state_locked(t, in);
-	while (t->all->want == keeps)
-		pthread_cond_wait(&t->all->changed, &t->all->lock);
+	while (t->all->want == keeps) {
+		if (t->all->are_ready && !t->is_ready)
+			vcpu_get_ready_locked(t);
+		else
+			pthread_cond_wait(&t->all->changed, &t->all->lock);
+	}
 	return t->all->want;
 }
 
@@ -74,14 +98,16 @@ static void vcpu_run_locked(struct vcpu_thread *t)
 {
 	struct vcpus *all = t->all;
 	struct err err = ERR_INIT;
+	bool is_prompt = all->are_prompt;
 
 	vcpu_set_state_locked(t, VCPU_RUNNING);
 	pthread_mutex_unlock(&all->lock);
+	if (t->is_prompt != is_prompt)
+		thread_be_prompt(is_prompt);
+	t->is_prompt = is_prompt;
 	enum cpu_exit_reason why = CPU_EXIT_ERROR;
-	if (t->has_begun || !all->cfg.begin || all->cfg.begin(&err) == 0) {
-		t->has_begun = true;
+	if (vcpu_begin(t, &err) == 0)
 		why = all->cfg.ops->run(all->cfg.ops->vcpu(all->cfg.vm, t->n), &err);
-	}
 	if (why != CPU_EXIT_KICK)
 		all->cfg.stuck(all->cfg.arg, t->n, why, &err);
 	pthread_mutex_lock(&all->lock);
@@ -192,6 +218,25 @@ void vcpus_rest(struct vcpus *v, enum vcpus_rest why, bool on)
 	pthread_mutex_lock(&v->lock);
 	v->rests = on ? v->rests | why : v->rests & ~(unsigned)why;
 	vcpus_apply_locked(v);
+	pthread_mutex_unlock(&v->lock);
+}
+
+void vcpus_get_ready(struct vcpus *v)
+{
+	pthread_mutex_lock(&v->lock);
+	v->are_ready = true;
+	pthread_cond_broadcast(&v->changed);
+	pthread_mutex_unlock(&v->lock);
+}
+
+void vcpus_be_prompt(struct vcpus *v, bool on)
+{
+	pthread_mutex_lock(&v->lock);
+	v->are_prompt = on;
+	for (unsigned i = 0; i < v->cfg.n; i++) {       /* it looks when it enters the engine again */
+		if (v->t[i].state == VCPU_RUNNING)
+			v->cfg.ops->kick(v->cfg.ops->vcpu(v->cfg.vm, i));
+	}
 	pthread_mutex_unlock(&v->lock);
 }
 

@@ -31,6 +31,8 @@ int vcpus_new(struct vcpus **out, const struct vcpus_config *cfg, struct err *er
 void vcpus_free(struct vcpus *v);               /* ends and joins the threads; NULL is fine */
 DEFINE_AUTO(struct vcpus *, vcpus_free)
 
+/* While paused, and if wished: the threads do now what else comes before they first enter the engine (BEGIN). Does not wait for it. */
+void vcpus_get_ready(struct vcpus *v);
 /* Returns when no processor executes. Already paused: nothing happens. */
 void vcpus_pause(struct vcpus *v);
 void vcpus_resume(struct vcpus *v);
@@ -39,6 +41,9 @@ void vcpus_resume(struct vcpus *v);
 enum vcpus_rest { VCPUS_REST_MIGRATION = 1, VCPUS_REST_LIMIT = 2 };
 /* Returns when none executes, if ON. They go on when nothing makes them rest. */
 void vcpus_rest(struct vcpus *v, enum vcpus_rest why, bool on);
+/* Each asks for short turns of the host's processors while ON, from the next time on that it enters the engine: thread_be_prompt(). So
+ * one that is to stop does soon. */
+void vcpus_be_prompt(struct vcpus *v, bool on);
 /* Host time that the threads have used so far. */
 uint64_t vcpus_cpu_ns(const struct vcpus *v);
 

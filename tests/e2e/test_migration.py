@@ -89,6 +89,7 @@ def test_a_machine_goes_on_at_the_other_side_and_comes_back(source, bookworm, tm
     with other:
         done = ctl(sock, "migrate", at, f"packing={packing}", "--json")
         assert ended(guest) == 0 and done["pages"] > 1000 and done["pause_ns"] < 10e9
+        assert sum(ns for part, ns in done["pause"].items() if part.endswith("_ns")) == done["pause_ns"]
         assert is_alive(other, other_sock)
         thief = subprocess.run([vivguest.VMM, "--kernel", os.path.join(bookworm, "vmlinuz"), "--check", "--disk",
                                 f"path={tmp_path / 'd.img'}"], capture_output=True, text=True, timeout=20, check=False)
