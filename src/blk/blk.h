@@ -36,6 +36,12 @@ struct stat;
 
 enum { BLK_SECTOR = 512, BLK_DEPTH_MAX = 128 /* images in a chain */ };
 
+/* A file that is open already, for who may open none. */
+struct blk_handed {
+	const char *name;       /* as blk_name() of the image in it */
+	int fd;
+};
+
 struct blk_options {
 	/* File or block device, or an address ("nbd://host/export", see docs/guide/disks.md; "file:NAME" is a file
 	 * whose name looks like one); or NULL and FD >= 0. */
@@ -68,6 +74,10 @@ struct blk_options {
 	unsigned n_secrets;
 	const struct luks *unlocked;    /* of another opening of the same image: its key instead; borrowed, NULL: none */
 	bool has_no_key;        /* open encrypted images to look at what they are: their bytes are -ENOKEY */
+	/* Looked up by name instead of opened, for backing and data files; with IS_DIRECT each, and FD's by NAME, once more with O_DIRECT.
+	 * Borrowed during the call. */
+	const struct blk_handed *handed;
+	unsigned n_handed;
 };
 
 /* Open an image. LOOP NULL: nobody runs one, only the calls that wait may be used. On success *OUT

@@ -46,6 +46,7 @@ struct blk_file_options {
 	const char *path;       /* or NULL, and FD is duplicated */
 	int fd;
 	const char *name;       /* what FD is called; NULL: by its number */
+	const int *direct_fd;   /* the same file with O_DIRECT, to be duplicated; NULL: it is opened if need be */
 	bool is_readonly, is_direct, is_unlocked;
 	bool is_inactive;       /* for reading and without a lock, until blk_file_activate() */
 	bool is_emptied;        /* made if need be; with IS_NEW it must not be there */

@@ -51,7 +51,7 @@ static int file_take_fd(struct blk *b, const struct blk_file_options *o, struct 
 }
 
 /* A second descriptor of the same file with O_DIRECT. */
-static int file_open_direct(struct blk *b, struct err *err)
+static int file_open_direct(struct blk *b, const struct blk_file_options *o, struct err *err)
 {
 	struct file *f = b->priv;
 	struct statx sx;
@@ -59,7 +59,10 @@ static int file_open_direct(struct blk *b, struct err *err)
 	int sector;
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", f->fd);
-	f->direct_fd = open(path, (fcntl(f->fd, F_GETFL) & O_ACCMODE) | O_DIRECT | O_CLOEXEC);
+	f->direct_fd = o->direct_fd ? fcntl(*o->direct_fd, F_DUPFD_CLOEXEC, 0) :
+		       open(path, (fcntl(f->fd, F_GETFL) & O_ACCMODE) | O_DIRECT | O_CLOEXEC);
+	if (f->direct_fd >= 0 && o->direct_fd && !blk_fd_is_same(f->fd, f->direct_fd))
+		return err_set(err, -EINVAL, "what was handed over for direct I/O is not '%s'", b->name);
 	if (f->direct_fd < 0)
 		return err_set(err, -errno, "'%s' cannot bypass the page cache: %s; open it without "
 			       "direct I/O", b->name, strerror(errno));
@@ -128,7 +131,7 @@ int blk_file_open(struct blk *b, const struct blk_file_options *o, struct err *e
 	if (!r && o->is_emptied)
 		r = blk_file_co_truncate(b, 0, BLK_PREALLOC_OFF, err);
 	if (!r && o->is_direct)
-		r = file_open_direct(b, err);
+		r = file_open_direct(b, o, err);
 	return r;
 }
 

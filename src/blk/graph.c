@@ -7,6 +7,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -109,6 +110,18 @@ static const char *protocol_path(const char *path)
 	return path && !strncmp(path, "file:", 5) ? path + 5 : path;
 }
 
+/* The descriptor of NAME, with O_DIRECT or without, of those that were handed over; NULL: none. */
+static const int *handed_find(const struct blk_options *o, const char *name, bool is_direct)
+{
+	for (unsigned i = 0; name && i < o->n_handed; i++) {
+		int flags = fcntl(o->handed[i].fd, F_GETFL);
+
+		if (!strcmp(o->handed[i].name, name) && flags >= 0 && !(flags & O_DIRECT) == !is_direct)
+			return &o->handed[i].fd;
+	}
+	return NULL;
+}
+
 int blk_co_open_protocol(struct blk **out, struct blk_ctx *c, const struct blk_options *o, struct err *err)
 {
 	if (o->path && blk_url_is(o->path))
@@ -116,6 +129,7 @@ int blk_co_open_protocol(struct blk **out, struct blk_ctx *c, const struct blk_o
 	struct blk_file_options fo = {
 		.path = protocol_path(o->path), .fd = o->path ? -1 : o->fd, .name = o->name, .is_readonly = o->is_readonly,
 		.is_direct = o->is_direct, .is_unlocked = o->is_unlocked && o->is_readonly, .is_inactive = o->is_inactive,
+		.direct_fd = o->is_direct ? handed_find(o, o->path ? o->path : o->name, true) : NULL,
 	};
 
 	return protocol_open(out, c, &fo, err);
@@ -221,14 +235,19 @@ static int child_co_open(struct blk *b, const struct blk_options *like, const ch
 		.fd = -1, .format = format, .is_readonly = like->is_readonly, .is_direct = like->is_direct,
 		.is_unlocked = like->is_unlocked, .is_confined = like->is_confined,
 		.secrets = like->secrets, .n_secrets = like->n_secrets, .has_no_key = like->has_no_key,
-		.has_remote_names = like->has_remote_names,
+		.has_remote_names = like->has_remote_names, .handed = like->handed, .n_handed = like->n_handed,
 	};
 	AUTO(free) char *path = NULL;
 	struct blk *file = NULL;
 	bool is_remote = false;
 	int r = child_name(&path, &is_remote, b, like, name, err);
+	const int *handed = r < 0 || is_remote ? NULL : handed_find(like, path, false);
 
-	if (!r && o.is_confined && !is_remote) {
+	if (handed) {
+		o.fd = fcntl(*handed, F_DUPFD_CLOEXEC, 0);
+		o.name = path;
+		r = o.fd < 0 ? err_set(err, -errno, "cannot duplicate the descriptor of '%s': %s", path, strerror(errno)) : 0;
+	} else if (!r && o.is_confined && !is_remote) {
 		o.fd = blk_name_open_confined(b->name, name, o.is_readonly, err);
 		r = o.fd < 0 ? o.fd : 0;
 	} else if (!r) {

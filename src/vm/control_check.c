@@ -38,7 +38,7 @@ const struct control_request *control_find(const char *name, struct err *err)
 bool control_is_fd(const struct control_param *p)
 {
 	return p->kind == CONTROL_NEW_FILE || p->kind == CONTROL_IMAGE || p->kind == CONTROL_SOCKET ||
-	       p->kind == CONTROL_SOCKETS || p->kind == CONTROL_DEVICE || p->kind == CONTROL_SECRET;
+	       p->kind == CONTROL_SOCKETS || p->kind == CONTROL_DEVICE || p->kind == CONTROL_SECRET || p->kind == CONTROL_FILES;
 }
 
 static const struct control_param *control_find_param(const struct control_request *r, const char *name)
@@ -55,7 +55,7 @@ unsigned control_n_fds(const struct control_request *r)
 	unsigned n = 0;
 
 	for (const struct control_param *p = r->params; p && p->name; p++)
-		n += p->kind == CONTROL_SOCKETS ? CONTROL_FDS_MAX : control_is_fd(p);
+		n += p->kind == CONTROL_SOCKETS ? CONTROL_FDS_MAX : p->kind == CONTROL_FILES ? CONTROL_FDS_MAX - 1 : control_is_fd(p);
 	return n;
 }
 
@@ -117,6 +117,7 @@ static int control_check_value(const struct control_param *p, const json_t *v, s
 	case CONTROL_SECRET:
 	case CONTROL_SOCKET:
 	case CONTROL_SOCKETS:
+	case CONTROL_FILES:
 		break;
 	}
 	return ok ? 0 : err_set(err, -EINVAL, "%s: must be %s", p->name, control_wanted[p->kind]);

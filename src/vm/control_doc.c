@@ -8,7 +8,7 @@ static const char *const kind_names[] = {
 	[CONTROL_SIZE] = "number of bytes, or string", [CONTROL_BOOL] = "boolean", [CONTROL_STRINGS] = "array of strings",
 	[CONTROL_NEW_FILE] = "descriptor", [CONTROL_IMAGE] = "descriptor", [CONTROL_DEVICE] = "descriptor",
 	[CONTROL_SECRET] = "descriptor",
-	[CONTROL_SOCKET] = "descriptor", [CONTROL_SOCKETS] = "descriptors",
+	[CONTROL_SOCKET] = "descriptor", [CONTROL_SOCKETS] = "descriptors", [CONTROL_FILES] = "descriptors",
 };
 
 /* --- ctl --help --- */

@@ -2,6 +2,7 @@
 #include "vm/control_plug.h"
 
 #include <errno.h>
+#include "blk/blk.h"
 #include "vm/config.h"
 #include "vm/drive.h"
 #include "vm/plug.h"
@@ -17,6 +18,9 @@ const struct control_param control_plug_params[] = {
 	{ "backend", CONTROL_DEVICE, false, "", "the image, open as the settings say, the tap interface, with IFF_NO_PI and IFF_VNET_HDR, the console's "
 	  "file, or its socket or that of a vsock, which listens; "
 	  "none: it is opened by its name, which a machine in a jail may not do", NULL },
+	{ "files", CONTROL_STRINGS, false, "files=NAME", "names of what else a disk needs: each backing image as it is called in the chain, the key file, "
+	  "and with direct=on each image once more; `viv-vmm ctl` says them", NULL },
+	{ "handed", CONTROL_FILES, false, "", "those files, open as they are needed, in the order of their names", NULL },
 	{ .name = NULL },
 };
 
@@ -32,7 +36,14 @@ int control_plug(struct control_call *call, struct err *err)
 		.kind = control_get_string(call->params, "type", ""), .settings = control_get_string(call->params, "settings", ""),
 		.path = control_get_string(call->params, "image-path", NULL), .fd = call->fd[0],
 	};
+	const json_t *names = json_object_get(call->params, "files");
+	struct blk_handed files[CONTROL_FDS_MAX];
 	char name[CONFIG_DISK_NAME_MAX + 1];
+
+	if (call->n_fds > 1 ? call->n_fds - 1 != json_array_size(names) : json_array_size(names))
+		return err_set(err, -EINVAL, "files: there must be a descriptor for each, behind that of the backend");
+	for (d.files = files; d.n_files + 1 < call->n_fds; d.n_files++)
+		files[d.n_files] = (struct blk_handed){ json_string_value(json_array_get(names, d.n_files)), call->fd[d.n_files + 1] };
 	int r = machine_plug(control_machine(call->control), &d, name, sizeof(name), err);
 
 	if (r < 0)

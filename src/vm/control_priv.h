@@ -30,7 +30,8 @@ enum control_kind {
 	CONTROL_DEVICE,         /* a descriptor beside the request, if there is one: the client opens what 'type' and 'settings', or 'path', name */
 	CONTROL_SECRET,         /* a descriptor beside the request and behind all others, if there is one: of a file with a passphrase */
 	CONTROL_SOCKET,         /* a descriptor beside the request; the client connects to an address of migrate.h */
-	CONTROL_SOCKETS,        /* the same, as many as control_sockets() says, to CONTROL_FDS_MAX */
+	CONTROL_FILES,          /* descriptors after that, one for each name in 'files' */
+	CONTROL_SOCKETS,        /* the same as CONTROL_SOCKET, as many as control_sockets() says, to CONTROL_FDS_MAX */
 };
 
 struct control_param {

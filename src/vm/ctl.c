@@ -98,7 +98,7 @@ static bool ctl_has(const struct ctl *c, const struct control_param *p)
 {
 	if (p->kind == CONTROL_IMAGE)
 		return c->image != NULL;
-	if (p->kind == CONTROL_DEVICE)
+	if (p->kind == CONTROL_DEVICE || p->kind == CONTROL_FILES)
 		return true;            /* not typed */
 	if (p->kind == CONTROL_SECRET)
 		return c->secret >= 0;
@@ -223,9 +223,13 @@ static int ctl_open_device(struct ctl *c, struct err *err)
 		return 0;
 	r = json_object_get(c->params, "type") ? ctl_plug_open(c->params, &fd, &c->console_socket, err)
 					       : ctl_medium_open(c->params, &fd, err);
-	if (fd >= 0)
-		c->fd[c->n_fds++] = fd;
-	return r;
+	if (fd < 0)
+		return r;
+	c->fd[c->n_fds++] = fd;
+	int n = ctl_plug_files(c->params, c->fd + c->n_fds, CONTROL_FDS_MAX - c->n_fds, err);
+
+	c->n_fds += n < 0 ? 0 : (unsigned)n;
+	return n < 0 ? n : 0;
 }
 
 /* The request's name has been found; its values follow. 0; 1: help was wanted. */

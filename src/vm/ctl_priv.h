@@ -39,6 +39,8 @@ void ctl_fork_disks_fini(struct ctl_fork_disks *d);
 /* The image that a drive is to have: open it, and make its path absolute. */
 int ctl_medium_open(json_t *params, int *fd, struct err *err);
 int ctl_plug_open(json_t *params, int *fd, char **made, struct err *err);
+/* What else the disk of that request needs, of which *FD was opened: descriptors into FDS, CAP at most, and names into PARAMS; how many. */
+int ctl_plug_files(json_t *params, int *fds, unsigned cap, struct err *err);
 /* The names of the sockets behind DEVICE, which may be none: an array, a new reference. */
 json_t *ctl_plug_sockets(const char *socket, const char *device);
 

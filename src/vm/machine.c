@@ -21,6 +21,7 @@
 #include "vm/handover.h"
 #include "vm/jail.h"
 #include "vm/machine_priv.h"
+#include "vm/plug.h"
 #include "vm/map.h"
 #include "vm/migrate.h"
 #include "vm/save.h"
@@ -290,19 +291,29 @@ void machine_forget_virtio_locked(struct machine *m, const struct virtio_dev *d)
 	memset(&m->doorbell[m->n_virtio], 0, sizeof(m->doorbell[0]));
 }
 
-/* The order of m->virtio: disks, interfaces, drives, what there is one of (machine_single.c), consoles that are devices of their own. FD: of the image, borrowed, or -1. */
-int machine_make_disk(struct machine *m, unsigned i, int fd, struct err *err)
+static int machine_read_key(struct blk_secret *key, const struct blk_options *o, const char *path, struct err *err)
 {
+	for (unsigned i = 0; i < o->n_handed; i++)
+		if (!strcmp(o->handed[i].name, path))
+			return blk_secret_read_fd(key, o->handed[i].fd, err);
+	return blk_secret_read_file(key, path, err);
+}
+
+/* The order of m->virtio: disks, interfaces, drives, what there is one of (machine_single.c), consoles that are devices of their own. */
+int machine_make_disk(struct machine *m, unsigned i, const struct plug_device *handed, struct err *err)
+{
+	int fd = handed ? handed->fd : -1;
 	const struct config_disk *c = &m->cfg->disks[i];
 	struct blk_options o = {
 		.path = fd < 0 ? c->path : NULL, .fd = -1, .name = c->path,
 		.format = c->format && strcmp(c->format, "auto") ? c->format : NULL,
 		.is_readonly = c->is_readonly, .is_direct = c->is_direct,
 		.is_inactive = m->cfg->is_incoming && m->state == MACHINE_STOPPED && !c->comes,
+		.handed = handed ? handed->files : NULL, .n_handed = handed ? handed->n_files : 0,
 	};
 	AUTO(blk_secret_wipe) struct blk_secret key = { 0 };
 	struct virtio_dev *d = NULL;
-	int r = c->key_file ? blk_secret_read_file(&key, c->key_file, err) : 0;
+	int r = c->key_file ? machine_read_key(&key, &o, c->key_file, err) : 0;
 
 	o.secrets = &key;
 	o.n_secrets = !!key.len;
@@ -352,7 +363,7 @@ static int machine_make_virtio(struct machine *m, struct err *err)
 	m->env = (struct virtio_env){ .mem = m->mem, .loop = m->loop, .bus = m->bus, .source = &m->source.s,
 				      .is_lagging = m->ops->has_own_memory };
 	for (unsigned i = 0; !r && i < m->cfg->n_disks; i++)
-		r = machine_make_disk(m, i, -1, err);
+		r = machine_make_disk(m, i, NULL, err);
 	for (unsigned i = 0; !r && i < m->cfg->n_nets; i++)
 		r = machine_make_net(m, i, m->cfg->handed ? m->cfg->handed->net[i] : -1, err);
 	for (unsigned i = 0; !r && i < m->cfg->n_cdroms; i++)

@@ -178,7 +178,9 @@ struct machine {
 /* --- machine.c --- */
 int machine_load(struct machine *m, struct err *err);
 /* Make what the configuration has as number I, in its place and on the bus. */
-int machine_make_disk(struct machine *m, unsigned i, int fd, struct err *err);
+struct plug_device;
+/* HANDED: what is open already; NULL: nothing. */
+int machine_make_disk(struct machine *m, unsigned i, const struct plug_device *handed, struct err *err);
 int machine_make_net(struct machine *m, unsigned i, int handed, struct err *err);
 /* Takes D, which has been made just now, into the machine as its number AT and onto the bus. A saved machine says
  * where there. */

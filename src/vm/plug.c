@@ -254,7 +254,7 @@ static void plug_undo(struct machine *m, enum plug_kind kind)
 }
 
 /* Number I of its list. */
-static int plug_make(struct machine *m, enum plug_kind kind, unsigned i, int fd, struct err *err)
+static int plug_make(struct machine *m, enum plug_kind kind, unsigned i, const struct plug_device *d, struct err *err)
 {
 	int r;
 
@@ -262,17 +262,17 @@ static int plug_make(struct machine *m, enum plug_kind kind, unsigned i, int fd,
 	case PLUG_DISK:
 		m->blk[i] = NULL;
 		m->disk_dev[i] = NULL;
-		return machine_make_disk(m, i, fd, err);
+		return machine_make_disk(m, i, d, err);
 	case PLUG_NET:
 		m->net_dev[i] = NULL;
-		return machine_make_net(m, i, fd, err);
+		return machine_make_net(m, i, d->fd, err);
 	case PLUG_CDROM:
-		return machine_make_drive(m, i, fd, err);
+		return machine_make_drive(m, i, d->fd, err);
 	case PLUG_CONSOLE:
 		r = machine_add_own_line(m, err);
 		if (!r)
 			r = machine_make_console(m, m->n_own - 1, err);
-		return r ? r : machine_open_own_console(m, m->n_own - 1, fd, err);
+		return r ? r : machine_open_own_console(m, m->n_own - 1, d->fd, err);
 	default:
 		return -EINVAL;
 	}
@@ -329,7 +329,7 @@ static int plug_listed(struct machine *m, enum plug_kind kind, const struct plug
 	memset(m->slots, 0, sizeof(m->slots));
 	unsigned i = *plug_count(m->cfg, kind) - 1;
 
-	r = plug_make(m, kind, i, d->fd, err);
+	r = plug_make(m, kind, i, d, err);
 	if (r < 0)
 		plug_undo(m, kind);
 	else

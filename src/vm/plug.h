@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include "util/unixsock.h"
 
+struct blk_handed;
 struct err;
 struct machine;
 
@@ -21,6 +22,8 @@ struct plug_device {
 	const char *kind, *settings;
 	const char *path;               /* of a disk's image, a medium, a file or socket, instead of that in SETTINGS; NULL: none */
 	int fd;                         /* of the image or backend, borrowed; -1: it is opened by its name */
+	const struct blk_handed *files; /* what else its image needs, by name; borrowed */
+	unsigned n_files;
 };
 
 /* NAME (NAME_CAP bytes) becomes what it is called. -EBUSY: not now; -ENOTSUP: the guest does not listen; -E2BIG. */

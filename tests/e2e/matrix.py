@@ -79,9 +79,9 @@ class Memory(Row):
 class Disk(Row):
     """LETTER writes its number of checks where it has found the last one."""
 
-    def __init__(self, name, keys, make, options="", readonly=False, jailed=True):
-        super().__init__(f"disk: {name}", keys, ("virtio-blk",), "yes" if jailed else "yes, with `--jail off`")
-        self.make, self.more, self.readonly, self.jailed = make, options, readonly, jailed
+    def __init__(self, name, keys, make, options="", readonly=False):
+        super().__init__(f"disk: {name}", keys, ("virtio-blk",))
+        self.make, self.more, self.readonly = make, options, readonly
         self.serial = name.replace(" ", "-")[:20]
 
     def image(self, m, plugged=False):
@@ -107,8 +107,6 @@ class Disk(Row):
               f"echo 1 >/proc/sys/vm/drop_caches; dd if=$d bs=512 skip=9 count=1 2>/dev/null | grep -q '^{serial} {self.checks}$'")
 
     def plug(self, m):
-        if not self.jailed and m.has_jail:
-            return
         path, serial = self.image(m, True), self.serial + "x"
         m.ctl("plug", "disk", f"path={path},serial={serial[-20:]},name={serial}{self.more.format(key=os.path.join(m.tmp, 'key'))}")
         m.run(f"wait_until 'grep -qs {serial[-20:]} /sys/block/vd*/serial'")
@@ -362,10 +360,10 @@ ROWS = [
     Memory("memory, virtio-mem", ("memory", "memory_max"), ("virtio-mem",)),
     Disk("raw", ("disks[].path", "disks[].serial", "disks[].name"), raw),
     Disk("qcow2", ("disks[].format",), qcow2, ",format=qcow2"),
-    Disk("backing image", (), overlay, jailed=False),
-    Disk("encrypted", ("disks[].key_file",), encrypted, ",key-file={key}", jailed=False),
+    Disk("backing image", (), overlay),
+    Disk("encrypted", ("disks[].key_file",), encrypted, ",key-file={key}"),
     Disk("readonly", ("disks[].readonly",), raw, ",readonly=on", readonly=True),
-    Disk("direct", ("disks[].direct",), raw, ",direct=on", jailed=False),
+    Disk("direct", ("disks[].direct",), raw, ",direct=on"),
     Limits("limits", LIMIT_KEYS, raw, ",iops=5000"),
     Drive("cdrom", ("cdroms[].path", "cdroms[].format", "cdroms[].name"), ("virtio-scsi",), hotplug="yes, and its medium"),
     Net("none", ("nets[].kind", "nets[].mac", "nets[].name"), "52:54:00:00:88:10"),
