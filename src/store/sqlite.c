@@ -4,51 +4,17 @@
  * A writer thread takes all commits that wait and writes them in one transaction, each within a
  * savepoint of its own: one fsync serves all of them, and one that fails its conditions takes nobody
  * with it. What SQLite could not make durable is reported as failed to all of the batch. */
-#include "store/store_ops.h"
+#include "store/sqlite_priv.h"
 
 #include <errno.h>
-#include <inttypes.h>
-#include <pthread.h>
-#include <sqlite3.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include <time.h>
+#include "store/store.h"
 #include "util/loop.h"
 
-enum {
-	APPLICATION_ID = 0x56495653,    /* "VIVS" */
-	VERSION = 1,
-	BATCH_MAX = 256,
-};
-
-enum statement { GET, PUT, DELETE, GET_REVISION, SET_REVISION, N_STATEMENTS };
-static const char *const statement_sql[N_STATEMENTS] = {
-	[GET] = "SELECT modified, created FROM docs WHERE key = ?1",
-	[PUT] = "INSERT INTO docs (key, value, created, modified) VALUES (?1, ?2, ?3, ?3) \
-ON CONFLICT (key) DO UPDATE SET value = ?2, modified = ?3",
-	[DELETE] = "DELETE FROM docs WHERE key = ?1",
-	[GET_REVISION] = "SELECT revision FROM state",
-	[SET_REVISION] = "UPDATE state SET revision = ?1",
-};
-
-struct queue { struct commit *first, **end; };
-
-struct store_backend {
-	sqlite3 *db;
-	sqlite3_stmt *stmt[N_STATEMENTS];       /* writer thread only, once it runs */
-	int64_t revision;               /* writer thread only */
-	char *path;
-	struct loop *loop;
-	struct store_sink sink;
-	pthread_t thread;
-	bool has_thread;
-	pthread_mutex_t lock;           /* guards what follows */
-	pthread_cond_t wake;
-	struct queue begun, ended;
-	bool is_closing;
-	bool is_posted;                 /* deliver() is on its way */
-};
+enum { BATCH_MAX = 256, REPAIR_S = 1 };
 
 static void queue_init(struct queue *q)
 {
@@ -70,44 +36,6 @@ static struct commit *queue_take(struct queue *q)
 
 	queue_init(q);
 	return c;
-}
-
-/* What the host has said to SQLite: a disk that is full or read-only, or something else. */
-static int errno_of_host(struct store_backend *b)
-{
-	switch (sqlite3_system_errno(b->db)) {
-	case EROFS: return -EROFS;
-	case ENOSPC: case EDQUOT: return -ENOSPC;
-	default: return -EIO;
-	}
-}
-
-static int sql_error(struct store_backend *b, struct err *err, const char *what)
-{
-	int code;
-
-	switch (sqlite3_errcode(b->db) & 0xff) {
-	case SQLITE_FULL: code = -ENOSPC; break;
-	case SQLITE_BUSY: case SQLITE_LOCKED: code = -EBUSY; break;
-	case SQLITE_NOMEM: code = -ENOMEM; break;
-	case SQLITE_READONLY: case SQLITE_PERM: code = -EROFS; break;
-	case SQLITE_NOTADB: case SQLITE_CORRUPT: code = -EPROTO; break;
-	/* One that cannot be opened for writing, or its log, is one of these. */
-	case SQLITE_IOERR: case SQLITE_CANTOPEN: code = errno_of_host(b); break;
-	default: code = -EIO; break;
-	}
-	if (code == -EBUSY)
-		return err_set(err, code, "the store '%s' is in use by another process; stop it first", b->path);
-	if (code == -EROFS && sqlite3_system_errno(b->db) == EROFS)
-		return err_set(err, code, "cannot %s the store '%s': the file system is read-only", what, b->path);
-	if (code == -ENOSPC)
-		return err_set(err, code, "cannot %s the store '%s': no space left; free some and try again", what, b->path);
-	return err_set(err, code, "cannot %s the store '%s': %s", what, b->path, sqlite3_errmsg(b->db));
-}
-
-static int sql_exec(struct store_backend *b, const char *sql, const char *what, struct err *err)
-{
-	return sqlite3_exec(b->db, sql, NULL, NULL, NULL) == SQLITE_OK ? 0 : sql_error(b, err, what);
 }
 
 /* --- writer thread ------------------------------------------------------------------------------------- */
@@ -181,8 +109,8 @@ static int set_revision(struct store_backend *b, int64_t revision, struct err *e
 	return r == SQLITE_DONE ? 0 : sql_error(b, err, "write to");
 }
 
-/* All of the batch from FIRST on, up to BATCH_MAX of them; returns what is left. */
-static struct commit *run_batch(struct store_backend *b, struct commit *first)
+/* All of the batch from FIRST on, up to BATCH_MAX of them; returns what is left. WHY: the host has failed all of them. */
+static struct commit *run_batch(struct store_backend *b, struct commit *first, struct err *why)
 {
 	int64_t revision = b->revision;
 	struct commit *c = first;
@@ -213,8 +141,62 @@ static struct commit *run_batch(struct store_backend *b, struct commit *first)
 	for (struct commit *failed = first; failed != c; failed = failed->next)
 		if (failed->err.code != -ESTALE)
 			failed->err = err;
+	*why = err;
 	return c;
 }
+
+/* --- how the disk does --------------------------------------------------------------------------------- */
+
+/* A batch, or a try to repair, has ended: R and ERR, after since B->busy_since_ns. */
+static void tell_health(struct store_backend *b, int r, const struct err *err)
+{
+	struct store_health *h = &b->health;
+
+	pthread_mutex_lock(&b->lock);
+	h->last_ns = loop_now_ns() - b->busy_since_ns;
+	h->total_ns += h->last_ns;
+	h->writes++;
+	h->failures += r < 0;
+	h->is_failing = r < 0;
+	snprintf(h->reason, sizeof(h->reason), "%s", r < 0 ? err->msg : "");
+	b->busy_since_ns = 0;
+	pthread_mutex_unlock(&b->lock);
+}
+
+/* After a write that failed nobody knows what of it is in the file. One that changes nothing takes its place in SQLite's log before
+ * anybody hears of the failure, so that a daemon that is killed does not bring back what was refused (a power cut may, if it was
+ * fsync that failed). It is tried until it is durable, which tells that the disk is there again. What SQLite reads then must be what
+ * was acknowledged. */
+static void repair(struct store_backend *b)
+{
+	struct err err = ERR_INIT;
+	sqlite3_stmt *s = b->stmt[GET_REVISION];
+	int r = sql_exec(b, "BEGIN IMMEDIATE", "write to", &err);
+
+	if (!r && sqlite3_step(s) == SQLITE_ROW && sqlite3_column_int64(s, 0) != b->revision)
+		r = err_set(&err, -EPROTO, "the store '%s' is at another revision than what has been acknowledged; restart the daemon", b->path);
+	sqlite3_reset(s);
+	/* There and back: what stays the same is not written. */
+	if (!r)
+		r = set_revision(b, b->revision + 1, &err);
+	if (!r)
+		r = set_revision(b, b->revision, &err);
+	if (!r)
+		r = sql_exec(b, "COMMIT", "write to", &err);
+	if (!sqlite3_get_autocommit(b->db))
+		sql_exec(b, "ROLLBACK", "write to", NULL);
+	tell_health(b, r, &err);
+}
+
+static void sqlite_health(struct store_backend *b, struct store_health *out)
+{
+	pthread_mutex_lock(&b->lock);
+	*out = b->health;
+	out->waiting_ns = b->busy_since_ns ? loop_now_ns() - b->busy_since_ns : 0;
+	pthread_mutex_unlock(&b->lock);
+}
+
+/* --- the thread ---------------------------------------------------------------------------------------- */
 
 static void deliver(void *arg)
 {
@@ -248,131 +230,61 @@ static void post(struct store_backend *b, struct commit *first, const struct com
 	pthread_mutex_unlock(&b->lock);
 }
 
+static void set_busy(struct store_backend *b)
+{
+	pthread_mutex_lock(&b->lock);
+	b->busy_since_ns = loop_now_ns();
+	pthread_mutex_unlock(&b->lock);
+}
+
+/* What has been begun, or NULL: the store closes, or (*IS_IDLE) has been failing for a while and nobody wants anything. */
+static struct commit *next_commits(struct store_backend *b, bool *is_idle)
+{
+	struct timespec until;
+	struct commit *c;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += REPAIR_S;
+	*is_idle = false;
+	pthread_mutex_lock(&b->lock);
+	while (!(c = queue_take(&b->begun)) && !b->is_closing && !*is_idle) {
+		if (!b->health.is_failing)
+			pthread_cond_wait(&b->wake, &b->lock);
+		else
+			*is_idle = pthread_cond_timedwait(&b->wake, &b->lock, &until) == ETIMEDOUT;
+	}
+	pthread_mutex_unlock(&b->lock);
+	return c;
+}
+
 static void *writer(void *arg)
 {
 	struct store_backend *b = arg;
+	bool is_idle;
 
-	pthread_mutex_lock(&b->lock);
 	for (;;) {
-		struct commit *c = queue_take(&b->begun);
+		struct commit *c = next_commits(b, &is_idle);
 
-		if (!c && b->is_closing)
-			break;
-		if (!c) {
-			pthread_cond_wait(&b->wake, &b->lock);
-			continue;
-		}
-		pthread_mutex_unlock(&b->lock);
+		if (!c && !is_idle)
+			return NULL;
+		set_busy(b);
+		if (!c)
+			repair(b);
 		while (c) {
-			struct commit *left = run_batch(b, c);
+			struct err why = ERR_INIT;
+			struct commit *left = run_batch(b, c, &why);
 
+			tell_health(b, why.code, &why);
+			if (why.code) {
+				set_busy(b);
+				repair(b);
+			}
 			post(b, c, left);
 			c = left;
+			if (c)
+				set_busy(b);
 		}
-		pthread_mutex_lock(&b->lock);
 	}
-	pthread_mutex_unlock(&b->lock);
-	return NULL;
-}
-
-/* --- opening --------------------------------------------------------------------------------------------- */
-
-static int64_t pragma(struct store_backend *b, const char *sql)
-{
-	sqlite3_stmt *s;
-	int64_t v = -1;
-
-	if (sqlite3_prepare_v2(b->db, sql, -1, &s, NULL) == SQLITE_OK && sqlite3_step(s) == SQLITE_ROW)
-		v = sqlite3_column_int64(s, 0);
-	sqlite3_finalize(s);
-	return v;
-}
-
-static int create_tables(struct store_backend *b, struct err *err)
-{
-	char ids[128];
-
-	snprintf(ids, sizeof(ids), "PRAGMA application_id = %d; PRAGMA user_version = %d;", APPLICATION_ID, VERSION);
-	int r = sql_exec(b, "BEGIN IMMEDIATE", "create", err);
-
-	if (!r)
-		r = sql_exec(b, "CREATE TABLE docs (key TEXT PRIMARY KEY, value BLOB NOT NULL, created INTEGER NOT NULL, "
-			     "modified INTEGER NOT NULL) WITHOUT ROWID;"
-			     "CREATE TABLE state (revision INTEGER NOT NULL); INSERT INTO state VALUES (0);", "create", err);
-	if (!r)
-		r = sql_exec(b, ids, "create", err);
-	return r < 0 ? r : sql_exec(b, "COMMIT", "create", err);
-}
-
-static int open_database(struct store_backend *b, struct err *err)
-{
-	mode_t mask = umask(0077);
-	int r = sqlite3_open_v2(b->path, &b->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOFOLLOW, NULL);
-
-	umask(mask);
-	if (!b->db)
-		return err_set(err, -ENOMEM, "out of memory");
-	if (r != SQLITE_OK)
-		return sql_error(b, err, "open");
-	/* SQLite takes what it may only read, and stumbles later. */
-	if (sqlite3_db_readonly(b->db, "main") == 1) {
-		r = access(b->path, W_OK) < 0 ? -errno : -EROFS;
-		return err_set(err, r, "cannot write to the store '%s': %s", b->path,
-			       r == -EROFS ? "the file system is read-only" : strerror(-r));
-	}
-	sqlite3_extended_result_codes(b->db, 1);
-	sqlite3_busy_timeout(b->db, 1000);
-	r = sql_exec(b, "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; "
-		     "PRAGMA trusted_schema = OFF; BEGIN IMMEDIATE; COMMIT;", "open", err);
-	if (r < 0)
-		return r;
-	int64_t id = pragma(b, "PRAGMA application_id"), version = pragma(b, "PRAGMA user_version");
-
-	if (!id && !version && !pragma(b, "SELECT count(*) FROM sqlite_schema"))
-		return create_tables(b, err);
-	if (id != APPLICATION_ID)
-		return err_set(err, -EPROTO, "'%s' is a database of another program, not a store", b->path);
-	if (version != VERSION)
-		return err_set(err, -EPROTO, "the store '%s' has version %" PRId64 ", this program knows %d; use the program "
-			       "that wrote it, or a newer one", b->path, version, VERSION);
-	return 0;
-}
-
-static int load_all(struct store_backend *b, void (*load)(void *arg, struct doc *d), struct err *err)
-{
-	sqlite3_stmt *s;
-	int step;
-
-	if (sqlite3_prepare_v2(b->db, "SELECT key, value, created, modified FROM docs", -1, &s, NULL) != SQLITE_OK)
-		return sql_error(b, err, "read");
-	while ((step = sqlite3_step(s)) == SQLITE_ROW) {
-		const char *key = (const char *)sqlite3_column_text(s, 0);
-		struct doc *d = key ? doc_new(key, sqlite3_column_blob(s, 1), (size_t)sqlite3_column_bytes(s, 1),
-					      sqlite3_column_int64(s, 2), sqlite3_column_int64(s, 3)) : NULL;
-
-		if (!d) {
-			sqlite3_finalize(s);
-			return err_set(err, -ENOMEM, "out of memory");
-		}
-		load(b->sink.arg, d);
-	}
-	int r = step == SQLITE_DONE ? 0 : sql_error(b, err, "read");
-
-	sqlite3_finalize(s);
-	return r;
-}
-
-static int prepare(struct store_backend *b, struct err *err)
-{
-	for (unsigned i = 0; i < N_STATEMENTS; i++)
-		if (sqlite3_prepare_v3(b->db, statement_sql[i], -1, SQLITE_PREPARE_PERSISTENT, &b->stmt[i], NULL) != SQLITE_OK)
-			return sql_error(b, err, "read");
-	sqlite3_stmt *s = b->stmt[GET_REVISION];
-	int r = sqlite3_step(s) == SQLITE_ROW ? 0 : sql_error(b, err, "read");
-
-	b->revision = r ? 0 : sqlite3_column_int64(s, 0);
-	sqlite3_reset(s);
-	return r;
 }
 
 static void sqlite_begin(struct store_backend *b, struct commit *c)
@@ -409,11 +321,15 @@ static int sqlite_open(struct store_backend **out, struct loop *loop, const char
 		       void (*load)(void *arg, struct doc *d), int64_t *revision, struct err *err)
 {
 	struct store_backend *fresh = calloc(1, sizeof(*fresh));
+	pthread_condattr_t attr;
 
 	if (!fresh)
 		return err_set(err, -ENOMEM, "out of memory");
 	pthread_mutex_init(&fresh->lock, NULL);
-	pthread_cond_init(&fresh->wake, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&fresh->wake, &attr);
+	pthread_condattr_destroy(&attr);
 	queue_init(&fresh->begun);
 	queue_init(&fresh->ended);
 	AUTO(sqlite_close) struct store_backend *b = fresh;
@@ -423,12 +339,8 @@ static int sqlite_open(struct store_backend **out, struct loop *loop, const char
 	b->path = strdup(path);
 	if (!b->path)
 		return err_set(err, -ENOMEM, "out of memory");
-	int r = open_database(b, err);
+	int r = sqlite_open_file(b, load, err);
 
-	if (!r)
-		r = load_all(b, load, err);
-	if (!r)
-		r = prepare(b, err);
 	if (r < 0)
 		return r;
 	*revision = b->revision;
@@ -444,5 +356,6 @@ const struct store_ops store_sqlite = {
 	.name = "sqlite",
 	.open = sqlite_open,
 	.begin = sqlite_begin,
+	.health = sqlite_health,
 	.close = sqlite_close,
 };

@@ -75,6 +75,16 @@ typedef void (*store_done_fn)(void *arg, const struct store_result *r);
  * waits. What cannot even be begun ends there too. */
 void store_commit(struct store *s, const struct store_op *ops, unsigned n, store_done_fn done, void *arg);
 
+/* How the disk does below the store. Times are those of the monotonic clock. */
+struct store_health {
+	bool is_failing;                /* the last write has failed, for the REASON; it is tried again each second */
+	char reason[300];               /* a sentence; "" */
+	uint64_t waiting_ns;            /* so long what is being written has waited already; 0: nothing is */
+	uint64_t last_ns, total_ns;     /* what the last write took until it was durable, and all of them */
+	uint64_t writes, failures;
+};
+void store_health(const struct store *s, struct store_health *out);
+
 /* --- watching ------------------------------------------------------------------------------------------ */
 
 struct store_event {

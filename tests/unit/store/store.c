@@ -363,8 +363,13 @@ TEST(a_full_disk_fails_the_commit_and_nothing_else)
 	}
 	CHECK(a.code < 0 && a.message[0]);
 	CHECK_EQ(store_count(f.s), good - 1);
+	struct store_health h;
+	store_health(f.s, &h);
+	CHECK(h.failures > 0 && h.writes > h.failures);
 	CHECK(!setrlimit(RLIMIT_FSIZE, &none));
 	CHECK_EQ(put(&f, "after", "x", STORE_ANY).code, 0);
+	store_health(f.s, &h);
+	CHECK(!h.is_failing && !h.reason[0]);
 	reopen(&f);
 	CHECK_EQ(store_count(f.s), good);
 	teardown(&f);
