@@ -21,6 +21,7 @@ static const struct { int error, status; const char *code; } statuses[] = {
 	{ ESPIPE, 409, "offset" },
 	{ ESTALE, 412, "changed" }, { EFBIG, 413, "too_long" }, { ERANGE, 416, "range" }, { ENOTSUP, 422, "not_supported" },
 	{ EDQUOT, 422, "quota" }, { EUSERS, 429, "too_many" }, { ENOSPC, 507, "no_space" }, { EROFS, 507, "read_only" },
+	{ EIO, 507, "disk" },
 	{ EAGAIN, 503, "try_again" }, { ETIMEDOUT, 504, "timeout" },
 };
 
@@ -30,21 +31,29 @@ static void call_free(struct api_call *c)
 	free(c);
 }
 
-static void send_text(struct http_request *rq, int status, char *text, size_t len)
+static void send_answer(struct http_request *rq, const struct api_answer *a)
 {
-	http_set_header(rq, "cache-control", "no-store");
+	http_set_header(rq, "cache-control", a->is_file ? "no-cache" : "no-store");
 	http_set_header(rq, "x-content-type-options", "nosniff");
-	http_reply_take(rq, status, text ? "application/json" : NULL, text, len);
+	if (a->is_file)
+		http_reply_file(rq, a->status, a->type, a->fd, a->off, a->len);
+	else
+		http_reply_take(rq, a->status, a->type, a->data, (size_t)a->len);
 }
 
-static void send_json(struct http_request *rq, int status, json_t *doc)
+static struct api_answer answer_text(int status, char *text, size_t len)
+{
+	return (struct api_answer){ .status = status, .type = text ? "application/json" : NULL, .data = text, .len = len };
+}
+
+static struct api_answer answer_json(int status, json_t *doc)
 {
 	char *text = doc ? json_dumps(doc, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
 
 	if (doc && !text)
 		status = 500;
 	json_decref(doc);
-	send_text(rq, status, text, text ? strlen(text) : 0);
+	return answer_text(status, text, text ? strlen(text) : 0);
 }
 
 static int status_of(int r, const char **code)
@@ -59,7 +68,7 @@ static int status_of(int r, const char **code)
 	return 500;
 }
 
-static void send_failure(struct http_request *rq, int r, const char *field, const char *message)
+static struct api_answer answer_failure(struct http_request *rq, int r, const char *field, const char *message)
 {
 	const char *code;
 	int status = status_of(r, &code);
@@ -69,59 +78,53 @@ static void send_failure(struct http_request *rq, int r, const char *field, cons
 		json_object_set_new(error, "field", json_string(field));
 	if (status == 401)
 		http_set_header(rq, "www-authenticate", "Bearer");
-	send_json(rq, status, json_pack("{s:o}", "error", error));
+	return answer_json(status, json_pack("{s:o}", "error", error));
 }
 
-static void tell_answered(const struct api_call *c, int status)
+void api_go_on(struct api_call *c)
 {
-	if (c->config->answered)
-		c->config->answered(c->arg, c, status);
+	send_answer(c->rq, &c->answer);
+	call_free(c);
+}
+
+/* At once, or when the one who wants to know of it says so. */
+static void answer(struct api_call *c, struct api_answer a)
+{
+	c->answer = a;
+	if (!c->config->answered || !c->config->answered(c->arg, c, a.status))
+		api_go_on(c);
 }
 
 void api_reply(struct api_call *c, int status, json_t *doc)
 {
-	tell_answered(c, status);
-	send_json(c->rq, status, doc);
-	call_free(c);
+	answer(c, answer_json(status, doc));
 }
 
 void api_reply_text(struct api_call *c, int status, char *text, size_t len)
 {
-	tell_answered(c, status);
-	send_text(c->rq, status, text, len);
-	call_free(c);
+	answer(c, answer_text(status, text, len));
 }
 
 void api_reply_bytes(struct api_call *c, int status, const char *type, char *data, size_t len)
 {
-	tell_answered(c, status);
-	http_set_header(c->rq, "cache-control", "no-store");
-	http_set_header(c->rq, "x-content-type-options", "nosniff");
-	http_reply_take(c->rq, status, type, data, len);
-	call_free(c);
+	answer(c, (struct api_answer){ .status = status, .type = type, .data = data, .len = len });
 }
 
 void api_reply_file(struct api_call *c, int status, const char *type, int fd, uint64_t off, uint64_t len)
 {
-	tell_answered(c, status);
-	http_set_header(c->rq, "cache-control", "no-cache");
-	http_set_header(c->rq, "x-content-type-options", "nosniff");
-	http_reply_file(c->rq, status, type, fd, off, len);
-	call_free(c);
+	answer(c, (struct api_answer){ .is_file = true, .status = status, .type = type, .fd = fd, .off = off, .len = len });
 }
 
 void api_fail(struct api_call *c, int r, const char *field, const struct err *err)
 {
-	const char *code;
-
-	tell_answered(c, status_of(r, &code));
-	send_failure(c->rq, r, field, err->msg[0] ? err->msg : strerror(-r));
-	call_free(c);
+	answer(c, answer_failure(c->rq, r, field, err->msg[0] ? err->msg : strerror(-r)));
 }
 
 struct http_socket *api_accept(struct api_call *c, const struct http_socket_ops *ops, void *arg)
 {
-	tell_answered(c, 101);
+	c->is_accepted = true;
+	if (c->config->answered)
+		(void)c->config->answered(c->arg, c, 101);
 	struct http_socket *ws = http_accept(c->rq, ops, arg);
 
 	call_free(c);
@@ -242,7 +245,9 @@ void api_request(void *config, struct http_request *rq)
 	char where[256];
 
 	if (!c) {
-		send_failure(rq, -EAGAIN, NULL, "out of memory");
+		struct api_answer a = answer_failure(rq, -EAGAIN, NULL, "out of memory");
+
+		send_answer(rq, &a);
 		return;
 	}
 	c->rq = rq;

@@ -29,6 +29,17 @@ struct api_user {
 	char credential[200];   /* key of the token's or session's document; "" */
 };
 
+/* What a request is answered with. */
+struct api_answer {
+	int status;
+	const char *type;       /* of media; NULL: no body */
+	char *data;             /* LEN bytes, owned */
+	uint64_t len;
+	bool is_file;           /* the LEN bytes of FD (owned) from OFF on instead */
+	int fd;
+	uint64_t off;
+};
+
 /* One request on its way. The handler's until it has answered. */
 struct api_call {
 	struct http_request *rq;
@@ -40,6 +51,8 @@ struct api_call {
 	json_t *body;           /* checked and filled in; NULL when the route takes none */
 	bool is_dry_run;        /* ?dry-run: check and plan, change nothing */
 	const char *how;        /* for the audit log: by which proof; static; NULL */
+	struct api_answer answer;       /* for route.c */
+	bool is_accepted;       /* it becomes a WebSocket now, which does not wait */
 };
 
 struct route {
@@ -66,8 +79,9 @@ struct api_config {
 	/* The one place that decides whether C, whose route is known and nothing else is looked at yet, may go on. Fills
 	 * in C->user as far as it is known. 0; -EACCES: say who you are; -EPERM: you may not; each with its sentence. */
 	int (*authorize)(void *arg, struct api_call *c, struct err *err);
-	/* C is about to be answered with STATUS (101: as a WebSocket). NULL: nobody wants to know. */
-	void (*answered)(void *arg, const struct api_call *c, int status);
+	/* C is about to be answered with STATUS. True: not before api_go_on(C), which comes from the loop, not from in here; but what
+	 * is C->is_accepted goes on by itself, and ends with this call. NULL: nobody wants to know. */
+	bool (*answered)(void *arg, struct api_call *c, int status);
 };
 
 /* For http_config.request, with the config as its ARG. */
@@ -83,6 +97,8 @@ void api_reply_bytes(struct api_call *c, int status, const char *type, char *dat
 void api_reply_file(struct api_call *c, int status, const char *type, int fd, uint64_t off, uint64_t len);
 /* R is the negative errno that belongs to the sentence in ERR; FIELD is the path of the wrong one, or NULL. */
 void api_fail(struct api_call *c, int r, const char *field, const struct err *err);
+/* Send the answer that waits, and free C. */
+void api_go_on(struct api_call *c);
 /* The request becomes a WebSocket. */
 struct http_socket *api_accept(struct api_call *c, const struct http_socket_ops *ops, void *arg);
 

@@ -161,7 +161,7 @@ int client_error_of(long status, const char *data, size_t len, struct err *err)
 		{ "changed", ESTALE },    { "too_long", EFBIG },   { "not_supported", ENOTSUP },
 		{ "quota", EDQUOT },      { "no_space", ENOSPC },  { "try_again", EAGAIN },
 		{ "timeout", ETIMEDOUT }, { "too_many", EAGAIN }, { "offset", ESPIPE },
-		{ "read_only", EROFS },
+		{ "read_only", EROFS }, { "disk", EIO },
 	};
 	AUTO(json_decref) json_t *doc = data ? json_loadb(data, len, 0, NULL) : NULL;
 	const json_t *error = json_object_get(doc, "error");

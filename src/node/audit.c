@@ -12,14 +12,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "node/audit_files.h"
-#include "node/doc.h"
 #include "node/files.h"
 #include "util/err.h"
 #include "util/log.h"
 
 struct audit {
 	char *dir;
-	struct audit_head head;
 	int fd;
 	off_t size;
 	/* The thread that waits for the disk. */
@@ -27,6 +25,7 @@ struct audit {
 	bool has_thread;
 	pthread_mutex_t lock;           /* guards the rest */
 	pthread_cond_t more;
+	struct audit_head head;
 	int to_sync;                    /* a copy of the descriptor; -1: nothing to do */
 	bool is_closing;
 };
@@ -175,9 +174,13 @@ void audit_close(struct audit *a)
 	free(a);
 }
 
-struct audit_head audit_head(const struct audit *a)
+struct audit_head audit_head(struct audit *a)
 {
-	return a->head;
+	pthread_mutex_lock(&a->lock);
+	struct audit_head h = a->head;
+
+	pthread_mutex_unlock(&a->lock);
+	return h;
 }
 
 /* The whole line, or nothing of it. */
@@ -206,8 +209,7 @@ static int put_line(struct audit *a, const char *line, size_t len, struct err *e
 int audit_write(struct audit *a, json_t *record, struct err *err)
 {
 	AUTO(json_decref) json_t *doc = record;
-	char now[DOC_TIME_LEN + 1];
-	struct audit_head next = { .seq = a->head.seq + 1 };
+	struct audit_head last = audit_head(a), next = { .seq = last.seq + 1 };
 	AUTO(free) char *line = NULL;
 
 	if (a->size >= AUDIT_FILE_MAX) {
@@ -216,10 +218,8 @@ int audit_write(struct audit *a, json_t *record, struct err *err)
 		if (r < 0)
 			return r;
 	}
-	doc_now(now);
 	json_object_set_new(doc, "seq", json_integer((json_int_t)next.seq));
-	json_object_set_new(doc, "time", json_string(now));
-	json_object_set_new(doc, "prev", json_string(a->head.hash));
+	json_object_set_new(doc, "prev", json_string(last.hash));
 	AUTO(free) char *text = json_dumps(doc, JSON_COMPACT);
 	if (!text)
 		return err_set(err, -ENOMEM, "out of memory");
@@ -230,7 +230,9 @@ int audit_write(struct audit *a, json_t *record, struct err *err)
 	int r = put_line(a, line, (size_t)len, err);
 	if (r < 0)
 		return r;
+	pthread_mutex_lock(&a->lock);
 	a->head = next;
+	pthread_mutex_unlock(&a->lock);
 	sync_soon(a);
 	return 0;
 }

@@ -6,7 +6,7 @@
  * shows by comparing with the head that the store keeps, and with heads that people have written down elsewhere. Lines are
  * with the kernel when audit_write() returns, so a killed daemon loses none, and on the disk soon after.
  *
- * audit_open/write/close: loop thread. Reading is for workers: it sees what had been written when it began. */
+ * audit_open/close: loop thread. Reading is for workers: it sees what had been written when it began. */
 #ifndef NODE_AUDIT_H
 #define NODE_AUDIT_H
 
@@ -32,9 +32,10 @@ struct audit_head {
 int audit_open(struct audit **out, const char *dir, struct err *err);
 void audit_close(struct audit *a);              /* NULL is fine */
 DEFINE_AUTO(struct audit *, audit_close)
-/* RECORD (taken) with its number, time and hashes. -EIO, -ENOSPC: it is not in the log. */
+/* RECORD (taken), which has its time, with its number and hashes. -EIO, -ENOSPC, -EROFS: it is not in the log, and the next one may
+ * be. Waits for the disk: for one thread beside the loop. */
 int audit_write(struct audit *a, json_t *record, struct err *err);
-struct audit_head audit_head(const struct audit *a);
+struct audit_head audit_head(struct audit *a);  /* any thread */
 
 struct audit_query {
 	const char *dir;

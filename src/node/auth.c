@@ -14,6 +14,7 @@
 #include "node/idempotency.h"
 #include "node/node.h"
 #include "node/resource.h"
+#include "node/work.h"
 #include "util/checked.h"
 #include "util/err.h"
 
@@ -518,6 +519,8 @@ void auth_close(struct auth *a)
 		a->uses = use->next;
 		free(use);
 	}
+	works_drain(a->recorder);
+	works_free(a->recorder);
 	audit_close(a->audit);
 	free(a->audit_dir);
 	free(a);

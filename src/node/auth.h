@@ -35,12 +35,15 @@ int auth_socket_group(const struct auth *a);
 /* The one-time token with which the first administrator is made; "" when there is one already or nobody needs it. */
 const char *auth_setup_token(const struct auth *a);
 
+/* Records that are not in the audit log because it could not be written. */
+uint64_t auth_records_lost(const struct auth *a);
+
 /* "viewer", "operator", "admin"; else API_ANYONE. */
 enum api_role auth_role_of(const char *name);
 
 /* For struct api_config. */
 int auth_authorize(void *arg, struct api_call *c, struct err *err);
-void auth_answered(void *arg, const struct api_call *c, int status);
+bool auth_answered(void *arg, struct api_call *c, int status);
 
 /* What U may as of now, in PROJECT, or with NULL on the node. API_ANYONE: nothing. */
 enum api_role auth_role(struct node *n, const struct api_user *u, const char *project);

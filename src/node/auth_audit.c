@@ -51,12 +51,16 @@ int auth_open_audit(struct auth *a, struct err *err)
 {
 	loop_timer_init(a->node->loop, &a->keep_head, on_keep_head);
 	a->audit_dir = node_path(a->node->data_dir, "audit");
-	return a->audit_dir ? audit_open(&a->audit, a->audit_dir, err) : err_set(err, -ENOMEM, "out of memory");
+	int r = a->audit_dir ? audit_open(&a->audit, a->audit_dir, err) : err_set(err, -ENOMEM, "out of memory");
+
+	return r < 0 ? r : works_new(&a->recorder, a->node->loop, 1, err);
 }
 
 void auth_stop_audit(struct auth *a)
 {
+	works_drain(a->recorder);
 	loop_timer_cancel(&a->keep_head);
+	a->is_stopped = true;
 	if (a->is_head_stale)
 		keep_head(a);
 }
@@ -91,16 +95,54 @@ static bool is_recorded(const struct api_call *c, int status)
 	return c->route->is_socket ? c->route->role >= API_OPERATOR : m != HTTP_GET && m != HTTP_HEAD;
 }
 
-void auth_answered(void *arg, const struct api_call *c, int status)
-{
-	struct node *n = arg;
-	struct auth *a = n->auth;
-	const char *token = c->user.via == API_VIA_TOKEN ? strrchr(c->user.credential, '/') : NULL;
-	struct err err = ERR_INIT;
+/* A record on its way to the log. */
+struct entry {
+	struct auth *a;
+	struct api_call *c;             /* whose answer waits for it; NULL: none does */
+	json_t *rec;                    /* owned */
+};
 
-	if (!c->route || !is_recorded(c, status) || is_too_many(a, status))
-		return;
+static int write_entry(void *arg, struct err *err)
+{
+	struct entry *e = arg;
+
+	return audit_write(e->a->audit, take_ptr(&e->rec), err);
+}
+
+static void lost(struct auth *a, const char *why)
+{
+	a->records_lost++;
+	log_error("a record of the audit log is lost: %s", why);
+}
+
+static void entry_end(void *arg, int r, const struct err *err)
+{
+	struct entry *e = arg;
+	struct auth *a = e->a;
+
+	if (r < 0) {
+		lost(a, err->msg);
+	} else {
+		if (!a->is_head_stale && !a->is_stopped)
+			loop_timer_set(&a->keep_head, loop_now_ns() + KEEP_HEAD_MS * 1000000ull);
+		a->is_head_stale = true;
+	}
+	if (e->c)
+		api_go_on(e->c);
+	json_decref(e->rec);
+	free(e);
+}
+
+uint64_t auth_records_lost(const struct auth *a)
+{
+	return a->records_lost;
+}
+
+static json_t *make_record(const struct auth *a, const struct api_call *c, int status)
+{
+	const char *token = c->user.via == API_VIA_TOKEN ? strrchr(c->user.credential, '/') : NULL;
 	const char *target = c->param[0][0] ? c->param[0] : auth_text(c->body, NULL, "name");
+	char now[DOC_TIME_LEN + 1];
 	json_t *rec = json_pack("{s:s, s:s, s:s*, s:s*, s:s*, s:s, s:s, s:s, s:s*, s:s*, s:i}", "user", c->user.name, "via",
 				ways[c->user.via], "how", c->how, "token", token ? token + 1 : NULL, "address",
 				http_get_peer(c->rq)->is_unix ? NULL : http_get_peer(c->rq)->address, "operation",
@@ -108,16 +150,33 @@ void auth_answered(void *arg, const struct api_call *c, int status)
 				c->route->scope == API_PROJECT ? resource_project(c) : NULL, "target", target[0] ? target : NULL,
 				"status", status);
 
+	doc_now(now);
+	if (rec)
+		json_object_set_new(rec, "time", json_string(now));
 	if (rec && a->denials_left_out)
 		json_object_set_new(rec, "left_out", json_integer(a->denials_left_out));
-	if (!rec || audit_write(a->audit, rec, &err) < 0) {
-		log_error("a record of the audit log is lost: %s", rec ? err.msg : "out of memory");
-		return;
+	return rec;
+}
+
+bool auth_answered(void *arg, struct api_call *c, int status)
+{
+	struct auth *a = ((struct node *)arg)->auth;
+
+	if (!c->route || !is_recorded(c, status) || is_too_many(a, status))
+		return false;
+	struct entry *e = malloc(sizeof(*e));
+
+	if (e)
+		*e = (struct entry){ .a = a, .c = c->is_accepted ? NULL : c, .rec = make_record(a, c, status) };
+	if (!e || !e->rec || work_start(a->recorder, write_entry, entry_end, e) < 0) {
+		if (e)
+			json_decref(e->rec);
+		free(e);
+		lost(a, "out of memory");
+		return false;
 	}
 	a->denials_left_out = 0;
-	if (!a->is_head_stale)
-		loop_timer_set(&a->keep_head, loop_now_ns() + KEEP_HEAD_MS * 1000000ull);
-	a->is_head_stale = true;
+	return true;
 }
 
 /* --- showing ---------------------------------------------------- */

@@ -27,6 +27,8 @@ struct auth_use {
 	struct auth_use *next;
 };
 
+struct works;
+
 struct auth {
 	struct node *node;
 	struct auth_config config;
@@ -40,6 +42,9 @@ struct auth {
 	struct store_watch watch;       /* of all: did somebody lose a role, a token, a session? */
 	struct loop_timer recheck, tidy, keep_head;
 	struct audit *audit;
+	struct works *recorder;         /* the thread that writes to it */
+	uint64_t records_lost;
+	bool is_stopped;                /* the store goes, or has gone */
 	char *audit_dir;
 	bool is_head_stale;             /* the store has not got the audit log's head yet */
 	int64_t denials_minute;         /* of these DENIALS have been written to the log, DENIALS_LEFT_OUT not */

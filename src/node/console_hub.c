@@ -7,16 +7,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include "node/auth.h"
 #include "node/doc.h"
+#include "node/spool.h"
 #include "util/checked.h"
 #include "util/log.h"
 #include "util/loop.h"
 #include "util/unixsock.h"
 
-enum { CHUNK = 16 << 10, KEEP_MIN = 4 << 10, TYPED_MAX = 64 << 10, LOG_MAX = 4 << 20, RETRY_MS = 50, PATH_CAP = 512,
+enum { CHUNK = 16 << 10, KEEP_MIN = 4 << 10, TYPED_MAX = 64 << 10, RETRY_MS = 50, PATH_CAP = 512,
        CLOSE_STOPPED = 1000 };
 
 /* Somebody who looks. */
@@ -28,9 +28,9 @@ struct viewer {
 
 struct console_hub {
 	struct loop *loop;
-	char log_path[PATH_CAP], socket_path[PATH_CAP];
-	int fd, log_fd;
-	off_t log_size;
+	char socket_path[PATH_CAP];
+	struct spool *log;
+	int fd;
 	struct loop_fd watch;
 	struct loop_timer retry;
 	char *keep;                     /* a ring of KEEP_CAP bytes, which grows to CONSOLE_KEEP */
@@ -85,32 +85,11 @@ char *console_hub_text(const struct console_hub *h, size_t max, size_t *len)
 	return text;
 }
 
-static void hub_log(struct console_hub *h, const char *data, size_t len)
-{
-	char old[PATH_CAP + 2];
-	struct stat st;
-
-	if (h->log_fd < 0) {
-		h->log_fd = open(h->log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-		h->log_size = h->log_fd >= 0 && !fstat(h->log_fd, &st) ? st.st_size : 0;
-	}
-	/* A full disk loses lines of the log, nothing else. */
-	if (h->log_fd < 0 || write(h->log_fd, data, len) < 0)
-		return;
-	h->log_size += (off_t)len;
-	if (h->log_size < LOG_MAX)
-		return;
-	snprintf(old, sizeof(old), "%s.1", h->log_path);
-	(void)rename(h->log_path, old);
-	auto_fd(&h->log_fd);
-	h->log_fd = -1;
-}
-
 static void hub_said(struct console_hub *h, const char *data, size_t len)
 {
 	hub_keep(h, data, len);
 	h->said += len;
-	hub_log(h, data, len);
+	spool_put(h->log, data, len);
 	for (struct viewer *v = h->viewers; v; v = v->next)
 		(void)http_send(v->ws, data, len, false);
 }
@@ -201,8 +180,7 @@ void console_hub_detach(struct console_hub *h)
 	while (h->fd >= 0 && hub_read(h) > 0)
 		continue;
 	hub_disconnect(h);
-	auto_fd(&h->log_fd);
-	h->log_fd = -1;
+	spool_rest(h->log);
 	for (struct viewer *v = was_attached ? h->viewers : NULL; v; v = v->next)
 		http_hang_up(v->ws, CLOSE_STOPPED, "the machine has stopped");
 }
@@ -296,16 +274,20 @@ void console_hub_open(struct console_hub *h, struct api_call *c)
 
 /* --- life ---------------------------------------------------- */
 
-int console_hub_new(struct console_hub **out, struct loop *l, const char *log_path)
+int console_hub_new(struct console_hub **out, struct loop *l, struct works *writer, const char *log_path)
 {
 	struct console_hub *h = calloc(1, sizeof(*h));
 
 	if (!h)
 		return -ENOMEM;
 	h->loop = l;
-	h->fd = h->log_fd = -1;
+	h->fd = -1;
 	doc_new_uid(h->line);
-	snprintf(h->log_path, sizeof(h->log_path), "%s", log_path);
+	h->log = spool_new(writer, log_path);
+	if (!h->log) {
+		free(h);
+		return -ENOMEM;
+	}
 	loop_timer_init(l, &h->retry, hub_connect);
 	*out = h;
 	return 0;
@@ -320,6 +302,7 @@ void console_hub_free(struct console_hub *h)
 		v->hub = NULL;
 		http_hang_up(v->ws, 1001, "the machine is gone");
 	}
+	spool_free(h->log);
 	free(h->keep);
 	free(h);
 }

@@ -11,11 +11,12 @@
 
 struct console_hub;
 struct loop;
+struct works;
 
 enum { CONSOLE_KEEP = 64 << 10 };      /* bytes that a new client gets */
 
-/* LOG_PATH (copied) is appended to, and moved aside to LOG_PATH.1 when it has 4 MiB; its directory may come later. */
-int console_hub_new(struct console_hub **out, struct loop *l, const char *log_path);
+/* LOG_PATH (copied) is appended to by WRITER (spool.h); its directory may come later. */
+int console_hub_new(struct console_hub **out, struct loop *l, struct works *writer, const char *log_path);
 /* Closes what looks. NULL is fine. */
 void console_hub_free(struct console_hub *h);
 /* The machine runs: connect to its socket. Tried again until console_hub_detach(). */

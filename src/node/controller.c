@@ -11,7 +11,7 @@
 #include "util/err.h"
 #include "util/log.h"
 
-enum { KICK_MS = 1, RETRY_MIN_MS = 250, RETRY_MAX_MS = 60000, REMOVE_MS = 10, BLOCKED_MS = 1000 };
+enum { KICK_MS = 1, RETRY_MIN_MS = 250, RETRY_MAX_MS = 60000, REMOVE_MS = 10, BLOCKED_MS = 1000, REMOVE_AGAIN_MS = 5000 };
 
 struct controller {
 	struct node *node;
@@ -30,10 +30,16 @@ static void status_done(void *arg, const struct store_result *res)
 	struct controlled *c = arg;
 
 	c->is_writing = false;
-	if (res->code)
+	if (res->code && !c->is_lost)
 		log_warn("'%s': its status cannot be written: %s", c->key, res->message);
-	else if (c->is_dirty)
+	c->is_lost = res->code && res->code != -EINVAL;
+	/* A disk that is full or read-only may not be so for ever. */
+	if (c->is_lost) {
+		c->is_dirty = true;
+		controlled_later(c, BLOCKED_MS);
+	} else if (c->is_dirty) {
 		controlled_write(c);
+	}
 }
 
 void controlled_write(struct controlled *c)
@@ -123,6 +129,8 @@ static void controlled_step(struct loop_timer *t)
 	AUTO(json_decref) json_t *doc = doc_get(c->node->store, c->key, &revision);
 	const char *uid = json_string_value(json_object_get(doc, "uid"));
 
+	if (c->is_lost)
+		controlled_write(c);
 	/* A document of the same name that is a later one is another thing: this one goes first. */
 	if (!uid || strcmp(uid, c->uid) != 0)
 		c->ctl->kind->step_gone(c, NULL);
@@ -224,7 +232,7 @@ static void removed(void *arg, const struct store_result *res)
 
 	if (res->code) {
 		log_warn("'%s' cannot be taken away: %s", c->key, res->message);
-		controlled_later(c, RETRY_MAX_MS);
+		controlled_later(c, REMOVE_AGAIN_MS);
 		return;
 	}
 	struct controller *ctl = c->ctl;

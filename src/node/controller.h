@@ -30,7 +30,7 @@ struct controlled {
 	char state[16], since[DOC_TIME_LEN + 1], reason[400];
 	unsigned failures;              /* in a row */
 	uint64_t hold_ns;               /* no step before, unless the document changes */
-	bool is_writing, is_dirty;
+	bool is_writing, is_dirty, is_lost;     /* LOST: the last try to write it has failed */
 	int64_t renaming;               /* its document, at this revision, is on its way to another key; 0: it is not */
 };
 

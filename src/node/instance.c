@@ -103,6 +103,8 @@ static void step_start(struct instance *i, const json_t *doc, int64_t revision)
 	bool has_disk = root && !access(root, F_OK);
 	if (!has_disk && json_object_get(json_object_get(doc, "spec"), "image"))
 		step_disk(i, doc);
+	else if (!i->is_prepared)
+		instance_prepare(i);
 	else
 		step_process(i, doc);
 }
@@ -368,7 +370,7 @@ static int init(struct controlled *c, const json_t *doc, const json_t *status)
 	i->dir = all ? node_path(all, c->uid) : NULL;
 	i->run_dir = runs ? node_path(runs, c->uid) : NULL;
 	AUTO(free) char *log = i->dir ? node_path(i->dir, "console.log") : NULL;
-	return log && i->run_dir ? console_hub_new(&i->console, c->node->loop, log) : -ENOMEM;
+	return log && i->run_dir ? console_hub_new(&i->console, c->node->loop, c->node->writer, log) : -ENOMEM;
 }
 
 static void fini(struct controlled *c)

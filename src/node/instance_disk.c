@@ -3,11 +3,13 @@
  * all its files. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "blk/blk.h"
 #include "node/bases.h"
@@ -18,6 +20,9 @@
 #include "node/pool.h"
 #include "node/pool_dir.h"
 #include "node/work.h"
+#include "util/log.h"
+
+enum { LOG_MAX = 4 << 20 };
 
 /* Of its files in its pool; NULL: they are all in I->dir. */
 static char *pool_dir_of(const struct instance *i)
@@ -150,6 +155,49 @@ int instance_make_disk(struct instance *i, const json_t *doc, struct err *err)
 	if (r < 0)
 		job_free(j);
 	return r;
+}
+
+/* What the process before said is kept once. The file is made here: whoever opens it then has not to wait for the disk. */
+static int prepare(void *arg, struct err *err)
+{
+	struct disk_job *j = arg;
+	char old[PATH_MAX];
+	struct stat st;
+	int r = files_make_dir(j->dir, err);
+
+	if (r < 0)
+		return r;
+	snprintf(old, sizeof(old), "%s.1", j->path);
+	if (!stat(j->path, &st) && st.st_size > LOG_MAX && rename(j->path, old) < 0)
+		log_warn("cannot rename '%s': %s", j->path, strerror(errno));
+	AUTO_FD int fd = open(j->path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	return fd < 0 ? err_set(err, -errno, "cannot open '%s': %s", j->path, strerror(errno)) : 0;
+}
+
+static void prepared(void *arg, int r, const struct err *err)
+{
+	struct disk_job *j = arg;
+	struct instance *i = j->i;
+
+	job_free(j);
+	i->is_prepared = !r;
+	instance_disk_done(i, r, err);
+}
+
+void instance_prepare(struct instance *i)
+{
+	struct err err = ERR_INIT;
+	struct disk_job *j = job_new(i, &err);
+
+	i->phase = PHASE_DISK;
+	if (j) {
+		j->path = node_path(i->dir, "vmm.log");
+		if (j->dir && j->path && !work_start(i->c.node->works, prepare, prepared, j))
+			return;
+		job_free(j);
+		err_set(&err, -ENOMEM, "out of memory");
+	}
+	instance_disk_done(i, err.code, &err);
 }
 
 static int remove_files(void *arg, struct err *err)

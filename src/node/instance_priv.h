@@ -21,7 +21,7 @@
 enum phase {
 	PHASE_UNKNOWN,          /* a process may be there from before */
 	PHASE_DOWN,             /* there is none */
-	PHASE_DISK,             /* its disk is being made, by a worker */
+	PHASE_DISK,             /* its disk is being made, or its directory prepared, by a worker */
 	PHASE_STARTING,         /* a process, which does not answer yet */
 	PHASE_UP,               /* it answers */
 	PHASE_REMOVING,         /* its files are being removed, by a worker */
@@ -42,6 +42,7 @@ struct instance {
 	struct process proc;
 	struct vmm *vmm;
 	struct console_hub *console;
+	bool is_prepared;               /* for the next start */
 	bool has_answered;              /* this process has, on its control socket */
 	bool is_paused;                 /* the machine */
 	bool has_asked;                 /* pause, resume: the answer has not come */
@@ -82,6 +83,8 @@ bool instance_ended_well(const struct instance *i, char *why, size_t cap);
 
 /* Make what the machine needs on disk, if it is not there yet; then instance_disk_done(). */
 int instance_make_disk(struct instance *i, const json_t *doc, struct err *err);
+/* Its directory and the file for what its process says, before each start; then instance_disk_done(). */
+void instance_prepare(struct instance *i);
 void instance_disk_done(struct instance *i, int r, const struct err *err);
 /* Remove all its files; then instance_removed(). */
 int instance_remove_files(struct instance *i, struct err *err);

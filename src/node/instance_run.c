@@ -6,7 +6,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include "node/files.h"
 #include "node/image.h"
@@ -17,7 +16,7 @@
 #include "util/checked.h"
 #include "util/log.h"
 
-enum { CONNECT_MS = 20, LOG_MAX = 4 << 20 };
+enum { CONNECT_MS = 20 };
 
 /* --- configuration ---------------------------------------------------- */
 
@@ -174,17 +173,6 @@ static json_t *keep_process(json_t *config, bool is_copy)
 
 /* --- start ---------------------------------------------------- */
 
-/* What the process before said is kept once. */
-static void rotate_log(const char *path)
-{
-	char old[STORE_KEY_MAX + 2];
-	struct stat st;
-
-	snprintf(old, sizeof(old), "%s.1", path);
-	if (!stat(path, &st) && st.st_size > LOG_MAX && rename(path, old) < 0)
-		log_warn("cannot rename '%s': %s", path, strerror(errno));
-}
-
 int instance_start(struct instance *i, const json_t *doc, struct err *err)
 {
 	char config_path[STORE_KEY_MAX], lock_path[STORE_KEY_MAX], log_path[STORE_KEY_MAX];
@@ -194,13 +182,11 @@ int instance_start(struct instance *i, const json_t *doc, struct err *err)
 
 	if (memory_path && config)
 		config = keep_process(config, memory == MEMORY_COPY);
-	int r = config ? files_make_dir(i->dir, err) : err->code;
+	int r = config ? files_make_dir(i->run_dir, err) : err->code;
 
 	snprintf(config_path, sizeof(config_path), "%s/config.json", i->run_dir);
 	snprintf(lock_path, sizeof(lock_path), "%s/lock", i->run_dir);
 	snprintf(log_path, sizeof(log_path), "%s/vmm.log", i->dir);
-	if (!r)
-		r = files_make_dir(i->run_dir, err);
 	if (!r && json_dump_file(config, config_path, JSON_INDENT(1)) < 0)
 		r = err_set(err, -EIO, "cannot write '%s'", config_path);
 	json_decref(config);
@@ -208,7 +194,6 @@ int instance_start(struct instance *i, const json_t *doc, struct err *err)
 		r = write_seed(i, json_object_get(doc, "spec"), err);
 	if (r < 0)
 		return r;
-	rotate_log(log_path);
 	char *booting[] = { i->c.node->vmm, (char[]){ "--config" }, config_path, NULL };
 	char *going_on[] = { i->c.node->vmm, (char[]){ "--restore" }, memory_path, (char[]){ "--config" }, config_path, NULL };
 	struct process_spec spec = { .lock_path = lock_path, .log_path = log_path, .argv = memory_path ? going_on : booting };
@@ -216,7 +201,9 @@ int instance_start(struct instance *i, const json_t *doc, struct err *err)
 	i->stop_reason[0] = 0;
 	i->is_stopping = i->has_answered = false;
 	i->limits_revision = 0;
-	return process_start(&i->proc, i->c.node->loop, &spec, err);
+	r = process_start(&i->proc, i->c.node->loop, &spec, err);
+	i->is_prepared = r < 0;
+	return r;
 }
 
 int instance_adopt(struct instance *i, struct err *err)

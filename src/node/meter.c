@@ -4,15 +4,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 #include "node/instance_priv.h"
 #include "node/node.h"
 #include "util/checked.h"
-#include "util/log.h"
 
-enum { CHILDREN_MAX = 64, BLOCK = 512 };
+enum { CHILDREN_MAX = 64 };
 
 /* --- counters ---------------------------------------------------- */
 
@@ -83,23 +80,15 @@ static double resident_all(pid_t pid, unsigned depth)
 	return sum;
 }
 
-static double allocated(const struct instance *i)
-{
-	AUTO(free) char *root = instance_root_path(i);
-	struct stat st;
-
-	return root && !stat(root, &st) ? (double)st.st_blocks * BLOCK : 0;
-}
-
 /* --- every few seconds ---------------------------------------------------- */
 
+/* SECONDS 0: only the storage is looked at. */
 static void keep(struct meter *m, double seconds)
 {
-	struct err err = ERR_INIT;
-	AUTO(free) char *path = node_path(m->owner->dir, "history");
+	AUTO(free) char *root = instance_root_path(m->owner);
+	AUTO(free) char *history = seconds > 0 ? node_path(m->owner->dir, "history") : NULL;
 
-	if (path && history_add(path, time(NULL), seconds, &m->now, &err) < 0)
-		log_warn("'%s': %s", m->owner->c.key, err.msg);
+	sampler_take(&m->sampler, root, history, seconds, &m->now);
 }
 
 /* What a guest does that waits: its timers, a frame now and then. */
@@ -140,7 +129,7 @@ static void measured(void *arg, int r, const json_t *result, const struct err *e
 		m->now.v[USAGE_RECEIVED] = rate(t.received, m->totals.received, seconds);
 		m->now.v[USAGE_SENT] = rate(t.sent, m->totals.sent, seconds);
 		m->now.v[USAGE_MEMORY] = resident_all(m->owner->proc.pid, 3);
-		m->now.v[USAGE_STORAGE] = allocated(m->owner);
+		m->now.v[USAGE_STORAGE] = m->sampler.storage;
 		m->is_known = true;
 		keep(m, seconds);
 		watch_idleness(m, now);
@@ -160,6 +149,8 @@ static void tick(struct loop_timer *timer)
 void meter_start(struct meter *m, struct instance *owner)
 {
 	*m = (struct meter){ .owner = owner };
+	sampler_init(&m->sampler, owner->c.node, false);
+	keep(m, 0);
 	loop_timer_init(owner->c.node->loop, &m->timer, tick);
 	tick(&m->timer);
 	/* Machines that are adopted together are not asked together for ever. */
@@ -170,6 +161,7 @@ void meter_stop(struct meter *m)
 {
 	if (m->owner)
 		loop_timer_cancel(&m->timer);
+	sampler_stop(&m->sampler);
 	m->owner = NULL;
 	m->is_known = false;
 }

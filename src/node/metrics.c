@@ -8,7 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 #include "api/route.h"
+#include "node/auth.h"
 #include "node/certificate.h"
+#include "node/health.h"
 #include "node/instance_priv.h"
 #include "node/node.h"
 #include "node/usage.h"
@@ -48,6 +50,22 @@ static double own_memory(void)
 	return (double)pages * (double)sysconf(_SC_PAGESIZE);
 }
 
+static void tell_disk(FILE *to, const struct node *n)
+{
+	struct store_health s;
+
+	store_health(n->store, &s);
+	one(to, "viv_store_waiting_seconds", "gauge", "So long the change that is being written has waited for the disk.",
+	    (double)s.waiting_ns / 1e9);
+	one(to, "viv_store_write_seconds_total", "counter", "Time in which changes were made durable.", (double)s.total_ns / 1e9);
+	one(to, "viv_store_writes_total", "counter", "Times that changes were made durable, or could not be.", (double)s.writes);
+	one(to, "viv_store_write_failures_total", "counter", "Those that could not.", (double)s.failures);
+	one(to, "viv_disk_problem", "gauge", "1: the disk with the data is slow, or cannot be written; see GET /v1/node.",
+	    health_problem(n->health)[0] != 0);
+	one(to, "viv_audit_records_lost_total", "counter", "Records that could not be written to the audit log.",
+	    (double)auth_records_lost(n->auth));
+}
+
 static void tell_node(FILE *to, const struct node *n)
 {
 	const struct usage *u = usage_of_node(n->usage);
@@ -65,6 +83,7 @@ static void tell_node(FILE *to, const struct node *n)
 	one(to, "viv_daemon_memory_bytes", "gauge", "Resident memory of the daemon.", own_memory());
 	one(to, "viv_store_documents", "gauge", "Documents in the store.", (double)store_count(n->store));
 	one(to, "viv_store_revision", "counter", "Changes that the store has seen.", (double)store_revision(n->store));
+	tell_disk(to, n);
 	if (n->certificate) {
 		one(to, "viv_tls_certificate_end_time_seconds", "gauge", "When the certificate that is shown ends, in seconds since 1970.",
 		    (double)certificate_ends(n->certificate));

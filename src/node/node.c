@@ -19,6 +19,7 @@
 #include "node/download.h"
 #include "node/events.h"
 #include "node/files.h"
+#include "node/health.h"
 #include "node/image.h"
 #include "node/instance.h"
 #include "node/metrics.h"
@@ -118,11 +119,11 @@ void node_show(struct api_call *c)
 
 	uname(&u);
 	api_reply(c, 200,
-		  json_pack("{s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:s, s:s, s:o*}", "kind", "node", "name", u.nodename,
+		  json_pack("{s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:s, s:s, s:o, s:o*}", "kind", "node", "name", u.nodename,
 			    "version", VIV_VERSION, "kernel", u.release, "cpus", (int)sysconf(_SC_NPROCESSORS_ONLN),
 			    "memory", (json_int_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE), "revision",
 			    (json_int_t)store_revision(n->store), "data_dir", n->data_dir, "run_dir", n->run_dir,
-			    "certificate", certificate_view(n->certificate)));
+			    "disk", health_view(n->health), "certificate", certificate_view(n->certificate)));
 }
 
 void node_show_openapi(struct api_call *c)
@@ -132,10 +133,10 @@ void node_show_openapi(struct api_call *c)
 	api_reply(c, 200, api_openapi(n->api));
 }
 
-static void answered(void *arg, const struct api_call *c, int status)
+static bool answered(void *arg, struct api_call *c, int status)
 {
 	metrics_count(arg, status);
-	auth_answered(arg, c, status);
+	return auth_answered(arg, c, status);
 }
 
 const struct api_config node_api = {
@@ -187,7 +188,11 @@ int node_open(struct node **out, struct loop *loop, const struct node_config *c,
 	AUTO(free) char *db = node_path(n->data_dir, "store.db");
 	r = db ? store_open(&n->store, loop, db, err) : err_set(err, -ENOMEM, "out of memory");
 	if (!r)
-		r = works_new(&n->works, loop, err);
+		r = works_new(&n->works, loop, WORK_THREADS, err);
+	if (!r)
+		r = works_new(&n->writer, loop, 1, err);
+	if (!r)
+		r = health_open(&n->health, n, err);
 	if (!r)
 		r = open_auth(n, c, err);
 	if (!r)
@@ -228,6 +233,7 @@ void node_close(struct node *n)
 	events_close(n);
 	http_close(n->http);
 	usage_close(n->usage);
+	health_close(n->health);
 	auth_stop(n->auth);
 	controller_stop(n->tasks);
 	controller_stop(n->snapshots);
@@ -248,6 +254,8 @@ void node_close(struct node *n)
 	controller_close(n->volumes);
 	controller_close(n->networks);
 	controller_close(n->pools);
+	works_drain(n->writer);
+	works_free(n->writer);
 	for (unsigned i = 0; i < n->n_listen; i++)
 		free(n->listen[i]);
 	certificate_close(n->certificate);

@@ -20,6 +20,7 @@ struct auth_config;
 struct certificate;
 struct controller;
 struct err;
+struct health;
 struct http_server;
 struct stream;
 struct ports;
@@ -73,7 +74,9 @@ struct node {
 	struct api_config *api;
 	struct ui *ui;                  /* NULL: there is no web console */
 	struct works *works;
+	struct works *writer;           /* one thread that writes what nobody waits for: histories, consoles' logs */
 	struct usage_node *usage;
+	struct health *health;          /* of the disk */
 	uint64_t answers[6];            /* of the API so far, by the first digit of their status */
 	struct controller *instances, *images, *volumes, *snapshots, *tasks, *networks, *pools;
 	struct ports *ports;            /* what instances want to be plugged into */

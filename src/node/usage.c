@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 #include "api/http.h"
@@ -17,14 +16,15 @@
 #include "node/instance_priv.h"
 #include "node/node.h"
 #include "node/resource.h"
+#include "node/work.h"
 #include "util/checked.h"
-#include "util/log.h"
 
 enum { SPAN_S = 3600, POINTS = 720 };   /* of a history, unless asked for otherwise */
 
 struct usage_node {
 	struct node *node;
 	struct loop_timer timer;
+	struct sampler sampler;
 	char *history;          /* path */
 	double busy;            /* seconds of all processors since the host's start */
 	uint64_t at_ns;         /* when BUSY was; 0: never */
@@ -62,13 +62,6 @@ static double host_memory(void)
 	return total > available ? (double)(total - available) * 1024 : 0;
 }
 
-static double host_storage(const char *dir)
-{
-	struct statvfs s;
-
-	return statvfs(dir, &s) < 0 ? 0 : (double)(s.f_blocks - s.f_bfree) * (double)s.f_frsize;
-}
-
 /* --- every few seconds ---------------------------------------------------- */
 
 /* What C, an instance or NULL, uses; NULL: it is not known. */
@@ -93,18 +86,16 @@ static void add_traffic(const struct node *n, struct usage *u)
 
 static void measure(struct usage_node *u)
 {
-	struct err err = ERR_INIT;
 	uint64_t now = loop_now_ns();
 	double busy = host_busy(), seconds = (double)(now - u->at_ns) / 1e9;
 
 	if (u->at_ns && seconds > 0) {
 		u->now = (struct usage){ .v = { [USAGE_CPU] = busy > u->busy ? (busy - u->busy) / seconds : 0,
 						[USAGE_MEMORY] = host_memory(),
-						[USAGE_STORAGE] = host_storage(u->node->data_dir) } };
+						[USAGE_STORAGE] = u->sampler.storage } };
 		add_traffic(u->node, &u->now);
 		u->is_known = true;
-		if (history_add(u->history, time(NULL), seconds, &u->now, &err) < 0)
-			log_warn("%s", err.msg);
+		sampler_take(&u->sampler, u->node->data_dir, u->history, seconds, &u->now);
 	}
 	u->busy = busy;
 	u->at_ns = now;
@@ -130,6 +121,8 @@ int usage_open(struct usage_node **out, struct node *n, struct err *err)
 		return err_set(err, -ENOMEM, "out of memory");
 	}
 	u->node = n;
+	sampler_init(&u->sampler, n, true);
+	sampler_take(&u->sampler, n->data_dir, NULL, 0, &u->now);
 	loop_timer_init(n->loop, &u->timer, tick);
 	tick(&u->timer);
 	/* The first interval is a short one: until it ends nothing is known. */
@@ -143,6 +136,7 @@ void usage_close(struct usage_node *u)
 	if (!u)
 		return;
 	loop_timer_cancel(&u->timer);
+	sampler_stop(&u->sampler);
 	free(u->history);
 	free(u);
 }
@@ -150,6 +144,11 @@ void usage_close(struct usage_node *u)
 const struct usage *usage_of_node(const struct usage_node *u)
 {
 	return u && u->is_known ? &u->now : NULL;
+}
+
+double usage_storage_share(const struct usage_node *u)
+{
+	return u->sampler.share;
 }
 
 /* --- the API ---------------------------------------------------- */
@@ -196,17 +195,49 @@ static unsigned query_number(const struct api_call *c, const char *name, unsigne
 	return end && (end == text || *end || v > UINT32_MAX) ? 0 : (unsigned)v;
 }
 
-static void reply_history(struct api_call *c, const char *path)
+/* A history that is being read. */
+struct reading {
+	struct api_call *c;
+	char *path;                     /* owned */
+	time_t now;
+	unsigned span, points;
+	json_t *out;
+};
+
+static int read_it(void *arg, struct err *err)
 {
-	struct err err = ERR_INIT;
-	json_t *out = NULL;
-	unsigned points = query_number(c, "points", POINTS);
-	int r = history_read(&out, path, time(NULL), query_number(c, "span", SPAN_S), points, &err);
+	struct reading *k = arg;
+
+	return history_read(&k->out, k->path, k->now, k->span, k->points, err);
+}
+
+static void has_read(void *arg, int r, const struct err *err)
+{
+	struct reading *k = arg;
 
 	if (r < 0)
-		api_fail(c, r, points && points <= HISTORY_POINTS_MAX ? "span" : "points", &err);
+		api_fail(k->c, r, k->points && k->points <= HISTORY_POINTS_MAX ? "span" : "points", err);
 	else
-		api_reply(c, 200, out);
+		api_reply(k->c, 200, k->out);
+	free(k->path);
+	free(k);
+}
+
+static void reply_history(struct api_call *c, const char *path)
+{
+	struct node *n = c->arg;
+	struct reading *k = malloc(sizeof(*k));
+	struct err err = ERR_INIT;
+
+	if (k)
+		*k = (struct reading){ .c = c, .path = strdup(path), .now = time(NULL), .span = query_number(c, "span", SPAN_S),
+				       .points = query_number(c, "points", POINTS) };
+	if (k && k->path && !work_start(n->works, read_it, has_read, k))
+		return;
+	if (k)
+		free(k->path);
+	free(k);
+	api_fail(c, err_set(&err, -EAGAIN, "out of memory"), NULL, &err);
 }
 
 void usage_history(struct api_call *c)

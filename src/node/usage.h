@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <time.h>
-#include "node/history.h"
+#include "node/sample.h"
 #include "util/cleanup.h"
 #include "util/loop.h"
 
@@ -33,6 +33,7 @@ struct meter {
 	struct loop_timer timer;
 	struct usage_totals totals;
 	uint64_t at_ns;                 /* when TOTALS was; 0: never */
+	struct sampler sampler;
 	struct usage now;               /* of the last interval */
 	bool is_known;                  /* there is one */
 	uint64_t busy_ns;               /* when it last did something */
@@ -50,6 +51,8 @@ void usage_close(struct usage_node *u);         /* NULL is fine */
 DEFINE_AUTO(struct usage_node *, usage_close)
 /* NULL: it is not known yet. */
 const struct usage *usage_of_node(const struct usage_node *u);
+/* What is taken of the file system with the data, 0 to 1; 0: it is not known yet. */
+double usage_storage_share(const struct usage_node *u);
 
 /* What WHO may see of what is used now: {"node": {...}, "instances": {"instance/default/web": {"cpu": 0.5, ...}}}. New
  * reference; NULL: out of memory. */

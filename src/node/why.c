@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 #include "api/route.h"
+#include "node/health.h"
 #include "node/instance_priv.h"
 #include "node/node.h"
 #include "node/resource.h"
@@ -149,14 +149,14 @@ static void tell_use(const struct facts *f)
 
 static void tell_storage(const struct facts *f)
 {
-	const char *dir = f->i->c.node->data_dir;
-	struct statvfs s;
+	const struct node *n = f->i->c.node;
+	double used = usage_storage_share(n->usage);
+	const char *problem = health_problem(n->health);
 
-	if (statvfs(dir, &s) < 0 || !s.f_blocks)
-		return;
-	double used = 1 - (double)s.f_bavail / (double)s.f_blocks;
+	if (problem[0])
+		tell(f, "storage", "%s", problem);
 	if (used >= storage_share)
-		tell(f, "storage", "the file system of '%s' is full to %.0f %%: its disk may soon have no room to grow", dir, 100 * used);
+		tell(f, "storage", "the file system of '%s' is full to %.0f %%: its disk may soon have no room to grow", n->data_dir, 100 * used);
 }
 
 /* --- the answer ---------------------------------------------------- */

@@ -72,7 +72,7 @@ static void *works_thread(void *arg)
 	return NULL;
 }
 
-int works_new(struct works **out, struct loop *l, struct err *err)
+int works_new(struct works **out, struct loop *l, unsigned threads, struct err *err)
 {
 	AUTO(works_free) struct works *ws = calloc(1, sizeof(*ws));
 	sigset_t all, before;
@@ -86,7 +86,7 @@ int works_new(struct works **out, struct loop *l, struct err *err)
 	pthread_cond_init(&ws->more, NULL);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	while (!r && ws->n_threads < WORK_THREADS) {
+	while (!r && ws->n_threads < threads) {
 		r = pthread_create(&ws->thread[ws->n_threads], NULL, works_thread, ws);
 		ws->n_threads += !r;
 	}
@@ -95,6 +95,12 @@ int works_new(struct works **out, struct loop *l, struct err *err)
 		return err_set(err, -r, "cannot start a thread: %s", strerror(r));
 	*out = take_ptr(&ws);
 	return 0;
+}
+
+void works_drain(struct works *ws)
+{
+	while (ws && ws->n_open)
+		(void)loop_run_once(ws->loop, -1);
 }
 
 void works_free(struct works *ws)

@@ -9,12 +9,16 @@
 struct loop;
 struct works;
 
-enum { WORK_THREADS = 4 };
+enum { WORK_THREADS = 4 };      /* at most */
 
-int works_new(struct works **out, struct loop *l, struct err *err);
+/* With THREADS of them. With one, jobs are done in the order in which they were begun. */
+int works_new(struct works **out, struct loop *l, unsigned threads, struct err *err);
 /* Waits for those that run; those in line are not begun, and their DONE is called with -ECANCELED. NULL is fine. */
 void works_free(struct works *ws);
 DEFINE_AUTO(struct works *, works_free)
+
+/* Waits until all jobs have ended, those in line and those that their DONE begins included. NULL is fine. */
+void works_drain(struct works *ws);
 
 /* RUN(ARG) on another thread, then DONE(ARG, what it returned, its sentence) on the loop thread. Between the two ARG
  * belongs to RUN. -ENOMEM, -ECANCELED (the daemon ends): neither is called. */

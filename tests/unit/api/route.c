@@ -65,12 +65,17 @@ static int authorize(void *arg, struct api_call *c, struct err *err)
 static unsigned n_answered;
 static int last_status;
 
-static void answered(void *arg, const struct api_call *c, int status)
+static struct api_call *held;
+static bool holds;
+
+static bool answered(void *arg, struct api_call *c, int status)
 {
 	(void)arg;
 	CHECK(!c->route || c->route->path);
 	n_answered++;
 	last_status = status;
+	held = holds ? c : NULL;
+	return holds;
 }
 
 static const struct api_config config = { .routes = routes, .title = "T", .version = "1", .authorize = authorize,
@@ -207,6 +212,29 @@ TEST(every_answer_is_told_with_its_status)
 	CHECK_EQ(ask(&r, "GET", "/v2", "viewer", ""), 404);
 	CHECK_EQ(n_answered, 3);
 	CHECK_EQ(last_status, 404);
+	teardown(&r);
+}
+
+static void look(struct loop_timer *t)
+{
+	if (held)
+		api_go_on(take_ptr(&held));
+	loop_timer_set(t, loop_after_ms(20));
+}
+
+TEST(an_answer_can_be_held_back)
+{
+	struct rig r;
+	struct loop_timer t;
+
+	setup(&r);
+	holds = true;
+	loop_timer_init(r.l, &t, look);
+	look(&t);
+	CHECK_EQ(ask(&r, "GET", "/v1/rooms/kitchen/things/pan", "viewer", ""), 200);
+	CHECK_EQ(ask(&r, "POST", "/v1/things", "viewer", "{}"), 403);
+	holds = false;
+	loop_timer_cancel(&t);
 	teardown(&r);
 }
 

@@ -7,12 +7,14 @@
 #include <sys/un.h>
 #include <unistd.h>
 #include "node/console_hub.h"
+#include "node/work.h"
 #include "util/loop.h"
 
 enum { TOLD_MAX = 200000 };
 
 struct rig {
 	struct loop *l;
+	struct works *writer;
 	struct console_hub *h;
 	char dir[64], log[96];
 	struct sockaddr_un at;
@@ -31,7 +33,8 @@ static void setup(struct rig *r)
 	CHECK_EQ(bind(r->listener, (struct sockaddr *)&r->at, sizeof(r->at)), 0);
 	CHECK_EQ(listen(r->listener, 1), 0);
 	CHECK_EQ(loop_new(&r->l, NULL), 0);
-	CHECK_EQ(console_hub_new(&r->h, r->l, r->log), 0);
+	CHECK_EQ(works_new(&r->writer, r->l, 1, NULL), 0);
+	CHECK_EQ(console_hub_new(&r->h, r->l, r->writer, r->log), 0);
 	console_hub_attach(r->h, r->at.sun_path);
 	r->guest = accept(r->listener, NULL, NULL);
 	CHECK(r->guest >= 0);
@@ -40,6 +43,8 @@ static void setup(struct rig *r)
 static void teardown(struct rig *r)
 {
 	console_hub_free(r->h);
+	works_drain(r->writer);
+	works_free(r->writer);
 	loop_free(r->l);
 	close(r->guest);
 	close(r->listener);

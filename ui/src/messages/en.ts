@@ -59,6 +59,7 @@ export const en = {
 	"dash.busiest.none": "No machine is running.",
 	"dash.capacity": "Capacity",
 	"dash.certificate": "Certificate of the node",
+	"dash.disk": "Disk of the node",
 	"dash.events": "Last changes",
 	"dash.node": "Node",
 	"dash.problems": "Needs attention",

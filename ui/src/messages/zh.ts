@@ -61,6 +61,7 @@ export const zh: Catalogue = {
 	"dash.busiest.none": "没有正在运行的虚拟机。",
 	"dash.capacity": "容量",
 	"dash.certificate": "节点的证书",
+	"dash.disk": "节点的磁盘",
 	"dash.events": "最近的变化",
 	"dash.node": "节点",
 	"dash.problems": "需要关注",

@@ -20,6 +20,7 @@ interface Node {
 	cpus: number;
 	memory: number;
 	certificate?: Certificate;
+	disk?: { state: string; reason: string };
 }
 
 function docsOf(kind: string): Doc[] {
@@ -96,12 +97,17 @@ function Use({ node }: { node: Node }) {
 function Problems({ node }: { node: Node | undefined }) {
 	const known = certificate.value ?? node?.certificate;
 	const bad = kinds.value.flatMap((k) => docsOf(k.kind).filter((d) => ["failed", "error"].includes(d.status?.state ?? "")).map((d) => ({ k, d })));
-	if (!bad.length && !known?.problem) return <p>{t("dash.problems.none")}</p>;
+	if (!bad.length && !known?.problem && !node?.disk?.reason) return <p>{t("dash.problems.none")}</p>;
 	return (
 		<ul>
 			{known?.problem && (
 				<li key="certificate">
 					{t("dash.certificate")}: <span dir="auto">{known.problem}</span>
+				</li>
+			)}
+			{node?.disk?.reason && (
+				<li key="disk">
+					{t("dash.disk")}: <span dir="auto">{node.disk.reason}</span>
 				</li>
 			)}
 			{bad.map(({ k, d }) => (
