@@ -11,7 +11,6 @@
 #include "node/auth_priv.h"
 #include "node/node.h"
 #include "node/totp.h"
-#include "util/base64.h"
 #include "util/err.h"
 
 enum {
@@ -33,18 +32,6 @@ json_t *factor_kept(struct node *n, const json_t *user, char key[STORE_KEY_MAX +
 bool factor_is_on(const json_t *kept)
 {
 	return auth_text(kept, NULL, "since")[0] != 0;
-}
-
-static bool kept_key(const json_t *kept, uint8_t key[TOTP_KEY_LEN])
-{
-	const char *text = auth_text(kept, NULL, "key");
-	uint8_t raw[BASE64_LEN(TOTP_KEY_LEN)];
-	bool ok = strlen(text) == sizeof(raw) && base64_decode(raw, text, sizeof(raw)) == TOTP_KEY_LEN;
-
-	if (ok)
-		memcpy(key, raw, TOTP_KEY_LEN);
-	OPENSSL_cleanse(raw, sizeof(raw));
-	return ok;
 }
 
 void factor_who(char *who, size_t cap, const char *name)
@@ -84,14 +71,15 @@ static int use_recovery(json_t *kept, const char *code, struct factor_use *use)
 }
 
 /* KEPT with CODE used up. */
-static int use_code(json_t *kept, const char *code, struct factor_use *use, struct err *err)
+static int use_code(const struct node *n, json_t *kept, const char *code, struct factor_use *use, struct err *err)
 {
 	char plain[FACTOR_CODE_MAX + 1];
 	uint8_t key[TOTP_KEY_LEN];
 	int64_t step = -ENOENT;
 
 	plain_code(plain, code);
-	if (kept_key(kept, key))
+	int opened = factor_unseal(n, kept, key);
+	if (!opened)
 		step = totp_find_step(key, plain, (uint64_t)time(NULL), json_integer_value(json_object_get(kept, "step")));
 	OPENSSL_cleanse(key, sizeof(key));
 	if (step == -EALREADY)
@@ -100,6 +88,9 @@ static int use_code(json_t *kept, const char *code, struct factor_use *use, stru
 		return json_object_set_new(kept, "step", json_integer(step)) < 0 ? err_set(err, -EAGAIN, "out of memory") : 0;
 	if (strlen(plain) == RECOVERY_LEN && !use_recovery(kept, plain, use))
 		return 0;
+	if (opened == -ENOKEY)
+		return err_set(err, -EPERM, "this node has lost the key that the authenticator's is sealed with: use a recovery code, or have an administrator "
+			       "take the authenticator away");
 	return err_set(err, -EPERM, "that is not the code; is the clock of the authenticator right?");
 }
 
@@ -113,7 +104,7 @@ int factor_spend(struct api_call *c, json_t *kept, const char *code, struct err 
 	factor_who(who, sizeof(who), c->user.name);
 	if (throttle_wait(t, who, FACTOR_FREE, now))
 		return err_set(err, -EUSERS, "too many wrong codes; try again later");
-	int r = use_code(kept, code, &use, err);
+	int r = use_code(c->arg, kept, code, &use, err);
 
 	if (r == -EPERM)
 		throttle_fail(t, who, now);
@@ -133,7 +124,7 @@ int factor_check(struct node *n, const json_t *user, const char *code, struct fa
 		return 0;
 	if (!code || !code[0])
 		return err_set(err, -EACCES, "a code is needed: what the authenticator shows, or a recovery code");
-	r = use_code(kept, code, use, err);
+	r = use_code(n, kept, code, use, err);
 	if (r < 0)
 		return r;
 	use->text = json_dumps(kept, JSON_COMPACT);

@@ -4,8 +4,8 @@
  *
  * A user enrols with the own password and gets the authenticator's key, once. It counts from the first code on that is
  * shown, which is answered with recovery codes. Each code lets in once: its step of the time is kept, and no earlier one is
- * taken any more. "secret/totp/_/NAME", which no route shows, has the key, the last step, and SHA-256 of the recovery
- * codes. Administrators take codes away from others, and can neither see nor make them. Loop thread. */
+ * taken any more. "secret/totp/_/NAME", which no route shows, has the key (sealed: vault.h), the last step, and SHA-256 of the
+ * recovery codes. Administrators take codes away from others, and can neither see nor make them. Loop thread. */
 #ifndef NODE_FACTOR_H
 #define NODE_FACTOR_H
 
@@ -32,6 +32,9 @@ struct factor_use {
 	bool is_recovery;
 	unsigned n_left;                /* recovery codes after it */
 };
+
+/* Seal what is not sealed with the key of today; what cannot be opened is told in the log. */
+int factor_open(struct node *n, struct err *err);
 
 /* May the one whose document is USER, and who has shown the password, come in with CODE (NULL: none was sent)? 1: with
  * USE, which the caller ends with factor_use_end(); 0: yes, that user has no codes. -EACCES: a code is needed; -EPERM: that

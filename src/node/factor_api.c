@@ -14,7 +14,6 @@
 #include "node/resource.h"
 #include "node/totp.h"
 #include "node/work.h"
-#include "util/base64.h"
 #include "util/err.h"
 
 enum { FREE_PASSWORDS = 4 };            /* wrong ones that cost no waiting */
@@ -242,7 +241,7 @@ static void write_uri(char *out, size_t cap, const char *name, const char *secre
 static void begin(struct api_call *c)
 {
 	struct node *n = c->arg;
-	char key[STORE_KEY_MAX + 1], raw[BASE64_LEN(TOTP_KEY_LEN) + 1], secret[TOTP_BASE32_LEN + 1], uri[512];
+	char key[STORE_KEY_MAX + 1], secret[TOTP_BASE32_LEN + 1], uri[512];
 	uint8_t fresh[TOTP_KEY_LEN];
 	int64_t modified;
 	struct err err = ERR_INIT;
@@ -257,13 +256,16 @@ static void begin(struct api_call *c)
 		return;
 	}
 	secret_random(fresh, sizeof(fresh));
-	base64_encode(raw, fresh, sizeof(fresh));
+	json_t *sealed = factor_seal(n, fresh, c->user.uid, &err);
+	if (!sealed) {
+		api_fail(c, err.code ? err.code : err_set(&err, -EAGAIN, "out of memory"), NULL, &err);
+		return;
+	}
 	totp_base32(secret, fresh, sizeof(fresh));
 	write_uri(uri, sizeof(uri), c->user.name, secret);
-	AUTO(json_decref) json_t *kept = json_pack("{s:s, s:s}", "user_uid", c->user.uid, "key", raw);
+	AUTO(json_decref) json_t *kept = json_pack("{s:s, s:o}", "user_uid", c->user.uid, "key", sealed);
 	change(c, user, key, modified, kept, json_pack("{s:s, s:s}", "uri", uri, "secret", secret), 201);
 	OPENSSL_cleanse(fresh, sizeof(fresh));
-	OPENSSL_cleanse(raw, sizeof(raw));
 	OPENSSL_cleanse(secret, sizeof(secret));
 	OPENSSL_cleanse(uri, sizeof(uri));
 }

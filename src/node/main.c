@@ -29,6 +29,9 @@ static const char usage[] =
 	"  --tls-cert FILE    the certificate and what it was signed by, as PEM (default: one that it makes itself);\n"
 	"                     a new one is shown when the file has changed, on SIGHUP at once\n"
 	"  --tls-key FILE     its key\n"
+	"  --secrets-key FILE keys that secrets in the store are sealed with; made when it is not there (default: secrets.key in\n"
+	"                     the data directory)\n"
+	"  --rotate-secrets   seal them with a new key, and forget those before\n"
 	"  --group NAME[=ROLE] members of this group of the host may use the socket, as viewer, operator or admin\n"
 	"  --vmm FILE         the program that runs a machine (default: viv-vmm beside this one)\n"
 	"  --image-tool FILE  the program that builds images (default: the installed one)\n"
@@ -181,6 +184,8 @@ static int parse(int argc, char **argv, struct node_config *c, enum on_stop *on_
 		{ "listen", required_argument, NULL, 'L' },
 		{ "tls-cert", required_argument, NULL, 'c' },
 		{ "tls-key", required_argument, NULL, 'k' },
+		{ "secrets-key", required_argument, NULL, 'K' },
+		{ "rotate-secrets", no_argument, NULL, 'R' },
 		{ "group", required_argument, NULL, 'g' },
 		{ "vmm", required_argument, NULL, 'v' },
 		{ "image-tool", required_argument, NULL, 'i' },
@@ -216,6 +221,8 @@ static int parse(int argc, char **argv, struct node_config *c, enum on_stop *on_
 		case 'a': c->fetch_ca = optarg; break;
 		case 'c': c->cert = optarg; break;
 		case 'k': c->key = optarg; break;
+		case 'K': c->secrets_key = optarg; break;
+		case 'R': c->rotates_secrets = true; break;
 		case 'g': set_group(c, optarg); break;
 		case 'v': c->vmm = optarg; break;
 		case 'i': c->image_tool = optarg; break;

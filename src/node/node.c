@@ -18,6 +18,7 @@
 #include "node/controller.h"
 #include "node/download.h"
 #include "node/events.h"
+#include "node/factor.h"
 #include "node/files.h"
 #include "node/health.h"
 #include "node/image.h"
@@ -32,6 +33,7 @@
 #include "node/task.h"
 #include "node/ui.h"
 #include "node/usage.h"
+#include "node/vault.h"
 #include "node/volume.h"
 #include "node/work.h"
 #include "store/store.h"
@@ -143,6 +145,14 @@ const struct api_config node_api = {
 	.routes = node_routes, .title = "Vivarium", .version = "1", .authorize = auth_authorize, .answered = answered,
 };
 
+static int open_vault(struct node *n, const struct node_config *c, struct err *err)
+{
+	AUTO(free) char *path = c->secrets_key ? absolute(c->secrets_key) : node_path(n->data_dir, "secrets.key");
+	int r = path ? vault_open(&n->vault, path, c->rotates_secrets, err) : err_set(err, -ENOMEM, "out of memory");
+
+	return r < 0 ? r : factor_open(n, err);
+}
+
 static int open_auth(struct node *n, const struct node_config *c, struct err *err)
 {
 	struct auth_config a = { .group = c->group, .has_network = c->n_listen > 0,
@@ -193,6 +203,8 @@ int node_open(struct node **out, struct loop *loop, const struct node_config *c,
 		r = works_new(&n->writer, loop, 1, err);
 	if (!r)
 		r = health_open(&n->health, n, err);
+	if (!r)
+		r = open_vault(n, c, err);
 	if (!r)
 		r = open_auth(n, c, err);
 	if (!r)
@@ -246,6 +258,7 @@ void node_close(struct node *n)
 	ports_close(n->ports);
 	n->ports = NULL;
 	store_close(n->store);
+	vault_close(n->vault);
 	auth_close(n->auth);
 	controller_close(n->tasks);     /* these let go of instances, */
 	controller_close(n->instances);

@@ -28,6 +28,7 @@ struct quota_claim;
 struct store;
 struct ui;
 struct usage_node;
+struct vault;
 struct works;
 
 enum { NODE_LISTEN_MAX = 8, NODE_FETCH_MAX = 16 };
@@ -36,6 +37,8 @@ struct node_config {
 	const char *listen[NODE_LISTEN_MAX];    /* "https://ADDRESS:PORT", besides the Unix socket */
 	unsigned n_listen;
 	const char *cert, *key;         /* PEM files; NULL: a certificate that it makes itself */
+	const char *secrets_key;        /* file with the keys of secrets (vault.h); NULL: DATA/secrets.key */
+	bool rotates_secrets;           /* with a new one */
 	const char *group;              /* and its role: see struct auth_config */
 	const char *group_role;
 	const char *data_dir, *run_dir; /* NULL: as above */
@@ -70,6 +73,7 @@ struct node {
 	struct loop *loop;
 	struct store *store;
 	struct auth *auth;
+	struct vault *vault;            /* keys of secrets in the store */
 	struct http_server *http;
 	struct api_config *api;
 	struct ui *ui;                  /* NULL: there is no web console */

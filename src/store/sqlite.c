@@ -12,6 +12,7 @@
 #include <string.h>
 #include <time.h>
 #include "store/store.h"
+#include "util/log.h"
 #include "util/loop.h"
 
 enum { BATCH_MAX = 256, REPAIR_S = 1 };
@@ -237,7 +238,22 @@ static void set_busy(struct store_backend *b)
 	pthread_mutex_unlock(&b->lock);
 }
 
-/* What has been begun, or NULL: the store closes, or (*IS_IDLE) has been failing for a while and nobody wants anything. */
+/* What SQLite's log has of earlier contents goes; what the database had is overwritten there (secure_delete). */
+static void scrub(struct store_backend *b)
+{
+	struct err err = ERR_INIT;
+	int r = sql_exec(b, "PRAGMA wal_checkpoint(TRUNCATE)", "write to", &err);
+
+	pthread_mutex_lock(&b->lock);
+	b->wants_scrub = false;
+	b->busy_since_ns = 0;
+	pthread_mutex_unlock(&b->lock);
+	if (r < 0)
+		log_warn("%s", err.msg);
+}
+
+/* What has been begun, or NULL: the store closes, or (*IS_IDLE) nobody wants anything, and it is to be scrubbed or has been failing for a
+ * while. */
 static struct commit *next_commits(struct store_backend *b, bool *is_idle)
 {
 	struct timespec until;
@@ -248,7 +264,9 @@ static struct commit *next_commits(struct store_backend *b, bool *is_idle)
 	*is_idle = false;
 	pthread_mutex_lock(&b->lock);
 	while (!(c = queue_take(&b->begun)) && !b->is_closing && !*is_idle) {
-		if (!b->health.is_failing)
+		if (b->wants_scrub && !b->health.is_failing)
+			*is_idle = true;
+		else if (!b->health.is_failing)
 			pthread_cond_wait(&b->wake, &b->lock);
 		else
 			*is_idle = pthread_cond_timedwait(&b->wake, &b->lock, &until) == ETIMEDOUT;
@@ -268,8 +286,10 @@ static void *writer(void *arg)
 		if (!c && !is_idle)
 			return NULL;
 		set_busy(b);
-		if (!c)
+		if (!c && b->health.is_failing)
 			repair(b);
+		else if (!c)
+			scrub(b);
 		while (c) {
 			struct err why = ERR_INIT;
 			struct commit *left = run_batch(b, c, &why);
@@ -291,6 +311,14 @@ static void sqlite_begin(struct store_backend *b, struct commit *c)
 {
 	pthread_mutex_lock(&b->lock);
 	queue_add(&b->begun, c);
+	pthread_cond_signal(&b->wake);
+	pthread_mutex_unlock(&b->lock);
+}
+
+static void sqlite_scrub(struct store_backend *b)
+{
+	pthread_mutex_lock(&b->lock);
+	b->wants_scrub = true;
 	pthread_cond_signal(&b->wake);
 	pthread_mutex_unlock(&b->lock);
 }
@@ -356,6 +384,7 @@ const struct store_ops store_sqlite = {
 	.name = "sqlite",
 	.open = sqlite_open,
 	.begin = sqlite_begin,
+	.scrub = sqlite_scrub,
 	.health = sqlite_health,
 	.close = sqlite_close,
 };

@@ -134,7 +134,7 @@ static int open_database(struct store_backend *b, struct err *err)
 	sqlite3_extended_result_codes(b->db, 1);
 	sqlite3_busy_timeout(b->db, 1000);
 	r = sql_exec(b, "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; "
-		     "PRAGMA trusted_schema = OFF; BEGIN IMMEDIATE; COMMIT;", "open", err);
+		     "PRAGMA trusted_schema = OFF; PRAGMA secure_delete = ON; BEGIN IMMEDIATE; COMMIT;", "open", err);
 	if (r < 0)
 		return r;
 	int64_t id = pragma(b, "PRAGMA application_id"), version = pragma(b, "PRAGMA user_version");

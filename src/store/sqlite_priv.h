@@ -28,6 +28,7 @@ struct store_backend {
 	struct store_health health;     /* but for WAITING_NS */
 	uint64_t busy_since_ns;         /* when the thread has begun what it writes; 0: it rests */
 	bool is_closing;
+	bool wants_scrub;
 	bool is_posted;                 /* deliver() is on its way */
 };
 

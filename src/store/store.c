@@ -258,6 +258,11 @@ void store_commit(struct store *s, const struct store_op *ops, unsigned n, store
 	s->ops->begin(s->backend, c);
 }
 
+void store_scrub(struct store *s)
+{
+	s->ops->scrub(s->backend);
+}
+
 void store_health(const struct store *s, struct store_health *out)
 {
 	s->ops->health(s->backend, out);

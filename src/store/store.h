@@ -75,6 +75,9 @@ typedef void (*store_done_fn)(void *arg, const struct store_result *r);
  * waits. What cannot even be begun ends there too. */
 void store_commit(struct store *s, const struct store_op *ops, unsigned n, store_done_fn done, void *arg);
 
+/* What has been overwritten or deleted so far goes from the files, too, soon. */
+void store_scrub(struct store *s);
+
 /* How the disk does below the store. Times are those of the monotonic clock. */
 struct store_health {
 	bool is_failing;                /* the last write has failed, for the REASON; it is tried again each second */

@@ -35,6 +35,7 @@ struct store_ops {
 	int (*open)(struct store_backend **out, struct loop *loop, const char *path, const struct store_sink *sink,
 		    void (*load)(void *arg, struct doc *d), int64_t *revision, struct err *err);
 	void (*begin)(struct store_backend *b, struct commit *c);
+	void (*scrub)(struct store_backend *b);
 	void (*health)(struct store_backend *b, struct store_health *out);
 	/* Finish what was begun, calling ended(). */
 	void (*close)(struct store_backend *b);

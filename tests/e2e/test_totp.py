@@ -2,11 +2,14 @@
 """Codes of authenticators beside passwords."""
 import base64
 import concurrent.futures
+import contextlib
 import hashlib
 import hmac
 import json
 import os
 import re
+import signal
+import sqlite3
 import struct
 import subprocess
 import time
@@ -181,10 +184,88 @@ def test_nothing_of_it_is_shown(site):
         assert not any(word in text for word in (secret, raw, recovery[0]))
     with open(os.path.join(site.data, "store.db"), "rb") as f:
         assert recovery[0].replace("-", "").encode() not in f.read()
+    for folder, _, files in os.walk(site.data):
+        for name in files:
+            with open(os.path.join(folder, name), "rb") as f:
+                assert raw.encode() not in (all_of_it := f.read()) and base64.b32decode(secret) not in all_of_it, name
     # A later user of the same name does not have it.
     site.ask("DELETE", "/v1/users/alice", status=204)
     again = Person(site, "alice")
     assert again.log_in()[0] == 200 and again.totp(method="GET")[1] == {"is_on": False}
+
+
+def stored(site, name, change=None):
+    """The document that is kept of NAME's authenticator, while no daemon runs; CHANGE is made to it."""
+    db = sqlite3.connect(os.path.join(site.data, "store.db"))
+    with contextlib.closing(db), db:
+        key = f"secret/totp/_/{name}"
+        doc = json.loads(db.execute("SELECT value FROM docs WHERE key = ?", (key,)).fetchone()[0])
+        if change:
+            doc |= change
+            db.execute("UPDATE docs SET value = ? WHERE key = ?", (json.dumps(doc).encode(), key))
+    return doc
+
+
+def again(site, *args):
+    """The daemon ends, and another begins."""
+    site.kill(signal.SIGTERM)
+    site.start(*args, port=site.port)
+
+
+def test_keys_are_sealed_and_those_of_old_stores_become_so(site):
+    alice, bob = Person(site, "alice"), Person(site, "bob")
+    secret, _ = alice.enrol()
+    bob.enrol()
+    site.kill(signal.SIGTERM)
+    sealed = stored(site, "alice")["key"]
+    assert sealed.startswith("v1:")
+    raw = base64.b64encode(base64.b32decode(secret)).decode()
+    stored(site, "alice", {"key": raw})         # as before there were seals
+    site.start(port=site.port)
+    assert "have been sealed" in site.log()
+    assert alice.log_in(code_of(secret, 1))[0] == 200
+    site.kill(signal.SIGTERM)
+    assert stored(site, "alice")["key"].startswith("v1:")
+    with open(os.path.join(site.data, "store.db"), "rb") as f:
+        assert raw.encode() not in f.read()
+    # One user's key does not open for another.
+    stored(site, "bob", {"key": stored(site, "alice")["key"], "step": 0})
+    site.start(port=site.port)
+    status, doc = bob.log_in(code_of(secret, 1))
+    assert status == 401 and "not the code" in doc["error"]["message"], doc
+
+
+def test_a_key_is_replaced_and_one_that_is_lost_can_be_lived_with(site):
+    alice = Person(site, "alice")
+    secret, recovery = alice.enrol()
+    keys = os.path.join(site.data, "secrets.key")
+    assert os.stat(keys).st_mode & 0o777 == 0o600
+    with open(keys, encoding="ascii") as f:
+        first = f.read()
+    again(site, "--rotate-secrets")
+    site.ask("GET", "/v1/users/alice/totp")
+    again(site)
+    with open(keys, encoding="ascii") as f:
+        second = f.read()
+    assert len(second) == len(first) and second != first
+    assert alice.log_in(code_of(secret, 1))[0] == 200
+    # A copy of the store alone is worth nothing, and its owner is told.
+    os.rename(keys, keys + ".aside")
+    again(site)
+    assert "authenticators of 'alice'" in site.log() and keys in site.log()
+    status, doc = alice.log_in(code_of(secret, 1))
+    assert status == 401 and "lost the key" in doc["error"]["message"] and "recovery code" in doc["error"]["message"], doc
+    assert alice.log_in(recovery[0])[0] == 200
+    # The line comes back; or it is gone for good, and alice takes a new authenticator.
+    with open(keys, "a", encoding="ascii") as to:
+        to.write(second)
+    again(site)
+    status, doc = alice.log_in(code_of(secret, 1))
+    assert status == 200 or "has been used" in doc["error"]["message"], doc
+    os.remove(keys)
+    again(site)
+    site.ask("POST", "/v1/users/alice/totp/remove", {}, status=204)
+    assert alice.enrol()
 
 
 def test_viv_asks_for_the_code(site):
