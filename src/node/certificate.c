@@ -128,7 +128,10 @@ static void renew(struct certificate *c)
 {
 	struct err err = ERR_INIT;
 
-	if (!c->is_own || c->shown->ends - time(NULL) >= TLS_RENEW_S)
+	time_t now = time(NULL);
+
+	/* One from the future was made before the clock was set back. */
+	if (!c->is_own || (c->shown->begins <= now && c->shown->ends - now >= TLS_RENEW_S))
 		return;
 	if (tls_make_certificate(c->cert, c->key, c->address, time(NULL), &err) < 0)
 		snprintf(c->refused, sizeof(c->refused), "%s", err.msg);

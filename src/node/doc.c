@@ -60,8 +60,9 @@ void doc_time(char text[DOC_TIME_LEN + 1], time_t when)
 {
 	struct tm tm;
 
-	gmtime_r(&when, &tm);
-	strftime(text, DOC_TIME_LEN + 1, "%Y-%m-%dT%H:%M:%SZ", &tm);
+	/* Years have four digits, and texts compare as times do: what is later is the last moment of them. */
+	if (!gmtime_r(&when, &tm) || !strftime(text, DOC_TIME_LEN + 1, "%Y-%m-%dT%H:%M:%SZ", &tm))
+		memcpy(text, "9999-12-31T23:59:59Z", DOC_TIME_LEN + 1);
 }
 
 void doc_now(char text[DOC_TIME_LEN + 1])

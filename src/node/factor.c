@@ -9,6 +9,7 @@
 #include <string.h>
 #include <time.h>
 #include "node/auth_priv.h"
+#include "node/clock.h"
 #include "node/node.h"
 #include "node/totp.h"
 #include "util/err.h"
@@ -78,10 +79,19 @@ static int use_code(const struct node *n, json_t *kept, const char *code, struct
 	int64_t step = -ENOENT;
 
 	plain_code(plain, code);
+	uint64_t now = (uint64_t)time(NULL), when;
+	int64_t last = totp_last_step(json_integer_value(json_object_get(kept, "step")), now, CLOCK_DOUBT_S, &when);
 	int opened = factor_unseal(n, kept, key);
+
 	if (!opened)
-		step = totp_find_step(key, plain, (uint64_t)time(NULL), json_integer_value(json_object_get(kept, "step")));
+		step = totp_find_step(key, plain, now, last);
 	OPENSSL_cleanse(key, sizeof(key));
+	if (step == -EALREADY && when) {
+		char until[DOC_TIME_LEN + 1];
+
+		doc_time(until, (time_t)when);
+		return err_set(err, -EPERM, "the clock of this node has been set back: codes are taken again from %s on; a recovery code lets you in", until);
+	}
 	if (step == -EALREADY)
 		return err_set(err, -EPERM, "that code has been used; wait for the next one");
 	if (step > 0)

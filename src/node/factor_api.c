@@ -305,11 +305,15 @@ void factor_confirm(struct api_call *c)
 static bool is_fresh(const struct api_call *c)
 {
 	struct node *n = c->arg;
-	char since[DOC_TIME_LEN + 1];
+	char since[DOC_TIME_LEN + 1], until[DOC_TIME_LEN + 1];
 	AUTO(json_decref) json_t *session = c->user.via == API_VIA_SESSION ? doc_get(n->store, c->user.credential, NULL) : NULL;
 
+	const char *created = auth_text(session, NULL, "created");
+
+	/* One that begins in the future began before the clock was set back. */
 	doc_time(since, time(NULL) - FACTOR_FRESH_S);
-	return json_is_true(json_object_get(session, "has_code")) && strcmp(auth_text(session, NULL, "created"), since) >= 0;
+	doc_time(until, time(NULL) + FACTOR_FRESH_S);
+	return json_is_true(json_object_get(session, "has_code")) && strcmp(created, since) >= 0 && strcmp(created, until) <= 0;
 }
 
 /* Of others (IS_OTHER) without a proof. */

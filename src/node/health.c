@@ -21,7 +21,7 @@ struct health {
 	struct node *node;
 	struct loop_timer timer;
 	enum state state;
-	char since[DOC_TIME_LEN + 1], reason[400];
+	char since[DOC_TIME_LEN + 1], reason[640];
 	uint64_t writes;                /* that have been looked at */
 	uint64_t slow_ns;               /* when the disk was slow last */
 };

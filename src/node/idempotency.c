@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include "node/clock.h"
 #include "node/doc.h"
 #include "node/node.h"
 #include "node/resource.h"
@@ -84,17 +85,17 @@ bool idempotency_op(const struct api_call *c, const char *doc_key, int status, s
 
 void idempotency_tidy(struct node *n)
 {
-	char key[STORE_KEY_MAX + 1] = "", now[DOC_TIME_LEN + 1];
+	char key[STORE_KEY_MAX + 1] = "";
+	time_t now = time(NULL);
 	const struct store_doc *d;
 
-	doc_now(now);
 	while ((d = store_next(n->store, prefix, key[0] ? key : NULL)) != NULL) {
 		struct store_op op = { .kind = STORE_DELETE, .key = key, .if_modified = STORE_ANY };
 		AUTO(json_decref) json_t *doc = json_loadb(d->value, d->len, 0, NULL);
 		const char *expires = json_string_value(json_object_get(doc, "expires"));
 
 		snprintf(key, sizeof(key), "%s", d->key);
-		if (!expires || strcmp(expires, now) <= 0)
+		if (!expires || !clock_is_good_until(expires, now, KEEP_S))
 			store_commit(n->store, &op, 1, NULL, NULL);
 	}
 }

@@ -10,6 +10,7 @@
 #include "api/route.h"
 #include "node/auth.h"
 #include "node/certificate.h"
+#include "node/clock.h"
 #include "node/health.h"
 #include "node/instance_priv.h"
 #include "node/node.h"
@@ -69,6 +70,7 @@ static void tell_disk(FILE *to, const struct node *n)
 static void tell_node(FILE *to, const struct node *n)
 {
 	const struct usage *u = usage_of_node(n->usage);
+	int64_t jump;
 
 	one(to, "viv_node_processors", "gauge", "Processors of the host.", (double)sysconf(_SC_NPROCESSORS_ONLN));
 	one(to, "viv_node_memory_total_bytes", "gauge", "Memory of the host.",
@@ -84,6 +86,9 @@ static void tell_node(FILE *to, const struct node *n)
 	one(to, "viv_store_documents", "gauge", "Documents in the store.", (double)store_count(n->store));
 	one(to, "viv_store_revision", "counter", "Changes that the store has seen.", (double)store_revision(n->store));
 	tell_disk(to, n);
+	one(to, "viv_clock_jumps_total", "counter", "Times that the clock of the host was set by more than 5 seconds.",
+	    clock_watch_jumps(n->clock, &jump));
+	one(to, "viv_clock_jump_seconds", "gauge", "By how much it was set the last time; negative: back.", (double)jump);
 	if (n->certificate) {
 		one(to, "viv_tls_certificate_end_time_seconds", "gauge", "When the certificate that is shown ends, in seconds since 1970.",
 		    (double)certificate_ends(n->certificate));

@@ -15,6 +15,7 @@
 #include "node/auth.h"
 #include "node/catalogues.h"
 #include "node/certificate.h"
+#include "node/clock.h"
 #include "node/controller.h"
 #include "node/download.h"
 #include "node/events.h"
@@ -204,6 +205,8 @@ int node_open(struct node **out, struct loop *loop, const struct node_config *c,
 	if (!r)
 		r = health_open(&n->health, n, err);
 	if (!r)
+		r = clock_watch_open(&n->clock, loop, err);
+	if (!r)
 		r = open_vault(n, c, err);
 	if (!r)
 		r = open_auth(n, c, err);
@@ -246,6 +249,7 @@ void node_close(struct node *n)
 	http_close(n->http);
 	usage_close(n->usage);
 	health_close(n->health);
+	clock_watch_close(n->clock);
 	auth_stop(n->auth);
 	controller_stop(n->tasks);
 	controller_stop(n->snapshots);

@@ -18,6 +18,7 @@ struct api_config;
 struct auth;
 struct auth_config;
 struct certificate;
+struct clock_watch;
 struct controller;
 struct err;
 struct health;
@@ -80,6 +81,7 @@ struct node {
 	struct works *works;
 	struct works *writer;           /* one thread that writes what nobody waits for: histories, consoles' logs */
 	struct usage_node *usage;
+	struct clock_watch *clock;
 	struct health *health;          /* of the disk */
 	uint64_t answers[6];            /* of the API so far, by the first digit of their status */
 	struct controller *instances, *images, *volumes, *snapshots, *tasks, *networks, *pools;

@@ -66,8 +66,10 @@ static void taken(void *arg, int r, const struct err *err)
 		k->of->under_way = NULL;
 		k->of->storage = k->taken;
 		k->of->share = k->share;
-		if (r < 0)
+		/* It is tried again and again: once is enough to be told. */
+		if (r < 0 && !k->of->is_failing)
 			log_warn("%s", err->msg);
+		k->of->is_failing = r < 0;
 	}
 	sample_free(k);
 }

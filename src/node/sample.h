@@ -15,6 +15,7 @@ struct sampler {
 	struct node *node;
 	bool is_file_system;            /* storage is that of a file system, not of one file */
 	struct sample *under_way;       /* NULL: none */
+	bool is_failing;                /* the last one could not be written */
 	double storage;                 /* bytes that are taken; 0: not known yet */
 	double share;                   /* of the file system */
 };

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 #include "node/auth_priv.h"
+#include "node/clock.h"
 #include "node/factor.h"
 #include "node/node.h"
 #include "util/err.h"
@@ -77,15 +78,15 @@ static void set_cookie(struct http_request *rq, const char *secret, unsigned sec
 void auth_tidy(struct auth *a)
 {
 	struct store *s = a->node->store;
-	char key[STORE_KEY_MAX + 1] = "", now[DOC_TIME_LEN + 1];
+	char key[STORE_KEY_MAX + 1] = "";
+	time_t now = time(NULL);
 
-	doc_now(now);
 	for (const struct store_doc *d; (d = store_next(s, "session/", key[0] ? key : NULL)) != NULL;) {
 		AUTO(json_decref) json_t *doc = json_loadb(d->value, d->len, 0, NULL);
 		struct store_op op = { .kind = STORE_DELETE, .key = key, .if_modified = STORE_ANY };
 
 		snprintf(key, sizeof(key), "%s", d->key);
-		if (strcmp(auth_text(doc, NULL, "expires"), now) <= 0)
+		if (!clock_is_good_until(auth_text(doc, NULL, "expires"), now, AUTH_SESSION_S))
 			store_commit(s, &op, 1, NULL, NULL);
 	}
 	for (struct auth_use **at = &a->uses; *at;) {

@@ -26,6 +26,19 @@ uint32_t totp_code(const uint8_t *key, size_t len, uint64_t counter, unsigned di
 	return word % modulus;
 }
 
+int64_t totp_last_step(int64_t last, uint64_t now_s, uint64_t doubt_s, uint64_t *when)
+{
+	int64_t newest = (int64_t)(now_s / TOTP_STEP_S) + TOTP_WINDOW;
+
+	*when = 0;
+	if (last <= newest)
+		return last;
+	if (last - newest > (int64_t)(doubt_s / TOTP_STEP_S))
+		return 0;
+	*when = (uint64_t)(last + 1) * TOTP_STEP_S;
+	return last;
+}
+
 /* All steps are looked at, so the time that it takes tells nothing. */
 int64_t totp_find_step(const uint8_t key[TOTP_KEY_LEN], const char *code, uint64_t now_s, int64_t last)
 {

@@ -23,6 +23,10 @@ uint32_t totp_code(const uint8_t *key, size_t len, uint64_t counter, unsigned di
  * window around NOW_S. -ENOENT: to none; -EALREADY: to one that is not after LAST, the one that was used last (0: none). */
 int64_t totp_find_step(const uint8_t key[TOTP_KEY_LEN], const char *code, uint64_t now_s, int64_t last);
 
+/* The step that was used last, LAST, as totp_find_step() is to have it at NOW_S: 0 when it lies so far ahead that the clock must have been
+ * wrong when it was used. *WHEN: until then no code is taken, as the clock has been set back by less than that; 0: it has not. */
+int64_t totp_last_step(int64_t last, uint64_t now_s, uint64_t doubt_s, uint64_t *when);
+
 /* LEN bytes, a multiple of 5, as base32 (RFC 4648 6): LEN / 5 * 8 characters and a NUL. */
 void totp_base32(char *out, const uint8_t *in, size_t len);
 

@@ -12,7 +12,7 @@
 #include "util/err.h"
 #include "util/log.h"
 
-enum { SHA256_LEN = 64, SETTLE_MS = 1, LOOK_S = 60, KEEP_MAX_S = 7 * UPLOAD_KEEP_S };
+enum { SHA256_LEN = 64, SETTLE_MS = 1, LOOK_S = 60, GRACE_S = 3600, KEEP_MAX_S = 7 * UPLOAD_KEEP_S };
 
 const struct schema upload_schema = {
 	.name = "Upload",
@@ -91,6 +91,27 @@ static time_t time_of(const char *text)
 	return text && strptime(text, "%Y-%m-%dT%H:%M:%SZ", &tm) ? timegm(&tm) : 0;
 }
 
+static void touch_until(struct upload *u, json_int_t seconds)
+{
+	u->until_ns = loop_now_ns() + (uint64_t)seconds * 1000000000;
+}
+
+static json_int_t left_s(const struct upload *u)
+{
+	uint64_t now = loop_now_ns();
+
+	return u->until_ns > now ? (json_int_t)((u->until_ns - now + 999999999) / 1000000000) : 0;
+}
+
+/* What is left for one that, as the daemon before has written, expires then (0: it is new). The clock may have been wrong then, or be wrong
+ * now: a while is left in any case, and never more than all of it. */
+static json_int_t left_of(const struct upload *u, time_t expires)
+{
+	json_int_t left = expires ? (json_int_t)(expires - time(NULL)) : u->keep_s, least = u->keep_s < GRACE_S ? u->keep_s : GRACE_S;
+
+	return left < least ? least : left > u->keep_s ? u->keep_s : left;
+}
+
 void upload_init(struct upload *u, struct controlled *c, const json_t *spec, const json_t *status)
 {
 	const json_t *upload = upload_of(spec), *seen = json_object_get(status, "upload");
@@ -103,14 +124,12 @@ void upload_init(struct upload *u, struct controlled *c, const json_t *spec, con
 	u->received = received > 0 && received <= size ? (uint64_t)received : 0;
 	u->keep_s = json_integer_value(json_object_get(upload, "keep_seconds"));
 	u->keep_s = u->keep_s > 0 ? u->keep_s : UPLOAD_KEEP_S;
-	u->expires = time_of(json_string_value(json_object_get(seen, "expires")));
-	if (!u->expires)
-		u->expires = time(NULL) + u->keep_s;
+	touch_until(u, left_of(u, time_of(json_string_value(json_object_get(seen, "expires")))));
 }
 
 static void touch(struct upload *u)
 {
-	u->expires = time(NULL) + u->keep_s;
+	touch_until(u, u->keep_s);
 	controlled_write(u->c);
 }
 
@@ -133,11 +152,15 @@ static void wait_for_more(struct upload *u, int (*check_delete)(struct node *n, 
 	struct err err = ERR_INIT;
 	int64_t revision = 0;
 	AUTO(json_decref) json_t *doc = doc_get(c->node->store, c->key, &revision);
-	time_t now = time(NULL), left = u->expires > now ? u->expires - now : 0;
+	json_int_t left = left_s(u);
 
 	/* What was wrong stays to be read until somebody sends again. */
 	if (!u->is_refused)
 		controlled_set(c, "waiting", "%s", u->received ? "for the rest of its content" : "for its content");
+	if (!u->is_told) {
+		u->is_told = true;
+		controlled_write(c);
+	}
 	if (!left && !check_delete(c->node, doc, &err))
 		expire(u, doc, revision);
 	controlled_later(c, (unsigned)(left && left < LOOK_S ? left : LOOK_S) * 1000);
@@ -206,7 +229,7 @@ void upload_add_status(const struct upload *u, json_t *status)
 
 	if (!u->size || u->is_over)
 		return;
-	doc_time(expires, u->expires);
+	doc_time(expires, time(NULL) + left_s(u));
 	json_object_set_new(status, "upload", json_pack("{s:I, s:I, s:s}", "received", u->is_refused ? 0 : (json_int_t)u->received,
 							"size", (json_int_t)u->size, "expires", expires));
 	if (u->stream)

@@ -46,8 +46,9 @@ struct upload {
 	struct controlled *c;           /* the owner's; borrowed */
 	uint64_t size;                  /* of what is sent; 0: nothing is */
 	uint64_t received;              /* safe */
-	time_t expires;
+	uint64_t until_ns;              /* of the monotonic clock: then it goes, if nothing comes */
 	json_int_t keep_s;
+	bool is_told;                   /* the status says when it goes, as this daemon sees it */
 	bool is_refused;                /* what came was of no use, and the state says why: */
 	int64_t refused_at;             /* while the document was at this revision; 0: of any */
 	bool is_over;                   /* it has become what it was sent for */

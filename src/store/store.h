@@ -81,7 +81,7 @@ void store_scrub(struct store *s);
 /* How the disk does below the store. Times are those of the monotonic clock. */
 struct store_health {
 	bool is_failing;                /* the last write has failed, for the REASON; it is tried again each second */
-	char reason[300];               /* a sentence; "" */
+	char reason[512];               /* a sentence; "" */
 	uint64_t waiting_ns;            /* so long what is being written has waited already; 0: nothing is */
 	uint64_t last_ns, total_ns;     /* what the last write took until it was durable, and all of them */
 	uint64_t writes, failures;

@@ -123,6 +123,39 @@ TEST(a_clock_that_goes_back_and_damage_cost_no_more_than_their_values)
 	unlink(path);
 }
 
+/* Values that are known of the 31 days before NOW, of 2976. */
+static unsigned known(int64_t now)
+{
+	AUTO(json_decref) json_t *month = history(now, HISTORY_SPAN_MAX_S, 4096);
+	unsigned n = 0;
+	size_t i;
+	json_t *v;
+
+	json_array_foreach(cpus_of(month), i, v)
+		n += !json_is_null(v);
+	return n;
+}
+
+TEST(a_clock_that_is_years_wrong_for_an_hour_costs_a_month_an_hour)
+{
+	enum { MONTH = HISTORY_SPAN_MAX_S, YEARS = 10 * 365 * 86400 };
+	static const int64_t wrong[] = { (int64_t)BEGIN + MONTH + YEARS, 86400, BEGIN + MONTH - 3600, (int64_t)1 << 34 };
+	struct stat st;
+
+	fresh();
+	for (int64_t at = BEGIN; at < BEGIN + MONTH; at += 900)
+		add(at, 1);
+	unsigned all = known(BEGIN + MONTH - 1);
+	CHECK(all >= 2975);
+	for (unsigned k = 0; k < sizeof(wrong) / sizeof(wrong[0]); k++) {
+		for (unsigned i = 0; i < 3600; i += 5)
+			add(wrong[k] + i, 2);
+		CHECK(known(BEGIN + MONTH - 1) + 5 * (k + 1) >= all);
+	}
+	CHECK(!stat(path, &st) && st.st_size < 200 << 10);
+	unlink(path);
+}
+
 TEST(no_file_is_nothing_known_and_bounds_are_told)
 {
 	json_t *out = NULL;

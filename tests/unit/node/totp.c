@@ -61,6 +61,20 @@ TEST(a_code_is_taken_once_and_no_earlier_one_after_it)
 	CHECK_EQ(totp_find_step(key, same, now + TOTP_STEP_S, (int64_t)step), -EALREADY);
 }
 
+TEST(a_clock_that_was_years_ahead_locks_nobody_out)
+{
+	const uint64_t now = 1111111111, step = now / TOTP_STEP_S, day = 86400;
+	uint64_t when = 1;
+
+	CHECK_EQ(totp_last_step((int64_t)step + 1, now, day, &when), (int64_t)step + 1);
+	CHECK_EQ(when, 0);
+	/* An hour: what was used may have been seen by others, and is not taken again. */
+	CHECK_EQ(totp_last_step((int64_t)step + 120, now, day, &when), (int64_t)step + 120);
+	CHECK_EQ(when, (step + 121) * TOTP_STEP_S);
+	CHECK_EQ(totp_last_step((int64_t)step + 10000000, now, day, &when), 0);
+	CHECK_EQ(when, 0);
+}
+
 TEST(what_is_no_code_is_none)
 {
 	static const char *const bad[] = { "", "0", "05047", "0504711", "05047x", "-50471", " 50471", "050471 " };
