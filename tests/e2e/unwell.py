@@ -13,6 +13,15 @@ from test_access import Site
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
+def until(is_so, timeout=60, log=lambda: ""):
+    """What IS_SO() returns when it is something."""
+    end = time.monotonic() + timeout
+    while not (found := is_so()):
+        assert time.monotonic() < end, log()[-3000:]
+        time.sleep(0.02)
+    return found
+
+
 class Faults(ctypes.Structure):
     """struct faults of programs/faults.c."""
     _fields_ = [("clock_s", ctypes.c_int64), ("holds_syncs", ctypes.c_uint32), ("holds_writes", ctypes.c_uint32),
@@ -55,12 +64,7 @@ class Unwell(Site):
         assert not self.faults.seen, f"the loop did {self.faults.what} first, of {self.faults.seen}"
 
     def until(self, is_so, timeout=60):
-        """What IS_SO() returns when it is something."""
-        end = time.monotonic() + timeout
-        while not (found := is_so()):
-            assert time.monotonic() < end, self.log()[-3000:]
-            time.sleep(0.02)
-        return found
+        return until(is_so, timeout, self.log)
 
     def disk(self, state):
         """What the node says of its disk once it says STATE."""
