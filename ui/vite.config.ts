@@ -23,5 +23,5 @@ function packed(): Plugin {
 export default defineConfig({
 	plugins: [packed()],
 	esbuild: { jsx: "automatic", jsxImportSource: "preact", legalComments: "none" },
-	build: { outDir: "../build/ui", emptyOutDir: true, target: "es2021", assetsInlineLimit: 0, modulePreload: { polyfill: false }, chunkSizeWarningLimit: 600 },
+	build: { outDir: "../build/ui", emptyOutDir: true, target: "es2022", assetsInlineLimit: 0, modulePreload: { polyfill: false }, chunkSizeWarningLimit: 600 },
 });

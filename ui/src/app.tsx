@@ -17,6 +17,7 @@ import { LanguageChoice, Preferences, ThemeChoice } from "./views/preferences";
 import { Login, LoginAgain } from "./views/login";
 import { NetworksView } from "./views/network/networks";
 import { titleOf } from "./views/words";
+import { Calls } from "./widgets/calls";
 import { Questions } from "./widgets/dialog";
 import { Toasts } from "./widgets/toast";
 
@@ -108,8 +109,11 @@ function Frame() {
 				</span>
 				<span class="grow" />
 				<Projects />
-				<ThemeChoice />
-				<LanguageChoice />
+				<Calls />
+				<span class="wide-only bar">
+					<ThemeChoice />
+					<LanguageChoice />
+				</span>
 				<span class="user" dir="auto">
 					{session.value?.user}
 				</span>

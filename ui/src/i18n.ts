@@ -4,13 +4,14 @@
 import { computed, effect, signal } from "@preact/signals";
 import { en } from "./messages/en";
 import { zh } from "./messages/zh";
+import { zhApi } from "./messages/zh-api";
 
 export type MessageKey = keyof typeof en;
 export type Catalogue = Record<MessageKey, string>;
 export type Language = "en" | "zh";
 
 const catalogues: Record<Language, Catalogue> = { en, zh };
-const SAVED = "viv.language";
+const SAVED = "viv.language", DAY_SECONDS = 86_400;
 
 function preferred(): Language {
 	const saved = localStorage.getItem(SAVED);
@@ -39,6 +40,11 @@ export function t(key: MessageKey, args?: Record<string, string | number>): stri
 // The message KEY if there is one of that name, else FALLBACK: for words that the API brings.
 export function tIf(key: string, fallback: string): string {
 	return (catalogue.value as Record<string, string>)[key] ?? fallback;
+}
+
+// What the API's description says, in the reader's language where the catalogue has it.
+export function told(text: string | undefined): string {
+	return text === undefined ? "" : language.value === "zh" ? (zhApi[text] ?? text) : text;
 }
 
 // Making a formatter takes far longer than formatting: each is made once for a language.
@@ -70,6 +76,15 @@ export function formatBytes(n: number): string {
 
 export function formatNumber(n: number): string {
 	return numberFormat(2).format(n);
+}
+
+// For the axis of a chart whose marks are STEP seconds apart.
+export function formatMark(unix: number, step: number): string {
+	const key = `${language.value} mark ${step >= DAY_SECONDS}`;
+	const shape: Intl.DateTimeFormatOptions = step >= DAY_SECONDS ? { month: "short", day: "numeric" } : { hour: "2-digit", minute: "2-digit" };
+	let f = formatters.get(key) as Intl.DateTimeFormat | undefined;
+	if (!f) formatters.set(key, (f = new Intl.DateTimeFormat(language.value, shape)));
+	return f.format(unix * 1000);
 }
 
 export function formatTime(iso: string | undefined): string {

@@ -32,14 +32,16 @@ export function pathOf(...parts: string[]): string {
 interface LinkProps {
 	to: string;
 	class?: string;
+	onGo?: () => void; // before
 	"aria-current"?: "page" | undefined;
 	children?: ComponentChildren;
 }
 
-export function Link({ to, children, ...rest }: LinkProps) {
+export function Link({ to, onGo, children, ...rest }: LinkProps) {
 	const click = (e: MouseEvent): void => {
 		if (e.button || e.metaKey || e.ctrlKey || e.shiftKey) return;
 		e.preventDefault();
+		onGo?.();
 		go(to);
 	};
 	return (

@@ -3,6 +3,9 @@
 // bring along, which pages of other origins cannot know.
 import { signal } from "@preact/signals";
 import { ApiError, call, onUnknownUser, setCsrfToken } from "./api/client";
+import type { Need } from "./api/spec";
+import { forgetCalls } from "./state/calls";
+import { forgetDrafts } from "./state/drafts";
 
 export type State = "unknown" | "out" | "in";
 
@@ -24,6 +27,18 @@ export const isExpired = signal(false);
 // Nobody administers this node yet.
 export const needsSetup = signal(false);
 
+const ROLES: readonly string[] = ["anyone", "none", "viewer", "operator", "admin"];
+
+// May who is logged in do it, as far as roles say? The API decides; this is for telling it before.
+export function may(need: Need, project: string): boolean {
+	const own = session.value, rank = (role: string | undefined): number => ROLES.indexOf(role ?? "none");
+	const all = own?.projects ?? {}, there = need.where === "node" ? [] : need.where === "any" ? Object.values(all) : [all[project]];
+	const best = Math.max(rank(own?.role), ...there.map(rank));
+	// Who sees things of any project is a viewer of the node.
+	const isKnown = ROLES.includes(need.role), hasProject = Object.keys(all).length > 0;
+	return !isKnown || best >= rank(need.role) || (need.role === "viewer" && hasProject);
+}
+
 function begin(s: Session): void {
 	session.value = s;
 	setCsrfToken(s.csrf);
@@ -34,6 +49,8 @@ function begin(s: Session): void {
 export function end(): void {
 	isExpired.value = false;
 	setCsrfToken(undefined);
+	forgetCalls();
+	forgetDrafts();
 	session.value = undefined;
 	state.value = "out";
 }

@@ -6,7 +6,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { SHOTS, begin, logIn, openPage, until } from "./rig.mjs";
+import { SHOTS, begin, everyPlace, logIn, openPage, until, visit } from "./rig.mjs";
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
@@ -45,42 +45,26 @@ before(async () => {
 });
 after(() => end?.());
 
-// Within the console, as a link does it: the page stays, and axe in it.
-async function visit(of, path) {
-	await of.evaluate((to) => {
-		history.pushState(null, "", to);
-		dispatchEvent(new PopStateEvent("popstate"));
-		return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
-	}, path);
-	await of.waitForSelector("main h1");
-}
-
-// Where everything is: all lists, one of each kind with all its tabs, all forms.
-async function everyPage(of) {
-	const paths = ["/", "/settings", "/audit", "/networks?view=attached", "/networks?view=list", "/nothing-of-that-name"];
-	await of.goto("/");
-	await of.waitForSelector(".navigation a[href='/instances']");
-	const lists = await of.locator(".navigation a").evaluateAll((all) => all.map((a) => a.getAttribute("href")));
-	for (const list of lists.filter((l) => !["/", "/settings", "/audit"].includes(l))) {
-		paths.push(list);
-		const items = (await daemon.ask("GET", `/v1${list}`)).doc?.items ?? [];
-		if (items.length) paths.push(`${list}/${items[0].name}`);
-		if (!["/tasks"].includes(list)) paths.push(`${list}/+`);
-	}
-	for (const path of paths.filter((p) => /^\/[a-z]+\/[a-z0-9-]+$/.test(p) && !p.endsWith("/+"))) {
-		await visit(of, path);
-		await of.waitForSelector(".tabs a");
-		paths.push(...(await of.locator(".tabs a").evaluateAll((all) => all.map((a) => a.getAttribute("href")))).filter((p) => !paths.includes(p)));
-	}
-	return paths;
+// In a Chinese page, what the console itself says in other words: labels, help, headings, buttons, choices. Names and sentences of the
+// API are of no language of ours.
+function untranslated() {
+	if (!document.documentElement.lang.startsWith("zh")) return [];
+	const all = "dt, label, legend, small, option, h2, th[scope=col], .row.head button, button, .tabs a, .empty p, p.soft, .error";
+	const isPlain = (text) => !/[A-Za-z]{2}/.test(text) || /[\u4e00-\u9fff]/.test(text) || ["English", "curl", "Ctrl+Alt+Del", "UUID"].includes(text);
+	const own = (e) => [...e.childNodes].filter((n) => n.nodeType === Node.TEXT_NODE).map((n) => n.data).join("").trim();
+	const isOurs = (e) => !e.closest("[dir=auto], datalist, pre, dialog .error, .findings") && e.checkVisibility();
+	return [...document.querySelectorAll(all)].filter(isOurs).map(own).filter((text) => !isPlain(text));
 }
 
 async function lookAtAll(of, shotPrefix) {
 	const wrong = new Map(), see = async (where) => {
 		for (const fault of await faults(of)) wrong.set(fault, [...(wrong.get(fault) ?? []), where]);
-		await of.screenshot({ path: join(SHOTS, `${shotPrefix}${where.replace(/[^a-z+]+/g, "-")}.png`) });
+		for (const text of await of.evaluate(untranslated)) wrong.set(`not in Chinese: ${text}`, [...(wrong.get(`not in Chinese: ${text}`) ?? []), where]);
+		if (!(await of.evaluate(() => document.documentElement.scrollWidth <= innerWidth && document.querySelector("main").scrollWidth <= innerWidth)))
+			wrong.set("wider than the screen", [...(wrong.get("wider than the screen") ?? []), where]);
+		await of.screenshot({ path: join(SHOTS, `${shotPrefix}${where.replace(/[^a-z+]+/g, "-")}.png`), fullPage: true });
 	};
-	for (const path of await everyPage(of)) {
+	for (const path of await everyPlace(of, daemon)) {
 		await visit(of, path);
 		await of.waitForFunction(() => !document.querySelector(".view .empty")?.textContent?.match(/…$/));
 		await see(path);
@@ -105,6 +89,13 @@ test("axe finds nothing wrong on any page, dark and in Chinese", async () => {
 	await logIn(dark);
 	assert.deepEqual(await lookAtAll(dark, "dark"), []);
 	await dark.context().close();
+});
+
+test("axe finds nothing wrong on any page of a phone, and none is wider than it", async () => {
+	const small = await openPage(browser, daemon, { locale: "zh-CN", colorScheme: "dark", viewport: { width: 390, height: 780 } });
+	await logIn(small);
+	assert.deepEqual(await lookAtAll(small, "phone"), []);
+	await small.context().close();
 });
 
 // By Tab from where the focus is, to what SELECTOR finds.

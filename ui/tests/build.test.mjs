@@ -60,3 +60,41 @@ test("the catalogues say the same things, and none is left in another language",
 	const plain = [...zh.matchAll(/^\t"?([\w.-]+)"?: "([^"]*)"/gm)].filter((m) => !/[一-鿿—]/.test(m[2])).map((m) => m[1]);
 	assert.deepEqual(plain, []);
 });
+
+// Not in forms that are made from the description: pages of their own ask for these.
+const ASKED_ELSEWHERE = ["logIn", "setUp", "runInInstance", "writeInstanceFile", "beginTotp", "confirmTotp", "removeTotp"];
+
+// Every field that a form may show: its path, as forms call it, and its schema.
+function* fieldsOf(api, schema, path = "") {
+	const resolved = (s) => (s?.$ref ? { ...api.components.schemas[s.$ref.split("/").pop()], ...s } : (s ?? {}));
+	for (const [name, of] of Object.entries(resolved(schema).properties ?? {})) {
+		const field = resolved(of), own = path ? `${path}.${name}` : name;
+		if (field.readOnly) continue;
+		yield [own, field];
+		yield* fieldsOf(api, field, own);
+		yield* fieldsOf(api, field.items, own);
+	}
+}
+
+test("every field of every form has its name, its help and its choices in both languages, and no help is of a field that is gone", () => {
+	const api = json("docs/api/openapi.json"), fields = [];
+	for (const operation of Object.values(api.paths).flatMap((verbs) => Object.values(verbs)))
+		if (!ASKED_ELSEWHERE.includes(operation.operationId)) fields.push(...fieldsOf(api, operation.requestBody?.content["application/json"]?.schema));
+	assert.ok(fields.length > 50, "the description has no fields");
+	const said = new Set([...readFileSync(join(ROOT, "ui/src/messages/en.ts"), "utf8").matchAll(/^\t"?([\w.-]+)"?: "/gm)].map((m) => m[1]));
+	const help = new Map([...readFileSync(join(ROOT, "ui/src/messages/zh-api.ts"), "utf8").matchAll(/^\t("(?:[^"\\]|\\.)*"|\w+):\s*("(?:[^"\\]|\\.)*"),$/gm)].map((m) => [m[1].startsWith('"') ? JSON.parse(m[1]) : m[1], m[2]]));
+	const helps = new Set(fields.map(([, f]) => f.description).filter(Boolean));
+	assert.deepEqual([...new Set(fields.filter(([path]) => !said.has(`field.${path}`)).map(([path]) => `field.${path}`))], []);
+	assert.deepEqual([...new Set(fields.flatMap(([, f]) => f.enum ?? []).filter((c) => !said.has(`choice.${c}`)))], []);
+	assert.deepEqual([...helps].filter((d) => !help.has(d)), [], "say it in ui/src/messages/zh-api.ts");
+	assert.deepEqual([...help.keys()].filter((d) => !helps.has(d)), [], "nothing says this any more");
+	assert.deepEqual([...help.values()].filter((d) => !/[一-鿿]/.test(d)), []);
+});
+
+test("a terminal, charts and noVNC come when they are needed, not with the shell", () => {
+	const index = readFileSync(join(BUILT, "index.html"), "utf8"), names = readdirSync(join(BUILT, "assets"));
+	for (const part of ["terminal", "charts", "graphical"]) {
+		assert.ok(names.some((n) => n.startsWith(`${part}-`) && n.endsWith(".js")), `${part} is not built`);
+		assert.doesNotMatch(index, new RegExp(`/assets/${part}-`));
+	}
+});

@@ -128,3 +128,38 @@ export async function logIn(page, who = ADMIN) {
 	await page.click("form button.primary");
 	await page.waitForSelector(".link.live");
 }
+
+// Within the console, as a link does it: the page stays, and what was put into it.
+export async function visit(of, path) {
+	await of.evaluate((to) => {
+		history.pushState(null, "", to);
+		dispatchEvent(new PopStateEvent("popstate"));
+		return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+	}, path);
+	await of.waitForSelector("main h1");
+}
+
+// The paths of all lists of documents.
+export async function everyList(of) {
+	await of.goto("/");
+	await of.waitForSelector(".navigation a[href='/instances']", { state: "attached" });
+	const all = await of.locator(".navigation a").evaluateAll((links) => links.map((a) => a.getAttribute("href")));
+	return all.filter((l) => !["/", "/settings", "/audit"].includes(l));
+}
+
+// Where everything is: all lists, of each kind the documents that PICK chooses with all their tabs, all forms.
+export async function everyPlace(of, daemon, pick = (items) => items.slice(0, 1)) {
+	const paths = ["/", "/settings", "/audit", "/networks?view=attached", "/networks?view=list", "/nothing-of-that-name"], documents = [];
+	for (const list of await everyList(of)) {
+		paths.push(list);
+		const items = (await daemon.ask("GET", `/v1${list}`)).doc?.items ?? [];
+		documents.push(...pick(items).map((x) => `${list}/${x.name}`));
+		if (list !== "/tasks") paths.push(`${list}/+`);
+	}
+	for (const path of documents) {
+		await visit(of, path);
+		await of.waitForSelector(".tabs a", { state: "attached" });
+		paths.push(...(await of.locator(".tabs a").evaluateAll((all) => all.map((a) => a.getAttribute("href")))));
+	}
+	return paths;
+}

@@ -10,6 +10,7 @@ export interface Call {
 	query?: Record<string, string>;
 	body?: unknown;
 	revision?: number; // what it was based on: sent as If-Match
+	file?: string; // what is sent in place of a body
 	isLogin?: boolean; // a refusal says nothing of the session
 }
 
@@ -79,6 +80,14 @@ async function failure(answer: Response): Promise<ApiError> {
 	return new ApiError(answer.status, code, message || `${answer.status} ${answer.statusText}`, field);
 }
 
+// Called with every call that changes something, and the status that it was answered with.
+let whenChanged: (c: Call, status: number) => void = () => undefined;
+export function onChange(f: (c: Call, status: number) => void): void {
+	whenChanged = f;
+}
+
+const changes = (c: Call): boolean => c.method !== "GET" && c.query?.["dry-run"] !== "true";
+
 async function send(c: Call): Promise<Response> {
 	const headers = headersOf(c);
 	if (csrf && c.method !== "GET") headers["x-viv-csrf"] = csrf;
@@ -91,8 +100,10 @@ async function send(c: Call): Promise<Response> {
 			...(c.body === undefined ? {} : { body: JSON.stringify(c.body) }),
 		});
 	} catch {
+		if (changes(c)) whenChanged(c, 0);
 		throw new ApiError(0, "unreachable", "", undefined);
 	}
+	if (changes(c)) whenChanged(c, answer.status);
 	if (answer.ok) return answer;
 	const e = await failure(answer);
 	if (e.status === 401 && !c.isLogin) whenUnknown();
@@ -111,13 +122,27 @@ export async function callText(c: Call): Promise<string> {
 
 const quote = (s: string): string => `'${s.replace(/'/g, `'\\''`)}'`;
 
+// A file that is sent, part by part, is not sent by call(): it is told here that it was.
+export function tellSent(path: string, project: string, file: string, status: number): void {
+	whenChanged({ method: "PUT", path, query: { project }, file }, status);
+}
+
+// What nobody else shall read, and what is too long to be read.
+const SECRETS: ReadonlySet<string> = new Set(["password", "old", "code", "token", "secret"]);
+const LONG = 4096;
+
+function shownBody(body: unknown): string {
+	return JSON.stringify(body, (key, v: unknown) => (SECRETS.has(key) && typeof v === "string" ? "…" : typeof v === "string" && v.length > LONG ? `${v.slice(0, LONG)}…` : v));
+}
+
 // The same call for a shell.
 export function asCurl(c: Call): string {
 	const words = ["curl"];
 	if (c.method !== "GET") words.push("-X", c.method);
 	for (const [name, value] of Object.entries(headersOf(c))) words.push("-H", quote(`${name}: ${value}`));
 	words.push("-H", '"authorization: Bearer $VIV_TOKEN"');
-	if (c.body !== undefined) words.push("--data", quote(JSON.stringify(c.body)));
+	if (c.body !== undefined) words.push("--data", quote(shownBody(c.body)));
+	if (c.file !== undefined) words.push("-H", quote("content-type: application/octet-stream"), "--data-binary", quote(`@${c.file}`));
 	words.push(quote(`${location.origin}${urlOf(c)}`));
 	return words.join(" ");
 }

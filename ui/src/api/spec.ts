@@ -39,12 +39,19 @@ interface OpenApi {
 	components: { schemas: Record<string, Schema> };
 }
 
+// What somebody must be to do it: on the node, in the project that is looked at, or in the one that it is done to.
+export interface Need {
+	role: string;
+	where: "node" | "project" | "any";
+}
+
 export interface Action {
 	name: string;
 	method: Method;
 	path: string; // with {name}, or whatever it is called there
 	summary: string;
 	body: Schema | undefined;
+	need: Need;
 }
 
 export interface Kind {
@@ -57,6 +64,7 @@ export interface Kind {
 	hasDryRun: boolean;
 	actions: Action[]; // on one of them
 	parts: Kind[]; // what one of them has: the snapshots of a machine
+	needs: { create: Need; change: Need; delete: Need };
 	path: string; // "/v1/instances", of a part "/v1/instances/{instance}/snapshots"
 }
 
@@ -84,6 +92,11 @@ const forPrograms: ReadonlySet<string> = new Set(["exec"]);
 
 const bodyOf = (o: Operation | undefined): Schema | undefined => o?.requestBody?.content["application/json"].schema;
 
+function needOf(o: Operation | undefined): Need {
+	const isOf = (where: string): boolean => !!o?.parameters?.some((p) => p.name === "project" && p.in === where);
+	return { role: o?.["x-role"] ?? "anyone", where: isOf("path") ? "any" : isOf("query") ? "project" : "node" };
+}
+
 const escaped = (path: string): string => path.replace(/[{}]/g, "\\$&");
 
 function actionsOf(doc: OpenApi, all: string): Action[] {
@@ -92,7 +105,7 @@ function actionsOf(doc: OpenApi, all: string): Action[] {
 	for (const [path, verbs] of Object.entries(doc.paths)) {
 		const name = shape.exec(path)?.[1];
 		const op = verbs.post;
-		if (name && op && !verbs.get && !forPrograms.has(name)) found.push({ name, method: "POST", path, summary: op.summary ?? name, body: bodyOf(op) });
+		if (name && op && !verbs.get && !forPrograms.has(name)) found.push({ name, method: "POST", path, summary: op.summary ?? name, body: bodyOf(op), need: needOf(op) });
 	}
 	return found;
 }
@@ -122,6 +135,7 @@ function kindOf(doc: OpenApi, path: string): Kind {
 		hasDryRun: !!all.post?.parameters?.some((p) => p.name === "dry-run"),
 		actions: actionsOf(doc, path),
 		parts: partsOf(doc, path),
+		needs: { create: needOf(all.post), change: needOf(one.patch), delete: needOf(one.delete) },
 		path,
 	};
 }

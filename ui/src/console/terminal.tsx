@@ -9,6 +9,8 @@ import { useEffect, useRef } from "preact/hooks";
 import { socketUrl } from "../api/client";
 import { t } from "../i18n";
 import { project } from "../state/live";
+import { tell, tellError } from "../widgets/toast";
+import { LeaveHint, leavesBy } from "./leave";
 
 const SCROLLBACK = 20_000, RETRY_FIRST = 500, RETRY_MOST = 5000;
 
@@ -63,30 +65,75 @@ function follow(name: string, term: Terminal, onState: (isUp: boolean) => void):
 	};
 }
 
-export function Console({ name }: { name: string }) {
-	const box = useRef<HTMLDivElement>(null);
-	const search = useRef<SearchAddon | undefined>(undefined);
-	const isUp = useSignal(false);
-	useEffect(() => {
-		const term = new Terminal({ scrollback: SCROLLBACK, cursorBlink: true, screenReaderMode: true, fontSize: 14, theme: { background: "#101512" } });
-		const fit = new FitAddon();
-		search.current = new SearchAddon();
-		term.loadAddon(fit);
-		term.loadAddon(search.current);
-		term.open(box.current!);
-		fit.fit();
-		term.focus();
-		const line = follow(name, term, (up) => (isUp.value = up));
-		const typed = term.onData((d) => line.send(d));
-		const seen = new ResizeObserver(() => fit.fit());
-		seen.observe(box.current!);
-		return () => {
+// What the guest's shell is told, so that its programs know how large the terminal is: a serial line has no other way.
+const sizeCommand = (term: Terminal): string => `stty rows ${term.rows} cols ${term.cols}\n`;
+
+interface Session {
+	term: Terminal;
+	line: Line;
+	search: SearchAddon;
+}
+
+function begin(name: string, box: HTMLElement, onState: (isUp: boolean) => void, onLeave: () => void): { session: Session; end: () => void } {
+	const term = new Terminal({ scrollback: SCROLLBACK, cursorBlink: true, screenReaderMode: true, fontSize: 14, theme: { background: "#101512" } });
+	const fit = new FitAddon(), search = new SearchAddon();
+	term.loadAddon(fit);
+	term.loadAddon(search);
+	term.open(box);
+	term.attachCustomKeyEventHandler((e) => {
+		if (leavesBy(e)) onLeave();
+		return !leavesBy(e);
+	});
+	fit.fit();
+	term.focus();
+	const line = follow(name, term, onState);
+	const typed = term.onData((d) => line.send(d));
+	const seen = new ResizeObserver(() => fit.fit());
+	seen.observe(box);
+	return {
+		session: { term, line, search },
+		end() {
 			seen.disconnect();
 			typed.dispose();
 			line.close();
 			term.dispose();
-		};
+		},
+	};
+}
+
+// What is selected, or all that is there.
+async function copy({ term }: Session): Promise<void> {
+	const had = term.getSelection();
+	if (!had) term.selectAll();
+	const text = term.getSelection();
+	if (!had) term.clearSelection();
+	await navigator.clipboard.writeText(text);
+	tell(t("console.copied"));
+}
+
+async function paste({ term }: Session): Promise<void> {
+	term.paste(await navigator.clipboard.readText());
+	term.focus();
+}
+
+export function Console({ name }: { name: string }) {
+	const box = useRef<HTMLDivElement>(null), field = useRef<HTMLInputElement>(null), session = useRef<Session | undefined>(undefined);
+	const isUp = useSignal(false);
+	useEffect(() => {
+		const begun = begin(name, box.current!, (up) => (isUp.value = up), () => field.current?.focus());
+		session.current = begun.session;
+		return begun.end;
 	}, [name]);
+	// The browser may refuse the clipboard.
+	const by = (what: (s: Session) => Promise<void>) => () => void (session.current && what(session.current).catch(tellError));
+	const fitGuest = async ({ line, term }: Session): Promise<void> => {
+		line.send(sizeCommand(term));
+		term.focus();
+	};
+	const find = (e: KeyboardEvent & { currentTarget: HTMLInputElement }): void => {
+		const { search } = session.current ?? {}, text = e.currentTarget.value;
+		if (e.key === "Enter") e.shiftKey ? search?.findNext(text) : search?.findPrevious(text);
+	};
 	return (
 		<div class="console">
 			<div class="bar">
@@ -95,14 +142,19 @@ export function Console({ name }: { name: string }) {
 					{isUp.value ? t("console.up") : t("console.down")}
 				</span>
 				<span class="grow" />
-				<input
-					type="search"
-					placeholder={t("console.search")}
-					aria-label={t("console.search")}
-					onKeyDown={(e) => e.key === "Enter" && (e.shiftKey ? search.current?.findNext(e.currentTarget.value) : search.current?.findPrevious(e.currentTarget.value))}
-				/>
+				<input type="search" ref={field} placeholder={t("console.search")} aria-label={t("console.search")} onKeyDown={find} />
+				<button type="button" onClick={by(copy)}>
+					{t("copy")}
+				</button>
+				<button type="button" onClick={by(paste)}>
+					{t("console.paste")}
+				</button>
+				<button type="button" title={t("console.fit-text")} onClick={by(fitGuest)}>
+					{t("console.fit")}
+				</button>
 			</div>
 			<div class="screen" ref={box} />
+			<LeaveHint />
 		</div>
 	);
 }

@@ -2,7 +2,7 @@
 // Files that this browser sends to the node, in parts: they can be paused, and go on where the node has them, also after a
 // connection that was lost, a daemon that was restarted or, with the same file chosen again, a page that was closed.
 import { signal, type Signal } from "@preact/signals";
-import { call, csrfToken, type ApiError } from "../api/client";
+import { call, csrfToken, tellSent, type ApiError } from "../api/client";
 import { pathOf } from "../router";
 import type { Doc } from "./collection";
 
@@ -31,7 +31,7 @@ interface Answer {
 }
 
 const PART = 8 * 2 ** 20, RETRY_MS = 2000, BUSY_MOST = 45;
-const STATUS_OFFSET = 409, STATUS_LATER: readonly number[] = [0, 429, 502, 503, 504];
+const STATUS_SENT = 200, STATUS_OFFSET = 409, STATUS_LATER: readonly number[] = [0, 429, 502, 503, 504];
 
 export const missingOf = (d: Doc): Missing | undefined => d.status?.upload as Missing | undefined;
 
@@ -67,7 +67,10 @@ class Sender {
 		try {
 			let at = await this.received();
 			while (this.isWanted && at < this.file.size) at = await this.step(at);
-			if (this.isWanted) this.say({ phase: "sent", sent: this.file.size });
+			if (this.isWanted) {
+				tellSent(`${this.path}/content`, this.project, this.file.name, STATUS_SENT);
+				this.say({ phase: "sent", sent: this.file.size });
+			}
 		} catch (e) {
 			this.say({ phase: "failed", why: (e as Error).message });
 		}

@@ -119,7 +119,7 @@ export function AuditView() {
 			{!shown && <p class="empty">{t("loading")}</p>}
 			{shown?.length === 0 && <p class="empty">{t("filter.none")}</p>}
 			{!!shown?.length && (
-				<div class="card scroll">
+				<div class="card scroll" role="region" aria-label={t("audit")} tabIndex={0}>
 					<Rows of={shown} />
 				</div>
 			)}

@@ -3,14 +3,17 @@
 import { useState } from "preact/hooks";
 import { ApiError, call, type Call } from "../api/client";
 import { resolve, type Kind, type Schema } from "../api/spec";
-import { formatBytes, t, tIf } from "../i18n";
+import { formatBytes, t, told } from "../i18n";
 import { go, Link, pathOf, query } from "../router";
 import type { Doc } from "../state/collection";
+import { useDraft } from "../state/drafts";
 import { collection, project } from "../state/live";
 import { beginUpload, diskSizeOf } from "../state/upload";
 import { CurlOf, showSecret } from "../widgets/dialog";
 import { Fields, isSize, type Complaint, type Value } from "../widgets/form";
+import { labelOfValue, Values } from "../widgets/values";
 import { sentenceOf, tell } from "../widgets/toast";
+import { refusalOf } from "./acts";
 import { CatalogueChoice } from "./catalogue";
 import { fits } from "./fits";
 import { FileChoice } from "./upload";
@@ -45,7 +48,7 @@ function stepOf(steps: Step[], field: string | undefined): number {
 
 // Names of other things that a field may have.
 export function suggest(path: string): string[] | undefined {
-	const kind = /(?:^|\.)(image|volume|network|pool|profile)$/.exec(path)?.[1];
+	const kind = /(?:^|\.)(image|instance|volume|network|pool|project)$/.exec(path)?.[1];
 	return kind ? collection(kind).names.value : undefined;
 }
 
@@ -61,18 +64,23 @@ function Plan({ doc, schema }: { doc: Doc; schema: Schema }) {
 		<dl class="plan">
 			<dt>{t("field.name")}</dt>
 			<dd>{doc.name}</dd>
-			{Object.entries(doc.spec ?? {}).map(([k, v]) => (
-				<>
-					<dt title={spec.properties?.[k]?.description ?? ""}>{tIf(`field.spec.${k}`, k.replace(/_/g, " "))}</dt>
-					<dd dir="auto">{typeof v === "object" ? JSON.stringify(v) : isSize(resolve(spec.properties?.[k])) ? `${formatBytes(Number(v))} (${String(v)})` : String(v)}</dd>
-				</>
-			))}
+			{Object.entries(doc.spec ?? {}).map(([k, v]) => {
+				const own = resolve(spec.properties?.[k]);
+				return (
+					<div class="pair" key={k}>
+						<dt title={told(own.description)}>{labelOfValue("spec", k)}</dt>
+						<dd>{isSize(own) ? `${formatBytes(Number(v))} (${String(v)})` : <Values of={v} path={`spec.${k}`} schema={own} isExact />}</dd>
+					</div>
+				);
+			})}
 		</dl>
 	);
 }
 
 // What is filled in before anything is asked.
 function firstOf(kind: Kind): Value {
+	const instance = query.value.get("instance");
+	if (kind.kind === "image" && instance) return { name: `${instance}-copy`, spec: { source: { instance } } };
 	if (kind.kind === "image") return { spec: { source: { build: "debian" } } };
 	const pool = query.value.get("pool");
 	if (kind.kind === "volume" && pool) return { spec: { pool } };
@@ -80,7 +88,7 @@ function firstOf(kind: Kind): Value {
 	return kind.kind === "instance" && image ? { spec: { image } } : {};
 }
 
-type Source = { build?: string; path?: string; upload?: object; download?: object; catalogue?: string };
+type Source = { build?: string; path?: string; upload?: object; download?: object; catalogue?: string; instance?: string };
 interface SourceProps {
 	kind: Kind;
 	value: Value;
@@ -108,10 +116,19 @@ function named(v: Value, suggestion: string): string {
 // Where the content of an image, or of a volume, comes from.
 function SourceChoice({ kind, value, onChange, onFile }: SourceProps) {
 	const isImage = kind.kind === "image", source = sourceOf(value);
-	const way = source.catalogue !== undefined ? "catalogue" : source.upload ? "upload" : source.download ? "download" : isImage ? (source.build ? "build" : "import") : "empty";
-	const ways = [...(isImage ? ["build", "catalogue", "import", "download"] : ["empty"]), ...(canUpload(kind) ? ["upload"] : [])];
+	const isCopy = source.instance !== undefined;
+	const way = source.catalogue !== undefined ? "catalogue" : source.upload ? "upload" : source.download ? "download" : isCopy ? "copy" : isImage ? (source.build ? "build" : "import") : "empty";
+	const ways = [...(isImage ? ["build", "catalogue", "import", "download", "copy"] : ["empty"]), ...(canUpload(kind) ? ["upload"] : [])];
 	const spec = (value as { spec?: object }).spec ?? {};
-	const first: Record<string, Source | undefined> = { build: { build: "debian" }, import: {}, empty: undefined, upload: { upload: {} }, download: { download: {} }, catalogue: { catalogue: "" } };
+	const first: Record<string, Source | undefined> = {
+		build: { build: "debian" },
+		import: {},
+		empty: undefined,
+		upload: { upload: {} },
+		download: { download: {} },
+		catalogue: { catalogue: "" },
+		copy: { instance: "" },
+	};
 	const choose = (to: string): void => {
 		onFile(undefined);
 		onChange({ ...(value as object), spec: { ...spec, source: first[to] } });
@@ -143,11 +160,12 @@ function SourceChoice({ kind, value, onChange, onFile }: SourceProps) {
 export function CreateView({ kind }: { kind: Kind }) {
 	const steps = stepsOf(kind);
 	const [at, setAt] = useState(0);
-	const [value, setValue] = useState<Value>(() => firstOf(kind));
+	const [value, setValue, forget] = useDraft<Value>(`create ${project.value} ${kind.plural}?${query.value}`, () => firstOf(kind));
 	const [plan, setPlan] = useState<Doc>();
 	const [complaint, setComplaint] = useState<Complaint>();
 	const [isBusy, setBusy] = useState(false);
 	const [file, setFile] = useState<File>();
+	const refusal = refusalOf(kind.needs.create);
 	const isReview = at === steps.length;
 	const fields = resolve(kind.schema).properties ?? {};
 	const make: Call = { method: "POST", path: `/v1/${kind.plural}`, query: { project: project.value }, body: { ...(fields.spec ? { spec: {} } : {}), ...(without(value) as object) } };
@@ -172,6 +190,7 @@ export function CreateView({ kind }: { kind: Kind }) {
 	const create = (): Promise<void> =>
 		attempt(async () => {
 			const doc = await call<Doc>(make);
+			forget();
 			tell(t("done.create", { name: doc.name }));
 			showSecret(doc);
 			if (file) beginUpload(kind.plural, doc, project.value, file);
@@ -189,6 +208,11 @@ export function CreateView({ kind }: { kind: Kind }) {
 			<header class="bar">
 				<h1>{t("create.title", { what: nameOf(kind) })}</h1>
 			</header>
+			{refusal !== undefined && (
+				<p class="error" role="status">
+					{refusal}
+				</p>
+			)}
 			{steps.length > 1 && (
 				<ol class="steps">
 					{[...steps.map((s) => s.id), "review"].map((id, i) => (
@@ -214,7 +238,7 @@ export function CreateView({ kind }: { kind: Kind }) {
 				)}
 				{isReview && <CurlOf of={make} />}
 				<footer class="bar">
-					<Link to={pathOf(kind.plural)} class="button">
+					<Link to={pathOf(kind.plural)} class="button" onGo={forget}>
 						{t("cancel")}
 					</Link>
 					{at > 0 && (

@@ -1,21 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 // One thing: what it is now, what happened to it, its settings; of a machine its console, too.
-import { lazyConsole } from "../console/lazy";
+import { Consoles } from "../console/consoles";
 import { lazyCharts } from "./lazy";
 import { Why } from "./why";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { call } from "../api/client";
-import type { Kind } from "../api/spec";
-import { formatBytes, formatTime, t, tIf } from "../i18n";
+import { resolve, type Kind } from "../api/spec";
+import { formatTime, t, tIf } from "../i18n";
 import { go, Link, pathOf, segments } from "../router";
 import type { Doc } from "../state/collection";
 import { collection, project, recent } from "../state/live";
 import { State } from "../widgets/badge";
 import { tellError } from "../widgets/toast";
+import { Values } from "../widgets/values";
 import { AuthenticatorOf } from "./authenticator";
-import { actionsFor, perform } from "./list";
+import { Acts, actsOf } from "./acts";
 import { Guest } from "./guest";
+import { Backups } from "./backups";
 import { ImageCards } from "./image";
+import { MachineCards } from "./machine";
 import { Doctor } from "./network/doctor";
 import { Attached } from "./network/networks";
 import { Part } from "./part";
@@ -25,56 +28,37 @@ import { PoolCards, VolumeCards } from "./storage";
 import { isEnded, TaskProgress, titleOfTask } from "./tasks";
 import { titleOf } from "./words";
 
-// Numbers of bytes.
-const SIZES: readonly string[] = ["bytes", "memory", "size", "virtual_size", "disk_size", "disk", "limit_in", "limit_out"];
+// What cards of its own show better.
+const IN_CARDS: Partial<Record<string, string[]>> = { instance: ["disks", "networks"], pool: ["size", "used", "free", "percent"] };
 
-// Objects and lists of any depth, for people.
-function Values({ of }: { of: unknown }) {
-	if (Array.isArray(of))
-		return of.length ? (
-			<ul class="values">
-				{of.map((v, i) => (
-					<li key={i}>
-						<Values of={v} />
-					</li>
-				))}
-			</ul>
-		) : (
-			<span>—</span>
-		);
-	if (typeof of === "object" && of !== null && !Object.keys(of).length) return <span>—</span>;
-	if (typeof of !== "object" || of === null) return <span dir="auto">{String(of)}</span>;
-	return (
-		<dl class="values">
-			{Object.entries(of).map(([k, v]) => (
-				<div class="pair" key={k}>
-					<dt>{k.replace(/_/g, " ")}</dt>
-					<dd>{typeof v === "number" && SIZES.includes(k) ? formatBytes(v) : <Values of={v} />}</dd>
-				</div>
-			))}
-		</dl>
-	);
+function without(kind: Kind, of: Record<string, unknown>): Record<string, unknown> {
+	return Object.fromEntries(Object.entries(of).filter(([k]) => !IN_CARDS[kind.kind]?.includes(k)));
 }
 
-function Overview({ doc }: { doc: Doc }) {
-	const { state: _s, reason, since, ...rest } = doc.status ?? {};
+function Overview({ kind, doc }: { kind: Kind; doc: Doc }) {
+	const { state: _s, reason, since, ...all } = doc.status ?? {}, rest = without(kind, all);
+	const spec = kind.schema ? resolve(resolve(kind.schema).properties?.spec) : undefined;
 	return (
 		<div class="cards">
-			<article class="card">
-				<h2>{t("overview.state")}</h2>
-				<p>
-					{doc.status ? <State of={doc.deleting ? "deleting" : doc.status.state} /> : t("overview.nothing")} {since && <small>{t("since", { when: formatTime(since) })}</small>}
-				</p>
-				{reason && <p dir="auto">{reason}</p>}
-				<Values of={rest} />
-			</article>
-			<article class="card">
-				<h2>{t("overview.wanted")}</h2>
-				<Values of={doc.spec ?? {}} />
-			</article>
+			{doc.status && (
+				<article class="card">
+					<h2>{t("overview.state")}</h2>
+					<p>
+						<State of={doc.deleting ? "deleting" : doc.status.state} /> {since && <small>{t("since", { when: formatTime(since) })}</small>}
+					</p>
+					{reason && <p dir="auto">{reason}</p>}
+					<Values of={rest} />
+				</article>
+			)}
+			{doc.spec && (
+				<article class="card">
+					<h2>{t("overview.wanted")}</h2>
+					<Values of={without(kind, doc.spec)} path="spec" schema={spec} />
+				</article>
+			)}
 			<article class="card">
 				<h2>{t("overview.about")}</h2>
-				<Values of={{ [t("field.created")]: formatTime(doc.created), uid: doc.uid, [t("field.revision")]: doc.revision, [t("field.labels")]: doc.labels ?? {} }} />
+				<Values of={{ created: doc.created ?? "", uid: doc.uid, revision: doc.revision, labels: doc.labels ?? {} }} />
 			</article>
 		</div>
 	);
@@ -82,6 +66,7 @@ function Overview({ doc }: { doc: Doc }) {
 
 // What of some kinds matters more than their documents.
 function Above({ kind, doc }: { kind: Kind; doc: Doc }) {
+	if (kind.kind === "instance") return <MachineCards doc={doc} />;
 	if (kind.kind === "image") return <ImageCards doc={doc} />;
 	if (kind.kind === "pool") return <PoolCards doc={doc} />;
 	if (kind.kind === "volume") return <VolumeCards doc={doc} />;
@@ -156,13 +141,12 @@ const TABS: Partial<Record<string, string[]>> = { instance: ["console", "use", "
 
 export function DetailView({ kind, name, tab }: { kind: Kind; name: string; tab: string }) {
 	const doc = useDoc(kind, name);
-	const [Console, setConsole] = useState<Awaited<ReturnType<typeof lazyConsole>>>();
 	const isMachine = kind.kind === "instance";
-	useEffect(() => {
-		if (tab === "console" && !Console) void lazyConsole().then((c) => setConsole(() => c));
-	}, [tab]);
+	const strip = useRef<HTMLElement>(null);
+	// On a narrow screen there are more tabs than can be seen.
+	useEffect(() => strip.current?.querySelector('[aria-current="page"]')?.scrollIntoView({ block: "nearest", inline: "nearest" }), [tab, !doc]);
 	if (!doc) return <p class="empty">{t("loading")}</p>;
-	const tabs = ["overview", ...(TABS[kind.kind] ?? []), ...kind.parts.map((p) => p.plural), ...(kind.canChange ? ["settings"] : []), "events"];
+	const tabs = ["overview", ...(TABS[kind.kind] ?? []), ...kind.parts.map((p) => p.plural), ...(isMachine ? ["backups"] : []), ...(kind.canChange ? ["settings"] : []), "events"];
 	const part = kind.parts.find((p) => p.plural === tab);
 	return (
 		<section class="view detail">
@@ -173,14 +157,10 @@ export function DetailView({ kind, name, tab }: { kind: Kind; name: string; tab:
 				<State of={doc.deleting ? "deleting" : doc.status?.state} />
 				<span class="grow" />
 				<div role="toolbar" aria-label={t("actions")} class="bar">
-					{actionsFor(kind).filter((a) => !inCards(kind, a.name)).map((a) => (
-						<button type="button" key={a.name} class={a.isDangerous ? "danger" : ""} onClick={() => perform(a, [doc])}>
-							{a.title}
-						</button>
-					))}
+					<Acts acts={actsOf(kind).filter((a) => !inCards(kind, a.name))} docsOf={() => [doc]} />
 				</div>
 			</header>
-			<nav class="tabs" aria-label={doc.name}>
+			<nav class="tabs" aria-label={doc.name} ref={strip}>
 				{tabs.map((x) => (
 					<Link key={x} to={pathOf(kind.plural, name, ...(x === "overview" ? [] : [x]))} aria-current={x === tab ? "page" : undefined}>
 						{tIf(`tab.${x}`, titleOf(x))}
@@ -188,16 +168,17 @@ export function DetailView({ kind, name, tab }: { kind: Kind; name: string; tab:
 				))}
 			</nav>
 			{tab === "overview" && <Above kind={kind} doc={doc} />}
-			{tab === "overview" && <Overview doc={doc} />}
+			{tab === "overview" && <Overview kind={kind} doc={doc} />}
 			{tab === "guest" && isMachine && <Guest key={doc.uid} doc={doc} />}
 			{part && <Part key={doc.uid} kind={part} of={doc} />}
+			{tab === "backups" && isMachine && <Backups key={doc.uid} doc={doc} />}
 			{tab === "settings" && <Settings key={doc.uid} kind={kind} doc={doc} />}
 			{tab === "events" && <Events kind={kind} doc={doc} />}
 			{tab === "use" && isMachine && <Use key={doc.uid} doc={doc} />}
 			{tab === "attached" && kind.kind === "network" && <Attached key={doc.uid} doc={doc} />}
 			{tab === "doctor" && kind.kind === "network" && <Doctor key={doc.uid} doc={doc} />}
 			{tab === "why" && isMachine && <Why key={doc.uid} doc={doc} />}
-			{tab === "console" && (Console ? <Console key={doc.uid} name={name} /> : <p class="empty">{t("loading")}</p>)}
+			{tab === "console" && isMachine && <Consoles key={doc.uid} doc={doc} />}
 		</section>
 	);
 }

@@ -29,8 +29,7 @@ function fitsSource(kind: string, value: Value, path: string): boolean {
 	if (at(value, "spec.source.catalogue") !== undefined) return ["spec.source", "spec.source.catalogue"].includes(path);
 	if (at(value, "spec.source.download")) return path === "spec.source" || path.startsWith("spec.source.download");
 	if (at(value, "spec.source.upload")) return ["spec.source", "spec.source.upload", "spec.source.upload.format"].includes(path);
-	// A copy of a machine's disk is made by 'viv export' and others, and only looked at here.
-	const isCopy = !!at(value, "spec.source.instance");
+	const isCopy = at(value, "spec.source.instance") !== undefined;
 	if (isCopy || path === "spec.source.instance") return isCopy && ["spec.source", "spec.source.instance"].includes(path);
 	if (path === "spec.source") return kind === "image";
 	return !/^spec\.source\.(upload|download|catalogue)/.test(path) && !!at(value, "spec.source.build") !== (path === "spec.source.path");

@@ -75,14 +75,14 @@ function System({ told }: { told: Told }) {
 
 function Interfaces({ told }: { told: Told }) {
 	return (
-		<article class="card scroll">
+		<article class="card scroll" tabIndex={0} aria-label={t("guest.addresses")}>
 			<h2>{t("guest.addresses")}</h2>
 			<table class="plain-table">
 				<thead class="hidden">
 					<tr>
 						<th scope="col">{t("field.name")}</th>
 						<th scope="col">{t("net.address")}</th>
-						<th scope="col">MAC</th>
+						<th scope="col">{t("value.mac")}</th>
 					</tr>
 				</thead>
 				<tbody>

@@ -5,6 +5,7 @@ import { formatTime, t } from "../i18n";
 import { Link, pathOf } from "../router";
 import { collection } from "../state/live";
 import type { Doc } from "../state/collection";
+import { mayCreate } from "./acts";
 import { Download } from "./storage";
 import { ProgressOf, UploadCard } from "./upload";
 
@@ -51,7 +52,7 @@ export function ImageCards({ doc }: { doc: Doc }) {
 					<h2>{t("image.users")}</h2>
 					<span class="grow" />
 					<Download plural="images" doc={doc} isReady={doc.status?.state === "ready"} />
-					{doc.status?.state === "ready" && (
+					{doc.status?.state === "ready" && mayCreate("instances") && (
 						<Link to={`/instances/+?image=${encodeURIComponent(doc.name)}`} class="button primary">
 							{t("image.use")}
 						</Link>

@@ -3,114 +3,17 @@
 import { useComputed, useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useEffect } from "preact/hooks";
-import { call, type Call } from "../api/client";
-import type { Kind, Schema } from "../api/spec";
+import type { Kind } from "../api/spec";
 import { formatTime, t, tIf } from "../i18n";
 import { go, Link, pathOf, query } from "../router";
 import type { Collection, Doc } from "../state/collection";
-import { collection, project } from "../state/live";
+import { collection } from "../state/live";
 import { State } from "../widgets/badge";
-import { confirmThen } from "../widgets/dialog";
-import type { Value } from "../widgets/form";
 import { Table, type Column } from "../widgets/table";
-import { tell, tellError } from "../widgets/toast";
+import { Acts, actsOf, CreateLink } from "./acts";
 import { columnsOf } from "./columns";
 import { targetOf, titleOfTask } from "./tasks";
 import { titleOf } from "./words";
-
-// So many of those that are to be deleted are asked about before.
-const CHECKED_MOST = 10;
-
-interface Act {
-	name: string;
-	kind: string;
-	hasDryRun?: boolean;
-	title: string;
-	isDangerous?: boolean;
-	callFor: (d: Doc, body?: unknown) => Call;
-	schema?: Schema; // of what must be said besides
-}
-
-const scope = (): Record<string, string> => ({ project: project.value });
-const pathTo = (k: Kind, d: Doc): string => `/v1/${k.plural}/${encodeURIComponent(d.name)}`;
-
-// Wanted states are written into the document; buttons on the machine itself are operations.
-function actsOf(kind: Kind): Act[] {
-	const acts: Act[] = [];
-	if (kind.kind === "instance")
-		for (const state of ["running", "paused", "stopped"])
-			acts.push({
-				name: state,
-				kind: kind.kind,
-				title: t(`act.${state}` as "act.running"),
-				callFor: (d) => ({ method: "PATCH", path: pathTo(kind, d), query: scope(), body: { spec: { state } } }),
-			});
-	for (const a of kind.actions)
-		acts.push({
-			name: a.name,
-			kind: kind.kind,
-			title: tIf(`act.${a.name}`, a.name),
-			callFor: (d, body) => ({
-				method: "POST",
-				path: a.path.replace(/\{[a-z]+\}/, encodeURIComponent(d.name)),
-				query: scope(),
-				...(body === undefined ? {} : { body }),
-			}),
-			...(a.body ? { schema: a.body } : {}),
-		});
-	if (kind.canDelete)
-		acts.push({
-			name: "delete",
-			kind: kind.kind,
-			hasDryRun: kind.hasDryRun,
-			title: t("delete"),
-			isDangerous: true,
-			callFor: (d) => ({ method: "DELETE", path: pathTo(kind, d), query: scope() }),
-		});
-	return acts;
-}
-
-const WITH_DATA: readonly string[] = ["instance", "image", "volume"];
-
-function deletionText(kind: string, names: string): string {
-	return t(kind === "network" ? "delete.network" : WITH_DATA.includes(kind) ? "delete.text" : "delete.other", { names });
-}
-
-// Does ACT to all of DOCS after asking where it destroys something.
-export function perform(act: Act, docs: Doc[]): void {
-	const calls = docs.map((d) => act.callFor(d));
-	const run = async (value?: Value): Promise<void> => {
-		const calls = docs.map((d) => act.callFor(d, act.schema ? value : undefined));
-		const results = await Promise.allSettled(calls.map((c) => call(c)));
-		const bad = results.filter((r) => r.status === "rejected");
-		if (bad.length === 1 && calls.length === 1) throw (bad[0] as PromiseRejectedResult).reason;
-		for (const r of bad) tellError((r as PromiseRejectedResult).reason);
-		if (bad.length < calls.length) tell(t("done.act", { act: act.title, n: calls.length - bad.length }));
-	};
-	if (act.schema) {
-		confirmThen({ title: act.title, text: docs.map((d) => d.name).join(", "), action: act.title, schema: act.schema, callOf: (v) => act.callFor(docs[0]!, v), run });
-		return;
-	}
-	if (!act.isDangerous) {
-		void run().catch(tellError);
-		return;
-	}
-	const names = docs.map((d) => d.name);
-	confirmThen({
-		title: t("delete.title", { n: names.length }),
-		text: deletionText(act.kind, names.slice(0, 10).join(", ") + (names.length > 10 ? " …" : "")),
-		action: act.title,
-		typed: names.length === 1 ? names[0]! : String(names.length),
-		calls: calls.slice(0, 3),
-		isDangerous: true,
-		...(act.hasDryRun ? { check: () => Promise.all(calls.slice(0, CHECKED_MOST).map((c) => call({ ...c, query: { ...c.query, "dry-run": "true" } }))) } : {}),
-		run: () => run(),
-	});
-}
-
-export function actionsFor(kind: Kind): Act[] {
-	return actsOf(kind);
-}
 
 function matches(d: Doc, words: string[]): boolean {
 	const text = `${d.name} ${d.kind === "task" ? `${titleOfTask(d)} ${targetOf(d)} ` : ""}${d.status?.state ?? ""} ${Object.entries(d.labels ?? {}).map((l) => l.join("=")).join(" ")}`.toLowerCase();
@@ -158,6 +61,9 @@ const createdColumn = (): Column<Doc> => ({
 	show: (d) => formatTime(d.created),
 });
 
+// They are what they are.
+const STATELESS: readonly string[] = ["project", "user", "role", "token"];
+
 // BESIDE stands next to the title.
 export function ListView({ kind, beside }: { kind: Kind; beside?: ComponentChildren }) {
 	const c = collection(kind.kind);
@@ -167,7 +73,7 @@ export function ListView({ kind, beside }: { kind: Kind; beside?: ComponentChild
 	const selected = useSignal<ReadonlySet<string>>(new Set());
 	const columns: Column<Doc>[] = [
 		nameColumn(kind),
-		{ ...stateColumn, title: t("field.state") },
+		...(STATELESS.includes(kind.kind) ? [] : [{ ...stateColumn, title: t("field.state") }]),
 		...columnsOf(kind),
 		...(isTask ? [] : [createdColumn()]),
 	];
@@ -178,6 +84,9 @@ export function ListView({ kind, beside }: { kind: Kind; beside?: ComponentChild
 		else rest.delete("q");
 		go(pathOf(kind.plural) + (rest.size ? `?${rest}` : ""), true);
 	}, [filter.value]);
+	// A label that was clicked on filters, too.
+	const asked = query.value.get("q") ?? "";
+	useEffect(() => void (filter.value = asked), [asked]);
 	const chosen = (): Doc[] => [...selected.value].map((n) => c.get(n)?.peek()).filter((d): d is Doc => !!d);
 	const select = (list: string[], isOn: boolean): void => {
 		const next = new Set(selected.value);
@@ -197,30 +106,18 @@ export function ListView({ kind, beside }: { kind: Kind; beside?: ComponentChild
 					onInput={(e) => (filter.value = e.currentTarget.value)}
 				/>
 				<span class="grow" />
-				{kind.canCreate && (
-					<Link to={pathOf(kind.plural, "+")} class="button primary">
-						{t("create")}
-					</Link>
-				)}
+				<CreateLink kind={kind} />
 			</header>
 			{selected.value.size > 0 && (
 				<div class="bar selection" role="toolbar" aria-label={t("selected", { n: selected.value.size })}>
 					<span>{t("selected", { n: selected.value.size })}</span>
-					{actsOf(kind).map((a) => (
-						<button type="button" key={a.name} class={a.isDangerous ? "danger" : ""} onClick={() => perform(a, chosen())}>
-							{a.title}
-						</button>
-					))}
+					<Acts acts={actsOf(kind)} docsOf={chosen} />
 				</div>
 			)}
 			{c.isLoaded.value && c.names.value.length === 0 ? (
 				<div class="empty">
 					<p>{tIf(`empty.${kind.plural}`, t("empty", { what: titleOf(kind.plural) }))}</p>
-					{kind.canCreate && (
-						<Link to={pathOf(kind.plural, "+")} class="button primary">
-							{t("create")}
-						</Link>
-					)}
+					<CreateLink kind={kind} />
 				</div>
 			) : (
 				<Table

@@ -10,6 +10,7 @@ import { collection, project } from "../state/live";
 import { State } from "../widgets/badge";
 import { confirmThen } from "../widgets/dialog";
 import { tell, tellError } from "../widgets/toast";
+import { Guarded } from "./acts";
 import { treeOf, type Grown } from "./tree";
 import { nameOf, titleOf } from "./words";
 
@@ -75,18 +76,18 @@ function Row({ kind, of, row, grown }: { kind: Kind; of: Doc; row: Doc; grown: G
 			<td>
 				<div class="bar">
 					{kind.actions.map((a) => (
-						<button type="button" key={a.name} onClick={() => act(a)}>
+						<Guarded need={a.need} key={a.name} onClick={() => act(a)}>
 							{tIf(`act.${a.name}`, a.name)}
-						</button>
+						</Guarded>
 					))}
 					{kind.canDelete && (
-						<button
-							type="button"
+						<Guarded
+							need={kind.needs.delete}
 							class="danger"
 							onClick={() => ask(t("delete"), { method: "DELETE", path: `${named(kind.path, [of.name])}/${encodeURIComponent(row.name)}`, query: scope }, row.name)}
 						>
 							{t("delete")}
-						</button>
+						</Guarded>
 					)}
 				</div>
 			</td>
@@ -124,9 +125,9 @@ export function Part({ kind, of }: { kind: Kind; of: Doc }) {
 				<h2>{titleOf(kind.plural)}</h2>
 				<span class="grow" />
 				{kind.canCreate && (
-					<button type="button" class="primary" onClick={create}>
+					<Guarded need={kind.needs.create} class="primary" onClick={create}>
 						{t("create")}
-					</button>
+					</Guarded>
 				)}
 			</div>
 			{rows.value?.length === 0 && <p class="empty">{tIf(`empty.${kind.plural}`, t("empty", { what: titleOf(kind.plural) }))}</p>}

@@ -5,7 +5,9 @@ import { ApiError, call, type Call } from "../api/client";
 import { resolve, type Kind, type Schema } from "../api/spec";
 import { t, tIf } from "../i18n";
 import type { Doc } from "../state/collection";
+import { useDraft } from "../state/drafts";
 import { project } from "../state/live";
+import { refusalOf } from "./acts";
 import { suggest } from "./create";
 import { fits } from "./fits";
 import { CurlOf, Dialog } from "../widgets/dialog";
@@ -14,6 +16,11 @@ import { printSize } from "../widgets/size";
 import { sentenceOf, tell } from "../widgets/toast";
 
 const STATUS_CHANGED = 412;
+// What was typed, and the document that it was typed over.
+interface Draft {
+	base: Doc;
+	value: Editable;
+}
 type Editable = { labels: Record<string, string>; spec: Record<string, Value> };
 
 const editableOf = (d: Doc): Editable => ({ labels: d.labels ?? {}, spec: d.spec ?? {} });
@@ -46,7 +53,7 @@ function Merge(p: { fields: string[]; mine: Value; theirs: Value; onMine: () => 
 				<tbody>
 					{p.fields.map((f) => (
 						<tr key={f}>
-							<th>{f}</th>
+							<th scope="row">{tIf(`field.${f}`, f)}</th>
 							<td dir="auto">{at(p.mine, f)}</td>
 							<td dir="auto">{at(p.theirs, f)}</td>
 						</tr>
@@ -112,9 +119,16 @@ function Changes({ before, after, schema }: { before: Editable; after: Editable;
 	);
 }
 
+// NOW as it was BEFORE; somebody else may have changed it since, and is not overwritten.
+async function takeBack(path: string, before: Doc, now: Doc): Promise<void> {
+	const body = mergePatch(editableOf(now), editableOf(before));
+	await call({ method: "PATCH", path, query: { project: project.value }, body, revision: now.revision });
+	tell(t("done.undo", { name: now.name }));
+}
+
 export function Settings({ kind, doc }: { kind: Kind; doc: Doc }) {
-	const [base, setBase] = useState(doc);
-	const [value, setValue] = useState<Editable>(editableOf(doc));
+	const [draft, setDraft, forget] = useDraft<Draft>(`settings ${kind.plural} ${doc.uid}`, () => ({ base: doc, value: editableOf(doc) }));
+	const { base, value } = draft;
 	const [complaint, setComplaint] = useState<Complaint>();
 	const [other, setOther] = useState<Doc>();
 	const [plan, setPlan] = useState<Editable>();
@@ -124,8 +138,8 @@ export function Settings({ kind, doc }: { kind: Kind; doc: Doc }) {
 	const change = (on: Doc): Call => ({ method: "PATCH", path, query: { project: project.value }, body: patch, revision: on.revision });
 
 	const restart = (from: Doc): void => {
-		setBase(from);
-		setValue(editableOf(from));
+		setDraft({ base: from, value: editableOf(from) });
+		forget();
 		setOther(undefined);
 		setPlan(undefined);
 		setComplaint(undefined);
@@ -144,8 +158,9 @@ export function Settings({ kind, doc }: { kind: Kind; doc: Doc }) {
 	const write = async (on: Doc): Promise<void> => {
 		setBusy(true);
 		try {
-			restart(await call<Doc>(change(on)));
-			tell(t("done.change", { name: doc.name }));
+			const done = await call<Doc>(change(on));
+			restart(done);
+			tell(t("done.change", { name: doc.name }), { title: t("undo"), run: () => takeBack(path, on, done) });
 		} catch (e) {
 			const why = e as ApiError;
 			if (why.status !== STATUS_CHANGED) {
@@ -160,14 +175,20 @@ export function Settings({ kind, doc }: { kind: Kind; doc: Doc }) {
 			setBusy(false);
 		}
 	};
+	const refusal = refusalOf(kind.needs.change);
 	return (
 		<form class="settings" noValidate onSubmit={(e) => (e.preventDefault(), void write(base))}>
+			{refusal !== undefined && (
+				<p class="error" role="status">
+					{refusal}
+				</p>
+			)}
 			<Fields
 				schema={kind.schema!}
 				path=""
 				name=""
 				value={value}
-				onChange={(v) => (setValue(v as Editable), setPlan(undefined))}
+				onChange={(v) => (setDraft({ base, value: v as Editable }), setPlan(undefined))}
 				complaint={complaint}
 				suggest={suggest}
 				only={(p) => p !== "name" && fits(kind.kind, value, p)}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where disks live: the space of a pool and what is in it; a volume with its pool, its user, and what can be done with it.
 import { call, type Call } from "../api/client";
-import { kinds, resolve, type Kind, type Schema } from "../api/spec";
+import { findKind, kinds, resolve, type Kind, type Need, type Schema } from "../api/spec";
 import { formatBytes, t, type MessageKey } from "../i18n";
 import { Link, pathOf } from "../router";
 import type { Doc } from "../state/collection";
@@ -11,6 +11,7 @@ import { confirmThen } from "../widgets/dialog";
 import type { Value } from "../widgets/form";
 import { printSize } from "../widgets/size";
 import { tell } from "../widgets/toast";
+import { Guarded, mayCreate } from "./acts";
 import { UploadCard } from "./upload";
 import { cancelTask, isEnded, TaskProgress } from "./tasks";
 
@@ -89,7 +90,7 @@ export function PoolCards({ doc }: { doc: Doc }) {
 				<div class="bar">
 					<h2>{t("pool.space")}</h2>
 					<span class="grow" />
-					{!isGone && (
+					{!isGone && mayCreate("volumes") && (
 						<Link to={`/volumes/+?pool=${encodeURIComponent(doc.name)}`} class="button primary">
 							{t("pool.new-volume")}
 						</Link>
@@ -172,7 +173,8 @@ function Moving({ task }: { task: Doc }) {
 export function VolumeCards({ doc }: { doc: Doc }) {
 	const users = usersOf(doc.name), task = moveOf(doc.name), pool = collection("pool").get(poolOf(doc))?.value;
 	const others = collection("pool").names.value.filter((n) => n !== poolOf(doc));
-	const isReady = doc.status?.state === "ready";
+	const isReady = doc.status?.state === "ready", kind = findKind("volumes"), anyone: Need = { role: "anyone", where: "node" };
+	const needs = { change: kind?.needs.change ?? anyone, move: kind?.actions.find((a) => a.name === "move")?.need ?? anyone };
 	return (
 		<div class="cards">
 			<UploadCard plural="volumes" doc={doc} />
@@ -185,18 +187,18 @@ export function VolumeCards({ doc }: { doc: Doc }) {
 				{task ? (
 					<Moving task={task} />
 				) : (
-					<button type="button" disabled={!others.length || !isReady} title={others.length ? "" : t("volume.no-other-pool")} onClick={() => move(doc, others)}>
+					<Guarded need={needs.move} disabled={!others.length || !isReady} title={others.length ? "" : t("volume.no-other-pool")} onClick={() => move(doc, others)}>
 						{t("volume.move")} …
-					</button>
+					</Guarded>
 				)}
 			</article>
 			<article class="card">
 				<h2>{t("volume.disk")}</h2>
 				<p>{t("volume.size", { size: formatBytes(number(doc.spec?.size)) })}</p>
 				<div class="bar">
-					<button type="button" disabled={!!task} onClick={() => grow(doc)}>
+					<Guarded need={needs.change} disabled={!!task} onClick={() => grow(doc)}>
 						{t("volume.grow")} …
-					</button>
+					</Guarded>
 					<Download plural="volumes" doc={doc} isReady={isReady && !task} />
 				</div>
 			</article>

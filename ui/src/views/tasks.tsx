@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a table shows of tasks: what is done to what, how far it is, and a button to end it.
-import { call } from "../api/client";
+import { call, type Call } from "../api/client";
 import { formatNumber, formatTime, t, tIf } from "../i18n";
 import { pathOf } from "../router";
 import type { Doc } from "../state/collection";
 import { project } from "../state/live";
 import type { Column } from "../widgets/table";
-import { tell, tellError } from "../widgets/toast";
+import { confirmThen } from "../widgets/dialog";
+import { tell } from "../widgets/toast";
 
 interface Progress {
 	done: number;
@@ -42,10 +43,15 @@ export function TaskProgress({ of }: { of: Doc }) {
 }
 
 export function cancelTask(d: Doc): void {
-	void call({ method: "POST", path: `/v1${pathOf("tasks", d.name)}/cancel`, query: { project: project.value } }).then(
-		() => tell(t("done.act", { act: t("act.cancel"), n: 1 })),
-		tellError,
-	);
+	const cancel: Call = { method: "POST", path: `/v1${pathOf("tasks", d.name)}/cancel`, query: { project: project.value } };
+	confirmThen({
+		title: `${t("act.cancel")}: ${titleOfTask(d)}`,
+		text: t("warn.cancel"),
+		action: t("act.cancel"),
+		calls: [cancel],
+		isDangerous: true,
+		run: () => call(cancel).then(() => tell(t("done.act", { act: t("act.cancel"), n: 1 }))),
+	});
 }
 
 export function taskColumns(): Column<Doc>[] {

@@ -4,7 +4,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
-import { formatTime, t } from "../i18n";
+import { formatMark, formatTime, t } from "../i18n";
 
 export interface Line {
 	name: string;
@@ -39,7 +39,7 @@ function optionsOf(p: Props, width: number, setAt: (i: number | undefined) => vo
 		legend: { show: false },
 		cursor: { sync: { key: "use" }, drag: { setScale: false }, y: false },
 		scales: { y: { range: (_u, _min, max) => [0, Math.max(p.most ?? 0, max || 0) || 1] } },
-		axes: [{ ...axis, space: 70 }, { ...axis, size: AXIS, values: (_u, all) => all.map(p.format) }],
+		axes: [{ ...axis, space: 70, values: (_u, all, _i, _space, step) => all.map((s) => formatMark(s, step)) }, { ...axis, size: AXIS, values: (_u, all) => all.map(p.format) }],
 		series: [{}, ...p.lines.map((l, i) => ({ label: l.name, stroke: colour(`--chart-${i}`), width: 1.5, points: { show: false } }))],
 		hooks: { setCursor: [(u) => setAt(u.cursor.idx ?? undefined)] },
 	};

@@ -4,7 +4,7 @@
 import type { ComponentChildren } from "preact";
 import { useId } from "preact/hooks";
 import { resolve, type Schema } from "../api/spec";
-import { t, tIf } from "../i18n";
+import { t, tIf, told } from "../i18n";
 import { parseSize, printSize } from "./size";
 
 export type Value = unknown;
@@ -30,7 +30,8 @@ interface FieldProps {
 }
 
 export const isSize = (s: Schema): boolean => !!s.oneOf?.some((o) => o.type === "integer") && !!s.oneOf.some((o) => o.type === "string");
-const labelOf = (path: string, name: string): string => tIf(`field.${path}`, name.replace(/_/g, " "));
+// One of a list has its number, a field of it the same name in each.
+const labelOf = (path: string, name: string): string => (path.endsWith("]") ? name : tIf(`field.${path.replace(/\[\d+\]/g, "")}`, name.replace(/_/g, " ")));
 
 function Wrapped(p: { of: FieldProps; id: string; children: ComponentChildren }) {
 	const own = p.of.complaint?.field === p.of.path ? p.of.complaint.text : undefined;
@@ -41,7 +42,7 @@ function Wrapped(p: { of: FieldProps; id: string; children: ComponentChildren })
 				{p.of.isRequired && <span aria-hidden="true"> *</span>}
 			</label>
 			{p.children}
-			<small id={`${p.id}-help`}>{p.of.schema.description}</small>
+			<small id={`${p.id}-help`}>{told(p.of.schema.description)}</small>
 			{own && (
 				<p class="error" role="alert" id={`${p.id}-error`}>
 					{own}
@@ -142,7 +143,7 @@ function List(p: FieldProps) {
 	return (
 		<fieldset class="list" data-group={p.path}>
 			<legend>{labelOf(p.path, p.name)}</legend>
-			<small>{p.schema.description}</small>
+			<small>{told(p.schema.description)}</small>
 			{list.map((v, i) => (
 				<div class="item" key={i}>
 					<Field {...p} schema={p.schema.items ?? { type: "string" }} path={`${p.path}[${i}]`} name={String(i + 1)} value={v} onChange={(x) => put(i, x)} />
@@ -164,7 +165,7 @@ function Labels(p: FieldProps) {
 	return (
 		<fieldset class="list" data-group={p.path}>
 			<legend>{labelOf(p.path, p.name)}</legend>
-			<small>{p.schema.description}</small>
+			<small>{told(p.schema.description)}</small>
 			{pairs.map(([k, v], i) => (
 				<div class="item" key={i}>
 					<input aria-label={t("form.key")} value={k} onInput={(e) => write(pairs.map((x, n) => (n === i ? [e.currentTarget.value, v] : x)))} />

@@ -8,6 +8,13 @@ interface Toast {
 	id: number;
 	text: string;
 	isError: boolean;
+	undo?: Undo | undefined;
+}
+
+// What takes it back.
+interface Undo {
+	title: string;
+	run: () => Promise<void>;
 }
 
 const SHOWN_MS = 5000, MOST = 5;
@@ -18,11 +25,13 @@ export function dismiss(id: number): void {
 	toasts.value = toasts.value.filter((x) => x.id !== id);
 }
 
-function show(text: string, isError: boolean): void {
+function show(text: string, isError: boolean, undo?: Undo): void {
 	const id = ++last;
-	toasts.value = [...toasts.value.slice(1 - MOST), { id, text, isError }];
-	// Errors stay until they have been read.
-	if (!isError) window.setTimeout(() => dismiss(id), SHOWN_MS);
+	// Of what can be taken back only the last can be.
+	const others = toasts.value.filter((x) => !undo || !x.undo);
+	toasts.value = [...others.slice(1 - MOST), { id, text, isError, undo }];
+	// Errors, and what can be taken back, stay until they have been read.
+	if (!isError && !undo) window.setTimeout(() => dismiss(id), SHOWN_MS);
 }
 
 // What to tell people of a failed call: the API's own sentence where there is one.
@@ -32,8 +41,20 @@ export function sentenceOf(e: ApiError | Error): string {
 	return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
-export const tell = (text: string): void => show(text, false);
+export const tell = (text: string, undo?: Undo): void => show(text, false, undo);
 export const tellError = (e: unknown): void => show(sentenceOf(e as Error), true);
+
+function UndoButton({ of, undo }: { of: Toast; undo: Undo }) {
+	const press = (): void => {
+		dismiss(of.id);
+		void undo.run().catch(tellError);
+	};
+	return (
+		<button type="button" class="small" onClick={press}>
+			{undo.title}
+		</button>
+	);
+}
 
 export function Toasts() {
 	return (
@@ -41,6 +62,7 @@ export function Toasts() {
 			{toasts.value.map((x) => (
 				<div key={x.id} class={x.isError ? "toast error" : "toast"}>
 					<span dir="auto">{x.text}</span>
+					{x.undo && <UndoButton of={x} undo={x.undo} />}
 					<button type="button" class="icon" aria-label={t("close")} onClick={() => dismiss(x.id)}>
 						×
 					</button>

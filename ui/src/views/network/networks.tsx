@@ -2,9 +2,10 @@
 // All networks: as a picture, as a table of what is attached, and as a list to select from.
 import type { Kind } from "../../api/spec";
 import { t } from "../../i18n";
-import { Link, pathOf, query } from "../../router";
+import { Link, query } from "../../router";
 import type { Doc } from "../../state/collection";
 import { collection } from "../../state/live";
+import { CreateLink } from "../acts";
 import { ListView } from "../list";
 import { titleOf } from "../words";
 import { NetworkMap } from "./map";
@@ -27,11 +28,7 @@ function Views({ now }: { now: string }) {
 export function NetworksView({ kind }: { kind: Kind }) {
 	const now = query.value.get("view") ?? "map", c = collection("network");
 	const isEmpty = c.isLoaded.value && c.names.value.length === 0;
-	const create = kind.canCreate && (
-		<Link to={pathOf("networks", "+")} class="button primary">
-			{t("create")}
-		</Link>
-	);
+	const create = <CreateLink kind={kind} />;
 	if (now === "list") return <ListView kind={kind} beside={<Views now={now} />} />;
 	return (
 		<section class={now === "attached" ? "view list" : "view"}>

@@ -36,7 +36,7 @@ function columns(): Column<Port>[] {
 		{ ...text("address", t("net.address"), (p) => p.address || p.address6), isSecondary: false },
 		{ id: "state", title: t("field.state"), width: "minmax(7rem, 1fr)", isSecondary: true, sortBy: (p) => p.state, show: (p) => <State of={p.state} /> },
 		text("forwards", t("net.forwards"), (p) => p.forwards.join(", "), "minmax(9rem, 1.2fr)"),
-		text("mac", "MAC", (p) => p.mac, "minmax(11rem, 1fr)"),
+		text("mac", t("value.mac"), (p) => p.mac, "minmax(11rem, 1fr)"),
 		text("limits", t("net.limits"), (p) => [rate(p.limitIn), rate(p.limitOut)].filter(Boolean).join(" / ")),
 	];
 }
