@@ -12,6 +12,7 @@
 #include "cli/output.h"
 #include "cli/resource.h"
 #include "cli/table.h"
+#include "cli/task.h"
 
 #define LIST_OPTIONS (const struct cli_option[]){ CLIENT_OPTIONS, { .name = NULL } }
 #define LIST_NAMES (const struct cli_arg[]){ \
@@ -33,6 +34,68 @@ static int rm_images(struct cli *c, struct err *err) { return resource_rm(c, "im
 const struct cli_command image_ls = {
 	.path = "image ls", .summary = "list images", .about = "What machines can begin as.", .options = LIST_OPTIONS,
 	.examples = (const struct cli_example[]){ { "image ls", "all of them" }, { .line = NULL } }, .run = ls_images,
+};
+
+static int show_image(struct cli *c, struct err *err) { return resource_show(c, "images", err); }
+
+const struct cli_command image_show = {
+	.path = "image show", .summary = "show an image", .about = "Its document, with the templates of it that are kept warm.",
+	.args = (const struct cli_arg[]){ { "NAME", .help = "the image" }, { .name = NULL } }, .options = LIST_OPTIONS,
+	.examples = (const struct cli_example[]){ { "image show debian", "one" }, { .line = NULL } }, .run = show_image,
+};
+
+static int warm(struct cli *c, struct err *err)
+{
+	AUTO(client_close) struct client *cl = NULL;
+	AUTO(json_decref) json_t *task = NULL;
+	AUTO(json_decref) json_t *body = json_pack("{s:I, s:I, s:s}", "cpus", (json_int_t)cli_num(c, "--cpus"), "memory",
+						   (json_int_t)cli_num(c, "--memory"), "engine", cli_str(c, "--engine"));
+	int r = client_open(&cl, c, err);
+
+	if (cli_has(c, "--disk-size"))
+		json_object_set_new(body, "disk_size", json_integer((json_int_t)cli_num(c, "--disk-size")));
+	if (!r)
+		r = client_call(cl, "POST", body, &task, err, "/v1/images/%s/warm", cli_arg(c, 0));
+	return r < 0 ? r : task_finish(c, cl, task, "warming", err);
+}
+
+const struct cli_command image_warm = {
+	.path = "image warm",
+	.summary = "keep a machine of an image warm",
+	.about = "It boots, comes to rest, and is kept with its memory: what 'viv run' makes of the image in the same shape begins as that, at "
+		 "its prompt within a second or so, as a machine of its own. The image needs what those of 'viv image build' have: the guest agent "
+		 "and guest-init. 'viv run' does the same by itself after the first of a kind. The daemon keeps so many, and the rarely used "
+		 "ones go first ('vivd --templates').",
+	.args = (const struct cli_arg[]){ { "NAME", .help = "the image" }, { .name = NULL } },
+	.options = (const struct cli_option[]){ { "--cpus", 'c', CLI_UINT, .metavar = "N", .def = "1", .help = "processors" },
+						{ "--memory", 'm', CLI_SIZE, .metavar = "SIZE", .def = "512M", .help = "memory" },
+						{ "--disk-size", 0, CLI_SIZE, .metavar = "SIZE", .help = "of the disk; else that of the image" },
+						{ "--engine", 0, CLI_CHOICE, .choices = "auto kvm bt interp", .def = "auto",
+						  .help = "what executes it" },
+						CLIENT_OPTIONS,
+						{ .name = NULL } },
+	.examples = (const struct cli_example[]){ { "image warm debian", "for 'viv run debian'" },
+						  { "image warm -m 1G -c 2 debian", "for larger ones" },
+						  { .line = NULL } },
+	.run = warm,
+};
+
+static int cool(struct cli *c, struct err *err)
+{
+	AUTO(client_close) struct client *cl = NULL;
+	const char *name;
+	int r = client_open(&cl, c, err);
+
+	for (unsigned i = 0; !r && (name = cli_arg(c, i)) != NULL; i++)
+		r = client_call(cl, "POST", NULL, NULL, err, "/v1/images/%s/cool", name);
+	return r;
+}
+
+const struct cli_command image_cool = {
+	.path = "image cool", .summary = "take the templates of images away",
+	.about = "Machines that began as one stay; the next ones boot.",
+	.args = LIST_NAMES, .options = LIST_OPTIONS,
+	.examples = (const struct cli_example[]){ { "image cool debian", "all of its templates" }, { .line = NULL } }, .run = cool,
 };
 
 const struct cli_command image_rm = {

@@ -184,6 +184,7 @@ static int create(struct client *cl, const struct cli *c, const char *name, cons
 				"kind", network ? "network" : "user", "network", network, "address",
 				cli_str(c, "--address"), "forwards", ports);
 
+	json_object_set_new(json_object_get(doc, "spec"), "template", json_string(cli_flag(c, "--cold") ? "none" : "auto"));
 	if (cli_has(c, "--disk-size"))
 		json_object_set_new(json_object_get(doc, "spec"), "disk_size",
 				    json_integer((json_int_t)cli_num(c, "--disk-size")));
@@ -235,7 +236,10 @@ const struct cli_command instance_run = {
 	.summary = "make a machine from an image, start it, and open its console",
 	.about = "What is missing is made first: a daemon of this user's own, and for 'debian' the image, from "
 		 "Debian's packages, which "
-		 "takes minutes the first time; for others, as 'ubuntu' or 'ubuntu:24.04', what their publishers offer ('viv image catalogue ls'). Without a terminal, and with --detach, the machine's name is printed "
+		 "takes minutes the first time; for others, as 'ubuntu' or 'ubuntu:24.04', what their publishers offer ('viv image catalogue ls'). One "
+		 "that has nothing but an image, a size and keys begins as a template of its image that is kept warm, at its prompt within a second or so; "
+		 "the first of a kind boots, and a template is made for the next ('viv image show', 'viv why'). Without a terminal, and with --detach, the "
+		 "machine's name is printed "
 		 "when it runs.",
 	.args = (const struct cli_arg[]){ { "IMAGE", .help = "what its disk begins as: an image of this node, or of a catalogue" }, { .name = NULL } },
 	.options =
@@ -258,6 +262,7 @@ const struct cli_command instance_run = {
 			  .help = "what the guest shall do when it begins: '#cloud-config' or a script" },
 			{ "--ssh-key", 0, CLI_STRING, .is_repeatable = true, .metavar = "FILE",
 			  .help = "public keys of who may log in as root" },
+			{ "--cold", 0, CLI_FLAG, .help = "boot it, also when a template of its image is kept warm, and have none made" },
 			{ "--detach", 'd', CLI_FLAG, .help = "do not open its console" },
 			CLIENT_OPTIONS,
 			{ .name = NULL },

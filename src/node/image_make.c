@@ -19,6 +19,7 @@
 #include "node/import.h"
 #include "node/node.h"
 #include "node/pool.h"
+#include "node/template.h"
 #include "node/upload.h"
 #include "node/work.h"
 #include "util/checked.h"
@@ -257,6 +258,7 @@ static void unmade(void *arg, int r, const struct err *err)
 
 	im->is_busy = false;
 	im->is_gone = !r;
+	templates_drop(im->c.node, im->c.uid);
 	if (r < 0)
 		controlled_failed(&im->c, err);
 	else
@@ -290,6 +292,11 @@ static int init(struct controlled *c, const json_t *doc, const json_t *status)
 	im->is_fetched = download_is_wanted(json_object_get(doc, "spec"));
 	upload_init(&im->up, c, json_object_get(doc, "spec"), status);
 	im->up.is_over = image_is_made(im->im.dir);
+	/* Some of them may have gone with the daemon before this one. */
+	AUTO(json_decref) json_t *templates = templates_of(c->node, c->uid);
+	const json_t *known = json_object_get(status, "templates");
+	if (json_array_size(known) != json_array_size(templates) || (json_array_size(known) && !json_equal(known, templates)))
+		controlled_write(c);
 	return 0;
 }
 
@@ -313,6 +320,7 @@ static void add_status(const struct controlled *c, json_t *status)
 		json_object_set_new(status, "origin", origin);
 	json_object_set_new(status, "boots_directly", json_boolean(image_has_file(im->im.dir, "vmlinuz")));
 	snprintf(path, sizeof(path), "%s/%s", im->im.dir, image_has_file(im->im.dir, "disk.qcow2") ? "disk.qcow2" : "root.img");
+	json_object_set_new(status, "templates", templates_of(c->node, c->uid));
 	if (!stat(path, &st))
 		json_object_set_new(status, "bytes", json_integer((json_int_t)st.st_blocks * 512));
 }

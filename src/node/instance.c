@@ -67,6 +67,7 @@ static void step_process(struct instance *i, const json_t *doc)
 	}
 	limits_take(i, json_object_get(doc, "spec"));
 	i->wants_restart = false;
+	i->tell_until_ns = 0;
 	i->phase = PHASE_STARTING;
 	i->started_ns = loop_now_ns();
 	controlled_set(&i->c, "starting", "its process runs");
@@ -101,7 +102,10 @@ static void step_start(struct instance *i, const json_t *doc, int64_t revision)
 	}
 	AUTO(free) char *root = instance_root_path(i);
 	bool has_disk = root && !access(root, F_OK);
-	if (!has_disk && json_object_get(json_object_get(doc, "spec"), "image"))
+	i->is_fork = instance_is_marked(i);
+	if (has_disk && i->is_fork && instance_next_memory(i) == MEMORY_NONE)
+		instance_fork_discard(i);
+	else if (!has_disk && json_object_get(json_object_get(doc, "spec"), "image"))
 		step_disk(i, doc);
 	else if (!i->is_prepared)
 		instance_prepare(i);
@@ -207,6 +211,10 @@ static void step_up(struct instance *i, const json_t *doc, int64_t revision, con
 		instance_forget_memory(i);
 	else if (!strcmp(wanted, "stopped") || i->wants_restart || i->is_stopping || i->c.node->order.drained)
 		step_stop(i, doc);
+	else if (i->is_fork && !i->is_paused)
+		instance_fork_tell(i);
+	else if (i->is_fork)
+		ask(i, "resume");
 	else if (!strcmp(wanted, "paused") && !i->is_paused)
 		ask(i, "pause");
 	else if (!strcmp(wanted, "running") && i->is_paused && volume_move_holds(i->c.node, i->c.project, json_object_get(doc, "spec")))
@@ -369,6 +377,7 @@ static int init(struct controlled *c, const json_t *doc, const json_t *status)
 	i->ended_revision = instance_ended_revision(c, status);
 	i->dir = all ? node_path(all, c->uid) : NULL;
 	i->run_dir = runs ? node_path(runs, c->uid) : NULL;
+	instance_fork_known(i, status);
 	AUTO(free) char *log = i->dir ? node_path(i->dir, "console.log") : NULL;
 	return log && i->run_dir ? console_hub_new(&i->console, c->node->loop, c->node->writer, log) : -ENOMEM;
 }
@@ -399,6 +408,8 @@ static void add_status(const struct controlled *c, json_t *status)
 
 	if (i->ended_revision)
 		json_object_set_new(status, "ended_revision", json_integer(i->ended_revision));
+	if (i->start_note[0])
+		json_object_set_new(status, "start", json_string(i->start_note));
 	if (i->proc.pid)
 		json_object_set_new(status, "pid", json_integer(i->proc.pid));
 	json_t *addresses = json_array();

@@ -26,7 +26,7 @@ static bool is_up(struct api_call *c, const struct instance *i)
 {
 	struct err err = ERR_INIT;
 
-	if (i->phase == PHASE_UP)
+	if (i->phase == PHASE_UP && !i->is_fork)
 		return true;
 	api_fail(c,
 		 err_set(&err, -EBUSY, "'%s' is not running: it is %s", c->param[0],

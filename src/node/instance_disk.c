@@ -48,7 +48,9 @@ struct disk_job {
 	char *pool;                     /* and UID: as pool_dir_open() has it */
 	char uid[DOC_UID_LEN + 1];
 	struct image_files image;
+	struct fork_files fork;
 	uint64_t size;
+	bool is_cold;                   /* the template could not be copied */
 };
 
 static struct disk_job *job_new(struct instance *i, struct err *err)
@@ -82,6 +84,7 @@ static void job_free(struct disk_job *j)
 	free(j->path);
 	free(j->tmp);
 	image_files_free(&j->image);
+	instance_fork_fini(&j->fork);
 	free(j);
 }
 
@@ -114,6 +117,19 @@ static int make_layer(const struct disk_job *j, struct err *err)
 	return blk_create(&c, err);
 }
 
+/* As a template, or what it needs to boot. */
+static int make_whole(struct disk_job *j, struct err *err)
+{
+	if (j->fork.from && !instance_fork_make(&j->fork, j->tmp, err))
+		return 0;
+	if (j->fork.from)
+		log_warn("'%s' boots: %s", j->i->c.name, err->msg);
+	j->is_cold = j->fork.from;
+	*err = (struct err)ERR_INIT;
+	int r = instance_fork_clear(&j->fork, err);
+	return r < 0 ? r : share_image(j) ? grow_disk(j, err) : make_layer(j, err);
+}
+
 /* Under its name it is whole: a crash leaves a file that the next attempt overwrites. */
 static int make_disk(void *arg, struct err *err)
 {
@@ -124,7 +140,7 @@ static int make_disk(void *arg, struct err *err)
 	if (!r && j->pool_dir)
 		r = files_make_dir(j->pool_dir, err);
 	if (!r)
-		r = share_image(j) ? grow_disk(j, err) : make_layer(j, err);
+		r = make_whole(j, err);
 	if (!r && rename(j->tmp, j->path) < 0)
 		r = err_set(err, -errno, "cannot rename '%s': %s", j->tmp, strerror(errno));
 	return r;
@@ -135,7 +151,10 @@ static void disk_made(void *arg, int r, const struct err *err)
 	struct disk_job *j = arg;
 	struct instance *i = j->i;
 
+	if (j->is_cold)
+		snprintf(i->start_note, sizeof(i->start_note), "it booted: the template of its image could not be copied");
 	job_free(j);
+	i->is_fork = instance_is_marked(i);
 	instance_disk_done(i, r, err);
 }
 
@@ -150,6 +169,10 @@ int instance_make_disk(struct instance *i, const json_t *doc, struct err *err)
 	j->tmp = node_path(j->pool_dir ? j->pool_dir : i->dir, "root.qcow2.tmp");
 	j->size = (uint64_t)json_integer_value(json_object_get(spec, "disk_size"));
 	int r = image_find(i->c.node, i->c.project, json_string_value(json_object_get(spec, "image")), &j->image, err);
+	if (!r)
+		r = instance_fork_init(&j->fork, i, err);
+	if (!r)
+		instance_fork_choose(i, doc, &j->fork);
 	if (!r && (!j->dir || !j->path || !j->tmp || !j->pool || work_start(i->c.node->works, make_disk, disk_made, j) < 0))
 		r = err_set(err, -ENOMEM, "out of memory");
 	if (r < 0)

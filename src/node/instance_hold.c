@@ -42,7 +42,7 @@ bool instance_is_off(const struct instance *i)
 
 bool instance_is_between(const struct instance *i)
 {
-	return !instance_is_off(i) && (i->phase != PHASE_UP || i->is_stopping);
+	return !instance_is_off(i) && (i->phase != PHASE_UP || i->is_stopping || i->is_fork);
 }
 
 void instance_control_path(const struct instance *i, char *path, size_t cap)
@@ -78,7 +78,7 @@ void instance_give_disks(struct instance *i, bool writes)
 
 struct vmm *instance_vmm(const struct instance *i)
 {
-	return i->phase == PHASE_UP ? i->vmm : NULL;
+	return i->phase == PHASE_UP && !i->is_fork ? i->vmm : NULL;
 }
 
 static int add(struct instance_disks *d, char *path, unsigned number, struct err *err)

@@ -64,6 +64,11 @@ struct instance {
 	unsigned n_disk_readers;        /* or some read them */
 	bool is_forgetting;             /* the memory that it goes on from: a worker removes it */
 	unsigned n_freezes;             /* it stands still for others, who let it go on */
+	bool is_fork;                   /* it began as a template, and does not know yet who it is */
+	bool is_telling;                /* just now */
+	bool is_cold;                   /* it boots, whatever templates there are */
+	uint64_t tell_until_ns;
+	char start_note[300];           /* how it has begun, for people; "" */
 	int64_t ended_revision;         /* it ended by itself while the document was at this one; 0: it did not */
 };
 
@@ -76,6 +81,8 @@ int instance_adopt(struct instance *i, struct err *err);
 /* Connect to the control socket; tries again by itself until the machine answers or ends. */
 void instance_connect(struct instance *i);
 void instance_disconnect(struct instance *i);
+/* It answers: its state, as it is seen. */
+void instance_seen(struct instance *i);
 /* PROC has gone: what that means, as a sentence; was it what somebody wanted, or at least no failure? */
 bool instance_ended_well(const struct instance *i, char *why, size_t cap);
 
@@ -98,6 +105,33 @@ enum instance_memory instance_next_memory(const struct instance *i);
 char *instance_memory_path(const struct instance *i, enum instance_memory kind);
 /* It has gone on from it, or shall not: away with it. While that goes on the instance is held; then a step. */
 void instance_forget_memory(struct instance *i);
+
+/* --- instance_fork.c --- */
+
+struct template;
+
+/* For the worker that makes its disk. */
+struct fork_files {
+	char *mark, *memory;            /* of the instance */
+	char *from;                     /* the directory of TEMPLATE; NULL: it boots */
+	struct template *template;
+};
+
+int instance_fork_init(struct fork_files *f, const struct instance *i, struct err *err);
+void instance_fork_fini(struct fork_files *f);
+/* Is there a template for it? Notes why not. */
+void instance_fork_choose(struct instance *i, const json_t *doc, struct fork_files *f);
+/* For workers: copy the template, its disk to DISK; and take away what an attempt has left. */
+int instance_fork_make(const struct fork_files *f, const char *disk, struct err *err);
+int instance_fork_clear(const struct fork_files *f, struct err *err);
+/* What STATUS (NULL: there is none) and its files tell of that. */
+void instance_fork_known(struct instance *i, const json_t *status);
+/* Does its disk come from a template, without that it has been told who it is? */
+bool instance_is_marked(const struct instance *i);
+/* Its guest runs: tell it. Until it has listened the instance is starting. */
+void instance_fork_tell(struct instance *i);
+/* It is off, and was never told: away with its disk; then instance_disk_done(). */
+void instance_fork_discard(struct instance *i);
 
 /* --- instance_rename.c --- */
 

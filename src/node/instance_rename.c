@@ -199,7 +199,7 @@ static int check(struct rename *r, const struct instance *i, const json_t *doc, 
 	int bad = instance_check_named(i, err);
 	if (bad < 0)
 		return bad;
-	if (task_is_on(r->node, r->project, i->c.uid, task))
+	if (task_is_there(r->node, r->project, "instance_uid", i->c.uid, task) || task_is_there(r->node, r->project, "uid", i->c.uid, task))
 		return err_set(err, -EBUSY, "the task '%s' works on '%s'; wait for its end: 'viv task wait %s'", task, name, task);
 	if (i->n_holds || i->n_freezes || i->has_disk_writer || i->n_disk_readers)
 		return err_set(err, -EBUSY, "something works on the disks of '%s'; try again when that is done", name);

@@ -216,6 +216,14 @@ int instance_adopt(struct instance *i, struct err *err)
 
 /* --- the control socket ---------------------------------------------------- */
 
+void instance_seen(struct instance *i)
+{
+	if (i->is_fork)
+		controlled_set(&i->c, "starting", "it is becoming a machine of its own");
+	else
+		controlled_set(&i->c, i->is_paused ? "paused" : "running", "%s", "");
+}
+
 static void on_event(void *arg, const char *name, const json_t *event)
 {
 	struct instance *i = arg;
@@ -232,7 +240,7 @@ static void on_event(void *arg, const char *name, const json_t *event)
 	else
 		return;
 	if (i->phase == PHASE_UP && !i->is_stopping && strcmp(name, "stopped") != 0)
-		controlled_set(&i->c, i->is_paused ? "paused" : "running", "%s", "");
+		instance_seen(i);
 	controlled_kick(&i->c);
 }
 
@@ -264,7 +272,7 @@ static void on_info(void *arg, int r, const json_t *result, const struct err *er
 	char socket_path[STORE_KEY_MAX];
 	snprintf(socket_path, sizeof(socket_path), "%s/console", i->run_dir);
 	console_hub_attach(i->console, socket_path);
-	controlled_set(&i->c, i->is_paused ? "paused" : "running", "%s", "");
+	instance_seen(i);
 	controlled_kick(&i->c);
 }
 

@@ -147,6 +147,12 @@ static const struct schema spec_schema = {
 			  .type = SCHEMA_BOOL,
 			  .dflt = "true",
 			  .help = "a port for the guest agent, which programs are run and files copied by" },
+			{ .name = "template",
+			  .type = SCHEMA_STRING,
+			  .choices = "auto|none",
+			  .dflt = "\"none\"",
+			  .help = "how it begins: auto: as a template of its image that is kept warm, if there is one that fits, and if not one is made "
+				  "for the next; none: it boots" },
 			{ .name = "shutdown_seconds",
 			  .type = SCHEMA_INT,
 			  .min = 0,
@@ -237,6 +243,10 @@ int instance_check(struct node *n, const json_t *doc, const json_t *old, char *w
 			return err_set(err, -EINVAL,
 				       "there is no image '%s'; 'viv image ls' lists those that are there", image);
 		where[0] = 0;
+	}
+	if (was && !json_equal(json_object_get(was, "template"), json_object_get(spec, "template")) && json_object_get(was, "template")) {
+		snprintf(where, cap, "spec.template");
+		return err_set(err, -EINVAL, "how an instance has begun cannot be changed");
 	}
 	int r = check_disks(n, spec, project, where, cap, err);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* vivd: the daemon of a node, or of one user. */
+#include <errno.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
@@ -12,10 +13,12 @@
 #include "node/node.h"
 #include "node/routes.h"
 #include "node/serve.h"
+#include "node/template.h"
 #include "util/err.h"
 #include "util/log.h"
 #include "util/loop.h"
 #include "util/sd.h"
+#include "util/str.h"
 
 enum { EXIT_USAGE = 2 };
 
@@ -45,6 +48,8 @@ static const char usage[] =
 	"  --idle-after SECONDS  a machine that has done nothing for so long is called idle (default: 300)\n"
 	"  --on-stop keep|shutdown|auto  what becomes of machines when this daemon is told to end: they go on, are shut down\n"
 	"                     (and started by the next one), or that only when the host goes down, too (default: auto)\n"
+	"  --templates N      machines of images that are kept warm, from which others begin at once (default: 4; 0: none)\n"
+	"  --templates-size SIZE  what they may take of the disk together (default: 4G)\n"
 	"  --ui DIR           files of the web console (default: the installed ones)\n"
 	"  --log-level error|warn|info|debug  what is told on standard error (default: info)\n"
 	"  --print-api        print the OpenAPI document of what it serves\n"
@@ -138,6 +143,23 @@ static void set_group(struct node_config *c, char *text)
 	c->group_role = role;
 }
 
+/* The option's word as the number of templates ('t'), or what they may take. */
+static int set_templates(struct node_config *c, int option)
+{
+	struct err err = ERR_INIT;
+	char *end = NULL;
+	unsigned long count = option == 't' ? strtoul(optarg, &end, 10) : 0;
+	int r = option == 't' ? 0 : str_parse_size(&c->templates_size, optarg, &err);
+
+	if (option == 't' && (!end || end == optarg || *end || count > TEMPLATES_LIMIT))
+		r = err_set(&err, -EINVAL, "'%s' is no number of templates, of which there are at most %d", optarg, TEMPLATES_LIMIT);
+	if (r < 0)
+		fprintf(stderr, "vivd: %s\n", err.msg);
+	else if (option == 't')
+		c->templates = (unsigned)count;
+	return r;
+}
+
 /* The option's word to LIST, of N so far. False: it has been told that there are MAX. */
 static bool append(const char **list, unsigned *n, unsigned max, const char *what)
 {
@@ -192,6 +214,8 @@ static int parse(int argc, char **argv, struct node_config *c, enum on_stop *on_
 		{ "fetch-from", required_argument, NULL, 'f' },
 		{ "fetch-ca", required_argument, NULL, 'a' },
 		{ "catalogues", required_argument, NULL, 'o' },
+		{ "templates", required_argument, NULL, 't' },
+		{ "templates-size", required_argument, NULL, 'T' },
 		{ "ui", required_argument, NULL, 'u' },
 		{ "overcommit-memory", required_argument, NULL, 'm' },
 		{ "overcommit-cpus", required_argument, NULL, 'C' },
@@ -244,6 +268,11 @@ static int parse(int argc, char **argv, struct node_config *c, enum on_stop *on_
 			if (!take_number(&idle, "--idle-after", 86400))
 				return EXIT_USAGE + 1;
 			c->idle_seconds = (unsigned)idle;
+			break;
+		case 't':
+		case 'T':
+			if (set_templates(c, o) < 0)
+				return EXIT_USAGE + 1;
 			break;
 		case 'l':
 			if (set_level(optarg) < 0)
@@ -305,7 +334,8 @@ static int run(const struct node_config *c, enum on_stop on_stop, struct err *er
 
 int main(int argc, char **argv)
 {
-	struct node_config c = { .overcommit_memory = 2, .idle_seconds = 300 };
+	struct node_config c = { .overcommit_memory = 2, .idle_seconds = 300, .templates = TEMPLATES_DEFAULT,
+				 .templates_size = TEMPLATES_SIZE };
 	enum on_stop on_stop = STOP_AUTO;
 	struct err err = ERR_INIT;
 	struct rlimit files;

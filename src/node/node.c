@@ -32,6 +32,7 @@
 #include "node/serve.h"
 #include "node/snapshot.h"
 #include "node/task.h"
+#include "node/template.h"
 #include "node/ui.h"
 #include "node/usage.h"
 #include "node/vault.h"
@@ -213,6 +214,8 @@ int node_open(struct node **out, struct loop *loop, const struct node_config *c,
 	if (!r)
 		r = ports_open(&n->ports, n, err);
 	if (!r)
+		r = templates_open(&n->templates, n, c->templates, c->templates_size, err);
+	if (!r)
 		r = controller_open(&n->networks, n, &network_kind, err);
 	if (!r)
 		r = pools_init(n, err);
@@ -273,6 +276,7 @@ void node_close(struct node *n)
 	controller_close(n->pools);
 	works_drain(n->writer);
 	works_free(n->writer);
+	templates_close(n->templates);
 	for (unsigned i = 0; i < n->n_listen; i++)
 		free(n->listen[i]);
 	certificate_close(n->certificate);

@@ -27,6 +27,7 @@ struct stream;
 struct ports;
 struct quota_claim;
 struct store;
+struct templates;
 struct ui;
 struct usage_node;
 struct vault;
@@ -52,6 +53,8 @@ struct node_config {
 	unsigned n_fetch_from;
 	double overcommit_memory, overcommit_cpus;      /* so many times what the host has is promised to machines; 0: any */
 	unsigned idle_seconds;          /* after which a machine that does nothing is called idle */
+	unsigned templates;             /* that are kept at most (template.h) */
+	uint64_t templates_size;        /* bytes of all of them */
 };
 
 /* What instances that run have been promised of the node. */
@@ -83,6 +86,7 @@ struct node {
 	struct usage_node *usage;
 	struct clock_watch *clock;
 	struct health *health;          /* of the disk */
+	struct templates *templates;
 	uint64_t answers[6];            /* of the API so far, by the first digit of their status */
 	struct controller *instances, *images, *volumes, *snapshots, *tasks, *networks, *pools;
 	struct ports *ports;            /* what instances want to be plugged into */

@@ -13,6 +13,7 @@
 #include "node/node.h"
 #include "node/pool_dir.h"
 #include "node/resource.h"
+#include "node/template.h"
 #include "node/work.h"
 #include "util/checked.h"
 #include "util/err.h"
@@ -204,6 +205,8 @@ static void set_level(struct pool *p)
 	else
 		controlled_set(&p->c, states[p->level], p->level == POOL_FULL ? "%u %% are taken: nothing new is put there" :
 			       "%u %% are taken", percent);
+	if (p->level == POOL_FULL && p->is_default)
+		templates_make_room(p->c.node);
 	if (moved <= p->space.size / TOLD_PARTS && p->told.size == p->space.size)
 		return;
 	p->told = p->space;

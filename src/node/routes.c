@@ -18,6 +18,7 @@
 #include "node/resource.h"
 #include "node/snapshot.h"
 #include "node/task.h"
+#include "node/template.h"
 #include "node/upload.h"
 #include "node/usage.h"
 #include "node/user.h"
@@ -207,6 +208,13 @@ const struct route node_routes[] = {
 	{ .method = HTTP_POST, .path = "/v1/catalogues/{name}/refresh", .operation = "refreshCatalogue",
 	  .summary = "Look at its publisher's servers what there is now. A task.", .role = API_OPERATOR, .out = &task_schema, .status = 202,
 	  .query = QUERY_PROJECT "|" QUERY_DRY, .run = catalogues_refresh },
+	{ .method = HTTP_POST, .path = "/v1/images/{name}/warm", .operation = "warmImage",
+	  .summary = "Keep a machine of it warm, from which instances of the same shape whose 'template' is 'auto' begin at once. A task.",
+	  .role = API_OPERATOR, .in = &warm_schema, .out = &task_schema, .status = 202, .query = QUERY_PROJECT "|" QUERY_DRY,
+	  .run = image_warm },
+	{ .method = HTTP_POST, .path = "/v1/images/{name}/cool", .operation = "coolImage",
+	  .summary = "Take all machines of it away that are kept warm. Instances that began as one stay.", .role = API_OPERATOR,
+	  .out = &image_schema, .status = 200, .query = QUERY_PROJECT "|" QUERY_DRY, .run = image_cool },
 	RESOURCE_ROUTES("volumes", "Volume", "volume", &volume_schema),
 	{ .method = HTTP_GET, .path = "/v1/images/{name}/content", .operation = "getImageContent",
 	  .summary = "Its disk, as a file: all of it, or the part that Range names.", .role = API_OPERATOR, .status = 200,

@@ -9,6 +9,8 @@
 #include "util/cleanup.h"
 #include "util/err.h"
 
+enum { SECTOR = 2048, META_SECTORS = 5 };       /* that meta-data has at most, of instances that may begin as templates */
+
 static const char *text_of(const json_t *spec, const char *name)
 {
 	const char *s = json_string_value(json_object_get(spec, name));
@@ -95,13 +97,18 @@ int seed_write(const char *path, const char *name, const char *uid, const json_t
 	const char *data = *text_of(spec, "user_data") ? text_of(spec, "user_data") : nothing;
 	size_t len = 0;
 	AUTO(free) char *meta = make_meta(name, uid, spec, &len);
-	const struct iso_file files[] = {
-		{ "meta-data", meta, len },
-		{ "network-config", network, sizeof(network) - 1 },
-		{ "user-data", data, strlen(data) },
-	};
+	/* What begins as a template finds a disk as large as that one's, whatever keys it has. It is no part of meta-data, which guests read
+	 * by the byte. */
+	static const char nothing_at_all[META_SECTORS * SECTOR];
+	size_t sectors = (len + SECTOR - 1) / SECTOR;
+	bool is_like = !strcmp(text_of(spec, "template"), "auto") && sectors < META_SECTORS;
+	struct iso_file files[4] = { { "meta-data", meta, len }, { "network-config", network, sizeof(network) - 1 } };
+	unsigned n = 2;
 
 	if (!meta)
 		return err_set(err, -ENOMEM, "out of memory");
-	return iso_write(path, "cidata", files, sizeof(files) / sizeof(files[0]), err);
+	if (is_like)
+		files[n++] = (struct iso_file){ "padding", nothing_at_all, (META_SECTORS - sectors) * SECTOR };
+	files[n++] = (struct iso_file){ "user-data", data, strlen(data) };
+	return iso_write(path, "cidata", files, n, err);
 }

@@ -65,21 +65,21 @@ static bool has_ended(struct node *n, const char *key)
 	return state && strcmp(state, "queued") != 0 && strcmp(state, "running") != 0;
 }
 
-bool task_is_on(struct node *n, const char *project, const char *uid, char name[DOC_NAME_MAX + 1])
+bool task_is_there(struct node *n, const char *project, const char *member, const char *text, char name[DOC_NAME_MAX + 1])
 {
 	char prefix[STORE_KEY_MAX + 1], key[STORE_KEY_MAX + 1] = "";
 	const struct store_doc *d;
 
 	doc_key(prefix, "task", project, "");
 	while ((d = store_next(n->store, prefix, key[0] ? key : NULL)) != NULL) {
-		AUTO(json_decref) json_t *doc = strstr(d->value, uid) ? json_loadb(d->value, d->len, 0, NULL) : NULL;
-		const json_t *params = json_object_get(doc, "params");
-		const char *of = json_string_value(json_object_get(params, "instance_uid"));
-		const char *made = json_string_value(json_object_get(params, "uid"));
-
 		snprintf(key, sizeof(key), "%s", d->key);
-		snprintf(name, DOC_NAME_MAX + 1, "%s", d->key + strlen(prefix));
-		if (((of && !strcmp(of, uid)) || (made && !strcmp(made, uid))) && !has_ended(n, key))
+		if (has_ended(n, key))
+			continue;
+		AUTO(json_decref) json_t *doc = json_loadb(d->value, d->len, 0, NULL);
+		const char *is = json_string_value(json_object_get(json_object_get(doc, "params"), member));
+
+		snprintf(name, DOC_NAME_MAX + 1, "%s", key + strlen(prefix));
+		if (is && !strcmp(is, text))
 			return true;
 	}
 	return false;
@@ -122,19 +122,26 @@ static bool commit_new(struct task_making *m, const json_t *doc)
 	return text != NULL;
 }
 
+/* Its document, with PARAMS (taken). NAME gets what it is called. */
+static json_t *make_doc(const char *operation, const char *project, const char *user, json_t *params, char name[DOC_UID_LEN + 2])
+{
+	char uid[DOC_UID_LEN + 1], now[DOC_TIME_LEN + 1];
+
+	doc_new_uid(uid);
+	doc_now(now);
+	snprintf(name, DOC_UID_LEN + 2, "t%s", uid);
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:{}, s:s, s:s, s:o}", "kind", "task", "name", name, "project", project, "uid", uid,
+			 "created", now, "labels", "operation", operation, "user", user, "params", params);
+}
+
 void task_begin(struct api_call *c, json_t *params)
 {
 	struct node *n = c->arg;
 	struct task_making *m = calloc(1, sizeof(*m));
-	char uid[DOC_UID_LEN + 1], now[DOC_TIME_LEN + 1], name[DOC_UID_LEN + 2];
+	char name[DOC_UID_LEN + 2];
 	struct err err = ERR_INIT;
+	AUTO(json_decref) json_t *doc = make_doc(c->route->operation, resource_project(c), c->user.name, params, name);
 
-	doc_new_uid(uid);
-	doc_now(now);
-	snprintf(name, sizeof(name), "t%s", uid);
-	AUTO(json_decref) json_t *doc = json_pack("{s:s, s:s, s:s, s:s, s:s, s:{}, s:s, s:s, s:o}", "kind", "task", "name", name,
-						  "project", resource_project(c), "uid", uid, "created", now, "labels",
-						  "operation", c->route->operation, "user", c->user.name, "params", params);
 	if (c->is_dry_run) {
 		free(m);
 		api_reply(c, 200, json_incref(doc));
@@ -149,6 +156,16 @@ void task_begin(struct api_call *c, json_t *params)
 	}
 	free(m);
 	api_fail(c, err_set(&err, -EAGAIN, "out of memory"), NULL, &err);
+}
+
+int task_begin_own(struct node *n, const char *operation, const char *project, json_t *params)
+{
+	char key[STORE_KEY_MAX + 1], name[DOC_UID_LEN + 2];
+	AUTO(json_decref) json_t *doc = make_doc(operation, project, "vivd", params, name);
+
+	doc_key(key, "task", project, name);
+	forget_old(n);
+	return doc ? doc_put(n->store, key, doc, STORE_ABSENT, NULL, NULL) : -ENOMEM;
 }
 
 /* --- its life ---------------------------------------------------- */

@@ -55,8 +55,10 @@ struct task {
 void task_begin(struct api_call *c, json_t *params);
 /* The end of one whose finish() has returned 1: R, and with a negative one the sentence. */
 void task_over(struct task *t, int r, const struct err *err);
-/* Is there one that has not ended and works on the instance UID, or makes it? NAME gets its name. */
-bool task_is_on(struct node *n, const char *project, const char *uid, char name[DOC_NAME_MAX + 1]);
+/* The same of nobody's request: by the daemon itself. */
+int task_begin_own(struct node *n, const char *operation, const char *project, json_t *params);
+/* Is there one that has not ended whose MEMBER of the params is TEXT? NAME gets its name. */
+bool task_is_there(struct node *n, const char *project, const char *member, const char *text, char name[DOC_NAME_MAX + 1]);
 /* A line of its log. */
 void task_say(struct task *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

@@ -47,6 +47,8 @@ static void tell_state(const struct facts *f)
 	if (wanted && i->ended_revision && !strcmp(wanted, "running"))
 		tell(f, "wanted", "it shall be running, but has ended by itself, and its 'restart' is '%s'; 'viv start %s' starts it again",
 		     json_string_value(json_object_get(f->spec, "restart")) ?: "no", i->c.name);
+	if (i->start_note[0])
+		tell(f, "start", "%s", i->start_note);
 	if (i->n_holds)
 		tell(f, "held", "a task works on its disks; it starts when that is done");
 	if (i->c.failures)
