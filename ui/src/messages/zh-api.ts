@@ -27,6 +27,7 @@ export const zhApi: Record<string, string> = {
 	"for that kernel": "供上述内核使用",
 	"further disks": "首个磁盘以外的磁盘",
 	"go on where the original is, which must run, instead of booting": "不重新引导，而是从原虚拟机（须在运行）当前之处继续",
+	"how it begins: auto: as a template of its image that is kept warm, if there is one that fits, and if not one is made for the next; none: it boots": "如何启动：auto：若映像有合适的就绪模板则从其启动，没有则为下次制作一个；none：正常引导",
 	"how long it is good": "有效天数",
 	"how long the guest has after the power button, before it is cut off": "按下电源键后客户机可用的秒数，之后强制断电",
 	"how much it may have; without it, all that there is": "可使用的资源量；留空则不限",
