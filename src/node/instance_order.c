@@ -98,13 +98,22 @@ bool instance_order_may_stop(struct instance *i)
 
 /* --- the end of all ---------------------------------------------------- */
 
+/* A daemon that is told to end when it has only just begun may not know yet what runs. */
+static bool all_are_known(const struct node *n)
+{
+	for (const struct controlled *c = controller_next(n->instances, NULL); c; c = controller_next(n->instances, c))
+		if (((const struct instance *)c)->phase == PHASE_UNKNOWN)
+			return false;
+	return true;
+}
+
 static void tick(struct loop_timer *t)
 {
 	struct node_order *o = container_of(t, struct node_order, timer);
 	struct node *n = container_of(o, struct node, order);
 	uint64_t now = loop_now_ns();
 
-	if (!n->taken.machines) {
+	if (!n->taken.machines && all_are_known(n)) {
 		o->drained(o->arg);
 		return;
 	}

@@ -124,11 +124,13 @@ def test_machines_go_on_when_only_the_daemon_ends(node, spec, tmp_path, monkeypa
     for word, left in (("running", 1), ("stopping", 0)):
         tool.write_text(f"#!/bin/sh\necho {word}\n")
         tool.chmod(0o755)
+        # Also a daemon that is told to end before it has looked what runs.
         node.proc.send_signal(signal.SIGTERM)
         assert node.proc.wait(100) == 0
         assert machines(node) == left
         node.start()
-        wait_running(node, "a")
+        if left == 0:
+            wait_running(node, "a")
 
 
 def lose_power(node):  # noqa: F811
