@@ -35,11 +35,11 @@ function Rows({ plural, docs }: { plural: string; docs: Doc[] }) {
 					<tr key={d.uid}>
 						<th scope="row">
 							<Link to={pathOf(plural, d.name)}>{d.name}</Link>
+							{plural === "images" && <div class="soft">{formatTime(d.created)}</div>}
 						</th>
 						<td>
 							<State of={d.status?.state} />
 						</td>
-						<td>{formatTime(d.created)}</td>
 						<td>
 							<Download plural={plural} doc={d} isReady={d.status?.state === "ready"} />
 						</td>
