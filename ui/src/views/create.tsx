@@ -165,6 +165,11 @@ export function CreateView({ kind }: { kind: Kind }) {
 	const [complaint, setComplaint] = useState<Complaint>();
 	const [isBusy, setBusy] = useState(false);
 	const [file, setFile] = useState<File>();
+	// Another way: what was wrong with the one before is no complaint any more.
+	const chooseFile = (f: File | undefined): void => {
+		setFile(f);
+		setComplaint(undefined);
+	};
 	const refusal = refusalOf(kind.needs.create);
 	const isReview = at === steps.length;
 	const fields = resolve(kind.schema).properties ?? {};
@@ -224,7 +229,7 @@ export function CreateView({ kind }: { kind: Kind }) {
 					))}
 				</ol>
 			)}
-			{["image", "volume"].includes(kind.kind) && !isReview && <SourceChoice kind={kind} value={value} onChange={setValue} onFile={setFile} />}
+			{["image", "volume"].includes(kind.kind) && !isReview && <SourceChoice kind={kind} value={value} onChange={setValue} onFile={chooseFile} />}
 			<form onSubmit={submit} noValidate>
 				{isReview ? (
 					plan && <Plan doc={plan} schema={kind.schema!} />
