@@ -6,7 +6,7 @@ import re
 import subprocess
 
 BUILD = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "build")
-OF_DATA = re.compile(r"(instances|bases|images|volumes|history|uploads|store\.db(-wal|-shm)?|audit.*|secret.*|cert.*|key.*|tls.*)$")
+OF_DATA = re.compile(r"(instances|bases|templates|images|volumes|history|uploads|store\.db(-wal|-shm)?|audit.*|secret.*|cert.*|key.*|tls.*)$")
 OF_RUN = re.compile(r"(i|n|api\.sock(\.lock)?|lock)$")
 OF_INSTANCE = re.compile(r"(root\.qcow2|vmm\.log(\.1)?|console\.log(\.1)?|history.*)$")
 
@@ -91,6 +91,9 @@ class World:
             for name in names(folder):
                 if not pattern.match(name):
                     self.complain("file", os.path.join(folder, name), "is nobody's")
+        # Nothing of the workload asks for one.
+        for name in names(data, "templates"):
+            self.complain("template", name, "is nobody's")
         for folder in (os.path.join(data, "instances"), os.path.join(run, "i")):
             for name in set(names(folder)) - set(uids):
                 self.complain("folder", os.path.join(folder, name), "is nobody's")
