@@ -14,6 +14,15 @@ from survival import ENV, GuestPort, Wrong, is_running, until
 from survival_plan import SECRET
 
 
+def has_ended(process):
+    """It was killed; with all its memory that takes a moment."""
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
 class Moves:
     """The part of Run that does the plan's operations on the whole machine; each returns what it did."""
 
@@ -179,8 +188,8 @@ class Moves:
             _, errors = asking.communicate(timeout=300)
         finally:
             os.unlink(between.path)
-        if not asking.returncode or there.poll() is None:
-            raise Wrong(f"the other side was killed, and the migration ends with {asking.returncode}")
+        if not asking.returncode or not has_ended(there):
+            raise Wrong(f"the other side was killed, and the migration ends with {asking.returncode}: {errors}")
         self.is_still_here(pid)
         return json.loads(errors)["error"]["message"] if errors.startswith("{") else errors.strip()[-200:]
 
