@@ -170,6 +170,7 @@ for (const [what, text] of [["script", EVIL], ["a text of ten thousand character
 			assert.ok(await isNarrow(), `${list}/+ is too wide`);
 			await isSafe();
 			await page.click("form >> text=Cancel");
+			await page.waitForSelector("main form footer", { state: "detached" }); // the next form is another one
 		}
 	});
 
