@@ -145,7 +145,9 @@ export const kinds = computed<Kind[]>(() => {
 	if (!doc) return [];
 	return Object.keys(doc.paths)
 		.filter((p) => /^\/v1\/[a-z-]+$/.test(p) && !!doc.paths[p]?.get && !!pathOfOne(doc, p))
-		.map((p) => kindOf(doc, p));
+		.map((p) => kindOf(doc, p))
+		// What nobody can make, change or delete is no document: catalogues are what others publish.
+		.filter((k) => k.canCreate || k.canChange || k.canDelete);
 });
 
 export function findKind(plural: string): Kind | undefined {
