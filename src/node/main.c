@@ -75,7 +75,7 @@ static void end(void *arg)
 static bool host_ends(void)
 {
 	char word[32] = "";
-	FILE *f = popen("systemctl is-system-running 2>/dev/null", "re");
+	FILE *f = popen("timeout 10 systemctl is-system-running 2>/dev/null", "re");
 
 	if (f && !fgets(word, sizeof(word), f))
 		word[0] = 0;

@@ -297,10 +297,18 @@ class Machine:
             self.control.close()
         try:
             self.control = Control(sock)
-        except Wrong as why:
-            raise Wrong(f"{why}: {self.stderr()[-1000:]}") from None
+            info = self.control("info")
+        except (Wrong, OSError, struct.error) as why:
+            raise Wrong(f"{why}; its process has {self.how_it_is()} and said: {self.stderr()[-1000:]}") from None
         self.port = GuestPort(port)
-        self.sock, self.pid = sock, self.control("info")["pid"]
+        self.sock, self.pid = sock, info["pid"]
+
+    def how_it_is(self):
+        """Of the process that was started last."""
+        try:
+            return f"ended with {self.processes[-1].wait(10)}"
+        except subprocess.TimeoutExpired:
+            return "not ended"
 
     def ctl(self, *args, timeout=300):
         done = subprocess.run([vivguest.VMM, "ctl", self.sock, *map(str, args)], capture_output=True, text=True, timeout=timeout,
