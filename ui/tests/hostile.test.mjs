@@ -97,7 +97,14 @@ test("a task that fails says why, in its list, on its page and on the overview",
 	await until(async () => (await daemon.ask("GET", "/v1/instances/kept/snapshots/first")).doc.status?.state === "ready", () => "no snapshot");
 	await daemon.make("POST", "/v1/instances/kept/snapshots/first/revert");
 	await until(async () => (await daemon.ask("GET", "/v1/tasks")).doc.items.some((x) => x.status?.state === "done"), () => "no task");
-	// As the node would tell of one that failed.
+	// A real one first: nobody publishes anything here.
+	const refresh = (await daemon.ask("POST", "/v1/catalogues/debian/refresh")).doc;
+	await until(async () => (await daemon.ask("GET", `/v1/tasks/${refresh.name}`)).doc.status?.state === "failed", () => "it does not fail");
+	await page.goto(`/tasks/${refresh.name}`);
+	await page.waitForSelector("header .state.bad");
+	const reason = (await daemon.ask("GET", `/v1/tasks/${refresh.name}`)).doc.status.reason;
+	assert.ok(reason.length > 10 && (await page.innerText("main")).includes(reason), reason);
+	// And one with a text that nobody would trust.
 	await page.route("**/v1/tasks?**", async (route) => {
 		const answer = await route.fetch(), doc = await answer.json();
 		for (const x of doc.items ?? []) x.status = { ...x.status, state: "failed", reason: `the disk is gone ${EVIL}` };
