@@ -37,6 +37,10 @@ struct schema_field {
 	const char *help;       /* a sentence */
 };
 
+/* For macros of fields that are those of two schemas, one of which fills nothing in: '.dflt = D("1")'. */
+#define SCHEMA_DEFAULT(text) text
+#define SCHEMA_NO_DEFAULT(text) NULL
+
 struct schema {
 	const char *name;       /* "Instance": its name in the OpenAPI document */
 	const char *help;

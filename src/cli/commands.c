@@ -8,6 +8,7 @@
 #include "cli/instance.h"
 #include "cli/network.h"
 #include "cli/pool.h"
+#include "cli/profile.h"
 #include "cli/task.h"
 #include "cli/usage.h"
 
@@ -30,6 +31,7 @@ const struct cli_command *const cli_commands[] = {
 	&image_show, &image_warm, &image_cool, &image_rm,
 	&volume_ls, &volume_create, &volume_grow, &volume_move, &volume_download, &volume_upload, &volume_rm,
 	&pool_ls, &pool_create, &pool_show, &pool_set, &pool_rm,
+	&profile_ls, &profile_create, &profile_show, &profile_set, &profile_rm,
 	&network_ls, &network_create, &network_show, &network_set, &network_rm, &network_doctor, &port_ls,
 	&access_login, &access_logout, &access_whoami,
 	&user_ls, &user_add, &user_set, &user_passwd, &user_rm,
@@ -44,5 +46,5 @@ const struct cli_command *const cli_commands[] = {
 
 const struct cli_group *const cli_groups[] = {
 	&snapshot_group, &task_group,
-	&disk_group, &image_group, &volume_group, &pool_group, &network_group, &port_group, &user_group, &role_group, &token_group, &totp_group, &project_group, &quota_group, &audit_group, NULL,
+	&disk_group, &image_group, &volume_group, &pool_group, &profile_group, &network_group, &port_group, &user_group, &role_group, &token_group, &totp_group, &project_group, &quota_group, &audit_group, NULL,
 };

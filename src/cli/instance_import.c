@@ -92,6 +92,8 @@ static int prepare_disk(struct import *im, json_t *disks, unsigned i)
 static int prepare(struct import *im, const char *state)
 {
 	AUTO(json_decref) json_t *spec = archive_spec(json_object_get(im->a.machine, "spec"));
+	/* What it was counts, whatever profiles there are here. */
+	json_object_set_new(spec, "profiles", json_array());
 	json_t *disks = json_array();
 	int r = spec && disks ? plug_in(im, spec) : err_set(im->err, -ENOMEM, "out of memory");
 

@@ -170,29 +170,62 @@ static int add_user_data(const struct cli *c, json_t *spec, struct err *err)
 	return path ? json_object_set_new(spec, "user_data", value) : 0;
 }
 
-static int create(struct client *cl, const struct cli *c, const char *name, const char *image, json_t **out, struct err *err)
+/* What was said of its interface; nothing: it is as its profiles say. */
+static int add_network(const struct cli *c, json_t *spec, struct err *err)
 {
-	json_t *ports = forwards(c, err);
+	const char *network = cli_str(c, "--network");
 
+	if (!network && !cli_has(c, "--address") && !cli_has(c, "--publish"))
+		return 0;
+	json_t *ports = forwards(c, err);
 	if (!ports)
 		return err->code;
-	const char *network = cli_str(c, "--network");
-	AUTO(json_decref)
-	json_t *doc = json_pack("{s:s, s:{s:s, s:I, s:I, s:s, s:[{s:s, s:s*, s:s*, s:o}]}}", "name", name, "spec", "image",
-				image, "cpus", (json_int_t)cli_num(c, "--cpus"), "memory",
-				(json_int_t)cli_num(c, "--memory"), "engine", cli_str(c, "--engine"), "networks",
-				"kind", network ? "network" : "user", "network", network, "address",
+	json_t *net = json_pack("{s:s, s:s*, s:s*, s:o}", "kind", network ? "network" : "user", "network", network, "address",
 				cli_str(c, "--address"), "forwards", ports);
+	return json_object_set_new(spec, "networks", json_pack("[o]", net));
+}
 
-	json_object_set_new(json_object_get(doc, "spec"), "template", json_string(cli_flag(c, "--cold") ? "none" : "auto"));
-	if (cli_has(c, "--disk-size"))
-		json_object_set_new(json_object_get(doc, "spec"), "disk_size",
-				    json_integer((json_int_t)cli_num(c, "--disk-size")));
-	if (cli_has(c, "--pool"))
-		json_object_set_new(json_object_get(doc, "spec"), "pool", json_string(cli_str(c, "--pool")));
-	int r = cli_nth(c, "--ssh-key", 0) ? add_keys(c, json_object_get(doc, "spec"), err) : 0;
+static void add_profiles(const struct cli *c, json_t *spec)
+{
+	json_t *list = json_array();
+	const char *name;
+
+	for (unsigned i = 0; (name = cli_nth(c, "--profile", i)) != NULL; i++)
+		json_array_append_new(list, json_string(name));
+	if (json_array_size(list) || cli_flag(c, "--no-profiles"))
+		json_object_set(spec, "profiles", list);
+	json_decref(list);
+}
+
+/* What was not said is left to profiles, and to what is so by default. */
+static void add_size(const struct cli *c, json_t *spec)
+{
+	static const struct { const char *option, *field; } sizes[] = {
+		{ "--cpus", "cpus" }, { "--memory", "memory" }, { "--disk-size", "disk_size" },
+	};
+	static const struct { const char *option, *field; } names[] = { { "--engine", "engine" }, { "--pool", "pool" } };
+
+	for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+		if (cli_has(c, sizes[i].option))
+			json_object_set_new(spec, sizes[i].field, json_integer((json_int_t)cli_num(c, sizes[i].option)));
+	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (cli_has(c, names[i].option))
+			json_object_set_new(spec, names[i].field, json_string(cli_str(c, names[i].option)));
+}
+
+static int create(struct client *cl, const struct cli *c, const char *name, const char *image, json_t **out, struct err *err)
+{
+	AUTO(json_decref)
+	json_t *doc = json_pack("{s:s, s:{s:s, s:s}}", "name", name, "spec", "image", image, "template", cli_flag(c, "--cold") ? "none" : "auto");
+	json_t *spec = json_object_get(doc, "spec");
+
+	add_profiles(c, spec);
+	add_size(c, spec);
+	int r = add_network(c, spec, err);
+	if (!r && cli_nth(c, "--ssh-key", 0))
+		r = add_keys(c, spec, err);
 	if (!r)
-		r = add_user_data(c, json_object_get(doc, "spec"), err);
+		r = add_user_data(c, spec, err);
 	return r < 0 ? r : client_call(cl, "POST", doc, out, err, "/v1/instances");
 }
 
@@ -246,13 +279,16 @@ const struct cli_command instance_run = {
 		(const struct cli_option[]){
 			{ "--name", 'n', CLI_STRING, .metavar = "NAME",
 			  .help = "its name; else one is made from that of the image" },
-			{ "--cpus", 'c', CLI_UINT, .metavar = "N", .def = "1", .help = "processors" },
-			{ "--memory", 'm', CLI_SIZE, .metavar = "SIZE", .def = "512M", .help = "memory" },
+			{ "--profile", 0, CLI_STRING, .is_repeatable = true, .metavar = "NAME",
+			  .help = "what it is where nothing else is said; several, each on top of those before; else 'default', if there is one" },
+			{ "--no-profiles", 0, CLI_FLAG, .help = "not even 'default'" },
+			{ "--cpus", 'c', CLI_UINT, .metavar = "N", .help = "processors; else as its profiles say, or 1" },
+			{ "--memory", 'm', CLI_SIZE, .metavar = "SIZE", .help = "memory; else as its profiles say, or 512M" },
 			{ "--disk-size", 0, CLI_SIZE, .metavar = "SIZE",
 			  .help = "of its disk; else that of the image" },
 			{ "--pool", 0, CLI_STRING, .metavar = "NAME", .help = "where its disk lives; else in 'default'" },
-			{ "--engine", 0, CLI_CHOICE, .choices = "auto kvm bt interp", .def = "auto",
-			  .help = "what executes it" },
+			{ "--engine", 0, CLI_CHOICE, .choices = "auto kvm bt interp",
+			  .help = "what executes it; else as its profiles say, or auto" },
 			{ "--publish", 'p', CLI_STRING, .is_repeatable = true,
 			  .metavar = "[tcp:|udp:][ADDR:]HOSTPORT:PORT", .help = "forward a port of the host" },
 			{ "--network", 0, CLI_STRING, .metavar = "NAME",
@@ -273,6 +309,7 @@ const struct cli_command instance_run = {
 			{ "run ubuntu:24.04", "the image that Ubuntu publishes" },
 			{ "run --name web -d -m 1G -p 8080:80 debian",
 			  "one in the background, whose port 80 is this host's 8080" },
+			{ "run --profile small --profile lan debian", "one that is what two profiles say" },
 			{ "run --ssh-key id.pub --user-data setup.sh debian", "one that is told who may log in and what to do" },
 			{ .line = NULL },
 		},

@@ -8,7 +8,7 @@
 #include "cli/output.h"
 #include "cli/resource.h"
 
-static int set(struct cli *c, struct err *err) { return resource_set(c, "instances", err); }
+static int set(struct cli *c, struct err *err) { return resource_set(c, "instances", NULL, err); }
 
 const struct cli_command instance_set = {
 	.path = "set",

@@ -27,7 +27,7 @@ static const struct table_column columns[] = {
 
 static int ls(struct cli *c, struct err *err) { return resource_ls(c, "networks", columns, err); }
 static int show(struct cli *c, struct err *err) { return resource_show(c, "networks", err); }
-static int set(struct cli *c, struct err *err) { return resource_set(c, "networks", err); }
+static int set(struct cli *c, struct err *err) { return resource_set(c, "networks", NULL, err); }
 static int rm(struct cli *c, struct err *err) { return resource_rm(c, "networks", err); }
 
 static json_t *document(const struct cli *c)

@@ -28,7 +28,7 @@ static const struct table_column columns[] = {
 
 static int ls(struct cli *c, struct err *err) { return resource_ls(c, "pools", columns, err); }
 static int show(struct cli *c, struct err *err) { return resource_show(c, "pools", err); }
-static int set(struct cli *c, struct err *err) { return resource_set(c, "pools", err); }
+static int set(struct cli *c, struct err *err) { return resource_set(c, "pools", NULL, err); }
 static int rm(struct cli *c, struct err *err) { return resource_rm(c, "pools", err); }
 
 static json_t *document(const struct cli *c, const char *path)

@@ -123,6 +123,16 @@ int resource_rm(struct cli *c, const char *plural, struct err *err)
 	return r;
 }
 
+/* "a,b" is two names. */
+static json_t *list_of(const char *names)
+{
+	json_t *list = json_array();
+
+	for (const char *p = names; *p; p += strcspn(p, ",") + (p[strcspn(p, ",")] == ','))
+		json_array_append_new(list, json_stringn(p, strcspn(p, ",")));
+	return list;
+}
+
 /* "a.b=value" into DOC: as JSON when it is that, else as a string. */
 static int put(json_t *doc, const char *word, struct err *err)
 {
@@ -141,23 +151,34 @@ static int put(json_t *doc, const char *word, struct err *err)
 		doc = sub;
 		p += n + 1;
 	}
-	json_t *value = json_loads(eq + 1, JSON_DECODE_ANY, NULL);
+	bool is_list = !strncmp(p, "profiles=", strlen("profiles=")) && eq[1] != '[';
+	json_t *value = is_list ? list_of(eq + 1) : json_loads(eq + 1, JSON_DECODE_ANY, NULL);
 	json_object_setn_new(doc, p, (size_t)(eq - p), value ? value : json_string(eq + 1));
 	return 0;
 }
 
-int resource_set(struct cli *c, const char *plural, struct err *err)
+int resource_patch_of(const struct cli *c, unsigned first, const char *top, json_t **out, struct err *err)
 {
-	AUTO(client_close) struct client *cl = NULL;
 	AUTO(json_decref) json_t *patch = json_object(), *spec = json_object();
-	json_t *doc = NULL;
 	const char *word;
 	int r = 0;
 
-	for (unsigned i = 1; !r && (word = cli_arg(c, i)) != NULL; i++)
-		r = put(strncmp(word, "labels.", 7) ? spec : patch, word, err);
+	for (unsigned i = first; !r && (word = cli_arg(c, i)) != NULL; i++)
+		r = put(strncmp(word, top ? top : "labels.", strlen(top ? top : "labels.")) ? spec : patch, word, err);
 	if (json_object_size(spec))
 		json_object_set(patch, "spec", spec);
+	if (!r)
+		*out = json_incref(patch);
+	return r;
+}
+
+int resource_set(struct cli *c, const char *plural, const char *top, struct err *err)
+{
+	AUTO(client_close) struct client *cl = NULL;
+	AUTO(json_decref) json_t *patch = NULL;
+	json_t *doc = NULL;
+	int r = resource_patch_of(c, 1, top, &patch, err);
+
 	if (!r)
 		r = client_open(&cl, c, err);
 	if (!r)

@@ -4,6 +4,7 @@
 #define CLI_RESOURCE_H
 
 #include "cli/command.h"
+#include "util/json.h"
 
 struct table_column;
 
@@ -14,8 +15,10 @@ int resource_show(struct cli *c, const char *plural, struct err *err);
 /* Delete all that are named, and wait until they have gone. What can be deleted is, also when others cannot. */
 int resource_rm(struct cli *c, const char *plural, struct err *err);
 
-/* Change the document that the first argument names, as the others say: FIELD=VALUE of 'spec', or labels.NAME=VALUE. With
- * --dry-run, which the command has, show what it would be. */
-int resource_set(struct cli *c, const char *plural, struct err *err);
+/* Change the document that the first argument names, as the others say: FIELD=VALUE of 'spec', or of the document itself what
+ * begins with TOP (NULL: "labels."). With --dry-run, which the command has, show what it would be. */
+int resource_set(struct cli *c, const char *plural, const char *top, struct err *err);
+/* What the arguments from FIRST on say, as such a patch, in *OUT. New reference. */
+int resource_patch_of(const struct cli *c, unsigned first, const char *top, json_t **out, struct err *err);
 
 #endif

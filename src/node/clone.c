@@ -11,7 +11,9 @@
 #include "node/instance_hold.h"
 #include "node/instance_priv.h"
 #include "node/node.h"
+#include "node/ops.h"
 #include "node/pool.h"
+#include "node/profile.h"
 #include "node/quota.h"
 #include "node/resource.h"
 #include "node/snapshot.h"
@@ -64,7 +66,7 @@ static int check(struct node *n, const char *project, const json_t *doc, const c
 	struct quota_claim *claim = NULL;
 	json_object_set_new(like, "name", json_string(name));
 	int r = claim_room(n, like, &claim, err);
-	quota_release(n, claim);
+	quota_release_all(n, &claim);
 	return r;
 }
 
@@ -123,26 +125,36 @@ static void free_paths(struct clone *k)
 	k->pool = k->from = k->dir = k->disk_dir = NULL;
 }
 
-/* What is the same, and what cannot be. */
-static json_t *make_doc(const json_t *source, const json_t *params, const char *project)
+/* Of the interfaces in SPEC, what only one can have. */
+static void drop_addresses(json_t *spec)
 {
-	char now[DOC_TIME_LEN + 1];
 	json_t *net;
 	size_t i;
 
-	doc_now(now);
-	json_t *doc = json_pack("{s:s, s:O, s:s, s:O, s:s, s:O, s:o}", "kind", "instance", "name", json_object_get(params, "name"),
-				"project", project, "uid", json_object_get(params, "uid"), "created", now, "labels",
-				json_object_get(source, "labels"), "spec",
-				json_deep_copy(json_object_get(source, "spec")));
-	json_t *spec = json_object_get(doc, "spec");
-
-	json_object_set(spec, "state", json_object_get(params, "state"));
 	json_array_foreach(json_object_get(spec, "networks"), i, net) {
 		json_object_del(net, "mac");
 		json_object_del(net, "address");
 		json_object_set_new(net, "forwards", json_array());
 	}
+}
+
+/* What is the same, and what cannot be. */
+static json_t *make_doc(const json_t *source, const json_t *params, const char *project)
+{
+	char now[DOC_TIME_LEN + 1];
+	json_t *own = json_deep_copy(json_object_get(source, "own"));
+
+	doc_now(now);
+	json_t *doc = json_pack("{s:s, s:O, s:s, s:O, s:s, s:O, s:o, s:o*, s:O*}", "kind", "instance", "name", json_object_get(params, "name"),
+				"project", project, "uid", json_object_get(params, "uid"), "created", now, "labels",
+				json_object_get(source, "labels"), "spec",
+				json_deep_copy(json_object_get(source, "spec")), "own", own, "inherited",
+				json_object_get(source, "inherited"));
+	json_t *spec = json_object_get(doc, "spec");
+
+	json_object_set(spec, "state", json_object_get(params, "state"));
+	drop_addresses(spec);
+	drop_addresses(own);
 	return doc;
 }
 
@@ -261,32 +273,60 @@ static int look_up(struct task *t, const json_t *params, struct err *err)
 	return is != NULL;
 }
 
+static int put_doc(struct task *t, struct err *err);
+
 static void document_made(void *arg, const struct store_result *res)
 {
 	struct task *t = arg;
 	struct err err = ERR_INIT;
+	bool is_profile = res->code == -ESTALE && res->op > 0;
 
-	if (res->code == -ESTALE)
+	if (is_profile && put_doc(t, &err) < 0)
+		task_over(t, err.code, &err);
+	else if (is_profile)
+		return;
+	else if (res->code == -ESTALE)
 		task_over(t, err_set(&err, -EEXIST, "an instance of that name has come in between"), &err);
 	else
 		task_over(t, res->code ? err_set(&err, res->code, "%s", res->message) : 0, &err);
 }
 
-static int finish(struct task *t, const json_t *params, json_t **result, struct err *err)
+/* Its profiles may have been changed since the copy was begun. */
+static int put_doc(struct task *t, struct err *err)
 {
 	struct clone *k = t->data;
+	struct node *n = t->c.node;
+	AUTO(free) struct ops *o = calloc(1, sizeof(*o));
 	char key[STORE_KEY_MAX + 1];
+	json_t *fresh = NULL;
+	int r = !o ? err_set(err, -ENOMEM, "out of memory") : instance_expand_again(n, k->doc, 0, NULL, &fresh, err);
+
+	if (r < 0)
+		return r;
+	json_object_del(fresh, "unchanged_since");
+	json_decref(k->doc);
+	k->doc = fresh;
+	doc_key(key, "instance", t->c.project, text(fresh, "name"));
+	r = ops_put(o, key, fresh, STORE_ABSENT);
+	if (!r)
+		r = instance_check_profiles(n, fresh, o);
+	if (!r)
+		store_commit(n->store, o->op, o->n, document_made, t);
+	ops_clear(o);
+	return r < 0 ? err_set(err, -ENOMEM, "out of memory") : 0;
+}
+
+static int finish(struct task *t, const json_t *params, json_t **result, struct err *err)
+{
 	int r = look_up(t, params, err);
 
 	if (r < 0)
 		return r;
-	doc_key(key, "instance", t->c.project, text(params, "name"));
 	*result = json_pack("{s:s}", "instance", text(params, "name"));
 	if (r)
 		return 0;
-	if (doc_put(t->c.node->store, key, k->doc, STORE_ABSENT, document_made, t) < 0)
-		return err_set(err, -ENOMEM, "out of memory");
-	return 1;
+	r = put_doc(t, err);
+	return r < 0 ? r : 1;
 }
 
 /* Its folders, unless they are those of an instance. */
@@ -322,7 +362,7 @@ static void release(struct task *t)
 		leave_source(k);
 		instance_release(k->source);
 	}
-	quota_release(t->c.node, k->claim);
+	quota_release_all(t->c.node, &k->claim);
 	json_decref(k->doc);
 	free_paths(k);
 	free(k);

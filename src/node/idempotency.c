@@ -58,7 +58,9 @@ bool idempotency_answered(struct api_call *c)
 	const char *request = json_string_value(json_object_get(rec, "request"));
 	const char *made = json_string_value(json_object_get(rec, "key"));
 
-	if (request && made && !strcmp(request, hash))
+	if (request && made && !strcmp(request, hash) && c->route->method == HTTP_DELETE)
+		api_reply(c, (int)json_integer_value(json_object_get(rec, "status")), NULL);
+	else if (request && made && !strcmp(request, hash))
 		resource_reply(c, (int)json_integer_value(json_object_get(rec, "status")), made);
 	else
 		api_fail(c, err_set(&err, -EEXIST, "that Idempotency-Key was that of another request; each needs one of its own"),

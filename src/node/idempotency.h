@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* idempotency.h - a request that makes something and has the header Idempotency-Key may be sent again when its answer was
- * lost: it is done once, and the second gets the same thing. Kept with the thing itself, in one commit, for a day; per user,
+/* idempotency.h - a request that makes, changes or deletes something and has the header Idempotency-Key may be sent again when its
+ * answer was lost: it is done once, and the second gets the same thing. Kept with the thing itself, in one commit, for a day; per user,
  * operation and project. Loop thread. */
 #ifndef NODE_IDEMPOTENCY_H
 #define NODE_IDEMPOTENCY_H

@@ -12,6 +12,7 @@
 #include "node/network.h"
 #include "node/node.h"
 #include "node/pool.h"
+#include "node/profile.h"
 #include "node/volume_move.h"
 #include "util/checked.h"
 #include "util/log.h"
@@ -81,7 +82,7 @@ static void step_start(struct instance *i, const json_t *doc, int64_t revision)
 
 	if (i->n_holds)
 		return; /* instance_release() calls again */
-	if (i->ended_revision == revision && !i->wants_restart)
+	if (i->ended_revision == instance_said_at(doc, revision) && !i->wants_restart)
 		return; /* it ended by itself, and nobody has said anything since */
 	if (!instance_order_may_start(i)) {
 		if (!i->c.node->order.drained)
@@ -357,7 +358,7 @@ static void ended(struct process *p)
 		return;
 	}
 	if (!goes_on) {
-		i->ended_revision = was_asked ? 0 : revision;
+		i->ended_revision = was_asked || !doc ? 0 : instance_said_at(doc, revision);
 		controlled_set(&i->c, is_well || was_asked ? "stopped" : "failed", "%s", why.msg);
 	}
 	controlled_write(&i->c);

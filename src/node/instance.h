@@ -19,6 +19,8 @@ struct instance;
 struct node;
 
 extern const struct schema instance_schema;
+/* That of its member 'spec'. */
+extern const struct schema *const instance_spec_schema;
 
 /* What the schema cannot say; see struct resource. */
 int instance_check(struct node *n, const json_t *doc, const json_t *old, char *where, size_t cap, struct err *err);

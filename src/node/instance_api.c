@@ -83,6 +83,7 @@ static void restart(struct api_call *c)
 		return;
 	}
 	json_object_set_new(doc, "restart_of", json_integer(i->proc.pid));
+	json_object_del(doc, "unchanged_since");
 	if (doc_put(n->store, key, doc, revision, restart_noted, c) < 0)
 		api_fail(c, err_set(&err, -EAGAIN, "out of memory"), NULL, &err);
 }

@@ -16,6 +16,8 @@ struct instance;
 enum { LIMITS_IOPS_MAX = 100000000, LIMITS_WEIGHT_MAX = 10000, LIMITS_CPUS_TEXT = 200 };
 
 extern const struct schema limits_schema;
+/* As far as a layer (layers.h) says something of them. */
+extern const struct schema limits_layer_schema;
 
 /* What limits_schema cannot say of SPEC. -EINVAL with the field in WHERE. */
 int limits_check(const json_t *spec, char *where, size_t cap, struct err *err);

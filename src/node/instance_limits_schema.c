@@ -13,27 +13,35 @@
 #include "util/cpu_list.h"
 #include "util/err.h"
 
+/* D(TEXT): what is so by default, or nothing: a layer of a document (layers.h) says only what it wants to be said. */
+#define LIMITS_FIELDS(D) \
+	{ .name = "cpu", .type = SCHEMA_SHARE, .min = 10, .max = 64000, \
+	  .help = "processors of the host that all of its own may use together, as 0.5 or 2; without it all" }, \
+	{ .name = "cpu_weight", .type = SCHEMA_INT, .min = 1, .max = LIMITS_WEIGHT_MAX, .dflt = D("100"), \
+	  .help = "its share when processors are short, beside others with theirs" }, \
+	{ .name = "cpus", .type = SCHEMA_STRING, .min = 1, .max = LIMITS_CPUS_TEXT, \
+	  .help = "processors of the host that it may run on, as '0-3,6'; without it all" }, \
+	{ .name = "memory", .type = SCHEMA_SIZE, .min = 1 << 20, .max = (int64_t)1 << 42, \
+	  .help = "what the guest may keep of its memory: its balloon takes the rest; without it all" }, \
+	{ .name = "iops", .type = SCHEMA_INT, .min = 1, .max = LIMITS_IOPS_MAX, \
+	  .help = "requests a second of each of its disks that has no limit of its own" }, \
+	{ .name = "bps", .type = SCHEMA_SIZE, .min = 4096, .max = (int64_t)1 << 40, .help = "bytes a second of such a disk" }, \
+	{ .name = "io_weight", .type = SCHEMA_INT, .min = 1, .max = LIMITS_WEIGHT_MAX, .dflt = D("100"), \
+	  .help = "its share when the host's disks are busy, where their scheduler knows priorities" }, \
+	{ .name = "oom", .type = SCHEMA_STRING, .choices = "first|normal|last", .dflt = D("\"normal\""), \
+	  .help = "when the host has no memory left: the first to go, as others, or one of the last" }, \
+	{ .name = NULL }
+
 const struct schema limits_schema = {
 	.name = "InstanceLimits",
 	.help = "What it may take of its node. All of them hold at once, also while it runs.",
-	.fields = (const struct schema_field[]){
-		{ .name = "cpu", .type = SCHEMA_SHARE, .min = 10, .max = 64000,
-		  .help = "processors of the host that all of its own may use together, as 0.5 or 2; without it all" },
-		{ .name = "cpu_weight", .type = SCHEMA_INT, .min = 1, .max = LIMITS_WEIGHT_MAX, .dflt = "100",
-		  .help = "its share when processors are short, beside others with theirs" },
-		{ .name = "cpus", .type = SCHEMA_STRING, .min = 1, .max = LIMITS_CPUS_TEXT,
-		  .help = "processors of the host that it may run on, as '0-3,6'; without it all" },
-		{ .name = "memory", .type = SCHEMA_SIZE, .min = 1 << 20, .max = (int64_t)1 << 42,
-		  .help = "what the guest may keep of its memory: its balloon takes the rest; without it all" },
-		{ .name = "iops", .type = SCHEMA_INT, .min = 1, .max = LIMITS_IOPS_MAX,
-		  .help = "requests a second of each of its disks that has no limit of its own" },
-		{ .name = "bps", .type = SCHEMA_SIZE, .min = 4096, .max = (int64_t)1 << 40, .help = "bytes a second of such a disk" },
-		{ .name = "io_weight", .type = SCHEMA_INT, .min = 1, .max = LIMITS_WEIGHT_MAX, .dflt = "100",
-		  .help = "its share when the host's disks are busy, where their scheduler knows priorities" },
-		{ .name = "oom", .type = SCHEMA_STRING, .choices = "first|normal|last", .dflt = "\"normal\"",
-		  .help = "when the host has no memory left: the first to go, as others, or one of the last" },
-		{ .name = NULL },
-	},
+	.fields = (const struct schema_field[]){ LIMITS_FIELDS(SCHEMA_DEFAULT) },
+};
+
+const struct schema limits_layer_schema = {
+	.name = "LayerLimits",
+	.help = "What it may take of its node, as far as that is said here.",
+	.fields = (const struct schema_field[]){ LIMITS_FIELDS(SCHEMA_NO_DEFAULT) },
 };
 
 int limits_check(const json_t *spec, char *where, size_t cap, struct err *err)

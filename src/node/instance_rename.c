@@ -11,6 +11,8 @@
 #include "node/instance_priv.h"
 #include "node/network.h"
 #include "node/node.h"
+#include "node/ops.h"
+#include "node/profile.h"
 #include "node/resource.h"
 #include "node/task.h"
 
@@ -34,9 +36,7 @@ struct rename {
 	struct node *node;
 	char project[DOC_NAME_MAX + 1], from[STORE_KEY_MAX + 1], to[STORE_KEY_MAX + 1];
 	unsigned tries;
-	struct store_op ops[STORE_OPS_MAX];
-	char *keys[STORE_OPS_MAX], *values[STORE_OPS_MAX];      /* of OPS, from malloc() */
-	unsigned n;
+	struct ops ops;
 };
 
 static const char *text(const json_t *doc, const char *name)
@@ -73,30 +73,10 @@ int instance_check_named(const struct instance *i, struct err *err)
 
 /* --- what goes under another key ---------------------------------------------------- */
 
-static void clear_ops(struct rename *r)
-{
-	while (r->n) {
-		free(r->keys[--r->n]);
-		free(r->values[r->n]);
-	}
-}
-
 static void rename_free(struct rename *r)
 {
-	clear_ops(r);
+	ops_clear(&r->ops);
 	free(r);
-}
-
-/* VALUE (taken) of a put; NULL with a put, like any lack of memory: -ENOMEM. */
-static int add_op(struct rename *r, enum store_op_kind kind, const char *key, char *value, int64_t if_modified)
-{
-	unsigned n = r->n++;
-
-	r->keys[n] = strdup(key);
-	r->values[n] = value;
-	r->ops[n] = (struct store_op){ .kind = kind, .key = r->keys[n], .value = value, .len = value ? strlen(value) : 0,
-				       .if_modified = if_modified };
-	return !r->keys[n] || (kind == STORE_PUT && !value) ? -ENOMEM : 0;
 }
 
 /* DOC, which is under FROM at REVISION, and STATUS (NULL: there is none) go to TO. */
@@ -107,13 +87,13 @@ static int move_one(struct rename *r, const char *from, const char *to, int64_t 
 	doc_status_key(from_status, from);
 	doc_status_key(to_status, to);
 	json_object_set_new(doc, "renamed_from", json_string(from));
-	int bad = add_op(r, STORE_PUT, to, json_dumps(doc, JSON_COMPACT), STORE_ABSENT);
+	int bad = ops_put(&r->ops, to, doc, STORE_ABSENT);
 	/* Of an earlier thing of that name there may still be one. */
 	if (!bad && status)
-		bad = add_op(r, STORE_PUT, to_status, json_dumps(status, JSON_COMPACT), STORE_ANY);
+		bad = ops_put(&r->ops, to_status, status, STORE_ANY);
 	if (!bad)
-		bad = add_op(r, STORE_DELETE, from, NULL, revision);
-	return bad ? bad : add_op(r, STORE_DELETE, from_status, NULL, STORE_ANY);
+		bad = ops_delete(&r->ops, from, revision);
+	return bad ? bad : ops_delete(&r->ops, from_status, STORE_ANY);
 }
 
 static int move_snapshots(struct rename *r, const char *uid, const char *name, const char *new_name, struct err *err)
@@ -153,9 +133,12 @@ static int move_all(struct rename *r, struct instance *i, json_t *doc, int64_t r
 
 	doc_status_key(status_key, r->from);
 	AUTO(json_decref) json_t *status = doc_get(r->node->store, status_key, NULL);
-	if (status && i->ended_revision == revision)
+	int64_t said_at = instance_said_at(doc, revision);
+
+	if (status && i->ended_revision == said_at)
 		json_object_set_new(status, "ended_revision", json_integer(ENDED_HERE));
-	controlled_rename(&i->c, revision);
+	json_object_del(doc, "unchanged_since");
+	controlled_rename(&i->c, said_at);
 	if (move_one(r, r->from, r->to, revision, doc, status) < 0)
 		return err_set(err, -ENOMEM, "out of memory");
 	return move_snapshots(r, i->c.uid, i->c.name, new_name, err);
@@ -217,8 +200,8 @@ static void let_go(struct rename *r)
 
 	controlled_renamed(c && c->renaming ? c : controller_find(r->node->instances, r->from));
 	for (c = controller_next(r->node->snapshots, NULL); c; c = controller_next(r->node->snapshots, c))
-		for (unsigned k = 0; c->renaming && k < r->n; k++)
-			if (!strcmp(r->keys[k], c->key))
+		for (unsigned k = 0; c->renaming && k < r->ops.n; k++)
+			if (!strcmp(r->ops.key[k], c->key))
 				controlled_renamed(c);
 }
 
@@ -257,7 +240,7 @@ static void rename_try(struct rename *r)
 	struct instance *i = instance_find(r->node, r->project, text(doc, "name"), text(doc, "uid"));
 	int bad = doc ? check(r, i, doc, name, &err) : err_set(&err, -ENOENT, "it has gone meanwhile");
 
-	clear_ops(r);
+	ops_clear(&r->ops);
 	if (bad < 0) {
 		rename_fail(r, bad, &err);
 		return;
@@ -275,8 +258,8 @@ static void rename_try(struct rename *r)
 		return;
 	}
 	struct idempotency_record record;
-	unsigned n = r->n;
-	store_commit(r->node->store, r->ops, n + idempotency_op(r->c, r->to, 200, &r->ops[n], &record), committed, r);
+	unsigned n = r->ops.n;
+	store_commit(r->node->store, r->ops.op, n + idempotency_op(r->c, r->to, 200, &r->ops.op[n], &record), committed, r);
 }
 
 /* Sent again after it was done: it is what was asked for. */

@@ -9,6 +9,7 @@
 #include <string.h>
 #include "node/auth.h"
 #include "node/node.h"
+#include "node/profile.h"
 #include "node/resource.h"
 #include "util/err.h"
 
@@ -318,7 +319,12 @@ int network_check_delete(struct node *n, const json_t *doc, struct err *err)
 {
 	const struct port *p = ports_next(n->ports, NULL, text_of(doc, "project"), text_of(doc, "name"));
 
-	return p ? err_set(err, -EBUSY, "the instance '%s' is plugged into it; change that first", p->instance) : 0;
+	char profile[DOC_NAME_MAX + 1];
+
+	if (p)
+		return err_set(err, -EBUSY, "the instance '%s' is plugged into it; change that first", p->instance);
+	profile_naming(n, text_of(doc, "project"), "network", text_of(doc, "name"), profile);
+	return profile[0] ? err_set(err, -EBUSY, "the profile '%s' plugs instances into it; change that first", profile) : 0;
 }
 
 /* --- an instance's interface ---------------------------------------------------- */

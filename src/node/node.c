@@ -27,6 +27,7 @@
 #include "node/metrics.h"
 #include "node/network.h"
 #include "node/pool.h"
+#include "node/profile.h"
 #include "node/port.h"
 #include "node/routes.h"
 #include "node/serve.h"
@@ -214,6 +215,8 @@ int node_open(struct node **out, struct loop *loop, const struct node_config *c,
 	if (!r)
 		r = ports_open(&n->ports, n, err);
 	if (!r)
+		r = profile_users_open(&n->profile_users, n, err);
+	if (!r)
 		r = templates_open(&n->templates, n, c->templates, c->templates_size, err);
 	if (!r)
 		r = controller_open(&n->networks, n, &network_kind, err);
@@ -229,6 +232,8 @@ int node_open(struct node **out, struct loop *loop, const struct node_config *c,
 		r = controller_open(&n->instances, n, &instance_kind, err);
 	if (!r)
 		r = controller_open(&n->snapshots, n, &snapshot_kind, err);
+	if (!r)
+		r = controller_open(&n->profiles, n, &profile_kind, err);
 	if (!r)
 		r = controller_open(&n->tasks, n, &task_kind, err);
 	if (!r)
@@ -261,9 +266,12 @@ void node_close(struct node *n)
 	controller_stop(n->volumes);
 	controller_stop(n->networks);
 	controller_stop(n->pools);
+	controller_stop(n->profiles);
 	works_free(n->works);
 	ports_close(n->ports);
 	n->ports = NULL;
+	profile_users_close(n->profile_users);
+	n->profile_users = NULL;
 	store_close(n->store);
 	vault_close(n->vault);
 	auth_close(n->auth);
@@ -274,6 +282,7 @@ void node_close(struct node *n)
 	controller_close(n->volumes);
 	controller_close(n->networks);
 	controller_close(n->pools);
+	controller_close(n->profiles);
 	works_drain(n->writer);
 	works_free(n->writer);
 	templates_close(n->templates);

@@ -25,6 +25,7 @@ struct health;
 struct http_server;
 struct stream;
 struct ports;
+struct profile_users;
 struct quota_claim;
 struct store;
 struct templates;
@@ -88,8 +89,9 @@ struct node {
 	struct health *health;          /* of the disk */
 	struct templates *templates;
 	uint64_t answers[6];            /* of the API so far, by the first digit of their status */
-	struct controller *instances, *images, *volumes, *snapshots, *tasks, *networks, *pools;
+	struct controller *instances, *images, *volumes, *snapshots, *tasks, *networks, *pools, *profiles;
 	struct ports *ports;            /* what instances want to be plugged into */
+	struct profile_users *profile_users;
 	struct quota_claim *claims;     /* on their way to the store */
 	unsigned n_uploads;             /* under way */
 	bool is_refreshing;             /* a task looks what a catalogue has */

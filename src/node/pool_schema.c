@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* pool_schema.c - what the document of a pool may say, and when one may go. */
 #include "node/pool.h"
+#include "node/profile.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -116,7 +117,9 @@ int pool_check_delete(struct node *n, const json_t *doc, struct err *err)
 		return err_set(err, -EBUSY, "the pool 'default' has to stay: images are there");
 	if (is_used_by(n, "volume", name, who, sizeof(who)) || is_used_by(n, "instance", name, who, sizeof(who)))
 		return err_set(err, -EBUSY, "%s is in it; move that, or delete it, first", who);
-	return 0;
+	char profile[DOC_NAME_MAX + 1];
+	profile_naming(n, NULL, "pool", name, profile);
+	return profile[0] ? err_set(err, -EBUSY, "the profile '%s' puts disks there; change that first", profile) : 0;
 }
 
 int pools_init(struct node *n, struct err *err)

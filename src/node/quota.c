@@ -52,7 +52,7 @@ struct amounts {
 };
 
 struct quota_claim {
-	struct quota_claim *next;
+	struct quota_claim *next, *sibling;     /* among all of the node; among those of one change */
 	char key[STORE_KEY_MAX + 1], project[DOC_NAME_MAX + 1];
 	struct amounts amounts;
 };
@@ -220,33 +220,29 @@ static int refuse(const char *project, unsigned i, uint64_t limit, uint64_t used
 		       quotas[i].is_size ? limit >> 20 : limit, quotas[i].what, quotas[i].name, shown(i, used), shown(i, wanted));
 }
 
-int quota_claim(struct node *n, const char *key, const char *kind, const json_t *doc, const json_t *old, struct quota_claim **out,
-		char *where, size_t cap, struct err *err)
+/* Which of the LIMITS is exceeded by who has HAD that and has WANTED now, beside USED? N_QUOTAS: none. */
+static unsigned exceeded(const json_t *limits, const struct amounts *wanted, const struct amounts *had, const struct amounts *used)
 {
-	const char *project = json_string_value(json_object_get(doc, "project"));
-	bool is_counted = !strcmp(kind, "instance") || !strcmp(kind, "volume") || !strcmp(kind, "image") || !strcmp(kind, "snapshot");
-	AUTO(json_decref) json_t *limits = is_counted && project ? limits_of(n, project) : NULL;
-
-	*out = NULL;
-	if (!limits)
-		return 0;
-	struct amounts wanted = amounts_of(n, kind, project, doc), had = amounts_of(n, kind, project, old);
-	struct amounts used = usage_of(n, project, key);
 	for (unsigned i = 0; i < N_QUOTAS; i++) {
-		const json_t *limit = json_object_get(limits, quotas[i].name);
 		uint64_t most = number_of(limits, quotas[i].name);
 
-		if (json_is_integer(limit) && wanted.of[i] > had.of[i] && (used.of[i] > most || wanted.of[i] > most - used.of[i])) {
-			snprintf(where, cap, "%s", field_of(kind, doc, i));
-			return refuse(project, i, most, used.of[i], wanted.of[i], err);
-		}
+		if (json_is_integer(json_object_get(limits, quotas[i].name)) && wanted->of[i] > had->of[i] &&
+		    (used->of[i] > most || wanted->of[i] > most - used->of[i]))
+			return i;
 	}
+	return N_QUOTAS;
+}
+
+static int claim(struct node *n, const char *key, const char *project, const struct amounts *wanted, struct quota_claim **claims,
+		 struct err *err)
+{
 	struct quota_claim *q = calloc(1, sizeof(*q));
+
 	if (!q)
 		return err_set(err, -ENOMEM, "out of memory");
 	snprintf(q->key, sizeof(q->key), "%s", key);
 	snprintf(q->project, sizeof(q->project), "%s", project);
-	q->amounts = wanted;
+	q->amounts = *wanted;
 	/* Another change of the same document may be on its way, and either may win. */
 	const struct quota_claim *other = find_claim(n, key);
 	for (unsigned i = 0; other && i < N_QUOTAS; i++)
@@ -254,20 +250,70 @@ int quota_claim(struct node *n, const char *key, const char *kind, const json_t 
 			q->amounts.of[i] = other->amounts.of[i];
 	q->next = n->claims;
 	n->claims = q;
-	*out = q;
+	q->sibling = *claims;
+	*claims = q;
 	return 0;
 }
 
-void quota_release(struct node *n, struct quota_claim *q)
+int quota_claim(struct node *n, const char *key, const char *kind, const json_t *doc, const json_t *old, struct quota_claim **claims,
+		char *where, size_t cap, struct err *err)
 {
-	struct quota_claim **at = &n->claims;
+	const char *project = json_string_value(json_object_get(doc, "project"));
+	bool is_counted = !strcmp(kind, "instance") || !strcmp(kind, "volume") || !strcmp(kind, "image") || !strcmp(kind, "snapshot");
+	AUTO(json_decref) json_t *limits = is_counted && project ? limits_of(n, project) : NULL;
 
-	if (!q)
-		return;
-	while (*at != q)
-		at = &(*at)->next;
-	*at = q->next;
-	free(q);
+	if (!limits)
+		return 0;
+	struct amounts wanted = amounts_of(n, kind, project, doc), had = amounts_of(n, kind, project, old);
+	struct amounts used = usage_of(n, project, key);
+	unsigned i = exceeded(limits, &wanted, &had, &used);
+	if (i == N_QUOTAS)
+		return claim(n, key, project, &wanted, claims, err);
+	snprintf(where, cap, "%s", field_of(kind, doc, i));
+	return refuse(project, i, number_of(limits, quotas[i].name), used.of[i], wanted.of[i], err);
+}
+
+int quota_claim_instances(struct node *n, const char *project, const json_t *pairs, struct quota_claim **claims, struct err *err)
+{
+	AUTO(json_decref) json_t *limits = limits_of(n, project);
+	const json_t *pair;
+	size_t k;
+	int r = 0;
+
+	if (!limits)
+		return 0;
+	struct amounts used = usage_of(n, project, "");
+	json_array_foreach(pairs, k, pair) {
+		const json_t *doc = json_array_get(pair, 0);
+		const char *name = json_string_value(json_object_get(doc, "name"));
+		struct amounts wanted = amounts_of(n, "instance", project, doc);
+		struct amounts had = amounts_of(n, "instance", project, json_array_get(pair, 1));
+		char key[STORE_KEY_MAX + 1];
+
+		for (unsigned i = 0; i < N_QUOTAS; i++)
+			used.of[i] -= used.of[i] < had.of[i] ? used.of[i] : had.of[i];
+		unsigned i = exceeded(limits, &wanted, &had, &used);
+		doc_key(key, "instance", project, name);
+		r = i == N_QUOTAS ? claim(n, key, project, &wanted, claims, err) :
+				    refuse(project, i, number_of(limits, quotas[i].name), used.of[i], wanted.of[i], err);
+		if (r < 0)
+			return err_wrap(err, r, "the instance '%s'", name);
+		add(&used, &wanted);
+	}
+	return r;
+}
+
+void quota_release_all(struct node *n, struct quota_claim **claims)
+{
+	while (*claims) {
+		struct quota_claim *q = *claims, **at = &n->claims;
+
+		while (*at != q)
+			at = &(*at)->next;
+		*at = q->next;
+		*claims = q->sibling;
+		free(q);
+	}
 }
 
 /* --- the request ---------------------------------------------------- */

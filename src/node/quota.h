@@ -20,11 +20,13 @@ struct quota_claim;
 extern const struct schema quota_schema;
 
 /* May the document KEY, of kind KIND, be DOC instead of OLD (NULL: it is new) in its project? Only what grows is asked for.
- * *OUT gets a claim, or NULL when nothing is limited; WHERE the path of what is too much. -EDQUOT. */
-int quota_claim(struct node *n, const char *key, const char *kind, const json_t *doc, const json_t *old, struct quota_claim **out,
+ * A claim, if anything is limited, is put before those of *CLAIMS; WHERE gets the path of what is too much. -EDQUOT. */
+int quota_claim(struct node *n, const char *key, const char *kind, const json_t *doc, const json_t *old, struct quota_claim **claims,
 		char *where, size_t cap, struct err *err);
-/* NULL is fine. */
-void quota_release(struct node *n, struct quota_claim *q);
+/* The same of several instances of PROJECT at once: PAIRS is a list of [DOC, OLD]. The sentence names the one that is too much. */
+int quota_claim_instances(struct node *n, const char *project, const json_t *pairs, struct quota_claim **claims, struct err *err);
+/* All of *CLAIMS, which is NULL then. */
+void quota_release_all(struct node *n, struct quota_claim **claims);
 
 /* GET /v1/projects/{project}/usage */
 void quota_show_usage(struct api_call *c);

@@ -10,6 +10,7 @@
 
 struct err;
 struct node;
+struct resource_change;
 
 enum { RESOURCE_LIST_MAX = 1000 };      /* documents in one answer of a list */
 
@@ -33,6 +34,11 @@ struct resource {
 	int (*check_delete)(struct node *n, const json_t *doc, struct err *err);
 	/* Of a new one: what is not sent but comes from the server. NULL: nothing. */
 	int (*fill)(struct api_call *c, json_t *doc, struct err *err);
+	/* DOC is OLD (NULL: it is new) with what was SENT, as a patch; make of it what it shall be. What the schema says by default is filled
+	 * in afterwards. NULL: it is that already. */
+	int (*expand)(struct node *n, json_t *doc, const json_t *old, const json_t *sent, char *where, size_t cap, struct err *err);
+	/* What goes into the same commit as DOC instead of OLD: CH->ops, claims and plan. NULL: nothing. */
+	int (*add_ops)(struct resource_change *ch, const json_t *doc, const json_t *old, char *where, size_t cap, struct err *err);
 	enum resource_space space;
 	/* A controller takes away what belongs to it, and then the document: deleting only marks it. */
 	bool has_controller;

@@ -14,6 +14,7 @@
 #include "node/network.h"
 #include "node/node.h"
 #include "node/pool.h"
+#include "node/profile.h"
 #include "node/quota.h"
 #include "node/resource.h"
 #include "node/snapshot.h"
@@ -31,6 +32,16 @@ const struct resource resources[] = {
 	  .plural = "instances",
 	  .schema = &instance_schema,
 	  .check = instance_check,
+	  .expand = instance_expand,
+	  .add_ops = instance_add_ops,
+	  .has_controller = true },
+	{ .kind = "profile",
+	  .plural = "profiles",
+	  .schema = &profile_schema,
+	  .check = profile_check,
+	  .check_delete = profile_check_delete,
+	  .expand = profile_expand,
+	  .add_ops = profile_add_ops,
 	  .has_controller = true },
 	{ .kind = "image",
 	  .plural = "images",
@@ -190,6 +201,7 @@ const struct route node_routes[] = {
 	  .summary = "Give it another name, with its snapshots, whether it runs or not. What runs in it learns of that when it starts the next "
 	  "time.", .role = API_OPERATOR, .in = &rename_schema, .out = &instance_schema, .status = 200,
 	  .query = QUERY_PROJECT "|" QUERY_DRY, .run = instance_rename },
+	RESOURCE_ROUTES("profiles", "Profile", "profile", &profile_schema),
 	LIST("tasks", "Task", "What takes long, and how far it is.", &task_schema, API_VIEWER, API_PROJECT,
 	     QUERY_PROJECT "|" QUERY_LIST),
 	SHOW("tasks/{name}", "Task", "One task.", &task_schema, API_VIEWER, API_PROJECT, QUERY_PROJECT),

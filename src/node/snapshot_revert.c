@@ -12,6 +12,7 @@
 #include "node/instance_hold.h"
 #include "node/instance_priv.h"
 #include "node/node.h"
+#include "node/profile.h"
 #include "node/resource.h"
 #include "node/snapshot.h"
 #include "node/snapshot_disks.h"
@@ -35,6 +36,8 @@ static int check_machine(struct node *n, const char *project, const json_t *of, 
 
 	doc_key(key, "instance", project, text(of, "instance"));
 	AUTO(json_decref) json_t *doc = doc_get(n->store, key, revision);
+	if (revision)
+		*revision = instance_said_at(doc, *revision);
 	int r = !was ? 0 : snapshot_check_machine(was, json_object_get(doc, "spec"), err);
 	return r < 0 ? err_wrap(err, r, "'%s'", text(of, "instance")) : 0;
 }
@@ -165,10 +168,11 @@ static int want_again(struct task *t, const json_t *params, struct err *err)
 	doc_key(key, "instance", t->c.project, text(params, "instance"));
 	AUTO(json_decref) json_t *doc = doc_get(t->c.node->store, key, &revision);
 	json_t *spec = json_object_get(doc, "spec");
-	if (!doc || revision != json_integer_value(json_object_get(params, "revision")))
+	if (!doc || instance_said_at(doc, revision) != json_integer_value(json_object_get(params, "revision")))
 		return 0;
 	if (!strcmp(text(spec, "state"), "stopped"))
 		json_object_set_new(spec, "state", json_string("running"));
+	json_object_del(doc, "unchanged_since");
 	return doc_put(t->c.node->store, key, doc, revision, wanted_again, t) < 0 ? err_set(err, -ENOMEM, "out of memory") : 1;
 }
 
