@@ -69,7 +69,8 @@ function* fieldsOf(api, schema, path = "") {
 	const resolved = (s) => (s?.$ref ? { ...api.components.schemas[s.$ref.split("/").pop()], ...s } : (s ?? {}));
 	for (const [name, of] of Object.entries(resolved(schema).properties ?? {})) {
 		const field = resolved(of), own = path ? `${path}.${name}` : name;
-		if (field.readOnly) continue;
+		// What a machine says itself is written by way of 'spec' and 'labels'.
+		if (field.readOnly || own === "own") continue;
 		yield [own, field];
 		yield* fieldsOf(api, field, own);
 		yield* fieldsOf(api, field.items, own);

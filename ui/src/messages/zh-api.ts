@@ -41,6 +41,7 @@ export const zhApi: Record<string, string> = {
 	"its state is 'full' when so much is taken: nothing new is put there": "占用达到此值时状态为“已满”：不再放入新内容",
 	"its state is 'warning' when so much is taken": "占用达到此值时状态为“即将用满”",
 	"keep the memory of the machine, which must run, as well: it goes back to that": "同时保留虚拟机（须在运行）的内存：恢复时回到该状态",
+	"labels of the instances": "虚拟机所带的标签",
 	"look; and change; and decide who may": "查看；并可更改；并可决定谁有权限",
 	"made here from a distribution's packages": "在此由发行版的软件包制作",
 	"may not come in": "不得登录",
@@ -95,6 +96,7 @@ export const zhApi: Record<string, string> = {
 	"what it shall be": "期望的内容",
 	"what it shall do": "期望的运行状态",
 	"what its first disk begins as": "首个磁盘的初始内容",
+	"what its instances shall be": "使用它的虚拟机应有的设置",
 	"what the guest is told about itself at http://169.254.169.254 on networks of kind nat and host-only: any: to whoever in it asks; token: to who has fetched a token (IMDSv2); off: nothing":
 		"在 nat 和 host-only 网络中，客户机可从 http://169.254.169.254 得知的自身信息：any：任何询问者；token：先取得令牌者 (IMDSv2)；off：不提供",
 	"what the guest may keep of its memory: its balloon takes the rest; without it all": "客户机可保留的内存：其余由气球设备收回；留空则不限",
@@ -111,4 +113,6 @@ export const zhApi: Record<string, string> = {
 	"where the first disk lives; without it in 'default'": "首个磁盘所在的存储池；留空则在“default”",
 	"whether they run or not": "无论是否运行",
 	"who it is": "其身份",
+	"whose values it has where it says nothing itself, each on top of those before; of a new one without it: 'default', if there is a profile of that name":
+		"未自行规定之处采用其值的配置模板，后者优先于前者；新建时留空则使用名为“default”的配置模板（若有）",
 };

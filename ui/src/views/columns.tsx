@@ -81,6 +81,12 @@ export function columnsOf(kind: Kind): Column<Doc>[] {
 				text("users", t("field.used"), (d) => String(usersOf(d.name).length)),
 				labelsColumn(kind.plural),
 			];
+		case "profile":
+			return [
+				text("users", t("field.used"), (d) => String(d.status?.instances ?? "")),
+				{ ...text("description", t("field.description"), (d) => String(d.description ?? "")), width: "minmax(6rem, 2fr)" },
+				labelsColumn(kind.plural),
+			];
 		case "task":
 			return taskColumns();
 		case "project":

@@ -26,7 +26,7 @@ interface Step {
 
 const SIZE = ["spec.cpus", "spec.memory", "spec.engine", "spec.cpu", "spec.disk_size", "spec.disks"];
 const NETWORK = ["spec.networks", "spec.network", "spec.user_data", "spec.cloud_init"];
-const FIRST = ["name", "spec.image", "labels"];
+const FIRST = ["name", "spec.image", "spec.profiles", "labels"];
 const under = (list: string[], path: string): boolean => path === "spec" || list.some((p) => path === p || path.startsWith(`${p}.`) || path.startsWith(`${p}[`));
 
 // Machines have many fields: a page for each question. Other kinds fit on one.
@@ -48,6 +48,7 @@ function stepOf(steps: Step[], field: string | undefined): number {
 
 // Names of other things that a field may have.
 export function suggest(path: string): string[] | undefined {
+	if (/^spec\.profiles\[\d+\]$/.test(path)) return collection("profile").names.value;
 	const kind = /(?:^|\.)(image|instance|volume|network|pool|project)$/.exec(path)?.[1];
 	return kind ? collection(kind).names.value : undefined;
 }

@@ -22,6 +22,7 @@ import { MachineCards } from "./machine";
 import { Doctor } from "./network/doctor";
 import { Attached } from "./network/networks";
 import { Part } from "./part";
+import { ProfileCards } from "./profile";
 import { ProjectUsage } from "./project";
 import { Settings } from "./settings";
 import { PoolCards, VolumeCards } from "./storage";
@@ -70,6 +71,7 @@ function Above({ kind, doc }: { kind: Kind; doc: Doc }) {
 	if (kind.kind === "image") return <ImageCards doc={doc} />;
 	if (kind.kind === "pool") return <PoolCards doc={doc} />;
 	if (kind.kind === "volume") return <VolumeCards doc={doc} />;
+	if (kind.kind === "profile") return <ProfileCards doc={doc} />;
 	if (kind.kind === "project") return <ProjectUsage name={doc.name} />;
 	if (kind.kind === "user") return <AuthenticatorOf key={doc.uid} user={doc.name} />;
 	if (kind.kind === "task" && !isEnded(doc)) return <TaskProgress of={doc} />;

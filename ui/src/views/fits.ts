@@ -38,6 +38,8 @@ function fitsSource(kind: string, value: Value, path: string): boolean {
 // Is there any sense in the field at PATH of a KIND whose other fields are VALUE? What is filled in is always shown.
 export function fits(kind: string, value: Value, path: string): boolean {
 	if (/^spec\.source(\.|$)/.test(path) && (kind === "image" || kind === "volume")) return fitsSource(kind, value, path);
+	// What a machine says itself is written where it is shown: the API finds out what is new.
+	if (kind === "instance" && /^own(\.|$)/.test(path)) return false;
 	const own = at(value, path);
 	if (own !== undefined && own !== "" && !(Array.isArray(own) && !own.length)) return true;
 	if (kind === "network") return OF_NETWORK[path]?.includes(String(at(value, "spec.kind") ?? "nat")) ?? true;

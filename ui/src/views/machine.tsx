@@ -7,6 +7,7 @@ import { Link, pathOf } from "../router";
 import type { Doc } from "../state/collection";
 import { collection } from "../state/live";
 import { usageNow } from "../state/usage";
+import { ProfilesOf } from "./profile";
 import { State } from "../widgets/badge";
 
 const PERCENT = 100;
@@ -173,6 +174,7 @@ export function MachineCards({ doc }: { doc: Doc }) {
 			<Cost doc={doc} />
 			<Disks doc={doc} />
 			<Ports doc={doc} />
+			<ProfilesOf doc={doc} />
 		</div>
 	);
 }

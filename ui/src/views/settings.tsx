@@ -21,9 +21,10 @@ interface Draft {
 	base: Doc;
 	value: Editable;
 }
-type Editable = { labels: Record<string, string>; spec: Record<string, Value> };
+type Editable = { labels: Record<string, string>; spec: Record<string, Value>; description?: Value };
 
-const editableOf = (d: Doc): Editable => ({ labels: d.labels ?? {}, spec: d.spec ?? {} });
+// Profiles have a text for people beside 'spec', which is what their machines get.
+const editableOf = (d: Doc): Editable => ({ labels: d.labels ?? {}, spec: d.spec ?? {}, ...("description" in d ? { description: d.description } : {}) });
 
 // The fields in which PATCH and THEIRS (what changed since) both have something to say, as paths.
 function clashes(patch: Value, theirs: Value, path = ""): string[] {
@@ -119,9 +120,12 @@ function Changes({ before, after, schema }: { before: Editable; after: Editable;
 	);
 }
 
+// With what it says itself, lest what it had of profiles becomes its own.
+const wholeOf = (d: Doc): Value => ({ ...editableOf(d), ...(d.own ? { own: d.own } : {}) });
+
 // NOW as it was BEFORE; somebody else may have changed it since, and is not overwritten.
 async function takeBack(path: string, before: Doc, now: Doc): Promise<void> {
-	const body = mergePatch(editableOf(now), editableOf(before));
+	const body = mergePatch(wholeOf(now), wholeOf(before));
 	await call({ method: "PATCH", path, query: { project: project.value }, body, revision: now.revision });
 	tell(t("done.undo", { name: now.name }));
 }
