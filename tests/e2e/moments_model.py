@@ -6,7 +6,8 @@ POOLS = ("default", "side")
 # How often each kind of request is drawn.
 WEIGHTS = {"make_instance": 6, "set_state": 6, "restart": 1, "remove_instance": 3, "make_snapshot": 4, "remove_snapshot": 2,
            "revert": 2, "clone": 3, "make_volume": 2, "grow_volume": 1, "move_volume": 2, "remove_volume": 2,
-           "make_network": 2, "remove_network": 1, "plug": 2, "make_image": 1, "remove_image": 1}
+           "make_network": 2, "remove_network": 1, "plug": 2, "make_image": 1, "remove_image": 1,
+           "make_profile": 2, "change_profile": 3, "use_profiles": 3, "remove_profile": 1}
 
 
 class Request:
@@ -30,6 +31,7 @@ class Model:
         self.pools = {}                 # name of a volume -> that of its pool
         self.networks = set()
         self.images = set()
+        self.profiles = {}              # name -> what its label says
         self.tasks = {}                 # name of a task -> (operation, instance, body)
         self.restarted = {}             # instance -> the process that shall have gone
         self.touched = set()            # instances whose process may be another one now
@@ -68,12 +70,13 @@ class Model:
         free = [v for v in sorted(self.volumes) if v not in used]
         volumes = [self.dice.choice(free)] if free and self.dice.random() < 0.5 else []
         spec = {"image": "base", "engine": "bt", "memory": "16M", "state": state, "networks": nets, "agent": False,
-                "disks": [{"volume": v} for v in volumes], "shutdown_seconds": self.dice.choice([0, 0, 0, 1])}
+                "profiles": (profiles := self.some_profiles()), "disks": [{"volume": v} for v in volumes], "shutdown_seconds": self.dice.choice([0, 0, 0, 1])}
 
         def then():
             if self.is_awaited(name):
                 self.taken.add(name)
-            self.instances[name] = {"state": state, "volumes": volumes, "networks": [n["network"] for n in nets if "network" in n]}
+            self.instances[name] = {"state": state, "volumes": volumes, "networks": [n["network"] for n in nets if "network" in n],
+                                    "profiles": profiles}
             self.touched.add(name)
         return Request("POST", "/v1/instances", {"name": name, "spec": spec}, then)
 
@@ -92,6 +95,21 @@ class Model:
         nets = self.nets()
         return self.change(self.name("i", self.instances, False), {"networks": nets},
                            networks=[n["network"] for n in nets if "network" in n])
+
+    def some_profiles(self):
+        names = sorted(self.profiles)
+        return self.dice.sample(names, self.dice.randrange(0, min(len(names), 3) + 1)) if self.dice.random() < 0.6 else []
+
+    def use_profiles(self):
+        """No machine stops or starts by that."""
+        name, profiles = self.name("i", self.instances, False), self.some_profiles()
+
+        def then():
+            if name in self.instances:
+                self.instances[name]["profiles"] = profiles
+                # One that has ended by itself is wanted again, as after any change.
+                self.touched.add(name)
+        return Request("PATCH", f"/v1/instances/{name}", {"spec": {"profiles": profiles}}, then)
 
     def restart(self):
         name = self.some([n for n, i in self.instances.items() if i["state"] == "running"])
@@ -199,6 +217,27 @@ class Model:
     def remove_network(self):
         name = self.name("n", self.networks, False)
         return self.has_networks and Request("DELETE", f"/v1/networks/{name}", None, lambda: self.networks.discard(name))
+
+    def profile(self, method, path, name):
+        said = str(self.dice.randrange(1000))
+        spec = {"labels": {name: said, "last": f"{name}={said}"}, "limits": {"cpu_weight": 50 + int(said) % 100}}
+        return Request(method, path, {"spec": spec, **({"name": name} if method == "POST" else {})}, lambda: self.profiles.update({name: said}))
+
+    def make_profile(self):
+        return self.profile("POST", "/v1/profiles", self.name("p", self.profiles, True))
+
+    def change_profile(self):
+        name = self.name("p", self.profiles, False)
+        return self.profile("PATCH", f"/v1/profiles/{name}", name)
+
+    def remove_profile(self):
+        name = self.name("p", self.profiles, False)
+        return Request("DELETE", f"/v1/profiles/{name}", None, lambda: self.profiles.pop(name, None))
+
+    def labels_of(self, profiles):
+        """Of an instance that has these."""
+        labels = {name: self.profiles.get(name) for name in profiles}
+        return {**labels, "last": f"{profiles[-1]}={labels[profiles[-1]]}"} if profiles else {}
 
     def make_image(self):
         name = self.name("m", self.images, True)

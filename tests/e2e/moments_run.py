@@ -191,7 +191,7 @@ class Run:
 
     def documents(self):
         world = World(self.node)
-        found = {kind: world.list(kind) for kind in ("instances", "volumes", "networks", "images", "tasks")}
+        found = {kind: world.list(kind) for kind in ("instances", "volumes", "networks", "images", "profiles", "tasks")}
         found["snapshots"] = [s for i in found["instances"] for s in world.list(f"instances/{i['name']}/snapshots")]
         return found
 
@@ -214,7 +214,7 @@ class Run:
         docs, wrong = self.settle(), []
         self.check_tasks(docs, wrong)
         for kind, known in (("instances", self.model.instances), ("volumes", self.model.volumes), ("networks", self.model.networks),
-                            ("images", set(self.model.images) | {"base"})):
+                            ("profiles", self.model.profiles), ("images", set(self.model.images) | {"base"})):
             there = {d["name"] for d in docs[kind]}
             if there != set(known):
                 wrong.append(f"{kind} {sorted(there)} instead of {sorted(known)}")
@@ -262,6 +262,11 @@ class Run:
             name, pid, known = i["name"], i["status"].get("pid"), self.model.instances.get(i["name"])
             if known and i["spec"]["state"] != known["state"]:
                 wrong.append(f"instance {name} shall be {i['spec']['state']} instead of {known['state']}")
+            if known and known.get("profiles", i["spec"]["profiles"]) != i["spec"]["profiles"]:
+                wrong.append(f"instance {name} has the profiles {i['spec']['profiles']} instead of {known['profiles']}")
+            if i["labels"] != self.model.labels_of(i["spec"]["profiles"]):
+                wrong.append(f"instance {name} has the labels {i['labels']} of its profiles {i['spec']['profiles']} instead of "
+                             f"{self.model.labels_of(i['spec']['profiles'])}")
             if name in self.pids and name not in self.model.touched and self.pids[name] != pid:
                 wrong.append(f"instance {name} was stopped or started: process {self.pids[name]} has become {pid}")
             if name in self.model.restarted and pid == self.model.restarted[name]:
@@ -314,7 +319,7 @@ class Run:
         """Nothing is left of anything."""
         def left(kind):
             return [d for d in World(self.node).list(kind) if (kind, d["name"]) != ("pools", "default")]
-        for kind in ("instances", "volumes", "networks", "images", "pools"):
+        for kind in ("instances", "profiles", "volumes", "networks", "images", "pools"):
             for doc in left(kind):
                 self.node.ask("DELETE", f"/v1/{kind}/{doc['name']}", status=202)
             end = time.monotonic() + SETTLE_S
