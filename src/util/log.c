@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include "util/checked.h"
 #include "util/str.h"
 
 /* Process-wide by nature: there is one standard error. Written by main() before threads. */
@@ -44,6 +45,21 @@ void log_set_raw_terminal(int is_raw)
 	raw_terminal = is_raw;
 }
 
+/* LEN bytes of BUF, which has room for two more. */
+static void log_write(enum log_level level, char *buf, size_t len)
+{
+	struct pollfd p = { .fd = log_fd, .events = POLLOUT };
+
+	if (raw_terminal)
+		buf[len++] = '\r';
+	buf[len++] = '\n';
+	if (poll(&p, 1, level == LOG_ERROR ? ERROR_WAIT_MS : 0) == 0)
+		return;
+	/* One write keeps lines of several threads whole. Nobody is left to tell of a failure. */
+	if (write(log_fd, buf, len) < 0)
+		return;
+}
+
 void log_line(enum log_level level, const char *fmt, ...)
 {
 	char buf[1024];
@@ -62,17 +78,23 @@ void log_line(enum log_level level, const char *fmt, ...)
 		return;
 	/* What somebody else has written must not look like a line of its own, or move the cursor. */
 	str_make_harmless(buf);
-	size_t len = strlen(buf);
-	if (raw_terminal)
-		buf[len++] = '\r';
-	buf[len++] = '\n';
-	struct pollfd p = { .fd = log_fd, .events = POLLOUT };
+	log_write(level, buf, strlen(buf));
+}
 
-	if (poll(&p, 1, level == LOG_ERROR ? ERROR_WAIT_MS : 0) == 0)
+void log_text(enum log_level level, const char *text, size_t len)
+{
+	const char *part[] = { process_name, ": ", level_names[level], ": " };
+	char buf[1024];
+	size_t n = 0, room = sizeof(buf) - 2;
+
+	if (level > max_level)
 		return;
-	/* One write keeps lines of several threads whole. Nobody is left to tell of a failure. */
-	if (write(log_fd, buf, len) < 0)
-		return;
+	for (size_t i = 0; i < ARRAY_LEN(part); i++)
+		for (const char *c = part[i]; *c && n < room; c++)
+			buf[n++] = *c;
+	for (size_t i = 0; i < len && n < room; i++)
+		buf[n++] = text[i] >= ' ' && text[i] <= '~' ? text[i] : '?';
+	log_write(level, buf, n);
 }
 
 void log_guest(struct log_guest *g, uint64_t value)

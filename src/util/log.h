@@ -9,6 +9,7 @@
 #define UTIL_LOG_H
 
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
@@ -27,6 +28,9 @@ void log_set_fd(int fd);
 void log_set_raw_terminal(int is_raw);
 
 void log_line(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* The same for LEN bytes of TEXT, from a signal's handler too. What is not plain ASCII becomes '?'. */
+void log_text(enum log_level level, const char *text, size_t len);
 
 #define log_error(...) log_line(LOG_ERROR, __VA_ARGS__)
 #define log_warn(...) log_line(LOG_WARN, __VA_ARGS__)

@@ -61,6 +61,7 @@ static const struct jail_row {
 	{ SCMP_SYS(rseq), ALL, false, NO_ARG },
 	{ SCMP_SYS(arch_prctl), ALL, false, NO_ARG },
 	{ SCMP_SYS(prctl), ALL, true, ARG_IS(0, PR_SET_NAME) },
+	{ SCMP_SYS(prctl), ALL, true, ARG_IS(0, PR_GET_NAME) },    /* whose last words they are: fatal_tell() */
 	{ SCMP_SYS(getrandom), ALL, false, NO_ARG },
 	{ SCMP_SYS(exit), ALL, false, NO_ARG },
 	{ SCMP_SYS(exit_group), ALL, false, NO_ARG },

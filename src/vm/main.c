@@ -2,7 +2,9 @@
 /* viv-vmm: run one virtual machine. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -14,6 +16,7 @@
 #include "net/net.h"
 #include "util/checked.h"
 #include "util/err.h"
+#include "util/fatal.h"
 #include "util/log.h"
 #include "util/loop.h"
 #include "vm/config.h"
@@ -42,27 +45,31 @@ static void terminal_restore(void)
 	log_set_raw_terminal(0);
 }
 
-static void on_fatal_signal(int signo)
+/* The thread that is telling; 0: none. */
+static _Atomic pid_t dying;
+
+/* What ends the process by its own fault. One thread tells; a fault on the way ends it at once. */
+static void on_fatal_signal(int signo, siginfo_t *info, void *context)
 {
-	terminal_restore();
+	pid_t me = gettid(), nobody = 0;
+
+	if (atomic_compare_exchange_strong(&dying, &nobody, me)) {
+		terminal_restore();
+		fatal_tell(signo, info, context);
+	} else if (nobody != me) {
+		for (;;)
+			(void)poll(NULL, 0, -1);
+	}
 	signal(signo, SIG_DFL);
 	raise(signo);
 }
 
 static void terminal_make_raw(void)
 {
-	static const int fatal[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGQUIT, SIGSYS };
 	struct termios t;
 
 	if (!isatty(STDIN_FILENO) || tcgetattr(STDIN_FILENO, &terminal_before) < 0)
 		return;
-	for (size_t i = 0; i < ARRAY_LEN(fatal); i++) {
-		struct sigaction sa = { .sa_handler = on_fatal_signal, .sa_flags = SA_RESETHAND }, old;
-
-		/* An engine that uses one of these itself keeps it. */
-		if (!sigaction(fatal[i], NULL, &old) && old.sa_handler == SIG_DFL)
-			sigaction(fatal[i], &sa, NULL);
-	}
 	t = terminal_before;
 	cfmakeraw(&t);
 	terminal_is_raw = 1;
@@ -376,6 +383,8 @@ int main(int argc, char **argv)
 	if (own_stderr >= 0)
 		log_set_fd(own_stderr);
 	signal(SIGPIPE, SIG_IGN);
+	(void)fatal_stack_new();        /* for as long as there is a process */
+	fatal_catch(on_fatal_signal);
 	int r = config_init(&c, &err);
 	if (!r)
 		r = config_parse_args(&c, &action, argc, argv, &err);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include "util/fatal.h"
 #include "util/log.h"
 #include "util/prompt.h"
 
@@ -119,6 +120,7 @@ static void *vcpu_main(void *arg)
 {
 	struct vcpu_thread *t = arg;
 	struct vcpus *all = t->all;
+	void *stack = fatal_stack_new();
 	char name[16];
 
 	snprintf(name, sizeof(name), "vcpu%u", t->n);
@@ -132,6 +134,7 @@ static void *vcpu_main(void *arg)
 	}
 	vcpu_set_state_locked(t, VCPU_ENDED);
 	pthread_mutex_unlock(&all->lock);
+	fatal_stack_free(stack);
 	return NULL;
 }
 

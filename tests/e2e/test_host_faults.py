@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The host fails, the guest stays: passt dies, disks shrink or fill up, terminals stall, signals."""
+import ctypes
 import os
 import pathlib
 import pty
@@ -203,6 +204,27 @@ def test_terminal_is_restored_after_a_signal(signo):
         status = t.proc.wait(10)
         assert status == (0 if signo in (signal.SIGTERM, signal.SIGHUP) else -signo)
         assert t.is_restored()
+
+
+def thread_of(pid, name):
+    for tid in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{tid}/comm", encoding="ascii") as f:
+            if f.read().strip() == name:
+                return int(tid)
+    raise AssertionError(f"process {pid} has no thread '{name}'")
+
+
+@pytest.mark.parametrize("engine", ["bt", "interp"])
+@pytest.mark.parametrize("name", ["vcpu0", "viv-vmm"])
+def test_a_process_that_a_fault_ends_says_so_from_its_jail(engine, name):
+    """In whatever thread, and while code runs on the guest's stack pointer."""
+    with Guest(*FLOOD[:-1], engine) as guest:
+        guest.expect("BEGIN", 30)
+        ctypes.CDLL(None).tgkill(guest.proc.pid, thread_of(guest.proc.pid, name), signal.SIGSEGV)
+        assert guest.wait(10) == -signal.SIGSEGV
+        told = [line for line in guest.stderr().splitlines() if "the process ends" in line]
+        assert len(told) == 1 and f"signal 11 (SIGSEGV) in thread '{name}' at " in told[0], guest.stderr()
+        assert told[0].endswith(f"sent by process {os.getpid()}") or told[0].endswith("sent by process 0"), told
 
 
 def test_quit_key_twice_ends_with_status_0():

@@ -11,6 +11,7 @@
 #include "cpu/bt/describe.h"
 #include "cpu/interp/interp.h"
 #include "util/err.h"
+#include "util/fatal.h"
 
 /* --- between C and code ------------------------------------------------------------------------ */
 
@@ -289,6 +290,7 @@ int bt_begin(struct bt_cpu *b, sigset_t *before, struct err *err)
 	/* The dirty log is switched while processors are stopped. */
 	icpu_inline_recheck(&b->i, UINT64_MAX);
 	sigfillset(&all);
+	fatal_unblock(&all);    /* their handler has a stack of its own */
 	pthread_sigmask(SIG_BLOCK, &all, before);
 	b->frag_max = BT_FRAG_MAX;
 	b->patience = BT_PATIENCE;
