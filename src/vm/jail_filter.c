@@ -88,6 +88,7 @@ static const struct jail_row {
 	{ SCMP_SYS(fsync), NOT_VCPU, false, NO_ARG },
 	{ SCMP_SYS(fdatasync), NOT_VCPU, false, NO_ARG },
 	{ SCMP_SYS(fallocate), NOT_VCPU, false, NO_ARG },
+	{ SCMP_SYS(utimensat), NOT_VCPU, true, ARG_IS(1, 0) },  /* futimens(): an image that was looked at, not written */
 	{ SCMP_SYS(ftruncate), NOT_VCPU, false, NO_ARG },
 	{ SCMP_SYS(fcntl), NOT_VCPU, false, NO_ARG },
 	{ SCMP_SYS(dup), NOT_VCPU, false, NO_ARG },

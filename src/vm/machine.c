@@ -616,6 +616,7 @@ int machine_new(struct machine **out, struct config *cfg, struct loop *loop, str
 		return err_set(err, -ENOMEM, "out of memory");
 	m->cfg = cfg;
 	m->loop = loop;
+	m->user = geteuid();
 	loop_timer_init(loop, &m->reset_retry, machine_reset_retry);
 	loop_timer_init(loop, &m->leave_retry, machine_leave_retry);
 	cpu_limit_init(&m->cpu_limit, m);

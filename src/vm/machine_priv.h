@@ -7,6 +7,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <sys/types.h>
 #include "blk/blk.h"
 #include "blk/job.h"
 #include "bus/bus.h"
@@ -82,6 +83,7 @@ struct machine_doorbell {
 struct machine {
 	struct config *cfg;             /* main's; the lists of disks and interfaces change with plug.c */
 	struct loop *loop;
+	uid_t user;                     /* who this process was before it went into its jail */
 	struct source_host source;
 	enum machine_state state;
 	unsigned holds;                 /* of enum machine_hold: who keeps it paused */

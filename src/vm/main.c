@@ -2,6 +2,7 @@
 /* viv-vmm: run one virtual machine. */
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -385,6 +386,7 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	(void)fatal_stack_new();        /* for as long as there is a process */
 	fatal_catch(on_fatal_signal);
+	json_object_seed(0);            /* by /dev/urandom, which no jail opens; else by the time of day */
 	int r = config_init(&c, &err);
 	if (!r)
 		r = config_parse_args(&c, &action, argc, argv, &err);

@@ -119,7 +119,7 @@ int incoming_open(struct incoming **out, const char *address, const struct migra
 	}
 	if (r < 0)
 		return err_wrap(err, r, "no machine comes");
-	*is_own = !tls && migrate_peer_is_own(&in->link, &pid);
+	*is_own = !tls && migrate_peer_is_own(&in->link, geteuid(), &pid);
 	*out = take_ptr(&in);
 	return 0;
 }

@@ -352,7 +352,7 @@ int migrate_hello(struct migrate_link *l, bool is_source, uint64_t ram, uint32_t
 	return is_source ? 0 : migrate_send(l, MIGRATE_HELLO, &ours, sizeof(ours), NULL, 0, err);
 }
 
-bool migrate_peer_is_own(const struct migrate_link *l, uint32_t *pid)
+bool migrate_peer_is_own(const struct migrate_link *l, uid_t user, uint32_t *pid)
 {
 	struct ucred peer = { 0 };
 	socklen_t len = sizeof(peer);
@@ -363,5 +363,5 @@ bool migrate_peer_is_own(const struct migrate_link *l, uint32_t *pid)
 	    getsockopt(l->fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
 		return false;
 	*pid = (uint32_t)peer.pid;
-	return peer.uid == geteuid() || !peer.uid;
+	return peer.uid == user || !peer.uid;
 }

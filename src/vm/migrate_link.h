@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include "vm/migrate_format.h"
 
 struct err;
@@ -63,8 +64,8 @@ int migrate_recv_fds(struct migrate_link *l, unsigned wanted, struct migrate_rec
 int migrate_hello(struct migrate_link *l, bool is_source, uint64_t ram, uint32_t pid, struct migrate_hello *theirs,
 		  struct err *err);
 
-/* Is the peer a process of this host and of this user (or root)? *PID: its number as the kernel knows it, where
- * the socket was made. */
-bool migrate_peer_is_own(const struct migrate_link *l, uint32_t *pid);
+/* Is the peer a process of this host and of USER (or root)? *PID: its number as the kernel knows it, where the socket was made. In a
+ * jail nobody can ask who one is: USER is who this process was before. */
+bool migrate_peer_is_own(const struct migrate_link *l, uid_t user, uint32_t *pid);
 
 #endif

@@ -190,7 +190,7 @@ static int migration_announce(struct migration *g, struct err *err)
 
 	if (r < 0)
 		return r;
-	g->is_direct = !g->o.is_relayed && migrate_peer_is_own(&g->link, &pid) && pid && pid == le32_get(theirs.pid);
+	g->is_direct = !g->o.is_relayed && migrate_peer_is_own(&g->link, g->m->user, &pid) && pid && pid == le32_get(theirs.pid);
 	r = migrate_lanes_join(&g->lanes, (g->o.may_postcopy ? MIGRATE_PLAN_POSTCOPY : 0) | (g->disks.n ? MIGRATE_PLAN_DISKS : 0), err);
 	if (!r && g->disks.n)
 		r = migrate_disks_announce(&g->disks, &g->lanes, &g->link, err);

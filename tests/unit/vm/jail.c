@@ -25,6 +25,7 @@
 #include "util/loop.h"
 #include "vm/jail.h"
 #include "vm/machine_priv.h"
+#include "vm/migrate_link.h"
 
 /* Each gives 0 when it was refused, or what it got. */
 
@@ -190,6 +191,41 @@ TEST(a_guest_that_has_taken_over_the_loops_thread_gets_nowhere)
 	run_jailed(&h);
 	attack(seen.by_loop, sizeof(seen.by_loop));
 	CHECK_STR(seen.by_loop, "");
+	leave();
+}
+
+TEST(a_peer_of_the_same_user_is_known_in_the_jail)
+{
+	struct migrate_link link = { .fd = -1 };
+	struct hlt_machine h;
+	uid_t user = geteuid();
+	uint32_t pid = 0;
+	int sv[2];
+
+	CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, sv), 0);
+	run_jailed(&h);
+	link.fd = sv[0];
+	CHECK_EQ(h.m->user, user);
+	CHECK(migrate_peer_is_own(&link, h.m->user, &pid));
+	CHECK_EQ(pid, getpid());
+	CHECK_EQ(migrate_peer_is_own(&link, h.m->user + 1, &pid), user == 0);
+	leave();
+}
+
+TEST(an_image_that_is_looked_at_in_the_jail_keeps_its_time)
+{
+	struct timespec then[2] = { { .tv_nsec = UTIME_OMIT }, { .tv_sec = 12345 } };
+	char path[] = "/tmp/viv-jail-XXXXXX";
+	int fd = mkstemp(path);
+	struct hlt_machine h;
+	struct stat st;
+
+	CHECK(fd >= 0 && unlink(path) == 0);
+	CHECK(geteuid() || fchown(fd, 65534, 65534) == 0);      /* only its owner may set a file's time */
+	run_jailed(&h);
+	CHECK_EQ(futimens(fd, then), 0);
+	CHECK(fstat(fd, &st) == 0 && st.st_mtime == 12345);
+	CHECK(utimensat(AT_FDCWD, "/tmp", then, 0) < 0 && errno == EPERM);
 	leave();
 }
 
