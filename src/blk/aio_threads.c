@@ -16,6 +16,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 #include "util/err.h"
+#include "util/fatal.h"
 
 enum { AIO_THREADS_MIN = 4, AIO_THREADS_MAX = 64 };
 
@@ -122,6 +123,7 @@ static int threads_start_locked(struct aio *a)
 	sigset_t all, old;
 
 	sigfillset(&all);
+	fatal_unblock(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	int r = pthread_create(&a->thread[a->n_threads], NULL, threads_main, a);
 

@@ -14,6 +14,7 @@
 #include "net/passt.h"
 #include "util/cleanup.h"
 #include "util/err.h"
+#include "util/fatal.h"
 
 enum { KEEPER_PAUSE_MS = 1000 };
 
@@ -133,6 +134,7 @@ __attribute__((noreturn)) static void keeper_main(struct kept *kept, unsigned n)
 	bool is_needed = true;
 
 	sigfillset(&all);       /* the terminal's signals are for the machine */
+	fatal_unblock(&all);
 	sigprocmask(SIG_BLOCK, &all, NULL);
 	prctl(PR_SET_NAME, "viv-keeper", 0, 0, 0);
 	while (is_needed) {

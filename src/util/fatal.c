@@ -150,7 +150,8 @@ void fatal_catch(void (*handler)(int signo, siginfo_t *info, void *context))
 void fatal_unblock(sigset_t *set)
 {
 	for (size_t i = 0; i < ARRAY_LEN(signals); i++)
-		sigdelset(set, signals[i].signo);
+		if (signals[i].signo != SIGQUIT)
+			sigdelset(set, signals[i].signo);
 }
 
 void *fatal_stack_new(void)

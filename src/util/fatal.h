@@ -12,7 +12,7 @@
  * fatal_stack_new(), if the thread has one. It should call fatal_tell() and then let the signal do what it does by default. */
 void fatal_catch(void (*handler)(int signo, siginfo_t *info, void *context));
 
-/* Take those signals out of a SET that is about to be blocked: one that comes while it is blocked ends the process without a word. */
+/* Take those signals, but the terminal's SIGQUIT, out of a SET that is about to be blocked: one that comes while it is blocked ends the process without a word. */
 void fatal_unblock(sigset_t *set);
 
 /* Write to the log what INFO and CONTEXT (a ucontext_t) of a handler say, and where calls came from. */

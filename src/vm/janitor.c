@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "util/err.h"
+#include "util/fatal.h"
 #include "vm/config.h"
 
 enum { PATHS_MAX = CONFIG_CONSOLES_MAX + 3, FINISH_MS = 1000, JANITOR_FD = 0 };
@@ -66,6 +67,7 @@ __attribute__((noreturn)) static void janitor_main(int fd, struct janitor_paths 
 	ssize_t n;
 
 	sigfillset(&all);       /* the terminal's signals are for the machine */
+	fatal_unblock(&all);
 	sigprocmask(SIG_BLOCK, &all, NULL);
 	prctl(PR_SET_NAME, "viv-janitor", 0, 0, 0);
 	dup2(fd, JANITOR_FD);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 #include "util/cleanup.h"
 #include "util/err.h"
+#include "util/fatal.h"
 #include "util/log.h"
 #include "vm/jail.h"
 #include "vm/migrate.h"
@@ -79,6 +80,7 @@ static int child_begin(struct tls **tls, const struct migrate_tls *t, struct err
 	sigset_t all;
 
 	sigfillset(&all);       /* the terminal's signals are for the machine; it ends when its connections do */
+	fatal_unblock(&all);
 	sigprocmask(SIG_BLOCK, &all, NULL);
 	prctl(PR_SET_NAME, "viv-tls", 0, 0, 0);
 	log_set_fd(STDERR_FILENO);

@@ -19,9 +19,6 @@
 #define B(n) (1u << (n))
 #define EXT_BASE 0x80000000u
 
-/* Bits of leaf 1 EDX that AMD repeats in leaf 0x80000001. */
-#define AMD_REPEATED 0x0183f3ffu
-
 enum {
 	SYNTH_FAMILY = 6,
 	SYNTH_MODEL = 0xef,
@@ -102,7 +99,7 @@ const struct x86_features x86_features_allowed = {
 		/* + CR8 alias, SSE4A, misaligned SSE, TOPOEXT */
 		[X86_W_80000001_ECX] = B(0) | B(4) | B(5) | B(6) | B(7) | B(8) | B(22),
 		/* AMD repeats leaf 1 here; + MMXEXT, FXSR_OPT */
-		[X86_W_80000001_EDX] = AMD_REPEATED | B(11) | B(20) | B(22) | B(25) | B(26) | B(27) | B(29),
+		[X86_W_80000001_EDX] = X86_AMD_REPEATED | B(11) | B(20) | B(22) | B(25) | B(26) | B(27) | B(29),
 	},
 	.xcr0 = 0x2e7,                  /* x87, SSE, AVX, AVX-512, PKRU */
 };
@@ -310,7 +307,7 @@ static void build_identity(struct builder *b)
 		sig = SYNTH_AMD;
 	}
 	if (b->is_amd)          /* leaf 1 once more */
-		b->word[X86_W_80000001_EDX] |= b->word[X86_W_1_EDX] & AMD_REPEATED;
+		b->word[X86_W_80000001_EDX] |= b->word[X86_W_1_EDX] & X86_AMD_REPEATED;
 	b->t->max_basic = b->is_amd ? 0x10 : 0x1f;
 	b->t->max_ext = b->is_amd ? 0x8000001e : 0x80000008;
 	add(b, (struct x86_cpuid_leaf){ .leaf = 0, .eax = b->t->max_basic, .ebx = vendor[1], .ecx = vendor[2], .edx = vendor[3] });

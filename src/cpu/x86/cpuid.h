@@ -29,6 +29,9 @@ enum x86_cpuid_word {
 	X86_W_D1_EAX, X86_W_80000001_ECX, X86_W_80000001_EDX, X86_N_WORDS
 };
 
+/* Bits of leaf 1 EDX that AMD's processors repeat in leaf 0x80000001. */
+#define X86_AMD_REPEATED 0x0183f3ffu
+
 /* Where each word is found. REG: 0 to 3 for eax, ebx, ecx, edx. */
 extern const struct x86_word_place { uint32_t leaf, subleaf; uint8_t reg; } x86_word_places[X86_N_WORDS];
 

@@ -89,8 +89,8 @@ static void list_add(char *list, size_t cap, unsigned word, unsigned bit)
 		snprintf(list + n, cap - n, "%sbit %u of word %u", sep, bit, word);
 }
 
-/* Announced whatever the engine executes: the number of processors (HTT). */
-static const uint32_t always[X86_N_WORDS] = { [X86_W_1_EDX] = 1u << 28 };
+/* Announced whatever the engine executes: the number of processors (HTT), and what AMD repeats. */
+static const uint32_t always[X86_N_WORDS] = { [X86_W_1_EDX] = 1u << 28, [X86_W_80000001_EDX] = X86_AMD_REPEATED };
 
 int x86_cpuid_check(const struct x86_cpuid *t, const struct x86_features *can, struct err *err)
 {

@@ -262,6 +262,33 @@ TEST(a_machine_may_end_in_the_middle_of_a_save)
 	}
 }
 
+TEST(a_machine_with_any_model_of_processors_continues)
+{
+	static const char *const models[] = { "host", "base", "x86-64-v1", "x86-64-v2", "x86-64-v3", "x86-64-v2,vendor=intel",
+					      "x86-64-v1,vendor=amd", "x86-64-v3,vendor=amd" };
+
+	for (size_t i = 0; i < sizeof(models) / sizeof(models[0]); i++) {
+		struct hlt_machine h, other;
+		struct err e = ERR_INIT;
+		struct outcome o;
+
+		hlt_machine_init(&h);
+		free(h.cfg.cpu);
+		h.cfg.cpu = strdup(models[i]);
+		hlt_machine_build(&h);
+		machine_start(h.m);
+		hlt_machine_run_until(&h, counts, &h);
+		int fd = save_to_memfd(&h, STATE_LZ4, false, &o);
+		CHECK_EQ(o.err.code, 0);
+		if (restore(&other, fd, "interp", &e) < 0)
+			FAIL("%s: %s", models[i], e.msg);
+		drop(&other);
+		close(fd);
+		machine_stop(h.m);
+		hlt_machine_fini(&h);
+	}
+}
+
 TEST(what_does_not_fit_to_the_saved_machine_is_refused)
 {
 	struct hlt_machine h, other;
