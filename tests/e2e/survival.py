@@ -25,9 +25,9 @@ JUMP_NS = 50_000_000
 RECORD = 4096
 CLONE_NEWNET = 0x40000000
 
-# What a kernel says when a device or a clock was not what it should be.
+# What a kernel says when a device or a clock was not what it should be; not what it thinks of a model of processors and points to a page about.
 COMPLAINTS = re.compile(
-    r"I/O error|EXT4-fs (error|warning)|BUG:|WARNING:|Oops|lockup|stall|blocked for more|unstable|general protection|segfault|"
+    r"I/O error|EXT4-fs (error|warning)|BUG:|WARNING:(?! See https)|Oops|lockup|stall|blocked for more|unstable|general protection|segfault|"
     r"NETDEV WATCHDOG|allocation failure|Out of memory|probe of virtio.*failed|virtio.*(broken|timeout)")
 
 LOAD = r"""#!/bin/bash

@@ -33,8 +33,21 @@ class Devices:
         with open(self.key_file, "w", encoding="ascii") as f:
             f.write("correct horse")
         os.chmod(self.key_file, 0o600)
-        run(VIV, "disk", "create", path, f"{SECRET_MIB}M", "-o", "encrypt.format=luks", "--format", "qcow2", "--key-file", self.key_file)
+        self.make_image("encrypted", path, SECRET, SECRET_MIB)
         return f"path={path},format=qcow2,name={SECRET},serial={SECRET},key-file={self.key_file}"
+
+    def make_image(self, kind, path, name, mib):
+        """Its format."""
+        create = [VIV, "disk", "create", path, f"{mib}M", "--format", "raw" if kind == "raw" else "qcow2"]
+        if kind == "encrypted":
+            create += ["-o", "encrypt.format=luks", "--key-file", self.key_file]
+            self.keyed.add(name)
+        if kind == "backed":
+            base = f"{self.folder}/{name}.base"
+            run(VIV, "disk", "create", base, f"{mib}M", "--format", "raw")
+            create += ["--backing", base, "--backing-format", "raw"]
+        run(*create)
+        return create[6]
 
     def fill_disk(self, serial, key):
         """The guest writes it; what it reads back has to be what it was told to write."""
@@ -60,12 +73,13 @@ class Devices:
     def guest_waits(self, condition, port=None):
         (port or self.machine.port).shell(f"for i in $(seq 600); do {condition} && exit 0; sleep 0.1; done; exit 1", 120)
 
-    def op_disk(self, plug=None, unplug=None, key=0, **how):
+    def op_disk(self, plug=None, unplug=None, key=0, kind=None):
         if unplug:
             return self.unplug_disk(unplug)
         path, m = os.path.join(self.folder, f"{plug}.img"), self.machine
-        run(VIV, "disk", "create", path, f"{DISK_MIB}M", "--format", how["format"])
-        m.ctl("plug", "disk", f"path={path},format={how['format']},serial={plug},name={plug}")
+        form = self.make_image(kind, path, plug, DISK_MIB)
+        more = f",key-file={self.key_file}" if plug in self.keyed else ""
+        m.ctl("plug", "disk", f"path={path},format={form},serial={plug},name={plug}{more}")
         self.guest_waits(f"[ -b /dev/disk/by-id/virtio-{plug} ]")
         self.fill_disk(plug, key)
         return "plugged"
@@ -75,10 +89,14 @@ class Devices:
         self.compare_disk(m.port, serial)
         path = self.disk(serial)["path"]
         del self.disks[serial]
+        self.keyed.discard(serial)
         m.control("unplug", device=serial)
         until(lambda: serial not in [d["name"] for d in m.control("info")["disks"]], f"{serial} goes", 120)
         self.guest_waits(f"! [ -e /dev/disk/by-id/virtio-{serial} ]")
         os.unlink(path)
+        base = f"{self.folder}/{serial}.base"
+        if os.path.exists(base):
+            os.unlink(base)
         return "unplugged"
 
     # --- interfaces, consoles, media ---
@@ -126,6 +144,35 @@ class Devices:
         m.ctl("plug" if plug else "unplug", "rng")
         until(lambda: m.control("info")["rng"] == plug, "the source of entropy comes or goes", 120)
         self.guest_waits(("" if plug else "! ") + "ls /sys/bus/virtio/drivers/virtio_rng | grep -q virtio")
+        return "plugged" if plug else "unplugged"
+
+    def op_single(self, device):
+        """Of what there is one: it goes, the guest does without, and it comes back and works."""
+        m, before = self.machine, self.machine.control("info")[device]
+        m.ctl("unplug", device)
+        until(lambda: not m.control("info").get(device), f"{device} goes", 120)
+        m.ctl("plug", device, *([f"path={before['path']},cid={before['cid']}"] if device == "vsock" else []))
+        if device == "vsock":
+            until(m.port.is_there, "the guest listens on its socket device again", 120, 0.2)
+        elif device == "agent":
+            until(self.agent_answers, "the guest's agent answers again", 120, 0.5)
+        else:
+            self.op_balloon(16)
+            self.op_balloon(0)
+        return "unplugged and plugged"
+
+    def agent_answers(self):
+        try:
+            self.check_agent()
+        except Wrong:
+            return False
+        return True
+
+    def op_terminal(self, plug):
+        """The console device without ports."""
+        m = self.machine
+        m.ctl("plug" if plug else "unplug", "hvc")
+        until(lambda: m.control("info")["hvc"] == plug, "the console device comes or goes", 120)
         return "plugged" if plug else "unplugged"
 
     def talk(self, path, port, word):
@@ -225,10 +272,10 @@ class Devices:
             raise Wrong(f"disk {disk} is {now}, not {path}, {form}")
 
     def commit(self, name):
-        """Push its top image into the one below."""
+        """Push its top image into the one right below."""
         def begin():
             try:
-                self.machine.control("disk-commit", disk=name)
+                self.machine.control("disk-commit", disk=name, base="1")
             except Wrong as why:
                 # The kernel closes the files of a process that was killed a little later than it is seen to end.
                 if "in use by another process" not in str(why):
@@ -262,6 +309,7 @@ class Devices:
         self.await_move(disk, top, "qcow2")
         if "backing" in self.machine.control("disk-info", disk=disk):
             raise Wrong(f"disk {disk} stands on {below} still")
+        self.keyed.discard(disk)
         os.unlink(below)
         return "pulled into a new image"
 
@@ -284,6 +332,7 @@ class Devices:
             os.unlink(path)
             return "cancelled"
         self.await_move(disk, path, how["format"])
+        self.keyed.discard(disk)
         os.unlink(was["path"])
         return "moved"
 

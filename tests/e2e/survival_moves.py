@@ -11,7 +11,6 @@ import vivguest
 import wire
 from authority import Authority
 from survival import ENV, GuestPort, Wrong, is_running, until
-from survival_plan import SECRET
 
 
 def has_ended(process):
@@ -28,20 +27,24 @@ class Moves:
 
     # --- saved and restored ---
 
-    def op_save(self, packing, engine):
+    def how_saved(self, packing, encrypted):
+        return [f"packing={packing}", *([f"key-file={self.key_file}"] if encrypted else [])]
+
+    def op_save(self, packing, encrypted, engine):
         m, state = self.machine, os.path.join(self.folder, "state")
         pid, begin = m.pid, time.monotonic()
-        m.ctl("save", state, "--stop", f"packing={packing}")
+        m.ctl("save", state, "--stop", *self.how_saved(packing, encrypted))
         m.wait_end(pid)
-        m.adopt(*m.spawn("--restore", state, "--engine", engine, *m.net_options(m.tap), *m.console_options()))
+        key = ["--restore-key-file", self.key_file] if encrypted else []
+        m.adopt(*m.spawn("--restore", state, *key, "--engine", engine, *m.net_options(m.tap), *m.console_options()))
         m.keep_console()
         took = time.monotonic() - begin
         os.unlink(state)
         return f"restored after {took:.2f} s"
 
-    def op_save_and_go_on(self, packing):
+    def op_save_and_go_on(self, packing, encrypted):
         state = os.path.join(self.folder, "kept")
-        self.machine.ctl("save", state, f"packing={packing}")
+        self.machine.ctl("save", state, *self.how_saved(packing, encrypted))
         os.unlink(state)
         return "the machine goes on"
 
@@ -63,7 +66,7 @@ class Moves:
                 path, more = f"{self.folder}/{d['name']}.{self.machine.n + 1}.img", ",create=on"
             if d.get("serial"):
                 more += f",serial={d['serial']}"
-            if d["name"] == SECRET:
+            if d["name"] in self.keyed:
                 more += f",key-file={self.key_file}"
             more += "".join(f",{name}={value}" for name, value in d["limits"].items() if value)
             options += ["--disk", f"path={path},name={d['name']},format={d['format']}{more}"]
@@ -156,6 +159,40 @@ class Moves:
         self.drop_images(going)
         self.is_still_here(pid)
         return f"in phase {phase}"
+
+    def op_waits(self, share, cancel):
+        """While a migration is under way, what would change the machine waits in line; one of it is taken back."""
+        m, pid, kept = self.machine, self.machine.pid, os.path.join(self.folder, "kept")
+        _, _, at = self.await_machine("unix", False, [], "bt")
+        there = m.processes[-1]
+        moving = self.ask_migrate(at, "bandwidth=1M")
+        until(lambda: self.phase() == "memory" or moving.poll() is not None, "the migration begins", 300, 0.01)
+        asked = {"set": self.ask("set", f"cpu-limit={share}")}
+        self.in_line("set")
+        asked["save"] = self.ask("save", kept)
+        self.in_line("set", "save")
+        m.control("waiting-cancel", number=next(w["number"] for w in m.control("waiting")["waiting"] if w["request"] == cancel))
+        m.control("migrate-cancel")
+        moving.communicate(timeout=300)
+        until(lambda: there.poll() is not None, "the destination ends", 60)
+        for name, one in asked.items():
+            _, errors = one.communicate(timeout=300)
+            if bool(one.returncode) != (name == cancel) or ("cancelled while it waited" in errors) != (name == cancel):
+                raise Wrong(f"{name}, when {cancel} was taken back: {one.returncode} {errors}")
+        self.is_still_here(pid)
+        if os.path.exists(kept) != (cancel != "save") or (m.control("info").get("cpu_limit") == share) != (cancel != "set"):
+            raise Wrong(f"{cancel} was taken back, and the machine is {m.control('info')}")
+        if cancel == "set":
+            os.unlink(kept)
+        m.control("set", setting="cpu-limit=none")
+        return "done afterwards"
+
+    def ask(self, *args):
+        return subprocess.Popen([vivguest.VMM, "ctl", self.machine.sock, *args], env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                                text=True)
+
+    def in_line(self, *requests):
+        until(lambda: [w["request"] for w in self.machine.control("waiting")["waiting"]] == [*requests], f"{requests} wait in line", 60)
 
     def drop_images(self, going):
         """What a migration that failed has left at the other side."""

@@ -20,6 +20,7 @@ OPERATIONS = {
     "upgrade": 3, "upgrade_refused": 1, "upgrade_broken": 1,
     "fork": 2,
     "disk": 4, "net": 2, "user_net": 1, "console": 2, "entropy": 1, "medium": 2, "cpus": 2, "memory": 2, "balloon": 1, "limits": 1, "pause": 1,
+    "single": 2, "terminal": 1, "waits": 1,
     "disk_snapshot": 1, "disk_stream": 1, "disk_mirror": 1, "disk_backup": 1, "disk_inside": 1, "disk_resize": 1,
 }
 
@@ -38,7 +39,8 @@ REQUESTS = {
     "agent-freeze": "disk_snapshot", "agent-thaw": "disk_snapshot", "migrate": "migrate", "migrate-start-postcopy": "migrate_post",
     "migrate-recover": "-: needs a connection cut in post-copy; test_migration_post.py", "upgrade": "upgrade",
     "migration": "migrate_cancelled", "migrate-set": "migrate_cancelled", "migrate-cancel": "migrate_cancelled", "plug": "disk",
-    "waiting": "-: test_waiting.py", "waiting-cancel": "-: test_waiting.py", "unplug": "disk", "eject": "medium", "insert": "medium", "quit": "-: an end; test_usage.py", "describe": "-: a text",
+    "waiting": "waits", "waiting-cancel": "waits", "unplug": "disk", "eject": "medium", "insert": "medium", "quit": "-: an end; test_usage.py",
+    "describe": "-: a text",
 }
 
 
@@ -51,6 +53,7 @@ class Plan:
         self.engine, self.cpus, self.memory, self.root = "bt", 2, 512, "raw"
         self.disks, self.n_disks = {}, 0        # serial -> format
         self.nets, self.has_console, self.has_rng, self.medium, self.n_media = set(), False, True, None, 0
+        self.has_terminal = False
         self.random = None
 
     def steps(self, n):
@@ -75,10 +78,10 @@ class Plan:
     # --- the machine as a whole ---
 
     def draw_save(self):
-        return {"packing": self.random.choice(["raw", "raw", "zstd"]), "engine": self.next_engine()}
+        return {**self.draw_save_and_go_on(), "engine": self.next_engine()}
 
     def draw_save_and_go_on(self):
-        return {"packing": self.random.choice(["raw", "zstd"])}
+        return {"packing": self.random.choice(["raw", "raw", "lz4", "zstd"]), "encrypted": self.random.random() < 0.3}
 
     def draw_migrate(self, **fixed):
         r = self.random
@@ -133,10 +136,10 @@ class Plan:
             serial = r.choice(list(self.disks))
             del self.disks[serial]
             return {"unplug": serial}
-        serial, form = f"d{self.n_disks}", r.choice(["raw", "qcow2"])
+        serial, kind = f"d{self.n_disks}", r.choice(["raw", "qcow2", "encrypted", "backed"])
         self.n_disks += 1
-        self.disks[serial] = form
-        return {"plug": serial, "format": form, "key": r.randrange(1 << 30)}
+        self.disks[serial] = "raw" if kind == "raw" else "qcow2"
+        return {"plug": serial, "kind": kind, "key": r.randrange(1 << 30)}
 
     def toggle(self, name):
         self.nets ^= {name}
@@ -155,6 +158,18 @@ class Plan:
     def draw_entropy(self):
         self.has_rng = not self.has_rng
         return {"plug": self.has_rng}
+
+    def draw_single(self):
+        """It goes, and comes back."""
+        return {"device": self.random.choice(["balloon", "agent", "vsock"])}
+
+    def draw_terminal(self):
+        self.has_terminal = not self.has_terminal
+        return {"plug": self.has_terminal}
+
+    def draw_waits(self):
+        """Requests behind a migration that is cancelled: which of them is taken back."""
+        return {"share": self.random.choice(["1.2", "1.7"]), "cancel": self.random.choice(["save", "set"])}
 
     def draw_medium(self):
         if self.medium is not None:

@@ -43,6 +43,7 @@ class Run(Moves, Devices):
         self.disks = {}                 # serial -> digest of what the guest has written
         self.medium = None              # (size, digest) of what is in the drive
         self.n_done, self.n_images, self.hosts, self.key_file = 0, 0, None, None
+        self.keyed = set()              # disks whose images are encrypted
         self.network = Network()
         self.stream = Stream(self.network.listen())
         self.machine = Machine(folder, self.network, self.log)

@@ -29,7 +29,8 @@ def test_a_run_has_each_operation_and_runs_have_all_of_its_kinds():
         for name, how in steps:
             for key, value in how.items():
                 seen.setdefault(key, set()).add(str(value))
-    for key, values in {"packing": {"none", "raw", "zstd", "lz4"}, "engine": {"bt", "interp"}, "via": {"unix", "tcp"}, "tls": {"True", "False"},
+    for key, values in {"packing": {"none", "raw", "zstd", "lz4"}, "encrypted": {"True", "False"},
+                        "kind": {"raw", "qcow2", "encrypted", "backed"}, "device": {"balloon", "agent", "vsock"}, "cancel": {"save", "set"}, "engine": {"bt", "interp"}, "via": {"unix", "tcp"}, "tls": {"True", "False"},
                         "streams": set("12348"), "postcopy": {"off", "round", "asked"}, "format": {"raw", "qcow2"},
                         "mode": {"auto", "background", "blocking"}, "end": {"at once", "completed", "cancelled"},
                         "quiesce": {"True", "False"}}.items():
@@ -45,7 +46,7 @@ def test_the_fast_engine_alone_does_each_operation_at_once():
 def test_devices_come_before_they_go():
     there = set()
     for name, how in Plan(3).steps(1000):
-        if name in ("net", "user_net", "console"):
+        if name in ("net", "user_net", "console", "terminal"):
             assert how["plug"] != (name in there)
             there ^= {name}
         elif name == "disk":

@@ -26,8 +26,15 @@ class Wire(threading.Thread):
             a, _ = self.listener.accept()
             b = socket.socket(socket.AF_UNIX)
             b.connect(self.target)
-            for pair in ((a, b), (b, a)):
-                threading.Thread(target=self.pump, args=pair, daemon=True).start()
+            threading.Thread(target=self.between, args=(a, b), daemon=True).start()
+
+    def between(self, a, b):
+        """Both ways, until both have ended; descriptors that nobody has taken go with the sockets."""
+        with a, b:
+            back = threading.Thread(target=self.pump, args=(b, a), daemon=True)
+            back.start()
+            self.pump(a, b)
+            back.join()
 
     @staticmethod
     def take(s, n):
@@ -66,23 +73,28 @@ def flipped(record):
 class HandWire(Wire):
     """Hands descriptors on, too."""
 
+    def hand_on(self, source, sink):
+        """One record; False: that was the last."""
+        head, fds, _, _ = socket.recv_fds(source, 12, 96)
+        try:
+            if not head:
+                return False
+            head += self.take(source, 12 - len(head))
+            record = head + self.take(source, struct.unpack("<III", head)[1])
+            if struct.unpack("<III", head)[0] == self.type:
+                record = self.action(record)
+            if record is not None:
+                sent = socket.send_fds(sink, [record], fds) if fds else 0
+                sink.sendall(record[sent:])
+            return record is not None
+        finally:
+            for fd in fds:
+                os.close(fd)
+
     def pump(self, source, sink):
         try:
-            while True:
-                head, fds, _, _ = socket.recv_fds(source, 12, 96)
-                if not head:
-                    break
-                head += self.take(source, 12 - len(head))
-                record = head + self.take(source, struct.unpack("<III", head)[1])
-                if struct.unpack("<III", head)[0] == self.type:
-                    record = self.action(record)
-                if record is not None:
-                    sent = socket.send_fds(sink, [record], fds) if fds else 0
-                    sink.sendall(record[sent:])
-                for fd in fds:
-                    os.close(fd)
-                if record is None:
-                    break
+            while self.hand_on(source, sink):
+                pass
         except (EOFError, OSError):
             pass
         for s in (source, sink):
