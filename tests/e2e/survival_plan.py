@@ -53,7 +53,7 @@ class Plan:
         self.engine, self.cpus, self.memory, self.root = "bt", 2, 512, "raw"
         self.disks, self.n_disks = {}, 0        # serial -> format
         self.nets, self.has_console, self.has_rng, self.medium, self.n_media = set(), False, True, None, 0
-        self.has_terminal = False
+        self.has_terminal = True
         self.random = None
 
     def steps(self, n):
