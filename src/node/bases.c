@@ -102,7 +102,7 @@ static int is_untouched(const char *base, void *arg, struct err *err)
 	return 1;
 }
 
-/* What the original is on already is below the new base, too. */
+/* What the original is on already is below the new base, or below a copy of its file, too. */
 static int note_below(const char *base, void *arg, struct err *err)
 {
 	const struct base_request *q = arg;
@@ -203,6 +203,11 @@ int base_take(const struct base_request *q, char **disk, struct err *err)
 		return r;
 	*disk = path_of(q->pool, s.found, "disk.qcow2", NULL);
 	return *disk ? 0 : err_set(err, -ENOMEM, "out of memory");
+}
+
+int bases_share(const struct base_request *q, struct err *err)
+{
+	return each_base(q->pool, note_below, (void *)q, err);
 }
 
 int base_make_layer(const char *path, const char *disk, struct err *err)

@@ -50,9 +50,14 @@ static int finish_copy(const char *tmp, const char *path, struct err *err)
 	return r < 0 ? r : files_sync_above(path, err);
 }
 
+static struct base_request request_of(const struct clone *k)
+{
+	return (struct base_request){ .pool = k->pool, .root = k->from, .source = k->source_uid, .clone = k->uid };
+}
+
 static int link_disk(struct clone *k, const char *path, struct err *err)
 {
-	struct base_request q = { .pool = k->pool, .root = k->from, .source = k->source_uid, .clone = k->uid };
+	struct base_request q = request_of(k);
 	AUTO(free) char *base = NULL;
 	int r = base_take(&q, &base, err);
 
@@ -111,8 +116,11 @@ static int keep_memory(struct clone *k, struct err *err)
 static int make_files(struct clone *k, const char *path, const char *tmp, struct err *err)
 {
 	bool has_disk = !access(k->from, F_OK);         /* one that has not run yet has none */
-	int r = 0;
+	struct base_request q = request_of(k);
+	int r = has_disk && !k->is_linked ? bases_share(&q, err) : 0;
 
+	if (r < 0)
+		return r;
 	if (k->is_live)
 		r = copy_live(k, tmp, has_disk, err);
 	else if (has_disk && k->is_linked)

@@ -131,7 +131,21 @@ def test_linked_clones_share_what_was_there(node, herd):    # noqa: F811
     assert "snapshots" in node.wait(f"/v1/tasks/{task['name']}", "failed")["status"]["reason"]
     node.viv("rm", "e")
     assert list(herd.users().values()) == [["b"]]
-    node.viv("rm", "b")
+    # A copy of the file of one that is linked is on the same base, whoever goes.
+    herd.clone("b", "g")
+    assert list(herd.users().values()) == [["b", "g"]]
+    herd.set("b", "running")
+    node.viv("clone", "--running", "b", "h")
+    node.viv("rm", "-f", "b")
+    assert list(herd.users().values()) == [["g", "h"]]
+    for name in "gh":
+        if name == "g":
+            herd.set(name, "running")
+        herd.write(name, f"also-{name}")
+        herd.set(name, "stopped")
+        herd.set(name, "running")
+        herd.has(name, "nothing", f"also-{name}")
+    node.viv("rm", "-f", "g", "h")
     assert herd.users() == {} and os.listdir(os.path.join(node.data, "instances")) == []
 
 

@@ -98,6 +98,25 @@ TEST(a_base_goes_with_its_last_user_and_what_is_below_with_it)
 	teardown(&r);
 }
 
+TEST(a_copy_of_the_file_of_one_that_is_linked_is_on_its_base)
+{
+	struct rig r;
+	char first[64];
+	struct base_request q = { .pool = r.pool, .source = "b", .clone = "copy" };
+
+	setup(&r);
+	CHECK_EQ(bases_share(&q, NULL), 0);     /* there are none */
+	clone_it(&r, "a", "b", first);
+	CHECK_EQ(bases_share(&q, NULL), 0);
+	CHECK_EQ(bases_share(&q, NULL), 0);
+	CHECK_EQ(bases_release(r.pool, "a", NULL), 0);
+	CHECK_EQ(bases_release(r.pool, "b", NULL), 0);
+	CHECK(has_base(&r, first));
+	CHECK_EQ(bases_release(r.pool, "copy", NULL), 0);
+	CHECK(!has_base(&r, first));
+	teardown(&r);
+}
+
 TEST(attempts_that_were_cut_off_are_gone_on_with)
 {
 	struct rig r;
