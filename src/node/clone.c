@@ -230,7 +230,7 @@ static int prepare(struct task *t, const json_t *params, struct err *err)
 	t->data = k;
 	k->task = t;
 	if (!k->source) {
-		k->source = instance_find(n, t->c.project, text(params, "instance"), text(params, "instance_uid"));
+		k->source = instance_find_to_hold(n, t->c.project, text(params, "instance"), text(params, "instance_uid"));
 		if (!k->source)
 			return err_set(err, -ENOENT, "the instance '%s' has gone", text(params, "instance"));
 		instance_hold(k->source, false);

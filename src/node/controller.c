@@ -47,7 +47,8 @@ void controlled_write(struct controlled *c)
 	char key[STORE_KEY_MAX + 1];
 
 	c->is_dirty = true;
-	if (c->is_writing || c->renaming || c->ctl->is_stopped)
+	/* Whoever is freed when a commit is done must not wait for a later one. */
+	if (c->is_writing || c->renaming || c->is_leaving || c->ctl->is_stopped)
 		return;
 	AUTO(json_decref)
 	json_t *doc = json_pack("{s:s, s:s, s:s, s:i}", "state", c->state, "reason", c->reason, "since", c->since,
@@ -129,6 +130,8 @@ static void controlled_step(struct loop_timer *t)
 	AUTO(json_decref) json_t *doc = doc_get(c->node->store, c->key, &revision);
 	const char *uid = json_string_value(json_object_get(doc, "uid"));
 
+	if (c->is_leaving)
+		return;
 	if (c->is_lost)
 		controlled_write(c);
 	/* A document of the same name that is a later one is another thing: this one goes first. */
@@ -231,6 +234,7 @@ static void removed(void *arg, const struct store_result *res)
 	char key[STORE_KEY_MAX + 1];
 
 	if (res->code) {
+		c->is_leaving = false;
 		log_warn("'%s' cannot be taken away: %s", c->key, res->message);
 		controlled_later(c, REMOVE_AGAIN_MS);
 		return;
@@ -253,10 +257,13 @@ void controlled_removed(struct controlled *c)
 	AUTO(json_decref) json_t *doc = doc_get(s, c->key, &revision);
 	const char *uid = json_string_value(json_object_get(doc, "uid"));
 
+	if (c->is_leaving)
+		return;
 	if (c->is_writing || c->renaming) {
 		controlled_later(c, REMOVE_MS);
 		return;
 	}
+	c->is_leaving = true;
 	loop_timer_cancel(&c->timer);
 	doc_status_key(status_key, c->key);
 	if (uid && !strcmp(uid, c->uid))

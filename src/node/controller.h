@@ -31,6 +31,7 @@ struct controlled {
 	unsigned failures;              /* in a row */
 	uint64_t hold_ns;               /* no step before, unless the document changes */
 	bool is_writing, is_dirty, is_lost;     /* LOST: the last try to write it has failed */
+	bool is_leaving;                /* that its document goes is on its way to the store, and then it is freed */
 	int64_t renaming;               /* its document, at this revision, is on its way to another key; 0: it is not */
 };
 

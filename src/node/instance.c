@@ -278,6 +278,8 @@ static void step_gone(struct controlled *c, const json_t *doc)
 		cut_off(i, "it is being deleted");
 	} else if (i->n_holds) {
 		controlled_later(c, HOLD_MS);
+	} else if (i->is_removed) {
+		controlled_removed(c);
 	} else if (i->phase == PHASE_DOWN && !pool_is_unborn(c->node, i->pool) && pool_find(c->node, i->pool, NULL, &err) < 0) {
 		controlled_blocked(c, &err);
 	} else if (i->phase == PHASE_DOWN) {
@@ -324,11 +326,13 @@ static void forget_snapshots(struct instance *i)
 
 void instance_removed(struct instance *i, int r, const struct err *err)
 {
-	i->phase = PHASE_DOWN;
 	if (r < 0) {
+		i->phase = PHASE_DOWN;
 		controlled_failed(&i->c, err);
 		return;
 	}
+	/* It stays in this phase, in which nobody holds it: it is freed as soon as its document has gone. */
+	i->is_removed = true;
 	forget_snapshots(i);
 	controlled_removed(&i->c);
 }

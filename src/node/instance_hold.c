@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "node/instance_hold.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -21,8 +22,16 @@ struct instance *instance_find(struct node *n, const char *project, const char *
 	return c && !strcmp(c->uid, uid) ? (struct instance *)c : NULL;
 }
 
+struct instance *instance_find_to_hold(struct node *n, const char *project, const char *name, const char *uid)
+{
+	struct instance *i = instance_find(n, project, name, uid);
+
+	return i && i->phase != PHASE_REMOVING ? i : NULL;
+}
+
 void instance_hold(struct instance *i, bool cuts)
 {
+	assert(i->phase != PHASE_REMOVING);
 	i->n_holds++;
 	i->is_cut |= cuts;
 	controlled_kick(&i->c);

@@ -16,6 +16,8 @@ enum { INSTANCE_DISKS_MAX = 16 };
 
 /* The instance NAME of PROJECT, if it is the one with UID. NULL: it is not there (any more). */
 struct instance *instance_find(struct node *n, const char *project, const char *name, const char *uid);
+/* The same for who is going to hold it. NULL also when its files are being removed: it does not wait for anybody then. */
+struct instance *instance_find_to_hold(struct node *n, const char *project, const char *name, const char *uid);
 /* The file with the memory of its snapshot UID, beside its disk. From malloc(); NULL: out of memory. */
 char *instance_saved_path(const struct instance *i, const char *uid);
 /* It will not start until instance_release(). With CUTS the power goes when it is on; it is on again afterwards if that is

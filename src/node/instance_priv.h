@@ -24,7 +24,7 @@ enum phase {
 	PHASE_DISK,             /* its disk is being made, or its directory prepared, by a worker */
 	PHASE_STARTING,         /* a process, which does not answer yet */
 	PHASE_UP,               /* it answers */
-	PHASE_REMOVING,         /* its files are being removed, by a worker */
+	PHASE_REMOVING,         /* its files are being removed, by a worker, or have been */
 };
 
 /* What the next start of a machine is. */
@@ -63,6 +63,7 @@ struct instance {
 	bool has_disk_writer;           /* one of them changes the disks */
 	unsigned n_disk_readers;        /* or some read them */
 	bool is_forgetting;             /* the memory that it goes on from: a worker removes it */
+	bool is_removed;                /* its files have been; its document is next */
 	unsigned n_freezes;             /* it stands still for others, who let it go on */
 	bool is_fork;                   /* it began as a template, and does not know yet who it is */
 	bool is_telling;                /* just now */

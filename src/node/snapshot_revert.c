@@ -101,7 +101,7 @@ static int prepare(struct task *t, const json_t *params, struct err *err)
 		return err_set(err, -ENOMEM, "out of memory");
 	t->data = v;
 	if (!v->instance) {
-		v->instance = instance_find(t->c.node, t->c.project, text(params, "instance"), text(params, "instance_uid"));
+		v->instance = instance_find_to_hold(t->c.node, t->c.project, text(params, "instance"), text(params, "instance_uid"));
 		if (!v->instance)
 			return err_set(err, -ENOENT, "the instance '%s' has gone", text(params, "instance"));
 		int r = check_machine(t->c.node, t->c.project, params, NULL, err);

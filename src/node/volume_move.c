@@ -153,7 +153,7 @@ static int find_user(struct node *n, struct move *m, const char *volume, struct 
 		return 1;
 	doc_key(key, "instance", project, who);
 	AUTO(json_decref) json_t *doc = doc_get(n->store, key, NULL);
-	struct instance *i = instance_find(n, project, who, text(doc, "uid"));
+	struct instance *i = instance_find_to_hold(n, project, who, text(doc, "uid"));
 	if (!i || instance_is_between(i)) {
 		err_set(err, -EAGAIN, "it waits for '%s', which is just starting or stopping", who);
 		return 0;

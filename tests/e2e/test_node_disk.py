@@ -80,6 +80,29 @@ def test_the_loop_leaves_the_disk_to_others(unwell, guest):  # noqa: F811
     assert unwell.ask("GET", "/v1/audit/verify")["is_whole"]
 
 
+def test_nobody_holds_what_is_just_being_removed(unwell, tmp_path):
+    """Its files go, which takes long here: tasks that come then are told so, and do not wait for what is freed meanwhile."""
+    unwell.kill()
+    unwell.prefix[-1] = f"VIV_FAULTS_UNDER={unwell.data}/instances"
+    unwell.start()
+    raw = tmp_path / "raw"
+    raw.write_bytes(b"image".ljust(1 << 20, b"\0"))
+    unwell.viv("image", "import", str(raw), "base")
+    unwell.ask("POST", "/v1/instances", {"name": "a", "spec": {"image": "base", "memory": "16M", "networks": []}}, status=201)
+    unwell.wait("/v1/instances/a", "running")
+    unwell.ask("POST", "/v1/instances/a/snapshots", {"name": "s", "spec": {}}, status=201)
+    unwell.wait("/v1/instances/a/snapshots/s", "ready")
+    with unwell.with_fault(holds_writes=1):
+        unwell.ask("DELETE", "/v1/instances/a", status=202)
+        unwell.until(lambda: unwell.faults.waiting and unwell.ask("GET", "/v1/instances/a")["status"]["state"] == "deleting")
+        tasks = [unwell.ask("POST", path, body, status=202)["name"] for path, body in (
+            ("/v1/instances/a/snapshots/s/revert", None), ("/v1/instances/a/clone", {"name": "b"}))]
+        for task in tasks:
+            assert "'a' has gone" in unwell.wait(f"/v1/tasks/{task}", "failed")["status"]["reason"]
+    unwell.wait_gone("/v1/instances/a")
+    assert os.listdir(os.path.join(unwell.data, "instances")) == [] and names(unwell) == set()
+
+
 def test_a_disk_that_cannot_be_written_any_more(unwell, guest):  # noqa: F811
     """Changes are refused with the reason, the rest goes on, and so do changes when it can."""
     unwell.ask("POST", "/v1/instances", {"name": "a", "spec": guest}, status=201)

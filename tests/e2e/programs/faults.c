@@ -124,6 +124,7 @@ OPEN(open)
 OPEN(open64)
 
 int mkdir(const char *path, mode_t mode) { return change_path("mkdir", path) < 0 ? -1 : REAL(mkdir)(path, mode); }
+int remove(const char *path) { return change_path("remove", path) < 0 ? -1 : REAL(remove)(path); }
 int rmdir(const char *path) { return change_path("rmdir", path) < 0 ? -1 : REAL(rmdir)(path); }
 int unlink(const char *path) { return change_path("unlink", path) < 0 ? -1 : REAL(unlink)(path); }
 int rename(const char *from, const char *to) { return change_path("rename", to) < 0 ? -1 : REAL(rename)(from, to); }
