@@ -257,13 +257,24 @@ static int boot_and_save(struct making *m, struct err *err)
 	return r < 0 ? r : finish_files(m, err);
 }
 
+/* What its machine had to run. It ends by itself, or is ended already: wait until it has. */
+static int clear_run_dir(const char *run_dir, struct err *err)
+{
+	AUTO(free) char *path = with_tail(run_dir, "/lock");
+	AUTO_FD int lock = path ? open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
+
+	for (unsigned ms = 0; lock >= 0 && ms < END_MS && flock(lock, LOCK_EX | LOCK_NB) < 0; ms += 10)
+		usleep(10 * 1000);
+	return files_remove(run_dir, err);
+}
+
 static int run(struct task *t, struct err *err)
 {
 	struct making *m = t->data;
 	int r;
 
 	if (m->is_made)
-		return 0;
+		return clear_run_dir(m->like.run_dir, err);
 	if (atomic_load_explicit(&t->stop, memory_order_relaxed))
 		return -ECANCELED;
 	if (!m->has_disk) {
@@ -272,6 +283,8 @@ static int run(struct task *t, struct err *err)
 		return r < 0 ? r : -EAGAIN;     /* and now its machine */
 	}
 	r = boot_and_save(m, err);
+	if (!r)
+		return clear_run_dir(m->like.run_dir, err);
 	if (atomic_load_explicit(&t->stop, memory_order_relaxed))
 		return -ECANCELED;
 	/* Of a machine that has gone another attempt would find no other. */
@@ -312,13 +325,14 @@ static void *leftover(struct task *t, const json_t *params)
 static int tidy(void *left, struct err *err)
 {
 	const struct left *l = left;
-	AUTO(free) char *path = with_tail(l->run_dir, "/lock");
-	AUTO_FD int lock = path ? open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
+	struct err ignored = ERR_INIT;
+	int r = clear_run_dir(l->run_dir, err);
 
-	for (unsigned ms = 0; lock >= 0 && ms < END_MS && flock(lock, LOCK_EX | LOCK_NB) < 0; ms += 10)
-		usleep(10 * 1000);
-	int r = files_remove(l->tmp, err);
-	return r < 0 ? r : files_remove(l->run_dir, err);
+	if (r < 0)
+		(void)files_remove(l->tmp, &ignored);
+	else
+		r = files_remove(l->tmp, err);
+	return r;
 }
 
 static void release(struct task *t)
