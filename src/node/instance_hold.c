@@ -68,7 +68,7 @@ char *instance_saved_path(const struct instance *i, const char *uid)
 
 bool instance_take_disks(struct instance *i, bool writes)
 {
-	if (!instance_is_off(i) || i->is_forgetting || i->has_disk_writer || (writes && i->n_disk_readers))
+	if (!instance_is_off(i) || i->is_forgetting || i->has_disk_writer || i->n_disk_moves || (writes && i->n_disk_readers))
 		return false;
 	if (writes)
 		i->has_disk_writer = true;
@@ -83,6 +83,19 @@ void instance_give_disks(struct instance *i, bool writes)
 		i->has_disk_writer = false;
 	else
 		i->n_disk_readers--;
+}
+
+bool instance_begin_move(struct instance *i)
+{
+	if (i->has_disk_writer || i->n_disk_readers)
+		return false;
+	i->n_disk_moves++;
+	return true;
+}
+
+void instance_end_move(struct instance *i)
+{
+	i->n_disk_moves--;
 }
 
 struct vmm *instance_vmm(const struct instance *i)

@@ -62,6 +62,7 @@ struct instance {
 	bool is_cut;                    /* and one of them wants the power to go */
 	bool has_disk_writer;           /* one of them changes the disks */
 	unsigned n_disk_readers;        /* or some read them */
+	unsigned n_disk_moves;          /* of further ones, to other pools */
 	bool is_forgetting;             /* the memory that it goes on from: a worker removes it */
 	bool is_removed;                /* its files have been; its document is next */
 	unsigned n_freezes;             /* it stands still for others, who let it go on */

@@ -124,8 +124,10 @@ void volume_move(struct api_call *c)
 
 static void let_go(struct move *m)
 {
-	if (m->held)
+	if (m->held) {
+		instance_end_move(m->held);
 		instance_release(m->held);
+	}
 	m->held = NULL;
 }
 
@@ -156,6 +158,10 @@ static int find_user(struct node *n, struct move *m, const char *volume, struct 
 	struct instance *i = instance_find_to_hold(n, project, who, text(doc, "uid"));
 	if (!i || instance_is_between(i)) {
 		err_set(err, -EAGAIN, "it waits for '%s', which is just starting or stopping", who);
+		return 0;
+	}
+	if (!instance_begin_move(i)) {
+		err_set(err, -EAGAIN, "it waits for others who work on the disks of '%s'", who);
 		return 0;
 	}
 	/* It does not start anew from what its document still says when its machine ends now. */

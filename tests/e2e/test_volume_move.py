@@ -195,3 +195,29 @@ def test_kills_of_the_daemon_while_it_copies(node, pools):  # noqa: F811
         node.start()
         assert settle(node)[-1][0] == "done"
         where(node, pools)
+
+
+def test_a_move_and_going_back_wait_for_each_other(node, pools, tmp_path):  # noqa: F811
+    """Both want the disks of a machine that is off: one at a time has them, and whoever comes second looks where they are then."""
+    dice, raw = random.Random(28), tmp_path / "raw"
+    raw.write_bytes(b"image".ljust(1 << 20, b"\0"))
+    node.viv("image", "import", str(raw), "base")
+    node.viv("volume", "create", "v", "16M", "--pool", "a")
+    spec = {"image": "base", "memory": "16M", "networks": [], "disks": [{"volume": "v"}], "shutdown_seconds": 0}
+    node.ask("POST", "/v1/instances", {"name": "c", "spec": spec}, status=201)
+    node.wait("/v1/instances/c", "running")
+    node.ask("PATCH", "/v1/instances/c", {"spec": {"state": "stopped"}})
+    node.wait("/v1/instances/c", "stopped")
+    node.ask("POST", "/v1/instances/c/snapshots", {"name": "s", "spec": {}}, status=201)
+    node.wait("/v1/instances/c/snapshots/s", "ready")
+    pool = "a"
+    for _ in range(12):
+        pool = "b" if pool == "a" else "a"
+        asks = [lambda: node.ask("POST", "/v1/instances/c/snapshots/s/revert", status=202),
+                lambda to=pool: node.ask("POST", "/v1/volumes/v/move", {"pool": to}, status=202)]
+        dice.shuffle(asks)
+        for ask in asks:
+            ask()
+            time.sleep(dice.random() * 0.01)
+        assert all(state == "done" for state, _ in settle(node)), node.ask("GET", "/v1/tasks")
+        assert where(node, pools) == pool
