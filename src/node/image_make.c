@@ -152,24 +152,35 @@ static void tidy(struct image *im)
 		im->is_busy = true;
 }
 
+/* Its process has ended, and there is no disk. */
+static void not_made(struct image *im)
+{
+	char words[300];
+	bool has_said = import_words(&im->im, words, sizeof(words));
+	int64_t revision = 0;
+	struct err err = ERR_INIT;
+
+	if (!has_said && !im->full.code && im->c.failures < IMPORT_TRIES) {
+		err_set(&err, -EIO, "it could not be made: %s", words);
+		controlled_failed(&im->c, &err);
+		return;
+	}
+	json_decref(doc_get(im->c.node->store, im->c.key, &revision));
+	controlled_set(&im->c, "failed", "it could not be made: %s; %s", im->full.code ? im->full.msg : words,
+		       im->up.size ? "send it again, or delete it" : "change it in any way to try again");
+	if (im->up.size)
+		upload_refuse(&im->up);
+	else
+		im->failed_revision = revision;
+}
+
 static void ended(struct process *p)
 {
 	struct image *im = container_of(p, struct image, im.proc);
-	char words[300];
 
 	image_source_give(&im->source);
-	if (!image_is_made(im->im.dir) && !download_is_whole(&im->im)) {
-		int64_t revision = 0;
-
-		json_decref(doc_get(im->c.node->store, im->c.key, &revision));
-		import_words(&im->im, words, sizeof(words));
-		controlled_set(&im->c, "failed", "it could not be made: %s; %s", im->full.code ? im->full.msg : words,
-			       im->up.size ? "send it again, or delete it" : "change it in any way to try again");
-		if (im->up.size)
-			upload_refuse(&im->up);
-		else
-			im->failed_revision = revision;
-	}
+	if (!image_is_made(im->im.dir) && !download_is_whole(&im->im))
+		not_made(im);
 	im->full = (struct err)ERR_INIT;
 	controlled_kick(&im->c);
 }

@@ -133,9 +133,11 @@ json_t *import_progress(const struct import *im)
 	return json_pack("{s:s, s:I, s:I}", "what", what, "done", (json_int_t)done, "total", (json_int_t)total);
 }
 
-void import_words(const struct import *im, char *buf, size_t cap)
+bool import_words(const struct import *im, char *buf, size_t cap)
 {
 	process_last_words(im->dir, "log", buf, cap);
-	if (!buf[0])
-		snprintf(buf, cap, "the program has ended without a word");
+	if (buf[0])
+		return true;
+	snprintf(buf, cap, "the program has ended without a word");
+	return false;
 }

@@ -42,7 +42,10 @@ int import_find(struct import *im, struct node *n, struct err *err);
 bool import_look(struct import *im);
 /* 'progress' as a status has it; a new reference. NULL: nothing is known. */
 json_t *import_progress(const struct import *im);
-/* The last sentence of a process that has ended, or one that says that there is none. */
-void import_words(const struct import *im, char *buf, size_t cap);
+/* The last sentence of a process that has ended; without one it was killed, or has crashed: false, and BUF says so. */
+bool import_words(const struct import *im, char *buf, size_t cap);
+
+/* One that was killed is begun again, at most so often. */
+enum { IMPORT_TRIES = 5 };
 
 #endif

@@ -58,21 +58,32 @@ int volume_remove_sent(const char *path, struct err *err)
 
 /* --- the process ---------------------------------------------------- */
 
+static void not_made(struct volume *v)
+{
+	char words[300];
+	bool has_said = import_words(&v->im, words, sizeof(words));
+	struct err err = ERR_INIT;
+
+	if (!has_said && !v->full.code && v->c.failures < IMPORT_TRIES) {
+		err_set(&err, -EIO, "it could not be made: %s", words);
+		controlled_failed(&v->c, &err);
+		return;
+	}
+	controlled_set(&v->c, "failed", "it could not be made: %s; send it again, change the volume, or delete it",
+		       v->full.code ? v->full.msg : words);
+	upload_refuse(&v->up);
+}
+
 static void ended(struct process *p)
 {
 	struct volume *v = container_of(p, struct volume, im.proc);
 	bool is_child = p->status != -1, is_good = is_child && WIFEXITED(p->status) && !WEXITSTATUS(p->status);
-	char words[300];
 
 	/* Of one that was not our child nobody knows how it ended: a worker looks. */
-	if (is_good || !is_child) {
+	if (is_good || !is_child)
 		v->is_awaited = false;
-	} else {
-		import_words(&v->im, words, sizeof(words));
-		controlled_set(&v->c, "failed", "it could not be made: %s; send it again, change the volume, or delete it",
-			       v->full.code ? v->full.msg : words);
-		upload_refuse(&v->up);
-	}
+	else
+		not_made(v);
 	v->full = (struct err)ERR_INIT;
 	controlled_kick(&v->c);
 }

@@ -255,6 +255,25 @@ def test_it_goes_on_after_all_that_may_happen(node, web, tmp_path):  # noqa: F81
     same(node, "a", raw, tmp_path)
 
 
+def test_one_that_is_killed_begins_again_by_itself(node, web, tmp_path):  # noqa: F811
+    """Nobody has to say anything: what has no last word was killed, by the kernel that had no memory, say."""
+    raw = tmp_path / "raw"
+    raw.write_bytes(os.urandom(24 * MIB))
+    digest = web.put("disk.raw", raw.read_bytes())
+    allow(node, web)
+    web.stop()
+    web.start(STALLS)
+    make(node, "a", f"{web.https}/disk.raw", sha256=digest)
+    fetcher = stalled(node, "a")
+    os.kill(fetcher, signal.SIGKILL)
+    wait(node, "/v1/images/a", lambda d: "without a word; the next attempt follows" in d["status"]["reason"])
+    wait(node, "/v1/images/a", lambda d: d["status"]["state"] == "making")
+    web.stop()
+    web.start()
+    node.wait("/v1/images/a", "ready")
+    same(node, "a", raw, tmp_path)
+
+
 def test_a_file_that_has_changed_begins_anew(node, web, tmp_path):  # noqa: F811
     web.put("disk.raw", b"\1" * (24 * MIB))
     allow(node, web)
