@@ -22,14 +22,15 @@ backports_unpack() {
 	for deb in "$backports_work"/cache/archives/*.deb; do dpkg -x "$deb" "$backports_dir"; done
 }
 
-# backports_wrap NAME PROGRAM - DIR/NAME starts DIR/PROGRAM with the libraries that were unpacked; it must tell its version.
+# backports_wrap NAME PROGRAM [ARGUMENTS] - DIR/NAME starts DIR/PROGRAM with the libraries that were unpacked, and with
+# ARGUMENTS (a shell's words; $dir is DIR) before its own; it must tell its version.
 backports_wrap() {
 	cat >"$backports_dir/$1.new" <<-RUN
 		#!/bin/sh
 		dir=\${0%/*}
 		export LD_LIBRARY_PATH="\$dir/usr/lib/x86_64-linux-gnu" QEMU_MODULE_DIR="\$dir/usr/lib/x86_64-linux-gnu/qemu"
 		export PATH="\$PATH:\$(realpath "\$dir")/usr/bin"
-		exec "\$dir/$2" "\$@"
+		exec "\$dir/$2" ${3-} "\$@"
 	RUN
 	chmod 755 "$backports_dir/$1.new"
 	if ! "$backports_dir/$1.new" --version >"$backports_work/log" 2>&1; then
