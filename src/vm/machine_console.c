@@ -196,7 +196,9 @@ int machine_new_hvc(struct machine *m, struct err *err)
 	struct virtio_console_port ports[CONFIG_PORTS_MAX];
 	struct virtio_console_config cc = { .ports = ports, .n_ports = m->n_ports };
 
-	int r = m->agent_line ? agent_new(&m->agent, m->loop, machine_agent_send, m, err) : 0;
+	/* Where it has a device of its own, that is not ours. */
+	bool has_agent = m->agent_line && m->agent_line != &m->agent_own;
+	int r = has_agent ? agent_new(&m->agent, m->loop, machine_agent_send, m, err) : 0;
 
 	if (r < 0)
 		return r;
@@ -208,7 +210,7 @@ int machine_new_hvc(struct machine *m, struct err *err)
 			.write = !c ? NULL : c->name ? machine_port_write : machine_hvc_write,
 		};
 	}
-	if (m->agent_line)
+	if (has_agent)
 		ports[m->agent_line - m->port] = machine_agent_port(m->agent_line);
 	r = virtio_console_new(&m->hvc, &m->env, &cc, err);
 	for (unsigned i = 0; i < m->n_ports; i++)

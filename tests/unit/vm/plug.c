@@ -402,5 +402,11 @@ TEST(the_console_device_takes_its_ports_with_it_and_an_agents_of_older_machines)
 	CHECK_EQ(config_validate(&r.h.cfg, &e), -EINVAL);       /* a port of what is not there */
 	CHECK_HAS(e.msg, "needs an id");
 	config_remove(&r.h.cfg, "--console", 3);
+	/* The agent's device and whoever asks it stay as they are when the console device comes back. */
+	const struct machine_line *line = m->agent_line;
+	const struct agent *agent = m->agent;
+	CHECK_EQ(plug(&r, "hvc", "", &e), 0);
+	CHECK_STR(rig_event(&r), "+hvc");
+	CHECK(m->hvc && m->agent_line == line && line == &m->agent_own && m->agent == agent && m->bus);
 	rig_fini(&r);
 }
