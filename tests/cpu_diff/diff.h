@@ -70,6 +70,11 @@ void gen_pattern(uint8_t mem[DIFF_DATA_LEN]);
 /* native.c: run CASES in a child; RESULTS is shared memory. -errno when the child broke down. */
 int native_run(const struct diff_case *cases, struct diff_result *results, unsigned n);
 
+/* accept.c: differences that are known, each with its reason. Make both sides equal; */
+void diff_accept(const struct diff_case *c, struct diff_result *cpu, struct diff_result *interp);
+/* is the outcome a processor's own? */
+bool diff_is_moot(const struct diff_case *c, const struct diff_result *cpu, const struct diff_result *interp);
+
 /* guest.c */
 struct guest;
 struct guest *guest_new(bool use_bt);    /* the translator, else the interpreter */

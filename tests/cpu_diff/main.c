@@ -90,69 +90,6 @@ static void diff_normalise(const struct options *o, const struct diff_case *c, s
 	diff_blank_pointers(c, r);
 }
 
-/* Differences that are known and accepted, each with its reason: make both sides equal. */
-static void diff_accept(const struct diff_case *c, struct diff_result *cpu, struct diff_result *interp)
-{
-	uint8_t *a = cpu->out.fx, *b = interp->out.fx;
-	bool is_image = c->insn.op >= X86_OP_FXSAVE && c->insn.op <= X86_OP_FRSTOR;
-	bool is_dot = c->insn.op == X86_OP_DPPS || c->insn.op == X86_OP_DPPD;
-
-	if (!c->is_valid || cpu->vector == DIFF_NO_VECTOR)
-		return;
-	/* Which byte of a state image is touched first is the maker's choice. */
-	if (is_image && cpu->vector == X86_EXC_PF && interp->vector == X86_EXC_PF) {
-		interp->cr2 = cpu->cr2;
-		interp->error = cpu->error;
-	}
-	/* Unmasked overflow and underflow: hardware judges inexactness as if the exponent had no
-	 * bounds, the masked run that the interpreter makes judges the bounded result. Dot products
-	 * stop at the step that faults. */
-	if (cpu->vector == X86_EXC_XM && interp->vector == X86_EXC_XM && (is_dot || a[X86_FX_MXCSR] & 0x18))
-		b[X86_FX_MXCSR] = (b[X86_FX_MXCSR] & ~0x3f) | (a[X86_FX_MXCSR] & 0x3f);
-	/* Some processors have popped registers when POPA faults; ESP is the old one either way. */
-	if (c->insn.op == X86_OP_POPA && cpu->vector == interp->vector)
-		memcpy(interp->out.gpr, cpu->out.gpr, sizeof(cpu->out.gpr));
-	/* Alignment check and page fault have the same priority. */
-	if (cpu->vector == X86_EXC_AC && interp->vector == X86_EXC_PF) {
-		interp->vector = cpu->vector;
-		interp->error = cpu->error;
-		interp->cr2 = cpu->cr2;
-	}
-	/* #GP for alignment or #SS for a non-canonical address: both are due. */
-	unsigned align = is_image ? 64 : c->insn.vl ? c->insn.vl : 16;
-
-	if ((c->row->flags & X86_R_ALIGN16 || is_image) && c->ea & (align - 1) && c->insn.seg == X86_SS &&
-	    cpu->vector == X86_EXC_GP && interp->vector == X86_EXC_SS)
-		interp->vector = X86_EXC_GP;
-}
-
-/* Cases whose outcome is a processor's own. */
-static bool diff_is_moot(const struct diff_case *c, const struct diff_result *cpu)
-{
-	bool is_wrapped = c->is_32 && c->ea > 0xffffffff - DIFF_PATCH_MAX;
-
-	if (c->row->op == X86_OP_PERMQ || c->row->op == X86_OP_PERMPD)
-		return !c->is_valid;    /* AMD ignores VEX.W, which the SDM wants set */
-
-	switch (c->is_valid ? c->insn.op : X86_OP_INVALID) {
-	case X86_OP_INVALID:
-		return false;
-	case X86_OP_MASKMOVQ: case X86_OP_MASKMOVDQU:   /* may bytes that are masked off fault? */
-		return cpu->vector != DIFF_NO_VECTOR;
-	case X86_OP_MOVSXD:             /* with 66, AMD reads 4 bytes of which it uses 2 */
-		return c->insn.opsize == 2 && cpu->vector != DIFF_NO_VECTOR;
-	case X86_OP_CALL:               /* which of two faults comes first: push or target */
-		return c->insn.opnd[0].kind != X86_O_REL && cpu->vector != DIFF_NO_VECTOR;
-	case X86_OP_BOUND: case X86_OP_FXSAVE: case X86_OP_FXRSTOR: case X86_OP_XSAVE: case X86_OP_XSAVEOPT:
-	case X86_OP_XSAVEC: case X86_OP_XRSTOR: case X86_OP_FNSTENV: case X86_OP_FLDENV: case X86_OP_FNSAVE:
-	case X86_OP_FRSTOR:             /* several accesses: checked together or one by one */
-	case X86_OP_FLD: case X86_OP_FSTP: case X86_OP_FBLD: case X86_OP_FBSTP:
-		return is_wrapped;
-	default:                        /* the SDM wants SHA operands aligned, AMD does not */
-		return c->row->feature == X86_F_SHA && c->ea & 15;
-	}
-}
-
 static bool diff_same(const struct diff_result *a, const struct diff_result *b)
 {
 	return a->vector == b->vector && a->error == b->error && a->cr2 == b->cr2 &&
@@ -309,7 +246,7 @@ static bool run_one(struct run *run, const struct diff_case *c, struct diff_resu
 	if (run->o->is_verbose)
 		print_case(run->o, c);
 	diff_accept(c, cpu, &run->interp);
-	if (diff_is_moot(c, cpu) || diff_same(cpu, &run->interp))
+	if (diff_is_moot(c, cpu, &run->interp) || diff_same(cpu, &run->interp))
 		return true;
 	run->mismatches++;
 	if (!run->is_reported[row])

@@ -77,17 +77,40 @@ static uint8_t *ymm_at(struct icpu *c, unsigned reg, unsigned off)
 	return off < 16 ? icpu_xmm(c, reg) + off : icpu_ymmh(c, reg) + off - 16;
 }
 
-/* Elements are loaded one by one, and one that is done is no longer selected: after a fault the
- * instruction goes on where it stopped. What is above the elements is cleared at the end. */
+/* What happens to the mask before anything is loaded, and stays when an element faults: each of its elements becomes
+ * all ones or all zeros, and what the operation does not reach zero. (AMD leaves them as they were.) */
+static void gather_extend(struct icpu *c, unsigned mask, unsigned vl, unsigned size)
+{
+	uint8_t was[32], now[32] = { 0 };
+
+	ymm_get(c, mask, was);
+	for (unsigned i = 0; i < vl; i += size)
+		if (mask_is_set(was, i, size))
+			memset(now + i, 0xff, size);
+	ymm_set(c, mask, now);
+}
+
+/* What lies above LEN bytes of a YMM register. */
+static void ymm_clear_above(struct icpu *c, unsigned reg, unsigned len)
+{
+	uint8_t v[32];
+
+	ymm_get(c, reg, v);
+	memset(v + len, 0, sizeof(v) - len);
+	ymm_set(c, reg, v);
+}
+
+/* Elements are loaded one by one, and one that is done is no longer selected: after a fault the instruction goes on
+ * where it stopped. Loading one clears what is above the operation's length, the end what is above the elements. */
 static void avx_gather(struct icpu *c, const struct iop *op)
 {
 	const struct x86_insn *x = &op->x;
 	unsigned size = mask_element(x), step = x->row->opcode & 1 ? 8 : 4;
 	unsigned n = x->vl / (size > step ? size : step);
 	unsigned dst = x->opnd[0].reg, mask = x->opnd[2].reg;
-	uint8_t zero[32] = { 0 }, low[32];
 
 	avx_check(c);
+	gather_extend(c, mask, x->vl, size);
 	for (unsigned i = 0; i < n; i++) {
 		uint8_t *selects = ymm_at(c, mask, i * size);
 
@@ -95,13 +118,12 @@ static void avx_gather(struct icpu *c, const struct iop *op)
 			uint64_t v = icpu_read(c, gather_address(c, op, ymm_at(c, x->index, i * step), size), size);
 
 			memcpy(ymm_at(c, dst, i * size), &v, size);
+			ymm_clear_above(c, dst, x->vl);
 		}
 		memset(selects, 0, size);
 	}
-	ymm_get(c, dst, low);
-	memset(low + n * size, 0, sizeof(low) - n * size);
-	ymm_set(c, dst, low);
-	ymm_set(c, mask, zero);
+	ymm_clear_above(c, dst, n * size);
+	ymm_clear_above(c, mask, 0);
 }
 
 iop_fn avx_mask_bind(const struct x86_insn *x)

@@ -27,6 +27,43 @@ EACH_SIZE(shl)
 EACH_SIZE(shr)
 EACH_SIZE(sar)
 
+/* OF after a rotation by a constant above 1 is undefined. Processors compute it as they do for a count in CL, but some
+ * leave it when the operand is a register. Translated code is the host's own, so this is the host's choice, too. */
+static bool rotate_keeps_of(const struct x86_insn *x)
+{
+	uint8_t byte = 0x7f, of;
+	uint32_t zero = 0;
+
+	if ((x->op != X86_OP_ROL && x->op != X86_OP_ROR) || iform_of(x) != IFORM_RI ||
+	    (x->imm & (x->opnd[0].size == 8 ? 63 : 31)) <= 1)
+		return false;
+	__asm__("addb $1, %[byte]\n\troll $2, %[zero]\n\tseto %[of]"
+		: [byte] "+q"(byte), [zero] "+r"(zero), [of] "=q"(of) : : "cc");
+	return of;
+}
+
+#define ROTATE_KEEPING_OF(name, bits)                                   \
+	static void name##bits##_rk(struct icpu *c, const struct iop *op) \
+	{                                                               \
+		uint64_t of = c->s.rflags & X86_OF;                     \
+		name##bits##_ri(c, op);                                 \
+		c->s.rflags = (c->s.rflags & ~(uint64_t)X86_OF) | of;   \
+	}
+ROTATE_KEEPING_OF(rol, 8)
+ROTATE_KEEPING_OF(rol, 16)
+ROTATE_KEEPING_OF(rol, 32)
+ROTATE_KEEPING_OF(rol, 64)
+ROTATE_KEEPING_OF(ror, 8)
+ROTATE_KEEPING_OF(ror, 16)
+ROTATE_KEEPING_OF(ror, 32)
+ROTATE_KEEPING_OF(ror, 64)
+
+/* By operation and log2 of the size, registers only. */
+static const iop_fn rotate_keeping_of[][4] = {
+	{ rol8_rk, rol16_rk, rol32_rk, rol64_rk }, { ror8_rk, ror16_rk, ror32_rk, ror64_rk },
+};
+_Static_assert(X86_OP_ROR == X86_OP_ROL + 1, "order of ops.def");
+
 #define ROW(name, bits) { name##bits##_rr, name##bits##_ri }
 #define ROWS(name) { ROW(name, 8), ROW(name, 16), ROW(name, 32), ROW(name, 64) }
 
@@ -91,6 +128,8 @@ iop_fn interp_bind_shift(const struct x86_insn *x)
 
 	enum iform form = iform_of(x);
 
+	if (rotate_keeps_of(x))
+		return rotate_keeping_of[x->op - X86_OP_ROL][isize_log(x->opnd[0].size)];
 	return form == IFORM_RR || form == IFORM_RI ?
 		shift_handlers[x->op - X86_OP_ROL][isize_log(x->opnd[0].size)][form] : iop_shift_any;
 }

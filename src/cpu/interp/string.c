@@ -196,6 +196,7 @@ static void iop_string_rep(struct icpu *c, const struct iop *op)
 	const struct string_op *so = &string_ops[op->x.op - X86_OP_MOVS];
 	unsigned size = op->x.opnd[so->opnd].size;
 	bool want_zf = op->x.prefixes & X86_P_REP;
+	uint64_t flags = c->s.rflags;
 
 	for (uint64_t budget = c->rep_budget; budget; ) {
 		uint64_t left = icpu_reg_get(c, X86_RCX, op->x.adsize, false), n = 0;
@@ -205,6 +206,8 @@ static void iop_string_rep(struct icpu *c, const struct iop *op)
 		if (so->run && !(c->s.rflags & X86_DF) && budget > 1)
 			n = so->run(c, op, size, left < budget ? left : budget);
 		if (!n) {
+			if (so->is_compare)     /* a fault leaves those that it began with */
+				c->s.rflags = flags;
 			so->one(c, op, size);
 			n = 1;
 		}

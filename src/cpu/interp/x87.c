@@ -87,16 +87,17 @@ static void x87_store(struct icpu *c, const struct iop *op)
 	unsigned size = x87_mem_opnd(op)->size;
 
 	icpu_fpu_check(c, op);
-	uint64_t la = icpu_ea(c, op, size, ICPU_WRITE);
-
-	icpu_probe(c, la, size, ICPU_WRITE);
 	x87_exec(c, op, fx, buf, &flags);
 	/* All flags set so far are masked ones or it had been #MF: what is unmasked is new. Such an
 	 * invalid operation, overflow or underflow leaves memory alone (SDM vol. 1 8.5). */
 	memcpy(&fcw, fx + X86_FX_FCW, 2);
 	memcpy(&fsw, fx + X86_FX_FSW, 2);
-	if (!(fsw & ~fcw & (FSW_IE | FSW_OE | FSW_UE)))
+	if (!(fsw & ~fcw & (FSW_IE | FSW_OE | FSW_UE))) {
+		uint64_t la = icpu_ea(c, op, size, ICPU_WRITE);
+
+		icpu_probe(c, la, size, ICPU_WRITE);
 		icpu_write_slow(c, la, buf, size, false);
+	}
 	x87_commit(c, fx);
 	x87_set_pointers(c, op, true);
 }

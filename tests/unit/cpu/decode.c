@@ -442,7 +442,8 @@ static const struct text_case vex_texts[] = {
 	{ M64, "c5 e9 71 d3 07", "vpsrlw xmm2, xmm3, 0x7" },
 	{ M64, "c4 e1 f9 6e c0", "vmovq xmm0, rax" },
 	{ M32, "c4 e1 f9 6e c0", "vmovd xmm0, eax" },                   /* VEX.W neither */
-	{ M32, "c4 e3 f9 16 c0 01", NULL },                             /* but VPEXTRQ */
+	{ M32, "c4 e3 f9 16 c0 01", "vpextrd eax, xmm0, 0x1" },
+	{ M64, "f3 41 90", "pause" },                                   /* REX.B does not make it XCHG */
 	{ M64, "c4 e2 6d 92 04 8f", "vgatherdps ymm0, dword ptr [rdi+ymm1*4], ymm2" },
 	{ M64, "c4 e2 ed 92 04 e7", "vgatherdpd ymm0, qword ptr [rdi+xmm4*8], ymm2" },   /* 4 is an index */
 	{ M64, "c4 e2 6d 93 04 8f", "vgatherqps xmm0, dword ptr [rdi+ymm1*4], xmm2" },

@@ -203,6 +203,17 @@ TEST(a_store_with_unmasked_overflow_leaves_memory_and_stack_alone)
 	CHECK(fsw(&r) & FSW_ES);
 }
 
+TEST(a_store_that_an_unmasked_exception_forbids_does_not_touch_memory)
+{
+	struct rig r;
+
+	rig_init(&r);
+	fx_set16(r.c, X86_FX_FCW, 0x37e);
+	r.c->s.gpr[X86_RDI] = MEM + MEM_LEN - 4;
+	CHECK_EQ(RUN(&r, "\xdd\x1f"), NO_FAULT);                /* fstp qword [rdi]: the stack is empty */
+	CHECK(fsw(&r) & FSW_ES);
+}
+
 TEST(a_store_that_faults_does_not_pop)
 {
 	struct rig r;

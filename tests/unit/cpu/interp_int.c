@@ -166,6 +166,26 @@ TEST(bit_strings_reach_in_front_of_their_address)
 	rig_fini(&r);
 }
 
+TEST(repeated_comparisons_that_fault_have_the_flags_that_they_began_with)
+{
+	const uint64_t flags = X86_CF | X86_ZF | X86_PF;
+	struct rig r;
+
+	rig_init(&r, 1);
+	*rig_pte(&r, RIG_DATA + 0x1000) = 0;
+	RIG_CODE_BYTES(&r, 0xf2, 0xae);                         /* repne scasb */
+	r.c->s.gpr[X86_RAX] = 0x81;
+	r.c->s.gpr[X86_RCX] = 100;
+	r.c->s.gpr[X86_RDI] = RIG_DATA + 0x1000 - 6;
+	CHECK_EQ(gmem_fill(r.mem, RIG_DATA + 0x1000 - 6, 0, 6), 0);
+	r.c->s.rflags = X86_FLAGS_FIXED | flags;
+	CHECK_EQ(rig_fault(&r).vector, X86_EXC_PF);
+	CHECK_EQ(r.c->s.rflags & X86_FLAGS_ARITH, flags);
+	CHECK_EQ(r.c->s.gpr[X86_RCX], 94);
+	CHECK_EQ(r.c->s.gpr[X86_RDI], RIG_DATA + 0x1000);
+	rig_fini(&r);
+}
+
 TEST(pop_to_memory_uses_the_incremented_stack_pointer_and_restores_it_on_a_fault)
 {
 	struct rig r;
