@@ -39,8 +39,8 @@ void iop_init(const struct icpu *c, struct iop *op, const struct x86_insn *x);
 
 /* This thread's GS is the base of the present view from here on, and of each that becomes it on this thread. */
 void icpu_view_enter(const struct icpu *c);
-/* See to it that there is the struct itlb_inline of the page of LA for ACC, if it may; faults as that access would.
- * AND_WRITE: for writing too, if that changes nothing in the tables. */
+/* See to it that there is the struct itlb_inline of the page of LA for ACC, if it may; page faults as that access would.
+ * AND_WRITE: for writing too, if that changes nothing in the tables. Nothing if LA is not canonical. */
 void icpu_touch(struct icpu *c, uint64_t la, enum icpu_access acc, bool and_write);
 /* Is there the struct itlb_inline of the page of LA for ACC? */
 bool icpu_inline_has(const struct icpu *c, uint64_t la, enum icpu_access acc);

@@ -426,6 +426,8 @@ void icpu_touch(struct icpu *c, uint64_t la, enum icpu_access acc, bool and_writ
 	unsigned priv = icpu_priv(c);
 	struct walk w;
 
+	if (!tlb_is_canonical(c, la))
+		return;
 	tlb_get(c, la, acc, priv);
 	if (!and_write || acc == ICPU_WRITE || icpu_inline_has(c, la, ICPU_WRITE))
 		return;

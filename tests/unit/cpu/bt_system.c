@@ -310,6 +310,20 @@ TEST(control_register_4_decides_over_time_and_bases)
 	CHECK_EQ(scene_end(&bad).rip, STOP + 16 * X86_EXC_GP + 1);
 }
 
+TEST(accesses_that_are_checked_together_fault_where_the_address_is_not_canonical)
+{
+	/* mov rdi, rbx; loop: mov [rdi], rax; mov rcx, [rdi + 8]; btc rdi, 60; jmp loop */
+	struct scene data = { USER("\xf4"), KERNEL("\x48\x89\xdf\x48\x89\x07\x48\x8b\x4f\x08\x48\x0f\xba\xff\x3c\xeb\xf2"),
+			      .starts_in_kernel = true };
+	/* the same with rbp */
+	struct scene stack = { USER("\xf4"),
+			       KERNEL("\x48\x89\xdd\x48\x89\x45\x00\x48\x8b\x4d\x08\x48\x0f\xba\xfd\x3c\xeb\xf1"),
+			       .starts_in_kernel = true };
+
+	CHECK_EQ(scene_end(&data).rip, STOP + 16 * X86_EXC_GP + 1);
+	CHECK_EQ(scene_end(&stack).rip, STOP + 16 * X86_EXC_SS + 1);
+}
+
 TEST(the_time_stamp_is_the_sources_plus_the_offset)
 {
 	/* rdtsc; mov esi, eax; mov edi, edx; rdtscp; hlt */
