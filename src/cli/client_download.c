@@ -53,6 +53,14 @@ static size_t on_header(char *line, size_t size, size_t n, void *arg)
 	return n;
 }
 
+/* LEN bytes where it is. Zeroes become a hole: the file of a raw disk is mostly that. How long it is tells how much has come, all the same. */
+static ssize_t put(const struct download *d, const char *data, size_t len)
+{
+	if (data[0] || memcmp(data, data + 1, len - 1) != 0)
+		return pwrite(d->fd, data, len, (off_t)d->at);
+	return ftruncate(d->fd, (off_t)(d->at + len)) < 0 ? -1 : (ssize_t)len;
+}
+
 static size_t on_data(char *data, size_t size, size_t n, void *arg)
 {
 	struct download *d = arg;
@@ -64,7 +72,7 @@ static size_t on_data(char *data, size_t size, size_t n, void *arg)
 	if (status != 206)
 		return 0;
 	for (size_t done = 0; d->fd >= 0 && done < n;) {
-		ssize_t w = pwrite(d->fd, data + done, n - done, (off_t)d->at);
+		ssize_t w = put(d, data + done, n - done);
 
 		if (w < 0 && errno == EINTR)
 			continue;

@@ -21,6 +21,7 @@ static const struct table_column columns[] = {
 	{ "SIZE", "status.size", table_size },
 	{ "USED", "status.used", table_size },
 	{ "FREE", "status.free", table_size },
+	{ "DRIVER", "status.driver", NULL },
 	{ "PATH", "status.path", NULL },
 	{ "WHY", "status.reason", NULL },
 	{ .title = NULL },
@@ -39,6 +40,10 @@ static json_t *document(const struct cli *c, const char *path)
 		json_object_set_new(spec, "warn_percent", json_integer((json_int_t)cli_num(c, "--warn")));
 	if (cli_has(c, "--limit"))
 		json_object_set_new(spec, "limit_percent", json_integer((json_int_t)cli_num(c, "--limit")));
+	if (cli_has(c, "--format"))
+		json_object_set_new(spec, "format", json_string(cli_str(c, "--format")));
+	if (cli_has(c, "--driver"))
+		json_object_set_new(spec, "driver", json_string(cli_str(c, "--driver")));
 	return json_pack("{s:s, s:o}", "name", cli_arg(c, 0), "spec", spec);
 }
 
@@ -83,6 +88,10 @@ const struct cli_command pool_create = {
 						{ "--warn", 0, CLI_UINT, .metavar = "PERCENT", .help = "warn when so much is taken; else 90" },
 						{ "--limit", 0, CLI_UINT, .metavar = "PERCENT",
 						  .help = "put nothing new there when so much is taken; else 98" },
+						{ "--format", 0, CLI_STRING, .metavar = "qcow2|raw",
+						  .help = "of new volumes that name none; else qcow2" },
+						{ "--driver", 0, CLI_STRING, .metavar = "dir|btrfs",
+						  .help = "files in directories, or each disk in a subvolume; else what fits to the file system" },
 						{ "--dry-run", 0, CLI_FLAG, .help = "show what it would be, and change nothing" },
 						CLIENT_OPTIONS,
 						{ .name = NULL } },
@@ -101,7 +110,7 @@ const struct cli_command pool_show = {
 const struct cli_command pool_set = {
 	.path = "pool set",
 	.summary = "change from when on a pool warns, and takes nothing new",
-	.about = "Fields are warn_percent and limit_percent, and labels.NAME.",
+	.about = "Fields are warn_percent, limit_percent and format, and labels.NAME.",
 	.args = (const struct cli_arg[]){ { "NAME", .help = "the pool" },
 					  { "FIELD=VALUE", .help = "what shall be different", .is_repeated = true },
 					  { .name = NULL } },

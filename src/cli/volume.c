@@ -15,6 +15,8 @@
 #include "cli/task.h"
 #include "util/str.h"
 
+#define FORMAT_OPTION(help_) { "--format", 0, CLI_STRING, .metavar = "qcow2|raw", .help = help_ }
+
 enum { SIZE_MIN = 1 << 20 /* of a volume */, POLL_MS = 50 };
 
 #define LIST_OPTIONS (const struct cli_option[]){ CLIENT_OPTIONS, { .name = NULL } }
@@ -23,7 +25,7 @@ enum { SIZE_MIN = 1 << 20 /* of a volume */, POLL_MS = 50 };
 
 static const struct table_column volume_columns[] = {
 	{ "NAME", "name", NULL },       { "STATE", "status.state", NULL }, { "SIZE", "spec.size", table_size },
-	{ "POOL", "spec.pool", NULL },  { "CREATED", "created", NULL },    { "WHY", "status.reason", NULL },
+	{ "POOL", "spec.pool", NULL },  { "FORMAT", "spec.format", NULL }, { "CREATED", "created", NULL },    { "WHY", "status.reason", NULL },
 	{ .title = NULL },
 };
 
@@ -56,19 +58,21 @@ static int create(struct cli *c, struct err *err)
 
 	return r < 0 ? r
 		     : content_make(c, "volumes", cli_arg(c, 0),
-			    json_pack("{s:s, s:{s:I, s:s*}}", "name", cli_arg(c, 0), "spec", "size", (json_int_t)size,
-				      "pool", cli_str(c, "--pool")),
+			    json_pack("{s:s, s:{s:I, s:s*, s:s*}}", "name", cli_arg(c, 0), "spec", "size", (json_int_t)size,
+				      "pool", cli_str(c, "--pool"), "format", cli_str(c, "--format")),
 			    err);
 }
 
 const struct cli_command volume_create = {
 	.path = "volume create",
 	.summary = "make a volume",
-	.about = "It takes no space before it is written to.",
+	.about = "It takes no space before it is written to. A raw one is the bytes that the guest sees: other programs can read its file, and it has "
+		 "snapshots only where the file system shares blocks between files (btrfs, XFS).",
 	.args = (const struct cli_arg[]){ { "NAME", .help = "of the volume" },
 					  { "SIZE", .help = "that guests see" },
 					  { .name = NULL } },
 	.options = (const struct cli_option[]){ { "--pool", 0, CLI_STRING, .metavar = "NAME", .help = "where it lives; else 'default'" },
+						FORMAT_OPTION("of its file; else what its pool says"),
 						CLIENT_OPTIONS,
 						{ .name = NULL } },
 	.examples = (const struct cli_example[]){ { "volume create data 10G", "10 GiB" },
@@ -128,7 +132,7 @@ const struct cli_command volume_grow = {
 static int move(struct cli *c, struct err *err)
 {
 	AUTO(client_close) struct client *cl = NULL;
-	AUTO(json_decref) json_t *body = json_pack("{s:s}", "pool", cli_arg(c, 1)), *task = NULL;
+	AUTO(json_decref) json_t *body = json_pack("{s:s, s:s*}", "pool", cli_arg(c, 1), "format", cli_str(c, "--format")), *task = NULL;
 	bool is_dry = cli_flag(c, "--dry-run");
 	int r = client_open(&cl, c, err);
 
@@ -143,13 +147,50 @@ const struct cli_command volume_move = {
 	.path = "volume move",
 	.summary = "move a volume to another pool",
 	.about = "Also while a machine runs with it, which stands still for a moment in the end. Interrupted, the move goes on: 'viv task cancel' "
-		 "ends it, and the volume is where it was. One with snapshots is moved while its machine is off.",
+		 "ends it, and the volume is where it was. One with snapshots is moved while its machine is off, a raw one without any. With --format its "
+		 "file becomes one of that format, also in the pool that it is in.",
 	.args = (const struct cli_arg[]){ { "NAME", .help = "the volume" }, { "POOL", .help = "where it shall go" }, { .name = NULL } },
-	.options = (const struct cli_option[]){ { "--dry-run", 0, CLI_FLAG, .help = "show the task, and change nothing" },
+	.options = (const struct cli_option[]){ FORMAT_OPTION("of its file from then on; else it stays what it is"),
+						{ "--dry-run", 0, CLI_FLAG, .help = "show the task, and change nothing" },
 						CLIENT_OPTIONS,
 						{ .name = NULL } },
-	.examples = (const struct cli_example[]){ { "volume move data fast", "to the pool 'fast'" }, { .line = NULL } },
+	.examples = (const struct cli_example[]){ { "volume move data fast", "to the pool 'fast'" },
+						  { "volume move data fast --format raw", "and as a raw file" },
+						  { .line = NULL } },
 	.run = move,
+};
+
+static int clone(struct cli *c, struct err *err)
+{
+	AUTO(client_close) struct client *cl = NULL;
+	AUTO(json_decref) json_t *body = json_pack("{s:s, s:s*, s:s*}", "name", cli_arg(c, 1), "pool", cli_str(c, "--pool"), "format",
+						   cli_str(c, "--format")), *task = NULL;
+	bool is_dry = cli_flag(c, "--dry-run");
+	int r = client_open(&cl, c, err);
+
+	if (!r)
+		r = client_call(cl, "POST", body, &task, err, "/v1/volumes/%s/clone%s", cli_arg(c, 0), is_dry ? "?dry-run=1" : "");
+	if (!r && is_dry)
+		return output_json(json_incref(task), err);
+	return r < 0 ? r : task_finish(c, cl, task, "copying", err);
+}
+
+const struct cli_command volume_clone = {
+	.path = "volume clone",
+	.summary = "make another volume that begins as one is now",
+	.about = "Also while a machine runs with it: the copy is what its disk would be after a power cut at that moment. It takes no room before one of the "
+		 "two is written to, where the file system shares blocks between files (btrfs, XFS) and both are in one pool; a qcow2 one that a "
+		 "machine writes is copied. Snapshots stay with the original.",
+	.args = (const struct cli_arg[]){ { "NAME", .help = "the volume" }, { "NEW", .help = "the other" }, { .name = NULL } },
+	.options = (const struct cli_option[]){ { "--pool", 0, CLI_STRING, .metavar = "NAME", .help = "where it shall live; else where the original does" },
+						FORMAT_OPTION("of its file; else that of the original"),
+						{ "--dry-run", 0, CLI_FLAG, .help = "show the task, and change nothing" },
+						CLIENT_OPTIONS,
+						{ .name = NULL } },
+	.examples = (const struct cli_example[]){ { "volume clone data test", "in the same pool" },
+						  { "volume clone data test --pool fast", "in another" },
+						  { .line = NULL } },
+	.run = clone,
 };
 
 static int download_volume(struct cli *c, struct err *err) { return content_download(c, "volumes", err); }
@@ -157,7 +198,7 @@ static int download_volume(struct cli *c, struct err *err) { return content_down
 const struct cli_command volume_download = {
 	.path = "volume download",
 	.summary = "save a volume as a file",
-	.about = "As a qcow2 image, while no machine runs with it. Interrupted, the same command goes on where it was, unless the volume has changed.",
+	.about = "As an image of its format, while no machine runs with it. Interrupted, the same command goes on where it was, unless the volume has changed.",
 	.args = (const struct cli_arg[]){ { "NAME", .help = "the volume" }, { "FILE", .help = "that is not there" }, { .name = NULL } },
 	.options = LIST_OPTIONS,
 	.examples = (const struct cli_example[]){ { "volume download data data.qcow2", "one" }, { .line = NULL } },
@@ -182,7 +223,8 @@ static int upload_volume(struct cli *c, struct err *err)
 	uint64_t size = cli_num(c, "--size");
 	int r = size ? 0 : size_of(cli_arg(c, 1), cli_str(c, "--format"), &size, err);
 
-	return r < 0 ? r : content_upload(c, "volumes", json_pack("{s:I, s:s*}", "size", (json_int_t)size, "pool", cli_str(c, "--pool")), err);
+	return r < 0 ? r : content_upload(c, "volumes", json_pack("{s:I, s:s*, s:s*}", "size", (json_int_t)size, "pool", cli_str(c, "--pool"), "format",
+							       cli_str(c, "--as")), err);
 }
 
 const struct cli_command volume_upload = {
@@ -195,6 +237,7 @@ const struct cli_command volume_upload = {
 	.options = (const struct cli_option[]){ CONTENT_OPTIONS,
 						{ "--size", 0, CLI_SIZE, .metavar = "SIZE", .help = "that guests see; else that of the disk" },
 						{ "--pool", 0, CLI_STRING, .metavar = "NAME", .help = "where it lives; else 'default'" },
+						{ "--as", 0, CLI_STRING, .metavar = "qcow2|raw", .help = "format of the volume; else what its pool says" },
 						CLIENT_OPTIONS,
 						{ .name = NULL } },
 	.examples = (const struct cli_example[]){ { "volume upload data data.qcow2", "as large as it is" },

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "blk/blk.h"
+#include "node/disk_files.h"
 #include "node/files.h"
 #include "node/snapshot_disks.h"
 #include "util/err.h"
@@ -147,20 +148,33 @@ static int make_folder(const struct base_request *q, struct err *err)
 	return r < 0 ? r : files_sync_above(to, err);
 }
 
-/* The original's disk gets a second name, as DISK, and then an empty layer takes its first. What is in DISK is what
- * the original has until then, and nobody else uses DISK before. 1: a daemon before this has come so far, and it may have been written
- * since. */
+/* Is the disk ROOT a layer right above DISK? */
+static bool is_on(const char *root, const char *disk)
+{
+	AUTO(blk_close) struct blk *b = NULL;
+	struct blk_options o = { .path = root, .fd = -1, .format = "qcow2", .is_readonly = true };
+
+	return !blk_open(&b, NULL, &o, NULL) && blk_backing(b) && !strcmp(blk_name(blk_backing(b)), disk);
+}
+
+/* The original's disk gets a second name, as DISK (one in a subvolume of its own: a copy that shares its blocks), and then an empty
+ * layer takes its first. What is in DISK is what the original has until then, and nobody else uses DISK before. 1: a daemon before this
+ * has come so far, and it may have been written since. */
 static int split(const struct base_request *q, const char *disk, struct err *err)
 {
-	struct stat root, base;
+	struct stat root, base = { .st_ino = 0 };
 
 	if (stat(q->root, &root) < 0)
 		return err_set(err, -errno, "cannot look at '%s': %s", q->root, strerror(errno));
-	if (!stat(disk, &base) && base.st_ino != root.st_ino)
+	if (!stat(disk, &base) && (base.st_dev == root.st_dev ? base.st_ino != root.st_ino : is_on(q->root, disk)))
 		return 1;
+	/* A copy that is not used: what was written since is not in it. */
+	if (base.st_ino && base.st_dev != root.st_dev)
+		(void)unlink(disk);
 	int r = check_snapshots(q->root, err);
 	if (!r && link(q->root, disk) < 0 && errno != EEXIST)
-		r = err_set(err, -errno, "cannot make '%s': %s", disk, strerror(errno));
+		r = errno == EXDEV ? disk_files_copy(q->root, disk, NULL, NULL, err) :
+				     err_set(err, -errno, "cannot make '%s': %s", disk, strerror(errno));
 	if (!r)
 		r = files_sync_above(disk, err);
 	if (!r)

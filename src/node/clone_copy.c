@@ -9,11 +9,13 @@
 #include <string.h>
 #include <unistd.h>
 #include "node/clone_priv.h"
+#include "node/disk_files.h"
 #include "node/files.h"
 #include "node/node.h"
 #include "node/pool_dir.h"
 #include "node/snapshot_disks.h"
 #include "node/machine_talk.h"
+#include "node/subvolume.h"
 #include "util/json.h"
 
 enum { ANSWER_S = 600 };
@@ -139,7 +141,7 @@ int clone_copy(struct clone *k, struct err *err)
 	int r = pool == -ESTALE ? -EAGAIN : pool < 0 ? pool : files_make_dir(k->dir, err);
 
 	if (!r)
-		r = files_make_dir(k->disk_dir, err);
+		r = disk_files_make_dir(k->disk_dir, k->driver, err);
 	if (!r)
 		r = make_files(k, path, tmp, err);
 	return r == -ECANCELED && is_ending(k) ? -EAGAIN : r;
@@ -154,6 +156,6 @@ int clone_tidy(void *left, struct err *err)
 	if (!r && pool < 0)
 		r = pool;
 	if (!r)
-		r = files_remove(l->disk_dir, err);
+		r = subvolume_remove(l->disk_dir, err);
 	return r < 0 ? r : bases_release(l->pool, l->uid, err);
 }

@@ -4,6 +4,7 @@
 #define NODE_CLONE_PRIV_H
 
 #include "node/bases.h"
+#include "node/pool_dir.h"
 #include "node/snapshot_memory.h"
 #include "node/task.h"
 
@@ -20,6 +21,7 @@ struct clone {
 	bool has_memory;                /* the copy goes on where the source is */
 	char *pool;                     /* and POOL_UID: as pool_dir_open() has it */
 	char pool_uid[DOC_UID_LEN + 1];
+	enum pool_driver driver;
 	char source_uid[DOC_UID_LEN + 1], uid[DOC_UID_LEN + 1];
 	char *from;                     /* the source's disk */
 	char *dir;                      /* the clone's files */

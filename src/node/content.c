@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include "api/range.h"
 #include "api/route.h"
+#include "node/disk_files.h"
 #include "node/doc.h"
 #include "node/image.h"
 #include "node/node.h"
@@ -132,7 +133,7 @@ void volume_content(struct api_call *c)
 	}
 	snprintf(etag, sizeof(etag), "\"%s-%" PRIx64 "-%" PRIx64 "%08lx\"", json_string_value(json_object_get(doc, "uid")),
 		 (uint64_t)st.st_size, (uint64_t)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
-	send_file(c, take_fd(&fd), (uint64_t)st.st_size, etag, name, "qcow2");
+	send_file(c, take_fd(&fd), (uint64_t)st.st_size, etag, name, disk_files_is_raw(path) ? "raw" : "qcow2");
 }
 
 /* --- the other way ---------------------------------------------------- */

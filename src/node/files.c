@@ -72,7 +72,7 @@ static int copy_part(struct copying *c, off_t at, off_t end, struct err *err)
 		if (!n || (n < 0 && errno != EINTR))
 			return err_set(err, n < 0 ? -errno : -EIO, "cannot copy: %s", n < 0 ? strerror(errno) : "the file has become shorter");
 		at += n > 0 ? n : 0;
-		if (!c->tell(c->arg, (uint64_t)at, c->size))
+		if (c->tell && !c->tell(c->arg, (uint64_t)at, c->size))
 			return err_set(err, -ECANCELED, "it was cancelled");
 	}
 	return 0;
@@ -100,7 +100,7 @@ int files_copy(int from, int to, bool (*tell)(void *arg, uint64_t done, uint64_t
 	if (fstat(from, &st) < 0)
 		return err_set(err, -errno, "cannot read: %s", strerror(errno));
 	struct copying c = { .from = from, .to = to, .size = (uint64_t)st.st_size, .tell = tell, .arg = arg };
-	if (!tell(arg, 0, c.size))
+	if (tell && !tell(arg, 0, c.size))
 		return err_set(err, -ECANCELED, "it was cancelled");
 	if (ioctl(to, FICLONE, from) < 0) {
 		int r = ftruncate(to, st.st_size) < 0 ? err_set(err, -errno, "cannot make the file long enough: %s", strerror(errno)) :

@@ -54,12 +54,13 @@ int import_run(struct import *im, struct node *n, char *const *argv, struct err 
 
 int import_start(struct import *im, struct node *n, const struct import_source *s, struct err *err)
 {
-	char progress[PATH_CAP + 32], format[64], sum[96], size[48];
+	char progress[PATH_CAP + 32], format[64], sum[96], size[48], to_format[32];
 	char *argv[ARGS_MAX] = { n->viv, (char[]){ "disk" }, (char[]){ "convert" }, (char[]){ "--quiet" }, (char[]){ "--force" },
-				 (char[]){ "--format=qcow2" } };
+				 to_format };
 	char confined[] = "--confined", alone[] = "--alone", end[] = "--";
 	unsigned at = 6;
 
+	snprintf(to_format, sizeof(to_format), "--format=%s", s->to_format ? s->to_format : "qcow2");
 	if (!n->viv)
 		return err_set(err, -ENOENT, "the program 'viv' is not installed beside vivd");
 	snprintf(progress, sizeof(progress), "--progress-file=%s/progress", im->dir);

@@ -25,6 +25,7 @@ struct import {
 
 struct import_source {
 	const char *from, *to;          /* TO appears when it is whole */
+	const char *to_format;          /* "raw"; NULL: "qcow2" */
 	const char *format;             /* of FROM; NULL: its content tells */
 	const char *sha256;             /* FROM has to have that; NULL: any */
 	uint64_t size_max;              /* of the disk */

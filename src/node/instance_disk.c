@@ -13,12 +13,14 @@
 #include <unistd.h>
 #include "blk/blk.h"
 #include "node/bases.h"
+#include "node/disk_files.h"
 #include "node/files.h"
 #include "node/image.h"
 #include "node/instance_priv.h"
 #include "node/node.h"
 #include "node/pool.h"
 #include "node/pool_dir.h"
+#include "node/subvolume.h"
 #include "node/work.h"
 #include "util/log.h"
 
@@ -46,6 +48,7 @@ struct disk_job {
 	struct instance *i;
 	char *dir, *run_dir, *pool_dir, *path, *tmp;
 	char *pool;                     /* and UID: as pool_dir_open() has it */
+	enum pool_driver driver;
 	char uid[DOC_UID_LEN + 1];
 	struct image_files image;
 	struct fork_files fork;
@@ -72,6 +75,7 @@ static struct disk_job *job_new(struct instance *i, struct err *err)
 	j->pool_dir = pool_dir_of(i);
 	j->pool = strdup(pool.path);
 	snprintf(j->uid, sizeof(j->uid), "%s", pool.uid);
+	j->driver = pool.driver;
 	return j;
 }
 
@@ -138,7 +142,7 @@ static int make_disk(void *arg, struct err *err)
 	int r = pool < 0 ? pool : files_make_dir(j->dir, err);
 
 	if (!r && j->pool_dir)
-		r = files_make_dir(j->pool_dir, err);
+		r = disk_files_make_dir(j->pool_dir, j->driver, err);
 	if (!r)
 		r = make_whole(j, err);
 	if (!r && rename(j->tmp, j->path) < 0)
@@ -230,7 +234,7 @@ static int remove_files(void *arg, struct err *err)
 	int r = pool < 0 ? pool : files_remove(j->run_dir, err);
 
 	if (!r && j->pool_dir)
-		r = files_remove(j->pool_dir, err);
+		r = subvolume_remove(j->pool_dir, err);
 	if (!r)
 		r = files_remove(j->dir, err);
 	return r < 0 ? r : bases_release(j->pool, j->i->c.uid, err);

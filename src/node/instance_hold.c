@@ -54,6 +54,22 @@ bool instance_is_between(const struct instance *i)
 	return !instance_is_off(i) && (i->phase != PHASE_UP || i->is_stopping || i->is_fork);
 }
 
+void instance_stand_still(struct instance *i)
+{
+	i->n_freezes++;
+}
+
+void instance_let_go(struct instance *i)
+{
+	i->n_freezes--;
+	controlled_kick(&i->c);
+}
+
+bool instance_is_still(const struct instance *i)
+{
+	return i->n_freezes > 0;
+}
+
 void instance_control_path(const struct instance *i, char *path, size_t cap)
 {
 	snprintf(path, cap, "%s/control", i->run_dir);

@@ -28,6 +28,11 @@ void instance_release(struct instance *i);
 bool instance_is_off(const struct instance *i);
 /* Has its machine just begun, or is it just ending? */
 bool instance_is_between(const struct instance *i);
+/* Others have the machine stand still and copy its disks as they are: the daemon lets it go on only when they have let go. Each has its
+ * end. */
+void instance_stand_still(struct instance *i);
+void instance_let_go(struct instance *i);
+bool instance_is_still(const struct instance *i);
 /* The path of the running machine's control socket. */
 void instance_control_path(const struct instance *i, char *path, size_t cap);
 /* Of one that is held and off: begin to work on its disks. False: another does, who would be in the way; ask again later.

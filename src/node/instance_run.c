@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
+#include "node/disk_files.h"
 #include "node/files.h"
 #include "node/image.h"
 #include "node/network.h"
@@ -20,11 +21,12 @@ enum { CONNECT_MS = 20 };
 
 /* --- configuration ---------------------------------------------------- */
 
-static int add_disk(json_t *config, const char *path, bool is_readonly, const char *serial)
+/* The format is never left to what a guest has written. */
+static int add_disk(json_t *config, const char *path, const char *format, bool is_readonly, const char *serial)
 {
 	json_t *disks = json_object_get(config, "disks");
 
-	return json_array_append_new(disks, json_pack("{s:s, s:b, s:s%}", "path", path, "readonly", is_readonly,
+	return json_array_append_new(disks, json_pack("{s:s, s:s, s:b, s:s%}", "path", path, "format", format, "readonly", is_readonly,
 						      "serial", serial, strnlen(serial, 20)));
 }
 
@@ -40,7 +42,7 @@ static int add_seed(const struct instance *i, json_t *config, const json_t *spec
 	if (!seed_is_wanted(spec))
 		return 0;
 	seed_path(i, path);
-	return add_disk(config, path, true, "cidata") < 0 ? err_set(err, -ENOMEM, "out of memory") : 0;
+	return add_disk(config, path, "raw", true, "cidata") < 0 ? err_set(err, -ENOMEM, "out of memory") : 0;
 }
 
 static int write_seed(const struct instance *i, const json_t *spec, struct err *err)
@@ -59,7 +61,7 @@ static int add_disks(struct instance *i, json_t *config, const json_t *spec, con
 	if (json_object_get(spec, "image")) {
 		AUTO(free) char *root = instance_root_path(i);
 
-		if (!root || add_disk(config, root, false, "root") < 0)
+		if (!root || add_disk(config, root, "qcow2", false, "root") < 0)
 			return err_set(err, -ENOMEM, "out of memory");
 	}
 	json_array_foreach(json_object_get(spec, "disks"), n, disk) {
@@ -68,7 +70,7 @@ static int add_disks(struct instance *i, json_t *config, const json_t *spec, con
 
 		if (!path)
 			return err->code;
-		if (add_disk(config, path, json_is_true(json_object_get(disk, "readonly")), name) < 0)
+		if (add_disk(config, path, disk_files_is_raw(path) ? "raw" : "qcow2", json_is_true(json_object_get(disk, "readonly")), name) < 0)
 			return err_set(err, -ENOMEM, "out of memory");
 	}
 	return add_seed(i, config, spec, err);

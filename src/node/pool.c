@@ -34,13 +34,19 @@ struct pool {
 	enum pool_level level;
 	unsigned warn, limit;
 	struct pool_space space, told;  /* as it is; as it stands in the status */
+	struct pool_facts facts;        /* once it was SEEN */
+	char *driver;                   /* that its document asks for */
+	char *host;                     /* who this daemon is to others; NULL: the pool is its own directory */
 };
 
 struct pool_job {
 	struct pool *p;
-	char *path;
+	char *path, *host;              /* HOST: who this daemon is to others; NULL: it does not matter */
+	char driver[16];                /* that is asked for */
 	char uid[DOC_UID_LEN + 1];
+	bool is_first;                  /* look what it can, too */
 	struct pool_space space;
+	struct pool_facts facts;
 };
 
 static struct pool *find(const struct node *n, const char *name)
@@ -60,7 +66,7 @@ int pool_find(struct node *n, const char *name, struct pool_ref *out, struct err
 	/* The daemon's own directory is there; its document may be on its way to the disk at the very first start. */
 	if ((!name || !strcmp(name, POOL_DEFAULT)) && (!p || p->is_default)) {
 		if (out)
-			*out = (struct pool_ref){ .path = n->data_dir, .uid = "" };
+			*out = (struct pool_ref){ .path = n->data_dir, .uid = "", .driver = POOL_DRIVER_DIR };
 		return 0;
 	}
 	if (!p)
@@ -68,8 +74,15 @@ int pool_find(struct node *n, const char *name, struct pool_ref *out, struct err
 	if (p->seen != SEEN)
 		return err_set(err, -EAGAIN, "the pool '%s' is not there%s%s", name, p->c.reason[0] ? ": " : " yet", p->c.reason);
 	if (out)
-		*out = (struct pool_ref){ .path = p->path, .uid = p->c.uid };
+		*out = (struct pool_ref){ .path = p->path, .uid = p->c.uid, .driver = p->facts.driver };
 	return 0;
+}
+
+int pool_shares(struct node *n, const char *name)
+{
+	const struct pool *p = find(n, name);
+
+	return p && p->seen == SEEN ? p->facts.shares : -1;
 }
 
 bool pool_is_missing(struct node *n, const char *name)
@@ -133,6 +146,7 @@ unsigned pool_limit(const struct node *n, const char *name)
 static void job_free(struct pool_job *j)
 {
 	free(j->path);
+	free(j->host);
 	free(j);
 }
 
@@ -141,8 +155,10 @@ static void start(struct pool *p, int (*run)(void *arg, struct err *err), void (
 	struct pool_job *j = calloc(1, sizeof(*j));
 	struct err err = ERR_INIT;
 
-	if (j && (j->path = strdup(p->path)) != NULL) {
+	if (j && (j->path = strdup(p->path)) != NULL && (!p->host || (j->host = strdup(p->host)) != NULL)) {
 		j->p = p;
+		j->is_first = p->seen != SEEN;
+		snprintf(j->driver, sizeof(j->driver), "%s", p->driver);
 		snprintf(j->uid, sizeof(j->uid), "%s", p->is_default ? "" : p->c.uid);
 		if (!work_start(p->c.node->works, run, done, j)) {
 			p->is_busy = true;
@@ -159,7 +175,7 @@ static int make(void *arg, struct err *err)
 {
 	struct pool_job *j = arg;
 
-	return pool_dir_make(j->path, j->uid, err);
+	return pool_dir_make(j->path, j->uid, j->driver, err);
 }
 
 static void made(void *arg, int r, const struct err *err)
@@ -182,8 +198,13 @@ static int look(void *arg, struct err *err)
 {
 	struct pool_job *j = arg;
 	AUTO_FD int dir = pool_dir_open(j->path, j->uid, err);
+	int r = dir < 0 ? dir : 0;
 
-	return dir < 0 ? dir : pool_dir_space(dir, &j->space, err);
+	if (!r && j->host)
+		r = pool_host_claim(dir, j->host, err);
+	if (!r && j->is_first)
+		r = pool_dir_facts(dir, &j->facts, err);
+	return r < 0 ? r : pool_dir_space(dir, &j->space, err);
 }
 
 /* Who waits for it looks again. */
@@ -225,6 +246,8 @@ static void looked(void *arg, int r, const struct err *err)
 		controlled_set(&p->c, "gone", "%s", err->msg);
 	} else {
 		p->space = j->space;
+		if (j->is_first)
+			p->facts = j->facts;
 		set_level(p);
 	}
 	job_free(j);
@@ -298,18 +321,25 @@ static void step_gone(struct controlled *c, const json_t *doc)
 static int init(struct controlled *c, const json_t *doc, const json_t *status)
 {
 	struct pool *p = container_of(c, struct pool, c);
-	const char *path = json_string_value(json_object_get(json_object_get(doc, "spec"), "path"));
+	const json_t *spec = json_object_get(doc, "spec");
+	const char *path = json_string_value(json_object_get(spec, "path")), *driver = json_string_value(json_object_get(spec, "driver"));
 
 	p->is_default = !strcmp(c->name, POOL_DEFAULT);
 	p->is_made = p->is_durable = p->is_default || json_is_true(json_object_get(status, "made"));
 	p->path = strdup(p->is_default ? c->node->data_dir : path ? path : "/nowhere");
 	p->level = !strcmp(c->state, "full") ? POOL_FULL : !strcmp(c->state, "warning") ? POOL_TIGHT : POOL_ROOMY;
-	return p->path ? 0 : -ENOMEM;
+	p->driver = strdup(driver ? driver : "auto");
+	p->host = p->is_default ? NULL : pool_host_name(c->node->data_dir);
+	return p->path && p->driver && (p->host || p->is_default) ? 0 : -ENOMEM;
 }
 
 static void fini(struct controlled *c)
 {
-	free(container_of(c, struct pool, c)->path);
+	struct pool *p = container_of(c, struct pool, c);
+
+	free(p->path);
+	free(p->driver);
+	free(p->host);
 }
 
 static void add_status(const struct controlled *c, json_t *status)
@@ -320,6 +350,10 @@ static void add_status(const struct controlled *c, json_t *status)
 	json_object_set_new(status, "path", json_string(p->path));
 	if (!p->space.size)
 		return;
+	json_object_set_new(status, "driver", json_string(pool_driver_name(p->facts.driver)));
+	json_object_set_new(status, "shares_blocks", json_boolean(p->facts.shares));
+	if (p->facts.file_system[0])
+		json_object_set_new(status, "file_system", json_string(p->facts.file_system));
 	json_object_set_new(status, "size", json_integer((json_int_t)p->space.size));
 	json_object_set_new(status, "used", json_integer((json_int_t)p->space.used));
 	json_object_set_new(status, "free", json_integer((json_int_t)p->space.free));

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "api/schema.h"
+#include "node/pool_dir.h"
 
 struct controller_kind;
 struct err;
@@ -31,6 +32,7 @@ int pools_init(struct node *n, struct err *err);
 /* A pool as workers need it: pool_dir_open(path, uid) is its directory. */
 struct pool_ref {
 	const char *path, *uid;         /* borrowed from the pool; UID "": it has no marker */
+	enum pool_driver driver;
 };
 /* NAME (NULL: 'default'), when it can be used. -ENOENT: there is none; -EAGAIN: it is not there now, or not looked at yet. OUT may
  * be NULL. */
@@ -39,6 +41,8 @@ int pool_find(struct node *n, const char *name, struct pool_ref *out, struct err
 bool pool_is_missing(struct node *n, const char *name);
 /* Is it, so far, a document only? Then nothing can be in it. */
 bool pool_is_unborn(struct node *n, const char *name);
+/* Can files there share blocks? 1, 0; -1: it has not been looked at. */
+int pool_shares(struct node *n, const char *name);
 /* Its directory, whether it is there or not; NULL: there is no such pool. */
 const char *pool_path(struct node *n, const char *name);
 /* May something new be put into NAME? -ENOENT, -EINVAL (it is being deleted), -ENOSPC: beyond its limit. */
@@ -47,6 +51,8 @@ int pool_check_new(struct node *n, const char *name, struct err *err);
 int pool_check_room(struct node *n, const char *name, uint64_t size, struct err *err);
 /* From how many percent on nothing new is put there. */
 unsigned pool_limit(const struct node *n, const char *name);
+/* The format of new volumes in NAME that name none. */
+const char *pool_format(struct node *n, const char *name);
 /* The member 'pool' of SPEC, or "default". */
 const char *pool_of(const json_t *spec);
 

@@ -20,6 +20,11 @@ static const struct schema spec_schema = {
 		{ .name = "kind", .type = SCHEMA_STRING, .choices = "dir", .dflt = "\"dir\"",
 		  .help = "dir: a directory of any file system that is mounted and has locks" },
 		{ .name = "path", .type = SCHEMA_PATH, .help = "the directory, which is there; 'default' has none" },
+		{ .name = "driver", .type = SCHEMA_STRING, .choices = "btrfs|dir",
+		  .help = "how disks lie there. dir: files in directories; btrfs: each in a subvolume of its own. Unless said, what fits to the "
+			  "file system" },
+		{ .name = "format", .type = SCHEMA_STRING, .choices = "qcow2|raw", .dflt = "\"qcow2\"",
+		  .help = "of new volumes that name none" },
 		{ .name = "warn_percent", .type = SCHEMA_INT, .min = 1, .max = 100, .dflt = "90",
 		  .help = "its state is 'warning' when so much is taken" },
 		{ .name = "limit_percent", .type = SCHEMA_INT, .min = 1, .max = 100, .dflt = "98",
@@ -29,7 +34,8 @@ static const struct schema spec_schema = {
 };
 
 const struct schema pool_schema = {
-	.name = "Pool", .help = "A place where disks live. Its 'status' has 'path', 'size', 'used' and 'free'.",
+	.name = "Pool", .help = "A place where disks live. Its 'status' has 'path', 'size', 'used' and 'free', 'driver', 'file_system', and "
+	"'shares_blocks': whether copies take no room of their own.",
 	.fields = (const struct schema_field[]){
 		RESOURCE_FIELDS("pool"),
 		{ .name = "spec", .type = SCHEMA_OBJECT, .sub = &spec_schema, .is_required = true, .help = "where it is" },
@@ -44,6 +50,24 @@ const char *pool_of(const json_t *spec)
 	const char *name = json_string_value(json_object_get(spec, "pool"));
 
 	return name ? name : POOL_DEFAULT;
+}
+
+const char *pool_format(struct node *n, const char *name)
+{
+	char key[STORE_KEY_MAX + 1];
+
+	doc_key(key, "pool", "_", name);
+	AUTO(json_decref) json_t *doc = doc_get(n->store, key, NULL);
+	const char *format = json_string_value(json_object_get(json_object_get(doc, "spec"), "format"));
+
+	return format && !strcmp(format, "raw") ? "raw" : "qcow2";
+}
+
+static const char *driver_of(const json_t *spec)
+{
+	const char *driver = json_string_value(json_object_get(spec, "driver"));
+
+	return driver ? driver : "auto";
 }
 
 static int check_apart(struct node *n, const char *name, const char *path, struct err *err)
@@ -77,8 +101,12 @@ int pool_check(struct node *n, const json_t *doc, const json_t *old, char *where
 	snprintf(where, cap, "spec.path");
 	if (old && !json_equal(was, json_object_get(spec, "path")) && (was || path))
 		return err_set(err, -EINVAL, "the path of a pool cannot be changed; make another pool and move what is in this one");
+	snprintf(where, cap, "spec.driver");
+	if (old && strcmp(driver_of(json_object_get(old, "spec")), driver_of(spec)) != 0)
+		return err_set(err, -EINVAL, "the driver of a pool cannot be changed; make another pool and move what is in this one");
 	if (old)
 		return 0;
+	snprintf(where, cap, "spec.path");
 	if (!path)
 		return err_set(err, -EINVAL, "say by 'path' which directory it is");
 	int r = pool_dir_check_path(path, err);

@@ -24,6 +24,7 @@
 #include "node/usage.h"
 #include "node/user.h"
 #include "node/volume.h"
+#include "node/volume_clone.h"
 #include "node/volume_move.h"
 #include "node/why.h"
 
@@ -54,6 +55,7 @@ const struct resource resources[] = {
 	  .schema = &volume_schema,
 	  .check = volume_check,
 	  .check_delete = volume_check_delete,
+	  .fill = volume_fill,
 	  .has_controller = true },
 	{ .kind = "pool",
 	  .plural = "pools",
@@ -240,6 +242,9 @@ const struct route node_routes[] = {
 	{ .method = HTTP_PUT, .path = "/v1/volumes/{name}/content", .operation = "sendVolumeContent",
 	  .summary = "Send the disk of a volume whose source is 'upload', or the part that Content-Range names.", .role = API_OPERATOR,
 	  .takes_bytes = true, .out = &upload_answer_schema, .status = 200, .query = QUERY_PROJECT, .run = volume_receive },
+	{ .method = HTTP_POST, .path = "/v1/volumes/{name}/clone", .operation = "cloneVolume",
+	  .summary = "Make another that begins as this one is now, also while a machine runs with it. A task.", .role = API_OPERATOR,
+	  .in = &volume_clone_schema, .out = &task_schema, .status = 202, .query = QUERY_PROJECT "|" QUERY_DRY, .run = volume_clone },
 	{ .method = HTTP_POST, .path = "/v1/volumes/{name}/move", .operation = "moveVolume",
 	  .summary = "Move it to another pool, also while a machine runs with it. A task.", .role = API_OPERATOR,
 	  .in = &volume_move_schema, .out = &task_schema, .status = 202, .query = QUERY_PROJECT "|" QUERY_DRY, .run = volume_move },

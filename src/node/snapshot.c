@@ -9,12 +9,15 @@
 #include <time.h>
 #include "blk/blk.h"
 #include "node/controller.h"
+#include "node/disk_files.h"
 #include "node/instance_hold.h"
 #include "node/node.h"
 #include "node/resource.h"
 #include "node/snapshot_disks.h"
 #include "node/snapshot_memory.h"
+#include "node/snapshot_still.h"
 #include "node/vmm.h"
+#include "node/volume_move.h"
 #include "node/work.h"
 #include "util/checked.h"
 
@@ -30,9 +33,11 @@ struct snapshot {
 	bool is_removing;
 	bool has_no_memory;             /* with IS_REMOVING: its file has gone */
 	bool is_clearing;               /* some disks have it from an attempt before, perhaps not all: away with it, then once more */
+	bool is_still;                  /* HELD stands still, if it runs, for a worker who copies raw disks */
 	unsigned n_cleared;             /* disks that a machine has removed it from */
 	struct instance_disks disks;
 	struct snapshot_memory memory;  /* PATH is NULL: of one without, and while nobody works on it */
+	struct snapshot_still still;
 };
 
 static struct snapshot *snapshot_of(struct controlled *c)
@@ -44,11 +49,14 @@ static void let_go(struct snapshot *s)
 {
 	instance_disks_clear(&s->disks);
 	snapshot_memory_fini(&s->memory);
-	if (s->held) {
+	if (s->held && s->is_still)
+		instance_let_go(s->held);
+	else if (s->held)
 		instance_give_disks(s->held, true);
+	if (s->held)
 		instance_release(s->held);
-	}
 	s->held = NULL;
+	s->is_still = false;
 	s->is_busy = false;
 }
 
@@ -71,6 +79,15 @@ static void happened(struct snapshot *s, int r, const struct err *err)
 		s->c.failures = 0;
 		controlled_set(&s->c, "ready", "%s", "");
 	}
+}
+
+static void begin(struct snapshot *s, int (*run)(void *arg, struct err *err), void (*done)(void *arg, int r, const struct err *err))
+{
+	struct err err = ERR_INIT;
+
+	s->is_busy = true;
+	if (work_start(s->c.node->works, run, done, s) < 0)
+		happened(s, err_set(&err, -ENOMEM, "out of memory"), &err);
 }
 
 static void worked(void *arg, int r, const struct err *err)
@@ -152,12 +169,57 @@ static void memory_dropped(void *arg, int r, const struct err *err)
 	happened(s, r ? r : -ECANCELED, err);
 }
 
-static int init_memory(struct snapshot *s, const struct instance *i, struct err *err)
+/* With raw disks the memory is saved first, and the disks follow. */
+static int init_memory(struct snapshot *s, const struct instance *i, bool has_raw, struct err *err)
 {
 	char control[STORE_KEY_MAX];
 
 	instance_control_path(i, control, sizeof(control));
-	return snapshot_memory_init(&s->memory, s->c.node, instance_saved_path(i, s->c.uid), control, s->disks.n ? s->c.uid : "", err);
+	return snapshot_memory_init(&s->memory, s->c.node, instance_saved_path(i, s->c.uid), control, s->disks.n && !has_raw ? s->c.uid : "", err);
+}
+
+/* --- with raw disks, of a machine that runs --- */
+
+static int take_still(void *arg, struct err *err)
+{
+	struct snapshot *s = arg;
+
+	return snapshot_still_take(&s->still, err);
+}
+
+/* Nobody lets the machine go on meanwhile, and none of its disks moves away from its copy. */
+static void begin_still(struct snapshot *s, struct instance *i, const json_t *instance, bool has_memory)
+{
+	const json_t *disk;
+	size_t at;
+
+	json_array_foreach(json_object_get(json_object_get(instance, "spec"), "disks"), at, disk) {
+		if (!volume_move_is_begun(s->c.node, s->c.project, json_string_value(json_object_get(disk, "volume"))))
+			continue;
+		let_go(s);
+		controlled_later(&s->c, AGAIN_MS);
+		return;
+	}
+	s->still = (struct snapshot_still){ .node = s->c.node, .disks = &s->disks, .memory = has_memory ? &s->memory : NULL, .name = s->c.uid };
+	instance_control_path(i, s->still.control, sizeof(s->still.control));
+	instance_hold(i, false);
+	instance_stand_still(i);
+	s->held = i;
+	s->is_still = true;
+	begin(s, take_still, memory_taken);
+}
+
+/* One raw disk of a machine that runs, which does not know of the copy, has it no more. */
+static int drop_copy(void *arg, struct err *err)
+{
+	struct snapshot *s = arg;
+
+	return disk_copy_remove(s->disks.path[s->n_cleared], s->c.uid, err);
+}
+
+static void copy_dropped(void *arg, int r, const struct err *err)
+{
+	cleared(arg, r, NULL, err);
 }
 
 /* --- of disks --- */
@@ -174,22 +236,19 @@ static void ask(struct snapshot *s, struct vmm *v)
 {
 	char names[INSTANCE_DISKS_MAX * sizeof(s->disks.name[0])] = "";
 	bool removes = s->is_removing || s->is_clearing;
-	const char *one = s->disks.name[s->n_cleared < s->disks.n ? s->n_cleared : 0];
+	unsigned at = s->n_cleared < s->disks.n ? s->n_cleared : 0;
+	const char *one = s->disks.name[at];
 
+	s->n_cleared = at;
+	if (removes && disk_files_is_raw(s->disks.path[at])) {
+		begin(s, drop_copy, copy_dropped);
+		return;
+	}
 	for (unsigned i = 0; i < s->disks.n; i++)
 		snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%s", i ? "," : "", s->disks.name[i]);
 	s->is_busy = true;
 	vmm_request(v, removes ? "snapshot-delete" : "snapshot-create",
 		    json_pack("{s:s, s:s}", "disks", removes ? one : names, "name", s->c.uid), removes ? cleared : created, s);
-}
-
-static void begin(struct snapshot *s, int (*run)(void *arg, struct err *err), void (*done)(void *arg, int r, const struct err *err))
-{
-	struct err err = ERR_INIT;
-
-	s->is_busy = true;
-	if (work_start(s->c.node->works, run, done, s) < 0)
-		happened(s, err_set(&err, -ENOMEM, "out of memory"), &err);
 }
 
 /* The machine is off. */
@@ -220,8 +279,9 @@ static void work_on(struct snapshot *s, struct instance *i, const json_t *doc, c
 		return;
 	}
 	int r = instance_disks(&s->disks, i, instance, s->is_removing, &err);
+	bool has_raw = !r && snapshot_has_raw(&s->disks);
 	if (!r && has_memory)
-		r = init_memory(s, i, &err);
+		r = init_memory(s, i, has_raw, &err);
 	if (r < 0) {
 		let_go(s);
 		controlled_failed(&s->c, &err);
@@ -231,6 +291,8 @@ static void work_on(struct snapshot *s, struct instance *i, const json_t *doc, c
 		happened(s, 0, NULL);
 	} else if (!v) {
 		work_off(s, i);
+	} else if (has_raw && !s->is_removing && !s->is_clearing) {
+		begin_still(s, i, instance, has_memory);
 	} else if (has_memory && !s->is_removing && !s->is_clearing) {
 		begin(s, take_memory, memory_taken);
 	} else {

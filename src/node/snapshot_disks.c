@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "blk/blk.h"
+#include "node/disk_files.h"
 #include "util/err.h"
 
 enum { LOCK_TRIES = 100, LOCK_WAIT_US = 50000 };
@@ -15,7 +16,7 @@ enum { LOCK_TRIES = 100, LOCK_WAIT_US = 50000 };
 /* The kernel closes the files of a process that was killed a little later than it tells of its end, so its lock is waited for. */
 static int open_disk(struct blk **b, const char *path, struct err *err)
 {
-	struct blk_options o = { .path = path, .fd = -1, .format = "qcow2" };
+	struct blk_options o = { .path = path, .fd = -1, .format = disk_files_is_raw(path) ? "raw" : "qcow2" };
 	struct err why = ERR_INIT;
 	int r = -EBUSY;
 
@@ -41,17 +42,25 @@ static int has(struct blk *b, const char *name, struct err *err)
 	return r;
 }
 
+/* The same of the disk at PATH. */
+static int has_one(const char *path, const char *name, struct err *err)
+{
+	AUTO(blk_close) struct blk *b = NULL;
+
+	if (disk_files_is_raw(path))
+		return disk_copy_is_there(path, name);
+	int r = open_disk(&b, path, err);
+	return r < 0 ? r : has(b, name, err);
+}
+
 /* How many of D have it? */
 static int count(const struct instance_disks *d, const char *name, struct err *err)
 {
 	int n = 0;
 
 	for (unsigned i = 0; i < d->n; i++) {
-		AUTO(blk_close) struct blk *b = NULL;
-		int r = open_disk(&b, d->path[i], err);
+		int r = has_one(d->path[i], name, err);
 
-		if (!r)
-			r = has(b, name, err);
 		if (r < 0)
 			return r;
 		n += r;
@@ -66,8 +75,8 @@ static int make_one(const char *path, const char *name, struct err *err)
 	struct timespec now;
 	int r = open_disk(&b, path, err);
 
-	if (r < 0)
-		return r;
+	if (r < 0 || disk_files_is_raw(path))
+		return r < 0 ? r : disk_copy_make(path, name, err);
 	clock_gettime(CLOCK_REALTIME, &now);
 	snprintf(s.name, sizeof(s.name), "%s", name);
 	s.date_s = (uint64_t)now.tv_sec;
@@ -78,6 +87,9 @@ static int make_one(const char *path, const char *name, struct err *err)
 static int unmake_one(const char *path, const char *name, struct err *err)
 {
 	AUTO(blk_close) struct blk *b = NULL;
+
+	if (disk_files_is_raw(path))
+		return disk_copy_remove(path, name, err);
 	int r = open_disk(&b, path, err);
 
 	if (!r)
@@ -141,11 +153,7 @@ int snapshot_apply(const struct instance_disks *d, const char *name, struct err 
 	int r = 0;
 
 	for (unsigned i = 0; !r && i < d->n; i++) {
-		AUTO(blk_close) struct blk *b = NULL;
-
-		r = open_disk(&b, d->path[i], err);
-		if (!r)
-			r = has(b, name, err);
+		r = has_one(d->path[i], name, err);
 		if (r >= 0)
 			r = r ? 0 : err_set(err, -ENOENT, "the disk '%s' has come after the snapshot", d->path[i]);
 	}
@@ -154,7 +162,7 @@ int snapshot_apply(const struct instance_disks *d, const char *name, struct err 
 
 		r = open_disk(&b, d->path[i], err);
 		if (!r)
-			r = blk_snapshot_apply(b, name, err);
+			r = disk_files_is_raw(d->path[i]) ? disk_copy_apply(d->path[i], name, err) : blk_snapshot_apply(b, name, err);
 	}
 	return r;
 }

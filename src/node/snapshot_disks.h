@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* snapshot_disks.h - snapshots inside disks that nobody else has open. For workers; each may be repeated. */
+/* snapshot_disks.h - snapshots inside qcow2 disks, and beside raw ones (disk_files.h), that nobody else has open. For workers; each may be
+ * repeated. */
 #ifndef NODE_SNAPSHOT_DISKS_H
 #define NODE_SNAPSHOT_DISKS_H
 

@@ -2,13 +2,16 @@
 /* snapshot_schema.c - documents of snapshots: what they look like, and what comes from the server. */
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include "node/doc.h"
 #include "node/instance.h"
 #include "node/instance_hold.h"
 #include "node/node.h"
+#include "node/pool.h"
 #include "node/resource.h"
 #include "node/snapshot.h"
 #include "node/snapshot_memory.h"
+#include "node/volume.h"
 #include "util/err.h"
 
 const struct schema snapshot_schema = {
@@ -62,6 +65,28 @@ int snapshot_check(struct node *n, const json_t *doc, const json_t *old, char *w
 	return err_set(err, -EINVAL, "a snapshot is with or without memory from the beginning; take another one");
 }
 
+/* A raw disk has snapshots where the file system shares blocks only. Where that is not known the controller will see. */
+static int check_raw(struct node *n, const char *project, const json_t *spec, struct err *err)
+{
+	char key[STORE_KEY_MAX + 1];
+	const json_t *disk;
+	size_t i;
+
+	json_array_foreach(json_object_get(spec, "disks"), i, disk) {
+		const char *volume = json_string_value(json_object_get(disk, "volume"));
+
+		doc_key(key, "volume", project, volume);
+		AUTO(json_decref) json_t *doc = doc_get(n->store, key, NULL);
+		const json_t *its = json_object_get(doc, "spec");
+		if (json_is_true(json_object_get(disk, "readonly")) || strcmp(volume_format(its), "raw") != 0 || pool_shares(n, pool_of(its)))
+			continue;
+		return err_set(err, -ENOTSUP, "the volume '%s' is raw, and the file system of the pool '%s' cannot share blocks between files, so there can "
+			       "be no snapshot of it: make it qcow2 ('viv volume move %s %s --format qcow2'), or move it to a pool on btrfs or XFS", volume,
+			       pool_of(its), volume, pool_of(its));
+	}
+	return 0;
+}
+
 int snapshot_fill(struct api_call *c, json_t *doc, struct err *err)
 {
 	struct node *n = c->arg;
@@ -76,6 +101,9 @@ int snapshot_fill(struct api_call *c, json_t *doc, struct err *err)
 		return err_set(err, -ENOENT, "there is no instance '%s' in the project '%s'", name, resource_project(c));
 	struct instance *i = instance_find(n, resource_project(c), name, json_string_value(json_object_get(instance, "uid")));
 	int r = i ? instance_check_named(i, err) : 0;
+	if (r < 0)
+		return r;
+	r = check_raw(n, resource_project(c), spec, err);
 	if (r < 0)
 		return r;
 	json_object_set_new(doc, "instance", json_string(name));

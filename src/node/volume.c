@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* volume.c - volumes are qcow2 files in the directory "volumes" of their pools, made, grown and removed by workers. What a client sends
+/* volume.c - volumes are qcow2 or raw files in the directory "volumes" of their pools, made, grown and removed by workers. What a client sends
  * for one becomes its file in volume_upload.c. */
 #include "node/volume.h"
 
@@ -10,12 +10,13 @@
 #include <unistd.h>
 #include "blk/blk.h"
 #include "node/controller.h"
-#include "node/files.h"
+#include "node/disk_files.h"
 #include "node/instance_hold.h"
 #include "node/machine_talk.h"
 #include "node/node.h"
 #include "node/pool.h"
 #include "node/pool_dir.h"
+#include "node/task.h"
 #include "node/upload.h"
 #include "node/volume_move.h"
 #include "node/volume_priv.h"
@@ -26,6 +27,8 @@
 struct volume_job {
 	struct volume *v;
 	char pool[STORE_KEY_MAX], uid[DOC_UID_LEN + 1];         /* of the pool */
+	enum pool_driver driver;
+	char volume[DOC_UID_LEN + 1], format[8];
 	char path[VOLUME_PATH_MAX];
 	char control[VOLUME_PATH_MAX];  /* of the machine that runs with it; "": none does */
 	uint64_t size, has;             /* HAS, also after a failure: what was found; 0: nobody looked */
@@ -60,18 +63,13 @@ int volume_check_delete(struct node *n, const json_t *doc, struct err *err)
 {
 	const char *project = json_string_value(json_object_get(doc, "project")),
 		   *name = json_string_value(json_object_get(doc, "name"));
-	char who[DOC_NAME_MAX + 1];
+	char who[DOC_NAME_MAX + 1], task[DOC_NAME_MAX + 1];
 
 	if (volume_is_used(n, project, name, who, sizeof(who)))
 		return err_set(err, -EBUSY, "the instance '%s' has it; take it away from there first", who);
-	if (volume_is_moving(n, project, json_string_value(json_object_get(doc, "uid"))))
-		return err_set(err, -EBUSY, "it is being moved to another pool; wait for that task, or cancel it");
+	if (task_is_there(n, project, "volume_uid", json_string_value(json_object_get(doc, "uid")), task))
+		return err_set(err, -EBUSY, "the task '%s' is at work on it; wait for that, or cancel it", task);
 	return 0;
-}
-
-void volume_path_in(const char *pool_path, const char *uid, char *path, size_t cap)
-{
-	snprintf(path, cap, "%s/volumes/%s.qcow2", pool_path, uid);
 }
 
 char *volume_path(struct node *n, const char *project, const char *name, struct err *err)
@@ -90,7 +88,7 @@ char *volume_path(struct node *n, const char *project, const char *name, struct 
 	}
 	if (pool_find(n, pool_of(json_object_get(doc, "spec")), &pool, err) < 0)
 		return NULL;
-	volume_path_in(pool.path, uid, path, sizeof(path));
+	disk_files_path(pool.path, pool.driver, uid, volume_format(json_object_get(doc, "spec")), path, sizeof(path));
 	/* A file system that hangs is not asked from here. */
 	if (pool.uid[0] ? !v || !v->size : access(path, F_OK) < 0) {
 		err_set(err, -EAGAIN, "the volume '%s' is not ready yet", name);
@@ -107,10 +105,12 @@ char *volume_path(struct node *n, const char *project, const char *name, struct 
 static int create(const struct volume_job *j, struct err *err)
 {
 	char tmp[VOLUME_PATH_MAX + 8];
-	struct blk_create c = { .path = tmp, .format = "qcow2", .size = j->size };
+	struct blk_create c = { .path = tmp, .format = j->format, .size = j->size };
 
 	snprintf(tmp, sizeof(tmp), "%s.tmp", j->path);
-	int r = blk_create(&c, err);
+	int r = disk_files_make_home(j->path, err);
+	if (!r)
+		r = blk_create(&c, err);
 	if (!r && rename(tmp, j->path) < 0)
 		r = err_set(err, -errno, "cannot rename '%s': %s", tmp, strerror(errno));
 	return r;
@@ -137,7 +137,7 @@ static int grow_live(const struct volume_job *j, struct err *err)
 static int grow(const struct volume_job *j, struct err *err)
 {
 	AUTO(blk_close) struct blk *b = NULL;
-	struct blk_options o = { .path = j->path, .fd = -1, .format = "qcow2" };
+	struct blk_options o = { .path = j->path, .fd = -1, .format = j->format };
 
 	if (j->control[0])
 		return grow_live(j, err);
@@ -152,13 +152,13 @@ static int make(void *arg, struct err *err)
 	struct volume_job *j = arg;
 	AUTO(blk_close) struct blk *b = NULL;
 	struct blk_options o = {
-		.path = j->path, .fd = -1, .format = "qcow2", .is_readonly = true, .is_unlocked = true
+		.path = j->path, .fd = -1, .format = j->format, .is_readonly = true, .is_unlocked = true
 	};
 	AUTO_FD int pool = pool_dir_open(j->pool, j->uid, err);
 	int r = pool < 0 ? pool : 0;
 
 	if (!r && j->is_sent && !j->was_made)
-		r = volume_take_sent(j->path, err);
+		r = volume_take_sent(j->pool, j->volume, j->path, err);
 	if (r == -EINPROGRESS) {
 		j->has = 0;
 		return 0;
@@ -207,9 +207,7 @@ static int unmake(void *arg, struct err *err)
 	struct volume_job *j = arg;
 	AUTO_FD int pool = pool_dir_open(j->pool, j->uid, err);
 
-	int r = pool < 0 ? pool : files_remove(j->path, err);
-
-	return r < 0 || !j->is_sent ? r : volume_remove_sent(j->path, err);
+	return pool < 0 ? pool : disk_files_remove(j->pool, j->driver, j->volume, err);
 }
 
 static void unmade(void *arg, int r, const struct err *err)
@@ -255,7 +253,10 @@ static void start(struct volume *v, const struct pool_ref *pool, uint64_t size, 
 		j->is_sent = v->up.size > 0;
 		snprintf(j->pool, sizeof(j->pool), "%s", pool->path);
 		snprintf(j->uid, sizeof(j->uid), "%s", pool->uid);
-		volume_path_in(pool->path, v->c.uid, j->path, sizeof(j->path));
+		j->driver = pool->driver;
+		snprintf(j->volume, sizeof(j->volume), "%s", v->c.uid);
+		snprintf(j->format, sizeof(j->format), "%s", v->format);
+		disk_files_path(pool->path, pool->driver, v->c.uid, v->format, j->path, sizeof(j->path));
 		find_machine(v, j->control, sizeof(j->control));
 		if (!work_start(v->c.node->works, run, done, j)) {
 			v->is_busy = true;
@@ -278,6 +279,7 @@ static void step(struct controlled *c, const json_t *doc, int64_t revision)
 	if (v->is_busy)
 		return;
 	snprintf(v->pool, sizeof(v->pool), "%s", pool_of(spec));
+	snprintf(v->format, sizeof(v->format), "%s", volume_format(spec));
 	/* The pool tells when it is there. */
 	if (pool_find(c->node, v->pool, &pool, &err) < 0) {
 		v->size = 0;
@@ -326,6 +328,7 @@ static int init(struct controlled *c, const json_t *doc, const json_t *status)
 
 	v->last_size = size > 0 ? (uint64_t)size : 0;
 	snprintf(v->pool, sizeof(v->pool), "%s", pool_of(json_object_get(doc, "spec")));
+	snprintf(v->format, sizeof(v->format), "%s", volume_format(json_object_get(doc, "spec")));
 	volume_upload_init(v, json_object_get(doc, "spec"), status);
 	return 0;
 }

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include "api/schema.h"
 
+struct api_call;
 struct controller_kind;
 struct err;
 struct node;
@@ -29,7 +30,9 @@ bool volume_is_used(struct node *n, const char *project, const char *volume, cha
 
 /* The file of a volume that is ready, from malloc(); NULL with the reason. */
 char *volume_path(struct node *n, const char *project, const char *name, struct err *err);
-/* Where the volume UID lies in the pool at POOL_PATH. */
-void volume_path_in(const char *pool_path, const char *uid, char *path, size_t cap);
+/* The format that SPEC names: "raw" or "qcow2". */
+const char *volume_format(const json_t *spec);
+/* What a client has not said of a new one. */
+int volume_fill(struct api_call *c, json_t *doc, struct err *err);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* volume_move.c - the request, the task, and the change of the document.
  *
- *	copy (machine off) or mirror (it runs) --> the document names the new pool, durably --> the old file goes
+ *	copy (machine off) or mirror (it runs) --> the document names the new pool and format, durably --> the old file goes
  *
  * A daemon that is killed begins again where it finds itself: with the old pool in the document the copy is made anew, unless the
  * machine has changed over already; with the new one the old file goes. */
@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "node/files.h"
+#include "node/disk_files.h"
 #include "node/idempotency.h"
 #include "node/instance_hold.h"
 #include "node/node.h"
@@ -29,7 +29,8 @@ enum { AGAIN_NS = 1000000000 };
 const struct schema volume_move_schema = {
 	.name = "VolumeMove", .help = "Where it shall go.",
 	.fields = (const struct schema_field[]){
-		{ .name = "pool", .type = SCHEMA_NAME, .is_required = true, .help = "the pool" },
+		{ .name = "pool", .type = SCHEMA_NAME, .is_required = true, .help = "the pool; for another format alone the one that it is in" },
+		{ .name = "format", .type = SCHEMA_STRING, .choices = "qcow2|raw", .help = "of its file from then on; else it stays what it is" },
 		{ .name = NULL },
 	},
 };
@@ -52,16 +53,16 @@ static json_t *params_of(struct node *n, const struct task *t, const char *proje
 	return strcmp(text(doc, "operation"), volume_move_op.operation) ? NULL : json_incref(json_object_get(doc, "params"));
 }
 
-bool volume_is_moving(struct node *n, const char *project, const char *uid)
+bool volume_move_is_begun(struct node *n, const char *project, const char *name)
 {
-	bool is_moving = false;
+	bool is_begun = false;
 
-	for (struct controlled *c = controller_next(n->tasks, NULL); c && !is_moving; c = controller_next(n->tasks, c)) {
+	for (struct controlled *c = controller_next(n->tasks, NULL); c && !is_begun; c = controller_next(n->tasks, c)) {
 		AUTO(json_decref) json_t *params = params_of(n, container_of(c, struct task, c), project);
 
-		is_moving = params && !strcmp(text(params, "volume_uid"), uid);
+		is_begun = params && !strcmp(text(params, "volume"), name);
 	}
-	return is_moving;
+	return is_begun;
 }
 
 static bool has_volume(const json_t *spec, const char *name)
@@ -95,29 +96,31 @@ bool volume_move_holds(struct node *n, const char *project, const json_t *spec)
 void volume_move(struct api_call *c)
 {
 	struct node *n = c->arg;
-	char key[STORE_KEY_MAX + 1];
+	char key[STORE_KEY_MAX + 1], task[DOC_NAME_MAX + 1];
 	struct err err = ERR_INIT;
 
 	if (idempotency_answered(c))
 		return;
 	AUTO(json_decref) json_t *doc = resource_find(c, key, NULL);
 	const char *to = text(c->body, "pool"), *from = pool_of(json_object_get(doc, "spec"));
+	const char *format = volume_format(json_object_get(doc, "spec")), *wanted = text(c->body, "format");
 
+	wanted = wanted[0] ? wanted : format;
 	if (!doc)
 		return;
 	int r = json_is_true(json_object_get(doc, "deleting")) ? err_set(&err, -EBUSY, "it is being deleted") : 0;
-	if (!r && !strcmp(from, to))
-		r = err_set(&err, -EINVAL, "it is in the pool '%s' already", to);
+	if (!r && !strcmp(from, to) && !strcmp(format, wanted))
+		r = err_set(&err, -EINVAL, "it is in the pool '%s' already, and %s", to, format);
 	if (!r)
 		r = pool_check_new(n, to, &err);
-	if (!r && volume_is_moving(n, resource_project(c), text(doc, "uid")))
-		r = err_set(&err, -EBUSY, "it is being moved already; wait for that task, or cancel it");
+	if (!r && task_is_there(n, resource_project(c), "volume_uid", text(doc, "uid"), task))
+		r = err_set(&err, -EBUSY, "the task '%s' is at work on it; wait for that, or cancel it", task);
 	if (r < 0) {
 		api_fail(c, r == -ENOENT ? -EINVAL : r, r == -EBUSY ? NULL : "pool", &err);
 		return;
 	}
-	task_begin(c, json_pack("{s:O, s:O, s:s, s:s}", "volume", json_object_get(doc, "name"), "volume_uid",
-				json_object_get(doc, "uid"), "from", from, "to", to));
+	task_begin(c, json_pack("{s:O, s:O, s:s, s:s, s:s, s:s}", "volume", json_object_get(doc, "name"), "volume_uid",
+				json_object_get(doc, "uid"), "from", from, "to", to, "from_format", format, "to_format", wanted));
 }
 
 /* --- beginning ---------------------------------------------------- */
@@ -131,7 +134,13 @@ static void let_go(struct move *m)
 	m->held = NULL;
 }
 
-static int find_place(struct node *n, const char *pool, const char *uid, struct move_place *out, struct err *err)
+/* Tasks of earlier versions do not say, as there was only that. */
+static const char *format_of(const json_t *params, const char *name)
+{
+	return !strcmp(text(params, name), "raw") ? "raw" : "qcow2";
+}
+
+static int find_place(struct node *n, const char *pool, const char *uid, const char *format, struct move_place *out, struct err *err)
 {
 	struct pool_ref ref;
 	int r = pool_find(n, pool, &ref, err);
@@ -140,7 +149,8 @@ static int find_place(struct node *n, const char *pool, const char *uid, struct 
 		return r;
 	snprintf(out->pool, sizeof(out->pool), "%s", ref.path);
 	snprintf(out->uid, sizeof(out->uid), "%s", ref.uid);
-	volume_path_in(ref.path, uid, out->path, sizeof(out->path));
+	snprintf(out->format, sizeof(out->format), "%s", format);
+	disk_files_path(ref.path, ref.driver, uid, format, out->path, sizeof(out->path));
 	return 0;
 }
 
@@ -158,6 +168,10 @@ static int find_user(struct node *n, struct move *m, const char *volume, struct 
 	struct instance *i = instance_find_to_hold(n, project, who, text(doc, "uid"));
 	if (!i || instance_is_between(i)) {
 		err_set(err, -EAGAIN, "it waits for '%s', which is just starting or stopping", who);
+		return 0;
+	}
+	if (instance_is_still(i)) {
+		err_set(err, -EAGAIN, "it waits for '%s', of whose disks there is a snapshot being taken", who);
 		return 0;
 	}
 	if (!instance_begin_move(i)) {
@@ -191,10 +205,11 @@ static int prepare(struct task *t, const json_t *params, struct err *err)
 	AUTO(json_decref) json_t *doc = doc_get(n->store, key, NULL);
 	if (strcmp(text(doc, "uid"), text(params, "volume_uid")) != 0)
 		return err_set(err, -ENOENT, "the volume '%s' has gone", text(params, "volume"));
-	m->is_changed = !strcmp(pool_of(json_object_get(doc, "spec")), text(params, "to"));
-	int r = find_place(n, text(params, "from"), text(params, "volume_uid"), &m->from, err);
+	m->is_changed = !strcmp(pool_of(json_object_get(doc, "spec")), text(params, "to")) &&
+			!strcmp(volume_format(json_object_get(doc, "spec")), format_of(params, "to_format"));
+	int r = find_place(n, text(params, "from"), text(params, "volume_uid"), format_of(params, "from_format"), &m->from, err);
 	if (!r)
-		r = find_place(n, text(params, "to"), text(params, "volume_uid"), &m->to, err);
+		r = find_place(n, text(params, "to"), text(params, "volume_uid"), format_of(params, "to_format"), &m->to, err);
 	if (r < 0)
 		return r == -EAGAIN ? 0 : r;
 	if (m->is_changed)
@@ -221,7 +236,7 @@ static int remove_old(void *arg, struct err *err)
 	struct move *m = arg;
 	AUTO_FD int pool = pool_dir_open(m->from.pool, m->from.uid, err);
 
-	return pool < 0 ? pool : files_remove(m->from.path, err);
+	return pool < 0 ? pool : disk_files_remove_one(m->from.path, err);
 }
 
 static void old_removed(void *arg, int r, const struct err *err)
@@ -269,6 +284,7 @@ static void change(struct move *m)
 	doc_key(key, "volume", m->task->c.project, text(params, "volume"));
 	AUTO(json_decref) json_t *doc = doc_get(n->store, key, &revision);
 	json_object_set(json_object_get(doc, "spec"), "pool", json_object_get(params, "to"));
+	json_object_set_new(json_object_get(doc, "spec"), "format", json_string(format_of(params, "to_format")));
 	if (!doc || !params || doc_put(n->store, key, doc, revision, changed, m) < 0)
 		loop_timer_set(&m->again, loop_now_ns() + AGAIN_NS);
 }
@@ -283,7 +299,8 @@ static int finish(struct task *t, const json_t *params, json_t **result, struct 
 	struct move *m = t->data;
 
 	(void)err;
-	*result = json_pack("{s:s, s:s}", "volume", text(params, "volume"), "pool", text(params, "to"));
+	*result = json_pack("{s:s, s:s, s:s}", "volume", text(params, "volume"), "pool", text(params, "to"), "format",
+			    format_of(params, "to_format"));
 	if (m->is_changed)
 		is_changed(m);
 	else

@@ -20,8 +20,8 @@ extern const struct task_op volume_move_op;
 
 void volume_move(struct api_call *c);           /* POST /v1/volumes/{name}/move */
 
-/* Is the volume UID of PROJECT on its way? */
-bool volume_is_moving(struct node *n, const char *project, const char *uid);
+/* Is the volume NAME of PROJECT on its way, or about to be? */
+bool volume_move_is_begun(struct node *n, const char *project, const char *name);
 /* Must a machine with the disks of SPEC stay paused, because one of them is just changing over, or may be? */
 bool volume_move_holds(struct node *n, const char *project, const json_t *spec);
 

@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* volume_move_copy.c - the file of a volume that nobody uses is copied, snapshots in it included. */
+/* volume_move_copy.c - the file of a volume that nobody uses is copied, snapshots in it included, or made anew in another format. */
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
-#include <unistd.h>
-#include "node/files.h"
+#include "node/disk_files.h"
 #include "node/node.h"
 #include "node/pool_dir.h"
 #include "node/volume_move_priv.h"
@@ -21,38 +18,49 @@ static bool goes_on(void *arg, uint64_t done, uint64_t total)
 	       !atomic_load_explicit(&t->c.node->is_closing, memory_order_relaxed);
 }
 
-static int copy(struct move *m, const char *tmp, struct err *err)
+int move_check_snapshots(const struct move *m, struct err *err)
 {
-	AUTO_FD int from = open(m->from.path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	AUTO_FD int to = open(tmp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	AUTO(blk_close) struct blk *b = NULL;
+	AUTO(free) struct blk_snapshot *list = NULL;
+	struct blk_options o = { .path = m->from.path, .fd = -1, .format = m->from.format, .is_readonly = true, .is_unlocked = true };
+	unsigned n = 0;
 
-	if (from < 0 || to < 0)
-		return err_set(err, -errno, "cannot copy '%s' to '%s': %s", m->from.path, tmp, strerror(errno));
-	return files_copy(from, to, goes_on, m->task, err);
+	if (disk_files_is_raw(m->from.path)) {
+		int beside = disk_copy_count(m->from.path, err);
+
+		return beside <= 0 ? beside : err_set(err, -EBUSY, "there are snapshots of it, which share blocks with it where it is and cannot go along: "
+						      "remove them first");
+	}
+	int r = blk_open(&b, NULL, &o, err);
+	if (!r)
+		r = blk_snapshot_list(b, &list, &n, err);
+	if (r < 0 || !n)
+		return r;
+	if (strcmp(m->from.format, m->to.format) != 0)
+		return err_set(err, -EBUSY, "there are snapshots in it, which only a qcow2 file can have: remove them first");
+	return err_set(err, -EBUSY, "there are snapshots in it, which go along only while its machine is off: stop that, or remove them, first");
 }
 
 int move_copy(struct move *m, struct err *err)
 {
-	char tmp[MOVE_PATH_MAX + 8];
-	struct blk_options o = { .path = m->from.path, .fd = -1, .format = "qcow2", .is_readonly = true };
+	struct blk_options o = { .path = m->from.path, .fd = -1, .format = m->from.format, .is_readonly = true };
+	struct err ignored = ERR_INIT;
 	AUTO_FD int from = pool_dir_open(m->from.pool, m->from.uid, err);
 	AUTO_FD int to = from < 0 ? -1 : pool_dir_open(m->to.pool, m->to.uid, err);
 
 	if (from < 0 || to < 0)
 		return -EAGAIN;
-	snprintf(tmp, sizeof(tmp), "%s.tmp", m->to.path);
 	/* Nobody changes it from now on until the document names the new place. */
 	int r = m->lock ? 0 : blk_open(&m->lock, NULL, &o, err);
 	if (r == -EBUSY || r == -EAGAIN)
 		return -EAGAIN;
+	/* Snapshots inside go along, to a file of the same format. */
+	if (!r && (disk_files_is_raw(m->from.path) || disk_files_is_raw(m->to.path)))
+		r = move_check_snapshots(m, err);
 	if (!r)
-		r = copy(m, tmp, err);
-	if (!r && rename(tmp, m->to.path) < 0)
-		r = err_set(err, -errno, "cannot rename '%s': %s", tmp, strerror(errno));
-	if (!r)
-		return files_sync_above(m->to.path, err);
+		r = disk_files_copy(m->from.path, m->to.path, goes_on, m->task, err);
 	/* One may be there from a daemon that was killed. */
-	(void)unlink(tmp);
-	(void)unlink(m->to.path);
+	if (r < 0)
+		(void)disk_files_remove_one(m->to.path, &ignored);
 	return r;
 }

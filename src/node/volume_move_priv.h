@@ -22,7 +22,7 @@ enum move_phase {
 
 struct move_place {
 	char pool[STORE_KEY_MAX], uid[DOC_UID_LEN + 1];         /* as pool_dir_open() has it */
-	char path[MOVE_PATH_MAX];                               /* of the file */
+	char path[MOVE_PATH_MAX], format[8];                    /* of the file */
 };
 
 struct move {
@@ -36,7 +36,9 @@ struct move {
 	struct loop_timer again;
 };
 
-/* Workers. Both leave nothing behind at the new place when they fail for good; -EAGAIN: look again and start over. */
+/* Workers. -EBUSY: the disk at the old place has snapshots, which would stay behind. */
+int move_check_snapshots(const struct move *m, struct err *err);
+/* Both leave nothing behind at the new place when they fail for good; -EAGAIN: look again and start over. */
 int move_copy(struct move *m, struct err *err);
 int move_mirror(struct move *m, struct err *err);
 

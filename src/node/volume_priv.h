@@ -18,6 +18,7 @@ struct volume {
 	bool is_busy;                   /* a worker has it */
 	bool is_gone;
 	char pool[DOC_NAME_MAX + 1];
+	char format[8];                 /* as its document has it */
 	uint64_t last_size;             /* not 0: it was made, so a file that is missing is lost, and not made anew */
 	struct upload up;
 	struct import im;               /* what was sent becomes its file */
@@ -36,9 +37,8 @@ void volume_upload_step(struct volume *v, const json_t *doc, int64_t revision);
 void volume_upload_tidy(struct volume *v);
 /* It goes. True: nobody sends, and no process runs. */
 bool volume_upload_stop(struct volume *v);
-/* Workers: make what was sent, if it is converted, the file PATH of the volume, unless that is there. -EINPROGRESS: it is not yet. */
-int volume_take_sent(const char *path, struct err *err);
-/* And take away what is left of that. */
-int volume_remove_sent(const char *path, struct err *err);
+/* Workers: make what was sent, if it is converted, the file PATH of the volume UID in POOL, unless that is there. -EINPROGRESS: it is not
+ * yet. */
+int volume_take_sent(const char *pool, const char *uid, const char *path, struct err *err);
 
 #endif

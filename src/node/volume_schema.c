@@ -26,12 +26,31 @@ static const struct schema spec_schema = {
 		{ .name = "size", .type = SCHEMA_SIZE, .is_required = true, .min = 1 << 20, .max = (int64_t)1 << 46,
 		  .help = "bytes that a guest sees; it may grow" },
 		{ .name = "pool", .type = SCHEMA_NAME, .dflt = "\"default\"", .help = "where it lives" },
+		{ .name = "format", .type = SCHEMA_STRING, .choices = "qcow2|raw",
+		  .help = "of its file. qcow2: has snapshots inside on any file system; raw: the bytes that the guest sees, with snapshots where the file "
+			  "system can share blocks. Unless said, what its pool says" },
 		{ .name = "source", .type = SCHEMA_OBJECT, .sub = &source_schema, .help = "what is on it in the beginning; else nothing" },
 		{ .name = NULL },
 	},
 };
 
 const struct schema volume_schema = RESOURCE_SCHEMA("volume", "Volume", "A disk with a life of its own.", &spec_schema, NULL);
+
+const char *volume_format(const json_t *spec)
+{
+	const char *format = json_string_value(json_object_get(spec, "format"));
+
+	return format && !strcmp(format, "raw") ? "raw" : "qcow2";
+}
+
+int volume_fill(struct api_call *c, json_t *doc, struct err *err)
+{
+	json_t *spec = json_object_get(doc, "spec");
+
+	if (json_object_get(spec, "format"))
+		return 0;
+	return json_object_set_new(spec, "format", json_string(pool_format(c->arg, pool_of(spec)))) < 0 ? err_set(err, -ENOMEM, "out of memory") : 0;
+}
 
 int volume_check(struct node *n, const json_t *doc, const json_t *old, char *where, size_t cap, struct err *err)
 {
@@ -43,6 +62,11 @@ int volume_check(struct node *n, const json_t *doc, const json_t *old, char *whe
 	snprintf(where, cap, "spec.pool");
 	if (old && strcmp(pool_of(json_object_get(old, "spec")), pool) != 0)
 		return err_set(err, -EINVAL, "a volume is moved by a request of its own: 'viv volume move'");
+	snprintf(where, cap, "spec.format");
+	if (old && strcmp(volume_format(json_object_get(old, "spec")), volume_format(json_object_get(doc, "spec"))) != 0)
+		return err_set(err, -EINVAL, "a volume gets another format by a move: 'viv volume move NAME POOL --format FORMAT', also to the pool that "
+			       "it is in");
+	snprintf(where, cap, "spec.pool");
 	int r = old && size <= was ? 0 : pool_check_new(n, pool, err);
 	if (r < 0)
 		return r == -ENOENT ? err_set(err, -EINVAL, "%s", err->msg) : r;

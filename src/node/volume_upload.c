@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* volume_upload.c - volumes that begin as a disk that a client sends. In their pool is the directory UID.sent, with what has come and
- * then with the qcow2 file that is made of it; in the daemon's own directory uploads/UID, with what belongs to the process that
+ * then with the file that is made of it; in the daemon's own directory uploads/UID, with what belongs to the process that
  * makes it. */
 #include <errno.h>
 #include <signal.h>
@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "node/disk_files.h"
 #include "node/files.h"
 #include "node/node.h"
 #include "node/pool.h"
@@ -17,42 +18,28 @@
 
 enum { ADOPT_MS = 20, STOP_MS = 20 };
 
-/* "POOL/volumes/UID.sent", of "POOL/volumes/UID.qcow2". */
-static void sent_dir(const char *path, char *dir, size_t cap)
-{
-	static const char end[] = ".sent";
-	size_t len = strlen(path) - strlen(".qcow2");
+#define MADE "made."            /* of what was sent; and its format */
 
-	len = len + sizeof(end) <= cap ? len : cap - sizeof(end);
-	memcpy(dir, path, len);
-	memcpy(dir + len, end, sizeof(end));
+static void sent_dir(const char *pool, const char *uid, char *dir, size_t cap)
+{
+	snprintf(dir, cap, "%s/volumes/%s.sent", pool, uid);
 }
 
 /* --- workers ---------------------------------------------------- */
 
-int volume_take_sent(const char *path, struct err *err)
+int volume_take_sent(const char *pool, const char *uid, const char *path, struct err *err)
 {
 	char dir[VOLUME_PATH_MAX], made[VOLUME_PATH_MAX + 16];
 
-	sent_dir(path, dir, sizeof(dir));
-	snprintf(made, sizeof(made), "%s/disk.qcow2", dir);
+	sent_dir(pool, uid, dir, sizeof(dir));
+	snprintf(made, sizeof(made), "%s/" MADE "%s", dir, disk_files_is_raw(path) ? "raw" : "qcow2");
 	if (access(path, F_OK) < 0) {
 		if (access(made, F_OK) < 0)
 			return errno == ENOENT ? -EINPROGRESS : err_set(err, -errno, "cannot look at '%s': %s", made, strerror(errno));
-		if (rename(made, path) < 0)
-			return err_set(err, -errno, "cannot rename '%s': %s", made, strerror(errno));
-		int r = files_sync_above(path, err);
+		int r = disk_files_take(made, path, err);
 		if (r < 0)
 			return r;
 	}
-	return files_remove(dir, err);
-}
-
-int volume_remove_sent(const char *path, struct err *err)
-{
-	char dir[VOLUME_PATH_MAX];
-
-	sent_dir(path, dir, sizeof(dir));
 	return files_remove(dir, err);
 }
 
@@ -101,16 +88,15 @@ static void look(struct volume *v)
 static int convert(struct volume *v, const json_t *spec, const struct pool_ref *pool, struct err *err)
 {
 	const json_t *upload = upload_of(spec);
-	char path[VOLUME_PATH_MAX], dir[VOLUME_PATH_MAX], from[VOLUME_PATH_MAX + 16], to[VOLUME_PATH_MAX + 16];
-	struct import_source s = { .from = from, .to = to, .is_alone = true,
+	char dir[VOLUME_PATH_MAX], from[VOLUME_PATH_MAX + 16], to[VOLUME_PATH_MAX + 16];
+	struct import_source s = { .from = from, .to = to, .to_format = v->format, .is_alone = true,
 				   .format = json_string_value(json_object_get(upload, "format")),
 				   .sha256 = json_string_value(json_object_get(upload, "sha256")),
 				   .size_max = (uint64_t)json_integer_value(json_object_get(spec, "size")) };
 
-	volume_path_in(pool->path, v->c.uid, path, sizeof(path));
-	sent_dir(path, dir, sizeof(dir));
+	sent_dir(pool->path, v->c.uid, dir, sizeof(dir));
 	snprintf(from, sizeof(from), "%s/" UPLOAD_FILE, dir);
-	snprintf(to, sizeof(to), "%s/disk.qcow2", dir);
+	snprintf(to, sizeof(to), "%s/" MADE "%s", dir, v->format);
 	snprintf(dir, sizeof(dir), "%s/uploads", v->c.node->data_dir);
 	int r = files_make_dir(dir, err);
 	return r < 0 ? r : import_start(&v->im, v->c.node, &s, err);
@@ -184,7 +170,6 @@ int volume_upload_place(struct node *n, const char *key, struct upload_place *ou
 {
 	struct volume *v = (struct volume *)controller_find(n->volumes, key);
 	struct pool_ref pool;
-	char path[VOLUME_PATH_MAX];
 
 	if (!v)
 		return err_set(err, -EAGAIN, "the volume is not looked after yet; try again");
@@ -195,7 +180,6 @@ int volume_upload_place(struct node *n, const char *key, struct upload_place *ou
 	snprintf(out->pool, sizeof(out->pool), "%s", v->pool);
 	snprintf(out->pool_path, sizeof(out->pool_path), "%s", pool.path);
 	snprintf(out->pool_uid, sizeof(out->pool_uid), "%s", pool.uid);
-	volume_path_in(pool.path, v->c.uid, path, sizeof(path));
-	sent_dir(path, out->dir, sizeof(out->dir));
+	sent_dir(pool.path, v->c.uid, out->dir, sizeof(out->dir));
 	return 0;
 }

@@ -68,7 +68,7 @@ test("it grows, and never shrinks", async () => {
 });
 
 test("it moves to another pool", async () => {
-	await page.click("main >> text=Move to another pool");
+	await page.click("main >> text=Move to another pool or format");
 	await page.selectOption('dialog [data-field="pool"]', "default");
 	await shot("6-move");
 	await page.click("dialog button.primary");

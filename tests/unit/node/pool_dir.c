@@ -77,10 +77,10 @@ TEST(a_directory_becomes_a_pool_and_none_again)
 	begin();
 	CHECK_EQ(pool_dir_open(dir, UID_A, &err), -ESTALE);
 	CHECK(strstr(err.msg, "is it mounted?") != NULL);
-	CHECK_EQ(pool_dir_make(dir, UID_A, &err), 0);
-	CHECK_EQ(pool_dir_make(dir, UID_A, &err), 0);
+	CHECK_EQ(pool_dir_make(dir, UID_A, "auto", &err), 0);
+	CHECK_EQ(pool_dir_make(dir, UID_A, "auto", &err), 0);
 	CHECK_EQ(access(in_dir(".viv-pool.lock"), F_OK), -1);
-	CHECK_EQ(pool_dir_make(dir, UID_B, &err), -EEXIST);
+	CHECK_EQ(pool_dir_make(dir, UID_B, "auto", &err), -EEXIST);
 	CHECK_EQ(pool_dir_open(dir, UID_B, &err), -ESTALE);
 	CHECK(strstr(err.msg, UID_A) != NULL);
 	AUTO_FD int fd = pool_dir_open(dir, UID_A, &err);
@@ -104,10 +104,10 @@ TEST(what_was_cut_off_anywhere_is_made_whole)
 	CHECK_EQ(mkdir(in_dir("volumes"), 0700), 0);
 	CHECK(open(in_dir(".viv-pool.new"), O_CREAT | O_CLOEXEC | O_WRONLY, 0600) >= 0);
 	CHECK(open(in_dir(".viv-pool.lock"), O_CREAT | O_CLOEXEC | O_WRONLY, 0600) >= 0);
-	CHECK_EQ(pool_dir_make(dir, UID_A, &err), 0);
+	CHECK_EQ(pool_dir_make(dir, UID_A, "auto", &err), 0);
 	CHECK_EQ(unlink(in_dir(POOL_MARKER)), 0);
 	CHECK_EQ(pool_dir_open(dir, UID_A, NULL), -ESTALE);
-	CHECK_EQ(pool_dir_make(dir, UID_A, &err), 0);
+	CHECK_EQ(pool_dir_make(dir, UID_A, "auto", &err), 0);
 	end();
 }
 
@@ -119,20 +119,20 @@ TEST(what_leads_elsewhere_or_belongs_to_others_is_refused)
 	snprintf(link, sizeof(link), "%s/link", dir);
 	CHECK_EQ(mkdir(in_dir("real"), 0700), 0);
 	CHECK_EQ(symlink("real", link), 0);
-	CHECK_EQ(pool_dir_make(link, UID_A, &err), -EINVAL);
+	CHECK_EQ(pool_dir_make(link, UID_A, "auto", &err), -EINVAL);
 	CHECK(strstr(err.msg, "symbolic link") != NULL);
 	CHECK_EQ(chmod(in_dir("real"), 0777), 0);
-	CHECK_EQ(pool_dir_make(path, UID_A, &err), -EPERM);
+	CHECK_EQ(pool_dir_make(path, UID_A, "auto", &err), -EPERM);
 	CHECK_EQ(chmod(path, 0700), 0);
 	/* A directory in it that leads out. */
 	snprintf(link, sizeof(link), "%s/real/volumes", dir);
 	CHECK_EQ(symlink("..", link), 0);
-	CHECK_EQ(pool_dir_make(in_dir("real"), UID_A, &err), -ELOOP);
+	CHECK_EQ(pool_dir_make(in_dir("real"), UID_A, "auto", &err), -ELOOP);
 	CHECK_EQ(unlink(link), 0);
 	CHECK_EQ(mkdir(link, 0700), 0);
 	CHECK_EQ(chmod(link, 0777), 0);
-	CHECK_EQ(pool_dir_make(in_dir("real"), UID_A, &err), -EPERM);
-	CHECK_EQ(pool_dir_make(in_dir("nothing"), UID_A, &err), -ENOENT);
+	CHECK_EQ(pool_dir_make(in_dir("real"), UID_A, "auto", &err), -EPERM);
+	CHECK_EQ(pool_dir_make(in_dir("nothing"), UID_A, "auto", &err), -ENOENT);
 	CHECK_EQ(access(in_dir("real/" POOL_MARKER), F_OK), -1);
 	end();
 }
@@ -142,7 +142,7 @@ TEST(a_marker_of_something_else_is_no_marker)
 	begin();
 	AUTO_FD int fd = open(in_dir(POOL_MARKER), O_CREAT | O_CLOEXEC | O_WRONLY, 0600);
 	CHECK_EQ(write(fd, "nonsense", 8), 8);
-	CHECK_EQ(pool_dir_make(dir, UID_A, &err), -EBADMSG);
+	CHECK_EQ(pool_dir_make(dir, UID_A, "auto", &err), -EBADMSG);
 	CHECK_EQ(pool_dir_open(dir, UID_A, &err), -ESTALE);
 	end();
 }
@@ -172,7 +172,7 @@ static bool is_refused(unsigned nr, unsigned arg, unsigned error)
 
 	if (!pid) {
 		forbid(nr, arg, error);
-		_exit(pool_dir_make(dir, UID_A, NULL) == -ENOLCK && access(in_dir(POOL_MARKER), F_OK) < 0 ? 0 : 1);
+		_exit(pool_dir_make(dir, UID_A, "auto", NULL) == -ENOLCK && access(in_dir(POOL_MARKER), F_OK) < 0 ? 0 : 1);
 	}
 	return pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) && !WEXITSTATUS(status);
 }
@@ -186,7 +186,7 @@ TEST(file_systems_without_locks_are_refused)
 	CHECK(is_refused(SYS_fcntl, F_SETLK, 0));
 	CHECK(is_refused(SYS_flock, LOCK_EX | LOCK_NB, ENOLCK));
 	CHECK(is_refused(SYS_flock, LOCK_EX | LOCK_NB, 0));
-	CHECK_EQ(pool_dir_make(dir, UID_A, &err), 0);
+	CHECK_EQ(pool_dir_make(dir, UID_A, "auto", &err), 0);
 	end();
 }
 

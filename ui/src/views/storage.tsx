@@ -140,18 +140,21 @@ function grow(doc: Doc): void {
 
 const sizeField = (schema: Kind["schema"]): Schema => ({ ...resolve(resolve(schema).properties?.spec).properties?.size, description: "" });
 
-function move(doc: Doc, others: string[]): void {
+const FORMATS = ["qcow2", "raw"];
+
+// To the first of POOLS, or another; its own is among them, for another format.
+function move(doc: Doc, pools: string[]): void {
 	const query = { project: project.value };
 	const moveTo = (body: Value): Call => ({ method: "POST", path: `/v1${pathOf("volumes", doc.name)}/move`, query, body });
 	confirmThen({
 		title: t("volume.move"),
 		text: t("volume.move-text", { pool: poolOf(doc) }),
 		action: t("volume.move"),
-		schema: { type: "object", properties: { pool: { type: "string", enum: others, default: others[0]! } } },
-		first: { pool: others[0] },
+		schema: { type: "object", properties: { pool: { type: "string", enum: pools, default: pools[0]! }, format: { type: "string", enum: FORMATS } } },
+		first: { pool: pools[0], format: String(doc.spec?.format ?? FORMATS[0]) },
 		callOf: moveTo,
 		run: (v) => call(moveTo(v)).then(() => tell(t("done.act", { act: t("volume.move"), n: 1 }))),
-		check: () => call({ ...moveTo({ pool: others[0] }), query: { ...query, "dry-run": "true" } }),
+		check: () => call({ ...moveTo(pools.length > 1 ? { pool: pools[0] } : { pool: pools[0], format: FORMATS.find((f) => f !== (doc.spec?.format ?? FORMATS[0])) }), query: { ...query, "dry-run": "true" } }),
 	});
 }
 
@@ -172,7 +175,7 @@ function Moving({ task }: { task: Doc }) {
 
 export function VolumeCards({ doc }: { doc: Doc }) {
 	const users = usersOf(doc.name), task = moveOf(doc.name), pool = collection("pool").get(poolOf(doc))?.value;
-	const others = collection("pool").names.value.filter((n) => n !== poolOf(doc));
+	const pools = [...collection("pool").names.value.filter((n) => n !== poolOf(doc)), poolOf(doc)];
 	const isReady = doc.status?.state === "ready", kind = findKind("volumes"), anyone: Need = { role: "anyone", where: "node" };
 	const needs = { change: kind?.needs.change ?? anyone, move: kind?.actions.find((a) => a.name === "move")?.need ?? anyone };
 	return (
@@ -187,14 +190,14 @@ export function VolumeCards({ doc }: { doc: Doc }) {
 				{task ? (
 					<Moving task={task} />
 				) : (
-					<Guarded need={needs.move} disabled={!others.length || !isReady} title={others.length ? "" : t("volume.no-other-pool")} onClick={() => move(doc, others)}>
+					<Guarded need={needs.move} disabled={!isReady} onClick={() => move(doc, pools)}>
 						{t("volume.move")} …
 					</Guarded>
 				)}
 			</article>
 			<article class="card">
 				<h2>{t("volume.disk")}</h2>
-				<p>{t("volume.size", { size: formatBytes(number(doc.spec?.size)) })}</p>
+				<p>{t("volume.size", { size: formatBytes(number(doc.spec?.size)), format: String(doc.spec?.format ?? FORMATS[0]) })}</p>
 				<div class="bar">
 					<Guarded need={needs.change} disabled={!!task} onClick={() => grow(doc)}>
 						{t("volume.grow")} …
