@@ -103,6 +103,8 @@ int client_open(struct client **out, const struct cli *c, struct err *err)
 	cl->curl = cl->lib.easy_init();
 	if (!cl->curl)
 		return err_set(err, -ENOMEM, "cannot set up libcurl");
+	/* Any line turns cookies on, and they outlast resets. CURLOPT_COOKIEFILE would, too, but each reset leaks what it has. */
+	cl->lib.easy_setopt(cl->curl, CURLOPT_COOKIELIST, "Set-Cookie:");
 	r = host ? client_open_remote(cl, host, err) : open_local(cl, socket, err);
 	if (r < 0)
 		return r;
@@ -220,7 +222,6 @@ int client_setup(struct client *cl, const char *method, const char *path, struct
 		client_set_tls(cl, cl->curl);
 	else
 		cl->lib.easy_setopt(cl->curl, CURLOPT_UNIX_SOCKET_PATH, cl->socket);
-	cl->lib.easy_setopt(cl->curl, CURLOPT_COOKIEFILE, "");
 	cl->lib.easy_setopt(cl->curl, CURLOPT_URL, url);
 	cl->lib.easy_setopt(cl->curl, CURLOPT_CUSTOMREQUEST, method);
 	cl->lib.easy_setopt(cl->curl, CURLOPT_HTTPHEADER, headers);
