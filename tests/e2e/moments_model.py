@@ -1,28 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a random workload asks of a daemon, drawn from dice, and what must be true because the daemon has said yes."""
+from moments_more import RATE, MoreRequests, Request
 
 STATES = ("running", "running", "running", "stopped")
 POOLS = ("default", "side")
 # How often each kind of request is drawn.
 WEIGHTS = {"make_instance": 6, "set_state": 6, "restart": 1, "remove_instance": 3, "make_snapshot": 4, "remove_snapshot": 2,
            "revert": 2, "clone": 3, "make_volume": 2, "grow_volume": 1, "move_volume": 2, "remove_volume": 2,
-           "make_network": 2, "remove_network": 1, "plug": 2, "make_image": 1, "remove_image": 1,
-           "make_profile": 2, "change_profile": 3, "use_profiles": 3, "remove_profile": 1}
+           "make_network": 2, "remove_network": 1, "plug": 2, "make_image": 1, "remove_image": 2,
+           "make_profile": 2, "change_profile": 3, "use_profiles": 3, "remove_profile": 1,
+           "rename": 2, "set_limits": 2, "make_fork": 1, "warm": 1, "cool": 0.5, "cancel": 3, "limit_network": 1, "set_quota": 1,
+           "make_upload": 1, "send_part": 4, "make_download": 1, "make_from_catalogue": 0.5, "refresh": 0.5, "export": 1, "import_": 2}
 
 
-class Request:
-    def __init__(self, method, path, body=None, then=None):
-        self.method, self.path, self.body, self.then = method, path, body, then
-
-    def __str__(self):
-        return f"{self.method} {self.path} {self.body if self.body is not None else ''}"
-
-
-class Model:
+class Model(MoreRequests):
     """Things by name, as the answers have told. NAMES are few, so that requests meet each other."""
 
-    def __init__(self, dice, image_path, has_networks, small):
-        self.dice, self.image_path, self.has_networks = dice, image_path, has_networks
+    def __init__(self, dice, folder, web, has_warm, small):
+        self.dice, self.folder, self.web, self.has_warm = dice, folder, web, has_warm
+        self.image_path = f"{folder}/base.raw"
         self.count = 4 if small else 6
         self.instances = {}             # name -> {"state", "volumes", "networks"}
         self.snapshots = set()          # (instance, name)
@@ -36,6 +32,7 @@ class Model:
         self.restarted = {}             # instance -> the process that shall have gone
         self.touched = set()            # instances whose process may be another one now
         self.taken = set()              # names of clones to be, which others have taken meanwhile
+        self.begin_more()
 
     def draw(self):
         """A request; most of them are possible."""
@@ -58,8 +55,10 @@ class Model:
 
     def nets(self):
         kind = self.dice.choice(["none", "none", "user", "network", "network"])
+        forwards = self.dice.choice([[], [f"tcp:{20000 + self.dice.randrange(8)}:80"]])
+        limit = self.dice.choice([None, None, 2 * RATE + 1])
         if kind == "network" and self.networks:
-            return [{"kind": "network", "network": self.some(self.networks)}]
+            return [{"kind": "network", "network": self.some(self.networks), "forwards": forwards, **({"limit_out": limit} if limit else {})}]
         return [{"kind": "none" if kind == "network" else kind}]
 
     # --- what can be asked ---
@@ -67,18 +66,24 @@ class Model:
     def make_instance(self):
         name, state, nets = self.name("i", self.instances, True), self.dice.choice(STATES), self.nets()
         used = {v for i in self.instances.values() for v in i["volumes"]}
-        free = [v for v in sorted(self.volumes) if v not in used]
+        free = [v for v in sorted(self.whole_volumes()) if v not in used]
         volumes = [self.dice.choice(free)] if free and self.dice.random() < 0.5 else []
         spec = {"image": "base", "engine": "bt", "memory": "16M", "state": state, "networks": nets, "agent": False,
-                "profiles": (profiles := self.some_profiles()), "disks": [{"volume": v} for v in volumes], "shutdown_seconds": self.dice.choice([0, 0, 0, 1])}
+                "profiles": (profiles := self.some_profiles()), "disks": [{"volume": v} for v in volumes],
+                "shutdown_seconds": self.dice.choice([0, 0, 0, 1])}
+        if self.dice.random() < 0.25:
+            spec["pool"] = "side"
+        return Request("POST", "/v1/instances", {"name": name, "spec": spec}, self.made(name, state, volumes, nets, profiles=profiles))
 
+    def made(self, name, state, volumes, nets, **more):
+        """What follows when there is such an instance."""
         def then():
             if self.is_awaited(name):
                 self.taken.add(name)
             self.instances[name] = {"state": state, "volumes": volumes, "networks": [n["network"] for n in nets if "network" in n],
-                                    "profiles": profiles}
+                                    **more}
             self.touched.add(name)
-        return Request("POST", "/v1/instances", {"name": name, "spec": spec}, then)
+        return then
 
     def change(self, name, spec, **known):
         def then():
@@ -128,6 +133,7 @@ class Model:
 
         def then():
             self.instances.pop(name, None)
+            self.gone.add(name)
             self.restarted.pop(name, None)
             self.snapshots = {s for s in self.snapshots if s[0] != name}
         return Request("DELETE", f"/v1/instances/{name}", None, then)
@@ -182,7 +188,7 @@ class Model:
         return Request("POST", "/v1/volumes", {"name": name, "spec": {"size": size, "pool": pool}}, then)
 
     def move_volume(self):
-        name, pool = self.some(self.volumes), self.dice.choice(POOLS)
+        name, pool = self.some(self.whole_volumes()), self.dice.choice(POOLS)
 
         def then(task):
             self.tasks[task] = ("move", name, pool)
@@ -194,15 +200,16 @@ class Model:
             self.pools[name] = pool
 
     def grow_volume(self):
-        name = self.some(self.volumes)
+        name = self.some(self.whole_volumes())
         size = name and self.volumes[name] + (1 << 20)
         return name and Request("PATCH", f"/v1/volumes/{name}", {"spec": {"size": size}}, lambda: self.volumes.update({name: size}))
 
     def remove_volume(self):
-        name = self.name("v", self.volumes, False)
+        name = self.some(self.volumes) if self.dice.random() < 0.5 else self.name("v", self.volumes, False)
 
         def then():
             self.volumes.pop(name, None)
+            self.uploads.pop(("volumes", name), None)
             # A move of it ends one way or the other, and is that of no later one.
             for task, (operation, of, _) in self.tasks.items():
                 if operation == "move" and of == name:
@@ -211,12 +218,15 @@ class Model:
 
     def make_network(self):
         name = self.name("n", self.networks, True)
-        return self.has_networks and Request("POST", "/v1/networks", {"name": name, "spec": {
-            "kind": self.dice.choice(["nat", "host-only"])}}, lambda: self.networks.add(name))
+
+        def then():
+            self.networks.add(name)
+            self.limits[name] = None
+        return Request("POST", "/v1/networks", {"name": name, "spec": {"kind": self.dice.choice(["nat", "host-only"])}}, then)
 
     def remove_network(self):
         name = self.name("n", self.networks, False)
-        return self.has_networks and Request("DELETE", f"/v1/networks/{name}", None, lambda: self.networks.discard(name))
+        return Request("DELETE", f"/v1/networks/{name}", None, lambda: self.networks.discard(name))
 
     def profile(self, method, path, name):
         said = str(self.dice.randrange(1000))
@@ -246,4 +256,8 @@ class Model:
 
     def remove_image(self):
         name = self.some(self.images)
-        return name and Request("DELETE", f"/v1/images/{name}", None, lambda: self.images.discard(name))
+
+        def then():
+            self.images.discard(name)
+            self.uploads.pop(("images", name), None)
+        return name and Request("DELETE", f"/v1/images/{name}", None, then)

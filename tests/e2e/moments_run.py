@@ -12,8 +12,11 @@ import threading
 import time
 
 from moments_model import Model
+from moments_more import CATALOGUE, Wrong
+from moments_web import Web
 from moments_world import BUILD, World, processes
 from test_network import NetNode, Netns
+from warm_guest import make_tool
 
 SETTLE_S = 90
 # Reads a sector, writes others 18 times a second by the BIOS, without an end: assembled from
@@ -25,10 +28,8 @@ PACKET = bytes.fromhex("10000100008000000000000000000000")
 
 # Why a volume may stay where it is.
 MOVES_NOT = ("there are snapshots in it", "has another disk in its place", "it was cancelled", "the machine has ended")
-
-
-class Wrong(Exception):
-    """The store and the world do not agree, or something that was promised is not there."""
+CLONES_NOT = ("does not run", "is not off", "snapshots in its disk", "(its quota")
+WEB_BYTES = 3 << 20
 
 
 def write_image(path):
@@ -47,13 +48,16 @@ class Run:
                       "route add default via 198.51.100.2"):
             self.here.run("ip", *words.split(), check=False)
         self.node = NetNode(folder, self.here, None)
+        self.build = BUILD
+        self.web = Web(folder, self.here.words(), CATALOGUE, WEB_BYTES)
+        self.node.helpers = {self.web.proc.pid}
+        self.options = [*self.web.options, "--image-tool", make_tool(folder)]
         self.log_file, self.began = open(log, "a", encoding="utf-8"), time.monotonic()
-        image = os.path.join(folder, "base.raw")
-        write_image(image)
-        self.model = Model(self.dice, image, True, small)
+        write_image(os.path.join(folder, "base.raw"))
+        self.model = Model(self.dice, folder, self.web, not small, small)
         self.killed = {}                # what: how often
         self.requests = {"done": 0, "refused": 0, "repeated": 0}
-        self.pids = {}                  # of instances, when all was last quiet
+        self.struck = set()             # what was killed since all was last quiet
         self.key, self.is_struck = 0, False
         self.dead = set()               # processes that were killed since all was last quiet
 
@@ -63,15 +67,15 @@ class Run:
 
     # --- requests ---
 
-    def send(self, request, key):
-        """(status, document). OSError: nobody can tell."""
+    def send(self, request, key, data=None, headers=None):
+        """(status, document) of REQUEST with its body, or DATA. OSError: nobody can tell."""
         conn = http.client.HTTPConnection("viv", timeout=60)
         conn.sock = socket.socket(socket.AF_UNIX)
         conn.sock.settimeout(60)
         try:
             conn.sock.connect(self.node.socket)
-            headers = {"Idempotency-Key": key} if request.method == "POST" else {}
-            conn.request(request.method, request.path, None if request.body is None else json.dumps(request.body), headers)
+            headers = headers or ({"Idempotency-Key": key} if request.method == "POST" else {})
+            conn.request(request.method, request.path, data if data or request.body is None else json.dumps(request.body), headers)
             answer = conn.getresponse()
             text = answer.read()
         except http.client.HTTPException as why:
@@ -88,7 +92,7 @@ class Run:
             try:
                 if hasattr(request, "wants_pid") and pid is None:
                     pid = self.node.get_any(f"/v1/instances/{request.wants_pid}").get("status", {}).get("pid", 0)
-                status, doc = self.send(request, f"{self.seed}-{self.key}")
+                status, doc = request.go(self, f"{self.seed}-{self.key}")
                 if status != 503:       # "try again"
                     break
                 time.sleep(0.02)
@@ -105,6 +109,8 @@ class Run:
         if is_there and request.then:
             if hasattr(request, "wants_pid"):
                 request.then(pid)
+            elif hasattr(request, "wants_run"):
+                request.then(self)
             elif (doc or {}).get("kind") == "task":
                 request.then(doc["name"])
             else:
@@ -114,6 +120,7 @@ class Run:
 
     def note(self, what):
         self.killed[what] = self.killed.get(what, 0) + 1
+        self.struck.add(what)
         self.say("KILL", what)
 
     def revive(self):
@@ -124,7 +131,7 @@ class Run:
         while True:
             self.node.proc.wait(60)
             self.node.proc = subprocess.Popen(
-                [*self.node.prefix, os.path.join(BUILD, "vivd"), "--data", self.node.data, "--run", self.node.run],
+                [*self.node.prefix, os.path.join(BUILD, "vivd"), "--data", self.node.data, "--run", self.node.run, *self.options],
                 stdin=subprocess.DEVNULL, stdout=self.vivd_log, stderr=self.vivd_log)
             if self.dice.random() < 0.15:
                 time.sleep(self.dice.random() * 0.06)
@@ -162,7 +169,7 @@ class Run:
             return
         self.note(what)
         self.dead.add(pid)
-        for name, seen in self.pids.items():
+        for name, seen in self.model.pids.items():
             if seen == pid:
                 self.model.touched.add(name)
 
@@ -186,6 +193,8 @@ class Run:
             return state == "ready" or (state == "failed" and ("not made yet" in status["reason"] or "has no memory" in status["reason"]))
         if kind == "volumes" and state == "ready" and status["size"] < doc["spec"]["size"]:
             return False
+        if state == "waiting":
+            return ({"image": "images", "volume": "volumes"}[doc["kind"]], doc["name"]) in self.model.incomplete()
         # A volume that a machine has open grows when that is off.
         return state == "ready" or (kind == "volumes" and state == "failed" and "in use" in status["reason"])
 
@@ -214,7 +223,8 @@ class Run:
         docs, wrong = self.settle(), []
         self.check_tasks(docs, wrong)
         for kind, known in (("instances", self.model.instances), ("volumes", self.model.volumes), ("networks", self.model.networks),
-                            ("profiles", self.model.profiles), ("images", set(self.model.images) | {"base"})):
+                            ("profiles", self.model.profiles),
+                            ("images", set(self.model.images) | {"base"} | ({"warm"} if self.model.has_warm else set()))):
             there = {d["name"] for d in docs[kind]}
             if there != set(known):
                 wrong.append(f"{kind} {sorted(there)} instead of {sorted(known)}")
@@ -227,7 +237,10 @@ class Run:
             if v["status"]["state"] == "ready" and v["status"]["size"] < self.model.volumes.get(v["name"], 0):
                 wrong.append(f"volume {v['name']} has {v['status']['size']} bytes instead of {self.model.volumes[v['name']]}")
         self.check_instances(docs["instances"], wrong)
+        self.check_usage(docs, wrong)
+        self.check_networks(docs["networks"], wrong)
         wrong += self.check_world()
+        self.struck.clear()
         if wrong:
             raise Wrong("\n".join(wrong))
 
@@ -250,12 +263,17 @@ class Run:
                 is_excused |= operation == "move" and (not to or any(why in reason for why in MOVES_NOT))
                 # What was so when it was asked for is not so when it begins.
                 is_excused |= operation == "revert" and "what they were when" in reason
-                is_excused |= operation == "clone" and any(w in reason for w in ("does not run", "is not off", "snapshots in its disk"))
+                is_excused |= operation == "clone" and any(w in reason for w in CLONES_NOT)
+                is_excused |= operation == "clone" and of in self.model.gone and "has gone" in reason
+                is_excused |= name in self.model.cancelled and task["status"]["state"] == "cancelled"
+                # Its machine, or the program that looks at a catalogue, was killed.
+                is_excused |= operation == "warm" and "viv-vmm" in self.struck and task["status"]["state"] == "failed"
+                is_excused |= operation == "refresh" and "viv" in self.struck and task["status"]["state"] == "failed"
                 self.say("  task", operation, of, to, "failed:", reason)
                 if not is_excused:
                     wrong.append(f"{operation} {of} {to}: {task['status']}")
-        self.model.tasks.clear()
-        self.model.taken.clear()
+        for known in (self.model.tasks, self.model.taken, self.model.cancelled, self.model.gone):
+            known.clear()
 
     def check_instances(self, instances, wrong):
         for i in instances:
@@ -267,14 +285,34 @@ class Run:
             if i["labels"] != self.model.labels_of(i["spec"]["profiles"]):
                 wrong.append(f"instance {name} has the labels {i['labels']} of its profiles {i['spec']['profiles']} instead of "
                              f"{self.model.labels_of(i['spec']['profiles'])}")
-            if name in self.pids and name not in self.model.touched and self.pids[name] != pid:
-                wrong.append(f"instance {name} was stopped or started: process {self.pids[name]} has become {pid}")
+            if name in self.model.pids and name not in self.model.touched and self.model.pids[name] != pid:
+                wrong.append(f"instance {name} was stopped or started: process {self.model.pids[name]} has become {pid}")
+            if known and known.get("limits", {}).items() - i["spec"].get("limits", {}).items():
+                wrong.append(f"instance {name} has the limits {i['spec'].get('limits')} instead of {known['limits']}")
             if name in self.model.restarted and pid == self.model.restarted[name]:
                 wrong.append(f"instance {name} was not restarted: its process is still {pid}")
-        self.pids = {i["name"]: i["status"].get("pid") for i in instances}
+        self.model.pids = {i["name"]: i["status"].get("pid") for i in instances}
         self.model.touched.clear()
         self.dead.clear()
         self.model.restarted.clear()
+
+    def check_usage(self, docs, wrong):
+        """What counts against a quota is what there is."""
+        used = self.node.ask("GET", "/v1/projects/default/usage")
+        for what, of in (("cpus", "cpus"), ("memory", "memory")):
+            there = sum(i["spec"][of] for i in docs["instances"])
+            if used[what]["used"] != there:
+                wrong.append(f"{used[what]['used']} {what} are counted, and there are {there}")
+        if used["instances"]["used"] != len(docs["instances"]):
+            wrong.append(f"{used['instances']['used']} instances are counted of {len(docs['instances'])}")
+        least = sum(v["spec"]["size"] for v in docs["volumes"])
+        if used["disk"]["used"] < least:
+            wrong.append(f"{used['disk']['used']} bytes of disks are counted, and volumes alone have {least}")
+
+    def check_networks(self, networks, wrong):
+        for n in networks:
+            if n["spec"].get("limit_in") != self.model.limits.get(n["name"]):
+                wrong.append(f"network {n['name']} has the limit {n['spec'].get('limit_in')} instead of {self.model.limits.get(n['name'])}")
 
     def check_world(self):
         """What ends or begins just now gets its time."""
@@ -304,15 +342,20 @@ class Run:
 
     def go(self, moments):
         with open(os.path.join(self.folder, "vivd.log"), "ab") as self.vivd_log:
-            self.node.start()
+            self.node.start(*self.options)
             self.node.ask("POST", "/v1/images", {"name": "base", "spec": {"source": {"path": self.model.image_path}}}, status=201)
             self.node.wait("/v1/images/base", "ready")
             side = os.path.join(self.folder, "side")
             os.mkdir(side, 0o755)
             self.node.ask("POST", "/v1/pools", {"name": "side", "spec": {"path": side}}, status=201)
+            if self.model.has_warm:
+                self.node.ask("POST", "/v1/images", {"name": "warm", "spec": {"source": {"build": "debian"}}}, status=201)
+                self.node.wait("/v1/images/warm", "ready")
+                self.ask(self.model.warm())
             while self.n < moments:
                 self.moment()
             self.check()
+            self.node.ask("PATCH", "/v1/projects/default", {"spec": {"quota": None}})
             self.remove_all()
 
     def remove_all(self):
@@ -333,6 +376,7 @@ class Run:
 
     def end(self):
         self.node.end()
+        self.web.end()
         self.here.close()
         self.log_file.close()
 

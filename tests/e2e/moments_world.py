@@ -6,7 +6,7 @@ import re
 import subprocess
 
 BUILD = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "build")
-OF_DATA = re.compile(r"(instances|bases|templates|images|volumes|history|uploads|store\.db(-wal|-shm)?|audit.*|secret.*|cert.*|key.*|tls.*)$")
+OF_DATA = re.compile(r"(instances|bases|templates|images|catalogues|volumes|history|uploads|store\.db(-wal|-shm)?|audit.*|secret.*|cert.*|key.*|tls.*)$")
 OF_RUN = re.compile(r"(i|n|api\.sock(\.lock)?|lock)$")
 OF_INSTANCE = re.compile(r"(root\.qcow2|vmm\.log(\.1)?|console\.log(\.1)?|history.*)$")
 
@@ -30,6 +30,21 @@ def processes(node):
     return found
 
 
+def attributes(pid):
+    """Niceness, and which the kernel kills first."""
+    try:
+        with open(f"/proc/{pid}/oom_score_adj", encoding="utf-8") as f:
+            return os.getpriority(os.PRIO_PROCESS, pid), int(f.read())
+    except OSError:
+        return None
+
+
+def wanted_of(own, limits):
+    """The same of a machine with LIMITS, whose daemon has OWN."""
+    nice = {50: 3, 100: 0, 200: -3}[limits.get("cpu_weight", 100)]
+    return max(-20, min(19, own[0] + nice)), max(-1000, min(1000, own[1] + {"first": 500, "normal": 0, "last": -500}[limits.get("oom", "normal")]))
+
+
 def names(*parts):
     return sorted(os.listdir(os.path.join(*parts)))
 
@@ -44,7 +59,8 @@ class World:
         self.wrong.append(" ".join(map(str, words)))
 
     def list(self, kind):
-        return self.node.ask("GET", f"/v1/{kind}")["items"]
+        """Those of an instance that has just gone are none."""
+        return self.node.get_any(f"/v1/{kind}").get("items", []) if kind.startswith("instances/") else self.node.ask("GET", f"/v1/{kind}")["items"]
 
     def check(self):
         """What is wrong."""
@@ -58,15 +74,18 @@ class World:
 
     def check_processes(self):
         found = processes(self.node)
+        own = attributes(self.node.proc.pid)
         machines = {i["status"]["pid"]: i for i in self.instances if "pid" in i["status"]}
         for pid, (_, words) in found.items():
-            if pid in (self.node.here.proc.pid, self.node.proc.pid) or self.machine_of(pid, found, machines):
+            if pid in (self.node.here.proc.pid, self.node.proc.pid, *self.node.helpers) or self.machine_of(pid, found, machines):
                 continue
             if not any(w.startswith(f"--conf-file={self.node.run}/n/") for w in words):
                 self.complain("process", pid, "is nobody's:", *words[:4])
         for pid, i in machines.items():
             if pid not in found:
                 self.complain("instance", i["name"], "has no process", pid)
+            else:
+                self.check_limits(i, attributes(pid), wanted_of(own, i["spec"].get("limits", {})))
         for i in self.instances:
             if i["status"]["state"] in ("running", "paused") and "pid" not in i["status"]:
                 self.complain("instance", i["name"], "is running without a process")
@@ -74,6 +93,12 @@ class World:
         have = [w.split("/")[-2] for _, words in found.values() for w in words if w.startswith(f"--conf-file={self.node.run}/n/")]
         if sorted(have) != sorted(wanted):
             self.complain("dnsmasq of", sorted(have), "instead of", sorted(wanted))
+
+    def check_limits(self, instance, has, wanted):
+        """What the host refuses is told."""
+        is_refused = "limits.oom" in instance["status"].get("limits", {}).get("reason", "")
+        if has and has != wanted and not (is_refused and has[0] == wanted[0]):
+            self.complain("instance", instance["name"], "has niceness and oom_score_adj", has, "and not", wanted)
 
     @staticmethod
     def machine_of(pid, found, machines):
@@ -91,9 +116,9 @@ class World:
             for name in names(folder):
                 if not pattern.match(name):
                     self.complain("file", os.path.join(folder, name), "is nobody's")
-        # Nothing of the workload asks for one.
-        for name in names(data, "templates"):
-            self.complain("template", name, "is nobody's")
+        templates = sorted(t["uid"] for m in self.list("images") for t in m["status"].get("templates", []))
+        if names(data, "templates") != templates:
+            self.complain("templates", names(data, "templates"), "instead of", templates)
         for folder in (os.path.join(data, "instances"), os.path.join(run, "i")):
             for name in set(names(folder)) - set(uids):
                 self.complain("folder", os.path.join(folder, name), "is nobody's")
@@ -107,13 +132,10 @@ class World:
                     self.complain("file", name, "of instance", uids[uid]["name"], "is nobody's")
             self.check_disk(uids[uid])
         self.check_volumes()
-        bases = set(names(data, "bases")) if os.path.isdir(os.path.join(data, "bases")) else set()
-        for base in bases:
-            users = set(names(data, "bases", base, "users"))
-            if not users or users - set(uids) - bases:
-                self.complain("base", base, "is there for", sorted(users))
         images = {m["uid"] for m in self.list("images")}
-        if set(names(data, "images")) != images:
+        # One that waits for its content may have nothing yet.
+        empty = {m["uid"] for m in self.list("images") if m["status"]["state"] == "waiting"} - set(names(data, "images"))
+        if set(names(data, "images")) != images - empty:
             self.complain("images", names(data, "images"), "instead of", sorted(images))
         nets = {n["uid"] for n in self.networks if n["spec"]["kind"] in ("nat", "host-only")}
         if set(names(run, "n")) - nets:
@@ -124,13 +146,36 @@ class World:
         volumes = self.list("volumes")
         for pool in self.list("pools"):
             folder = os.path.join(pool["spec"].get("path") or self.node.data, "volumes")
-            there, wanted = names(folder), sorted(v["uid"] + ".qcow2" for v in volumes if v["spec"]["pool"] == pool["name"])
+            # One that waits for its content has at most what has come of it.
+            waiting = {v["uid"] + ".sent" for v in volumes if v["status"]["state"] == "waiting"}
+            there = sorted(set(names(folder)) - waiting)
+            wanted = sorted(v["uid"] + ".qcow2" for v in volumes if v["spec"]["pool"] == pool["name"] and v["status"]["state"] != "waiting")
             if there != wanted:
                 self.complain("volumes", there, "instead of", wanted, "in the pool", pool["name"])
 
+            self.check_pool(folder[:-len("/volumes")], pool["name"])
+
+    def check_pool(self, folder, name):
+        """First disks in it, and what linked clones share."""
+        uids = {i["uid"]: i for i in self.instances}
+        bases = set(names(folder, "bases")) if os.path.isdir(os.path.join(folder, "bases")) else set()
+        for base in bases:
+            users = set(names(folder, "bases", base, "users"))
+            if not users or users - set(uids) - bases:
+                self.complain("base", base, "is there for", sorted(users))
+        for uid in names(folder, "instances") if name != "default" else []:
+            of = uids.get(uid)
+            if not of or of["spec"].get("pool") != name or set(names(folder, "instances", uid)) - {"root.qcow2"}:
+                self.complain("folder", os.path.join(folder, "instances", uid), "is nobody's:", *names(folder, "instances", uid))
+
+    def root_of(self, instance):
+        pool = instance["spec"].get("pool", "default")
+        folder = self.node.data if pool == "default" else next(p["spec"]["path"] for p in self.list("pools") if p["name"] == pool)
+        return os.path.join(folder, "instances", instance["uid"], "root.qcow2")
+
     def check_disk(self, instance):
         """Of one that is off: nothing in it is damaged, and its snapshots are those of the documents."""
-        path = os.path.join(self.node.data, "instances", instance["uid"], "root.qcow2")
+        path = self.root_of(instance)
         if "pid" in instance["status"] or not os.path.exists(path):
             return
         done = subprocess.run([os.path.join(BUILD, "viv"), "disk", "check", path], capture_output=True, text=True, check=False)
@@ -158,6 +203,26 @@ class World:
                    and n["network"] in {m["name"] for m in managed}}
         if taps != plugged:
             self.complain("taps", sorted(taps), "instead of", sorted(plugged))
+        self.check_rules(managed)
         tables = [line.split()[1:] for line in here.run("nft", "list", "tables").splitlines()]
         if len(tables) != 2 * len(managed):
             self.complain("tables", tables, "for", len(managed), "networks")
+
+    def check_rules(self, managed):
+        """Limits and forwarded ports are those of the documents."""
+        rules = self.node.here.run("nft", "-j", "list", "ruleset")
+        by_name = {n["name"]: n for n in managed}
+        plugged = [(i, net, by_name[net["network"]]) for i in self.instances if "pid" in i["status"] for net in i["spec"]["networks"]
+                   if net.get("network") in by_name]
+        wanted = sorted(int(f.split(":")[1]) for _, net, n in plugged if n["spec"]["kind"] == "nat" for f in net.get("forwards", []))
+        nats = [e["rule"] for e in json.loads(rules)["nftables"] if "rule" in e and e["rule"]["chain"] == "incoming"]
+        there = sorted(x["match"]["right"] for rule in nats for x in rule["expr"] if x.get("match", {}).get("left", {}).get("payload", {}).get(
+            "field") == "dport")
+        if there != wanted:
+            self.complain("ports", there, "are forwarded instead of", wanted)
+        rates = sorted(x["limit"]["rate"] for e in json.loads(rules)["nftables"] for x in e.get("rule", {}).get("expr", [])
+                       if x.get("limit", {}).get("rate_unit") == "bytes" and x["limit"]["rate"] > 1000000)
+        limits = sorted(v for _, net, n in plugged for v in (net.get("limit_in", n["spec"].get("limit_in")), net.get(
+            "limit_out", n["spec"].get("limit_out"))) if v)
+        if rates != limits:
+            self.complain("rates", rates, "are limited instead of", limits)
