@@ -226,7 +226,8 @@ static void set_level(struct pool *p)
 	else
 		controlled_set(&p->c, states[p->level], p->level == POOL_FULL ? "%u %% are taken: nothing new is put there" :
 			       "%u %% are taken", percent);
-	if (p->level == POOL_FULL && p->is_default)
+	/* Also of those that a daemon with wider bounds has left. */
+	if (p->is_default)
 		templates_make_room(p->c.node);
 	if (moved <= p->space.size / TOLD_PARTS && p->told.size == p->space.size)
 		return;

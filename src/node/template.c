@@ -189,6 +189,23 @@ static struct template *load(struct node *n, const char *uid)
 	return NULL;
 }
 
+/* Is the image UID there, and going to stay? */
+static bool has_image(struct node *n, const char *uid)
+{
+	char key[STORE_KEY_MAX + 1] = "";
+	const struct store_doc *d;
+
+	while ((d = store_next(n->store, "image/", key[0] ? key : NULL)) != NULL) {
+		snprintf(key, sizeof(key), "%s", d->key);
+		if (!strstr(d->value, uid))
+			continue;
+		AUTO(json_decref) json_t *doc = json_loadb(d->value, d->len, 0, NULL);
+		if (!strcmp(text(doc, "uid"), uid))
+			return !json_is_true(json_object_get(doc, "deleting"));
+	}
+	return false;
+}
+
 int template_add(struct node *n, const char *uid, struct err *err)
 {
 	struct template *t = NULL;
@@ -199,6 +216,10 @@ int template_add(struct node *n, const char *uid, struct err *err)
 	t = load(n, uid);
 	if (!t)
 		return err_set(err, -EIO, "the template that was made cannot be read");
+	if (!has_image(n, t->image_uid)) {
+		go(t);
+		return err_set(err, -ENOENT, "its image has gone meanwhile");
+	}
 	char image[DOC_UID_LEN + 1];
 	memcpy(image, t->image_uid, sizeof(image));
 	t->next = n->templates->first;
@@ -294,19 +315,6 @@ json_t *templates_of(const struct node *n, const char *image_uid)
 }
 
 /* --- life ---------------------------------------------------- */
-
-static bool has_image(struct node *n, const char *uid)
-{
-	char key[STORE_KEY_MAX + 1] = "";
-	const struct store_doc *d;
-
-	while ((d = store_next(n->store, "image/", key[0] ? key : NULL)) != NULL) {
-		snprintf(key, sizeof(key), "%s", d->key);
-		if (strstr(d->value, uid))
-			return true;
-	}
-	return false;
-}
 
 /* What is called NAME in the directory of templates: one, unless it fits to nothing; being made; or left by a crash. */
 static void look_at(struct node *n, const char *name)
