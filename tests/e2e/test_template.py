@@ -14,6 +14,7 @@ import threading
 import time
 
 import pytest
+import vivguest
 from test_node import BUILD, log_has, node   # noqa: F401, pylint: disable=unused-import
 
 PATIENCE_S = 400
@@ -277,3 +278,46 @@ def test_an_ordinary_user_runs_debian(user, greeter):
                                           f"nc -w 20 -d $(ip -4 route show default | cut -d' ' -f3) {greeter} || true"))
     user.viv("rename", "shop", "store")
     user.viv("rm", "-f", "web", "store")
+
+
+@pytest.mark.long
+def test_what_others_know_a_machine_by_is_its_own(node):   # noqa: F811
+    """Host keys of SSH, the machine-id, the name, randomness: of two that began as one template, of one that booted, and of a clone."""
+    warm = Warm(node, vivguest.debian("debian-ssh", ("openssh-server",)))
+    task = node.ask("POST", "/v1/images/debian/warm", {"engine": "bt"}, status=202)["name"]
+    node.wait(f"/v1/tasks/{task}", "done", PATIENCE_S)
+    facts = {"hostname": "hostname", "machine-id": "cat /etc/machine-id", "random": "head -c 16 /dev/urandom | od -An -tx1 | tr -d ' '",
+             "seed": "cat /var/lib/systemd/random-seed 2>/dev/null | sha256sum", "dbus": "cat /var/lib/dbus/machine-id",
+             "key": "cut -d' ' -f2 /etc/ssh/ssh_host_ed25519_key.pub", "ecdsa": "cut -d' ' -f2 /etc/ssh/ssh_host_ecdsa_key.pub",
+             # What sshd shows is what is in the file.
+             "shown": "ssh-keyscan -t ed25519 127.0.0.1 2>/dev/null | cut -d' ' -f3", "rsa": "ls /etc/ssh | grep -c rsa_key || true"}
+    told = {}
+    warm.run("a", ssh_keys=["ssh-ed25519 AAAAof-a me"])
+    warm.run("b")
+    warm.run("c", template="none")
+    for name in "abc":
+        node.wait(f"/v1/instances/{name}", "running", PATIENCE_S)
+        log_has(node, name, f"{name} login:", PATIENCE_S)
+        assert ("began as the template" in warm.start(name)) == (name in "ab")
+    node.ask("PATCH", "/v1/instances/a", {"spec": {"state": "stopped", "shutdown_seconds": 60}})
+    node.wait("/v1/instances/a", "stopped", PATIENCE_S)
+    node.viv("clone", "a", "d")
+    for name in "ad":
+        node.viv("start", name)
+        log_has(node, name, f"{name} login:", PATIENCE_S)
+    for name in "abcd":
+        until(lambda n=name: warm.inside(n, "systemctl is-active ssh || true") == ["active"])
+        told[name] = {fact: (warm.inside(name, line) or [""])[0] for fact, line in facts.items()}
+    assert [told[n]["hostname"] for n in "abcd"] == list("abcd"), told
+    for name in "abcd":
+        assert told[name]["key"] == told[name]["shown"] != "" and told[name]["rsa"] == "0", told
+    for fact in ("key", "ecdsa", "random"):
+        assert len({told[n][fact] for n in "abcd"}) == 4, (fact, told)
+    for fact in ("machine-id", "dbus"):
+        assert len({told[n][fact] for n in "abc"}) == 3, (fact, told)
+    # What says nothing is not there; what is, is nobody else's.
+    seeds = [told[n]["seed"] for n in "abc"]
+    nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    assert all(s == nothing or seeds.count(s) == 1 for s in seeds), told
+    # None of them is in the image.
+    assert not [f for f in os.listdir(os.path.join(vivguest.GUESTS, "debian-ssh", "root/etc/ssh")) if f.startswith("ssh_host_")]
