@@ -77,7 +77,7 @@ static int open_local(struct client *cl, const char *socket, struct err *err)
 	if (!run || (!socket && asprintf(&cl->socket, "%s/api.sock", run) < 0) || (socket && !(cl->socket = strdup(socket))))
 		return err_set(err, -ENOMEM, "out of memory");
 	if (!is_there(cl->socket)) {
-		int r = socket ? err_set(err, -ECONNREFUSED, "no daemon serves '%s'", socket)
+		int r = socket ? err_set(err, -ECONNREFUSED, "no daemon serves '%s': start one ('vivd'), or name another's socket, or its --host", socket)
 			       : start_daemon(cl->socket, err);
 
 		return r;
@@ -155,6 +155,23 @@ size_t client_on_reply(char *data, size_t size, size_t n, void *arg)
 	return n;
 }
 
+/* What is not there is of a kind that a command lists: " - 'viv volume ls' ..." goes to HINT. */
+static void hint_at_list(const char *text, char *hint, size_t cap)
+{
+	char kind[16], list[] = "ls", *words[] = { kind, list };
+	int n = 0;
+
+	*hint = 0;
+	if (!text || strchr(text, ';') || sscanf(text, "there is no %15[a-z] '", kind) != 1)
+		return;
+	if (!strcmp(kind, "instance"))
+		snprintf(hint, cap, "; 'viv ls' lists those that are there");
+	else if (!strcmp(kind, "snapshot"))
+		snprintf(hint, cap, "; 'viv snapshot ls MACHINE' lists those that are there");
+	else if (cli_find(2, words, &n))
+		snprintf(hint, cap, "; 'viv %s ls' lists those that are there", kind);
+}
+
 int client_error_of(long status, const char *data, size_t len, struct err *err)
 {
 	static const struct { const char *code; int error; } codes[] = {
@@ -170,11 +187,14 @@ int client_error_of(long status, const char *data, size_t len, struct err *err)
 	const char *code = json_string_value(json_object_get(error, "code")),
 		   *text = json_string_value(json_object_get(error, "message"));
 	const char *field = json_string_value(json_object_get(error, "field"));
+	char hint[80] = "";
 
+	if (code && !strcmp(code, "not_found"))
+		hint_at_list(text, hint, sizeof(hint));
 	for (unsigned i = 0; code && i < ARRAY_LEN(codes); i++) {
 		if (!strcmp(codes[i].code, code))
-			return err_set(err, -codes[i].error, "%s%s%s", field ? field : "", field ? ": " : "",
-				       text ? text : code);
+			return err_set(err, -codes[i].error, "%s%s%s%s", field ? field : "", field ? ": " : "",
+				       text ? text : code, hint);
 	}
 	return err_set(err, -EIO, "the daemon answers with status %ld%s%s", status, text ? ": " : "", text ? text : "");
 }

@@ -289,11 +289,10 @@ void cli_man(FILE *to, const struct cli_group *g)
 		if (is_in_group(cli_commands[i], g))
 			man_command(&d, cli_commands[i]);
 	cli_doc_section(&d, "OPTIONS");
-	if (g)
-		cli_doc_text(&d, "Every command takes these too:");
-	else
+	if (!g)
 		doc_general_options(&d);
-	for (const struct cli_option *o = cli_common_options; g && o->name; o++)
+	cli_doc_text(&d, "Every command takes these too:");
+	for (const struct cli_option *o = cli_common_options; o->name; o++)
 		doc_option(&d, o);
 	if (g && g->describe)
 		g->describe(&d);

@@ -33,7 +33,7 @@ static int read_line(char *buf, size_t cap, const char *prompt, struct err *err)
 		fputc('\n', stderr);
 	}
 	if (!ok || !buf[strcspn(buf, "\n")])
-		return err_set(err, -EINVAL, "there is no password or code, or it is too long");
+		return err_set(err, -EINVAL, "there is no password or code, or it is too long: type it, or send it as a line to standard input");
 	buf[strcspn(buf, "\n")] = 0;
 	return 0;
 }

@@ -67,6 +67,17 @@ int resource_check_name(const char *name, const char *what, struct err *err)
 	return 0;
 }
 
+/* Of one that is not there an empty list would say something else. */
+static int check_instance(const struct api_call *c, struct err *err)
+{
+	struct node *n = c->arg;
+	char key[STORE_KEY_MAX + 1];
+
+	doc_key(key, "instance", resource_project(c), api_param(c, "instance"));
+	return store_get(n->store, key) ? 0 : err_set(err, -ENOENT, "there is no instance '%s' in the project '%s'", api_param(c, "instance"),
+						      resource_project(c));
+}
+
 int resource_check_space(const struct api_call *c, const struct resource *r, struct err *err)
 {
 	const char *user = resource_user(c);
@@ -75,11 +86,13 @@ int resource_check_space(const struct api_call *c, const struct resource *r, str
 	if (r->space == RESOURCE_OF_NODE)
 		return 0;
 	if (r->space == RESOURCE_OF_USER)
-		return strchr(user, ':') ? err_set(err, -EINVAL, "'%s' is no user of the platform: say whose by ?user=NAME", user) :
+		return strchr(user, ':') ? err_set(err, -EINVAL, "'%s' is no user of the platform: say whose by 'user=NAME' in the query, or --user", user) :
 					   resource_check_name(user, "user", err);
 	if (r->space == RESOURCE_OF_INSTANCE)
 		bad = resource_check_name(api_param(c, "instance"), "instance", err);
-	return bad < 0 ? bad : resource_check_name(resource_project(c), "project", err);
+	if (!bad)
+		bad = resource_check_name(resource_project(c), "project", err);
+	return bad < 0 || r->space != RESOURCE_OF_INSTANCE ? bad : check_instance(c, err);
 }
 
 void resource_reply(struct api_call *c, int status, const char *key)

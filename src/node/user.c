@@ -364,7 +364,7 @@ void token_create(struct api_call *c)
 
 	if (!user || !m) {
 		api_fail(c, user ? err_set(&err, -EAGAIN, "out of memory") :
-				   err_set(&err, -ENOENT, "there is no user '%.63s': say whose token it is by ?user=NAME", whose),
+				   err_set(&err, -ENOENT, "there is no user '%.63s': say whose token it is by 'user=NAME' in the query, or --user", whose),
 			 NULL, &err);
 		free(m);
 		return;
