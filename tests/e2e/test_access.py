@@ -12,6 +12,7 @@ import time
 
 import pytest
 from test_node import BUILD, Node
+from who_may import WHO_MAY
 
 ROLES = ["anyone", "viewer", "operator", "admin"]
 
@@ -88,6 +89,17 @@ def site():
 def fill_path(path):
     """Names that are nobody's stand for the parts of PATH, but for projects."""
     return re.sub(r"\{(\w+)\}", lambda m: "a" if m.group(1) == "project" else "nothing", path)
+
+
+def test_every_route_is_written_down(site):
+    """What nobody has written down in who_may.py, or otherwise, is not served."""
+    table = site.ask("GET", "/v1/openapi.json")
+    served = {op["operationId"]: (op["x-role"], op["x-scope"]) for ops in table["paths"].values() for op in ops.values()}
+    written = {name: who for who, names in WHO_MAY.items() for name in names.split()}
+    assert served == written
+    # Nothing that changes anything is for whoever looks only, but for what is the caller's own.
+    changes = {op["operationId"] for ops in table["paths"].values() for verb, op in ops.items() if verb != "get"}
+    assert {name for name in changes if served[name][0] == "viewer"} <= {name for name, who in served.items() if who == ("viewer", "self")}
 
 
 def test_every_route_asks_for_its_role(site):
