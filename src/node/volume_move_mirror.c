@@ -38,7 +38,9 @@ static int begin(struct mirror *k, const char *disk, struct err *err)
 	const struct move_place *to = &k->m->to;
 	int r = disk_files_make_home(to->path, err);
 
-	return r < 0 ? r : machine_job_begin(&k->job, "disk-mirror", disk, to->path, to->format, json_pack("{s:b}", "wait", 1), err);
+	r = r < 0 ? r : machine_job_begin(&k->job, "disk-mirror", disk, to->path, to->format, json_pack("{s:b}", "wait", 1), err);
+	/* Another job, or one that a daemon before this has asked for and that is only just beginning: it could not be cancelled yet. */
+	return r == -EBUSY || r == -EEXIST ? err_set(err, -EAGAIN, "it waits for what the machine does with that disk") : r;
 }
 
 /* The guest stands still from here until the document says where its disk is: whatever ends in between, both files are the same. */

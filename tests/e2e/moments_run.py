@@ -18,7 +18,7 @@ from moments_world import BUILD, World, processes
 from test_network import NetNode, Netns
 from warm_guest import make_tool
 
-SETTLE_S = 90
+SETTLE_S = 300         # a guest boots for a template, beside all else
 # Reads a sector, writes others 18 times a second by the BIOS, without an end: assembled from
 #   xor ax,ax; mov ds,ax; mov ss,ax; mov sp,7c00h; mov [7c40h],dl
 #   1: inc word [7c58h]; and word [7c58h],7ffh; or word [7c58h],8; mov si,7c50h; mov dl,[7c40h]; mov ax,4300h; int 13h; sti; hlt; jmp 1b
