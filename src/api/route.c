@@ -268,6 +268,15 @@ static json_t *content_of(const struct schema *s)
 	return json_pack("{s:{s:{s:{s:s+}}}}", "content", "application/json", "schema", "$ref", "#/components/schemas/", s->name);
 }
 
+static json_t *list_of(const struct schema *s)
+{
+	return json_pack("{s:{s:{s:{s:s, s:[s,s], s:{s:{s:s, s:{s:s+}}, s:{s:s, s:s}, s:{s:s, s:s}, s:{s:s, s:s}}}}}}", "content",
+			 "application/json", "schema", "type", "object", "required", "items", "revision", "properties", "items", "type", "array",
+			 "items", "$ref", "#/components/schemas/", s->name, "revision", "type", "integer", "description", "of all documents then",
+			 "next", "type", "string", "description", "there are more: 'after' this", "total", "type", "integer", "description",
+			 "with 'filter', 'sort' or 'fields': so many there are");
+}
+
 static json_t *parameters_of(const struct route *r)
 {
 	json_t *list = json_array();
@@ -289,7 +298,7 @@ static json_t *operation_of(const struct route *r)
 	static const char *const roles[] = { "anyone", "viewer", "operator", "admin" };
 	static const char *const scopes[] = { "project", "node", "self" };
 	char status[8];
-	json_t *ok = r->out ? content_of(r->out) : json_object(), *bad = json_pack("{s:s}", "$ref", "#/components/responses/Error");
+	json_t *ok = !r->out ? json_object() : r->is_list ? list_of(r->out) : content_of(r->out), *bad = json_pack("{s:s}", "$ref", "#/components/responses/Error");
 
 	snprintf(status, sizeof(status), "%d", r->status);
 	json_object_set_new(ok, "description", json_string(r->summary));

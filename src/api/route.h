@@ -67,6 +67,7 @@ struct route {
 	bool is_socket;         /* answers with a WebSocket */
 	bool takes_bytes;       /* its body is no document, and as long as it likes: RUN receives it (http_receive()) */
 	const struct schema *out;       /* of the answer; NULL: any or none */
+	bool is_list;                   /* OUT is that of each of its 'items' */
 	int status;             /* on success */
 	const char *query;      /* parameters: "name=help|name=help"; NULL: none */
 	void (*run)(struct api_call *c);        /* ends in one of the api_*() below, later or at once */

@@ -96,7 +96,7 @@ const struct resource resources[] = {
 #define RESOURCE_ROUTES(plural_, Kind_, what_, schema_) \
 	{ .method = HTTP_GET, .path = "/v1/" plural_, .operation = "list" Kind_ "s", \
 	  .summary = "All " what_ "s of a project.", \
-	  .role = API_VIEWER, .status = 200, .run = resource_list, \
+	  .role = API_VIEWER, .out = schema_, .is_list = true, .status = 200, .run = resource_list, \
 	  .query = QUERY_PROJECT "|" QUERY_LIST }, \
 	{ .method = HTTP_POST, .path = "/v1/" plural_, .operation = "create" Kind_, \
 	  .summary = "Make a new " what_ ".", \
@@ -120,7 +120,7 @@ const struct resource resources[] = {
 /* And single ones of the others. */
 #define LIST(path_, Kind_, summary_, schema_, role_, scope_, query_) \
 	{ .method = HTTP_GET, .path = "/v1/" path_, .operation = "list" Kind_ "s", .summary = summary_, .role = role_, \
-	  .scope = scope_, .status = 200, .query = query_, .run = resource_list }
+	  .scope = scope_, .out = schema_, .is_list = true, .status = 200, .query = query_, .run = resource_list }
 #define MAKE(path_, Kind_, summary_, schema_, role_, scope_, query_, run_) \
 	{ .method = HTTP_POST, .path = "/v1/" path_, .operation = "create" Kind_, .summary = summary_, .role = role_, \
 	  .scope = scope_, .in = schema_, .out = schema_, .status = 201, .query = query_, .run = run_ }
