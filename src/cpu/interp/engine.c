@@ -86,8 +86,6 @@ static void icpu_free(struct icpu *c)
 		return;
 	iblock_cache_free(c->blocks);
 	icpu_profile_free(c->profile);
-	pthread_cond_destroy(&c->park);
-	pthread_mutex_destroy(&c->park_lock);
 	icpu_unmap(c, c->vm->cpu_size);
 }
 
@@ -105,8 +103,6 @@ static struct icpu *icpu_new(struct cpu_vm *vm, unsigned index, bool has_views)
 	c->rsvd_phys = engine_rsvd_phys(vm->cfg.cpuid);
 	c->missing = (X86_F_BORROWED & ~x86_host_features()) | (vm->cfg.cpuid ? x86_cpuid_lacks(vm->cfg.cpuid) : 0);
 	c->block_page[0] = c->block_page[1] = UINT64_MAX;
-	pthread_mutex_init(&c->park_lock, NULL);
-	pthread_cond_init(&c->park, NULL);
 	c->blocks = iblock_cache_new(has_views ? BLOCK_BYTES_BESIDE_CODE : BLOCK_BYTES);
 	c->profile = vm->cfg.wants_profile ? icpu_profile_new() : NULL;
 	if (!c->blocks || (vm->cfg.wants_profile && !c->profile)) {

@@ -118,9 +118,7 @@ struct icpu {
 	uint64_t code_epoch;            /* bumped by every TLB flush and mode change: block chains die */
 	struct iblock_cache *blocks;    /* block.c */
 	uint64_t block_page[2];         /* memfd pages that the running block was decoded from; ~0: none */
-	pthread_mutex_t park_lock;      /* HLT sleeps on park until req != 0 */
-	pthread_cond_t park;
-	_Atomic bool is_parked;
+	_Atomic bool is_parked;         /* HLT sleeps until req != 0 */
 	uint64_t rep_budget;            /* iterations that one REP may do before it looks up */
 	/* run.c */
 	struct icpu_event fault;        /* what icpu_raise*() brings to the landing point */

@@ -5,6 +5,9 @@
  * Normally blocks run one after the other and `req` is looked at before each. Single-stepping,
  * interrupt shadows, RF and breakpoints switch to one instruction at a time: whoever turns one
  * of these on sets ICPU_REQ_RECHECK, and run_events() keeps it set for as long as they last. */
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #include "cpu/interp/core.h"
 #include "cpu/interp/interp.h"
 #include "util/checked.h"
@@ -45,14 +48,12 @@ void iop_ud(struct icpu *c, const struct iop *op)
 
 uint32_t icpu_request(struct icpu *c, uint32_t bits)
 {
-	/* Pairs with run_park(): either it sees the bits or we see is_parked. */
+	/* Pairs with run_park(): either it sees the bits or we see is_parked. Whoever made them something else than 0 has
+	 * woken it. */
 	uint32_t old = atomic_fetch_or(&c->req, bits);
 
-	if (atomic_load(&c->is_parked)) {
-		pthread_mutex_lock(&c->park_lock);
-		pthread_cond_signal(&c->park);
-		pthread_mutex_unlock(&c->park_lock);
-	}
+	if (!old && atomic_load(&c->is_parked))
+		syscall(SYS_futex, &c->req, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 	return old;
 }
 
@@ -82,12 +83,10 @@ static void run_enter(struct icpu *c)
 static void run_park(struct icpu *c)
 {
 	run_leave(c);
-	pthread_mutex_lock(&c->park_lock);
 	atomic_store(&c->is_parked, true);
 	while (!atomic_load(&c->req))
-		pthread_cond_wait(&c->park, &c->park_lock);
+		syscall(SYS_futex, &c->req, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
 	atomic_store(&c->is_parked, false);
-	pthread_mutex_unlock(&c->park_lock);
 	run_enter(c);
 }
 
