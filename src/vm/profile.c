@@ -145,7 +145,28 @@ static int place_order(const void *a, const void *b)
 	return x->n == y->n ? (x->rip > y->rip) - (x->rip < y->rip) : x->n < y->n ? 1 : -1;
 }
 
-/* Of all processors; the same place on two of them counts as two. */
+static int place_address_order(const void *a, const void *b)
+{
+	const struct place *x = a, *y = b;
+
+	return x->rip == y->rip ? (x->cpl > y->cpl) - (x->cpl < y->cpl) : x->rip < y->rip ? -1 : 1;
+}
+
+/* Makes one of what several processors have seen of a place; how many are left. */
+static size_t places_join(struct place *place, size_t n)
+{
+	size_t kept = 0;
+
+	qsort(place, n, sizeof(*place), place_address_order);
+	for (size_t i = 0; i < n; i++)
+		if (kept && !place_address_order(&place[kept - 1], &place[i]))
+			place[kept - 1].n += place[i].n;
+		else
+			place[kept++] = place[i];
+	return kept;
+}
+
+/* Of all processors, the most frequent first. */
 static size_t places_of(struct profile *p, struct place **out, uint64_t phase[CPU_N_PHASES], uint64_t *lost)
 {
 	struct place *place = NULL;
@@ -167,8 +188,10 @@ static size_t places_of(struct profile *p, struct place **out, uint64_t phase[CP
 			if (one.place[k].n)
 				place[n++] = (struct place){ one.place[k].rip, one.place[k].n, one.place[k].cpl };
 	}
-	if (n)
+	if (n) {
+		n = places_join(place, n);
 		qsort(place, n, sizeof(*place), place_order);
+	}
 	*out = place;
 	return n;
 }
