@@ -207,6 +207,7 @@ static int prepare_paths(struct clone *k, struct task *t, const json_t *params, 
 	free_paths(k);
 	there = node_path(pool.path, "instances");
 	snprintf(k->pool_uid, sizeof(k->pool_uid), "%s", pool.uid);
+	t->works = pool_works(n, k->source->pool);
 	k->driver = pool.driver;
 	snprintf(k->uid, sizeof(k->uid), "%s", text(params, "uid"));
 	snprintf(k->source_uid, sizeof(k->source_uid), "%s", text(params, "instance_uid"));

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include "api/range.h"
@@ -13,9 +14,11 @@
 #include "node/doc.h"
 #include "node/image.h"
 #include "node/node.h"
+#include "node/pool.h"
 #include "node/resource.h"
 #include "node/upload.h"
 #include "node/volume.h"
+#include "node/work.h"
 
 enum { ETAG_LEN = 80 };
 
@@ -111,29 +114,70 @@ static int lock_file(int fd, const char *name, struct err *err)
 	return err_set(err, errno == EAGAIN || errno == EACCES ? -EBUSY : -errno, "'%s' is in use: stop the machine that has it first", name);
 }
 
+/* A volume's file is opened by a worker: its pool may hang. */
+struct opening {
+	struct api_call *c;
+	char *path;
+	char name[DOC_NAME_MAX + 1], uid[DOC_UID_LEN + 1];
+	int fd;
+	struct stat st;
+};
+
+static void opening_free(struct opening *o)
+{
+	auto_fd(&o->fd);
+	free(o->path);
+	free(o);
+}
+
+static int open_locked(void *arg, struct err *err)
+{
+	struct opening *o = arg;
+	AUTO_FD int fd = open_file(o->path, &o->st, err);
+	int r = fd < 0 ? fd : lock_file(fd, o->name, err);
+
+	if (!r && fstat(fd, &o->st) < 0)
+		r = err_set(err, -errno, "cannot look at '%s': %s", o->name, strerror(errno));
+	if (!r)
+		o->fd = take_fd(&fd);
+	return r;
+}
+
+static void opened(void *arg, int r, const struct err *err)
+{
+	struct opening *o = arg;
+	char etag[ETAG_LEN];
+
+	snprintf(etag, sizeof(etag), "\"%s-%" PRIx64 "-%" PRIx64 "%08lx\"", o->uid, (uint64_t)o->st.st_size, (uint64_t)o->st.st_mtim.tv_sec,
+		 o->st.st_mtim.tv_nsec);
+	if (r < 0)
+		api_fail(o->c, r, NULL, err);
+	else
+		send_file(o->c, take_fd(&o->fd), (uint64_t)o->st.st_size, etag, o->name, disk_files_is_raw(o->path) ? "raw" : "qcow2");
+	opening_free(o);
+}
+
 void volume_content(struct api_call *c)
 {
 	struct node *n = c->arg;
-	char key[STORE_KEY_MAX + 1], etag[ETAG_LEN];
+	char key[STORE_KEY_MAX + 1];
 	struct err err = ERR_INIT;
-	struct stat st;
 	AUTO(json_decref) json_t *doc = resource_find(c, key, NULL);
-	const char *name = json_string_value(json_object_get(doc, "name"));
+	const char *name = json_string_value(json_object_get(doc, "name")), *uid = json_string_value(json_object_get(doc, "uid"));
 
 	if (!doc)
 		return;
 	AUTO(free) char *path = volume_path(n, resource_project(c), name, &err);
-	AUTO_FD int fd = path ? open_file(path, &st, &err) : -1;
-	int r = fd < 0 ? err.code : lock_file(fd, name, &err);
-	if (!r && fstat(fd, &st) < 0)
-		r = err_set(&err, -errno, "cannot look at '%s': %s", name, strerror(errno));
-	if (r < 0) {
-		api_fail(c, r, NULL, &err);
-		return;
+	struct opening *o = path ? calloc(1, sizeof(*o)) : NULL;
+	if (o) {
+		*o = (struct opening){ .c = c, .path = take_ptr(&path), .fd = -1 };
+		snprintf(o->name, sizeof(o->name), "%s", name);
+		snprintf(o->uid, sizeof(o->uid), "%s", uid);
+		if (!work_start(pool_works(n, pool_of(json_object_get(doc, "spec"))), open_locked, opened, o))
+			return;
+		opening_free(o);
 	}
-	snprintf(etag, sizeof(etag), "\"%s-%" PRIx64 "-%" PRIx64 "%08lx\"", json_string_value(json_object_get(doc, "uid")),
-		 (uint64_t)st.st_size, (uint64_t)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
-	send_file(c, take_fd(&fd), (uint64_t)st.st_size, etag, name, disk_files_is_raw(path) ? "raw" : "qcow2");
+	api_fail(c, err.code ? err.code : err_set(&err, -EAGAIN, "out of memory"), NULL, &err);
 }
 
 /* --- the other way ---------------------------------------------------- */

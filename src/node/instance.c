@@ -102,7 +102,7 @@ static void step_start(struct instance *i, const json_t *doc, int64_t revision)
 		return;
 	}
 	AUTO(free) char *root = instance_root_path(i);
-	bool has_disk = root && !access(root, F_OK);
+	bool has_disk = root && (instance_has_disk_here(i, root) ? !access(root, F_OK) : i->has_disk);
 	i->is_fork = instance_is_marked(i);
 	if (has_disk && i->is_fork && instance_next_memory(i) == MEMORY_NONE)
 		instance_fork_discard(i);
@@ -353,6 +353,7 @@ static void ended(struct process *p)
 	instance_disconnect(i);
 	limits_give_back(i);
 	i->phase = PHASE_DOWN;
+	i->has_disk = false;
 	networks_kick(i->c.node, i->c.project);
 	i->is_paused = i->is_stopping = false;
 	if (has_lived(i) || !goes_on)

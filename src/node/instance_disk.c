@@ -43,6 +43,11 @@ char *instance_root_path(const struct instance *i)
 	return !dir || (own && !access(own, F_OK)) ? take_ptr(&own) : node_path(dir, "root.qcow2");
 }
 
+bool instance_has_disk_here(const struct instance *i, const char *root)
+{
+	return !strncmp(root, i->dir, strlen(i->dir));
+}
+
 /* What a worker needs; the instance itself belongs to the loop. */
 struct disk_job {
 	struct instance *i;
@@ -141,6 +146,9 @@ static int make_disk(void *arg, struct err *err)
 	AUTO_FD int pool = pool_dir_open(j->pool, j->uid, err);
 	int r = pool < 0 ? pool : files_make_dir(j->dir, err);
 
+	/* Nobody has looked. */
+	if (!r && j->pool_dir && !access(j->path, F_OK))
+		return 0;
 	if (!r && j->pool_dir)
 		r = disk_files_make_dir(j->pool_dir, j->driver, err);
 	if (!r)
@@ -158,6 +166,7 @@ static void disk_made(void *arg, int r, const struct err *err)
 	if (j->is_cold)
 		snprintf(i->start_note, sizeof(i->start_note), "it booted: the template of its image could not be copied");
 	job_free(j);
+	i->has_disk = !r;
 	i->is_fork = instance_is_marked(i);
 	instance_disk_done(i, r, err);
 }
@@ -177,7 +186,7 @@ int instance_make_disk(struct instance *i, const json_t *doc, struct err *err)
 		r = instance_fork_init(&j->fork, i, err);
 	if (!r)
 		instance_fork_choose(i, doc, &j->fork);
-	if (!r && (!j->dir || !j->path || !j->tmp || !j->pool || work_start(i->c.node->works, make_disk, disk_made, j) < 0))
+	if (!r && (!j->dir || !j->path || !j->tmp || !j->pool || work_start(pool_works(i->c.node, i->pool), make_disk, disk_made, j) < 0))
 		r = err_set(err, -ENOMEM, "out of memory");
 	if (r < 0)
 		job_free(j);
@@ -255,7 +264,7 @@ int instance_remove_files(struct instance *i, struct err *err)
 
 	if (!j)
 		return err->code;
-	if (j->dir && j->run_dir && j->pool && !work_start(i->c.node->works, remove_files, files_removed, j))
+	if (j->dir && j->run_dir && j->pool && !work_start(pool_works(i->c.node, i->pool), remove_files, files_removed, j))
 		return 0;
 	job_free(j);
 	return err_set(err, -ENOMEM, "out of memory");

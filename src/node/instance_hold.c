@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include "node/instance_priv.h"
 #include "node/node.h"
+#include "node/pool.h"
 #include "node/volume.h"
 
 struct instance *instance_find(struct node *n, const char *project, const char *name, const char *uid)
@@ -119,11 +120,13 @@ struct vmm *instance_vmm(const struct instance *i)
 	return i->phase == PHASE_UP && !i->is_fork ? i->vmm : NULL;
 }
 
-static int add(struct instance_disks *d, char *path, unsigned number, struct err *err)
+/* What is in another pool is not looked for from here, as that one's file system may not answer. */
+static int add(struct instance_disks *d, const struct node *n, char *path, unsigned number, struct err *err)
 {
 	if (!path)
 		return err->code ? err->code : err_set(err, -ENOMEM, "out of memory");
-	if (d->n == INSTANCE_DISKS_MAX || access(path, F_OK) < 0) {
+	bool is_here = !strncmp(path, n->data_dir, strlen(n->data_dir));
+	if (d->n == INSTANCE_DISKS_MAX || (is_here && access(path, F_OK) < 0)) {
 		int r = err_set(err, -EAGAIN, "the disk '%s' is not made yet", path);
 
 		free(path);
@@ -144,20 +147,39 @@ int instance_disks(struct instance_disks *out, struct instance *i, const json_t 
 
 	*out = (struct instance_disks){ .n = 0 };
 	if (json_object_get(spec, "image"))
-		r = add(out, instance_root_path(i), number++, &why);
+		r = add(out, i->c.node, instance_root_path(i), number++, &why);
 	json_array_foreach(json_object_get(spec, "disks"), at, disk) {
 		const char *volume = json_string_value(json_object_get(disk, "volume"));
 
 		if (is_partial && r == -EAGAIN)
 			r = 0;
 		if (!r && !json_is_true(json_object_get(disk, "readonly")))
-			r = add(out, volume_path(i->c.node, i->c.project, volume, &why), number, &why);
+			r = add(out, i->c.node, volume_path(i->c.node, i->c.project, volume, &why), number, &why);
 		number++;
 	}
 	if (!r || (is_partial && r == -EAGAIN))
 		return 0;
 	instance_disks_clear(out);
 	return err_set(err, r, "%s", why.msg);
+}
+
+struct works *instance_disks_works(const struct instance *i, const json_t *doc)
+{
+	struct node *n = i->c.node;
+	const char *pool = i->pool;
+	char key[STORE_KEY_MAX + 1];
+	const json_t *disk;
+	size_t at;
+
+	json_array_foreach(json_object_get(json_object_get(doc, "spec"), "disks"), at, disk) {
+		if (strcmp(pool, POOL_DEFAULT) != 0)
+			break;
+		doc_key(key, "volume", i->c.project, json_string_value(json_object_get(disk, "volume")));
+		AUTO(json_decref) json_t *volume = doc_get(n->store, key, NULL);
+		if (strcmp(pool_of(json_object_get(volume, "spec")), POOL_DEFAULT) != 0)
+			return pool_works(n, pool_of(json_object_get(volume, "spec")));
+	}
+	return pool_works(n, pool);
 }
 
 void instance_disks_clear(struct instance_disks *d)

@@ -11,6 +11,7 @@ struct err;
 struct instance;
 struct node;
 struct vmm;
+struct works;
 
 enum { INSTANCE_DISKS_MAX = 16 };
 
@@ -54,6 +55,8 @@ struct instance_disks {
 };
 /* -EAGAIN: one is not there yet; with IS_PARTIAL that one is left out. */
 int instance_disks(struct instance_disks *out, struct instance *i, const json_t *doc, bool is_partial, struct err *err);
+/* Who waits for the file systems that the disks of DOC, which is I's, are in: if one is in a pool, that one's threads. */
+struct works *instance_disks_works(const struct instance *i, const json_t *doc);
 void instance_disks_clear(struct instance_disks *d);
 
 #endif

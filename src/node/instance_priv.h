@@ -43,6 +43,7 @@ struct instance {
 	struct vmm *vmm;
 	struct console_hub *console;
 	bool is_prepared;               /* for the next start */
+	bool has_disk;                  /* a worker has seen it, of one in another pool than the daemon's own */
 	bool has_answered;              /* this process has, on its control socket */
 	bool is_paused;                 /* the machine */
 	bool has_asked;                 /* pause, resume: the answer has not come */
@@ -99,6 +100,8 @@ void instance_disk_done(struct instance *i, int r, const struct err *err);
 int instance_remove_files(struct instance *i, struct err *err);
 void instance_removed(struct instance *i, int r, const struct err *err);
 char *instance_root_path(const struct instance *i);
+/* Is ROOT, its disk, in the daemon's own directory, so that one may look for it at once? */
+bool instance_has_disk_here(const struct instance *i, const char *root);
 
 /* --- instance_memory.c --- */
 

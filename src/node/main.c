@@ -329,7 +329,11 @@ static int run(const struct node_config *c, enum on_stop on_stop, struct err *er
 	d.node = n;
 	tell_addresses(n);
 	sd_tell("READY=1");
-	return loop_run(l);
+	r = loop_run(l);
+	if (node_end(take_ptr(&n)))
+		return r;
+	log_warn("a pool does not answer, and is not waited for any more");
+	_exit(r < 0);
 }
 
 int main(int argc, char **argv)

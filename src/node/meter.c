@@ -7,6 +7,7 @@
 #include <unistd.h>
 #include "node/instance_priv.h"
 #include "node/node.h"
+#include "node/pool.h"
 #include "util/checked.h"
 
 enum { CHILDREN_MAX = 64 };
@@ -88,7 +89,9 @@ static void keep(struct meter *m, double seconds)
 	AUTO(free) char *root = instance_root_path(m->owner);
 	AUTO(free) char *history = seconds > 0 ? node_path(m->owner->dir, "history") : NULL;
 
-	sampler_take(&m->sampler, root, history, seconds, &m->now);
+	bool is_here = !strcmp(m->owner->pool, POOL_DEFAULT);
+
+	sampler_take(&m->sampler, is_here ? NULL : pool_works(m->owner->c.node, m->owner->pool), root, history, seconds, &m->now);
 }
 
 /* What a guest does that waits: its timers, a frame now and then. */

@@ -250,8 +250,13 @@ int node_open(struct node **out, struct loop *loop, const struct node_config *c,
 
 void node_close(struct node *n)
 {
+	(void)node_end(n);
+}
+
+bool node_end(struct node *n)
+{
 	if (!n)
-		return;
+		return true;
 	atomic_store(&n->is_closing, true);
 	events_close(n);
 	http_close(n->http);
@@ -267,6 +272,7 @@ void node_close(struct node *n)
 	controller_stop(n->networks);
 	controller_stop(n->pools);
 	controller_stop(n->profiles);
+	bool has_ended = pools_stop(n);
 	works_free(n->works);
 	ports_close(n->ports);
 	n->ports = NULL;
@@ -275,6 +281,8 @@ void node_close(struct node *n)
 	store_close(n->store);
 	vault_close(n->vault);
 	auth_close(n->auth);
+	if (!has_ended)
+		return false;
 	controller_close(n->tasks);     /* these let go of instances, */
 	controller_close(n->instances);
 	controller_close(n->snapshots); /* which still answer these */
@@ -299,4 +307,5 @@ void node_close(struct node *n)
 	free(n->catalogues);
 	download_forget(n);
 	free(n);
+	return true;
 }

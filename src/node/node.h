@@ -117,6 +117,9 @@ struct node {
 int node_open(struct node **out, struct loop *loop, const struct node_config *c, struct err *err);
 /* Stops serving. Machines go on. NULL is fine. */
 void node_close(struct node *n);
+/* The same; false: threads hang in a file system that does not answer, so that what they use is still there, and the process ends by
+ * _exit(). All that was said is durable. */
+bool node_end(struct node *n);
 DEFINE_AUTO(struct node *, node_close)
 
 /* "DIR/NAME" from malloc(); NULL: out of memory. */

@@ -18,7 +18,7 @@
 #include "util/checked.h"
 #include "util/err.h"
 
-enum { LOOK_MS = 5000, DURABLE_MS = 1, TOLD_PARTS = 200 };
+enum { LOOK_MS = 5000, ANSWER_MS = 10000, STOP_MS = 2000, DURABLE_MS = 1, TOLD_PARTS = 200, THREADS = 3 };
 
 enum seen { NOT_SEEN, SEEN, MISSING };
 
@@ -29,6 +29,8 @@ struct pool {
 	bool is_made;                   /* its directory has had the marker */
 	bool is_durable;                /* and the store knows: from now on a directory without it is another one */
 	bool is_busy;                   /* a worker looks */
+	uint64_t busy_ns;               /* since when */
+	struct works *works;            /* its own; NULL: those of the node */
 	bool is_removed;
 	enum seen seen;
 	enum pool_level level;
@@ -76,6 +78,22 @@ int pool_find(struct node *n, const char *name, struct pool_ref *out, struct err
 	if (out)
 		*out = (struct pool_ref){ .path = p->path, .uid = p->c.uid, .driver = p->facts.driver };
 	return 0;
+}
+
+struct works *pool_works(struct node *n, const char *name)
+{
+	const struct pool *p = find(n, name);
+
+	return p && p->works ? p->works : n->works;
+}
+
+bool pools_stop(struct node *n)
+{
+	bool has_ended = true;
+
+	for (struct controlled *c = controller_next(n->pools, NULL); c; c = controller_next(n->pools, c))
+		has_ended &= works_stop(container_of(c, struct pool, c)->works, STOP_MS);
+	return has_ended;
 }
 
 int pool_shares(struct node *n, const char *name)
@@ -160,8 +178,10 @@ static void start(struct pool *p, int (*run)(void *arg, struct err *err), void (
 		j->is_first = p->seen != SEEN;
 		snprintf(j->driver, sizeof(j->driver), "%s", p->driver);
 		snprintf(j->uid, sizeof(j->uid), "%s", p->is_default ? "" : p->c.uid);
-		if (!work_start(p->c.node->works, run, done, j)) {
+		if (!work_start(p->works ? p->works : p->c.node->works, run, done, j)) {
 			p->is_busy = true;
+			p->busy_ns = loop_now_ns();
+			controlled_later(&p->c, ANSWER_MS);
 			return;
 		}
 	}
@@ -257,6 +277,21 @@ static void looked(void *arg, int r, const struct err *err)
 	controlled_later(&p->c, LOOK_MS);
 }
 
+/* Who looks has not come back: whatever is asked of its file system would wait as long. What it says later counts again. */
+static void miss(struct pool *p)
+{
+	unsigned s = (unsigned)((loop_now_ns() - p->busy_ns) / 1000000000u);
+
+	controlled_later(&p->c, ANSWER_MS);
+	if (!p->is_durable || s < ANSWER_MS / 1000)
+		return;
+	controlled_set(&p->c, "gone", "its file system has not answered for more than %d s; is the server there that it comes from?", ANSWER_MS / 1000);
+	if (p->seen == MISSING)
+		return;
+	p->seen = MISSING;
+	tell_others(p);
+}
+
 /* --- as a kind of document ---------------------------------------------------- */
 
 static void step(struct controlled *c, const json_t *doc, int64_t revision)
@@ -267,8 +302,10 @@ static void step(struct controlled *c, const json_t *doc, int64_t revision)
 	(void)revision;
 	p->warn = (unsigned)json_integer_value(json_object_get(spec, "warn_percent"));
 	p->limit = (unsigned)json_integer_value(json_object_get(spec, "limit_percent"));
-	if (p->is_busy)
+	if (p->is_busy) {
+		miss(p);
 		return;
+	}
 	if (!p->is_made) {
 		if (strcmp(c->state, "failed") != 0)
 			controlled_set(c, "creating", "%s", "");
@@ -331,13 +368,16 @@ static int init(struct controlled *c, const json_t *doc, const json_t *status)
 	p->level = !strcmp(c->state, "full") ? POOL_FULL : !strcmp(c->state, "warning") ? POOL_TIGHT : POOL_ROOMY;
 	p->driver = strdup(driver ? driver : "auto");
 	p->host = p->is_default ? NULL : pool_host_name(c->node->data_dir);
-	return p->path && p->driver && (p->host || p->is_default) ? 0 : -ENOMEM;
+	if (!p->path || !p->driver || (!p->host && !p->is_default))
+		return -ENOMEM;
+	return p->is_default ? 0 : works_new(&p->works, c->node->loop, THREADS, NULL);
 }
 
 static void fini(struct controlled *c)
 {
 	struct pool *p = container_of(c, struct pool, c);
 
+	works_free(p->works);
 	free(p->path);
 	free(p->driver);
 	free(p->host);

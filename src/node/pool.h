@@ -15,6 +15,7 @@
 struct controller_kind;
 struct err;
 struct node;
+struct works;
 
 #define POOL_DEFAULT "default"
 
@@ -41,6 +42,10 @@ int pool_find(struct node *n, const char *name, struct pool_ref *out, struct err
 bool pool_is_missing(struct node *n, const char *name);
 /* Is it, so far, a document only? Then nothing can be in it. */
 bool pool_is_unborn(struct node *n, const char *name);
+/* Who waits for its file system: threads of its own, so that one that does not answer holds up nothing else. */
+struct works *pool_works(struct node *n, const char *name);
+/* The daemon ends: no more jobs. False: some hang, and what they use has to stay (works_stop()). */
+bool pools_stop(struct node *n);
 /* Can files there share blocks? 1, 0; -1: it has not been looked at. */
 int pool_shares(struct node *n, const char *name);
 /* Its directory, whether it is there or not; NULL: there is no such pool. */

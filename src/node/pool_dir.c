@@ -62,6 +62,50 @@ bool pool_dir_overlap(const char *a, const char *b)
 	return is_within(a, b) || is_within(b, a);
 }
 
+/* --- the mount ---------------------------------------------------- */
+
+void pool_dir_mount_type(FILE *mountinfo, uint64_t id, char type[POOL_TYPE_MAX], bool *is_for_others)
+{
+	char line[4096];
+
+	type[0] = 0;
+	*is_for_others = true;
+	while (fgets(line, sizeof(line), mountinfo)) {
+		unsigned long long its;
+		const char *rest = strstr(line, " - ");
+
+		if (!rest || sscanf(line, "%llu", &its) != 1 || its != id)
+			continue;
+		snprintf(type, POOL_TYPE_MAX, "%.*s", (int)strcspn(rest + 3, " \n"), rest + 3);
+		*is_for_others = strncmp(type, "fuse", 4) != 0 || strstr(rest, "allow_other");
+	}
+}
+
+/* By the mount: what stat() has as the device of a subvolume is not in the list. */
+static void find_type(int dir, char type[POOL_TYPE_MAX], bool *is_for_others)
+{
+	FILE *f = fopen("/proc/self/mountinfo", "re");
+	struct statx st;
+
+	*is_for_others = true;
+	if (f && !statx(dir, "", AT_EMPTY_PATH, STATX_MNT_ID, &st) && st.stx_mask & STATX_MNT_ID)
+		pool_dir_mount_type(f, st.stx_mnt_id, type, is_for_others);
+	if (f)
+		fclose(f);
+}
+
+/* Root's machines run as nobody. */
+static int check_others(int dir, const char *path, struct err *err)
+{
+	char type[POOL_TYPE_MAX];
+	bool is_for_others;
+
+	find_type(dir, type, &is_for_others);
+	if (is_for_others || geteuid())
+		return 0;
+	return err_set(err, -EPERM, "'%s' is for who has mounted it alone, and machines run as another user: mount it with the option 'allow_other'", path);
+}
+
 /* --- the directory ---------------------------------------------------- */
 
 /* No symbolic link on the way: what is checked is what is used. */
@@ -189,6 +233,8 @@ int pool_dir_make(const char *path, const char *uid, const char *driver, struct 
 	int r = dir < 0 ? dir : check_owner(dir, path, err);
 
 	if (!r)
+		r = check_others(dir, path, err);
+	if (!r)
 		r = pool_dir_try_locks(dir, err);
 	if (!r)
 		r = make_marked(dir, uid, driver, err);
@@ -252,42 +298,17 @@ static bool can_share(int dir)
 	return from >= 0 && to >= 0 && write(from, block, sizeof(block)) == sizeof(block) && !ioctl(to, FICLONE, from);
 }
 
-void pool_dir_mount_type(FILE *mountinfo, uint64_t id, char *type, size_t cap)
-{
-	char line[4096];
-
-	type[0] = 0;
-	while (fgets(line, sizeof(line), mountinfo)) {
-		unsigned long long its;
-		const char *rest = strstr(line, " - ");
-
-		if (rest && sscanf(line, "%llu", &its) == 1 && its == id)
-			snprintf(type, cap, "%.*s", (int)strcspn(rest + 3, " \n"), rest + 3);
-	}
-}
-
-/* By the mount: what stat() has as the device of a subvolume is not in the list. */
-static void find_type(int dir, char *type, size_t cap)
-{
-	FILE *f = fopen("/proc/self/mountinfo", "re");
-	struct statx st;
-
-	if (f && !statx(dir, "", AT_EMPTY_PATH, STATX_MNT_ID, &st) && st.stx_mask & STATX_MNT_ID)
-		pool_dir_mount_type(f, st.stx_mnt_id, type, cap);
-	if (f)
-		fclose(f);
-}
-
 int pool_dir_facts(int dir, struct pool_facts *out, struct err *err)
 {
 	struct pool_facts is = { .driver = POOL_DRIVER_DIR };
 	char uid[MARKER_MAX];
+	bool is_for_others;
 	int r = read_marker(dir, uid, &is.driver, err);
 
 	if (r < 0)
 		return r;
 	is.shares = can_share(dir);
-	find_type(dir, is.file_system, sizeof(is.file_system));
+	find_type(dir, is.file_system, &is_for_others);
 	*out = is;
 	return 0;
 }

@@ -25,11 +25,13 @@ enum pool_driver {
 	POOL_DRIVER_BTRFS,      /* each disk in a subvolume of its own */
 };
 
+enum { POOL_TYPE_MAX = 32 };
+
 /* What is found of a pool when it is looked at for the first time. */
 struct pool_facts {
 	enum pool_driver driver;
 	bool shares;                    /* a copy of a file can share blocks with it (reflink) */
-	char file_system[32];           /* "xfs"; "": not known */
+	char file_system[POOL_TYPE_MAX];        /* "xfs"; "": not known */
 };
 
 struct pool_space {
@@ -74,7 +76,8 @@ unsigned pool_dir_percent(const struct pool_space *s);
 int pool_dir_try_locks(int dir, struct err *err);
 /* The option by which the mount MAJOR:MINOR of MOUNTINFO (proc(5)) keeps locks from other hosts: "nolock"; "": none. */
 void pool_dir_lock_option(FILE *mountinfo, unsigned major, unsigned minor, char *option, size_t cap);
-/* The type of the file system of the mount ID of MOUNTINFO: "nfs4"; "": there is none. */
-void pool_dir_mount_type(FILE *mountinfo, uint64_t id, char *type, size_t cap);
+/* The type of the file system of the mount ID of MOUNTINFO ("nfs4"; "": there is none), and whether users other than who has mounted it
+ * may use it, which FUSE says by an option of its own. */
+void pool_dir_mount_type(FILE *mountinfo, uint64_t id, char type[POOL_TYPE_MAX], bool *is_for_others);
 
 #endif

@@ -86,7 +86,7 @@ void sampler_stop(struct sampler *s)
 	s->under_way = NULL;
 }
 
-void sampler_take(struct sampler *s, const char *storage, const char *history, double seconds, const struct usage *u)
+void sampler_take(struct sampler *s, struct works *works, const char *storage, const char *history, double seconds, const struct usage *u)
 {
 	AUTO(sample_free) struct sample *k = s->under_way ? NULL : calloc(1, sizeof(*k));
 
@@ -94,7 +94,7 @@ void sampler_take(struct sampler *s, const char *storage, const char *history, d
 		return;
 	*k = (struct sample){ .of = s, .is_file_system = s->is_file_system, .storage = storage ? strdup(storage) : NULL,
 			      .history = history ? strdup(history) : NULL, .at = time(NULL), .seconds = seconds, .u = *u };
-	if (work_start(s->node->writer, take, taken, k) < 0)
+	if (work_start(works ? works : s->node->writer, take, taken, k) < 0)
 		return;
 	s->under_way = take_ptr(&k);
 }

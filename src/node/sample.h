@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include "node/history.h"
 
+struct works;
 struct node;
 struct sample;
 
@@ -24,7 +25,7 @@ void sampler_init(struct sampler *s, struct node *n, bool is_file_system);
 /* What is on its way is not told any more. */
 void sampler_stop(struct sampler *s);
 /* Look at what the file (or file system of) STORAGE takes, then, if HISTORY is not NULL, write U of the last SECONDS into that file.
- * Both are copied; STORAGE may be NULL: nothing is taken. */
-void sampler_take(struct sampler *s, const char *storage, const char *history, double seconds, const struct usage *u);
+ * Both are copied; STORAGE may be NULL: nothing is taken. WORKS is who waits for its file system; NULL: who writes histories. */
+void sampler_take(struct sampler *s, struct works *works, const char *storage, const char *history, double seconds, const struct usage *u);
 
 #endif

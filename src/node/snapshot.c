@@ -28,6 +28,7 @@ enum { AGAIN_MS = 100 };
 struct snapshot {
 	struct controlled c;            /* first */
 	struct instance *held;          /* while a worker has its disks */
+	struct works *works;            /* of a pool that they are in; NULL: the node's */
 	bool is_busy;                   /* somebody works on it */
 	bool is_gone;                   /* from the disks */
 	bool is_removing;
@@ -86,7 +87,7 @@ static void begin(struct snapshot *s, int (*run)(void *arg, struct err *err), vo
 	struct err err = ERR_INIT;
 
 	s->is_busy = true;
-	if (work_start(s->c.node->works, run, done, s) < 0)
+	if (work_start(s->works ? s->works : s->c.node->works, run, done, s) < 0)
 		happened(s, err_set(&err, -ENOMEM, "out of memory"), &err);
 }
 
@@ -279,6 +280,7 @@ static void work_on(struct snapshot *s, struct instance *i, const json_t *doc, c
 		return;
 	}
 	int r = instance_disks(&s->disks, i, instance, s->is_removing, &err);
+	s->works = r < 0 ? NULL : instance_disks_works(i, instance);
 	bool has_raw = !r && snapshot_has_raw(&s->disks);
 	if (!r && has_memory)
 		r = init_memory(s, i, has_raw, &err);

@@ -90,6 +90,8 @@ static int unmake_one(const char *path, const char *name, struct err *err)
 
 	if (disk_files_is_raw(path))
 		return disk_copy_remove(path, name, err);
+	if (access(path, F_OK) < 0 && errno == ENOENT)
+		return 0;
 	int r = open_disk(&b, path, err);
 
 	if (!r)

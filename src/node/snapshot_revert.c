@@ -121,6 +121,7 @@ static int prepare(struct task *t, const json_t *params, struct err *err)
 	doc_key(key, "instance", t->c.project, text(params, "instance"));
 	AUTO(json_decref) json_t *doc = doc_get(t->c.node->store, key, NULL);
 	int r = instance_disks(&v->disks, v->instance, doc, false, err);
+	t->works = instance_disks_works(v->instance, doc);
 	if (!r)
 		r = prepare_memory(v, json_object_get(params, "machine") != NULL, err);
 	return r < 0 ? r : 1;

@@ -229,7 +229,7 @@ static void end(struct task *t, int r, const struct err *err)
 	if (r < 0)
 		t->err = *err;
 	t->left = r < 0 && t->op && t->op->leftover ? t->op->leftover(t, json_object_get(doc, "params")) : NULL;
-	if (t->left && !work_start(t->c.node->works, remove_left, left_removed, t))
+	if (t->left && !work_start(t->works ? t->works : t->c.node->works, remove_left, left_removed, t))
 		t->is_removing = true;
 	else
 		tell_end(t);
@@ -278,7 +278,7 @@ static void step_queued(struct task *t, const json_t *doc)
 	} else if (!r) {
 		controlled_set(&t->c, "queued", "%s", err.msg);
 		controlled_later(&t->c, AGAIN_MS);
-	} else if (work_start(t->c.node->works, run, has_run, t) < 0) {
+	} else if (work_start(t->works ? t->works : t->c.node->works, run, has_run, t) < 0) {
 		end(t, err_set(&err, -ENOMEM, "out of memory"), &err);
 	} else {
 		t->is_running = true;

@@ -13,6 +13,7 @@
 #include "util/err.h"
 
 struct task;
+struct works;
 
 enum {
 	TASKS_MAX = 500,                /* kept; then the oldest that have ended are forgotten */
@@ -44,6 +45,7 @@ struct task {
 	atomic_bool stop;               /* somebody wants it to end */
 	atomic_ullong done, total;      /* bytes, or whatever it counts; TOTAL 0: unknown */
 	json_t *log, *result;
+	struct works *works;            /* who runs it, as prepare() says; NULL: the node's */
 	bool is_running, is_ended, is_released;
 	bool is_removing;               /* what it has left */
 	void *left;

@@ -95,7 +95,7 @@ static void measure(struct usage_node *u)
 						[USAGE_STORAGE] = u->sampler.storage } };
 		add_traffic(u->node, &u->now);
 		u->is_known = true;
-		sampler_take(&u->sampler, u->node->data_dir, u->history, seconds, &u->now);
+		sampler_take(&u->sampler, NULL, u->node->data_dir, u->history, seconds, &u->now);
 	}
 	u->busy = busy;
 	u->at_ns = now;
@@ -122,7 +122,7 @@ int usage_open(struct usage_node **out, struct node *n, struct err *err)
 	}
 	u->node = n;
 	sampler_init(&u->sampler, n, true);
-	sampler_take(&u->sampler, n->data_dir, NULL, 0, &u->now);
+	sampler_take(&u->sampler, NULL, n->data_dir, NULL, 0, &u->now);
 	loop_timer_init(n->loop, &u->timer, tick);
 	tick(&u->timer);
 	/* The first interval is a short one: until it ends nothing is known. */

@@ -258,7 +258,7 @@ static void start(struct volume *v, const struct pool_ref *pool, uint64_t size, 
 		snprintf(j->format, sizeof(j->format), "%s", v->format);
 		disk_files_path(pool->path, pool->driver, v->c.uid, v->format, j->path, sizeof(j->path));
 		find_machine(v, j->control, sizeof(j->control));
-		if (!work_start(v->c.node->works, run, done, j)) {
+		if (!work_start(pool_works(v->c.node, v->pool), run, done, j)) {
 			v->is_busy = true;
 			return;
 		}

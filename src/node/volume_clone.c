@@ -197,6 +197,7 @@ static int prepare(struct task *t, const json_t *params, struct err *err)
 		r = find_place(n, text(params, "pool"), text(params, "uid"), text(params, "format"), &k->to, err);
 	if (r < 0)
 		return r == -EAGAIN ? 0 : r;
+	t->works = pool_works(n, strcmp(text(params, "pool"), POOL_DEFAULT) ? text(params, "pool") : pool_of(spec));
 	json_decref(k->doc);
 	k->doc = make_doc(source, params);
 	if (!k->doc)

@@ -212,6 +212,7 @@ static int prepare(struct task *t, const json_t *params, struct err *err)
 		r = find_place(n, text(params, "to"), text(params, "volume_uid"), format_of(params, "to_format"), &m->to, err);
 	if (r < 0)
 		return r == -EAGAIN ? 0 : r;
+	t->works = pool_works(n, strcmp(text(params, "from"), POOL_DEFAULT) ? text(params, "from") : text(params, "to"));
 	if (m->is_changed)
 		return 1;
 	return find_user(n, m, text(params, "volume"), err);
@@ -258,7 +259,7 @@ static void is_changed(struct move *m)
 	let_go(m);
 	if (atomic_load(&n->is_closing))
 		return;                 /* the next daemon removes the old file */
-	if (work_start(n->works, remove_old, old_removed, m) < 0)
+	if (work_start(m->task->works, remove_old, old_removed, m) < 0)
 		old_removed(m, err_set(&err, -ENOMEM, "out of memory"), &err);
 }
 

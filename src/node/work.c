@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
+#include <time.h>
 #include "util/loop.h"
 
 struct work {
@@ -103,14 +104,34 @@ void works_drain(struct works *ws)
 		(void)loop_run_once(ws->loop, -1);
 }
 
-void works_free(struct works *ws)
+static void begin_closing(struct works *ws)
 {
-	if (!ws)
-		return;
 	pthread_mutex_lock(&ws->lock);
 	ws->is_closing = true;
 	pthread_cond_broadcast(&ws->more);
 	pthread_mutex_unlock(&ws->lock);
+}
+
+bool works_stop(struct works *ws, unsigned patience_ms)
+{
+	struct timespec until;
+
+	if (!ws)
+		return true;
+	begin_closing(ws);
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += patience_ms / 1000;
+	for (; ws->n_threads; ws->n_threads--)
+		if (pthread_timedjoin_np(ws->thread[ws->n_threads - 1], NULL, &until))
+			return false;
+	return true;
+}
+
+void works_free(struct works *ws)
+{
+	if (!ws)
+		return;
+	begin_closing(ws);
 	for (unsigned i = 0; i < ws->n_threads; i++)
 		pthread_join(ws->thread[i], NULL);
 	while (ws->n_open)

@@ -3,6 +3,7 @@
 #ifndef NODE_WORK_H
 #define NODE_WORK_H
 
+#include <stdbool.h>
 #include "util/cleanup.h"
 #include "util/err.h"
 
@@ -16,6 +17,10 @@ int works_new(struct works **out, struct loop *l, unsigned threads, struct err *
 /* Waits for those that run; those in line are not begun, and their DONE is called with -ECANCELED. NULL is fine. */
 void works_free(struct works *ws);
 DEFINE_AUTO(struct works *, works_free)
+
+/* Nothing more is begun. False: some still run after so long, as what they wait for does not answer: then the works and all that jobs use
+ * have to stay until the process ends. NULL is fine: true. */
+bool works_stop(struct works *ws, unsigned patience_ms);
 
 /* Waits until all jobs have ended, those in line and those that their DONE begins included. NULL is fine. */
 void works_drain(struct works *ws);

@@ -237,3 +237,84 @@ TEST(levels_are_left_a_little_below_where_they_begin)
 	s = (struct pool_space){ .size = 0 };
 	CHECK_EQ(pool_dir_percent(&s), 0);
 }
+
+TEST(the_type_of_a_mount_is_found_by_its_number)
+{
+	char text[] = "21 1 0:20 / /proc rw - proc proc rw\n"
+		      "30 1 0:31 /sub /mnt/a rw shared:1 - btrfs /dev/sda rw,subvolid=256\n"
+		      "31 1 0:40 / /mnt/b rw - fuse.sshfs host:/x rw,user_id=0,group_id=0\n"
+		      "32 1 0:41 / /mnt/c rw - fuse.sshfs host:/x rw,user_id=0,group_id=0,allow_other\n";
+	static const struct { uint64_t id; const char *type; bool is_for_others; } wanted[] = {
+		{ 21, "proc", true }, { 30, "btrfs", true }, { 31, "fuse.sshfs", false }, { 32, "fuse.sshfs", true }, { 3, "", true },
+	};
+	char type[POOL_TYPE_MAX];
+
+	for (unsigned i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+		FILE *f = fmemopen(text, strlen(text), "r");
+		bool is_for_others = !wanted[i].is_for_others;
+
+		pool_dir_mount_type(f, wanted[i].id, type, &is_for_others);
+		fclose(f);
+		CHECK_STR(type, wanted[i].type);
+		CHECK_EQ(is_for_others, wanted[i].is_for_others);
+	}
+}
+
+static void write_text(const char *name, const char *text)
+{
+	FILE *f = fopen(in_dir(name), "w");
+
+	CHECK(f && fputs(text, f) >= 0 && !fclose(f));
+}
+
+TEST(a_marker_says_how_disks_lie_and_an_old_one_that_they_are_files)
+{
+	struct pool_facts facts;
+
+	begin();
+	CHECK_EQ(pool_dir_make(dir, UID_A, "dir", &err), 0);
+	int fd = pool_dir_open(dir, UID_A, &err);
+	CHECK(fd >= 0);
+	CHECK_EQ(pool_dir_facts(fd, &facts, &err), 0);
+	CHECK_EQ(facts.driver, POOL_DRIVER_DIR);
+	write_text(POOL_MARKER, "vivarium pool " UID_A "\n");
+	CHECK_EQ(pool_dir_facts(fd, &facts, &err), 0);
+	CHECK_EQ(facts.driver, POOL_DRIVER_DIR);
+	write_text(POOL_MARKER, "vivarium pool " UID_A "\ndriver btrfs\n");
+	CHECK_EQ(pool_dir_facts(fd, &facts, &err), 0);
+	CHECK_EQ(facts.driver, POOL_DRIVER_BTRFS);
+	write_text(POOL_MARKER, "vivarium pool " UID_A "\ndriver btrfs2\n");
+	CHECK_EQ(pool_dir_facts(fd, &facts, &err), -ENOTSUP);
+	close(fd);
+	end();
+}
+
+TEST(a_pool_is_used_by_one_daemon_until_somebody_gives_it_away)
+{
+	begin();
+	CHECK_EQ(pool_dir_make(dir, UID_A, "auto", &err), 0);
+	int fd = pool_dir_open(dir, UID_A, &err);
+	CHECK(fd >= 0);
+	CHECK_EQ(pool_host_claim(fd, "0123 here /var/lib/a b", &err), 0);
+	CHECK_EQ(pool_host_claim(fd, "0123 here /var/lib/a b", &err), 0);
+	/* The host may be called otherwise; another host, or another directory, is another daemon. */
+	CHECK_EQ(pool_host_claim(fd, "0123 there /var/lib/a b", &err), 0);
+	CHECK_EQ(pool_host_claim(fd, "0124 here /var/lib/a b", &err), -EBUSY);
+	CHECK(strstr(err.msg, "'here' (0123)") && strstr(err.msg, "'/var/lib/a b'"));
+	err = (struct err)ERR_INIT;
+	CHECK_EQ(pool_host_claim(fd, "0123 here /var/lib/a", &err), -EBUSY);
+	CHECK_EQ(unlinkat(fd, POOL_HOST, 0), 0);
+	/* Of two who would have it at once, one waits. */
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	AUTO_FD int other = openat(fd, POOL_MARKER, O_RDWR);
+	CHECK_EQ(fcntl(other, F_OFD_SETLK, &lock), 0);
+	CHECK_EQ(pool_host_claim(fd, "0124 here /var/lib/a b", &err), -EAGAIN);
+	lock.l_type = F_UNLCK;
+	CHECK_EQ(fcntl(other, F_OFD_SETLK, &lock), 0);
+	CHECK_EQ(pool_host_claim(fd, "0124 here /var/lib/a b", &err), 0);
+	CHECK_EQ(pool_host_claim(fd, "0123 here /var/lib/a b", &err), -EBUSY);
+	close(fd);
+	CHECK_EQ(pool_dir_unmake(dir, UID_A, NULL), 0);
+	CHECK(access(in_dir(POOL_HOST), F_OK) < 0);
+	end();
+}
