@@ -114,6 +114,25 @@ int http_receive(struct http_request *rq, const struct http_sink *sink, void *ar
 /* Before DONE: nothing more is wanted. END and DONE (-ECANCELED) follow soon. */
 void http_receive_stop(struct http_request *rq);
 
+/* --- a request of the daemon's own ---------------------------------------------------------------------- */
+
+enum { HTTP_OWN_QUERIES = 3 };
+
+/* What is borrowed is borrowed until http_own_new() returns. */
+struct http_own {
+	enum http_method method;
+	const char *path;               /* "/v1/instances/web" */
+	const char *query[HTTP_OWN_QUERIES];    /* "project=default"; NULL: no more */
+	const char *body;               /* NULL: none */
+	const char *key;                /* Idempotency-Key; NULL: none */
+	/* The answer; BODY (LEN bytes) is borrowed, and NULL when there is none. */
+	void (*answered)(void *arg, int status, const char *body, size_t len);
+	void *arg;
+};
+
+/* For api_request_as(): as one that has come, but by no connection. NULL: out of memory. */
+struct http_request *http_own_new(const struct http_own *o);
+
 /* --- answers ------------------------------------------------------------------------------------------ */
 
 /* A header for the answer to come; copied. */

@@ -85,6 +85,7 @@ struct http_request {
 	int reply_fd;                   /* or -1 */
 	uint64_t reply_off, reply_len, sent;
 	bool has_sent_headers;
+	struct http_own own;            /* ANSWERED is set: it is the daemon's own, and has neither S nor WSI */
 };
 
 /* What a connection of libwebsockets carries. */
@@ -125,6 +126,11 @@ void http_receiver_free(struct http_receiver *r);
 
 /* The next part of the answer. True: close the connection. */
 bool http_reply_write(struct http_conn *c, struct lws *wsi);
+
+/* --- http_own.c, loop thread ------------------------------------------------------------------------------ */
+
+/* RQ, one of the daemon's own, has its answer. Ends it. */
+void http_own_answer(struct http_request *rq);
 
 /* --- http_socket.c, service thread ------------------------------------------------------------------------ */
 

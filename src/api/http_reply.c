@@ -29,7 +29,9 @@ static void answer(struct http_request *rq, int status, const char *type)
 	rq->status = status;
 	rq->type = type ? strdup(type) : NULL;
 	rq->is_head = rq->method == HTTP_HEAD;
-	if (rq->wants_socket)
+	if (rq->own.answered)
+		http_own_answer(rq);
+	else if (rq->wants_socket)
 		http_socket_refuse(rq);
 	else
 		http_post(rq->s, &rq->post);

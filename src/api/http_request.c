@@ -14,7 +14,8 @@ void http_request_free(struct http_request *rq)
 {
 	if (!rq)
 		return;
-	http_alive(rq->s, -1);
+	if (rq->s)
+		http_alive(rq->s, -1);
 	for (unsigned i = 0; i < HTTP_N_HEADERS; i++)
 		free(rq->header[i]);
 	for (unsigned i = 0; i < rq->n_reply_headers; i++) {

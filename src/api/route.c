@@ -237,9 +237,8 @@ static int prepare(const struct api_config *cfg, struct api_call *c, char *where
 	return r < 0 ? r : parse_body(c, where, cap, err);
 }
 
-void api_request(void *config, struct http_request *rq)
+static void request(const struct api_config *cfg, struct http_request *rq, const struct api_user *user)
 {
-	const struct api_config *cfg = config;
 	struct api_call *c = calloc(1, sizeof(*c));
 	struct err err = ERR_INIT;
 	char where[256];
@@ -253,12 +252,26 @@ void api_request(void *config, struct http_request *rq)
 	c->rq = rq;
 	c->arg = cfg->arg;
 	c->config = cfg;
+	if (user)
+		c->user = *user;
 	int r = prepare(cfg, c, where, sizeof(where), &err);
 
 	if (r < 0)
 		api_fail(c, r, where, &err);
 	else
 		c->route->run(c);
+}
+
+void api_request(void *config, struct http_request *rq)
+{
+	request(config, rq, NULL);
+}
+
+bool api_request_as(const struct api_config *c, struct http_request *rq, const struct api_user *user)
+{
+	if (rq)
+		request(c, rq, user);
+	return rq != NULL;
 }
 
 /* --- OpenAPI --------------------------------------------------------------------------------------------------- */

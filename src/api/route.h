@@ -18,7 +18,7 @@ enum api_scope {
 	API_NODE,               /* on the node, and so in all its projects */
 	API_SELF,               /* nowhere, when it is about the caller itself; about another user: API_ADMIN on the node */
 };
-enum api_via { API_VIA_NOTHING, API_VIA_UNIX, API_VIA_TOKEN, API_VIA_SESSION };
+enum api_via { API_VIA_NOTHING, API_VIA_UNIX, API_VIA_TOKEN, API_VIA_SESSION, API_VIA_TASK };
 
 /* Who asks. */
 struct api_user {
@@ -27,6 +27,8 @@ struct api_user {
 	char name[64];          /* "alice"; "unix:1000": no user of the platform's; "": nobody */
 	char uid[20];           /* of the user's document; "" */
 	char credential[200];   /* key of the token's or session's document; "" */
+	/* VIA_TASK: what it might in the task's project, and on the node, when it began the task. Now it is not more than that. */
+	enum api_role most, most_on_node;
 };
 
 /* What a request is answered with. */
@@ -87,6 +89,9 @@ struct api_config {
 
 /* For http_config.request, with the config as its ARG. */
 void api_request(void *config, struct http_request *rq);
+
+/* RQ, of the daemon's own (http_own_new(), taken; NULL: out of memory), as if USER had sent it. False: it was NULL. */
+bool api_request_as(const struct api_config *c, struct http_request *rq, const struct api_user *user);
 
 /* Each of these answers and frees C. DOC is taken. */
 void api_reply(struct api_call *c, int status, json_t *doc);

@@ -189,11 +189,13 @@ static int check_list(struct place *p, const struct schema_field *f, json_t *v, 
 		return err_set(err, -EINVAL, "it has to be a list");
 	int r = check_count(f, json_array_size(v), err);
 
+	if (r < 0)
+		return r;
 	p->is_patch = false;            /* a list is replaced as a whole */
 	json_array_foreach(v, i, item) {
 		size_t before = place_push(p, NULL, (long)i);
 
-		r = r < 0 ? r : f->sub ? check_object(p, f->sub, item, err) : check_string(&plain, item, err);
+		r = f->sub ? check_object(p, f->sub, item, err) : check_string(&plain, item, err);
 		if (r < 0)
 			break;
 		place_pop(p, before);

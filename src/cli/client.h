@@ -42,6 +42,8 @@ int client_call(struct client *cl, const char *method, const json_t *body, json_
 		const char *fmt, ...) __attribute__((format(printf, 6, 7)));
 /* The path of the field that the last call was refused for; "" when there is none. Until the next one. */
 const char *client_wrong_field(const struct client *cl);
+/* The sentence of the daemon's answer of STATUS, 400 or more, with the body DATA. Negative errno. */
+int client_error_of(long status, const char *data, size_t len, struct err *err);
 /* GET of what is no document; from malloc(). */
 int client_get_bytes(struct client *cl, char **out, size_t *len, struct err *err, const char *fmt, ...)
 	__attribute__((format(printf, 5, 6)));

@@ -32,9 +32,8 @@ struct client_reply {
 size_t client_on_reply(char *data, size_t size, size_t n, void *reply);
 /* CL->curl for METHOD on PATH. */
 int client_setup(struct client *cl, const char *method, const char *path, struct curl_slist *headers, struct err *err);
-/* The sentence that belongs to libcurl's R, and that of an answer of 400 or more. Negative errno. */
+/* The sentence that belongs to libcurl's R. Negative errno. */
 int client_explain(const struct client *cl, int r, struct err *err);
-int client_error_of(long status, const char *data, size_t len, struct err *err);
 
 /* --- client_remote.c --- */
 

@@ -3,12 +3,36 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include "cli/bulk.h"
 #include "cli/client.h"
 #include "cli/instance.h"
 #include "cli/output.h"
 #include "cli/resource.h"
 
-static int set(struct cli *c, struct err *err) { return resource_set(c, "instances", NULL, err); }
+static int set(struct cli *c, struct err *err)
+{
+	AUTO(client_close) struct client *cl = NULL;
+	AUTO(json_decref) json_t *patch = NULL;
+	json_t *result = NULL;
+	unsigned n = 0;
+
+	while (cli_arg(c, n) && !strchr(cli_arg(c, n), '='))
+		n++;
+	if (!cli_arg(c, n))
+		return err_set(err, -EINVAL, "nothing says what to change: FIELD=VALUE, as 'memory=2G'");
+	bool has_selector = cli_str(c, "--selector") || cli_flag(c, "--all");
+	if (n == 1 && !has_selector)
+		return resource_set(c, "instances", NULL, err);
+	int r = bulk_is_single(c, n, err);
+	if (r >= 0)
+		r = resource_patch_of(c, n, NULL, &patch, err);
+	struct bulk_request b = { .action = "patch", .n_names = n, .member = "patch", .body = patch };
+	if (!r)
+		r = client_open(&cl, c, err);
+	if (!r)
+		r = bulk_begin(c, cl, &b, &result, err);
+	return r < 0 ? r : bulk_tell(c, result, err);
+}
 
 const struct cli_command instance_set = {
 	.path = "set",
@@ -16,15 +40,15 @@ const struct cli_command instance_set = {
 	.about = "FIELD is a member of 'spec', or 'labels.NAME'; 'null' takes one away. Most take effect when the "
 		 "machine is started the "
 		 "next time.",
-	.args = (const struct cli_arg[]){ { "NAME", .help = "the machine" },
-					  { "FIELD=VALUE", .help = "what to change", .is_repeated = true },
+	.args = (const struct cli_arg[]){ { "NAME", .help = "the machine; several, or none with --selector or --all", .is_optional = true },
+					  { "FIELD=VALUE", .help = "what to change", .is_optional = true, .is_repeated = true },
 					  { .name = NULL } },
-	.options = (const struct cli_option[]){ { "--dry-run", 0, CLI_FLAG,
-						  .help = "show what it would be, and change nothing" },
+	.options = (const struct cli_option[]){ BULK_OPTIONS,
 						CLIENT_OPTIONS,
 						{ .name = NULL } },
 	.examples = (const struct cli_example[]){ { "set web memory=2G cpus=2 labels.tier=web", "three of them" },
 						  { "set web --dry-run restart=always", "only look" },
+						  { "set --selector env=test profiles=small labels.env=null", "all that have a label" },
 						  { .line = NULL } },
 	.run = set,
 };

@@ -2,51 +2,80 @@
 /* instance_state.c - `viv start`, `stop`, `restart`, `pause`, `rm` and `rename`. */
 #include <errno.h>
 #include <stdio.h>
+#include "cli/bulk.h"
 #include "cli/client.h"
 #include "cli/instance.h"
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "cli/resource.h"
-#include "util/log.h"
 
-#define NAMES (const struct cli_arg[]){ { "NAME", .help = "the machine", .is_repeated = true }, { .name = NULL } }
+#define NAMES (const struct cli_arg[]){ BULK_NAMES, { .name = NULL } }
 
-/* Write that all named shall be in STATE, then wait until they are. */
-static int set_all(struct cli *c, const char *state, const char *seen, struct err *err)
+/* Wait until NAME is as SEEN says. */
+static int wait_one(struct client *cl, const char *name, const char *seen, struct err *err)
+{
+	char path[256];
+
+	snprintf(path, sizeof(path), "/v1/instances/%s", name);
+	return client_wait(cl, path, seen, NULL, NULL, err);
+}
+
+/* One alone: write what it shall be, then wait until it is. */
+static int set_one(struct cli *c, struct client *cl, const char *state, const char *seen, struct err *err)
+{
+	AUTO(json_decref) json_t *patch = json_pack("{s:{s:s}}", "spec", "state", state);
+	int r = client_call(cl, "PATCH", patch, NULL, err, "/v1/instances/%s", cli_arg(c, 0));
+
+	return r < 0 || cli_flag(c, "--no-wait") ? r : wait_one(cl, cli_arg(c, 0), seen, err);
+}
+
+static int set_many(struct cli *c, struct client *cl, const char *action, const char *seen, struct err *err)
+{
+	struct bulk_request b = { .action = action, .n_names = c->n_args };
+	json_t *result = NULL, *item;
+	int r = bulk_begin(c, cl, &b, &result, err);
+	bool waits = !cli_flag(c, "--no-wait") && !cli_flag(c, "--dry-run");
+	size_t k;
+
+	if (r < 0)
+		return r;
+	json_array_foreach(json_object_get(result, "items"), k, item) {
+		struct err one = ERR_INIT;
+
+		if (waits && json_is_true(json_object_get(item, "ok")) &&
+		    wait_one(cl, json_string_value(json_object_get(item, "name")), seen, &one) < 0)
+			bulk_failed(result, k, &one);
+	}
+	return bulk_tell(c, result, err);
+}
+
+/* Have all that are meant be in STATE, by ACTION, and wait until they are SEEN so. */
+static int set_all(struct cli *c, const char *action, const char *state, const char *seen, struct err *err)
 {
 	AUTO(client_close) struct client *cl = NULL;
-	AUTO(json_decref) json_t *patch = json_pack("{s:{s:s}}", "spec", "state", state);
-	int r = client_open(&cl, c, err), bad = 0;
+	int is_single = bulk_is_single(c, c->n_args, err), r = is_single < 0 ? is_single : client_open(&cl, c, err);
 	struct progress p;
-	const char *name;
 
 	if (r < 0)
 		return r;
 	progress_start(&p, c, state);
-	for (unsigned i = 0; !bad && (name = cli_arg(c, i)) != NULL; i++)
-		bad = client_call(cl, "PATCH", patch, NULL, err, "/v1/instances/%s", name);
-	for (unsigned i = 0; !bad && (name = cli_arg(c, i)) != NULL && !cli_flag(c, "--no-wait"); i++) {
-		char path[256];
-
-		snprintf(path, sizeof(path), "/v1/instances/%s", name);
-		bad = client_wait(cl, path, seen, NULL, NULL, err);
-	}
+	r = is_single ? set_one(c, cl, state, seen, err) : set_many(c, cl, action, seen, err);
 	progress_end(&p);
-	return bad;
+	return r;
 }
 
 #define STATE_OPTIONS (const struct cli_option[]){ \
-	{ "--no-wait", 0, CLI_FLAG, .help = "do not wait until it is so" }, CLIENT_OPTIONS, { .name = NULL } }
+	{ "--no-wait", 0, CLI_FLAG, .help = "do not wait until it is so" }, BULK_OPTIONS, CLIENT_OPTIONS, { .name = NULL } }
 
-static int start(struct cli *c, struct err *err) { return set_all(c, "running", "running", err); }
-static int stop(struct cli *c, struct err *err) { return set_all(c, "stopped", "stopped failed", err); }
-static int pause_all(struct cli *c, struct err *err) { return set_all(c, "paused", "paused", err); }
+static int start(struct cli *c, struct err *err) { return set_all(c, "start", "running", "running", err); }
+static int stop(struct cli *c, struct err *err) { return set_all(c, "stop", "stopped", "stopped failed", err); }
+static int pause_all(struct cli *c, struct err *err) { return set_all(c, "pause", "paused", "paused", err); }
 
 const struct cli_command instance_start = {
 	.path = "start", .summary = "start machines, or let paused ones go on",
 	.about = "Returns when they run. A machine that has powered itself off is started again.",
 	.args = NAMES, .options = STATE_OPTIONS,
-	.examples = (const struct cli_example[]){ { "start web db", "both" }, { .line = NULL } }, .run = start,
+	.examples = (const struct cli_example[]){ { "start web db", "both" }, { "start --all", "all of the project" }, { .line = NULL } }, .run = start,
 };
 
 const struct cli_command instance_stop = {
@@ -56,7 +85,9 @@ const struct cli_command instance_stop = {
 		 "off.",
 	.args = NAMES,
 	.options = STATE_OPTIONS,
-	.examples = (const struct cli_example[]){ { "stop web", "shut it down, and wait" }, { .line = NULL } },
+	.examples = (const struct cli_example[]){ { "stop web", "shut it down, and wait" },
+						  { "stop --selector env=test --json", "all with a label; what became of each" },
+						  { .line = NULL } },
 	.run = stop,
 };
 
@@ -70,16 +101,33 @@ const struct cli_command instance_pause = {
 	.run = pause_all,
 };
 
+/* The button of each, which has no plan. */
+static int reset(struct cli *c, struct client *cl, struct err *err)
+{
+	const char *name;
+	int r = 0;
+
+	if (cli_flag(c, "--dry-run") || cli_str(c, "--selector") || cli_flag(c, "--all"))
+		return err_set(err, -ENOTSUP, "--reset is for machines that are named, and has no dry run");
+	for (unsigned i = 0; !r && (name = cli_arg(c, i)) != NULL; i++)
+		r = client_call(cl, "POST", NULL, NULL, err, "/v1/instances/%s/reset", name);
+	return r;
+}
+
 static int restart(struct cli *c, struct err *err)
 {
 	AUTO(client_close) struct client *cl = NULL;
-	int r = client_open(&cl, c, err);
-	const char *name;
+	struct bulk_request b = { .action = "restart", .n_names = c->n_args };
+	json_t *result = NULL;
+	int is_single = bulk_is_single(c, c->n_args, err), r = is_single < 0 ? is_single : client_open(&cl, c, err);
 
-	for (unsigned i = 0; !r && (name = cli_arg(c, i)) != NULL; i++)
-		r = client_call(cl, "POST", NULL, NULL, err, "/v1/instances/%s/%s", name,
-				cli_flag(c, "--reset") ? "reset" : "restart");
-	return r;
+	if (!r && cli_flag(c, "--reset"))
+		return reset(c, cl, err);
+	if (!r && is_single)
+		return client_call(cl, "POST", NULL, NULL, err, "/v1/instances/%s/restart", cli_arg(c, 0));
+	if (!r)
+		r = bulk_begin(c, cl, &b, &result, err);
+	return r < 0 ? r : bulk_tell(c, result, err);
 }
 
 const struct cli_command instance_restart = {
@@ -90,6 +138,7 @@ const struct cli_command instance_restart = {
 	.args = NAMES,
 	.options = (const struct cli_option[]){ { "--reset", 0, CLI_FLAG,
 						  .help = "as the reset button: the guest is not asked" },
+						BULK_OPTIONS,
 						CLIENT_OPTIONS,
 						{ .name = NULL } },
 	.examples = (const struct cli_example[]){ { "restart web", "shut it down, then start it" },
@@ -98,20 +147,67 @@ const struct cli_command instance_restart = {
 	.run = restart,
 };
 
+/* Is NAME off, or may it be cut off? */
+static int check_off(struct client *cl, const char *name, struct err *err)
+{
+	AUTO(json_decref) json_t *doc = NULL;
+	int r = client_call(cl, "GET", NULL, &doc, err, "/v1/instances/%s", name);
+
+	if (!r && json_object_get(json_object_get(doc, "status"), "pid"))
+		r = err_set(err, -EBUSY, "'%s' is running; stop it first, or use --force", name);
+	return r;
+}
+
+/* Of those that are meant none may run, unless --force is there. */
+static int check_all_off(struct cli *c, struct client *cl, struct err *err)
+{
+	AUTO(json_decref) json_t *plan = NULL;
+	struct bulk_request b = { .action = "delete", .n_names = c->n_args, .is_plan = true };
+	const json_t *item;
+	size_t k;
+	int r = bulk_begin(c, cl, &b, &plan, err);
+
+	json_array_foreach(json_object_get(plan, "items"), k, item)
+		if (!r && json_is_true(json_object_get(item, "ok")))
+			r = check_off(cl, json_string_value(json_object_get(item, "name")), err);
+	return r;
+}
+
+static int rm_many(struct cli *c, struct client *cl, struct err *err)
+{
+	struct bulk_request b = { .action = "delete", .n_names = c->n_args };
+	json_t *result = NULL, *item;
+	int r = cli_flag(c, "--force") ? 0 : check_all_off(c, cl, err);
+	size_t k;
+
+	if (!r)
+		r = bulk_begin(c, cl, &b, &result, err);
+	if (r < 0)
+		return r;
+	json_array_foreach(json_object_get(result, "items"), k, item) {
+		struct err one = ERR_INIT;
+
+		if (!cli_flag(c, "--dry-run") && json_is_true(json_object_get(item, "ok")) &&
+		    resource_wait_gone(cl, "instances", json_string_value(json_object_get(item, "name")), NULL, &one) < 0)
+			bulk_failed(result, k, &one);
+	}
+	return bulk_tell(c, result, err);
+}
+
 static int rm(struct cli *c, struct err *err)
 {
 	AUTO(client_close) struct client *cl = NULL;
-	const char *name;
-	int r = cli_flag(c, "--force") ? 0 : client_open(&cl, c, err);
+	int is_single = bulk_is_single(c, c->n_args, err), r = is_single < 0 ? is_single : client_open(&cl, c, err);
+	struct progress p;
 
-	for (unsigned i = 0; !r && cl && (name = cli_arg(c, i)) != NULL; i++) {
-		AUTO(json_decref) json_t *doc = NULL;
-
-		r = client_call(cl, "GET", NULL, &doc, err, "/v1/instances/%s", name);
-		if (!r && json_object_get(json_object_get(doc, "status"), "pid"))
-			r = err_set(err, -EBUSY, "'%s' is running; stop it first, or use --force", name);
-	}
-	return r < 0 ? r : resource_rm(c, "instances", err);
+	if (!r && is_single && !cli_flag(c, "--force"))
+		r = check_off(cl, cli_arg(c, 0), err);
+	if (r < 0 || is_single)
+		return r < 0 ? r : resource_rm(c, "instances", err);
+	progress_start(&p, c, "deleting");
+	r = rm_many(c, cl, err);
+	progress_end(&p);
+	return r;
 }
 
 const struct cli_command instance_rm = {
@@ -121,10 +217,12 @@ const struct cli_command instance_rm = {
 	.args = NAMES,
 	.options = (const struct cli_option[]){ { "--force", 'f', CLI_FLAG,
 						  .help = "also those that run: their power is cut" },
+						BULK_OPTIONS,
 						CLIENT_OPTIONS,
 						{ .name = NULL } },
 	.examples = (const struct cli_example[]){ { "rm web", "one that is stopped" },
 						  { "rm -f web db", "two in any state" },
+						  { "rm --selector env=test --dry-run", "which would go" },
 						  { .line = NULL } },
 	.run = rm,
 };

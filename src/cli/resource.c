@@ -68,6 +68,27 @@ int resource_show(struct cli *c, const char *plural, struct err *err)
 	return r < 0 ? r : output_json(doc, err);
 }
 
+int resource_wait_gone(struct client *cl, const char *plural, const char *name, const json_t *before, struct err *err)
+{
+	for (;;) {
+		AUTO(json_decref) json_t *doc = NULL;
+		int r = client_call(cl, "GET", NULL, &doc, err, "/v1/%s/%s", plural, name);
+
+		if (r == -ENOENT)
+			*err = (struct err)ERR_INIT;
+		if (r < 0)
+			return r == -ENOENT ? 0 : r;
+		const char *state = json_string_value(table_at(doc, "status.state"));
+		/* What had failed before is not what it is told of. */
+		bool is_news = before && !json_equal(json_object_get(doc, "status"), json_object_get(before, "status"));
+		if (is_news && state && !strcmp(state, "failed"))
+			return err_set(err, -EIO, "'%s': %s", name, json_string_value(table_at(doc, "status.reason")));
+		if (progress_is_interrupted())
+			return err_set(err, -EINTR, "interrupted; the deletion goes on");
+		usleep(POLL_MS * 1000);
+	}
+}
+
 static int rm_one(struct client *cl, const char *plural, const char *name, struct err *err)
 {
 	AUTO(json_decref) json_t *before = NULL;
@@ -75,24 +96,7 @@ static int rm_one(struct client *cl, const char *plural, const char *name, struc
 
 	if (!r)
 		r = client_call(cl, "DELETE", NULL, NULL, err, "/v1/%s/%s", plural, name);
-	while (!r) {
-		AUTO(json_decref) json_t *doc = NULL;
-
-		r = client_call(cl, "GET", NULL, &doc, err, "/v1/%s/%s", plural, name);
-		if (r == -ENOENT) {
-			*err = (struct err)ERR_INIT;
-			return 0;
-		}
-		const char *state = json_string_value(table_at(doc, "status.state"));
-		/* What had failed before is not what it is told of. */
-		bool is_news = !json_equal(json_object_get(doc, "status"), json_object_get(before, "status"));
-		if (!r && is_news && state && !strcmp(state, "failed"))
-			return err_set(err, -EIO, "'%s': %s", name, json_string_value(table_at(doc, "status.reason")));
-		if (progress_is_interrupted())
-			return err_set(err, -EINTR, "interrupted; the deletion goes on");
-		usleep(POLL_MS * 1000);
-	}
-	return r;
+	return r < 0 ? r : resource_wait_gone(cl, plural, name, before, err);
 }
 
 int resource_rm(struct cli *c, const char *plural, struct err *err)

@@ -6,6 +6,7 @@
 #include "cli/command.h"
 #include "util/json.h"
 
+struct client;
 struct table_column;
 
 /* All documents as a table, with --labels if the command has it. */
@@ -14,6 +15,9 @@ int resource_ls(struct cli *c, const char *plural, const struct table_column *co
 int resource_show(struct cli *c, const char *plural, struct err *err);
 /* Delete all that are named, and wait until they have gone. What can be deleted is, also when others cannot. */
 int resource_rm(struct cli *c, const char *plural, struct err *err);
+
+/* Wait until NAME, which was BEFORE (NULL: whatever) when it was deleted, has gone. */
+int resource_wait_gone(struct client *cl, const char *plural, const char *name, const json_t *before, struct err *err);
 
 /* Change the document that the first argument names, as the others say: FIELD=VALUE of 'spec', or of the document itself what
  * begins with TOP (NULL: "labels."). With --dry-run, which the command has, show what it would be. */

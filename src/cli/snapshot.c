@@ -2,6 +2,7 @@
 /* snapshot.c - `viv snapshot` and `viv clone`. */
 #include <errno.h>
 #include <stdio.h>
+#include "cli/bulk.h"
 #include "cli/client.h"
 #include "cli/output.h"
 #include "cli/resource.h"
@@ -27,26 +28,65 @@ static int ls(struct cli *c, struct err *err)
 	return resource_ls(c, plural, columns, err);
 }
 
-static int create(struct cli *c, struct err *err)
+static int wait_ready(struct client *cl, const char *machine, const char *name, json_t **made, struct err *err)
 {
-	AUTO(client_close) struct client *cl = NULL;
-	AUTO(json_decref) json_t *body = json_pack("{s:s, s:{s:s*, s:b}}", "name", cli_arg(c, 1), "spec", "about", cli_str(c, "--about"),
-						   "memory", cli_flag(c, "--memory"));
 	char path[PATH_LEN];
-	json_t *made = NULL;
-	int r = client_open(&cl, c, err);
 
-	snprintf(path, sizeof(path), "/v1/instances/%s/snapshots/%s", cli_arg(c, 0), cli_arg(c, 1));
+	snprintf(path, sizeof(path), "/v1/instances/%s/snapshots/%s", machine, name);
+	return client_wait(cl, path, "ready", made, NULL, err);
+}
+
+static int create_one(struct cli *c, struct client *cl, const json_t *body, struct err *err)
+{
+	json_t *made = NULL;
+	int r = client_call(cl, "POST", body, NULL, err, "/v1/instances/%s/snapshots", cli_arg(c, 0));
+
 	if (!r)
-		r = client_call(cl, "POST", body, NULL, err, "/v1/instances/%s/snapshots", cli_arg(c, 0));
-	if (!r)
-		r = client_wait(cl, path, "ready", &made, NULL, err);
+		r = wait_ready(cl, cli_arg(c, 0), cli_arg(c, 1), &made, err);
 	if (r < 0)
 		return r;
 	if (c->is_json)
 		return output_json(made, err);
 	json_decref(made);
 	return 0;
+}
+
+static int create_many(struct cli *c, struct client *cl, const json_t *body, struct err *err)
+{
+	const char *name = cli_arg(c, c->n_args - 1);
+	struct bulk_request b = { .action = "snapshot", .n_names = c->n_args - 1, .member = "snapshot", .body = body };
+	json_t *result = NULL, *item;
+	int r = bulk_begin(c, cl, &b, &result, err);
+	size_t k;
+
+	if (r < 0)
+		return r;
+	json_array_foreach(json_object_get(result, "items"), k, item) {
+		struct err one = ERR_INIT;
+		json_t *made = NULL;
+
+		if (!cli_flag(c, "--dry-run") && json_is_true(json_object_get(item, "ok")) &&
+		    wait_ready(cl, json_string_value(json_object_get(item, "name")), name, &made, &one) < 0)
+			bulk_failed(result, k, &one);
+		json_decref(made);
+	}
+	return bulk_tell(c, result, err);
+}
+
+static int create(struct cli *c, struct err *err)
+{
+	AUTO(client_close) struct client *cl = NULL;
+	bool has_selector = cli_str(c, "--selector") || cli_flag(c, "--all");
+	bool is_one = c->n_args == 2 && !has_selector && !cli_flag(c, "--dry-run");
+	AUTO(json_decref) json_t *body = json_pack("{s:s, s:{s:s*, s:b}}", "name", cli_arg(c, c->n_args - 1), "spec", "about",
+						   cli_str(c, "--about"), "memory", cli_flag(c, "--memory"));
+	int r = bulk_is_single(c, c->n_args - 1, err);
+
+	if (r >= 0)
+		r = client_open(&cl, c, err);
+	if (r < 0)
+		return r;
+	return is_one ? create_one(c, cl, body, err) : create_many(c, cl, body, err);
 }
 
 static int revert(struct cli *c, struct err *err)
@@ -101,14 +141,17 @@ const struct cli_command snapshot_create = {
 	.about = "Of all disks that the machine can write, at the same instant, while it runs or not. Of one that runs it is what the "
 		 "disks would be after a power failure, which file systems and databases mend. With --memory that of the machine, which must "
 		 "run, is kept as well, in a file beside its disk: going back to it, the guest goes on as if nothing had been. It stands still "
-		 "while its memory is written.",
-	.args = TWO_NAMES,
+		 "while its memory is written. Of several machines each gets one of that name, at its own instant.",
+	.args = (const struct cli_arg[]){
+		{ "MACHINE|NAME", .help = "the machine, or several, and last the name of the snapshot", .is_repeated = true }, { .name = NULL } },
 	.options = (const struct cli_option[]){ { "--about", 0, CLI_STRING, .metavar = "TEXT", .help = "for people" },
 						{ "--memory", 0, CLI_FLAG, .help = "with the memory of the machine, which runs" },
+						BULK_OPTIONS,
 						CLIENT_OPTIONS,
 						{ .name = NULL } },
 	.examples = (const struct cli_example[]){ { "snapshot create web before-upgrade", "before something risky" },
 						  { "snapshot create --memory web now", "to come back to just this" },
+						  { "snapshot create --selector env=test before", "of all with a label" },
 						  { .line = NULL } },
 	.run = create,
 };

@@ -80,17 +80,24 @@ static enum api_role role_in_project(struct node *n, const struct api_user *u, c
 	return strcmp(auth_text(doc, NULL, "user_uid"), u->uid) ? API_ANYONE : auth_role_of(auth_text(doc, "spec", "role"));
 }
 
-enum api_role auth_role(struct node *n, const struct api_user *u, const char *project)
+/* Has something of its own told who it is? Who has begun a task has shown that then. */
+static bool has_credential(const struct api_user *u)
+{
+	return u->via == API_VIA_TOKEN || u->via == API_VIA_SESSION;
+}
+
+/* What U may but for what bounds a task. */
+static enum api_role role_now(struct node *n, const struct api_user *u, const char *project)
 {
 	if (u->via == API_VIA_NOTHING)
 		return API_ANYONE;
 	if (!u->uid[0])
 		return u->credential == strstr(u->credential, owner) ? API_ADMIN : n->auth->config.group_role;
 	AUTO(json_decref) json_t *user = user_doc(n, u);
-	AUTO(json_decref) json_t *credential = u->via == API_VIA_UNIX ? NULL : credential_doc(n, u);
+	AUTO(json_decref) json_t *credential = has_credential(u) ? credential_doc(n, u) : NULL;
 	const char *cap = auth_text(credential, "spec", "role"), *only = auth_text(credential, "spec", "project");
 
-	if (!user || (u->via != API_VIA_UNIX && !credential) || (only[0] && (!project || strcmp(only, project) != 0)))
+	if (!user || (has_credential(u) && !credential) || (only[0] && (!project || strcmp(only, project) != 0)))
 		return API_ANYONE;
 	enum api_role role = auth_role_of(auth_text(user, "spec", "role")),
 		      there = project ? role_in_project(n, u, project) : API_ANYONE;
@@ -100,12 +107,19 @@ enum api_role auth_role(struct node *n, const struct api_user *u, const char *pr
 	return cap[0] && role > auth_role_of(cap) ? auth_role_of(cap) : role;
 }
 
+enum api_role auth_role(struct node *n, const struct api_user *u, const char *project)
+{
+	enum api_role now = role_now(n, u, project), most = project ? u->most : u->most_on_node;
+
+	return u->via == API_VIA_TASK && now > most ? most : now;
+}
+
 bool auth_is_valid(struct node *n, const struct api_user *u)
 {
 	if (u->via == API_VIA_NOTHING || !u->uid[0])
 		return u->via != API_VIA_NOTHING;
 	AUTO(json_decref) json_t *user = user_doc(n, u);
-	AUTO(json_decref) json_t *credential = u->via == API_VIA_UNIX ? json_true() : credential_doc(n, u);
+	AUTO(json_decref) json_t *credential = has_credential(u) ? credential_doc(n, u) : json_true();
 
 	return user && credential;
 }
@@ -376,7 +390,7 @@ int auth_authorize(void *arg, struct api_call *c, struct err *err)
 {
 	struct node *n = arg;
 	struct err unknown = ERR_INIT;
-	int r = identify(n, c, &unknown);
+	int r = c->user.via == API_VIA_TASK ? 0 : identify(n, c, &unknown);
 
 	/* What begins a session is not for pages of others either: they would have their visitors be somebody else. */
 	if (c->route->role == API_ANYONE)

@@ -19,7 +19,7 @@ enum {
 };
 
 static const char head_key[] = "audit/" AUTH_ALL "/head";
-static const char *const ways[] = { "nothing", "unix", "token", "session" };
+static const char *const ways[] = { "nothing", "unix", "token", "session", "task" };
 static const char *const methods[] = { "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "OTHER" };
 
 /* --- the head ---------------------------------------------------- */

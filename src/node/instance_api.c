@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include "node/idempotency.h"
 #include "node/instance_priv.h"
 #include "node/node.h"
 #include "node/resource.h"
@@ -75,6 +76,8 @@ static void restart(struct api_call *c)
 	struct instance *i = find(c);
 	struct err err = ERR_INIT;
 	AUTO(json_decref) json_t *doc = i ? resource_find(c, key, &revision) : NULL;
+	struct idempotency_record record;
+	struct store_op ops[2];
 
 	if (!doc)
 		return;
@@ -84,7 +87,15 @@ static void restart(struct api_call *c)
 	}
 	json_object_set_new(doc, "restart_of", json_integer(i->proc.pid));
 	json_object_del(doc, "unchanged_since");
-	if (doc_put(n->store, key, doc, revision, restart_noted, c) < 0)
+	if (c->is_dry_run) {
+		api_reply(c, 200, json_incref(doc));
+		return;
+	}
+	AUTO(free) char *text = json_dumps(doc, JSON_COMPACT);
+	ops[0] = (struct store_op){ .kind = STORE_PUT, .key = key, .value = text, .len = text ? strlen(text) : 0, .if_modified = revision };
+	if (text)
+		store_commit(n->store, ops, idempotency_op(c, key, 202, &ops[1], &record) ? 2 : 1, restart_noted, c);
+	else
 		api_fail(c, err_set(&err, -EAGAIN, "out of memory"), NULL, &err);
 }
 
@@ -93,6 +104,8 @@ void instance_action(struct api_call *c)
 	const char *action = strrchr(c->route->path, '/') + 1;
 	struct instance *i = strcmp(action, "restart") ? find(c) : NULL;
 
+	if (!strcmp(action, "restart") && idempotency_answered(c))
+		return;
 	if (!strcmp(action, "restart"))
 		restart(c);
 	else if (i && is_up(c, i))

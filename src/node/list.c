@@ -11,8 +11,7 @@
 #include "node/resource_priv.h"
 #include "util/err.h"
 
-/* Has DOC the labels that SELECTOR ("a=b,c=d", "a" for any value) asks for? */
-static bool is_selected(const struct store_doc *d, const char *selector)
+bool resource_is_selected(const struct store_doc *d, const char *selector)
 {
 	AUTO(json_decref) json_t *doc = json_loadb(d->value, d->len, 0, NULL);
 	const json_t *labels = json_object_get(doc, "labels");
@@ -41,7 +40,7 @@ static const struct store_doc *next_doc(const struct api_call *c, const char *pr
 		snprintf(key, STORE_KEY_MAX + 1, "%s", d->key);
 		if (c->route->scope == API_SELF && !auth_sees(n, &c->user, d->key))
 			continue;
-		if (!selector || is_selected(d, selector))
+		if (!selector || resource_is_selected(d, selector))
 			break;
 	}
 	return d;

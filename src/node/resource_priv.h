@@ -31,6 +31,8 @@ int resource_fill_in(const struct resource *r, json_t *doc, char *where, size_t 
 const struct resource *resource_of(const struct api_call *c);
 /* What stands between kind and name in the keys of what C is about; BUF may be used for it. */
 const char *resource_space_of(const struct api_call *c, const struct resource *r, char buf[RESOURCE_SPACE_LEN]);
+/* Has D the labels that SELECTOR ("a=b,c=d", "a" for any value) asks for? */
+bool resource_is_selected(const struct store_doc *d, const char *selector);
 /* May those be in keys? -EINVAL. */
 int resource_check_space(const struct api_call *c, const struct resource *r, struct err *err);
 

@@ -3,6 +3,7 @@
 #include "node/routes.h"
 
 #include "node/auth.h"
+#include "node/bulk.h"
 #include "node/catalogues.h"
 #include "node/content.h"
 #include "node/events.h"
@@ -112,10 +113,10 @@ const struct resource resources[] = {
 	  .summary = "Take a " what_ " away with all that belongs to it.", .role = API_OPERATOR, .status = 202, \
 	  .query = QUERY_PROJECT "|" QUERY_DRY, .run = resource_delete }
 
-#define ACTION(name_, Name_, summary_) \
+#define ACTION(name_, Name_, summary_, query_) \
 	{ .method = HTTP_POST, .path = "/v1/instances/{name}/" name_, .operation = Name_ "Instance", \
 	  .summary = summary_, \
-	  .role = API_OPERATOR, .status = 200, .query = QUERY_PROJECT, .run = instance_action }
+	  .role = API_OPERATOR, .status = 200, .query = query_, .run = instance_action }
 
 /* And single ones of the others. */
 #define LIST(path_, Kind_, summary_, schema_, role_, scope_, query_) \
@@ -137,8 +138,8 @@ const struct resource resources[] = {
 
 const struct route node_routes[] = {
 	RESOURCE_ROUTES("instances", "Instance", "instance", &instance_schema),
-	ACTION("restart", "restart", "Press the power button, and start it again."),
-	ACTION("reset", "reset", "Reset it at once, as the button on a PC does."),
+	ACTION("restart", "restart", "Press the power button, and start it again.", QUERY_PROJECT "|" QUERY_DRY),
+	ACTION("reset", "reset", "Reset it at once, as the button on a PC does.", QUERY_PROJECT),
 	{ .method = HTTP_GET,
 	  .path = "/v1/instances/{name}/stats",
 	  .operation = "getInstanceStats",
@@ -204,6 +205,10 @@ const struct route node_routes[] = {
 	  "time.", .role = API_OPERATOR, .in = &rename_schema, .out = &instance_schema, .status = 200,
 	  .query = QUERY_PROJECT "|" QUERY_DRY, .run = instance_rename },
 	RESOURCE_ROUTES("profiles", "Profile", "profile", &profile_schema),
+	{ .method = HTTP_POST, .path = "/v1/bulk", .operation = "doInBulk",
+	  .summary = "Do the same to many things of a project: those that are named, or all that a selector finds. A task, whose result tells of each "
+	  "what became of it.",
+	  .role = API_OPERATOR, .in = &bulk_schema, .out = &task_schema, .status = 202, .query = QUERY_PROJECT "|" QUERY_DRY, .run = bulk_begin },
 	LIST("tasks", "Task", "What takes long, and how far it is.", &task_schema, API_VIEWER, API_PROJECT,
 	     QUERY_PROJECT "|" QUERY_LIST),
 	SHOW("tasks/{name}", "Task", "One task.", &task_schema, API_VIEWER, API_PROJECT, QUERY_PROJECT),

@@ -62,7 +62,7 @@ test("the catalogues say the same things, and none is left in another language",
 });
 
 // Not in forms that are made from the description: pages of their own ask for these.
-const ASKED_ELSEWHERE = ["logIn", "setUp", "runInInstance", "writeInstanceFile", "beginTotp", "confirmTotp", "removeTotp", "warmImage"];
+const ASKED_ELSEWHERE = ["logIn", "setUp", "runInInstance", "writeInstanceFile", "beginTotp", "confirmTotp", "removeTotp", "warmImage", "doInBulk"];
 
 // Every field that a form may show: its path, as forms call it, and its schema.
 function* fieldsOf(api, schema, path = "") {
