@@ -12,13 +12,17 @@
 struct err;
 
 enum {
-	ARCHIVE_DISKS_MAX = 16, ARCHIVE_FILES_MAX = ARCHIVE_DISKS_MAX + 2, ARCHIVE_VERSION = 1, ARCHIVE_NAME_MAX = 64,
+	ARCHIVE_DISKS_MAX = 16, ARCHIVE_FILES_MAX = ARCHIVE_DISKS_MAX + 4,
+	ARCHIVE_VERSION = 2,            /* the last that is known; what has no kernel is of the first */
+	 ARCHIVE_NAME_MAX = 64,
 	ARCHIVE_TEXT_MAX = 1 << 20      /* bytes of a document in it */
 };
 
 #define ARCHIVE_FORMAT "vivarium-machine"
 #define ARCHIVE_MACHINE "machine.json"
 #define ARCHIVE_MANIFEST "manifest.json"
+#define ARCHIVE_KERNEL "vmlinuz"
+#define ARCHIVE_INITRD "initrd.img"
 
 /* What of an instance's SPEC can be elsewhere, and may be taken from there: no path, address or port of a host, nothing that may be
  * secret. A new reference; NULL: out of memory. (archive_spec.c) */
@@ -31,6 +35,7 @@ struct archive_disk {
 	uint64_t off, len;              /* of its qcow2 image in the archive */
 	uint64_t size;                  /* that the guest sees */
 	bool is_readonly;
+	uint64_t kernel_at;             /* from OFF on, of the first disk: LEN and SUM are of that, too; 0: no kernel follows */
 };
 
 struct archive {
@@ -52,6 +57,7 @@ struct archive_writer {
 	int fd;
 	uint64_t at;                    /* bytes that are written */
 	json_t *files;                  /* of the manifest */
+	bool has_kernel;
 };
 
 /* Begin at the empty file FD (borrowed). For archive_done() in any case. */

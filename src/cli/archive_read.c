@@ -119,7 +119,8 @@ static int check_manifest(struct reading *rd, const json_t *manifest)
 
 	if (!format || strcmp(format, ARCHIVE_FORMAT) != 0)
 		return damaged(rd, "its manifest is of something else");
-	if (json_integer_value(json_object_get(manifest, "version")) != ARCHIVE_VERSION)
+	json_int_t version = json_integer_value(json_object_get(manifest, "version"));
+	if (version < 1 || version > ARCHIVE_VERSION)
 		return err_set(rd->err, -ENOTSUP, "'%s' was made by another version, in a form that is not known here", rd->path);
 	rd->is_listed[own] = true;
 	json_array_foreach(files, i, file) {
@@ -169,6 +170,29 @@ static int take_disk(struct reading *rd, const json_t *disk)
 	return check_image(rd, d);
 }
 
+static uint64_t padded_end(const struct tar_member *m)
+{
+	return m->off + (m->len + TAR_BLOCK - 1) / TAR_BLOCK * TAR_BLOCK;
+}
+
+/* What it is started with follows its first disk, each with its header, so that all of that is sent as it is. */
+static int take_kernel(struct reading *rd)
+{
+	struct archive_disk *d = &rd->a->disks[0];
+	int disk = member(rd, d->file), kernel = member(rd, ARCHIVE_KERNEL), initrd = member(rd, ARCHIVE_INITRD);
+	int last = initrd >= 0 ? initrd : kernel;
+
+	if (kernel < 0)
+		return initrd < 0 ? 0 : damaged(rd, "it has an initial RAM disk for no kernel");
+	if (rd->members[kernel].off != padded_end(&rd->members[disk]) + TAR_BLOCK ||
+	    (initrd >= 0 && rd->members[initrd].off != padded_end(&rd->members[kernel]) + TAR_BLOCK))
+		return damaged(rd, "its kernel does not follow its first disk");
+	d->kernel_at = padded_end(&rd->members[disk]) - d->off;
+	d->len = padded_end(&rd->members[last]) - d->off;
+	int r = digest_part(rd->a->fd, d->off, d->len, d->sum, rd->p);
+	return r < 0 ? err_set(rd->err, r, "cannot read '%s': %s", rd->path, r == -EINTR ? "interrupted" : strerror(-r)) : 0;
+}
+
 static int check_machine(struct reading *rd)
 {
 	const json_t *m = rd->a->machine, *disks = json_object_get(m, "disks"), *disk;
@@ -178,14 +202,15 @@ static int check_machine(struct reading *rd)
 	if (!json_is_string(json_object_get(m, "name")) || !json_is_object(json_object_get(m, "labels")) ||
 	    !json_is_object(json_object_get(m, "spec")))
 		return damaged(rd, "its " ARCHIVE_MACHINE " describes no machine");
-	if (!json_array_size(disks) || json_array_size(disks) > ARCHIVE_DISKS_MAX || json_array_size(disks) != rd->n_members - 2)
+	unsigned others = 2 + (member(rd, ARCHIVE_KERNEL) >= 0) + (member(rd, ARCHIVE_INITRD) >= 0);
+	if (!json_array_size(disks) || json_array_size(disks) > ARCHIVE_DISKS_MAX || json_array_size(disks) != rd->n_members - others)
 		return damaged(rd, "it has other disks than the machine");
 	json_array_foreach(disks, i, disk) {
 		r = take_disk(rd, disk);
 		if (r < 0)
 			break;
 	}
-	return r;
+	return r < 0 ? r : take_kernel(rd);
 }
 
 /* --- the whole ---------------------------------------------------- */

@@ -88,6 +88,7 @@ int archive_add_file(struct archive_writer *w, const char *name, const char *pat
 		if (!r && blk_progress(p, w->at - off, end - off) < 0)
 			r = err_set(err, -EINTR, "interrupted");
 	}
+	w->has_kernel |= !strcmp(name, ARCHIVE_KERNEL);
 	return r < 0 ? r : note(w, name, off, p, err);
 }
 
@@ -112,8 +113,8 @@ int archive_add_json(struct archive_writer *w, const char *name, const json_t *d
 int archive_finish(struct archive_writer *w, struct err *err)
 {
 	static const char end[2 * TAR_BLOCK];
-	AUTO(json_decref) json_t *manifest = json_pack("{s:s, s:i, s:O}", "format", ARCHIVE_FORMAT, "version", ARCHIVE_VERSION, "files",
-						       w->files);
+	AUTO(json_decref) json_t *manifest = json_pack("{s:s, s:i, s:O}", "format", ARCHIVE_FORMAT, "version", w->has_kernel ? ARCHIVE_VERSION : 1,
+						       "files", w->files);
 	uint64_t off;
 	int r = put_json(w, ARCHIVE_MANIFEST, manifest, &off, err);
 

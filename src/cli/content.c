@@ -186,6 +186,8 @@ int content_post(struct client *cl, const struct content_upload *u, struct err *
 	AUTO(json_decref) json_t *upload = json_pack("{s:I, s:s, s:s*}", "size", (json_int_t)u->size, "sha256", u->sum, "format", u->format);
 	struct err why = ERR_INIT;
 
+	if (u->kernel_at)
+		json_object_set_new(upload, "kernel_at", json_integer((json_int_t)u->kernel_at));
 	if (u->keep_seconds)
 		json_object_set_new(upload, "keep_seconds", json_integer((json_int_t)u->keep_seconds));
 	json_object_set_new(spec, "source", json_pack("{s:O}", "upload", upload));

@@ -31,6 +31,7 @@ struct content_upload {
 	int fd;
 	uint64_t off, size;
 	const char *sum, *format;       /* SHA-256 as digits; FORMAT NULL: the content tells */
+	uint64_t kernel_at;             /* of an image: from OFF on; 0: it brings no kernel */
 	json_t *spec, *labels;          /* what else the document says; LABELS NULL: none */
 	unsigned keep_seconds;          /* for which an unfinished one is kept; 0: as the daemon likes */
 	bool takes_ready;               /* an earlier attempt may have come to its end */

@@ -45,6 +45,9 @@ int disk_with_keys(const struct cli *c, struct blk_options *o, int (*fn)(struct 
 		   void *arg, struct err *err);
 /* A new passphrase of the image PATH from the terminal, twice. -EINVAL: they differ. */
 int disk_ask_new_key(struct blk_secret *s, const char *path, struct err *err);
+/* FROM has, behind a disk, from byte AT on a tar archive with 'vmlinuz' and perhaps 'initrd.img': they become files in the folder of BESIDE.
+ * (disk_kernel.c) */
+int disk_take_kernel(const char *from, uint64_t at, const char *beside, struct err *err);
 /* The passphrase of the new image PATH of FORMAT, if OPTS make it encrypted and do not say it: of --new-key-file, else of
  * --key-file, else from the terminal. 1: S is set; 0: none is needed. C has both options. */
 int disk_new_key(struct blk_secret *s, const struct cli *c, const char *path, const char *format,

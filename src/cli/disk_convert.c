@@ -67,6 +67,8 @@ static int convert_run(struct cli *c, struct err *err)
 	r = cli_has(c, "--progress-file") ? progress_note_in(&progress, cli_str(c, "--progress-file"), err) : 0;
 	if (!r)
 		r = convert_check(c, &progress, err);
+	if (!r && cli_has(c, "--kernel-at"))
+		r = disk_take_kernel(cli_arg(c, 0), cli_num(c, "--kernel-at"), cli_arg(c, 1), err);
 	if (!r)
 		r = disk_with_keys(c, &src, convert_with, &f, err);
 	progress_end(&progress);
@@ -108,6 +110,8 @@ const struct cli_command disk_convert = {
 		{ "--checksum", 0, CLI_STRING, .metavar = "KIND:DIGITS",
 		  .help = "refuse SRC unless this is the checksum of its file: sha256:... or sha512:..." },
 		{ "--max-size", 0, CLI_SIZE, .metavar = "SIZE", .help = "refuse a disk that is larger" },
+		{ "--kernel-at", 0, CLI_SIZE, .metavar = "OFFSET",
+		  .help = "behind the disk, from there on, SRC is a tar archive: 'vmlinuz' and 'initrd.img' of it go into the folder of DST" },
 		{ "--progress-file", 0, CLI_STRING, .metavar = "FILE",
 		  .help = "keep a line with what is being done, how much of it is, and of how much, in FILE" },
 		{ "--force", 0, CLI_FLAG, .help = "replace DST if it exists",

@@ -30,6 +30,7 @@ struct export {
 	char image[NAME_CAP];           /* that is made for this; "": none */
 	char parts[PATH_CAP];           /* the folder of what is fetched, beside FILE; "": none */
 	unsigned n_disks;
+	bool has_kernel, has_initrd;    /* of its image's, in PARTS */
 };
 
 /* --- before anything is made ---------------------------------------------------- */
@@ -44,7 +45,6 @@ static int check_off(struct export *x, const json_t *doc)
 
 static int check(struct export *x)
 {
-	AUTO(json_decref) json_t *image = NULL;
 	int r = client_call(x->cl, "GET", NULL, &x->doc, x->err, "/v1/instances/%s", x->name);
 	const char *of = json_string_value(json_object_get(json_object_get(x->doc, "spec"), "image"));
 
@@ -52,13 +52,7 @@ static int check(struct export *x)
 		return r;
 	if (!of)
 		return err_set(x->err, -ENOTSUP, "'%s' has no disk of its own: it was made without an image", x->name);
-	r = check_off(x, x->doc);
-	if (!r)
-		r = client_call(x->cl, "GET", NULL, &image, x->err, "/v1/images/%s", of);
-	if (!r && json_is_true(json_object_get(json_object_get(image, "status"), "boots_directly")))
-		r = err_set(x->err, -ENOTSUP, "'%s' is started with a kernel that lies beside its disk, in the image '%s': an export has disks "
-			    "alone, and could not be started", x->name, of);
-	return r;
+	return check_off(x, x->doc);
 }
 
 /* --- fetching ---------------------------------------------------- */
@@ -118,6 +112,32 @@ static int add_disk(struct export *x, const char *path, json_t *more)
 	return json_array_append(x->disks, disk) < 0 ? err_set(x->err, -ENOMEM, "out of memory") : 0;
 }
 
+/* What its image brings to be started with: NAME in PARTS. 1: it is there; 0: there is none. */
+static int fetch_part(struct export *x, const char *image, const char *part, const char *name)
+{
+	char path[NAME_CAP + 32], to[PATH_CAP + NAME_CAP];
+
+	snprintf(path, sizeof(path), "/v1/images/%s/%s", image, part);
+	snprintf(to, sizeof(to), "%s/%s", x->parts, name);
+	int r = fetch(x, path, to);
+	if (r != -ENOENT)
+		return r < 0 ? r : 1;
+	*x->err = (struct err)ERR_INIT;
+	return 0;
+}
+
+static int fetch_kernel(struct export *x, const json_t *image)
+{
+	if (!json_is_true(json_object_get(json_object_get(image, "status"), "boots_directly")))
+		return 0;
+	int r = fetch_part(x, x->image, "kernel", ARCHIVE_KERNEL);
+	x->has_kernel = r > 0;
+	if (r > 0)
+		r = fetch_part(x, x->image, "initrd", ARCHIVE_INITRD);
+	x->has_initrd = r > 0;
+	return r < 0 ? r : 0;
+}
+
 /* The first disk, by way of an image that is there for so long. */
 static int add_root(struct export *x)
 {
@@ -125,7 +145,7 @@ static int add_root(struct export *x)
 
 	snprintf(name, sizeof(name), "export-%s", json_string_value(json_object_get(x->doc, "uid")));
 	AUTO(json_decref) json_t *doc = json_pack("{s:s, s:{s:{s:s}}}", "name", name, "spec", "source", "instance", x->name);
-	json_t *made = NULL;
+	AUTO(json_decref) json_t *made = NULL;
 	int r = client_call(x->cl, "POST", doc, NULL, x->err, "/v1/images");
 
 	if (r == -EEXIST)
@@ -136,7 +156,8 @@ static int add_root(struct export *x)
 	snprintf(x->image, sizeof(x->image), "%s", name);
 	x->p.what = "copying";
 	r = content_wait(x->cl, &x->p, "images", name, &made, x->err);
-	json_decref(made);
+	if (!r)
+		r = fetch_kernel(x, made);
 	snprintf(path, sizeof(path), "/v1/images/%s/content", name);
 	return r < 0 ? r : add_disk(x, path, json_object());
 }
@@ -174,22 +195,36 @@ static int check_unchanged(struct export *x)
 
 /* --- the file ---------------------------------------------------- */
 
+/* The file NAME of PARTS, which is not needed any more. */
+static int write_part(struct export *x, struct archive_writer *w, const char *name)
+{
+	struct blk_progress tell = disk_progress(&x->p);
+	char from[PATH_CAP + NAME_CAP];
+
+	snprintf(from, sizeof(from), "%s/%s", x->parts, name);
+	int r = archive_add_file(w, name, from, &tell, x->err);
+	(void)unlink(from);
+	return r;
+}
+
 static int write_all(struct export *x, struct archive_writer *w)
 {
 	AUTO(json_decref) json_t *spec = archive_spec(json_object_get(x->doc, "spec"));
 	AUTO(json_decref) json_t *machine = json_pack("{s:O, s:O, s:O, s:O}", "name", json_object_get(x->doc, "name"), "labels",
 						      json_object_get(x->doc, "labels"), "spec", spec, "disks", x->disks);
-	struct blk_progress tell = disk_progress(&x->p);
 	int r = machine ? archive_add_json(w, ARCHIVE_MACHINE, machine, x->err) : err_set(x->err, -ENOMEM, "out of memory");
 
 	x->p.what = "packing";
 	for (unsigned i = 0; !r && i < x->n_disks; i++) {
-		char name[NAME_CAP], from[PATH_CAP + NAME_CAP];
+		char name[NAME_CAP];
 
 		snprintf(name, sizeof(name), "disk-%u.qcow2", i);
-		snprintf(from, sizeof(from), "%s/%s", x->parts, name);
-		r = archive_add_file(w, name, from, &tell, x->err);
-		(void)unlink(from);
+		r = write_part(x, w, name);
+		/* Right behind the first disk, with which it is sent. */
+		if (!r && !i && x->has_kernel)
+			r = write_part(x, w, ARCHIVE_KERNEL);
+		if (!r && !i && x->has_initrd)
+			r = write_part(x, w, ARCHIVE_INITRD);
 	}
 	return r < 0 ? r : archive_finish(w, x->err);
 }
@@ -273,7 +308,7 @@ const struct cli_command instance_export = {
 	.summary = "save a machine as a file",
 	.about = "What it is, and its first disk, as it is without its snapshots, in one tar archive with checksums, which 'viv import' makes "
 		 "a machine of, here or elsewhere. The machine must be off. Not in it are addresses, forwarded ports and paths of this host, and "
-		 "'user_data', which may be secret; what is on the disks is. A machine whose image brings a kernel of its own cannot be exported.",
+		 "'user_data', which may be secret; what is on the disks is, and the kernel that its image brings.",
 	.args = (const struct cli_arg[]){ { "MACHINE", .help = "which is off" }, { "FILE", .help = "that is not there" }, { .name = NULL } },
 	.options = (const struct cli_option[]){ { "--volumes", 0, CLI_FLAG, .help = "with its further disks" }, CLIENT_OPTIONS, { .name = NULL } },
 	.examples = (const struct cli_example[]){ { "export web web.viv", "its first disk alone" },

@@ -40,7 +40,7 @@ static struct content_upload upload_of(struct import *im, unsigned i)
 	const struct archive_disk *d = &im->a.disks[i];
 
 	return (struct content_upload){ .plural = plural_of(i), .name = im->names[i], .fd = im->a.fd, .off = d->off, .size = d->len,
-					.sum = d->sum, .format = "qcow2", .spec = im->specs[i], .labels = im->labels,
+					.sum = d->sum, .format = "qcow2", .kernel_at = d->kernel_at, .spec = im->specs[i], .labels = im->labels,
 					.keep_seconds = KEEP_S, .takes_ready = true };
 }
 

@@ -104,6 +104,43 @@ void image_content(struct api_call *c)
 	image_files_free(&files);
 }
 
+/* What machines of an image are started with: NAME is that of the file. */
+static void image_part(struct api_call *c, const char *name, bool is_kernel)
+{
+	struct node *n = c->arg;
+	char key[STORE_KEY_MAX + 1], etag[ETAG_LEN];
+	struct image_files files = { .disk = NULL };
+	struct err err = ERR_INIT;
+	struct stat st;
+	AUTO(json_decref) json_t *doc = resource_find(c, key, NULL);
+	const char *image = json_string_value(json_object_get(doc, "name"));
+
+	if (!doc)
+		return;
+	int fd = image_find(n, resource_project(c), image, &files, &err);
+	const char *path = is_kernel ? files.kernel : files.initrd;
+	if (!fd && !path)
+		fd = err_set(&err, -ENOENT, "the image '%s' has no %s of its own", image, is_kernel ? "kernel" : "initial RAM disk");
+	if (!fd)
+		fd = open_file(path, &st, &err);
+	snprintf(etag, sizeof(etag), "\"%s-%s\"", json_string_value(json_object_get(doc, "uid")), name);
+	if (fd < 0)
+		api_fail(c, fd, NULL, &err);
+	else
+		send_file(c, fd, (uint64_t)st.st_size, etag, image, name);
+	image_files_free(&files);
+}
+
+void image_kernel(struct api_call *c)
+{
+	image_part(c, "vmlinuz", true);
+}
+
+void image_initrd(struct api_call *c)
+{
+	image_part(c, "initrd.img", false);
+}
+
 /* While the descriptor is open nobody writes: a machine that starts meanwhile waits. */
 static int lock_file(int fd, const char *name, struct err *err)
 {

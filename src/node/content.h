@@ -7,6 +7,8 @@
 struct api_call;
 
 void image_content(struct api_call *c);         /* GET /v1/images/{name}/content */
+void image_kernel(struct api_call *c);          /* GET /v1/images/{name}/kernel */
+void image_initrd(struct api_call *c);          /* GET /v1/images/{name}/initrd */
 /* GET /v1/volumes/{name}/content; its file is locked until the client has it, or goes away. */
 void volume_content(struct api_call *c);
 

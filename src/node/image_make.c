@@ -112,7 +112,8 @@ static int make(struct image *im, const json_t *doc, struct err *err)
 	char from[FILE_MAX], to[FILE_MAX];
 	struct import_source s = { .from = path ? path : from, .to = to, .is_alone = sent || is_fetched, .size_max = disk_max,
 				   .format = json_string_value(json_object_get(sent, "format")),
-				   .sha256 = json_string_value(json_object_get(upload, "sha256")) };
+				   .sha256 = json_string_value(json_object_get(upload, "sha256")),
+				   .kernel_at = (uint64_t)json_integer_value(json_object_get(upload, "kernel_at")) };
 
 	if (instance_of(doc))
 		return copy(im, instance_of(doc), err);

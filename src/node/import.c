@@ -54,7 +54,7 @@ int import_run(struct import *im, struct node *n, char *const *argv, struct err 
 
 int import_start(struct import *im, struct node *n, const struct import_source *s, struct err *err)
 {
-	char progress[PATH_CAP + 32], format[64], sum[96], size[48], to_format[32];
+	char progress[PATH_CAP + 32], format[64], sum[96], size[48], to_format[32], kernel[48];
 	char *argv[ARGS_MAX] = { n->viv, (char[]){ "disk" }, (char[]){ "convert" }, (char[]){ "--quiet" }, (char[]){ "--force" },
 				 to_format };
 	char confined[] = "--confined", alone[] = "--alone", end[] = "--";
@@ -70,6 +70,8 @@ int import_start(struct import *im, struct node *n, const struct import_source *
 		argv[at++] = confined;
 	if (snprintf(size, sizeof(size), "--max-size=%" PRIu64, s->size_max) > 0 && s->size_max)
 		argv[at++] = size;
+	if (s->kernel_at && snprintf(kernel, sizeof(kernel), "--kernel-at=%" PRIu64, s->kernel_at) > 0)
+		argv[at++] = kernel;
 	if (s->format && snprintf(format, sizeof(format), "--source-format=%s", s->format) > 0)
 		argv[at++] = format;
 	if (s->sha256 && snprintf(sum, sizeof(sum), "--checksum=sha256:%s", s->sha256) > 0)

@@ -29,6 +29,7 @@ struct import_source {
 	const char *format;             /* of FROM; NULL: its content tells */
 	const char *sha256;             /* FROM has to have that; NULL: any */
 	uint64_t size_max;              /* of the disk */
+	uint64_t kernel_at;             /* in FROM: an archive with what is put beside TO; 0: there is none */
 	bool is_alone;                  /* no other file, wherever, is read */
 	bool is_own;                    /* the daemon has made FROM, and what that names may lie anywhere */
 };

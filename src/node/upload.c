@@ -23,6 +23,9 @@ const struct schema upload_schema = {
 			  .help = "bytes of the file" },
 			{ .name = "sha256", .type = SCHEMA_STRING, .help = "its SHA-256, 64 hexadecimal digits: what has come is compared with it" },
 			{ .name = "format", .type = SCHEMA_STRING, .help = "'raw', 'qcow2' ...: else its content tells" },
+			{ .name = "kernel_at", .type = SCHEMA_SIZE, .min = UPLOAD_KERNEL_UNIT, .max = (int64_t)1 << 46,
+			  .help = "of an image of the format qcow2: where behind the disk a tar archive begins, with 'vmlinuz' and perhaps "
+				  "'initrd.img', which machines of it are started with" },
 			{ .name = "keep_seconds", .type = SCHEMA_INT, .min = 1, .max = KEEP_MAX_S, .dflt = "86400",
 			  .help = "when no byte has come for so long, what there is of it goes, and the document" },
 			{ .name = NULL },
@@ -75,8 +78,15 @@ int upload_check(struct node *n, const json_t *spec, const char *pool, char *whe
 	if (sum && (strlen(sum) != SHA256_LEN || sum[strspn(sum, "0123456789abcdef")]))
 		return err_set(err, -EINVAL, "a SHA-256 is %d hexadecimal digits in lower case", SHA256_LEN);
 	snprintf(where, cap, "spec.source.upload.format");
-	if (upload_check_format(json_string_value(json_object_get(upload, "format")), err) < 0)
+	const char *format = json_string_value(json_object_get(upload, "format"));
+	if (upload_check_format(format, err) < 0)
 		return -EINVAL;
+	const json_t *at = json_object_get(upload, "kernel_at");
+	snprintf(where, cap, "spec.source.upload.kernel_at");
+	if (at && (!format || strcmp(format, "qcow2") != 0 || json_integer_value(at) % UPLOAD_KERNEL_UNIT ||
+		   json_integer_value(at) >= json_integer_value(json_object_get(upload, "size"))))
+		return err_set(err, -EINVAL, "a kernel lies behind a disk of the format 'qcow2', in the file, at a multiple of %d bytes",
+			       UPLOAD_KERNEL_UNIT);
 	snprintf(where, cap, "spec.source.upload.size");
 	return pool_check_room(n, pool, (uint64_t)json_integer_value(json_object_get(upload, "size")), err);
 }

@@ -25,6 +25,7 @@ struct upload_stream;
 enum {
 	UPLOAD_STREAMS_MAX = 16,        /* at once, on the node */
 	UPLOAD_KEEP_S = 24 * 3600,      /* without a byte, unless it is said */
+	UPLOAD_KERNEL_UNIT = 512,       /* where archives may begin */
 	UPLOAD_NOTE_MS = 1000,          /* between two changes of the status while bytes come */
 };
 

@@ -78,6 +78,9 @@ int volume_check(struct node *n, const json_t *doc, const json_t *old, char *whe
 	r = old ? 0 : upload_check(n, json_object_get(doc, "spec"), pool, where, cap, err);
 	if (r < 0)
 		return r;
+	snprintf(where, cap, "spec.source.upload.kernel_at");
+	if (json_object_get(upload_of(json_object_get(doc, "spec")), "kernel_at"))
+		return err_set(err, -EINVAL, "a volume has no kernel: machines are started with that of an image");
 	snprintf(where, cap, "spec.size");
 	if (size % BLK_SECTOR)
 		return err_set(err, -EINVAL, "a size is a multiple of %d bytes", BLK_SECTOR);

@@ -11,7 +11,7 @@ import time
 
 import pytest
 from test_clone import herd                         # noqa: F401, pylint: disable=unused-import
-from test_node import BUILD, guest, node            # noqa: F401, pylint: disable=unused-import
+from test_node import BUILD, Unix, guest, node      # noqa: F401, pylint: disable=unused-import
 
 # Of this host, and so in no archive.
 ONLY_HERE = ("kernel", "initrd", "engine")
@@ -272,3 +272,94 @@ def test_a_daemon_that_is_killed_goes_on_with_both(node, herd, tmp_path):       
     same_host(node, herd, "b")
     herd.set("b", "running")
     herd.has("b", "nothing", "first")
+
+
+def with_kernel(node, herd, path):                  # noqa: F811
+    """The image direct, whose machines are started with a kernel of its own: what a client sends behind a disk."""
+    disk = os.path.join(path, "direct.qcow2")
+    subprocess.run([os.path.join(BUILD, "viv"), "disk", "convert", "--source-format", "raw", os.path.join(path, "raw"), disk], check=True,
+                   capture_output=True)
+    with open(disk, "rb") as f:
+        data = f.read()
+    data += bytes(-len(data) % 512)
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for name, key in (("vmlinuz", "kernel"), ("initrd.img", "initrd")):
+            with open(herd.spec[key], "rb") as f:
+                part = f.read()
+            info = tarfile.TarInfo(name)
+            info.size = len(part)
+            tar.addfile(info, io.BytesIO(part))
+    whole = data + archive.getvalue()
+    upload = {"size": len(whole), "sha256": hashlib.sha256(whole).hexdigest(), "format": "qcow2", "kernel_at": len(data)}
+    return whole, upload
+
+
+def send(node, name, data):                         # noqa: F811
+    conn = Unix(node.socket)
+    conn.request("PUT", f"/v1/images/{name}/content", data)
+    answer = conn.getresponse()
+    answer.read()
+    conn.close()
+    assert answer.status == 200
+
+
+def test_a_machine_takes_the_kernel_of_its_image_along(node, herd, tmp_path):       # noqa: F811
+    whole, upload = with_kernel(node, herd, str(tmp_path))
+    node.ask("POST", "/v1/images", {"name": "direct", "spec": {"source": {"upload": upload}}}, status=201)
+    send(node, "direct", whole)
+    assert node.wait("/v1/images/direct", "ready")["status"]["boots_directly"]
+    for part, key in (("kernel", "kernel"), ("initrd", "initrd")):
+        with open(herd.spec[key], "rb") as f:
+            assert node.ask("GET", f"/v1/images/direct/{part}") == f.read()
+        assert "of its own" in node.ask("GET", f"/v1/images/base/{part}", status=404)["error"]["message"]
+    spec = {k: v for k, v in herd.spec.items() if k not in ("kernel", "initrd")}
+    node.ask("POST", "/v1/instances", {"name": "a", "spec": {**spec, "image": "direct"}}, status=201)
+    herd.begun("a")
+    herd.write("a", "first")
+    herd.set("a", "stopped")
+    out = tmp_path / "a.viv"
+    node.viv("export", "a", str(out))
+    files = files_of(out)
+    with tarfile.open(out) as tar:
+        assert tar.getnames() == ["machine.json", "disk-0.qcow2", "vmlinuz", "initrd.img", "manifest.json"]
+    assert json.loads(files["manifest.json"])["version"] == 2
+    node.viv("rm", "a")
+    node.viv("image", "rm", "direct")
+    node.viv("import", str(out), "b")
+    # Its engine is of this host, and in no archive.
+    node.ask("PATCH", "/v1/instances/b", {"spec": {"engine": herd.spec["engine"]}})
+    herd.set("b", "running")
+    herd.has("b", "nothing", "first")
+    # And once more, of what was imported.
+    herd.set("b", "stopped")
+    node.viv("export", "b", str(tmp_path / "b.viv"))
+    again = files_of(tmp_path / "b.viv")
+    assert again["vmlinuz"] == files["vmlinuz"] and again["initrd.img"] == files["initrd.img"]
+    # One that has been put elsewhere, or belongs to nothing, is no part of a machine.
+    for wrong, word in (({k: files[k] for k in ("machine.json", "vmlinuz", "disk-0.qcow2", "initrd.img", "manifest.json")}, "does not follow"),
+                        ({k: v for k, v in files.items() if k != "vmlinuz"}, "no kernel")):
+        write(tmp_path / "wrong.viv", wrong)
+        assert word in node.viv("import", str(tmp_path / "wrong.viv"), "c", status=1)
+    assert names(node, "instances") == ["b"]
+
+
+def test_what_is_sent_behind_a_disk_is_a_kernel_or_refused(node, herd, tmp_path):   # noqa: F811
+    whole, upload = with_kernel(node, herd, str(tmp_path))
+    for change, words in (({"format": "raw"}, "qcow2"), ({"format": None}, "qcow2"), ({"kernel_at": 1000}, "multiple"),
+                          ({"kernel_at": (len(whole) + 512) // 512 * 512}, "in the file")):
+        wrong = {k: v for k, v in {**upload, **change}.items() if v is not None}
+        said = node.ask("POST", "/v1/images", {"name": "x", "spec": {"source": {"upload": wrong}}}, status=400)["error"]
+        assert said["field"] == "spec.source.upload.kernel_at" and words in said["message"], said
+    said = node.ask("POST", "/v1/volumes", {"name": "x", "spec": {"size": 1 << 20, "source": {"upload": upload}}}, status=400)["error"]
+    assert said["field"] == "spec.source.upload.kernel_at"
+    at = upload["kernel_at"]
+    for n, (data, words) in enumerate(((whole[:at] + b"x" * 1024, "no tar header"), (whole[:at] + whole[at:].replace(b"vmlinuz", b"vmlinux", 1), ""),
+                                       (whole[:at] + bytes(1024), "no 'vmlinuz'"))):
+        body = {**upload, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        node.ask("POST", "/v1/images", {"name": f"x{n}", "spec": {"source": {"upload": body}}}, status=201)
+        send(node, f"x{n}", data)
+        assert words in node.wait(f"/v1/images/x{n}", "failed")["status"]["reason"]
+        node.viv("image", "rm", f"x{n}")
+    assert [f for uid in os.listdir(os.path.join(node.data, "images")) for f in os.listdir(os.path.join(node.data, "images", uid))
+            if f in ("vmlinuz", "initrd.img")] == []
