@@ -59,6 +59,11 @@ int net_send(struct net *n, const struct iovec *iov, int n_iov)
 	return n->ops->send(n, iov, n_iov);
 }
 
+int net_give_metadata(struct net *n, int fd)
+{
+	return n->ops->give_metadata ? n->ops->give_metadata(n, fd) : -ENOTSUP;
+}
+
 void net_rx_resume(struct net *n)
 {
 	if (n->ops->rx_resume)

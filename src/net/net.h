@@ -43,6 +43,7 @@ struct net_options {
 	int keeper;                     /* user: who starts passt again (keeper.h; borrowed for the call), 0 or less: this process */
 	const struct net_forward *forward;
 	unsigned n_forward;
+	bool has_metadata;              /* user: the metadata service is here (service.h), and nowhere behind */
 	bool wants_vnet_hdr;            /* the device can use offloads */
 };
 
@@ -65,6 +66,8 @@ void net_settle(struct net *n);
 void net_forget(struct net *n);
 /* Send one frame. 0; -EAGAIN: not taken, writable() comes; other errors: frame dropped. */
 int net_send(struct net *n, const struct iovec *iov, int n_iov);
+/* FD (taken on success), a stream socket, is for one connection to the metadata service. -ENOTSUP: there is none here; -ENOSPC. */
+int net_give_metadata(struct net *n, int fd);
 void net_rx_resume(struct net *n);      /* can_receive() is true again */
 
 /* A tap interface for net_options.fd of another process; IFNAME NULL: a new one. */

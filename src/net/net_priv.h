@@ -16,6 +16,7 @@ struct net_ops {
 	int (*fd)(const struct net *n);                         /* net_fd(); NULL: it has none to hand over */
 	void (*settle)(struct net *n);                          /* net_settle(); NULL: nothing to do */
 	void (*forget)(struct net *n);                          /* net_forget(); NULL: nothing to do */
+	int (*give_metadata)(struct net *n, int fd);            /* net_give_metadata(); NULL: it has no such service */
 	void (*close)(struct net *n);                           /* also half-open ones */
 };
 

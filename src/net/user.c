@@ -19,6 +19,7 @@
 #include "net/keeper.h"
 #include "net/net_priv.h"
 #include "net/passt.h"
+#include "net/service.h"
 #include "util/checked.h"
 #include "util/endian.h"
 #include "util/err.h"
@@ -44,6 +45,7 @@ struct user {
 	struct loop_timer rx_again;     /* whole frames may be in rx_buf */
 	struct loop_timer retry;        /* start passt again */
 	uint64_t retry_ns;              /* wait before the next attempt */
+	struct net_service *service;    /* NULL: what is at its address is behind passt */
 	bool was_refused;               /* net_send() has said -EAGAIN */
 	size_t tx_off, tx_len;          /* the rest of a frame that the socket took in part */
 	size_t rx_len;
@@ -322,6 +324,8 @@ static int user_send(struct net *n, const struct iovec *iov, int n_iov)
 	size_t len = 0;
 	ssize_t sent;
 
+	if (u->service && net_service_takes(u->service, iov, n_iov))
+		return 0;
 	if (u->sock.fd < 0)
 		return -EPIPE;
 	if (n_iov < 1 || n_iov > USER_IOV_MAX)
@@ -361,6 +365,8 @@ static void user_rx_resume(struct net *n)
 {
 	struct user *u = user_of(n);
 
+	if (u->service)
+		net_service_resume(u->service);
 	if (u->sock.fd < 0)
 		return;
 	user_set_events(u, LOOP_IN, 0);
@@ -442,7 +448,15 @@ static void user_close(struct net *n)
 	user_stop(u);
 	user_fd_close(&u->keeper);
 	loop_timer_cancel(&u->retry);
+	net_service_free(u->service);
 	free(u);
+}
+
+static int user_give_metadata(struct net *n, int fd)
+{
+	struct user *u = user_of(n);
+
+	return u->service ? net_service_give(u->service, fd) : -ENOTSUP;
 }
 
 static int user_open(struct net **out, struct loop *loop, struct net_client *client,
@@ -467,10 +481,13 @@ static int user_open(struct net **out, struct loop *loop, struct net_client *cli
 	AUTO_FD int keeper = o->keeper > 0 ? fcntl(o->keeper, F_DUPFD_CLOEXEC, 0) : -1;
 	int fd = o->fd, r = fd < 0 ? user_start(u, err) : user_watch(u, &u->sock, &fd, user_event);
 
+	if (!r && o->has_metadata && !(u->service = net_service_new(loop, client)))
+		r = err_set(err, -ENOMEM, "out of memory");
 	if (!r && keeper >= 0)
 		r = user_watch(u, &u->keeper, &keeper, user_kept);
 	if (r < 0) {
 		user_stop(u);
+		net_service_free(u->service);
 		free(u);
 		return err && err->code ? r : err_set(err, r, "cannot watch passt: %s", strerror(-r));
 	}
@@ -486,5 +503,6 @@ const struct net_ops net_user_ops = {
 	.fd = user_fd,
 	.settle = user_settle,
 	.forget = user_forget,
+	.give_metadata = user_give_metadata,
 	.close = user_close,
 };

@@ -41,6 +41,7 @@ struct instance {
 	enum phase phase;
 	struct process proc;
 	struct vmm *vmm;
+	struct instance_metadata *metadata;     /* on networks of its own; NULL: not now */
 	struct console_hub *console;
 	bool is_prepared;               /* for the next start */
 	bool has_disk;                  /* a worker has seen it, of one in another pool than the daemon's own */
@@ -144,6 +145,12 @@ void instance_fork_discard(struct instance *i);
 int64_t instance_ended_revision(const struct controlled *c, const json_t *status);
 /* struct controller_kind */
 void instance_renamed(struct controlled *c, int64_t was, int64_t now);
+
+/* --- instance_metadata.c --- */
+
+/* It runs: what it asks about itself on interfaces of kind 'user' is answered; NETS are its interfaces, as it says. */
+void instance_metadata_start(struct instance *i, const json_t *nets);
+void instance_metadata_stop(struct instance *i);
 
 /* --- instance_api.c --- */
 

@@ -89,8 +89,9 @@ static int add_networks(struct instance *i, json_t *config, const json_t *spec, 
 		if (!strcmp(json_string_value(kind), "network"))
 			r = network_connect(i->c.node, i->c.project, i->c.uid, (unsigned)n, net, &made, err);
 		else
-			made = json_pack("{s:O, s:O*, s:O*}", "kind", kind, "mac", json_object_get(net, "mac"), "hostfwd",
-					 json_array_size(forwards) ? forwards : NULL);
+			made = json_pack("{s:O, s:O*, s:O*, s:o*}", "kind", kind, "mac", json_object_get(net, "mac"), "hostfwd",
+					 json_array_size(forwards) ? forwards : NULL, "metadata",
+					 !strcmp(json_string_value(kind), "user") ? json_true() : NULL);
 		if (r < 0)
 			return r;
 		json_array_append_new(json_object_get(config, "nets"), made);
@@ -273,6 +274,7 @@ static void on_info(void *arg, int r, const json_t *result, const struct err *er
 	snprintf(i->engine, sizeof(i->engine), "%s", engine ? engine : "");
 	i->phase = PHASE_UP;
 	meter_start(&i->meter, i);
+	instance_metadata_start(i, json_object_get(result, "nets"));
 	i->has_answered = true;
 	char socket_path[STORE_KEY_MAX];
 	snprintf(socket_path, sizeof(socket_path), "%s/console", i->run_dir);
@@ -302,6 +304,7 @@ void instance_disconnect(struct instance *i)
 	struct vmm *v = i->vmm;
 
 	meter_stop(&i->meter);
+	instance_metadata_stop(i);
 	i->vmm = NULL;
 	vmm_close(v);
 	console_hub_detach(i->console);

@@ -78,8 +78,8 @@ static const struct schema network_schema = {
 	  .help = "what the guest shall do when it begins: '#cloud-config' or a script; whoever sees the instance " \
 	  "sees it" }, \
 	{ .name = "metadata", .type = SCHEMA_STRING, .choices = "any|token|off", .dflt = D("\"any\""), \
-	  .help = "what the guest is told about itself at http://169.254.169.254 on networks of kind nat and " \
-	  "host-only: any: to whoever in it asks; token: to who has fetched a token (IMDSv2); off: nothing" }, \
+	  .help = "what the guest is told about itself at http://169.254.169.254 on networks of kind user, nat " \
+	  "and host-only: any: to whoever in it asks; token: to who has fetched a token (IMDSv2); off: nothing" }, \
 	{ .name = "start_order", .type = SCHEMA_INT, .min = -1000, .max = 1000, .dflt = D("0"), \
 	  .help = "when the node starts, those with a lower one run first; when it ends, those with a higher one " \
 	  "end first" }, \

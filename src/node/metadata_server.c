@@ -21,7 +21,7 @@
 #include "util/err.h"
 #include "util/loop.h"
 
-enum { BACKLOG = 64, ACCEPTS = 16, PAUSE_MS = 1000, REPLY_HEAD_MAX = 512, DRAIN_MAX = 64 << 10 };
+enum { BACKLOG = 64, ACCEPTS = 16, PAUSE_MS = 1000, REPLY_HEAD_MAX = 512, HOPS = 64, DRAIN_MAX = 64 << 10 };
 
 struct conn {
 	struct metadata_server *s;
@@ -29,6 +29,7 @@ struct conn {
 	struct loop_fd io;
 	struct loop_timer end;
 	struct in_addr from;
+	bool is_idle;                   /* of a server without a bridge: nobody asks yet */
 	bool is_answered;
 	size_t len, sent, drained;      /* LEN: of what has come, or of REPLY */
 	char *reply;                    /* head and body */
@@ -49,15 +50,19 @@ struct metadata_server {
 
 static void conn_close(struct conn *c)
 {
+	struct metadata_server *s = c->s;
+
 	loop_fd_del(&c->io);
 	loop_timer_cancel(&c->end);
 	close(c->io.fd);
 	*c->at = c->next;
 	if (c->next)
 		c->next->at = c->at;
-	c->s->n--;
+	s->n--;
 	free(c->reply);
 	free(c);
+	if (s->c.fewer)
+		s->c.fewer(s->c.arg);
 }
 
 static void conn_late(struct loop_timer *t)
@@ -94,16 +99,19 @@ static bool conn_compose(struct conn *c, const struct metadata_reply *r, bool is
 	int len = snprintf(head, sizeof(head),
 			   "HTTP/1.1 %d %s\r\nContent-Type: text/plain\r\nContent-Length: %zu\r\nCache-Control: no-store\r\n"
 			   "%sConnection: close\r\n\r\n", r->status, words, body_len, ttl);
-	c->reply = malloc((size_t)len + body_len);
+	size_t before = c->s->fd < 0;   /* how far it may go, where that is not the socket's to say */
+	c->reply = malloc(before + (size_t)len + body_len);
 	if (!c->reply)
 		return false;
-	memcpy(c->reply, head, (size_t)len);
-	c->len = (size_t)len;
+	if (before)
+		c->reply[0] = r->ttl ? 1 : HOPS;
+	memcpy(c->reply + before, head, (size_t)len);
+	c->len = before + (size_t)len;
 	c->sent = 0;
 	c->is_answered = true;
 	if (is_head)
 		return true;
-	memcpy(c->reply + len, body, body_len);
+	memcpy(c->reply + c->len, body, body_len);
 	c->len += body_len;
 	return true;
 }
@@ -117,7 +125,7 @@ static bool conn_answer(struct conn *c, const struct metadata_request *rq, int s
 	if (status > 0)
 		c->s->c.ask(c->s->c.arg, c->from, rq, &r);
 	/* A token stays in the machine: who is behind it, as a router or a container's host, does not get it. */
-	bool is_good = (!r.ttl || !setsockopt(c->io.fd, IPPROTO_IP, IP_TTL, &one, sizeof(one))) &&
+	bool is_good = (!r.ttl || c->s->fd < 0 || !setsockopt(c->io.fd, IPPROTO_IP, IP_TTL, &one, sizeof(one))) &&
 		       conn_compose(c, &r, status > 0 && rq->method == METADATA_HEAD);
 
 	free(r.body);
@@ -134,6 +142,11 @@ static bool conn_read(struct conn *c)
 
 	if (n <= 0)
 		return n < 0 && (errno == EAGAIN || errno == EINTR);
+	if (c->is_idle) {
+		c->is_idle = false;
+		loop_timer_set(&c->end, loop_after_ms(METADATA_ASK_MS));
+		c->s->c.fewer(c->s->c.arg);
+	}
 	c->len += (size_t)n;
 	int r = metadata_parse(&rq, c->head, c->len);
 
@@ -191,15 +204,14 @@ static bool has_room(const struct metadata_server *s, struct in_addr from)
 	return s->n < METADATA_CONNECTIONS_MAX && same < METADATA_CONNECTIONS_EACH;
 }
 
-/* FD is taken. */
-static void server_begin(struct metadata_server *s, int fd, struct in_addr from)
+/* FD is taken on success. NULL: it cannot be watched. */
+static struct conn *conn_new(struct metadata_server *s, int fd, struct in_addr from)
 {
-	struct conn *c = has_room(s, from) ? calloc(1, sizeof(*c)) : NULL;
+	struct conn *c = calloc(1, sizeof(*c));
 
 	if (!c || loop_fd_add(s->c.loop, &c->io, fd, LOOP_IN, conn_ready) < 0) {
 		free(c);
-		close(fd);
-		return;
+		return NULL;
 	}
 	c->s = s;
 	c->from = from;
@@ -210,7 +222,36 @@ static void server_begin(struct metadata_server *s, int fd, struct in_addr from)
 	s->conns = c;
 	s->n++;
 	loop_timer_init(s->c.loop, &c->end, conn_late);
-	loop_timer_set(&c->end, loop_after_ms(METADATA_ASK_MS));
+	return c;
+}
+
+/* FD is taken. */
+static void server_begin(struct metadata_server *s, int fd, struct in_addr from)
+{
+	struct conn *c = has_room(s, from) ? conn_new(s, fd, from) : NULL;
+
+	if (c)
+		loop_timer_set(&c->end, loop_after_ms(METADATA_ASK_MS));
+	else
+		close(fd);
+}
+
+int metadata_server_add(struct metadata_server *s, int fd)
+{
+	struct conn *c = conn_new(s, fd, (struct in_addr){ INADDR_ANY });
+
+	if (c)
+		c->is_idle = true;
+	return c ? 0 : -ENOMEM;
+}
+
+unsigned metadata_server_idle(const struct metadata_server *s)
+{
+	unsigned n = 0;
+
+	for (const struct conn *c = s->conns; c; c = c->next)
+		n += c->is_idle;
+	return n;
 }
 
 static void server_ready(struct loop_fd *h, unsigned events)
@@ -270,6 +311,10 @@ int metadata_server_open(struct metadata_server **out, const struct metadata_ser
 	s->c = *c;
 	s->c.bridge = NULL;
 	s->fd = -1;
+	if (!c->bridge) {
+		*out = s;
+		return 0;
+	}
 	s->ifindex = if_nametoindex(c->bridge);
 	loop_timer_init(c->loop, &s->again, server_again);
 	int r = s->ifindex ? server_listen(s, err) : err_set(err, -ENODEV, "there is no bridge '%s'", c->bridge);
@@ -293,6 +338,7 @@ void metadata_server_close(struct metadata_server *s)
 {
 	if (!s)
 		return;
+	s->c.fewer = NULL;
 	while (s->conns)
 		conn_close(s->conns);
 	loop_timer_cancel(&s->again);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "node/metadata.h"
+#include "node/metadata_answer.h"
 #include "node/metadata_server.h"
 #include "node/network_priv.h"
 #include "node/node.h"
@@ -16,17 +17,7 @@
 #include "util/err.h"
 #include "util/log.h"
 
-enum { PORTS_MAX = 16, OK = 200, BAD_REQUEST = 400, UNAUTHORIZED = 401, FORBIDDEN = 403, NOT_FOUND = 404, NOT_ALLOWED = 405,
-       UNAVAILABLE = 503 };
-
-static const char token_path[] = "/latest/api/token";
-
-static const char *text_of(const json_t *object, const char *name)
-{
-	const char *s = json_string_value(json_object_get(object, name));
-
-	return s ? s : "";
-}
+enum { PORTS_MAX = 16, NOT_FOUND = 404, UNAVAILABLE = 503 };
 
 /* --- who asks ---------------------------------------------------- */
 
@@ -94,61 +85,36 @@ static size_t fill_ports(struct metadata_port ports[PORTS_MAX], size_t *here, st
 	return count;
 }
 
-static void tell(struct network *net, const struct port *p, const json_t *doc, const struct metadata_request *rq,
-		 struct metadata_reply *reply)
+/* Who asks, and by which network. */
+struct asker {
+	const struct network *net;
+	const struct port *port;
+};
+
+static int get(void *arg, const json_t *doc, const char *path, char **out, size_t *len)
 {
+	const struct asker *who = arg;
+	const struct port *p = who->port;
 	struct metadata_port ports[PORTS_MAX];
 	struct metadata_about about = { .uid = p->uid, .name = p->instance, .project = p->project, .ports = ports,
 					.created = json_string_value(json_object_get(doc, "created")),
 					.spec = json_object_get(doc, "spec"), .here = PORTS_MAX };
 
-	about.n_ports = fill_ports(ports, &about.here, net->c.node, p);
-	int r = about.here < about.n_ports ? metadata_get(&about, rq->path, &reply->body, &reply->len) : -ENOENT;
-
-	reply->status = !r ? OK : r == -ENOENT ? NOT_FOUND : UNAVAILABLE;
-}
-
-static void give_token(const struct network *net, const struct port *p, const struct metadata_request *rq,
-		       struct metadata_reply *reply)
-{
-	/* Who asks for somebody else is a proxy that can be talked into it. */
-	reply->status = strcmp(rq->path, token_path) != 0 ? NOT_ALLOWED : rq->is_forwarded ? FORBIDDEN : rq->ttl ? OK : BAD_REQUEST;
-	if (reply->status != OK)
-		return;
-	reply->body = malloc(METADATA_TOKEN_LEN + 1);
-	if (!reply->body) {
-		reply->status = UNAVAILABLE;
-		return;
-	}
-	metadata_token(reply->body, net->metadata_key, p->uid, loop_after_ms((uint64_t)rq->ttl * 1000));
-	reply->len = METADATA_TOKEN_LEN;
-	reply->ttl = rq->ttl;
+	about.n_ports = fill_ports(ports, &about.here, who->net->c.node, p);
+	return about.here < about.n_ports ? metadata_get(&about, path, out, len) : -ENOENT;
 }
 
 static void ask(void *arg, struct in_addr from, const struct metadata_request *rq, struct metadata_reply *reply)
 {
 	struct network *net = arg;
 	const struct port *p = who_is(net, from, &reply->status);
-	char key[STORE_KEY_MAX + 1];
+	struct asker who = { .net = net, .port = p };
 
 	if (!p)
 		return;
-	doc_key(key, "instance", p->project, p->instance);
-	AUTO(json_decref) json_t *doc = doc_get(net->c.node->store, key, NULL);
-	const char *way = text_of(json_object_get(doc, "spec"), "metadata");
-
-	if (strcmp(text_of(doc, "uid"), p->uid) != 0)
-		reply->status = NOT_FOUND;
-	else if (!strcmp(way, "off"))
-		reply->status = FORBIDDEN;
-	else if (rq->method == METADATA_PUT)
-		give_token(net, p, rq, reply);
-	else if (rq->method == METADATA_OTHER)
-		reply->status = NOT_ALLOWED;
-	else if (rq->has_token ? !metadata_token_holds(rq->token, net->metadata_key, p->uid, loop_now_ns()) : !strcmp(way, "token"))
-		reply->status = UNAUTHORIZED;
-	else
-		tell(net, p, doc, rq, reply);
+	struct metadata_caller c = { .node = net->c.node, .project = p->project, .instance = p->instance, .uid = p->uid,
+				     .key = net->metadata_key, .get = get, .arg = &who };
+	metadata_answer(&c, rq, reply);
 }
 
 /* --- as a part of the network ---------------------------------------------------- */

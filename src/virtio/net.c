@@ -603,6 +603,11 @@ void virtio_net_forget(struct virtio_dev *d)
 	net_forget(vnet_of(d)->backend);
 }
 
+int virtio_net_give_metadata(struct virtio_dev *d, int fd)
+{
+	return net_give_metadata(vnet_of(d)->backend, fd);
+}
+
 void virtio_net_set_link(struct virtio_dev *d, bool is_up)
 {
 	le16 status = le16_of(is_up ? S_LINK_UP : 0);

@@ -27,6 +27,8 @@ void virtio_net_forget(struct virtio_dev *d);
  * device was made with, and the cable is pulled for two seconds, upon which a guest asks for its IP addresses anew.
  * A running Linux keeps its MAC address until its driver starts again, or somebody inside sets it. */
 void virtio_net_renew(struct virtio_dev *d);
+/* net_give_metadata() of its backend. */
+int virtio_net_give_metadata(struct virtio_dev *d, int fd);
 /* Plug or pull the cable. */
 void virtio_net_set_link(struct virtio_dev *d, bool is_up);
 

@@ -324,6 +324,8 @@ static int config_check_net(const struct config *c, unsigned i, struct err *err)
 	if (n->hostfwd.n && strcmp(n->kind, "user"))
 		return err_set(err, -EINVAL, "nets[%u].hostfwd: only a 'user' network forwards ports, this is '%s'",
 			       i, n->kind);
+	if (n->has_metadata && strcmp(n->kind, "user"))
+		return err_set(err, -EINVAL, "nets[%u].metadata: only a 'user' network has the service in the machine, this is '%s'", i, n->kind);
 	if (n->ifname && strcmp(n->kind, "tap"))
 		return err_set(err, -EINVAL, "nets[%u].ifname: only a 'tap' network has an interface, this is '%s'",
 			       i, n->kind);

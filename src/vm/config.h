@@ -66,6 +66,7 @@ struct config_net {
 	char *mac;              /* NULL: derived from the machine's name and the interface's number */
 	char *name;             /* NULL: "net" and its number */
 	struct config_strings hostfwd;
+	bool has_metadata;      /* user: what is asked at 169.254.169.254 is answered here */
 };
 
 struct config_console {

@@ -9,6 +9,7 @@
 #include "virtio/mem.h"
 #include "vm/control_disk.h"
 #include "vm/control_migrate.h"
+#include "vm/control_net.h"
 #include "vm/migrate.h"
 #include "virtio/scsi.h"
 #include "vm/control_plug.h"
@@ -352,6 +353,10 @@ const struct control_request control_requests[] = {
 	  "takes as long as the guest does; the event `balloon` tells when it has the size. Limits of disks and the share of processors wait in line for a "
 	  "migration only, the number of processors for a save, too, sizes of memory for nothing.", NULL,
 	  control_set_params, S_ALIVE, control_set },
+	{ "net-metadata", "hand over a connection for the metadata service of an interface",
+	  "One stream socket carries one connection of the guest to port 80 of 169.254.169.254: what the guest says comes as it is; of what goes back the "
+	  "first byte is the time to live of the packets. An interface of kind `user` with `metadata` has up to 8 that wait; each is used "
+	  "once.", NULL, control_metadata_params, S_HERE, control_net_metadata },
 	{ "disk-info", "the images of a disk, from the top down", NULL, "the top image: `filename`, `format`, `virtual-size`, "
 	  "`format-specific` and others; `backing` is the one behind it", control_disk_params, S_HERE, control_disk_info },
 	{ "image-add", "hand over an image file, for a request that follows",

@@ -345,6 +345,7 @@ int machine_make_net(struct machine *m, unsigned i, int handed, struct err *err)
 	int r = config_net_forwards(c, forward, err);
 
 	o.keeper = keeper;
+	o.has_metadata = c->has_metadata;
 	o.n_forward = r < 0 ? 0 : (unsigned)r;
 	config_net_mac(m->cfg, i, nc.mac);
 	if (r >= 0)

@@ -90,6 +90,11 @@ static const struct option net_options[] = {
 	  "user: forward a port of the host (repeatable)",
 	  .more = "'udp:' forwards datagrams.",
 	  .example = "user,hostfwd=tcp:2222:22,hostfwd=udp:127.0.0.1:5353:53" },
+	{ "metadata", "metadata", OPT_BOOL, NET(has_metadata), NULL, "off", "user: the metadata service at 169.254.169.254 is in the machine",
+	  .more = "Whoever hands over connections by the request net-metadata answers there, as HTTP at port 80; without any, connections are "
+		  "refused. Nothing that the guest sends to this address leaves the machine, so what a cloud tells the host there is not told "
+		  "to the guest.",
+	  .example = "user,metadata=on" },
 	{ "name", "name", OPT_STRING, NET(name), "NAME", NULL, "what control requests call it; default: net0, net1, ...",
 	  .more = "1 to 31 letters, digits, '-' and '_', and no disk's name.", .example = "tap,ifname=tap0,name=lan" },
 	{ .arg = NULL },

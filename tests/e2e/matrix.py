@@ -367,7 +367,7 @@ ROWS = [
     Limits("limits", LIMIT_KEYS, raw, ",iops=5000"),
     Drive("cdrom", ("cdroms[].path", "cdroms[].format", "cdroms[].name"), ("virtio-scsi",), hotplug="yes, and its medium"),
     Net("none", ("nets[].kind", "nets[].mac", "nets[].name"), "52:54:00:00:88:10"),
-    Net("user", ("nets[].hostfwd",), "52:54:00:00:88:20"),
+    Net("user", ("nets[].hostfwd", "nets[].metadata"), "52:54:00:00:88:20"),
     Shell("console: uart, stdio", ("consoles[].target",), hotplug=ON_THE_BOARD),
     Stream("console: uart, socket", ("consoles[].device",), "ttyS1", "device=uart"),
     FileConsole("console: virtio, file", ("hvc",), ("virtio-console",), hotplug=WITH_ITS_DEVICE),

@@ -40,7 +40,7 @@ REQUESTS = {
     "migrate-recover": "-: needs a connection cut in post-copy; test_migration_post.py", "upgrade": "upgrade",
     "migration": "migrate_cancelled", "migrate-set": "migrate_cancelled", "migrate-cancel": "migrate_cancelled", "plug": "disk",
     "waiting": "waits", "waiting-cancel": "waits", "unplug": "disk", "eject": "medium", "insert": "medium", "quit": "-: an end; test_usage.py",
-    "describe": "-: a text",
+    "net-metadata": "-: of kind user alone; test_metadata_user.py", "describe": "-: a text",
 }
 
 

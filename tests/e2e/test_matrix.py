@@ -245,7 +245,7 @@ def test_no_device_and_no_option_is_missing_from_the_table():
     keys -= {"key", "disks", "cdroms", "nets", "consoles"}
     known = {k for row in ROWS for k in row.keys} | OF_THE_PROCESS | set(ELSEWHERE)
     if not shutil.which("passt"):
-        known.add("nets[].hostfwd")
+        known |= {"nets[].hostfwd", "nets[].metadata"}
     assert len(keys) > 40 and keys == known, (sorted(keys - known), sorted(known - keys))
     sources = os.path.join(ROOT, "src/virtio")
     made = {n for f in os.listdir(sources) for n in re.findall(r"\.name = \"(virtio-\w+)\",$", open(os.path.join(sources, f)).read(), re.M)}

@@ -36,6 +36,7 @@ void net_set_offload(struct net *n, unsigned tun_f) { n->tun_f = tun_f; }
 int net_fd(const struct net *n) { return -1; }
 void net_settle(struct net *n) { }
 void net_forget(struct net *n) { }
+int net_give_metadata(struct net *n, int fd) { return -ENOTSUP; }
 void net_rx_resume(struct net *n) { n->n_resumed++; }
 
 int net_send(struct net *n, const struct iovec *iov, int n_iov)
