@@ -36,10 +36,10 @@ const struct cli_command image_ls = {
 	.examples = (const struct cli_example[]){ { "image ls", "all of them" }, { .line = NULL } }, .run = ls_images,
 };
 
-static int show_image(struct cli *c, struct err *err) { return resource_show(c, "images", err); }
+static int show_image(struct cli *c, struct err *err) { return resource_show_disk(c, "images", err); }
 
 const struct cli_command image_show = {
-	.path = "image show", .summary = "show an image", .about = "Its document, with the templates of it that are kept warm.",
+	.path = "image show", .summary = "show an image", .about = "Its document, with the templates of it that are kept warm, and what its disk is made of: format, sizes, and which machines began as it.",
 	.args = (const struct cli_arg[]){ { "NAME", .help = "the image" }, { .name = NULL } }, .options = LIST_OPTIONS,
 	.examples = (const struct cli_example[]){ { "image show debian", "one" }, { .line = NULL } }, .run = show_image,
 };

@@ -89,6 +89,21 @@ int resource_wait_gone(struct client *cl, const char *plural, const char *name, 
 	}
 }
 
+int resource_show_disk(struct cli *c, const char *plural, struct err *err)
+{
+	AUTO(client_close) struct client *cl = NULL;
+	AUTO(json_decref) json_t *doc = NULL, *disk = NULL;
+	struct err why = ERR_INIT;
+	int r = client_open(&cl, c, err);
+
+	if (!r)
+		r = client_call(cl, "GET", NULL, &doc, err, "/v1/%s/%s", plural, cli_arg(c, 0));
+	/* What is not ready yet has none. */
+	if (!r && !client_call(cl, "GET", NULL, &disk, &why, "/v1/%s/%s/disk", plural, cli_arg(c, 0)))
+		json_object_set(doc, "disk", disk);
+	return r < 0 ? r : output_json(json_incref(doc), err);
+}
+
 static int rm_one(struct client *cl, const char *plural, const char *name, struct err *err)
 {
 	AUTO(json_decref) json_t *before = NULL;

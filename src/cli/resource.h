@@ -13,6 +13,8 @@ struct table_column;
 int resource_ls(struct cli *c, const char *plural, const struct table_column *columns, struct err *err);
 /* The document that the first argument names. */
 int resource_show(struct cli *c, const char *plural, struct err *err);
+/* The same with what its disk is made of, as 'disk'. */
+int resource_show_disk(struct cli *c, const char *plural, struct err *err);
 /* Delete all that are named, and wait until they have gone. What can be deleted is, also when others cannot. */
 int resource_rm(struct cli *c, const char *plural, struct err *err);
 

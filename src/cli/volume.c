@@ -41,6 +41,19 @@ const struct cli_command volume_ls = {
 	.run = ls_volumes,
 };
 
+static int show_volume(struct cli *c, struct err *err) { return resource_show_disk(c, "volumes", err); }
+
+const struct cli_command volume_show = {
+	.path = "volume show",
+	.summary = "show all about a volume",
+	.about = "As JSON: what is wanted ('spec') and what is seen ('status'); and of its disk the format, the size that guests see, what it takes "
+		 "('allocated'), the files below it ('chain'), snapshots in it, and which machines have it.",
+	.args = (const struct cli_arg[]){ { "NAME", .help = "the volume" }, { .name = NULL } },
+	.options = LIST_OPTIONS,
+	.examples = (const struct cli_example[]){ { "volume show data", "one" }, { .line = NULL } },
+	.run = show_volume,
+};
+
 const struct cli_command volume_rm = {
 	.path = "volume rm",
 	.summary = "delete volumes",

@@ -6,6 +6,7 @@
 #include "node/bulk.h"
 #include "node/catalogues.h"
 #include "node/content.h"
+#include "node/disk_show.h"
 #include "node/events.h"
 #include "node/factor.h"
 #include "node/guest.h"
@@ -244,6 +245,12 @@ const struct route node_routes[] = {
 	{ .method = HTTP_GET, .path = "/v1/images/{name}/initrd", .operation = "getImageInitrd",
 	  .summary = "The initial RAM disk that goes with that kernel.", .role = API_OPERATOR, .status = 200, .query = QUERY_PROJECT,
 	  .run = image_initrd },
+	{ .method = HTTP_GET, .path = "/v1/images/{name}/disk", .operation = "getImageDisk",
+	  .summary = "What its disk is made of, and which instances began as it.", .role = API_VIEWER, .out = &disk_show_schema, .status = 200,
+	  .query = QUERY_PROJECT, .run = image_disk },
+	{ .method = HTTP_GET, .path = "/v1/volumes/{name}/disk", .operation = "getVolumeDisk",
+	  .summary = "What it is made of: format, sizes, what is below it, snapshots in it; and who has it.", .role = API_VIEWER,
+	  .out = &disk_show_schema, .status = 200, .query = QUERY_PROJECT, .run = volume_disk },
 	{ .method = HTTP_GET, .path = "/v1/volumes/{name}/content", .operation = "getVolumeContent",
 	  .summary = "Its file, while no machine runs with it: all of it, or the part that Range names.", .role = API_OPERATOR,
 	  .status = 200, .query = QUERY_PROJECT, .run = volume_content },

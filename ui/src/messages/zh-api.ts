@@ -57,6 +57,8 @@ export const zhApi: Record<string, string> = {
 	"of its file. qcow2: has snapshots inside on any file system; raw: the bytes that the guest sees, with snapshots where the file system can share blocks. Unless said, what its pool says":
 		"其文件的格式。qcow2：在任何文件系统上都可内含快照；raw：即客户机所见的字节，仅在文件系统可共享块时有快照。留空则按存储池的设定",
 	"of its file; else that of the original": "其文件的格式；留空则与原卷相同",
+	"of an image of the format qcow2: where behind the disk a tar archive begins, with 'vmlinuz' and perhaps 'initrd.img', which machines of it are started with":
+		"仅用于 qcow2 格式的映像：磁盘之后 tar 归档的起始位置，其中有“vmlinuz”，可有“initrd.img”，用于启动以其创建的虚拟机",
 	"of kind bridge: the host's interface": "用于 bridge：主机的网桥接口",
 	"of kind network: which": "用于 network：接入哪个网络",
 	"of new volumes that name none": "未指定格式的新卷所用的格式",
@@ -105,8 +107,8 @@ export const zhApi: Record<string, string> = {
 	"what it shall do": "期望的运行状态",
 	"what its first disk begins as": "首个磁盘的初始内容",
 	"what its instances shall be": "使用它的虚拟机应有的设置",
-	"what the guest is told about itself at http://169.254.169.254 on networks of kind nat and host-only: any: to whoever in it asks; token: to who has fetched a token (IMDSv2); off: nothing":
-		"在 nat 和 host-only 网络中，客户机可从 http://169.254.169.254 得知的自身信息：any：任何询问者；token：先取得令牌者 (IMDSv2)；off：不提供",
+	"what the guest is told about itself at http://169.254.169.254 on networks of kind user, nat and host-only: any: to whoever in it asks; token: to who has fetched a token (IMDSv2); off: nothing":
+		"在 user、nat 和 host-only 网络中，客户机可从 http://169.254.169.254 得知的自身信息：any：任何询问者；token：先取得令牌者 (IMDSv2)；off：不提供",
 	"what the guest may keep of its memory: its balloon takes the rest; without it all": "客户机可保留的内存：其余由气球设备收回；留空则不限",
 	"what the guest shall do when it begins: '#cloud-config' or a script; whoever sees the instance sees it":
 		"客户机首次启动时执行的内容：“#cloud-config”或脚本；能看到虚拟机的人都能看到它",

@@ -6,6 +6,7 @@ import { Link, pathOf } from "../router";
 import { collection } from "../state/live";
 import type { Doc } from "../state/collection";
 import { mayCreate } from "./acts";
+import { DiskFacts } from "./disk";
 import { Download } from "./storage";
 import { ProgressOf, UploadCard } from "./upload";
 
@@ -47,6 +48,12 @@ export function ImageCards({ doc }: { doc: Doc }) {
 		<div class="cards">
 			{doc.status?.state === "making" && !doc.deleting && <Making doc={doc} />}
 			{doc.status?.state !== "making" && <UploadCard plural="images" doc={doc} />}
+			{doc.status?.state === "ready" && (
+				<article class="card">
+					<h2>{t("volume.disk")}</h2>
+					<DiskFacts plural="images" doc={doc} />
+				</article>
+			)}
 			<article class="card">
 				<div class="bar">
 					<h2>{t("image.users")}</h2>

@@ -12,6 +12,7 @@ import type { Value } from "../widgets/form";
 import { printSize } from "../widgets/size";
 import { tell } from "../widgets/toast";
 import { Guarded, mayCreate } from "./acts";
+import { DiskFacts } from "./disk";
 import { UploadCard } from "./upload";
 import { cancelTask, isEnded, TaskProgress } from "./tasks";
 
@@ -198,6 +199,7 @@ export function VolumeCards({ doc }: { doc: Doc }) {
 			<article class="card">
 				<h2>{t("volume.disk")}</h2>
 				<p>{t("volume.size", { size: formatBytes(number(doc.spec?.size)), format: String(doc.spec?.format ?? FORMATS[0]) })}</p>
+				<DiskFacts plural="volumes" doc={doc} />
 				<div class="bar">
 					<Guarded need={needs.change} disabled={!!task} onClick={() => grow(doc)}>
 						{t("volume.grow")} …
