@@ -32,14 +32,18 @@ struct kvmclock_wall {
 _Static_assert(sizeof(struct kvmclock_time_info) == 32, "ABI of the paravirtual clock");
 _Static_assert(sizeof(struct kvmclock_wall) == 12, "ABI of the paravirtual clock");
 
+struct kvmclock_scale {
+	uint32_t mul;           /* ns = ((tsc << shift) * mul) >> 32 */
+	int shift;              /* negative: right */
+};
+
 struct kvmclock {
 	unsigned n_cpus;
 	struct gmem *mem;
 	struct source *source;
 	uint64_t (*tsc_offset)(void *arg, unsigned cpu);
 	void *arg;
-	uint32_t mul;           /* ns = ((tsc << shift) * mul) >> 32 */
-	int shift;              /* negative: right */
+	struct kvmclock_scale scale;
 	/* Set when vCPUs are stopped; read by all. */
 	uint64_t base_tsc, base_ns;
 	pthread_mutex_t lock;   /* guards wall_version: several vCPUs may ask for the wall clock */
@@ -68,20 +72,21 @@ const struct state_desc kvmclock_base_desc = {
 };
 
 /* Shift the frequency into (1 GHz, 2 GHz], so that the factor uses all of its 32 bits. */
-static void kvmclock_set_scale(struct kvmclock *k, uint64_t hz)
+static struct kvmclock_scale kvmclock_scale_of(uint64_t hz)
 {
 	const uint64_t ghz = 1000000000u;
+	struct kvmclock_scale s = { .shift = 0 };
 
-	k->shift = 0;
 	while (hz > 2 * ghz) {
 		hz >>= 1;
-		k->shift--;
+		s.shift--;
 	}
 	while (hz && hz <= ghz) {
 		hz <<= 1;
-		k->shift++;
+		s.shift++;
 	}
-	k->mul = hz ? (uint32_t)((ghz << 32) / hz) : 0;
+	s.mul = hz ? (uint32_t)((ghz << 32) / hz) : 0;
+	return s;
 }
 
 static void kvmclock_take_pair(struct kvmclock *k)
@@ -118,8 +123,8 @@ static void kvmclock_write_system(struct kvmclock *k, unsigned cpu, uint8_t flag
 	struct kvmclock_time_info info = {
 		.tsc_timestamp = le64_of(k->base_tsc + offset),
 		.system_time = le64_of(k->base_ns),
-		.mul = le32_of(k->mul),
-		.shift = (int8_t)k->shift,
+		.mul = le32_of(k->scale.mul),
+		.shift = (int8_t)k->scale.shift,
 		.flags = flags,
 	};
 
@@ -176,20 +181,23 @@ void kvmclock_tsc_changed(struct kvmclock *k, unsigned cpu)
 		kvmclock_write_system(k, cpu, FLAG_TSC_STABLE);
 }
 
-/* The clock as guests compute it, at TSC. */
-static uint64_t kvmclock_at(const struct kvmclock *k, uint64_t tsc)
+/* The clock as guests compute it, PASSED after it was NS. */
+static uint64_t kvmclock_after(uint64_t ns, uint64_t passed, struct kvmclock_scale s)
 {
-	uint64_t passed = tsc - k->base_tsc;
+	passed = s.shift < 0 ? passed >> -s.shift : passed << s.shift;
+	return ns + (uint64_t)((unsigned __int128)passed * s.mul >> 32);
+}
 
-	passed = k->shift < 0 ? passed >> -k->shift : passed << k->shift;
-	return k->base_ns + (uint64_t)((unsigned __int128)passed * k->mul >> 32);
+uint64_t kvmclock_base_at(const struct kvmclock_base *b, uint64_t tsc_hz, uint64_t tsc)
+{
+	return kvmclock_after(b->ns, tsc - b->tsc, kvmclock_scale_of(tsc_hz));
 }
 
 void kvmclock_resync(struct kvmclock *k, bool was_stopped)
 {
 	uint64_t tsc = source_tsc(k->source);
 
-	k->base_ns = kvmclock_at(k, tsc);
+	k->base_ns = kvmclock_after(k->base_ns, tsc - k->base_tsc, k->scale);
 	k->base_tsc = tsc;
 	for (unsigned i = 0; i < k->n_cpus; i++)
 		kvmclock_write_system(k, i, FLAG_TSC_STABLE | (was_stopped ? FLAG_GUEST_STOPPED : 0));
@@ -208,7 +216,7 @@ int kvmclock_new(struct kvmclock **out, unsigned n_cpus, struct gmem *mem, struc
 	k->tsc_offset = tsc_offset;
 	k->arg = arg;
 	pthread_mutex_init(&k->lock, NULL);
-	kvmclock_set_scale(k, source->tsc_hz);
+	k->scale = kvmclock_scale_of(source->tsc_hz);
 	kvmclock_take_pair(k);
 	*out = k;
 	return 0;

@@ -56,6 +56,8 @@ void kvmclock_resync(struct kvmclock *k, bool was_stopped);
 
 void kvmclock_state_get(struct kvmclock *k, unsigned cpu, struct kvmclock_state *out);
 void kvmclock_state_set(struct kvmclock *k, unsigned cpu, const struct kvmclock_state *in);
+/* What guests with that clock compute at TSC (without a processor's offset), TSC_HZ fast. */
+uint64_t kvmclock_base_at(const struct kvmclock_base *b, uint64_t tsc_hz, uint64_t tsc);
 void kvmclock_base_get(struct kvmclock *k, struct kvmclock_base *out);
 void kvmclock_base_set(struct kvmclock *k, const struct kvmclock_base *in);
 

@@ -92,6 +92,7 @@ void lapic_pv_offer_locked(struct lapic *a);
 int lapic_pv_write_locked(struct lapic *a, uint64_t val);      /* -1: #GP */
 
 /* lapic_timer.c */
+uint64_t lapic_timer_unit_ns(const struct lapic_state *s);      /* one count, at LAPIC_BUS_HZ */
 void lapic_timer_init(struct lapic *a, struct loop *loop);
 void lapic_timer_arm_locked(struct lapic *a);           /* after any change of what drives it */
 uint32_t lapic_timer_count_locked(const struct lapic *a);

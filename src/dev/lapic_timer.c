@@ -6,16 +6,16 @@
 /* A guest may ask for a period of a nanosecond. Expiries closer than this are one. */
 #define LAPIC_MIN_PERIOD_NS 20000u
 
-static uint64_t lapic_timer_div_ns(const struct lapic *a)
+uint64_t lapic_timer_unit_ns(const struct lapic_state *s)
 {
-	uint32_t v = a->s.timer_div;
+	uint32_t v = s->timer_div;
 
 	return 1ull << ((((v & 3) | (v >> 1 & 4)) + 1) & 7);
 }
 
 static uint64_t lapic_timer_period_ns(const struct lapic *a)
 {
-	return a->s.timer_init * lapic_timer_div_ns(a);         /* below 2^39 */
+	return a->s.timer_init * lapic_timer_unit_ns(&a->s);         /* below 2^39 */
 }
 
 static uint32_t lapic_timer_mode(const struct lapic *a)
@@ -25,7 +25,7 @@ static uint32_t lapic_timer_mode(const struct lapic *a)
 
 uint32_t lapic_timer_count_locked(const struct lapic *a)
 {
-	uint64_t period = lapic_timer_period_ns(a), div = lapic_timer_div_ns(a);
+	uint64_t period = lapic_timer_period_ns(a), div = lapic_timer_unit_ns(&a->s);
 	uint64_t elapsed = source_now_ns(a->l->source) - a->s.timer_start_ns;
 
 	if (!period || a->s.timer_done || lapic_timer_mode(a) & LVT_TIMER_TSC_DEADLINE)
@@ -141,7 +141,7 @@ void lapic_timer_set_div_locked(struct lapic *a, uint32_t div)
 	uint64_t spent;
 
 	a->s.timer_div = div & 0xb;
-	spent = (a->s.timer_init - left) * lapic_timer_div_ns(a);
+	spent = (a->s.timer_init - left) * lapic_timer_unit_ns(&a->s);
 	a->s.timer_start_ns = source_now_ns(a->l->source) - spent;
 	lapic_timer_arm_locked(a);
 }

@@ -158,6 +158,33 @@ int pic_ack(struct pic *p)
 	return vector;
 }
 
+/* Take back what pic_chip_ack() did. */
+static void pic_chip_return(struct pic_chip_state *c, unsigned n)
+{
+	uint8_t bit = (uint8_t)(1u << n);
+
+	c->isr &= (uint8_t)~bit;
+	if (!(c->elcr & bit))
+		c->irr |= bit;
+}
+
+void pic_return(struct pic *p, uint8_t vector)
+{
+	struct pic_chip_state *m = &p->s.chip[MASTER], *s = &p->s.chip[SLAVE];
+
+	bus_lock(p->bus);
+	unsigned in_master = (uint8_t)(vector - m->vector_base), in_slave = (uint8_t)(vector - s->vector_base);
+
+	if (in_master < 8) {
+		pic_chip_return(m, in_master);
+	} else if (in_slave < 8) {
+		pic_chip_return(s, in_slave);
+		m->isr &= (uint8_t)~(1 << CASCADE);
+	}
+	pic_update(p);
+	bus_unlock(p->bus);
+}
+
 bool pic_intr(const struct pic *p)
 {
 	return atomic_load(&p->intr);

@@ -6,7 +6,7 @@
  * buffered mode, other cascades than input 2. A request that is withdrawn before the
  * acknowledge gives no interrupt at all instead of a spurious one, because here looking and
  * acknowledging are one step; a poll that finds nothing says so.
- * All calls hold bus_lock, except pic_ack() and pic_intr(). */
+ * All calls hold bus_lock, except pic_ack(), pic_return() and pic_intr(). */
 #ifndef DEV_PIC_H
 #define DEV_PIC_H
 
@@ -52,6 +52,8 @@ void pic_restored(struct pic *p);               /* after s has been loaded */
 void pic_set_irq(void *pic, int n, int level);  /* input 0..15; others: ignored */
 /* Acknowledge: the vector, or -1 when there is no request (any more). Takes bus_lock. */
 int pic_ack(struct pic *p);
+/* VECTOR, the last one that pic_ack() gave, was not delivered: it is requested again, and not in service. Takes bus_lock. */
+void pic_return(struct pic *p, uint8_t vector);
 bool pic_intr(const struct pic *p);             /* level of the output. Any thread */
 
 #endif

@@ -192,6 +192,38 @@ TEST(pic_automatic_eoi_rotation_and_poll)
 	CHECK_EQ(fake_in(&pic.region[0], 0), 0);
 }
 
+TEST(pic_takes_back_what_was_not_delivered)
+{
+	setup();
+	pic_program(1, 0, 0);
+	pic_set_irq(&pic, 3, 1);
+	pic_set_irq(&pic, 3, 0);
+	int vector = pic_ack(&pic);
+	CHECK(vector >= 0 && !pic_intr(&pic));
+	pic_return(&pic, (uint8_t)vector);
+	CHECK(pic_intr(&pic));
+	CHECK_EQ(pic.s.chip[0].isr, 0);
+	CHECK_EQ(pic_ack(&pic), vector);
+	CHECK_EQ(pic_ack(&pic), -1);
+	/* One of the slave's is out of service in both; a level is requested as long as it lasts. */
+	setup();
+	pic_program(1, 0, 0);
+	pic.s.chip[1].elcr = 1 << 2;
+	pic_set_irq(&pic, 10, 1);
+	vector = pic_ack(&pic);
+	CHECK_EQ(pic.s.chip[0].isr, 1 << 2);
+	pic_return(&pic, (uint8_t)vector);
+	CHECK_EQ(pic.s.chip[0].isr | pic.s.chip[1].isr, 0);
+	CHECK_EQ(pic_ack(&pic), vector);
+	pic_return(&pic, (uint8_t)vector);
+	pic_set_irq(&pic, 10, 0);
+	CHECK_EQ(pic_ack(&pic), -1);
+	/* What is none of its vectors changes nothing. */
+	struct pic_state before = pic.s;
+	pic_return(&pic, 0xee);
+	CHECK(!memcmp(&before, &pic.s, sizeof(before)));
+}
+
 TEST(pit_wire_is_input_0_of_the_pic_and_pin_2_of_the_ioapic)
 {
 	setup();
