@@ -59,7 +59,9 @@ static inline void wrmsr(uint32_t msr, uint64_t v)
 	__asm__ volatile("wrmsr" : : "c"(msr), "a"((uint32_t)v), "d"((uint32_t)(v >> 32)) : "memory");
 }
 
-/* main.c */
+/* main.c; the first two are called by compilers, too */
+void *memcpy(void *to, const void *from, size_t n);
+void *memset(void *to, int c, size_t n);
 extern int rounds;                      /* how much work: "rounds=N", 1 if not given */
 uint64_t rnd(void);
 void say(const char *text);
@@ -91,5 +93,6 @@ void test_paging(void);
 void test_msrs(void);
 void test_poweroff(void);
 void test_inflight(void);
+void test_ticks(void);          /* for ever */
 
 #endif

@@ -19,8 +19,6 @@ extern char vector_stubs[], ap_begin[], ap_end[];
 void on_vector(uint64_t vector, uint64_t *frame);
 void ap_main(void);
 void hostile_main(const char *cmdline);
-void *memcpy(void *to, const void *from, size_t n);
-void *memset(void *to, int c, size_t n);
 
 /* What the compiler may call. */
 void *memcpy(void *to, const void *from, size_t n)
@@ -170,6 +168,7 @@ static const struct {
 	{ "triple", test_triple }, { "reboots", test_reboots }, { "random", test_random },
 	{ "console", test_console }, { "storm", test_storm }, { "paging", test_paging },
 	{ "msrs", test_msrs }, { "poweroff", test_poweroff }, { "inflight", test_inflight },
+	{ "ticks", test_ticks },
 };
 
 void hostile_main(const char *cmdline)
