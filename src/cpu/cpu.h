@@ -38,6 +38,9 @@ struct cpu_host {
 	int (*intr_ack)(void *arg, unsigned cpu);
 	/* Would intr_ack() give a vector? No side effect. */
 	bool (*intr_pending)(void *arg, unsigned cpu);
+	/* VECTOR, the last one that intr_ack() gave, was not delivered: who gave it has it again. Engines with their own LAPIC
+	 * only, while their state is read. */
+	void (*intr_return)(void *arg, unsigned cpu, uint8_t vector);
 	/* CR8, the priority class of the LAPIC's TPR. Software engines only. */
 	unsigned (*cr8_read)(void *arg, unsigned cpu);
 	void (*cr8_write)(void *arg, unsigned cpu, unsigned val);
@@ -67,6 +70,13 @@ struct cpu_config {
 	/* For the person who looks at speed; engines may ignore them. */
 	bool wants_profile;     /* sample() and profile() are going to be called; count instructions */
 	bool wants_perf_map;    /* write /tmp/perf-PID.map: what generated code stands for */
+};
+
+/* What an engine with its own LAPIC serves of the paravirtual interface, as the guest has set it: address and flags, 0: off. What
+ * lies in guest memory is up to date while the processor stands still. */
+struct cpu_pv {
+	uint64_t system_time_msr, wall_clock_msr, steal_msr, pv_eoi_msr;
+	uint64_t now_ns;        /* the machine's paravirtual clock; the same for all processors */
 };
 
 enum cpu_exit_reason {
@@ -142,6 +152,9 @@ struct cpu_ops {
 	/* Can this host run it? 0, or -errno with the reason. EXPLICIT: the user asked for this
 	 * engine by name, so a slow one is accepted. */
 	int (*probe)(bool is_explicit, struct err *err);
+	/* Take out of T what this host does not let the engine announce, before vm_new(). NULL: nothing. -ENOTSUP: T requires it, or a guest
+	 * has seen it. */
+	int (*fit_cpuid)(struct x86_cpuid *t, struct err *err);
 	int (*vm_new)(struct cpu_vm **out, const struct cpu_config *cfg, struct err *err);
 	void (*vm_free)(struct cpu_vm *vm);
 	struct vcpu *(*vcpu)(struct cpu_vm *vm, unsigned n);
@@ -177,6 +190,18 @@ struct cpu_ops {
 	 * engine's paravirtual clock off. */
 	int (*get_lapic)(struct vcpu *v, uint8_t regs[1024], struct err *err);
 	int (*set_lapic)(struct vcpu *v, const uint8_t regs[1024], struct err *err);
+	/* has_lapic only: the same for the paravirtual interface, processors stopped; setting tells the guest that it was stopped. What
+	 * the guest's CPUID does not announce reads as 0 and cannot be set. */
+	int (*get_pv)(struct vcpu *v, struct cpu_pv *out, struct err *err);
+	int (*set_pv)(struct vcpu *v, const struct cpu_pv *in, struct err *err);
+	/* has_lapic only, processors stopped: the source of the configuration has been set to another time. set_state() of
+	 * each of them has to follow. */
+	void (*source_moved)(struct cpu_vm *vm);
+	/* Engines whose guests write memory past gmem's log: the log of those pages, beside gmem's. FETCH adds ("or") to BITMAP what was
+	 * written since the last time, as gmem_log_fetch_more(). Start and stop with processors stopped; fetch by one thread. */
+	int (*log_start)(struct cpu_vm *vm, struct err *err);
+	int (*log_fetch)(struct cpu_vm *vm, uint64_t *bitmap, struct err *err);
+	void (*log_stop)(struct cpu_vm *vm);
 	/* has_lapic only: the I/O APIC's pins changed; level-triggered VECTORs need eoi().
 	 * BITMAP of 256 bits. */
 	void (*eoi_exits)(struct cpu_vm *vm, const uint64_t bitmap[4]);

@@ -374,8 +374,16 @@ void gmem_log_fetch_more(struct gmem *m, uint64_t *bitmap)
 		for (; bits; bits &= bits - 1)
 			atomic_fetch_or(&m->page_flags[w * 64 + (unsigned)__builtin_ctzll(bits)], GMEM_PAGE_CLEAN);
 	}
+	if (m->more_dirty)
+		m->more_dirty(m->more_dirty_arg, bitmap);
 	/* Stores that saw no flag are visible from here on, to whoever copies these pages. */
 	gmem_order_threads();
+}
+
+void gmem_log_join(struct gmem *m, void (*fetch)(void *arg, uint64_t *bitmap), void *arg)
+{
+	m->more_dirty = fetch;
+	m->more_dirty_arg = arg;
 }
 
 void gmem_log_fetch(struct gmem *m, uint64_t *bitmap)

@@ -64,6 +64,8 @@ struct gmem {
 	void (*code_written)(void *arg, uint64_t page);
 	void *code_written_arg;
 	_Atomic uint64_t *dirty;        /* bitmap of written pages while logging, else NULL */
+	void (*more_dirty)(void *arg, uint64_t *bitmap);        /* another log: gmem_log_join(); NULL: none */
+	void *more_dirty_arg;
 };
 
 /* Create SIZE bytes of zeroed guest RAM. -EINVAL for a size that is zero, not a multiple of
@@ -157,6 +159,9 @@ int gmem_log_start(struct gmem *m, struct err *err);
 void gmem_log_fetch(struct gmem *m, uint64_t *bitmap);
 void gmem_log_fetch_more(struct gmem *m, uint64_t *bitmap);     /* what is in BITMAP stays */
 void gmem_log_stop(struct gmem *m);
+/* Another log of the same memory, of an engine whose guest's stores are not seen here: FETCH adds ("or") what is in it to BITMAP and
+ * empties it, and each fetch from here calls it. NULL: none (any more). While nothing is fetched. */
+void gmem_log_join(struct gmem *m, void (*fetch)(void *arg, uint64_t *bitmap), void *arg);
 /* Has nothing been written since the last fetch, for now? While logging. */
 bool gmem_log_is_empty(const struct gmem *m);
 

@@ -48,7 +48,7 @@ static int machine_pick_engine(struct machine *m, struct err *err)
 		.tsc_hz = m->source.s.tsc_hz, .phys_bits = machine_phys_bits(), .has_kvmclock = true,
 		.has_pv = m->ops->unhalt != NULL,
 	});
-	return 0;
+	return m->ops->fit_cpuid ? m->ops->fit_cpuid(&m->cpuid, err) : 0;
 }
 
 static int machine_make_bus(struct machine *m, struct err *err)

@@ -87,6 +87,7 @@ struct machine {
 	struct source_host source;
 	enum machine_state state;
 	unsigned holds;                 /* of enum machine_hold: who keeps it paused */
+	uint64_t saved_ns, saved_tsc;   /* guest time and TSC that machine_save_identity() has told last */
 	bool is_still;                  /* devices take no requests, guest time does not pass */
 	struct loop_timer reset_retry;
 	struct loop_timer read_ahead;   /* memory of a saved machine: from then on in larger pieces */
@@ -280,6 +281,9 @@ extern const struct state_desc machine_state_desc, machine_disk_desc;
 /* -ENOTSUP: the engine keeps state that nobody reads. */
 int machine_can_save(const struct machine *m, struct err *err);
 /* What a machine must know to be built: configuration, clock, CPUID. */
+/* machine_cpu.c: processors stopped. The PIC has back what was not delivered when the former returns. */
+int machine_save_cpus(struct machine *m, struct state_sections *s, struct err *err);
+int machine_load_cpus(struct machine *m, struct state_file *f, struct err *err);
 int machine_save_identity(struct machine *m, struct state_sections *s, struct err *err);
 /* At rest: all but guest memory, identity included. */
 int machine_save_state(struct machine *m, struct state_sections *s, struct err *err);

@@ -109,6 +109,11 @@ static bool host_intr_pending(void *arg, unsigned cpu)
 	return m->lapics ? lapics_intr_pending(m->lapics, cpu) : pic_intr(&m->pic);
 }
 
+static void host_intr_return(void *arg, unsigned cpu, uint8_t vector)
+{
+	pic_return(&((struct machine *)arg)->pic, vector);
+}
+
 static unsigned host_cr8_read(void *arg, unsigned cpu)
 {
 	struct machine *m = arg;
@@ -175,7 +180,7 @@ void machine_fill_host(struct machine *m)
 		.pio_read = host_pio_read, .pio_write = host_pio_write,
 		.mmio_read = host_mmio_read, .mmio_write = host_mmio_write,
 		.msr_read = host_msr_read, .msr_write = host_msr_write,
-		.intr_ack = host_intr_ack, .intr_pending = host_intr_pending,
+		.intr_ack = host_intr_ack, .intr_pending = host_intr_pending, .intr_return = host_intr_return,
 		.cr8_read = host_cr8_read, .cr8_write = host_cr8_write,
 		.eoi = host_eoi, .tsc_changed = host_tsc_changed,
 		.idle = host_idle, .busy = host_busy, .was_reset = host_was_reset,
@@ -560,10 +565,38 @@ static void machine_do_requests(void *arg)
 		machine_begin_reset(m);
 }
 
+/* What cannot be told may have been written. */
+static void machine_fetch_log(void *arg, uint64_t *bitmap)
+{
+	struct machine *m = arg;
+	struct err err = ERR_INIT;
+	uint64_t pages = m->mem->size >> GMEM_PAGE_SHIFT;
+
+	if (m->ops->log_fetch(m->vm, bitmap, &err) == 0)
+		return;
+	log_warn("%s; all of memory is taken for written", err.msg);
+	for (uint64_t p = 0; p < pages; p++)
+		bitmap[p / 64] |= 1ull << (p % 64);
+}
+
+static int machine_start_logs(struct machine *m, struct err *err)
+{
+	int r = gmem_log_start(m->mem, err);
+
+	if (r < 0 || !m->ops->log_start)
+		return r;
+	r = m->ops->log_start(m->vm, err);
+	if (r < 0)
+		gmem_log_stop(m->mem);
+	else
+		gmem_log_join(m->mem, machine_fetch_log, m);
+	return r;
+}
+
 int machine_log_start(struct machine *m, struct err *err)
 {
 	vcpus_pause(m->vcpus);
-	int r = gmem_log_start(m->mem, err);
+	int r = machine_start_logs(m, err);
 	if (m->state == MACHINE_RUNNING)
 		vcpus_resume(m->vcpus);
 	return r;
@@ -572,6 +605,9 @@ int machine_log_start(struct machine *m, struct err *err)
 void machine_log_stop(struct machine *m)
 {
 	vcpus_pause(m->vcpus);
+	gmem_log_join(m->mem, NULL, NULL);
+	if (m->ops->log_stop)
+		m->ops->log_stop(m->vm);
 	gmem_log_stop(m->mem);
 	if (m->state == MACHINE_RUNNING)
 		vcpus_resume(m->vcpus);

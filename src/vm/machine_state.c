@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A machine's state as sections of a file, both ways: platform devices by one table, then local APICs,
- * clocks, processors and virtio devices. Guest memory is the file's own business. */
+/* A machine's state as sections of a file, both ways: platform devices by one table, then processors with their local APICs and
+ * clocks (machine_cpu.c), and virtio devices. Guest memory is the file's own business. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -164,87 +164,11 @@ static int load_platform(struct machine *m, struct state_file *f, struct err *er
 	return r;
 }
 
-/* --- processors and what is theirs --- */
-
-static const char *cpu_tag(char *buf, const char *what, unsigned n)
+/* "disk/0" */
+static const char *numbered_tag(char *buf, const char *what, unsigned n)
 {
 	snprintf(buf, TAG_LEN, "%s/%u", what, n);
 	return buf;
-}
-
-static int save_cpus(struct machine *m, struct state_sections *s, struct err *err)
-{
-	struct kvmclock_base base;
-	char tag[TAG_LEN];
-
-	kvmclock_base_get(m->kvmclock, &base);
-	state_sections_add_fields(s, "kvmclock", &kvmclock_base_desc, &base);
-	for (unsigned i = 0; i < config_cpus(m->cfg); i++) {
-		struct kvmclock_state clock;
-		struct lapic_state lapic;
-		struct pv_state pv = { 0 };
-		struct x86_state cpu;
-		int r = m->ops->get_state(m->ops->vcpu(m->vm, i), &cpu, err);
-
-		if (r < 0)
-			return err_wrap(err, r, "processor %u", i);
-		lapics_state_get(m->lapics, i, &lapic);
-		kvmclock_state_get(m->kvmclock, i, &clock);
-		if (m->pv)
-			pv_state_get(m->pv, i, &pv);
-		state_sections_add_fields(s, cpu_tag(tag, "cpu", i), &x86_state_desc, &cpu);
-		state_sections_add_fields(s, cpu_tag(tag, "lapic", i), &lapic_state_desc, &lapic);
-		state_sections_add_fields(s, cpu_tag(tag, "kvmclock", i), &kvmclock_state_desc, &clock);
-		state_sections_add_fields(s, cpu_tag(tag, "pv", i), &pv_state_desc, &pv);
-	}
-	return 0;
-}
-
-static int load_cpu(struct machine *m, struct state_file *f, unsigned i, struct err *err)
-{
-	struct vcpu *v = m->ops->vcpu(m->vm, i);
-	struct kvmclock_state clock = { 0 };
-	struct lapic_state lapic = { 0 };
-	struct pv_state pv = { 0 };
-	struct x86_state cpu;
-	char tag[TAG_LEN];
-	int r = m->ops->get_state(v, &cpu, err);
-
-	if (!r)
-		r = state_file_load(f, cpu_tag(tag, "cpu", i), &x86_state_desc, &cpu, err);
-	if (!r && cpu.xcr0 & ~(x86_cpuid_xcr0(&m->cpuid) | 1))
-		r = err_set(err, -EPROTO, "processor %u has state enabled that its CPUID does not know", i);
-	if (!r)
-		r = state_file_load(f, cpu_tag(tag, "lapic", i), &lapic_state_desc, &lapic, err);
-	if (!r)
-		r = state_file_load(f, cpu_tag(tag, "kvmclock", i), &kvmclock_state_desc, &clock, err);
-	if (!r)
-		r = state_file_load(f, cpu_tag(tag, "pv", i), &pv_state_desc, &pv, err);
-	if (!r && !m->pv && (pv.steal_msr || lapic.pv_eoi_msr))
-		r = err_set(err, -ENOTSUP, "processor %u uses paravirtual help that engine '%s' does not give", i, m->ops->name);
-	if (!r)
-		r = m->ops->set_state(v, &cpu, err);
-	if (r < 0)
-		return r;
-	lapics_state_set(m->lapics, i, &lapic);
-	kvmclock_state_set(m->kvmclock, i, &clock);
-	if (m->pv)
-		pv_state_set(m->pv, i, &pv);
-	return 0;
-}
-
-static int load_cpus(struct machine *m, struct state_file *f, struct err *err)
-{
-	struct kvmclock_base base = { 0 };
-	int r = state_file_load(f, "kvmclock", &kvmclock_base_desc, &base, err);
-
-	if (!r)
-		kvmclock_base_set(m->kvmclock, &base);
-	for (unsigned i = 0; !r && i < config_cpus(m->cfg); i++)
-		r = load_cpu(m, f, i, err);
-	if (!r)
-		kvmclock_resync(m->kvmclock, true);
-	return r;
 }
 
 /* --- virtio --- */
@@ -392,7 +316,7 @@ static int save_disks(struct machine *m, struct state_sections *s, struct err *e
 		if (r < 0)
 			return r;
 		disk_note_snapshot(&d, &m->disk_snapshot[i]);
-		state_sections_add_fields(s, cpu_tag(tag, "disk", i), &machine_disk_desc, &d);
+		state_sections_add_fields(s, numbered_tag(tag, "disk", i), &machine_disk_desc, &d);
 	}
 	return 0;
 }
@@ -404,7 +328,7 @@ static int load_disks(struct machine *m, struct state_file *f, struct err *err)
 	for (unsigned i = 0; i < m->cfg->n_disks; i++) {
 		const char *path = m->cfg->disks[i].path;
 		struct disk_saved d = { 0 }, now;
-		int r = state_file_load(f, cpu_tag(tag, "disk", i), &machine_disk_desc, &d, err);
+		int r = state_file_load(f, numbered_tag(tag, "disk", i), &machine_disk_desc, &d, err);
 
 		if (!r)
 			r = disk_look(&now, m->blk[i], err);
@@ -437,7 +361,7 @@ static int save_media(struct machine *m, struct state_sections *s, struct err *e
 
 		if (r < 0)
 			return r;
-		state_sections_add_fields(s, cpu_tag(tag, "cdrom", i), &machine_disk_desc, &d);
+		state_sections_add_fields(s, numbered_tag(tag, "cdrom", i), &machine_disk_desc, &d);
 	}
 	return 0;
 }
@@ -449,7 +373,7 @@ static int load_media(struct machine *m, struct state_file *f, struct err *err)
 	for (unsigned i = 0; i < m->cfg->n_cdroms; i++) {
 		const char *name = config_cdrom_name(m->cfg, i, buf);
 		struct disk_saved d = { 0 }, now = { 0 };
-		int r = state_file_load(f, cpu_tag(tag, "cdrom", i), &machine_disk_desc, &d, err);
+		int r = state_file_load(f, numbered_tag(tag, "cdrom", i), &machine_disk_desc, &d, err);
 
 		if (!r && m->drive[i]->medium)
 			r = disk_look(&now, m->drive[i]->medium, err);
@@ -469,9 +393,6 @@ static int load_media(struct machine *m, struct state_file *f, struct err *err)
 
 int machine_can_save(const struct machine *m, struct err *err)
 {
-	if (!m->lapics || !m->kvmclock || !m->pv)
-		return err_set(err, -ENOTSUP, "engine '%s' keeps interrupt controllers in the host's kernel, whose state is not "
-			       "saved yet; start the machine with the engine bt or interp", m->ops->name);
 	if (m->lazy)
 		return err_set(err, -EBUSY, "some of the machine's memory is still to come (%" PRIu64 " MiB); see 'migration'",
 			       lazy_left(m->lazy) >> (20 - GMEM_PAGE_SHIFT));
@@ -485,6 +406,8 @@ int machine_save_identity(struct machine *m, struct state_sections *s, struct er
 		.memory = m->cfg->memory, .cpus = config_cpus(m->cfg), .virtio = m->n_virtio,
 		.now_ns = source_now_ns(&m->source.s), .tsc = source_tsc(&m->source.s), .tsc_hz = m->source.s.tsc_hz,
 	};
+	m->saved_ns = saved.now_ns;
+	m->saved_tsc = saved.tsc;
 	for (unsigned i = 0; i < m->n_virtio; i++)
 		saved.slots[i] = (uint8_t)virtio_pci_dev(m->virtio[i])->slot;
 	AUTO(free) char *config = config_to_json(m->cfg);
@@ -503,11 +426,12 @@ int machine_save_state(struct machine *m, struct state_sections *s, struct err *
 
 	if (r < 0)
 		return r;
+	r = machine_save_cpus(m, s, err);       /* before the PIC */
+	if (r < 0)
+		return r;
 	save_platform(m, s);
 	save_virtio(m, s);
-	r = save_cpus(m, s, err);
-	if (!r)
-		r = save_disks(m, s, err);
+	r = save_disks(m, s, err);
 	return r ? r : save_media(m, s, err);
 }
 
@@ -559,16 +483,14 @@ int machine_load_cpuid(struct machine *m, struct state_file *f, struct err *err)
 {
 	struct x86_cpuid_saved saved = { 0 };
 	struct x86_features can;
-	int r = !m->ops->has_lapic ? 0 :
-		err_set(err, -ENOTSUP, "engine '%s' cannot take over a saved machine yet; choose bt or interp", m->ops->name);
+	int r = state_file_load(f, "cpuid", &x86_cpuid_desc, &saved, err);
 
-	if (!r)
-		r = state_file_load(f, "cpuid", &x86_cpuid_desc, &saved, err);
 	if (r < 0)
 		return r;
 	x86_features_usable(&can, m->ops->executes ? m->ops->executes : m->ops->features);
 	x86_cpuid_load(&m->cpuid, &saved);
-	return x86_cpuid_check(&m->cpuid, &can, err);
+	r = x86_cpuid_check(&m->cpuid, &can, err);
+	return r || !m->ops->fit_cpuid ? r : m->ops->fit_cpuid(&m->cpuid, err);
 }
 
 int machine_load_state(struct machine *m, struct state_file *f, struct err *err)
@@ -587,7 +509,7 @@ int machine_load_state(struct machine *m, struct state_file *f, struct err *err)
 	if (!r)
 		r = load_platform(m, f, err);
 	if (!r)
-		r = load_cpus(m, f, err);
+		r = machine_load_cpus(m, f, err);
 	if (!r)
 		r = load_virtio(m, f, err);
 	if (!r)

@@ -48,7 +48,7 @@ static int kvm_map_memory(struct cpu_vm *vm, struct err *err)
 	return r < 0 ? r : kvm_set_slot(vm, 1, 0, err);
 }
 
-void kvm_dirty_stop(struct cpu_vm *vm)
+static void kvm_log_stop(struct cpu_vm *vm)
 {
 	for (unsigned i = 0; i < KVM_N_SLOTS; i++)
 		kvm_set_slot(vm, i, 0, NULL);
@@ -57,7 +57,7 @@ void kvm_dirty_stop(struct cpu_vm *vm)
 	vm->dirty = NULL;
 }
 
-int kvm_dirty_start(struct cpu_vm *vm, struct err *err)
+static int kvm_log_start(struct cpu_vm *vm, struct err *err)
 {
 	const struct gmem *m = vm->cfg.mem;
 	uint64_t largest = m->low_size > m->size - m->low_size ? m->low_size : m->size - m->low_size;
@@ -72,14 +72,14 @@ int kvm_dirty_start(struct cpu_vm *vm, struct err *err)
 		int r = kvm_set_slot(vm, i, KVM_MEM_LOG_DIRTY_PAGES, err);
 
 		if (r < 0) {
-			kvm_dirty_stop(vm);
+			kvm_log_stop(vm);
 			return r;
 		}
 	}
 	return 0;
 }
 
-int kvm_dirty_fetch(struct cpu_vm *vm, uint64_t *bitmap, struct err *err)
+static int kvm_log_fetch(struct cpu_vm *vm, uint64_t *bitmap, struct err *err)
 {
 	for (unsigned i = 0; i < KVM_N_SLOTS; i++) {
 		const struct kvm_slot *s = &vm->slot[i];
@@ -287,14 +287,32 @@ static const struct {
 	uint32_t base, n;
 } kvm_msrs_denied[] = {
 	{ 0xc1, 8 }, { 0x186, 8 }, { 0x309, 3 }, { 0x38d, 4 },  /* performance counters */
-	{ 0x4b564d02, 7 },              /* asynchronous page faults, steal time, PV EOI, poll control */
+	{ 0x4b564d02, 1 }, { 0x4b564d05, 4 },                   /* asynchronous page faults, poll control */
 	{ 0x40000000, 0x100 },          /* Hyper-V */
 	{ 0xc0010000, 8 }, { 0xc0010200, 12 },                  /* performance counters of AMD */
 };
 
-static int kvm_filter_msrs(struct cpu_vm *vm, struct err *err)
+/* Of the paravirtual interface, what only a machine has that has begun with another engine. */
+static const struct {
+	uint32_t msr;
+	unsigned bit;                   /* of CPUID 0x40000001 EAX */
+} kvm_msrs_announced[] = { { 0x4b564d03, 5 } /* steal time */, { 0x4b564d04, 6 } /* PV EOI */ };
+
+static void kvm_deny(struct kvm_msr_filter *f, unsigned *n, uint32_t base, uint32_t n_msrs)
 {
 	static const uint8_t none[0x100 / 8];
+
+	f->ranges[(*n)++] = (struct kvm_msr_filter_range){
+		.flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE, .base = base, .nmsrs = n_msrs,
+		.bitmap = (uint8_t *)(uintptr_t)none,
+	};
+}
+
+static int kvm_filter_msrs(struct cpu_vm *vm, struct err *err)
+{
+	uint32_t pv[4];
+	unsigned n = 0;
+
 	struct kvm_enable_cap cap = {
 		.cap = KVM_CAP_X86_USER_SPACE_MSR,
 		.args = { KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_FILTER },
@@ -302,12 +320,14 @@ static int kvm_filter_msrs(struct cpu_vm *vm, struct err *err)
 	struct kvm_msr_filter f = { .flags = KVM_MSR_FILTER_DEFAULT_ALLOW };
 	int r = kvm_ioctl(vm->fd, KVM_ENABLE_CAP, &cap);
 
-	_Static_assert(ARRAY_LEN(kvm_msrs_denied) <= KVM_MSR_FILTER_MAX_RANGES, "as many as the kernel takes");
+	_Static_assert(ARRAY_LEN(kvm_msrs_denied) + ARRAY_LEN(kvm_msrs_announced) <= KVM_MSR_FILTER_MAX_RANGES,
+		       "as many as the kernel takes");
 	for (unsigned i = 0; i < ARRAY_LEN(kvm_msrs_denied); i++)
-		f.ranges[i] = (struct kvm_msr_filter_range){
-			.flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE, .base = kvm_msrs_denied[i].base,
-			.nmsrs = kvm_msrs_denied[i].n, .bitmap = (uint8_t *)(uintptr_t)none,
-		};
+		kvm_deny(&f, &n, kvm_msrs_denied[i].base, kvm_msrs_denied[i].n);
+	x86_cpuid_get(vm->cfg.cpuid, 0x40000001, 0, 0, 0, 1, pv);
+	for (unsigned i = 0; i < ARRAY_LEN(kvm_msrs_announced); i++)
+		if (!(pv[0] >> kvm_msrs_announced[i].bit & 1))
+			kvm_deny(&f, &n, kvm_msrs_announced[i].msr, 1);
 	if (!r)
 		r = kvm_ioctl(vm->fd, KVM_X86_SET_MSR_FILTER, &f);
 	if (r < 0)
@@ -338,6 +358,7 @@ static int kvm_vcpu_new(struct cpu_vm *vm, unsigned index, struct err *err)
 	v->vm = vm;
 	v->index = index;
 	v->is_window_stale = true;
+	v->given = -1;
 	v->fd = kvm_ioctl(vm->fd, KVM_CREATE_VCPU, (void *)(uintptr_t)index);
 	if (v->fd < 0)
 		return err_set(err, v->fd, "KVM cannot make processor %u: %s", index, strerror(-v->fd));
@@ -388,6 +409,11 @@ static int64_t kvm_tsc_base(struct source *src)
 		}
 	}
 	return base;
+}
+
+static void kvm_source_moved(struct cpu_vm *vm)
+{
+	vm->tsc_base = kvm_tsc_base(vm->cfg.source);
 }
 
 static int kvm_create(struct cpu_vm *vm, struct err *err)
@@ -494,6 +520,7 @@ const struct cpu_ops cpu_kvm = {
 	.has_lapic = true,
 	.features = &x86_features_allowed,
 	.probe = kvm_probe,
+	.fit_cpuid = kvm_fit_cpuid,
 	.vm_new = kvm_vm_new,
 	.vm_free = kvm_vm_free,
 	.vcpu = kvm_vcpu,
@@ -511,5 +538,11 @@ const struct cpu_ops cpu_kvm = {
 	.irqfd = kvm_irqfd,
 	.get_lapic = kvm_get_lapic,
 	.set_lapic = kvm_set_lapic,
+	.get_pv = kvm_get_pv,
+	.set_pv = kvm_set_pv,
+	.source_moved = kvm_source_moved,
+	.log_start = kvm_log_start,
+	.log_fetch = kvm_log_fetch,
+	.log_stop = kvm_log_stop,
 	.eoi_exits = kvm_eoi_exits,
 };

@@ -3,6 +3,7 @@
 #include "cpu/kvm/kvm_priv.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 #include "cpu/x86/feature.h"
 #include "util/checked.h"
 
@@ -29,20 +30,19 @@ static const struct {
 	{ 0x40000001, 0, 0, 0 },
 };
 
-static void kvm_cpuid_mask(struct kvm_cpuid_entry2 *e, const struct kvm_cpuid2 *supported)
+/* Of REG (eax, ebx, ecx, edx) of a leaf, what KVM does not know is taken out. */
+static void kvm_cpuid_mask(uint32_t leaf, uint32_t subleaf, uint32_t *const reg[4], const struct kvm_cpuid2 *supported)
 {
-	uint32_t *reg[4] = { &e->eax, &e->ebx, &e->ecx, &e->edx };
-
 	for (unsigned i = 0; i < ARRAY_LEN(kvm_feature_regs); i++) {
 		uint32_t known = kvm_feature_regs[i].always;
 
-		if (kvm_feature_regs[i].leaf != e->function || kvm_feature_regs[i].subleaf != e->index)
+		if (kvm_feature_regs[i].leaf != leaf || kvm_feature_regs[i].subleaf != subleaf)
 			continue;
 		for (unsigned k = 0; k < supported->nent; k++) {
 			const struct kvm_cpuid_entry2 *s = &supported->entries[k];
 			const uint32_t have[4] = { s->eax, s->ebx, s->ecx, s->edx };
 
-			if (s->function == e->function && s->index == e->index)
+			if (s->function == leaf && s->index == subleaf)
 				known |= have[kvm_feature_regs[i].reg];
 		}
 		*reg[kvm_feature_regs[i].reg] &= known;
@@ -58,37 +58,73 @@ static struct kvm_cpuid2 *kvm_cpuid_alloc(void)
 	return c;
 }
 
-/* What is left of the features after the mask, for x86_features_missing(). */
-static void kvm_cpuid_left(struct x86_features *left, const struct kvm_cpuid2 *c)
+static struct kvm_cpuid2 *kvm_cpuid_supported(int sys_fd, struct err *err)
 {
-	*left = (struct x86_features){ .xcr0 = 0 };
-	for (unsigned w = 0; w < X86_N_WORDS; w++) {
-		const struct x86_word_place *p = &x86_word_places[w];
+	struct kvm_cpuid2 *c = kvm_cpuid_alloc();
+	int r = c ? kvm_ioctl(sys_fd, KVM_GET_SUPPORTED_CPUID, c) : -ENOMEM;
 
-		for (unsigned i = 0; i < c->nent; i++) {
-			const struct kvm_cpuid_entry2 *e = &c->entries[i];
-			const uint32_t have[4] = { e->eax, e->ebx, e->ecx, e->edx };
-
-			if (e->function == p->leaf && e->index == p->subleaf)
-				left->word[w] = have[p->reg];
-		}
+	if (r < 0) {
+		err_set(err, r, "KVM does not tell which CPU features it has: %s", strerror(-r));
+		free(c);
+		return NULL;
 	}
+	return c;
+}
+
+/* What a guest has seen and is missing from the leaf that was OLD. */
+static int kvm_cpuid_check(const struct x86_cpuid_leaf *l, const uint32_t old[4], struct err *err)
+{
+	const uint32_t now[4] = { l->eax, l->ebx, l->ecx, l->edx };
+
+	for (unsigned i = 0; i < 4; i++)
+		if (old[i] & ~now[i])
+			return err_set(err, -ENOTSUP, "the machine's processors have features that this host's KVM does not offer: bits 0x%x of "
+				       "CPUID leaf 0x%x e%cx", old[i] & ~now[i], l->leaf, "abcd"[i]);
+	return 0;
+}
+
+/* The words of features as T has them, for x86_features_missing(). */
+static void kvm_cpuid_words(struct x86_features *out, const struct x86_cpuid *t)
+{
+	*out = (struct x86_features){ .xcr0 = 0 };
+	for (unsigned w = 0; w < X86_N_WORDS; w++)
+		for (unsigned bit = 0; bit < 32; bit++)
+			out->word[w] |= (uint32_t)x86_cpuid_has(t, (enum x86_cpuid_word)w, bit) << bit;
+}
+
+int kvm_fit_cpuid(struct x86_cpuid *t, struct err *err)
+{
+	AUTO_FD int fd = kvm_open(err);
+	__attribute__((cleanup(auto_free))) struct kvm_cpuid2 *supported = fd < 0 ? NULL : kvm_cpuid_supported(fd, err);
+	struct x86_features left;
+	int r = 0;
+
+	if (!supported)
+		return err->code;
+	for (unsigned i = 0; !r && i < t->n; i++) {
+		struct x86_cpuid_leaf *l = &t->leaf[i];
+		const uint32_t old[4] = { l->eax, l->ebx, l->ecx, l->edx };
+
+		kvm_cpuid_mask(l->leaf, l->has_subleaf ? l->subleaf : 0, (uint32_t *[]){ &l->eax, &l->ebx, &l->ecx, &l->edx }, supported);
+		if (t->is_fixed)
+			r = kvm_cpuid_check(l, old, err);
+	}
+	kvm_cpuid_words(&left, t);
+	const struct x86_feature_row *lacks = r ? NULL : x86_features_missing(&left, &t->required);
+	return !lacks ? r : err_set(err, -ENOTSUP, "the CPU model has '%s', which this host's KVM does not offer; '%s=off' leaves it out",
+				    lacks->name, lacks->name);
 }
 
 int kvm_set_cpuid(struct vcpu *v, struct err *err)
 {
-	__attribute__((cleanup(auto_free))) struct kvm_cpuid2 *supported = kvm_cpuid_alloc();
+	__attribute__((cleanup(auto_free))) struct kvm_cpuid2 *supported = kvm_cpuid_supported(v->vm->sys_fd, err);
 	__attribute__((cleanup(auto_free))) struct kvm_cpuid2 *c = kvm_cpuid_alloc();
 	const struct x86_cpuid *t = v->vm->cfg.cpuid;
-	const struct x86_feature_row *lacks;
-	struct x86_features left;
 
-	if (!supported || !c)
+	if (!supported)
+		return err->code;
+	if (!c)
 		return err_set(err, -ENOMEM, "out of memory");
-	int r = kvm_ioctl(v->vm->sys_fd, KVM_GET_SUPPORTED_CPUID, supported);
-
-	if (r < 0)
-		return err_set(err, r, "KVM does not tell which CPU features it has: %s", strerror(-r));
 	_Static_assert((int)X86_CPUID_MAX <= (int)KVM_CPUID_MAX, "the table fits");
 	for (unsigned i = 0; i < t->n; i++) {
 		const struct x86_cpuid_leaf *l = &t->leaf[i];
@@ -101,16 +137,9 @@ int kvm_set_cpuid(struct vcpu *v, struct err *err)
 			.flags = l->has_subleaf ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0,
 			.eax = regs[0], .ebx = regs[1], .ecx = regs[2], .edx = regs[3],
 		};
-		kvm_cpuid_mask(e, supported);
+		kvm_cpuid_mask(e->function, e->index, (uint32_t *[]){ &e->eax, &e->ebx, &e->ecx, &e->edx }, supported);
 	}
 	c->nent = t->n;
-	kvm_cpuid_left(&left, c);
-	lacks = x86_features_missing(&left, &t->required);
-	if (lacks)
-		return err_set(err, -ENOTSUP, "the CPU model has '%s', which this host's KVM does not offer; '%s=off' leaves it out",
-			       lacks->name, lacks->name);
-	r = kvm_ioctl(v->fd, KVM_SET_CPUID2, c);
-	if (r < 0)
-		return err_set(err, r, "KVM refuses the CPU model: %s", strerror(-r));
-	return 0;
+	int r = kvm_ioctl(v->fd, KVM_SET_CPUID2, c);
+	return r < 0 ? err_set(err, r, "KVM refuses the CPU model: %s", strerror(-r)) : 0;
 }

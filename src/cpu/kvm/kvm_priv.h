@@ -58,6 +58,8 @@ struct vcpu {
 	bool has_unfinished_io;         /* the kernel completes the last exit at the next KVM_RUN */
 	bool is_window_stale;           /* run->ready_for_interrupt_injection is of an older state */
 	bool is_shutdown;               /* after a triple fault until set_state() */
+	int given;                      /* vector of the PIC that the kernel has taken last, and may not have delivered; -1: none */
+	bool is_returned;               /* the PIC has it again, for whoever reads the machine's state; so has the kernel */
 	struct cpu_stats stats;
 };
 
@@ -70,19 +72,27 @@ int kvm_check_caps(int sys_fd, struct err *err);
 int kvm_probe(bool is_explicit, struct err *err);
 
 /* kvm_cpuid.c */
+int kvm_fit_cpuid(struct x86_cpuid *t, struct err *err);
 int kvm_set_cpuid(struct vcpu *v, struct err *err);
 
 /* kvm_run.c */
 enum cpu_exit_reason kvm_run(struct vcpu *v, struct err *err);
 /* Let the kernel finish the access of the last exit and look at the interrupt window. */
 void kvm_settle(struct vcpu *v);
+/* The vector of the PIC that the kernel was given and has not begun to deliver, which it tells nobody; -1: none. */
+int kvm_given(struct vcpu *v);
 
 /* kvm_state.c */
 int kvm_get_state(struct vcpu *v, struct x86_state *s, struct err *err);
 int kvm_set_state(struct vcpu *v, const struct x86_state *s, struct err *err);
-int kvm_get_lapic(struct vcpu *v, uint8_t regs[1024], struct err *err);
-int kvm_set_lapic(struct vcpu *v, const uint8_t regs[1024], struct err *err);
 int kvm_get_msr(struct vcpu *v, uint32_t index, uint64_t *val);         /* -ENOENT: not there */
 int kvm_set_msr(struct vcpu *v, uint32_t index, uint64_t val);
+
+/* kvm_lapic.c */
+int kvm_return_interrupt(struct vcpu *v, uint8_t vector);
+int kvm_get_pv(struct vcpu *v, struct cpu_pv *out, struct err *err);
+int kvm_set_pv(struct vcpu *v, const struct cpu_pv *in, struct err *err);
+int kvm_get_lapic(struct vcpu *v, uint8_t regs[1024], struct err *err);
+int kvm_set_lapic(struct vcpu *v, const uint8_t regs[1024], struct err *err);
 
 #endif

@@ -24,6 +24,28 @@ void kvm_settle(struct vcpu *v)
 	__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
 }
 
+/* It was given when interrupts were on and nothing stood in its way: they are still on, and it does not take another. */
+int kvm_given(struct vcpu *v)
+{
+	if (v->given >= 0 && v->is_window_stale)
+		kvm_settle(v);
+	if (v->given >= 0 && !(v->run->if_flag && !v->run->ready_for_interrupt_injection))
+		v->given = -1;
+	return v->given;
+}
+
+/* Whoever read the state has seen it in the PIC: it is the kernel's to deliver again. Another one that is more important by now
+ * waits for its turn. */
+static void kvm_take_again(struct vcpu *v)
+{
+	const struct cpu_host *host = v->vm->cfg.host;
+	int vector = host->intr_ack(host->arg, v->index);
+
+	v->is_returned = false;
+	if (vector >= 0 && vector != v->given)
+		host->intr_return(host->arg, v->index, (uint8_t)vector);
+}
+
 /* The kernel's LAPIC takes the PIC's interrupts (ExtINT) one by one when the processor can
  * have one; until then, ask to be told. */
 static int kvm_offer_interrupt(struct vcpu *v, struct err *err)
@@ -31,6 +53,8 @@ static int kvm_offer_interrupt(struct vcpu *v, struct err *err)
 	const struct cpu_host *host = v->vm->cfg.host;
 
 	v->run->request_interrupt_window = 0;
+	if (v->is_returned)
+		kvm_take_again(v);
 	if (!host->intr_pending(host->arg, v->index))
 		return 0;
 	/* The kernel says whether there is a window only on the way out, and a halted processor
@@ -51,6 +75,7 @@ static int kvm_offer_interrupt(struct vcpu *v, struct err *err)
 	if (r < 0)
 		return err_set(err, r, "KVM refuses interrupt %d: %s", vector, strerror(-r));
 	v->run->ready_for_interrupt_injection = 0;
+	v->given = vector;
 	v->stats.irqs++;
 	if (host->intr_pending(host->arg, v->index))
 		v->run->request_interrupt_window = 1;

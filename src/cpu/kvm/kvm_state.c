@@ -1,27 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* kvm_state.c - the kernel's view of a processor to and from struct x86_state.
  *
- * An interrupt that the kernel has taken from its LAPIC but not yet delivered is put back into
- * the LAPIC before the state is read. An exception in the same situation needs no care: the
+ * An interrupt that the kernel has taken from its LAPIC or was given of the PIC but not yet delivered goes back
+ * to where it came from before the state is read. An exception in the same situation needs no care: the
  * instruction runs again and faults again. */
 #include "cpu/kvm/kvm_priv.h"
 
 #include <stddef.h>
-#include <stdlib.h>
 #include <x86intrin.h>
 #include "util/checked.h"
-#include "util/endian.h"
 #include "util/log.h"
 
 enum {
-	MSR_TSC = 0x10, MSR_APIC_BASE = 0x1b, MSR_TSC_DEADLINE = 0x6e0,
-	MSR_KVM_WALL_CLOCK = 0x4b564d00, MSR_KVM_SYSTEM_TIME = 0x4b564d01,
-	/* SDM vol. 3 table 11-1 */
-	APIC_ID = 0x20, APIC_VERSION = 0x30, APIC_DFR = 0xe0, APIC_SVR = 0xf0, APIC_ISR = 0x100,
-	APIC_IRR = 0x200, APIC_LVT_CMCI = 0x2f0, APIC_LVT_TIMER = 0x320, APIC_LVT_LINT0 = 0x350,
-	APIC_LVT_ERROR = 0x370,
-	/* Reserved words of the page that carry the two MSRs beside it (cpu.h, get_lapic). */
-	APIC_PAGE_BASE_MSR = 0x000, APIC_PAGE_DEADLINE_MSR = 0x010,
+	MSR_TSC = 0x10,
 };
 
 /* MSRs of struct x86_state (SDM vol. 4). */
@@ -349,24 +340,16 @@ static int kvm_set_debug(struct vcpu *v, const struct x86_state *s)
 
 /* --- events ------------------------------------------------------------------------------ */
 
-/* Undo what taking VECTOR from the LAPIC did: in service becomes requested (SDM vol. 3 11.8.4). */
-static int kvm_return_interrupt(struct vcpu *v, uint8_t vector)
-{
-	unsigned at = vector / 32 * 16 + vector % 32 / 8, bit = 1u << vector % 8;
-	struct kvm_lapic_state l;
-	int r = kvm_ioctl(v->fd, KVM_GET_LAPIC, &l);
-
-	if (r < 0 || !(l.regs[APIC_ISR + at] & (char)bit))
-		return r;       /* the PIC's: stays with the kernel */
-	l.regs[APIC_ISR + at] &= (char)~bit;
-	l.regs[APIC_IRR + at] |= (char)bit;
-	return kvm_ioctl(v->fd, KVM_SET_LAPIC, &l);
-}
-
 static int kvm_get_events(struct vcpu *v, struct x86_state *s)
 {
+	const struct cpu_host *host = v->vm->cfg.host;
 	struct kvm_vcpu_events e;
 	struct kvm_mp_state mp;
+
+	if (kvm_given(v) >= 0 && !v->is_returned) {
+		host->intr_return(host->arg, v->index, (uint8_t)v->given);
+		v->is_returned = true;
+	}
 	int r = kvm_ioctl(v->fd, KVM_GET_VCPU_EVENTS, &e);
 
 	if (!r && e.interrupt.injected && !e.interrupt.soft) {
@@ -476,110 +459,11 @@ int kvm_set_state(struct vcpu *v, const struct x86_state *s, struct err *err)
 			return err_set(err, r, "KVM does not take the %s: %s", parts[i].what, strerror(-r));
 	}
 	v->is_window_stale = true;
+	v->given = -1;
+	v->is_returned = false;
 	r = kvm_move_msrs(v, (struct x86_state *)(uintptr_t)s, true, err);  /* only read */
 	if (r < 0)
 		return r;
 	r = kvm_set_tsc(v, s->tsc_offset);
 	return r < 0 ? err_set(err, r, "KVM does not take the TSC: %s", strerror(-r)) : 0;
-}
-
-int kvm_get_lapic(struct vcpu *v, uint8_t regs[1024], struct err *err)
-{
-	struct kvm_lapic_state l;
-	uint64_t base = 0, deadline = 0;
-	int r = kvm_ioctl(v->fd, KVM_GET_LAPIC, &l);
-
-	if (!r)
-		r = kvm_get_msr(v, MSR_APIC_BASE, &base);
-	if (r < 0)
-		return err_set(err, r, "KVM does not tell the local APIC: %s", strerror(-r));
-	kvm_get_msr(v, MSR_TSC_DEADLINE, &deadline);    /* missing: never armed */
-	memcpy(regs, l.regs, sizeof(l.regs));
-	memcpy(regs + APIC_PAGE_BASE_MSR, &base, sizeof(base));
-	memcpy(regs + APIC_PAGE_DEADLINE_MSR, &deadline, sizeof(deadline));
-	return 0;
-}
-
-/* Power-on (SDM vol. 3 11.4.7.1), with the PIC connected through LINT0 of the first processor as
- * firmware leaves it: the kernel starts so too, and guests booted without firmware rely on it. */
-static int kvm_reset_lapic(struct vcpu *v)
-{
-	uint64_t base = 0xfee00800 | (v->index ? 0 : 1 << 8);
-	struct kvm_lapic_state old, l;
-	int r = kvm_ioctl(v->fd, KVM_GET_LAPIC, &old);
-
-	if (!r)
-		r = kvm_set_msr(v, MSR_APIC_BASE, base & ~0x800ull);    /* x2APIC ends only so */
-	if (!r)
-		r = kvm_set_msr(v, MSR_APIC_BASE, base);
-	memset(&l, 0, sizeof(l));
-	memcpy(l.regs + APIC_VERSION, old.regs + APIC_VERSION, 4);
-	put_le32(l.regs + APIC_ID, v->index << 24);
-	put_le32(l.regs + APIC_DFR, 0xffffffff);
-	put_le32(l.regs + APIC_SVR, 0xff);
-	put_le32(l.regs + APIC_LVT_CMCI, 0x10000);
-	for (unsigned at = APIC_LVT_TIMER; at <= APIC_LVT_ERROR; at += 0x10)
-		put_le32(l.regs + at, 0x10000);
-	if (v->index == 0)
-		put_le32(l.regs + APIC_LVT_LINT0, 0x700);
-	if (!r)
-		r = kvm_ioctl(v->fd, KVM_SET_LAPIC, &l);
-	/* Else the kernel goes on writing the clock into memory that is something else now. A
-	 * kernel without the clock has no such MSR. */
-	kvm_set_msr(v, MSR_KVM_SYSTEM_TIME, 0);
-	kvm_set_msr(v, MSR_TSC_DEADLINE, 0);
-	return r;
-}
-
-int kvm_set_lapic(struct vcpu *v, const uint8_t regs[1024], struct err *err)
-{
-	struct kvm_lapic_state l;
-	uint64_t base, deadline;
-	int r = 0;
-
-	v->is_window_stale = true;
-	if (!regs) {
-		r = kvm_reset_lapic(v);
-		return r < 0 ? err_set(err, r, "KVM does not reset the local APIC: %s", strerror(-r)) : 0;
-	}
-	memcpy(&base, regs + APIC_PAGE_BASE_MSR, sizeof(base));
-	memcpy(&deadline, regs + APIC_PAGE_DEADLINE_MSR, sizeof(deadline));
-	memcpy(l.regs, regs, sizeof(l.regs));
-	memset(l.regs + APIC_PAGE_BASE_MSR, 0, sizeof(base));
-	memset(l.regs + APIC_PAGE_DEADLINE_MSR, 0, sizeof(deadline));
-	if (base)       /* first: it decides the layout of the page */
-		r = kvm_set_msr(v, MSR_APIC_BASE, base);
-	if (!r)
-		r = kvm_ioctl(v->fd, KVM_SET_LAPIC, &l);
-	if (!r && deadline)
-		r = kvm_set_msr(v, MSR_TSC_DEADLINE, deadline);
-	return r < 0 ? err_set(err, r, "KVM does not take the local APIC: %s", strerror(-r)) : 0;
-}
-
-int kvm_clock_get(struct vcpu *v, struct kvm_clock_state *out, struct err *err)
-{
-	struct kvm_clock_state s = { 0 };
-	struct kvm_clock_data clock;
-	int r = kvm_ioctl(v->vm->fd, KVM_GET_CLOCK, &clock);
-
-	if (r < 0)
-		return err_set(err, r, "KVM does not tell its clock: %s", strerror(-r));
-	/* A guest without the clock has no such MSRs. */
-	kvm_get_msr(v, MSR_KVM_SYSTEM_TIME, &s.system_time_msr);
-	kvm_get_msr(v, MSR_KVM_WALL_CLOCK, &s.wall_clock_msr);
-	s.now_ns = clock.clock;
-	*out = s;
-	return 0;
-}
-
-int kvm_clock_set(struct vcpu *v, const struct kvm_clock_state *in, struct err *err)
-{
-	struct kvm_clock_data clock = { .clock = in->now_ns };
-	int r = kvm_ioctl(v->vm->fd, KVM_SET_CLOCK, &clock);
-
-	if (!r && in->wall_clock_msr)
-		r = kvm_set_msr(v, MSR_KVM_WALL_CLOCK, in->wall_clock_msr);
-	if (!r && in->system_time_msr)
-		r = kvm_set_msr(v, MSR_KVM_SYSTEM_TIME, in->system_time_msr);
-	return r < 0 ? err_set(err, r, "KVM does not take its clock: %s", strerror(-r)) : 0;
 }

@@ -45,6 +45,7 @@ struct x86_cpuid {
 	unsigned n;
 	uint32_t max_basic, max_ext;
 	struct x86_features required;   /* an engine that has to leave one of these out refuses instead */
+	bool is_fixed;                  /* a guest has seen it: an engine that has to leave anything out refuses */
 };
 
 /* What the software interpreter executes, and so announces, borrowed features if the host has them. */

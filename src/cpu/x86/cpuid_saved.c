@@ -57,7 +57,7 @@ void x86_cpuid_save(struct x86_cpuid_saved *out, const struct x86_cpuid *t)
 
 void x86_cpuid_load(struct x86_cpuid *out, const struct x86_cpuid_saved *s)
 {
-	*out = (struct x86_cpuid){ .n = s->n, .max_basic = s->max_basic, .max_ext = s->max_ext };
+	*out = (struct x86_cpuid){ .n = s->n, .max_basic = s->max_basic, .max_ext = s->max_ext, .is_fixed = true };
 	for (unsigned i = 0; i < s->n; i++) {
 		const struct x86_cpuid_saved_leaf *l = &s->leaf[i];
 
@@ -105,5 +105,6 @@ int x86_cpuid_check(const struct x86_cpuid *t, const struct x86_features *can, s
 	}
 	if (xcr0 && !*list)
 		snprintf(list, sizeof(list), "extended state 0x%llx", (unsigned long long)xcr0);
-	return *list ? err_set(err, -ENOTSUP, "the saved processor has features that are missing here: %s", list) : 0;
+	return *list ? err_set(err, -ENOTSUP, "the saved processor has features that are missing here: %s; a machine that moves is "
+				 "started with a model that all sides have, as --cpu x86-64-v2", list) : 0;
 }

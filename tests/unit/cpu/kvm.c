@@ -90,6 +90,11 @@ static bool intr_pending(void *arg, unsigned cpu)
 	return atomic_load(&board.vector) >= 0;
 }
 
+static void intr_return(void *arg, unsigned cpu, uint8_t vector)
+{
+	atomic_store(&board.vector, vector);
+}
+
 static void eoi(void *arg, uint8_t vector)
 {
 	atomic_store(&board.eoi, vector + 1);
@@ -98,8 +103,10 @@ static void eoi(void *arg, uint8_t vector)
 static const struct cpu_host host = {
 	.pio_read = pio_read, .pio_write = pio_write, .mmio_read = mmio_read, .mmio_write = mmio_write,
 	.msr_read = msr_read, .msr_write = msr_write, .intr_ack = intr_ack, .intr_pending = intr_pending,
-	.eoi = eoi,
+	.intr_return = intr_return, .eoi = eoi,
 };
+
+static const struct cpu_host *the_host = &host;
 
 /* --- making guests ---------------------------------------------------------------------- */
 
@@ -119,7 +126,7 @@ static void board_init(unsigned n_vcpus)
 		.phys_bits = 40, .has_kvmclock = true });
 	CHECK_EQ(gmem_new(&board.mem, 1 << 20, &err), 0);
 	struct cpu_config cfg = {
-		.n_vcpus = n_vcpus, .mem = board.mem, .cpuid = &cpuid, .host = &host, .source = &board.source.s,
+		.n_vcpus = n_vcpus, .mem = board.mem, .cpuid = &cpuid, .host = the_host, .source = &board.source.s,
 	};
 
 	if (cpu_kvm.vm_new(&board.vm, &cfg, &err) < 0)
@@ -372,6 +379,88 @@ TEST(an_interrupt_of_the_pic_waits_until_interrupts_are_on)
 	board_fini();
 }
 
+static bool is_kicked;                  /* by the board that gives the vector */
+
+static int ack_and_kick(void *arg, unsigned cpu)
+{
+	int vector = atomic_exchange(&board.vector, -1);
+
+	if (!is_kicked)
+		cpu_kvm.kick(cpu_kvm.vcpu(board.vm, cpu));
+	is_kicked = true;
+	return vector;
+}
+
+TEST(an_interrupt_that_was_not_delivered_goes_back_and_comes_later)
+{
+	struct cpu_host eager = host;
+	struct err err = ERR_INIT;
+	struct x86_state s;
+
+	/* The processor is told to stop just when KVM was given the vector. */
+	eager.intr_ack = ack_and_kick;
+	the_host = &eager;
+	board_init(1);
+	LOAD(0x90, END);                        /* nop */
+	CHECK_EQ(gmem_write(board.mem, 0x3000, handler, sizeof(handler)), 0);
+	set_vector(0x40, 0x3000);
+	CHECK_EQ(cpu_kvm.get_state(cpu_kvm.vcpu(board.vm, 0), &s, &err), 0);
+	s.rflags |= 1 << 9;
+	CHECK_EQ(cpu_kvm.set_state(cpu_kvm.vcpu(board.vm, 0), &s, &err), 0);
+	atomic_store(&board.vector, 0x40);
+	run_until(CPU_EXIT_KICK);
+	CHECK(is_kicked && board.n_out == 0 && atomic_load(&board.vector) == -1);
+	CHECK_EQ(cpu_kvm.get_state(cpu_kvm.vcpu(board.vm, 0), &s, &err), 0);
+	CHECK_EQ(atomic_load(&board.vector), 0x40);
+	run_until(CPU_EXIT_KICK);
+	CHECK_EQ(board.n_out, 2);
+	CHECK_EQ(board.out[0], 0x77);
+	board_fini();
+}
+
+TEST(the_paravirtual_interface_is_told_and_set)
+{
+	struct cpu_pv pv = { .system_time_msr = 0x5001, .wall_clock_msr = 0x6000, .now_ns = 5000000000000ull }, told;
+	static const uint8_t memory[12] = "not a clock";
+	uint8_t there[12];
+	struct err err = ERR_INIT;
+
+	board_init(2);
+	CHECK_EQ(gmem_write(board.mem, 0x6000, memory, sizeof(memory)), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		if (cpu_kvm.set_pv(cpu_kvm.vcpu(board.vm, i), &pv, &err) < 0)
+			FAIL("%s", err.msg);
+		CHECK_EQ(cpu_kvm.get_pv(cpu_kvm.vcpu(board.vm, i), &told, &err), 0);
+		CHECK_EQ(told.system_time_msr, pv.system_time_msr);
+		CHECK_EQ(told.wall_clock_msr, pv.wall_clock_msr);
+		CHECK(told.now_ns >= pv.now_ns && told.now_ns < pv.now_ns + 1000000000u);
+		CHECK_EQ(told.steal_msr | told.pv_eoi_msr, 0);
+		pv.system_time_msr += 0x40;
+	}
+	CHECK_EQ(gmem_read(board.mem, 0x6000, there, sizeof(there)), 0);
+	CHECK(!memcmp(there, memory, sizeof(memory)));          /* the guest has something else there by now */
+	board_fini();
+}
+
+TEST(a_cpuid_that_a_guest_has_seen_is_not_cut_down)
+{
+	struct err err = ERR_INIT;
+	struct x86_cpuid t;
+
+	board_init(1);
+	x86_cpuid_build(&t, &(struct x86_cpuid_params){
+		.n_vcpus = 1, .engine = &x86_features_allowed, .tsc_hz = 1000000000u, .phys_bits = 40, .has_kvmclock = true });
+	CHECK_EQ(cpu_kvm.fit_cpuid(&t, &err), 0);
+	t.is_fixed = true;
+	if (cpu_kvm.fit_cpuid(&t, &err) < 0)            /* what is left is there */
+		FAIL("%s", err.msg);
+	t.leaf[1].ecx |= 1u << 30 | 1u << 11;           /* nobody has SDBG here */
+	CHECK_EQ(t.leaf[1].leaf, 1);
+	CHECK_EQ(cpu_kvm.fit_cpuid(&t, &err), -ENOTSUP);
+	CHECK_HAS(err.msg, "does not offer");
+	board_fini();
+}
+
 static void enable_lapic(unsigned n)
 {
 	uint8_t regs[1024];
@@ -493,20 +582,20 @@ TEST(pages_that_the_guest_writes_are_in_the_dirty_log_once)
 	board_init(1);
 	LOAD(0xa2, 0x00, 0x70,                  /* mov %al,0x7000 */
 	     END);
-	CHECK_EQ(kvm_dirty_start(board.vm, &err), 0);
+	CHECK_EQ(cpu_kvm.log_start(board.vm, &err), 0);
 	memset(bitmap, 0, sizeof(bitmap));
-	CHECK_EQ(kvm_dirty_fetch(board.vm, bitmap, &err), 0);
+	CHECK_EQ(cpu_kvm.log_fetch(board.vm, bitmap, &err), 0);
 	memset(bitmap, 0, sizeof(bitmap));
 	bitmap[3] = 1ull << 63;                 /* from gmem_log_fetch() */
 	run_until(CPU_EXIT_KICK);
-	CHECK_EQ(kvm_dirty_fetch(board.vm, bitmap, &err), 0);
+	CHECK_EQ(cpu_kvm.log_fetch(board.vm, bitmap, &err), 0);
 	CHECK(bitmap[0] & 1ull << 7);
 	CHECK(!(bitmap[0] & 1ull << 6));
 	CHECK_EQ(bitmap[3], 1ull << 63);
 	memset(bitmap, 0, sizeof(bitmap));
-	CHECK_EQ(kvm_dirty_fetch(board.vm, bitmap, &err), 0);
+	CHECK_EQ(cpu_kvm.log_fetch(board.vm, bitmap, &err), 0);
 	CHECK(!(bitmap[0] & 1ull << 7));
-	kvm_dirty_stop(board.vm);
+	cpu_kvm.log_stop(board.vm);
 	board_fini();
 }
 
