@@ -151,6 +151,8 @@ class Devices:
         m, before = self.machine, self.machine.control("info")[device]
         m.ctl("unplug", device)
         until(lambda: not m.control("info").get(device), f"{device} goes", 120)
+        if device == "agent":           # its service, which systemd starts by the device, does not come back if that was gone for a moment only
+            self.guest_waits("! systemctl is-active -q qemu-guest-agent && ! [ -e /dev/virtio-ports/org.qemu.guest_agent.0 ]")
         m.ctl("plug", device, *([f"path={before['path']},cid={before['cid']}"] if device == "vsock" else []))
         if device == "vsock":
             until(m.port.is_there, "the guest listens on its socket device again", 120, 0.2)
