@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include "util/cleanup.h"
@@ -64,6 +65,8 @@ static int jail_drop_root(struct err *err)
 	jail_unshare(CLONE_NEWNET, "network");
 	jail_unshare(CLONE_NEWIPC, "IPC namespace");
 	jail_unshare(CLONE_NEWNS, "mounts");
+	jail_unshare(CLONE_NEWUTS, "host name");
+	jail_unshare(CLONE_NEWCGROUP, "view of control groups");
 	if (setgroups(0, NULL) < 0 || setresgid(GID_NOBODY, GID_NOBODY, GID_NOBODY) < 0 ||
 	    setresuid(UID_NOBODY, UID_NOBODY, UID_NOBODY) < 0)
 		return err_set(err, -errno, "jail: cannot become the user 'nobody': %s; '--jail off' does without a jail",
@@ -77,6 +80,9 @@ int jail_enter(struct err *err)
 
 	if (r < 0)
 		return r;
+	/* Nothing here is to be kept from being swapped; what io_uring has of it was counted when it was made. */
+	if (setrlimit(RLIMIT_MEMLOCK, &(struct rlimit){ 0, 0 }) < 0)
+		return err_set(err, -errno, "jail: cannot give up locked memory: %s", strerror(errno));
 	/* No core of guest memory, and no debugger of the same user. */
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		return err_set(err, -errno, "jail: cannot give up privileges: %s", strerror(errno));

@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -259,6 +260,53 @@ TEST(landlock_alone_keeps_files_shut)
 	CHECK(open("/tmp/viv-jail-broken", O_CREAT | O_RDWR, 0600) < 0 && errno == EACCES);
 	CHECK(execl("/bin/true", "true", NULL) < 0 && errno == EACCES);
 	leave();
+}
+
+/* The number of this process's namespace of kind NAME, as "net:[4026531840]". */
+static void namespace_of(const char *name, char text[64])
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/self/ns/%s", name);
+	ssize_t n = readlink(path, text, 63);
+	CHECK(n > 0);
+	text[n] = '\0';
+}
+
+TEST(root_leaves_the_namespaces_of_its_host_and_may_lock_no_memory)
+{
+	static const char *const names[] = { "net", "ipc", "mnt", "uts", "cgroup" };
+	char before[5][64], after[64];
+	struct err e = ERR_INIT;
+	struct rlimit l;
+	int status;
+
+	if (geteuid())
+		SKIP("only root can make namespaces");
+	for (int i = 0; i < 5; i++)
+		namespace_of(names[i], before[i]);
+	/* Landlock shuts /proc after that: a child that has only unshared is looked at from here. */
+	int done[2], go[2];
+	CHECK_EQ(pipe(done) | pipe(go), 0);
+	pid_t pid = fork();
+	if (!pid) {
+		char byte = jail_enter(&e) == 0 && !getrlimit(RLIMIT_MEMLOCK, &l) && !l.rlim_cur && !l.rlim_max;
+
+		_exit(write(done[1], &byte, 1) != 1 || read(go[0], &byte, 1) < 0);
+	}
+	char byte = 0;
+	CHECK(read(done[0], &byte, 1) == 1 && byte);
+	for (int i = 0; i < 5; i++) {
+		char path[64];
+
+		snprintf(path, sizeof(path), "/proc/%d/ns/%s", (int)pid, names[i]);
+		ssize_t n = readlink(path, after, sizeof(after) - 1);
+		CHECK(n > 0);
+		after[n] = '\0';
+		CHECK(strcmp(before[i], after));
+	}
+	CHECK_EQ(write(go[1], "", 1), 1);
+	CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && !WEXITSTATUS(status));
 }
 
 TEST(root_becomes_nobody_in_a_network_of_its_own)
