@@ -29,11 +29,12 @@ def test_it_boots_with_little_work_and_is_a_whole_debian(debian, disk):
         guest.send("root\n")
         guest.expect(r"root@\w+:~# ", 100)
         # Mounted by guest-boot, or by systemd when their modules come.
-        for line in ("stty -echo; PS1=; systemctl is-system-running --wait", "test -z \"$(systemctl --failed --plain --no-legend)\"",
+        for line in ("stty -echo; PS1=; systemctl is-system-running --wait",
+                     "comes() { for i in $(seq 100); do grep -q \"$1\" /proc/mounts && return; sleep 1; done; false; }",
+                     "test -z \"$(systemctl --failed --plain --no-legend)\"",
                      "grep -q ' /sys/kernel/debug debugfs ' /proc/mounts", "grep -q ' /sys/kernel/tracing tracefs ' /proc/mounts",
                      "grep -q ' /dev/mqueue mqueue ' /proc/mounts", "grep -q ' /dev/hugepages hugetlbfs ' /proc/mounts",
-                     "modprobe fuse && udevadm settle && sleep 1 && grep -q ' /sys/fs/fuse/connections ' /proc/mounts",
-                     "modprobe configfs && udevadm settle && sleep 1 && grep -q ' /sys/kernel/config ' /proc/mounts",
+                     "modprobe fuse && comes ' /sys/fs/fuse/connections '", "modprobe configfs && comes ' /sys/kernel/config '",
                      "test -e /dev/disk/by-label/root -a -e /dev/net/tun -a -e /dev/fuse", "grep -q Power /proc/bus/input/devices",
                      # No image of them has keys for SSH: they are made at the first start, and stay.
                      "mkdir -p /etc/ssh; printf '#!/bin/sh\\nread k </proc/sys/kernel/random/uuid; echo $k >/etc/ssh/ssh_host_x_key\\n' >/usr/bin/ssh-keygen",
