@@ -2,6 +2,7 @@
 #include "node/certificate.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include "node/files.h"
 #include "node/node.h"
 #include "node/tls.h"
+#include "node/work.h"
 #include "util/checked.h"
 #include "util/err.h"
 #include "util/log.h"
@@ -29,6 +31,8 @@ struct certificate {
 	struct tls_identity *shown;
 	struct look tried, seen;        /* as they were when they were read last; at the last look */
 	struct loop_timer timer;
+	bool is_busy;                   /* a worker looks at the files; */
+	bool is_asked;                  /* somebody wants them to be read after that */
 	char refused[256];              /* why the files are not shown; "": they are */
 	char problem[320];
 };
@@ -66,9 +70,9 @@ static void judge(struct certificate *c)
 
 /* --- the files ---------------------------------------------------- */
 
-static struct look look_at(const struct certificate *c)
+static struct look look_at(const char *cert, const char *key)
 {
-	const char *path[] = { c->cert, c->key };
+	const char *path[] = { cert, key };
 	struct look l;
 	struct stat st;
 
@@ -89,67 +93,107 @@ static bool is_same(const struct look *a, const struct look *b)
 	return !memcmp(a, b, sizeof(*a));
 }
 
-/* Show what the files hold, if they hold something good. */
-static int try_files(struct certificate *c, struct err *err)
-{
-	AUTO(tls_identity_free) struct tls_identity *id = NULL;
-	int r = tls_load(&id, c->cert, c->key, err);
+/* One look, on a worker: the files may lie where a disk hangs. */
+struct check {
+	struct certificate *c;          /* for the loop; of it the worker reads the names, which stay */
+	struct look tried, seen;        /* in: those of before; out: those of now */
+	bool is_wanted;                 /* to be read, whether it seems changed or not */
+	bool is_old;                    /* our own, which is to be made anew */
+	bool is_read;                   /* what follows is from the files */
+	int made;                       /* of what is made anew: 0, or why not, in WHY_NOT */
+	struct err why_not;
+	struct tls_identity *id;
+};
 
-	if (!r)
-		r = tls_check_time(id, time(NULL), err);
-	if (r < 0)
-		return r;
-	if (!strcmp(id->fingerprint, c->shown->fingerprint))
+static int check_files(void *arg, struct err *err)
+{
+	struct check *k = arg;
+	const struct certificate *c = k->c;
+	time_t now = time(NULL);
+
+	if (k->is_old)
+		k->made = tls_make_certificate(c->cert, c->key, c->address, now, &k->why_not);
+	struct look is = look_at(c->cert, c->key);
+	/* Two files are not changed at once: they are judged when they have come to rest. */
+	k->is_read = k->is_wanted || (k->is_old && k->made >= 0) || (!is_same(&is, &k->tried) && is_same(&is, &k->seen));
+	k->seen = is;
+	if (!k->is_read)
 		return 0;
-	r = http_set_certificate(c->node->http, id->cert, id->key, id->chain);
+	k->tried = is;
+	int r = tls_load(&k->id, c->cert, c->key, err);
+	return r < 0 ? r : tls_check_time(k->id, now, err);
+}
+
+/* Show what the files hold, which is good. */
+static int show(struct certificate *c, struct check *k, struct err *err)
+{
+	if (!strcmp(k->id->fingerprint, c->shown->fingerprint))
+		return 0;
+	int r = http_set_certificate(c->node->http, k->id->cert, k->id->key, k->id->chain);
 	if (r < 0)
 		return err_set(err, r, "out of memory");
-	log_info("a new certificate is shown from now on; its SHA-256 is %s", id->fingerprint);
+	log_info("a new certificate is shown from now on; its SHA-256 is %s", k->id->fingerprint);
 	tls_identity_free(c->shown);
-	c->shown = take_ptr(&id);
+	c->shown = take_ptr(&k->id);
 	return 0;
+}
+
+static void begin_check(struct certificate *c, bool is_wanted);
+
+static void checked(void *arg, int r, const struct err *why)
+{
+	struct check *k = arg;
+	struct certificate *c = k->c;
+	struct err err = *why;
+
+	c->is_busy = false;
+	if (!atomic_load(&c->node->is_closing)) {
+		c->seen = k->seen;
+		c->tried = k->tried;
+		if (k->is_read)
+			c->refused[0] = 0;
+		if (k->is_read && !r)
+			r = show(c, k, &err);
+		if (k->is_read && r < 0)
+			snprintf(c->refused, sizeof(c->refused), "%.255s", err.msg);
+		if (k->made < 0)
+			snprintf(c->refused, sizeof(c->refused), "%.255s", k->why_not.msg);
+		judge(c);
+		if (c->is_asked)
+			begin_check(c, true);
+	}
+	tls_identity_free(k->id);
+	free(k);
+}
+
+static void begin_check(struct certificate *c, bool is_wanted)
+{
+	time_t now = time(NULL);
+	struct check *k = c->is_busy ? NULL : calloc(1, sizeof(*k));
+
+	c->is_asked |= is_wanted;
+	if (!k)
+		return; /* the timer, or the end of the one under way, comes again */
+	/* Of its own, one that ends soon is made anew; one from the future was made before the clock was set back. */
+	*k = (struct check){ .c = c, .tried = c->tried, .seen = c->seen, .is_wanted = c->is_asked,
+			     .is_old = c->is_own && (c->shown->begins > now || c->shown->ends - now < TLS_RENEW_S) };
+	c->is_asked = false;
+	c->is_busy = !work_start(c->node->works, check_files, checked, k);
+	if (!c->is_busy)
+		free(k);
 }
 
 void certificate_reload(struct certificate *c)
 {
-	struct err err = ERR_INIT;
-
-	if (!c)
-		return;
-	c->tried = c->seen = look_at(c);
-	c->refused[0] = 0;
-	if (try_files(c, &err) < 0)
-		snprintf(c->refused, sizeof(c->refused), "%s", err.msg);
-	judge(c);
-}
-
-/* Of its own, one that ends soon is made anew. */
-static void renew(struct certificate *c)
-{
-	struct err err = ERR_INIT;
-
-	time_t now = time(NULL);
-
-	/* One from the future was made before the clock was set back. */
-	if (!c->is_own || (c->shown->begins <= now && c->shown->ends - now >= TLS_RENEW_S))
-		return;
-	if (tls_make_certificate(c->cert, c->key, c->address, time(NULL), &err) < 0)
-		snprintf(c->refused, sizeof(c->refused), "%s", err.msg);
-	else
-		certificate_reload(c);
+	if (c)
+		begin_check(c, true);
 }
 
 static void on_timer(struct loop_timer *t)
 {
 	struct certificate *c = container_of(t, struct certificate, timer);
-	struct look now = look_at(c);
-	/* Two files are not changed at once: they are judged when they have come to rest. */
-	bool is_due = !is_same(&now, &c->tried) && is_same(&now, &c->seen);
 
-	c->seen = now;
-	if (is_due)
-		certificate_reload(c);
-	renew(c);
+	begin_check(c, false);
 	judge(c);
 	loop_timer_set(t, loop_now_ns() + CERTIFICATE_LOOK_S * 1000000000ull);
 }
@@ -190,7 +234,8 @@ int certificate_open(struct certificate **out, struct node *n, const char *cert,
 		return err_set(err, -ENOMEM, "out of memory");
 	int r = find_files(c, cert, key, err);
 
-	c->tried = c->seen = look_at(c);
+	if (!r)
+		c->tried = c->seen = look_at(c->cert, c->key);
 	if (!r)
 		r = tls_load(&c->shown, c->cert, c->key, err);
 	if (r < 0)

@@ -3,7 +3,7 @@
  * may be links to files elsewhere, on file systems that tell nobody of changes; and on SIGHUP at once. What has changed, and
  * then stayed the same for one look, is read, tried out, and shown to who comes from then on. What is damaged, is not that of
  * the key or has expired is refused with a sentence in the log, and the one before stays. The own one is made anew with the
- * same key before it ends. Loop thread. */
+ * same key before it ends. Workers read and write the files. Loop thread. */
 #ifndef NODE_CERTIFICATE_H
 #define NODE_CERTIFICATE_H
 
@@ -31,7 +31,7 @@ const char *certificate_key_file(const struct certificate *c);
 /* The server serves: from now on it is seen to. */
 void certificate_start(struct certificate *c);
 
-/* Look at the files now, whether they seem changed or not. C may be NULL. */
+/* Look at the files now, whether they seem changed or not: soon afterwards they are shown, or refused. C may be NULL. */
 void certificate_reload(struct certificate *c);
 /* For GET /v1/node and /v1/events, a new reference; NULL: there is none, as C is NULL. */
 json_t *certificate_view(const struct certificate *c);

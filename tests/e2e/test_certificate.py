@@ -156,3 +156,26 @@ def test_the_own_one_is_made_anew_and_clients_know_it_still(site):
     site.start(port=site.port)
     assert openssl("x509", "-in", cert, "-noout", "-pubkey") == public and "root, admin" in viv("whoami")
     assert os.stat(key).st_mode & 0o777 == 0o600
+
+
+def test_files_on_a_disk_that_hangs_disturb_nobody(site):
+    """Reading a pipe that nobody writes to takes for ever, as a file on a server that is gone does."""
+    good, other = make(site.folder, "good"), make(site.folder, "other")
+    start_with(site, *good)
+    pipe = os.path.join(site.folder, "pipe")
+    os.mkfifo(pipe)
+    os.rename(pipe, os.path.join(site.folder, "cert.pem"))
+    site.proc.send_signal(signal.SIGHUP)
+    end = time.monotonic() + 12         # two looks of the timer, too
+    while time.monotonic() < end:
+        began = time.monotonic()
+        assert shown(site) == fingerprint_of(good[0]) and certificate(site)["sha256"] == fingerprint_of(good[0])
+        assert time.monotonic() - began < 8
+        time.sleep(0.2)
+    # It comes back, without anything in it; and then there is another.
+    with open(os.path.join(site.folder, "cert.pem"), "wb"):
+        pass
+    until(lambda: "holds no certificate" in certificate(site)["problem"], lambda: certificate(site))
+    put(site, *other)
+    site.proc.send_signal(signal.SIGHUP)
+    until(lambda: shown(site) == fingerprint_of(other[0]) and not certificate(site)["problem"], site.log)
