@@ -25,6 +25,7 @@ enum { SIZE_MIN = 1 << 20 /* of a volume */, POLL_MS = 50 };
 
 static const struct table_column volume_columns[] = {
 	{ "NAME", "name", NULL },       { "STATE", "status.state", NULL }, { "SIZE", "spec.size", table_size },
+	{ "TAKES", "status.allocated", table_size },
 	{ "POOL", "spec.pool", NULL },  { "FORMAT", "spec.format", NULL }, { "CREATED", "created", NULL },    { "WHY", "status.reason", NULL },
 	{ .title = NULL },
 };

@@ -262,6 +262,17 @@ uint64_t disk_files_allocated(const char *path)
 	return all;
 }
 
+uint64_t disk_files_exclusive(const char *path)
+{
+	char home[DISK_PATH_MAX];
+	uint64_t referenced, exclusive = 0;
+
+	if (!has_home(path))
+		return 0;
+	home_of(path, home);
+	return subvolume_usage(home, &referenced, &exclusive) < 0 ? 0 : exclusive;
+}
+
 /* --- snapshots beside ---------------------------------------------------- */
 
 int disk_copy_make(const char *path, const char *name, struct err *err)

@@ -44,6 +44,9 @@ int disk_files_copy(const char *from, const char *to, bool (*tell)(void *arg, ui
 /* Bytes that the file at PATH and its copies take. */
 uint64_t disk_files_allocated(const char *path);
 
+/* Bytes of them that nobody else refers to, as quota groups count them; 0: they are not enabled, or the disk has no subvolume. */
+uint64_t disk_files_exclusive(const char *path);
+
 /* --- snapshots of raw disks: beside --- */
 
 /* That of the disk at PATH called NAME. -ENOTSUP with the sentence: the file system cannot share blocks. One that is there stays. */

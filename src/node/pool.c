@@ -14,6 +14,7 @@
 #include "node/pool_dir.h"
 #include "node/resource.h"
 #include "node/template.h"
+#include "node/volume_measure.h"
 #include "node/work.h"
 #include "util/checked.h"
 #include "util/err.h"
@@ -31,6 +32,8 @@ struct pool {
 	bool is_busy;                   /* a worker looks */
 	uint64_t busy_ns;               /* since when */
 	struct works *works;            /* its own; NULL: those of the node */
+	uint64_t measured_ns;           /* when its volumes were looked at; 0: never */
+	bool is_measuring;
 	bool is_removed;
 	enum seen seen;
 	enum pool_level level;
@@ -255,6 +258,23 @@ static void set_level(struct pool *p)
 	controlled_write(&p->c);
 }
 
+static void measured(void *arg)
+{
+	((struct pool *)arg)->is_measuring = false;
+}
+
+/* What its volumes take, now and then. */
+static void measure(struct pool *p)
+{
+	const struct pool_ref ref = { .path = p->path, .uid = p->is_default ? "" : p->c.uid, .driver = p->facts.driver };
+	uint64_t now = loop_now_ns();
+
+	if (p->is_measuring || (p->measured_ns && now - p->measured_ns < VOLUME_MEASURE_S * 1000000000ull))
+		return;
+	p->measured_ns = now;
+	p->is_measuring = !volumes_measure(p->c.node, p->c.name, &ref, measured, p);
+}
+
 static void looked(void *arg, int r, const struct err *err)
 {
 	struct pool_job *j = arg;
@@ -274,6 +294,8 @@ static void looked(void *arg, int r, const struct err *err)
 	job_free(j);
 	if (p->seen != before)
 		tell_others(p);
+	if (p->seen == SEEN)
+		measure(p);
 	controlled_later(&p->c, LOOK_MS);
 }
 
@@ -346,7 +368,9 @@ static void step_gone(struct controlled *c, const json_t *doc)
 	struct err err = ERR_INIT;
 
 	/* Something may have been put there while the request to delete was on its way. */
-	if (p->is_removed || p->is_default) {
+	if (p->is_measuring) {
+		controlled_later(c, DURABLE_MS);
+	} else if (p->is_removed || p->is_default) {
 		controlled_removed(c);
 	} else if (!p->is_busy && doc && pool_check_delete(c->node, doc, &err) < 0) {
 		controlled_blocked(c, &err);

@@ -32,6 +32,7 @@ struct volume_job {
 	char path[VOLUME_PATH_MAX];
 	char control[VOLUME_PATH_MAX];  /* of the machine that runs with it; "": none does */
 	uint64_t size, has;             /* HAS, also after a failure: what was found; 0: nobody looked */
+	struct volume_room room;
 	bool was_made;
 	bool is_sent;                   /* made of what a client sends: not here */
 };
@@ -175,6 +176,7 @@ static int make(void *arg, struct err *err)
 	r = j->has < j->size ? grow(j, err) : 0;
 	if (!r && j->has < j->size)
 		j->has = j->size;
+	j->room = (struct volume_room){ .allocated = disk_files_allocated(j->path), .exclusive = disk_files_exclusive(j->path) };
 	return r;
 }
 
@@ -187,6 +189,7 @@ static void made(void *arg, int r, const struct err *err)
 	v->is_awaited = !r && !j->has;
 	v->size = j->has;
 	v->last_size = j->has ? j->has : v->last_size;
+	v->room = r < 0 ? v->room : j->room;
 	v->up.is_over = v->last_size > 0;
 	free(j);
 	if (r < 0)
@@ -327,6 +330,8 @@ static int init(struct controlled *c, const json_t *doc, const json_t *status)
 	json_int_t size = json_integer_value(json_object_get(status, "size"));
 
 	v->last_size = size > 0 ? (uint64_t)size : 0;
+	v->room.allocated = (uint64_t)json_integer_value(json_object_get(status, "allocated"));
+	v->room.exclusive = (uint64_t)json_integer_value(json_object_get(status, "exclusive"));
 	snprintf(v->pool, sizeof(v->pool), "%s", pool_of(json_object_get(doc, "spec")));
 	snprintf(v->format, sizeof(v->format), "%s", volume_format(json_object_get(doc, "spec")));
 	volume_upload_init(v, json_object_get(doc, "spec"), status);
@@ -343,6 +348,10 @@ static void add_status(const struct controlled *c, json_t *status)
 	const struct volume *v = container_of(c, struct volume, c);
 
 	json_object_set_new(status, "size", json_integer((json_int_t)v->last_size));
+	if (v->last_size)
+		json_object_set_new(status, "allocated", json_integer((json_int_t)v->room.allocated));
+	if (v->room.exclusive)
+		json_object_set_new(status, "exclusive", json_integer((json_int_t)v->room.exclusive));
 	upload_add_status(&v->up, status);
 	if (v->im.proc.pid)
 		json_object_set_new(status, "progress", import_progress(&v->im));

@@ -12,6 +12,12 @@
 
 enum { VOLUME_PATH_MAX = STORE_KEY_MAX + 64 };
 
+/* What it takes in its pool, bytes. */
+struct volume_room {
+	uint64_t allocated;             /* by its file and the snapshots beside it: blocks that are shared count for each */
+	uint64_t exclusive;             /* of them its own alone, as quota groups of btrfs have it; 0: not known */
+};
+
 struct volume {
 	struct controlled c;            /* first */
 	uint64_t size;                  /* as it is; 0: not made yet, or not looked at */
@@ -19,6 +25,7 @@ struct volume {
 	bool is_gone;
 	char pool[DOC_NAME_MAX + 1];
 	char format[8];                 /* as its document has it */
+	struct volume_room room;        /* as it was when that was last looked at */
 	uint64_t last_size;             /* not 0: it was made, so a file that is missing is lost, and not made anew */
 	struct upload up;
 	struct import im;               /* what was sent becomes its file */
@@ -27,6 +34,11 @@ struct volume {
 	bool is_tidied;                 /* what only the process needed is gone */
 	struct err full;                /* why the process had to end */
 };
+
+/* --- volume_measure.c --- */
+
+/* Its status tells, if that is much different. */
+void volume_set_room(struct volume *v, const struct volume_room *room);
 
 /* --- volume_upload.c --- */
 

@@ -166,6 +166,17 @@ done
 """
 
 
+def keep(n):
+    """A process that keeps the mounts of N while its daemon is away, which begins there from then on."""
+    holder = subprocess.Popen(["nsenter", "-t", str(n.proc.pid), "--mount", "sleep", "900"])
+    end = time.monotonic() + 10
+    while not open(f"/proc/{holder.pid}/cmdline", "rb").read().startswith(b"sleep"):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    n.prefix = ["nsenter", "-t", str(holder.pid), "--mount"]
+    return holder
+
+
 class Pair:
     """An instance c of a Sharing node that counts on a raw disk and a qcow2 one, in a pool 'p'."""
     def __init__(self, n, guest, kind="raw"):  # noqa: F811
@@ -260,13 +271,11 @@ def test_kills_leave_whole_snapshots_of_raw_disks_or_none(sharing, guest):  # no
     n = sharing
     p = Pair(n, guest)
     rng = random.Random(5)
-    holder = subprocess.Popen(["nsenter", "-t", str(n.proc.pid), "--mount", "sleep", "900"])
-    again = ["nsenter", "-t", str(holder.pid), "--mount"]
+    holder = keep(n)
     try:
         for k in range(8):
             n.ask("POST", "/v1/instances/c/snapshots", {"name": f"s{k}", "spec": {"memory": k % 3 == 1}}, status=201)
             time.sleep(rng.uniform(0, 0.25))
-            n.prefix = again
             n.kill()
             if k % 4 == 3:
                 for pid in n.processes():
@@ -339,8 +348,7 @@ def test_clones_of_a_volume_begin_as_it_was_at_one_instant(sharing, guest):  # n
     assert shared == size > 0
     # And whoever is killed, there is one or none, and nothing besides.
     rng = random.Random(9)
-    holder = subprocess.Popen(["nsenter", "-t", str(n.proc.pid), "--mount", "sleep", "900"])
-    n.prefix = ["nsenter", "-t", str(holder.pid), "--mount"]
+    holder = keep(n)
     try:
         for k in range(6):
             task = n.ask("POST", f"/v1/volumes/{'vw'[k % 2]}/clone", {"name": f"k{k}", "format": rng.choice(["raw", "qcow2"])}, status=202)
@@ -373,3 +381,63 @@ def test_a_volume_is_cloned_where_nothing_is_shared(node, pools):  # noqa: F811
     node.ask("POST", "/v1/volumes/none/clone", {"name": "x"}, status=404)
     node.ask("PATCH", "/v1/projects/default", {"spec": {"quota": {"disk": "8M"}}})
     assert "quota" in node.ask("POST", "/v1/volumes/v/clone", {"name": "x"}, status=422)["error"]["message"]
+
+
+def room(n, name, wanted, what="allocated", timeout=90):
+    """Until the status of the volume says that it takes about so much."""
+    end = time.monotonic() + timeout
+    while not wanted <= (has := n.ask("GET", f"/v1/volumes/{name}")["status"].get(what, -1)) <= wanted + MIB:
+        assert time.monotonic() < end, (name, what, has, wanted)
+        time.sleep(0.1)
+
+
+def test_what_is_taken_is_counted_once_where_it_is_shared(sharing, tmp_path):  # noqa: F811
+    n, place = sharing, os.path.join(sharing.place, "pool")
+    n.inside("mkdir", "-m", "755", place)
+    n.viv("pool", "create", "p", "--path", place)
+    is_btrfs = n.ask("GET", "/v1/pools/p")["status"]["driver"] == "btrfs"
+    if is_btrfs:
+        n.inside("btrfs", "quota", "enable", place)
+    n.viv("volume", "create", "empty", "64M", "--pool", "p", "--format", "raw")
+    room(n, "empty", 0)
+    # A sparse raw disk and a qcow2 one take what is in them, and not what guests see.
+    (tmp_path / "disk").write_bytes(os.urandom(24 * MIB))
+    for name, kind in (("raw", "raw"), ("inside", "qcow2")):
+        n.viv("volume", "upload", name, str(tmp_path / "disk"), "--as", kind, "--size", "100M", "--pool", "p")
+        room(n, name, 24 * MIB)
+    n.inside("sync", "-f", place)
+
+    def used():
+        n.inside("sync", "-f", place)
+        end = time.monotonic() + 60
+        while True:
+            status = n.ask("GET", "/v1/pools/p")["status"]
+            files = os.statvfs(f"/proc/{n.proc.pid}/root{place}")
+            now = (files.f_blocks - files.f_bfree) * files.f_frsize
+            if abs(status["used"] - now) <= status["size"] // 100:
+                return status["used"]
+            assert time.monotonic() < end, (status, now)
+            time.sleep(0.2)
+
+    before = used()
+    for name in ("raw", "inside"):
+        n.viv("volume", "clone", name, f"{name}-too")
+        room(n, f"{name}-too", 24 * MIB)
+    # Each refers to all of it, and the pool has it once.
+    assert used() - before < 12 * MIB
+    holder = keep(n)
+    try:
+        if is_btrfs:
+            n.inside("btrfs", "quota", "rescan", "-w", place)
+        # It is looked at once a minute, and when the daemon begins.
+        n.kill()
+        n.start()
+        if is_btrfs:
+            end = time.monotonic() + 90
+            while n.ask("GET", "/v1/volumes/raw-too")["status"].get("exclusive", 1 << 40) > 2 * MIB:
+                assert time.monotonic() < end, n.ask("GET", "/v1/volumes/raw-too")
+                time.sleep(0.2)
+        room(n, "raw", 24 * MIB)
+    finally:
+        holder.kill()
+        holder.wait()
