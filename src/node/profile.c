@@ -15,7 +15,7 @@
 #include "util/checked.h"
 #include "util/err.h"
 
-enum { NAMED_MAX = 5 };         /* in a sentence */
+enum { NAMED_MAX = 5 /* in a sentence */, ALONE_AFTER = 3 /* tries */ };
 
 const struct schema profile_schema = {
 	.name = "Profile",
@@ -225,7 +225,8 @@ int profile_add_ops(struct resource_change *ch, const json_t *doc, const json_t 
 		return r;
 	if (ch->c->is_dry_run)
 		ch->plan = plan_of(list);
-	return put_instances(&ch->ops, project, list);
+	/* Instances that are changed all the time by others do not hold it up: the controller brings them. */
+	return ch->tries > ALONE_AFTER ? 0 : put_instances(&ch->ops, project, list);
 }
 
 /* --- as a kind of document ---------------------------------------------------- */
@@ -233,6 +234,7 @@ int profile_add_ops(struct resource_change *ch, const json_t *doc, const json_t 
 struct profile {
 	struct controlled c;            /* first */
 	unsigned users;
+	json_int_t applied;             /* the version that all of them have */
 	bool is_busy;
 	struct ops ops;
 };
@@ -247,6 +249,16 @@ static void brought(void *arg, const struct store_result *res)
 		controlled_later(&p->c, 1000);
 	else
 		controlled_kick(&p->c);
+}
+
+static void set_applied(struct profile *p, json_int_t version)
+{
+	bool is_news = p->applied != version;
+
+	p->applied = version;
+	controlled_set(&p->c, "ready", "%s", "");
+	if (is_news)
+		controlled_write(&p->c);
 }
 
 /* Instances that are behind DOC. Their change was admitted with that of the profile. */
@@ -267,7 +279,7 @@ static void bring(struct profile *p, const json_t *doc)
 	if (!json_array_size(list)) {
 		p->c.failures = 0;
 		ops_clear(&p->ops);
-		controlled_set(&p->c, "ready", "%s", "");
+		set_applied(p, json_integer_value(json_object_get(doc, "version")));
 		return;
 	}
 	p->is_busy = true;
@@ -308,8 +320,11 @@ static void step_gone(struct controlled *c, const json_t *doc)
 
 static int init(struct controlled *c, const json_t *doc, const json_t *status)
 {
+	struct profile *p = container_of(c, struct profile, c);
+
 	(void)doc;
-	container_of(c, struct profile, c)->users = (unsigned)json_integer_value(json_object_get(status, "instances"));
+	p->users = (unsigned)json_integer_value(json_object_get(status, "instances"));
+	p->applied = json_integer_value(json_object_get(status, "applied"));
 	return 0;
 }
 
@@ -320,7 +335,10 @@ static void fini(struct controlled *c)
 
 static void add_status(const struct controlled *c, json_t *status)
 {
-	json_object_set_new(status, "instances", json_integer(container_of(c, struct profile, c)->users));
+	const struct profile *p = container_of(c, struct profile, c);
+
+	json_object_set_new(status, "instances", json_integer(p->users));
+	json_object_set_new(status, "applied", json_integer(p->applied));
 }
 
 const struct controller_kind profile_kind = {

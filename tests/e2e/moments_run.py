@@ -189,6 +189,8 @@ class Run:
                 return False
             return state == {"running": "running", "paused": "paused", "stopped": "stopped"}[doc["spec"]["state"]] and \
                 ("pid" in status) == (state != "stopped")
+        if kind == "profiles":
+            return state == "ready" and status["applied"] == doc["version"]
         if kind == "snapshots":
             return state == "ready" or (state == "failed" and ("not made yet" in status["reason"] or "has no memory" in status["reason"]))
         if kind == "volumes" and state == "ready" and status["size"] < doc["spec"]["size"]:

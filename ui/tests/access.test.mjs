@@ -33,12 +33,14 @@ before(async () => {
 	await daemon.make("POST", "/v1/volumes", { name: "data", spec: { size: "8M" } });
 	await reaches("/v1/images/seed", "ready");
 	await reaches("/v1/volumes/data", "ready");
-	await daemon.make("POST", "/v1/instances", { name: "kept", labels: { tier: "front" }, spec: { state: "stopped", kernel: "/none", networks: [{ kind: "network", network: "front", forwards: ["tcp:8080:80"] }], disks: [{ volume: "data" }] } });
+	await daemon.make("POST", "/v1/profiles", { name: "small", description: "for tests", spec: { memory: "96M", limits: { cpu: "0.5" }, labels: { env: "test" } } });
+	await daemon.make("POST", "/v1/instances", { name: "kept", labels: { tier: "front" }, spec: { state: "stopped", kernel: "/none", profiles: ["small"], networks: [{ kind: "network", network: "front", forwards: ["tcp:8080:80"] }], disks: [{ volume: "data" }] } });
 	await daemon.make("POST", "/v1/instances", { name: "web", spec: { state: "stopped", image: "seed", networks: [] } });
 	await reaches("/v1/instances/kept", "stopped");
 	await daemon.make("POST", "/v1/instances/kept/snapshots", { name: "first", spec: { about: "before" } });
 	await reaches("/v1/instances/kept/snapshots/first", "ready");
 	await daemon.make("POST", "/v1/instances/kept/snapshots/first/revert");
+	await daemon.make("POST", "/v1/bulk", { action: "label", names: ["web", "nobody"], set_labels: { seen: "1" } });
 	await daemon.make("POST", "/v1/users", { name: "somebody", spec: {} });
 	await daemon.make("POST", "/v1/roles", { name: "somebody", spec: { role: "viewer" } });
 	await daemon.make("PATCH", "/v1/projects/default", { spec: { quota: { instances: 4, memory: "4G" } } });

@@ -15,7 +15,7 @@ interface Progress {
 }
 
 const ENDED: readonly string[] = ["done", "failed", "cancelled"];
-const PERCENT = 100;
+const PERCENT = 100, NAMED = 3;
 
 const progressOf = (d: Doc): Progress | undefined => d.status?.progress as Progress | undefined;
 const share = (d: Doc): number => {
@@ -28,6 +28,8 @@ export const titleOfTask = (d: Doc): string => tIf(`task.${String(d.operation)}`
 // What it is about: "web, before-upgrade".
 export function targetOf(d: Doc): string {
 	const p = (d.params ?? {}) as Record<string, unknown>;
+	const items = (p.items as { name: string }[] | undefined)?.map((i) => i.name);
+	if (items) return items.length > NAMED ? `${items.slice(0, NAMED).join(", ")} … (${items.length})` : items.join(", ");
 	return ["instance", "snapshot", "image", "volume", "name"].map((k) => p[k]).filter((v) => typeof v === "string").join(", ");
 }
 

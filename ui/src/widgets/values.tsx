@@ -36,7 +36,7 @@ function Plain({ of, schema }: Props) {
 function Pair({ name, of, path = "", schema, isExact }: Props & { name: string }) {
 	const own = resolve(schema?.properties?.[name]);
 	const isBytes = typeof of === "number" && (schema?.properties ? isSize(own) : SIZES.includes(name));
-	const isOfUser = path === "labels";
+	const isOfUser = path === "labels" || path === "spec.labels";
 	return (
 		<div class="pair">
 			<dt title={told(own.description)} dir={isOfUser ? "auto" : undefined}>
