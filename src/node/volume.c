@@ -73,6 +73,15 @@ int volume_check_delete(struct node *n, const json_t *doc, struct err *err)
 	return 0;
 }
 
+bool volume_is_made(struct node *n, const char *project, const char *name)
+{
+	char key[STORE_KEY_MAX + 1];
+
+	doc_key(key, "volume", project, name);
+	const struct volume *v = (struct volume *)controller_find(n->volumes, key);
+	return v && v->last_size > 0;
+}
+
 char *volume_path(struct node *n, const char *project, const char *name, struct err *err)
 {
 	char key[STORE_KEY_MAX + 1], path[VOLUME_PATH_MAX];

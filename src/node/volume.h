@@ -34,5 +34,7 @@ char *volume_path(struct node *n, const char *project, const char *name, struct 
 const char *volume_format(const json_t *spec);
 /* What a client has not said of a new one. */
 int volume_fill(struct api_call *c, json_t *doc, struct err *err);
+/* Has the volume NAME been made, whether its file can be seen now or not? */
+bool volume_is_made(struct node *n, const char *project, const char *name);
 
 #endif

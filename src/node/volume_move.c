@@ -215,6 +215,12 @@ static int prepare(struct task *t, const json_t *params, struct err *err)
 	t->works = pool_works(n, strcmp(text(params, "from"), POOL_DEFAULT) ? text(params, "from") : text(params, "to"));
 	if (m->is_changed)
 		return 1;
+	if (!volume_is_made(n, t->c.project, text(params, "volume"))) {
+		if (atomic_load_explicit(&t->stop, memory_order_relaxed))
+			return err_set(err, -ECANCELED, "it was cancelled");
+		err_set(err, -EAGAIN, "it waits until '%s' is made", text(params, "volume"));
+		return 0;
+	}
 	return find_user(n, m, text(params, "volume"), err);
 }
 

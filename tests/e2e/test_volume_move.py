@@ -221,3 +221,24 @@ def test_a_move_and_going_back_wait_for_each_other(node, pools, tmp_path):  # no
             time.sleep(dice.random() * 0.01)
         assert all(state == "done" for state, _ in settle(node)), node.ask("GET", "/v1/tasks")
         assert where(node, pools) == pool
+
+
+def test_one_that_is_only_just_being_made_moves_then(node, pools):  # noqa: F811
+    for k in range(10):
+        node.ask("POST", "/v1/volumes", {"name": f"v{k}", "spec": {"size": "2M", "pool": "a"}}, status=201)
+        task = node.ask("POST", f"/v1/volumes/v{k}/move", {"pool": "b"}, status=202)["name"]
+        if k % 5 == 4:
+            node.kill()
+            node.start()
+        assert node.wait(f"/v1/tasks/{task}", "done")
+        assert node.wait(f"/v1/volumes/v{k}", "ready")["spec"]["pool"] == "b"
+    # One that waits for its content waits with it, and can be cancelled.
+    node.ask("POST", "/v1/volumes", {"name": "w", "spec": {"size": "2M", "pool": "a", "source": {"upload": {"size": "1M"}}}}, status=201)
+    node.wait("/v1/volumes/w", "waiting")
+    task = node.ask("POST", "/v1/volumes/w/move", {"pool": "b"}, status=202)["name"]
+    end = time.monotonic() + 60
+    while "until 'w' is made" not in node.ask("GET", f"/v1/tasks/{task}").get("status", {}).get("reason", ""):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    node.ask("POST", f"/v1/tasks/{task}/cancel", status=202)
+    node.wait(f"/v1/tasks/{task}", "cancelled")
