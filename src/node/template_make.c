@@ -22,6 +22,7 @@
 #include "node/pool.h"
 #include "node/task.h"
 #include "node/template.h"
+#include "util/checked.h"
 #include "util/json.h"
 
 enum {
@@ -47,11 +48,12 @@ struct making {
 	bool is_made;                   /* by a daemon that did not live to say so */
 	bool is_clean;                  /* no machine of an attempt before runs */
 	bool has_disk;
+	atomic_bool has_ended;          /* its machine, for who waits for an answer */
 };
 
 static void ended(struct process *p)
 {
-	(void)p;        /* prepare() looks again, and who talks to it notices */
+	atomic_store_explicit(&container_of(p, struct making, like.proc)->has_ended, true, memory_order_relaxed);
 }
 
 static char *with_tail(const char *path, const char *tail)
@@ -145,6 +147,7 @@ static int prepare(struct task *t, const json_t *params, struct err *err)
 		return 0;
 	}
 	r = m->has_disk ? 0 : prepare_disk(m, params, err);
+	atomic_store_explicit(&m->has_ended, false, memory_order_relaxed);
 	if (!r && m->has_disk)
 		r = instance_start(&m->like, m->doc, err);
 	return r < 0 ? r : 1;
@@ -182,6 +185,8 @@ static int find_agent(struct making *m, struct talk *k, const char *control, str
 			r = talk_ask(k, "agent-ping", NULL, NULL, NULL, err);
 		if (r != -EREMOTEIO && r != -EAGAIN)
 			return r;
+		if (atomic_load_explicit(&m->has_ended, memory_order_relaxed))
+			return err_set(err, -EAGAIN, "the machine has ended, and did not come as far as its guest agent");
 		if (r == -EAGAIN) {
 			talk_close(k);
 			k->fd = -1;
@@ -288,7 +293,7 @@ static int run(struct task *t, struct err *err)
 	if (atomic_load_explicit(&t->stop, memory_order_relaxed))
 		return -ECANCELED;
 	/* Of a machine that has gone another attempt would find no other. */
-	return r == -EAGAIN ? err_set(err, -EIO, "its machine has ended: %s", err->msg) : r;
+	return r == -EAGAIN ? err_wrap(err, -EIO, "its machine") : r;
 }
 
 static int finish(struct task *t, const json_t *params, json_t **result, struct err *err)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How many templates are kept, and which of them go: by number, by size, and when the pool is full."""
 import os
+import signal
 
 import pytest
 from test_node import node   # noqa: F401, pylint: disable=unused-import
@@ -116,3 +117,11 @@ def test_one_whose_image_goes_meanwhile_goes_too(keeper):
     until(lambda: node.ask("GET", f"/v1/tasks/{task}")["status"]["state"] in ("failed", "cancelled", "done"))
     node.wait_gone("/v1/images/debian")
     until(lambda: os.listdir(os.path.join(node.data, "templates")) == [] and not node.processes())
+
+
+def test_a_machine_that_ends_while_it_boots_is_not_waited_for(keeper):
+    node = keeper.node      # noqa: F811
+    task = node.ask("POST", "/v1/images/debian/warm", {"engine": "bt", "memory": FIRST * MIB}, status=202)["name"]
+    os.kill(until(node.processes)[0], signal.SIGKILL)
+    assert "machine has ended" in node.wait(f"/v1/tasks/{task}", "failed", 60)["status"]["reason"]
+    until(lambda: os.listdir(os.path.join(node.data, "templates")) == [] and os.listdir(os.path.join(node.run, "i")) == [])
