@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* client_console.c - a console on this terminal: a WebSocket, whose thread is the main one; keys are read by a thread of their own. */
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <termios.h>
 #include <unistd.h>
 #include "cli/client.h"
@@ -22,6 +24,7 @@ struct console {
 	size_t typed_len;
 	unsigned char sent[CLIENT_SOCKET_PRE + CHUNK];  /* of the thread that serves */
 	atomic_bool wants_end;
+	int stop;                       /* an eventfd: who waits for keys need not any more */
 	bool was_escape;                /* of the thread that reads keys */
 };
 
@@ -49,13 +52,23 @@ static size_t filter_keys(struct console *k, char *keys, size_t n)
 	return kept;
 }
 
+/* What is typed next, as read(2) has it; 0 also when nobody wants it any more. */
+static ssize_t wait_keys(const struct console *k, char keys[CHUNK])
+{
+	struct pollfd p[] = { { .fd = STDIN_FILENO, .events = POLLIN }, { .fd = k->stop, .events = POLLIN } };
+
+	while (poll(p, 2, -1) < 0 && errno == EINTR)
+		continue;
+	return p[1].revents ? 0 : read(STDIN_FILENO, keys, CHUNK);
+}
+
 static void *read_keys(void *arg)
 {
 	struct console *k = arg;
 	char keys[CHUNK];
 	ssize_t n;
 
-	while (!atomic_load(&k->wants_end) && (n = read(STDIN_FILENO, keys, sizeof(keys))) > 0) {
+	while (!atomic_load(&k->wants_end) && (n = wait_keys(k, keys)) > 0) {
 		size_t len = k->is_terminal ? filter_keys(k, keys, (size_t)n) : (size_t)n, done = 0;
 
 		while (done < len && !atomic_load(&k->wants_end)) {
@@ -73,7 +86,8 @@ static void *read_keys(void *arg)
 		client_socket_wake(k->socket);
 	}
 	/* The end of a file or pipe: what the guest says to the last of it is shown still. */
-	usleep(LINGER_MS * 1000);
+	struct pollfd p = { .fd = k->stop, .events = POLLIN };
+	(void)poll(&p, 1, LINGER_MS);
 	atomic_store(&k->wants_end, true);
 	client_socket_wake(k->socket);
 	return NULL;
@@ -114,8 +128,9 @@ static void show(void *arg, const char *data, size_t len, bool is_last)
 
 static int serve(struct console *k, const char *name, struct err *err)
 {
+	AUTO_FD int stop = k->stop = eventfd(0, EFD_CLOEXEC);
 	pthread_t thread;
-	int r = pthread_create(&thread, NULL, read_keys, k);
+	int r = stop < 0 ? errno : pthread_create(&thread, NULL, read_keys, k);
 
 	if (r)
 		return err_set(err, -r, "cannot start a thread: %s", strerror(r));
@@ -123,7 +138,7 @@ static int serve(struct console *k, const char *name, struct err *err)
 		continue;
 	/* It may be waiting for a key: the terminal is given up without it. */
 	atomic_store(&k->wants_end, true);
-	pthread_cancel(thread);
+	(void)eventfd_write(k->stop, 1);
 	pthread_join(thread, NULL);
 	const char *why = client_socket_why(k->socket);
 
