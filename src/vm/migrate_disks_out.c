@@ -213,7 +213,7 @@ void migrate_disks_stop(struct migrate_disks *d)
 
 static void disks_failed_locked(struct migrate_disks *d, const char *name, enum blk_job_event ev, const struct err *why)
 {
-	if (d->err.code)
+	if (d->err.code || d->is_cancelled)     /* jobs end because their connections were cut */
 		return;
 	if (ev == BLK_JOB_FAILED)
 		err_set(&d->err, why->code, "disk '%s': %s", name, why->msg);

@@ -314,6 +314,9 @@ static void *migration_thread(void *arg)
 	int r = migration_talk(g, &g->err);
 
 	migrate_post_end(g);
+	/* Whatever broke when the connections were cut, as that of a job which was just being started. */
+	if (r < 0 && atomic_load(&g->fate) == MIGRATION_CANCELLED)
+		err_set(&g->err, -ECANCELED, "the migration was cancelled");
 	migration_disk_failed(g);
 	if (r < 0 && !migration_is_committed(g))
 		migrate_recv_why(&g->link, &g->err);
