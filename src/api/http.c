@@ -77,6 +77,17 @@ static bool begin_socket(struct http_conn *c, struct http_server *s, struct lws 
 	return false;
 }
 
+/* Strangers can make connections by TCP alone. With many of them they keep out each other, and not who comes by the Unix socket. */
+static bool is_tcp(const struct http_server *s, struct lws *wsi)
+{
+	const struct lws_vhost *v = lws_get_vhost(wsi);
+
+	for (unsigned i = 0; i < s->n_vhosts; i++)
+		if (s->vhosts[i] == v)
+			return s->names[i] && !strncmp(s->names[i], "tcp", 3);
+	return false;
+}
+
 static int service(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t len)
 {
 	struct http_conn *c = user;
@@ -91,6 +102,15 @@ static int service(struct lws *wsi, enum lws_callback_reasons reason, void *user
 		/* A listener is being made, before the thread is started: what its connections will be made from. */
 		if (s->n_tls < s->n_listen)
 			s->tls[s->n_tls++] = user;
+		break;
+	case LWS_CALLBACK_FILTER_NETWORK_CONNECTION:
+		ok = !is_tcp(s, wsi) || s->n_tcp < HTTP_TCP_MAX;
+		break;
+	case LWS_CALLBACK_WSI_CREATE:
+		s->n_tcp += is_tcp(s, wsi);
+		break;
+	case LWS_CALLBACK_WSI_DESTROY:
+		s->n_tcp -= s->n_tcp && is_tcp(s, wsi);
 		break;
 	case LWS_CALLBACK_HTTP:
 		ok = http_begin_request(c, s, wsi);

@@ -29,6 +29,7 @@ enum {
 	HTTP_BODY_MAX = 2 << 20,        /* in memory; longer ones need http_receive() */
 	HTTP_RECEIVE_MAX = 1 << 20,     /* of one of these, on its way to its sink */
 	HTTP_CONNECTIONS_MAX = 1000,
+	HTTP_TCP_MAX = 800,             /* of them by TCP: the others are kept for the Unix socket */
 	HTTP_IDLE_SECONDS = 30,         /* without progress, or between two requests */
 	HTTP_MESSAGE_MAX = 1 << 20,     /* of a WebSocket, received */
 	HTTP_UNSENT_MAX = 8 << 20,      /* of a WebSocket, queued: then the client is dropped */
@@ -95,6 +96,8 @@ const char *http_query(const struct http_request *rq, const char *name);
 const char *http_get_header(const struct http_request *rq, enum http_header h);        /* NULL: absent */
 const void *http_body(const struct http_request *rq, size_t *len);      /* NUL after it */
 const struct http_peer *http_get_peer(const struct http_request *rq);
+/* Why nobody can tell where the request ends, in a sentence: it is to be refused, and its connection ends with the answer. NULL: all is well. */
+const char *http_malformed(const struct http_request *rq);
 bool http_wants_socket(const struct http_request *rq);
 bool http_is_long(const struct http_request *rq);
 uint64_t http_content_length(const struct http_request *rq);

@@ -44,6 +44,7 @@ struct http_server {
 	unsigned n_tls;
 	pthread_t thread;
 	bool has_thread;
+	unsigned n_tcp;                 /* service thread: connections that have come by TCP */
 	pthread_mutex_t lock;           /* guards the rest */
 	struct http_post *posts, **posts_end;
 	bool is_closing;
@@ -67,6 +68,7 @@ struct http_request {
 	uint64_t content_length;
 	bool wants_socket, is_long, is_head;
 	bool has_no_end;                /* where its body would end has not been told: it has none */
+	const char *malformed;          /* a literal: why nobody can tell where it ends; NULL: all is well */
 	/* the service thread's view: */
 	bool is_at_loop;                /* handed over, not answered yet */
 	bool is_receiving;              /* the body is on its way to its sink, or has been, and the answer is to come */

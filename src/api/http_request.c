@@ -109,15 +109,35 @@ static bool copy_query(struct http_request *rq)
 	return true;
 }
 
-static uint64_t content_length(struct lws *wsi)
+/* Of digits alone: whoever passes requests on must not see another end of the body than we do. */
+static uint64_t content_length(struct lws *wsi, const char **malformed)
 {
-	char text[24], *end;
+	char text[24];
+	int len = lws_hdr_total_length(wsi, WSI_TOKEN_HTTP_CONTENT_LENGTH);
 
-	if (lws_hdr_copy(wsi, text, sizeof(text), WSI_TOKEN_HTTP_CONTENT_LENGTH) <= 0)
+	if (len <= 0)
 		return 0;
-	unsigned long long v = strtoull(text, &end, 10);
+	if (len >= (int)sizeof(text) || lws_hdr_copy(wsi, text, sizeof(text), WSI_TOKEN_HTTP_CONTENT_LENGTH) <= 0 ||
+	    strspn(text, "0123456789") != strlen(text) || strlen(text) > 18) {
+		*malformed = "the header 'Content-Length' has to be there once, and to be a number";
+		return 0;
+	}
+	return strtoull(text, NULL, 10);
+}
 
-	return *end || text[0] == '-' ? UINT64_MAX : v;
+/* What the library would take for the body is not what the client, or a proxy before us, does (RFC 9112, 6.1 and 6.3): the request is
+ * refused, and nothing behind it is read as another one. */
+static void check_end(struct http_request *rq, struct lws *wsi)
+{
+	bool posts = rq->method == HTTP_POST || rq->method == HTTP_PUT || rq->method == HTTP_PATCH;
+	uint64_t len = content_length(wsi, &rq->malformed);
+
+	if (lws_hdr_total_length(wsi, WSI_TOKEN_HTTP_TRANSFER_ENCODING) > 0)
+		rq->malformed = "'Transfer-Encoding' is not understood here: send the body as it is, with 'Content-Length'";
+	if (!rq->malformed && (posts || rq->method == HTTP_DELETE))
+		rq->content_length = len;
+	/* It has no body then (RFC 9112, 6.3), but the library takes what follows for one: the connection ends with the answer. */
+	rq->has_no_end = rq->malformed || (posts && lws_hdr_total_length(wsi, WSI_TOKEN_HTTP_CONTENT_LENGTH) <= 0);
 }
 
 static enum http_method method_of(int lws_method)
@@ -155,11 +175,7 @@ struct http_request *http_request_new(struct http_server *s, struct lws *wsi)
 	rq->path = method < 0 ? NULL : strndup(uri, (size_t)uri_len);
 	if (!rq->path || !copy_headers(rq) || !copy_query(rq))
 		return NULL;
-	bool posts = rq->method == HTTP_POST || rq->method == HTTP_PUT || rq->method == HTTP_PATCH;
-	if (posts || rq->method == HTTP_DELETE)
-		rq->content_length = content_length(wsi);
-	/* It has no body then (RFC 9112, 6.3), but the library takes what follows for one: the connection ends with the answer. */
-	rq->has_no_end = posts && lws_hdr_total_length(wsi, WSI_TOKEN_HTTP_CONTENT_LENGTH) <= 0;
+	check_end(rq, wsi);
 	peer_of(&rq->peer, wsi);
 	return take_ptr(&rq);
 }
@@ -282,6 +298,7 @@ enum http_method http_method(const struct http_request *rq) { return rq->method;
 const char *http_path(const struct http_request *rq) { return rq->path; }
 const char *http_get_header(const struct http_request *rq, enum http_header h) { return rq->header[h]; }
 const struct http_peer *http_get_peer(const struct http_request *rq) { return &rq->peer; }
+const char *http_malformed(const struct http_request *rq) { return rq->malformed; }
 bool http_wants_socket(const struct http_request *rq) { return rq->wants_socket; }
 bool http_is_long(const struct http_request *rq) { return rq->is_long; }
 uint64_t http_content_length(const struct http_request *rq) { return rq->content_length; }

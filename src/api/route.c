@@ -221,6 +221,8 @@ static int prepare(const struct api_config *cfg, struct api_call *c, char *where
 	bool is_path;
 
 	where[0] = 0;
+	if (http_malformed(c->rq))
+		return err_set(err, -EBADMSG, "%s", http_malformed(c->rq));
 	c->route = find_route(cfg, m, path, c, &is_path);
 	if (!c->route)
 		return is_path ? err_set(err, -ENOSYS, "'%.200s' does not know %s; see /v1/openapi.json", path, method_names[m]) :
