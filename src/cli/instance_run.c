@@ -213,9 +213,9 @@ static void add_size(const struct cli *c, json_t *spec)
 			json_object_set_new(spec, names[i].field, json_string(cli_str(c, names[i].option)));
 }
 
-static int create(struct client *cl, const struct cli *c, const char *name, const char *image, json_t **out, struct err *err)
+/* The document of the machine NAME; NULL: something was said wrong. */
+static json_t *make_document(const struct cli *c, const char *name, const char *image, struct err *err)
 {
-	AUTO(json_decref)
 	json_t *doc = json_pack("{s:s, s:{s:s, s:s}}", "name", name, "spec", "image", image, "template", cli_flag(c, "--cold") ? "none" : "auto");
 	json_t *spec = json_object_get(doc, "spec");
 
@@ -226,7 +226,32 @@ static int create(struct client *cl, const struct cli *c, const char *name, cons
 		r = add_keys(c, spec, err);
 	if (!r)
 		r = add_user_data(c, spec, err);
-	return r < 0 ? r : client_call(cl, "POST", doc, out, err, "/v1/instances");
+	if (r < 0)
+		json_decref(doc);
+	return r < 0 ? NULL : doc;
+}
+
+static int create(struct client *cl, const struct cli *c, const char *name, const char *image, json_t **out, struct err *err)
+{
+	AUTO(json_decref) json_t *doc = make_document(c, name, image, err);
+
+	return doc ? client_call(cl, "POST", doc, out, err, "/v1/instances") : err->code;
+}
+
+/* What is wrong whatever the image is tells itself before that is made, which takes minutes. NAME may be NULL. */
+static int check(struct client *cl, const struct cli *c, const char *name, struct err *err)
+{
+	static const char of_image[] = "spec.image: ";          /* that one is made next */
+	/* A reference to a catalogue is no name. */
+	const char *image = strchr(cli_arg(c, 0), ':') ? "image" : cli_arg(c, 0);
+	AUTO(json_decref) json_t *doc = make_document(c, name ? name : "machine", image, err);
+	struct err why = ERR_INIT;
+
+	if (!doc)
+		return err->code;
+	int r = client_call(cl, "POST", doc, NULL, &why, "/v1/instances?dry-run");
+	bool is_wrong = (r == -EINVAL && strncmp(why.msg, of_image, strlen(of_image)) != 0) || (r == -EEXIST && name);
+	return is_wrong ? err_set(err, r, "%s", why.msg) : 0;
 }
 
 static int run(struct cli *c, struct err *err)
@@ -240,6 +265,8 @@ static int run(struct cli *c, struct err *err)
 	is_told = !c->is_quiet && !c->is_json;
 	progress_start(&p, c, "starting");
 	int r = client_open(&cl, c, err);
+	if (!r)
+		r = check(cl, c, name, err);
 	if (!r)
 		r = need_image(c, cl, cli_arg(c, 0), image, err);
 	if (!r && !name) {

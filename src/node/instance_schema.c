@@ -231,15 +231,9 @@ int instance_check(struct node *n, const json_t *doc, const json_t *old, char *w
 		snprintf(where, cap, "spec.image");
 		return err_set(err, -EINVAL, "an instance needs an image, or a kernel");
 	}
-	if (image && !json_equal(json_object_get(was, "image"), json_object_get(spec, "image"))) {
+	if (was && image && !json_equal(json_object_get(was, "image"), json_object_get(spec, "image"))) {
 		snprintf(where, cap, "spec.image");
-		if (was)
-			return err_set(err, -EINVAL,
-				       "the image of an instance cannot be changed: its disk has begun as that one");
-		if (!exists(n, "image", project, image))
-			return err_set(err, -EINVAL,
-				       "there is no image '%s'; 'viv image ls' lists those that are there", image);
-		where[0] = 0;
+		return err_set(err, -EINVAL, "the image of an instance cannot be changed: its disk has begun as that one");
 	}
 	if (was && !json_equal(json_object_get(was, "template"), json_object_get(spec, "template")) && json_object_get(was, "template")) {
 		snprintf(where, cap, "spec.template");
@@ -253,5 +247,11 @@ int instance_check(struct node *n, const json_t *doc, const json_t *old, char *w
 		r = seed_check(spec, where, cap, err);
 	if (!r)
 		r = limits_check(spec, where, cap, err);
-	return r < 0 ? r : ports_check(n, doc, where, cap, err);
+	if (!r)
+		r = ports_check(n, doc, where, cap, err);
+	if (r < 0 || was || !image || exists(n, "image", project, image))
+		return r;
+	/* The last of all: 'viv run' makes the image when nothing else is wrong. */
+	snprintf(where, cap, "spec.image");
+	return err_set(err, -EINVAL, "there is no image '%s'; 'viv image ls' lists those that are there", image);
 }

@@ -17,7 +17,8 @@ struct err {
 #define ERR_INIT { 0, "" }
 
 /* Set *ERR (when not NULL) to CODE and the formatted sentence. Returns CODE, so that
- * `return err_set(err, -EINVAL, "...")` is one line. CODE must be negative. */
+ * `return err_set(err, -EINVAL, "...")` is one line. CODE must be negative. What is formatted may be the
+ * sentence that is there: `err_set(err, -EINVAL, "%s", err->msg)`. */
 int err_set(struct err *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 /* Put the formatted text and ": " before the sentence that is there. CODE replaces nothing:

@@ -344,6 +344,24 @@ def test_nothing_is_made_of_an_image_that_goes(node, tmp_path):
     assert os.listdir(os.path.join(node.data, "images")) == []
 
 
+def test_what_is_wrong_is_told_before_an_image_is_made(node, tmp_path):
+    tool = tmp_path / "tool"
+    tool.write_text(f"#!/bin/sh\ntouch {tmp_path}/made\nexit 1\n")
+    tool.chmod(0o755)
+    node.kill()
+    node.start("--image-tool", str(tool))
+    for words, why, status in ((["--name", "bad name"], "'bad name' cannot be a name", 1), (["-m", "10"], "spec.memory: 10 is not between", 1),
+                               (["-p", "99999:1"], "host port '99999' is not a number", 1), (["-p", "8080"], "'8080' is no HOSTPORT:PORT", 1),
+                               (["--ssh-key", "/nowhere"], "cannot read '/nowhere'", 7)):
+        assert why in node.viv("run", "-d", *words, "debian", status=status)
+    assert node.viv("image", "ls", "--json") == "[]\n" and not (tmp_path / "made").exists()
+    for kind, spec in (("instances", {"kernel": "/dev/null", "pool": "nowhere"}), ("volumes", {"size": 1 << 20, "pool": "nowhere"})):
+        error = node.ask("POST", f"/v1/{kind}", {"name": "a", "spec": spec}, status=400)["error"]
+        assert (error["field"], error["message"]) == ("spec.pool", "there is no pool 'nowhere'; 'viv pool ls' lists those that are there")
+    assert "it could not be made" in node.viv("run", "-d", "debian", status=1)
+    assert (tmp_path / "made").exists()
+
+
 def test_a_debian_from_its_image_to_its_login(node, debian, tmp_path):
     """`viv run debian`; that the image is made of packages is what scripts/guest-image has done before."""
     tool = tmp_path / "tool"

@@ -14,6 +14,16 @@ TEST(set_formats_and_returns_the_code)
 	CHECK_EQ(err_set(NULL, -EINVAL, "nobody listens"), -EINVAL);
 }
 
+TEST(set_takes_the_sentence_that_is_there)
+{
+	struct err err = ERR_INIT;
+
+	err_set(&err, -ENOENT, "there is no pool '%s'", "p");
+	CHECK_EQ(err_set(&err, -EINVAL, "really: %s", err.msg), -EINVAL);
+	CHECK_EQ(err.code, -EINVAL);
+	CHECK_STR(err.msg, "really: there is no pool 'p'");
+}
+
 TEST(wrap_puts_the_object_in_front)
 {
 	struct err e = ERR_INIT;
