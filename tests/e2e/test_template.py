@@ -17,7 +17,7 @@ import pytest
 import vivguest
 from test_node import BUILD, log_has, node   # noqa: F401, pylint: disable=unused-import
 
-PATIENCE_S = 400
+PATIENCE_S, BOOT_S = 400, 1200
 USER = 54321            # nobody's; tests that are run by root become it
 
 
@@ -285,7 +285,7 @@ def test_what_others_know_a_machine_by_is_its_own(node):   # noqa: F811
     """Host keys of SSH, the machine-id, the name, randomness: of two that began as one template, of one that booted, and of a clone."""
     warm = Warm(node, vivguest.debian("debian-ssh", ("openssh-server",)))
     task = node.ask("POST", "/v1/images/debian/warm", {"engine": "bt"}, status=202)["name"]
-    node.wait(f"/v1/tasks/{task}", "done", PATIENCE_S)
+    node.wait(f"/v1/tasks/{task}", "done", BOOT_S)
     facts = {"hostname": "hostname", "machine-id": "cat /etc/machine-id", "random": "head -c 16 /dev/urandom | od -An -tx1 | tr -d ' '",
              "seed": "cat /var/lib/systemd/random-seed 2>/dev/null | sha256sum", "dbus": "cat /var/lib/dbus/machine-id",
              "key": "cut -d' ' -f2 /etc/ssh/ssh_host_ed25519_key.pub", "ecdsa": "cut -d' ' -f2 /etc/ssh/ssh_host_ecdsa_key.pub",
@@ -296,17 +296,14 @@ def test_what_others_know_a_machine_by_is_its_own(node):   # noqa: F811
     warm.run("b")
     warm.run("c", template="none")
     for name in "abc":
-        node.wait(f"/v1/instances/{name}", "running", PATIENCE_S)
-        log_has(node, name, f"{name} login:", PATIENCE_S)
+        node.wait(f"/v1/instances/{name}", "running", BOOT_S)
+        log_has(node, name, f"{name} login:", BOOT_S)
         assert ("began as the template" in warm.start(name)) == (name in "ab")
-    node.ask("PATCH", "/v1/instances/a", {"spec": {"state": "stopped", "shutdown_seconds": 60}})
-    node.wait("/v1/instances/a", "stopped", PATIENCE_S)
     node.viv("clone", "a", "d")
-    for name in "ad":
-        node.viv("start", name)
-        log_has(node, name, f"{name} login:", PATIENCE_S)
+    node.viv("start", "d")
+    log_has(node, "d", "d login:", BOOT_S)
     for name in "abcd":
-        until(lambda n=name: warm.inside(n, "systemctl is-active ssh || true") == ["active"])
+        until(lambda n=name: warm.inside(n, "systemctl is-active ssh || true") == ["active"], BOOT_S)
         told[name] = {fact: (warm.inside(name, line) or [""])[0] for fact, line in facts.items()}
     assert [told[n]["hostname"] for n in "abcd"] == list("abcd"), told
     for name in "abcd":
