@@ -111,8 +111,8 @@ static int why(const json_t *item, struct err *err)
 
 int bulk_tell(const struct cli *c, json_t *result, struct err *err)
 {
-	AUTO(json_decref) json_t *keep = result;
-	const json_t *items = json_object_get(result, "items"), *item;
+	AUTO(json_decref) json_t *told = result;
+	const json_t *items = json_object_get(told, "items"), *item;
 	json_int_t failed = json_integer_value(json_object_get(result, "failed"));
 	size_t i, n = json_array_size(items);
 	int all = 0;

@@ -8,7 +8,9 @@
 void log_set_level(enum log_level level) {}
 enum log_level log_get_level(void) { return LOG_DEBUG; }
 void log_set_name(const char *name) {}
+void log_set_fd(int fd) {}
 void log_set_raw_terminal(int is_raw) {}
+void log_text(enum log_level level, const char *text, size_t len) {}
 
 void log_line(enum log_level level, const char *fmt, ...)
 {

@@ -137,7 +137,7 @@ static void fault_with_all_blocked(void)
 TEST(a_wrong_address_is_told_with_the_thread_and_the_place)
 {
 	CHECK_DIES(store_at_page_5, SIGSEGV, "child: error: the process ends: signal 11 (SIGSEGV) in thread 'wrongdoer' at program+0x",
-		   ": address 0x5678\n", "child: error: called from program+0x");
+		   ": address 0x5678\n", "child: error: called from ", " program+0x");
 }
 
 TEST(a_file_that_became_shorter_is_told)
