@@ -125,6 +125,8 @@ int bulk_tell(const struct cli *c, json_t *result, struct err *err)
 		int r = why(item, &one);
 
 		all = !all || all == r ? r : -EIO;
+		if (c->is_json)
+			json_object_set_new(json_object_get(item, "error"), "message", json_string(one.msg));
 		if (n > 1 && !c->is_json)
 			log_error("'%s': %s", json_string_value(json_object_get(item, "name")), one.msg);
 		else if (!c->is_json)

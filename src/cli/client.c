@@ -235,8 +235,6 @@ int client_setup(struct client *cl, const char *method, const char *path, struct
 		     project ? project : "") < 0)
 		url = NULL;
 	cl->lib.free(project);
-	/* What it has for this option is forgotten by a reset, and never freed. */
-	cl->lib.easy_setopt(cl->curl, CURLOPT_COOKIEFILE, NULL);
 	cl->lib.easy_reset(cl->curl);
 	if (cl->url)
 		client_set_tls(cl, cl->curl);

@@ -86,6 +86,16 @@ static void put_error(struct bulk *b, size_t at, const char *code, const char *m
 	put_result(b, at, json_pack("{s:b, s:{s:s, s:s}}", "ok", 0, "error", "code", code, "message", message));
 }
 
+/* The thing that item AT names was not there, or is not any more. */
+static void put_missing(struct bulk *b, size_t at)
+{
+	char why[DOC_NAME_MAX * 2 + 80];
+
+	snprintf(why, sizeof(why), "there is no %s '%s' in the project '%s'%s", text(b->params, "kind"), text(item_of(b, at), "name"), b->project,
+		 text(item_of(b, at), "uid")[0] ? " any more" : "");
+	put_error(b, at, "not_found", why);
+}
+
 /* What DOC, the answer of a dry run, would be other than OLD. */
 static json_t *changes(const json_t *old, const json_t *doc)
 {
@@ -171,7 +181,7 @@ static void send(struct bulk *b, size_t at)
 		if (is_delete && text(item, "uid")[0])
 			put_result(b, at, json_pack("{s:b}", "ok", 1));
 		else
-			put_error(b, at, "not_found", text(item, "uid")[0] ? "it has gone meanwhile" : "there is nothing of that name");
+			put_missing(b, at);
 		return;
 	}
 	AUTO(free) char *body = json_object_get(b->params, "body") ? json_dumps(json_object_get(b->params, "body"), JSON_COMPACT) : NULL;

@@ -114,7 +114,7 @@ def test_machines_start_stop_and_go(node, guest):       # noqa: F811
     assert "is running" in node.viv("rm", "--all", status=4) and len(node.ask("GET", "/v1/instances")["items"]) == 3
     node.viv("stop", "a", "b")
     said = node.viv("stop", "a", "none", "b", status=7)
-    assert "'none': there is nothing of that name" in said and "1 of 3 could not be done" in said
+    assert "'none': there is no instance 'none' in the project 'default'" in said and "1 of 3 could not be done" in said
     result = json.loads(node.viv("rm", "--all", "--json"))
     assert result["done"] == 3 and not node.ask("GET", "/v1/instances")["items"] and node.processes() == []
 

@@ -19,6 +19,8 @@ WORDS = {"SIZE": "1M", "FIELD=VALUE...": "labels.a=b", "LIMIT...": "cpus=2", "RO
 NEEDED = {"image create": ["--from", "debian"], "pool create": ["--path", "/nowhere"], "token create": ["--user", "nothing"],
           "token ls": ["--user", "nothing"], "token rm": ["--user", "nothing"], "top": ["--once"], "events": ["--count", "1"],
           "login": ["--host", "https://127.0.0.1:1"], "logout": ["--host", "https://127.0.0.1:1"], "image build": []}
+# What takes names, or a selector, or all of them: with a name.
+MANY = {**{c: ["nothing"] for c in ("start", "stop", "restart", "pause", "rm", "snapshot create")}, "set": ["nothing", "labels.a=b"]}
 # They need no daemon, read a password first, or speak with another one.
 ALONE = {"user passwd", "totp enable", "login", "logout"}
 
@@ -46,7 +48,7 @@ def usage_of(command):
 
 def line_of(command, file):
     words = {**WORDS, "FILE": str(file), "FILE...": str(file)}
-    return [*command.split(), *(words.get(w, "nothing") for w in usage_of(command)[0]), *NEEDED.get(command, [])]
+    return [*command.split(), *(words.get(w, "nothing") for w in usage_of(command)[0]), *MANY.get(command, []), *NEEDED.get(command, [])]
 
 
 def told(status, out, err, command):
@@ -120,7 +122,7 @@ def test_no_daemon(command, tmp_path):
 
 # What is not refused by a name that nobody has: it makes that, or asks for none.
 MAKES = {"run", "ls", "top", "events", "metrics", "task ls", "image ls", "image catalogue ls", "volume ls", "volume create", "pool ls", "pool create",
-         "network ls", "network create", "port ls", "whoami", "user ls", "user add", "role ls", "role grant", "project ls", "project create", "audit ls",
+         "network ls", "network create", "profile ls", "profile create", "port ls", "whoami", "user ls", "user add", "role ls", "role grant", "project ls", "project create", "audit ls",
          "audit verify", "token ls", "image create", "image build", "image import", "image upload", "volume upload", "import", *ALONE}
 
 
@@ -135,7 +137,9 @@ def test_names_that_nobody_has(node, tmp_path):  # noqa: F811
         assert status == NOT_FOUND, (command, status, out, err)
         assert "nothing" in told(status, out, err, command) and re.search(r"; 'viv [\w ]*ls[\w ]*' lists those that are there", err), (command, err)
         status, out, _ = viv(*words[:at], "--socket", node.socket, "--json", *words[at:])
-        error = json.loads(out)["error"]
+        doc = json.loads(out)
+        # Of what takes many each has its own.
+        error = doc.get("error") or doc["items"][0]["error"]
         assert status == NOT_FOUND and "lists those" in error["message"], (command, out)
 
 

@@ -179,7 +179,7 @@ def test_damaged_cut_and_hostile_archives_make_nothing(node, herd, tmp_path):   
     refused("other disks")
     write(bad, {**files, "more": b"x"}, manifest=False)
     refused("its manifest does not")
-    write(bad, {**files, "manifest.json": json.dumps({"format": "vivarium-machine", "version": 2}).encode()})
+    write(bad, {**files, "manifest.json": json.dumps({"format": "vivarium-machine", "version": 3}).encode()})
     refused("another version", 9)
     # A disk that shows files of whoever reads it.
     layer = tmp_path / "layer.qcow2"

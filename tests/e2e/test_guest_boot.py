@@ -37,9 +37,10 @@ def test_it_boots_with_little_work_and_is_a_whole_debian(debian, disk):
                      "modprobe fuse && comes ' /sys/fs/fuse/connections '", "modprobe configfs && comes ' /sys/kernel/config '",
                      "test -e /dev/disk/by-label/root -a -e /dev/net/tun -a -e /dev/fuse", "grep -q Power /proc/bus/input/devices",
                      # No image of them has keys for SSH: they are made at the first start, and stay.
-                     "mkdir -p /etc/ssh; printf '#!/bin/sh\\nread k </proc/sys/kernel/random/uuid; echo $k >/etc/ssh/ssh_host_x_key\\n' >/usr/bin/ssh-keygen",
-                     "chmod 755 /usr/bin/ssh-keygen; guest-init early; k=$(cat /etc/ssh/ssh_host_x_key) && guest-init early && "
-                     "test -n \"$k\" -a $k = $(cat /etc/ssh/ssh_host_x_key)",
+                     "mkdir -p /etc/ssh; printf '#!/bin/sh\\nwhile [ \"$1\" != -f ]; do shift; done; cat /proc/sys/kernel/random/uuid >\"$2\"\\n' >/usr/bin/ssh-keygen",
+                     "cd /etc/ssh; [ -e /usr/sbin/sshd ] || ln -s /bin/true /usr/sbin/sshd; chmod 755 /usr/bin/ssh-keygen; guest-init early; "
+                     "k=$(cat ssh_host_ed25519_key ssh_host_ecdsa_key) && guest-init early && "
+                     "test -n \"$k\" -a \"$k\" = \"$(cat ssh_host_ed25519_key ssh_host_ecdsa_key)\"",
                      "apt-get check", "dpkg --audit", "test $(cat /etc/machine-id | wc -c) = 33", "ls /boot/initrd.img-*", "ip -4 route | grep default"):
             guest.command(line, 300)
         guest.send("poweroff\n")

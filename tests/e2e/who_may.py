@@ -9,17 +9,18 @@ WHO_MAY = {
     ("viewer", "node"): """
         getMetrics getNode getNodeHistory listUsers""",
     ("viewer", "project"): """
-        explainInstance getImage getInstance getInstanceGuest getInstanceHistory getInstanceLog getInstanceStats getNetwork getProject
-        getProjectUsage getRole getSnapshot getTask getVolume listImages listInstances listNetworks listPorts listRoles listSnapshots
-        listTasks listVolumes""",
+        explainInstance getImage getImageDisk getInstance getInstanceGuest getInstanceHistory getInstanceLog getInstanceStats
+        getNetwork getProfile getProject getProjectUsage getRole getSnapshot getTask getVolume getVolumeDisk listImages
+        listInstances listNetworks listPorts listProfiles listRoles listSnapshots listTasks listVolumes""",
     ("viewer", "self"): """
         beginTotp confirmTotp createToken deleteToken getCatalogue getPool getSession getToken getTotp getUsage getUser listCatalogues
         listPools listProjects listTokens logOut removeTotp setPassword watchEvents""",
     ("operator", "project"): """
-        cancelTask changeImage changeInstance changeSnapshot changeVolume cloneInstance coolImage createImage createInstance
-        createSnapshot createVolume deleteImage deleteInstance deleteSnapshot deleteTask deleteVolume getImageContent getNetworkDoctor
-        getVolumeContent moveVolume openInstanceConsole readInstanceFile refreshCatalogue renameInstance resetInstance restartInstance
-        revertSnapshot runInInstance sendImageContent sendVolumeContent warmImage writeInstanceFile""",
+        cancelTask changeImage changeInstance changeProfile changeSnapshot changeVolume cloneInstance cloneVolume coolImage
+        createImage createInstance createProfile createSnapshot createVolume deleteImage deleteInstance deleteProfile
+        deleteSnapshot deleteTask deleteVolume doInBulk getImageContent getImageInitrd getImageKernel getNetworkDoctor
+        getVolumeContent moveVolume openInstanceConsole readInstanceFile refreshCatalogue renameInstance resetInstance
+        restartInstance revertSnapshot runInInstance sendImageContent sendVolumeContent warmImage writeInstanceFile""",
     ("admin", "node"): """
         changePool changeProject changeUser createPool createProject createUser deletePool deleteProject deleteUser listAudit verifyAudit""",
     ("admin", "project"): """
