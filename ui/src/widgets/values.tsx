@@ -12,7 +12,7 @@ interface Props {
 }
 
 // Numbers of bytes that no schema tells of.
-const SIZES: readonly string[] = ["bytes", "memory", "size", "virtual_size", "disk_size", "disk", "limit_in", "limit_out", "used", "free", "received"];
+const SIZES: readonly string[] = ["bytes", "memory", "size", "virtual_size", "disk_size", "disk", "limit_in", "limit_out", "used", "free", "received", "allocated", "exclusive"];
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/;
 
 const isObject = (v: unknown): v is object => typeof v === "object" && v !== null;
