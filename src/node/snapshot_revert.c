@@ -92,6 +92,14 @@ static int prepare_memory(struct revert *v, bool has_memory, struct err *err)
 	return v->next[MEMORY_OWN] && v->next[MEMORY_COPY] && (!has_memory || v->memory) ? 0 : err_set(err, -ENOMEM, "out of memory");
 }
 
+/* What has never run has no disk, and will not get one by waiting. */
+static bool has_root(const struct instance *i, const json_t *doc)
+{
+	AUTO(free) char *path = instance_root_path(i);
+
+	return !json_object_get(json_object_get(doc, "spec"), "image") || (path && !access(path, F_OK));
+}
+
 static int prepare(struct task *t, const json_t *params, struct err *err)
 {
 	struct revert *v = t->data ? t->data : calloc(1, sizeof(*v));
@@ -121,6 +129,12 @@ static int prepare(struct task *t, const json_t *params, struct err *err)
 	doc_key(key, "instance", t->c.project, text(params, "instance"));
 	AUTO(json_decref) json_t *doc = doc_get(t->c.node->store, key, NULL);
 	int r = instance_disks(&v->disks, v->instance, doc, false, err);
+	/* A pool that a daemon has not looked at yet, a volume that another task works on. */
+	if (r == -EAGAIN && has_root(v->instance, doc)) {
+		instance_give_disks(v->instance, true);
+		v->has_disks = false;
+		return 0;
+	}
 	t->works = instance_disks_works(v->instance, doc);
 	if (!r)
 		r = prepare_memory(v, json_object_get(params, "machine") != NULL, err);
