@@ -5,10 +5,10 @@
 
 #include "cli/command.h"
 
-extern const struct cli_command image_ls, image_show, image_warm, image_cool, image_import, image_build, image_download, image_upload, image_rm,
+extern const struct cli_command image_ls, image_show, image_rename, image_warm, image_cool, image_import, image_build, image_download, image_upload, image_rm,
 	image_create, image_catalogue_ls, image_catalogue_refresh;
 extern const struct cli_group image_group;
-extern const struct cli_command volume_ls, volume_show, volume_create, volume_grow, volume_clone, volume_move, volume_download, volume_upload,
+extern const struct cli_command volume_ls, volume_show, volume_create, volume_grow, volume_rename, volume_clone, volume_move, volume_download, volume_upload,
 	volume_rm;
 extern const struct cli_group volume_group;
 

@@ -226,29 +226,3 @@ const struct cli_command instance_rm = {
 						  { .line = NULL } },
 	.run = rm,
 };
-
-static int rename_one(struct cli *c, struct err *err)
-{
-	AUTO(client_close) struct client *cl = NULL;
-	AUTO(json_decref) json_t *body = json_pack("{s:s}", "name", cli_arg(c, 1));
-	json_t *doc = NULL;
-	int r = body ? client_open(&cl, c, err) : err_set(err, -EINVAL, "a name must be text in UTF-8");
-
-	if (!r)
-		r = client_call(cl, "POST", body, &doc, err, "/v1/instances/%s/rename", cli_arg(c, 0));
-	if (!r && c->is_json)
-		return output_json(doc, err);
-	json_decref(doc);
-	return r;
-}
-
-const struct cli_command instance_rename = {
-	.path = "rename",
-	.summary = "give a machine another name",
-	.about = "Whether it runs or not, with its snapshots; consoles that are open stay so, and its network knows it by the new name at once. "
-		 "What runs in it learns of its name when it is started the next time.",
-	.args = (const struct cli_arg[]){ { "NAME", .help = "the machine" }, { "NEW", .help = "what it shall be called" }, { .name = NULL } },
-	.options = (const struct cli_option[]){ CLIENT_OPTIONS, { .name = NULL } },
-	.examples = (const struct cli_example[]){ { "rename web web-old", "to make room for another" }, { .line = NULL } },
-	.run = rename_one,
-};

@@ -6,18 +6,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "node/idempotency.h"
 #include "node/instance_hold.h"
 #include "node/instance_priv.h"
 #include "node/network.h"
 #include "node/node.h"
-#include "node/ops.h"
 #include "node/profile.h"
+#include "node/rename.h"
 #include "node/resource.h"
 #include "node/task.h"
 
 enum {
-	TRIES = 16,
 	OPS_OF_ONE = 4,                 /* a document and a status, put under one key and deleted under the other */
 	SNAPSHOTS_MAX = STORE_OPS_MAX / OPS_OF_ONE - 2,
 	ENDED_HERE = -1,                /* for 'ended_revision': the revision of the status document, which its writer did not know */
@@ -29,14 +27,6 @@ const struct schema rename_schema = {
 		{ .name = "name", .type = SCHEMA_NAME, .is_required = true, .help = "the new one" },
 		{ .name = NULL },
 	},
-};
-
-struct rename {
-	struct api_call *c;
-	struct node *node;
-	char project[DOC_NAME_MAX + 1], from[STORE_KEY_MAX + 1], to[STORE_KEY_MAX + 1];
-	unsigned tries;
-	struct ops ops;
 };
 
 static const char *text(const json_t *doc, const char *name)
@@ -73,29 +63,6 @@ int instance_check_named(const struct instance *i, struct err *err)
 
 /* --- what goes under another key ---------------------------------------------------- */
 
-static void rename_free(struct rename *r)
-{
-	ops_clear(&r->ops);
-	free(r);
-}
-
-/* DOC, which is under FROM at REVISION, and STATUS (NULL: there is none) go to TO. */
-static int move_one(struct rename *r, const char *from, const char *to, int64_t revision, json_t *doc, const json_t *status)
-{
-	char from_status[STORE_KEY_MAX + 1], to_status[STORE_KEY_MAX + 1];
-
-	doc_status_key(from_status, from);
-	doc_status_key(to_status, to);
-	json_object_set_new(doc, "renamed_from", json_string(from));
-	int bad = ops_put(&r->ops, to, doc, STORE_ABSENT);
-	/* Of an earlier thing of that name there may still be one. */
-	if (!bad && status)
-		bad = ops_put(&r->ops, to_status, status, STORE_ANY);
-	if (!bad)
-		bad = ops_delete(&r->ops, from, revision);
-	return bad ? bad : ops_delete(&r->ops, from_status, STORE_ANY);
-}
-
 static int move_snapshots(struct rename *r, const char *uid, const char *name, const char *new_name, struct err *err)
 {
 	char prefix[STORE_KEY_MAX + 1], key[STORE_KEY_MAX + 1] = "", to[STORE_KEY_MAX + 1], status_key[STORE_KEY_MAX + 1];
@@ -121,7 +88,7 @@ static int move_snapshots(struct rename *r, const char *uid, const char *name, c
 		json_object_set_new(doc, "instance", json_string(new_name));
 		if (c)
 			controlled_rename(c, d->modified);
-		bad = move_one(r, key, to, d->modified, doc, status);
+		bad = rename_move_one(r, key, to, d->modified, doc, status);
 	}
 	return bad ? err_set(err, bad, "out of memory") : 0;
 }
@@ -139,7 +106,7 @@ static int move_all(struct rename *r, struct instance *i, json_t *doc, int64_t r
 		json_object_set_new(status, "ended_revision", json_integer(ENDED_HERE));
 	json_object_del(doc, "unchanged_since");
 	controlled_rename(&i->c, said_at);
-	if (move_one(r, r->from, r->to, revision, doc, status) < 0)
+	if (rename_move_one(r, r->from, r->to, revision, doc, status) < 0)
 		return err_set(err, -ENOMEM, "out of memory");
 	return move_snapshots(r, i->c.uid, i->c.name, new_name, err);
 }
@@ -205,30 +172,13 @@ static void let_go(struct rename *r)
 				controlled_renamed(c);
 }
 
-static void rename_fail(struct rename *r, int code, const struct err *err)
-{
-	api_fail(r->c, code, code == -EEXIST ? "name" : NULL, err);
-	rename_free(r);
-}
-
 static void committed(void *arg, const struct store_result *res)
 {
 	struct rename *r = arg;
-	struct err err = ERR_INIT;
 
 	let_go(r);
-	if (!res->code) {
-		resource_reply(r->c, 200, r->to);
-		rename_free(r);
-	} else if (res->code != -ESTALE) {
-		rename_fail(r, err_set(&err, res->code, "%s", res->message), &err);
-	} else if (idempotency_answered(r->c)) {        /* the same request was on its way twice */
-		rename_free(r);
-	} else if (r->tries++ < TRIES) {
+	if (rename_is_stale(r, res))
 		rename_try(r);
-	} else {
-		rename_fail(r, err_set(&err, -EAGAIN, "%s", res->message), &err);
-	}
 }
 
 static void rename_try(struct rename *r)
@@ -257,46 +207,13 @@ static void rename_try(struct rename *r)
 		rename_fail(r, bad, &err);
 		return;
 	}
-	struct idempotency_record record;
-	unsigned n = r->ops.n;
-	store_commit(r->node->store, r->ops.op, n + idempotency_op(r->c, r->to, 200, &r->ops.op[n], &record), committed, r);
-}
-
-/* Sent again after it was done: it is what was asked for. */
-static bool is_done(struct api_call *c, const char *from, const char *to)
-{
-	struct node *n = c->arg;
-	AUTO(json_decref) json_t *doc = store_get(n->store, from) ? NULL : doc_get(n->store, to, NULL);
-
-	if (strcmp(text(doc, "renamed_from"), from) != 0)
-		return false;
-	resource_reply(c, 200, to);
-	return true;
+	rename_commit(r, committed);
 }
 
 void instance_rename(struct api_call *c)
 {
-	struct node *n = c->arg;
-	struct err err = ERR_INIT;
-	const char *project = resource_project(c);
-	int bad = resource_check_name(project, "project", &err);
+	struct rename *r = rename_new(c, "instance");
 
-	if (!bad)
-		bad = resource_check_name(c->param[0], "instance", &err);
-	struct rename *r = bad ? NULL : calloc(1, sizeof(*r));
-	if (!r) {
-		api_fail(c, bad ? bad : err_set(&err, -EAGAIN, "out of memory"), NULL, &err);
-		return;
-	}
-	r->c = c;
-	r->node = n;
-	snprintf(r->project, sizeof(r->project), "%s", project);
-	doc_key(r->from, "instance", project, c->param[0]);
-	doc_key(r->to, "instance", project, text(c->body, "name"));
-	if (idempotency_answered(c) || is_done(c, r->from, r->to))
-		rename_free(r);
-	else if (!store_get(n->store, r->from))
-		rename_fail(r, err_set(&err, -ENOENT, "there is no instance '%s' in the project '%s'", c->param[0], project), &err);
-	else
+	if (r)
 		rename_try(r);
 }

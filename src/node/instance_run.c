@@ -70,7 +70,8 @@ static int add_disks(struct instance *i, json_t *config, const json_t *spec, con
 
 		if (!path)
 			return err->code;
-		if (add_disk(config, path, disk_files_is_raw(path) ? "raw" : "qcow2", json_is_true(json_object_get(disk, "readonly")), name) < 0)
+		if (add_disk(config, path, disk_files_is_raw(path) ? "raw" : "qcow2", json_is_true(json_object_get(disk, "readonly")),
+			     json_string_value(json_object_get(disk, "serial")) ?: name) < 0)
 			return err_set(err, -ENOMEM, "out of memory");
 	}
 	return add_seed(i, config, spec, err);

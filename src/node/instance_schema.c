@@ -14,6 +14,8 @@
 #include "node/seed.h"
 #include "util/err.h"
 
+#define SERIAL_CHARS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+
 static const struct schema disk_schema = {
 	.name = "InstanceDisk", .help = "A further disk.",
 	.fields = (const struct schema_field[]){
@@ -22,6 +24,9 @@ static const struct schema disk_schema = {
 		  .help = "requests a second; without it as 'limits' says" },
 		{ .name = "bps", .type = SCHEMA_SIZE, .min = 4096, .max = (int64_t)1 << 40, .help = "bytes a second" },
 		{ .name = "readonly", .type = SCHEMA_BOOL, .dflt = "false", .help = "the guest cannot write" },
+		{ .name = "serial", .type = SCHEMA_STRING, .min = 1, .max = 20,
+		  .help = "by what the guest knows it (/dev/disk/by-id/virtio-SERIAL): letters, digits, '.', '_', '-'; without it by the name of the "
+			  "volume" },
 		{ .name = NULL },
 	},
 };
@@ -200,11 +205,15 @@ static int check_disks(struct node *n, const json_t *spec, const char *project, 
 	json_array_foreach(json_object_get(spec, "disks"), i, disk) {
 		const char *volume = json_string_value(json_object_get(disk, "volume"));
 
-		if (exists(n, "volume", project, volume))
-			continue;
 		snprintf(where, cap, "spec.disks[%zu].volume", i);
-		return err_set(err, -EINVAL, "there is no volume '%s'; make it first", volume);
+		if (!exists(n, "volume", project, volume))
+			return err_set(err, -EINVAL, "there is no volume '%s'; make it first", volume);
+		const char *serial = json_string_value(json_object_get(disk, "serial"));
+		snprintf(where, cap, "spec.disks[%zu].serial", i);
+		if (serial && serial[strspn(serial, SERIAL_CHARS)])
+			return err_set(err, -EINVAL, "a serial number has letters, digits, '.', '_' and '-'");
 	}
+	where[0] = 0;
 	return 0;
 }
 

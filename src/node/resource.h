@@ -84,6 +84,7 @@ json_t *resource_find(struct api_call *c, char *key, int64_t *modified);
 		RESOURCE_FIELDS(kind_), \
 		{ .name = "spec", .type = SCHEMA_OBJECT, .sub = (spec_), .is_required = !(by_default), .dflt = (by_default), \
 		  .help = "what it shall be" }, \
+		{ .name = "renamed_from", .type = SCHEMA_STRING, .is_readonly = true, .help = "the key that it had before it got its name" }, \
 		{ .name = NULL }, \
 	} }
 

@@ -19,6 +19,7 @@
 #include "node/profile.h"
 #include "node/quota.h"
 #include "node/resource.h"
+#include "node/resource_rename.h"
 #include "node/snapshot.h"
 #include "node/task.h"
 #include "node/template.h"
@@ -266,6 +267,15 @@ const struct route node_routes[] = {
 	{ .method = HTTP_POST, .path = "/v1/volumes/{name}/move", .operation = "moveVolume",
 	  .summary = "Move it to another pool, also while a machine runs with it. A task.", .role = API_OPERATOR,
 	  .in = &volume_move_schema, .out = &task_schema, .status = 202, .query = QUERY_PROJECT "|" QUERY_DRY, .run = volume_move },
+	{ .method = HTTP_POST, .path = "/v1/volumes/{name}/rename", .operation = "renameVolume",
+	  .summary = "Give it another name, also while a machine runs with it: instances and snapshots follow.", .role = API_OPERATOR,
+	  .in = &rename_schema, .out = &volume_schema, .status = 200, .query = QUERY_PROJECT "|" QUERY_DRY, .run = volume_rename },
+	{ .method = HTTP_POST, .path = "/v1/images/{name}/rename", .operation = "renameImage",
+	  .summary = "Give it another name: instances that began as it follow.", .role = API_OPERATOR,
+	  .in = &rename_schema, .out = &image_schema, .status = 200, .query = QUERY_PROJECT "|" QUERY_DRY, .run = image_rename },
+	{ .method = HTTP_POST, .path = "/v1/networks/{name}/rename", .operation = "renameNetwork",
+	  .summary = "Give it another name: instances that are plugged in follow, and stay so.", .role = API_ADMIN,
+	  .in = &rename_schema, .out = &network_schema, .status = 200, .query = QUERY_PROJECT "|" QUERY_DRY, .run = network_rename },
 	LIST("networks", "Network", "All networks of a project.", &network_schema, API_VIEWER, API_PROJECT,
 	     QUERY_PROJECT "|" QUERY_LIST),
 	MAKE("networks", "Network", "Make a new network.", &network_schema, API_ADMIN, API_PROJECT, QUERY_PROJECT "|" QUERY_DRY,

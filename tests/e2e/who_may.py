@@ -19,10 +19,10 @@ WHO_MAY = {
         cancelTask changeImage changeInstance changeProfile changeSnapshot changeVolume cloneInstance cloneVolume coolImage
         createImage createInstance createProfile createSnapshot createVolume deleteImage deleteInstance deleteProfile
         deleteSnapshot deleteTask deleteVolume doInBulk getImageContent getImageInitrd getImageKernel getNetworkDoctor
-        getVolumeContent moveVolume openInstanceConsole readInstanceFile refreshCatalogue renameInstance resetInstance
-        restartInstance revertSnapshot runInInstance sendImageContent sendVolumeContent warmImage writeInstanceFile""",
+        getVolumeContent moveVolume openInstanceConsole readInstanceFile refreshCatalogue renameImage renameInstance renameVolume
+        resetInstance restartInstance revertSnapshot runInInstance sendImageContent sendVolumeContent warmImage writeInstanceFile""",
     ("admin", "node"): """
         changePool changeProject changeUser createPool createProject createUser deletePool deleteProject deleteUser listAudit verifyAudit""",
     ("admin", "project"): """
-        changeNetwork changeRole createNetwork createRole deleteNetwork deleteRole""",
+        changeNetwork changeRole createNetwork createRole deleteNetwork deleteRole renameNetwork""",
 }

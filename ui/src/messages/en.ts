@@ -173,6 +173,7 @@ export const en = {
 	"field.spec.disks.bps": "Bytes a second",
 	"field.spec.disks.iops": "Requests a second",
 	"field.spec.disks.readonly": "Read only",
+	"field.spec.disks.serial": "Serial number",
 	"field.spec.disks.volume": "Volume",
 	"field.spec.domain": "Domain",
 	"field.spec.driver": "Layout",

@@ -13,6 +13,8 @@ export const zhApi: Record<string, string> = {
 	"address; without it, derived from the name": "地址；留空则由名称推导",
 	"addresses of instances, of nat and host-only: '10.1.2.0/24'; chosen where it is left out": "虚拟机的地址段，用于 nat 和 host-only：如“10.1.2.0/24”；留空则自动选择",
 	"at most; as much as the user unless given": "权限上限；留空则与用户相同",
+	"by what the guest knows it (/dev/disk/by-id/virtio-SERIAL): letters, digits, '.', '_', '-'; without it by the name of the volume":
+		"客户机识别磁盘的序列号（/dev/disk/by-id/virtio-SERIAL）：字母、数字、“.”“_”“-”；留空则用卷名",
 	"bytes a second": "每秒字节数",
 	"bytes a second from each": "来自每个接口的每秒字节数",
 	"bytes a second from the guest": "来自客户机的每秒字节数",

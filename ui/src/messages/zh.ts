@@ -175,6 +175,7 @@ export const zh: Catalogue = {
 	"field.spec.disks.bps": "每秒字节数",
 	"field.spec.disks.iops": "每秒请求数",
 	"field.spec.disks.readonly": "只读",
+	"field.spec.disks.serial": "序列号",
 	"field.spec.disks.volume": "卷",
 	"field.spec.domain": "域名",
 	"field.spec.driver": "布局",
