@@ -70,7 +70,7 @@ def test_snapshots_go_along(node, guest, tmp_path):     # noqa: F811
     node.viv("rename", "web", "shop")
     after = node.ask("GET", "/v1/instances/shop/snapshots/two")
     assert (after["uid"], after["instance"], after["status"]["state"]) == (before["uid"], "shop", "ready")
-    assert not node.ask("GET", "/v1/instances/web/snapshots")["items"]
+    assert "there is no instance" in node.ask("GET", "/v1/instances/web/snapshots", status=404)["error"]["message"]
     node.kill()
     node.start()
     assert [s["name"] for s in node.ask("GET", "/v1/instances/shop/snapshots")["items"]] == ["one", "two"]
