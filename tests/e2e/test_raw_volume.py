@@ -252,7 +252,8 @@ def test_snapshots_of_raw_and_qcow2_disks_are_of_one_instant(sharing, guest):  #
     # What it goes on with fits to its disks.
     n.ask("PATCH", "/v1/instances/c", {"spec": {"state": "stopped", "shutdown_seconds": 0}})
     n.wait("/v1/instances/c", "stopped")
-    assert p.begins(lambda: n.ask("PATCH", "/v1/instances/c", {"spec": {"state": "running"}})) >= p.last() - 1
+    last = p.last()
+    assert p.begins(lambda: n.ask("PATCH", "/v1/instances/c", {"spec": {"state": "running"}})) >= last - 1
     # While they are there it cannot go elsewhere.
     assert "share blocks" in n.viv("volume", "move", "v", "default", status=1)
     for name in ("one", "off", "memory"):
