@@ -158,7 +158,7 @@ get() { dd if=$1 bs=512 count=1 iflag=direct 2>/dev/null | tr -d '\\0 '; }
 put() { printf '%-512s' $2 | dd of=$1 bs=512 conv=notrunc,fsync oflag=direct 2>/dev/null; }
 a=$(get /dev/vda) b=$(get /dev/vdb)
 echo "begins with ${a:-0} and ${b:-0}."
-n=$((${a:-0} + 1))
+n=$((${b:-0} + 1))
 while :; do
     put /dev/vda $n && put /dev/vdb $n && echo "has $n"
     n=$((n + 1))
