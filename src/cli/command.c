@@ -22,6 +22,16 @@ const struct cli_option cli_common_options[] = {
 
 /* --- finding ---------------------------------------------------------------------------------- */
 
+/* Is WORD, as somebody has typed it, the LEN bytes at P? "ls" and "list" are the same word: the one that is not in the help, too. */
+static bool is_word(const char *word, const char *p, size_t len)
+{
+	bool is_list = (len == 2 && !memcmp(p, "ls", 2)) || (len == 4 && !memcmp(p, "list", 4));
+
+	if (is_list && (!strcmp(word, "ls") || !strcmp(word, "list")))
+		return true;
+	return strlen(word) == len && !memcmp(word, p, len);
+}
+
 /* Words of PATH that ARGV begins with; *IS_ALL: that is all of them. */
 static int path_match(const char *path, int argc, char **argv, bool *is_all)
 {
@@ -31,7 +41,7 @@ static int path_match(const char *path, int argc, char **argv, bool *is_all)
 		size_t len = strcspn(p, " ");
 
 		*is_all = false;
-		if (n >= argc || strlen(argv[n]) != len || memcmp(argv[n], p, len))
+		if (n >= argc || !is_word(argv[n], p, len))
 			return n;
 		p += len;
 		*is_all = !*p;

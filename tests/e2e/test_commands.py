@@ -155,6 +155,13 @@ def test_lists_and_answers_are_json(node):  # noqa: F811
             assert viv(*command.split(), *more, "--socket", node.socket)[1].strip()
 
 
+def test_list_is_ls(node):  # noqa: F811
+    for command in ("snapshot list nothing", "volume list", "list"):
+        asked = [*command.split(), "--socket", node.socket]
+        assert viv(*asked) == viv(*[("ls" if word == "list" else word) for word in asked])
+    assert viv("volume", "list", "--socket", node.socket)[0] == 0
+
+
 def test_values_that_cannot_be(node):  # noqa: F811
     """What is wrong is named, with what would be right."""
     for words, status, says in (
