@@ -36,6 +36,8 @@ def test_it_boots_with_little_work_and_is_a_whole_debian(debian, disk):
                      "grep -q ' /dev/mqueue mqueue ' /proc/mounts", "grep -q ' /dev/hugepages hugetlbfs ' /proc/mounts",
                      "modprobe fuse && comes ' /sys/fs/fuse/connections '", "modprobe configfs && comes ' /sys/kernel/config '",
                      "test -e /dev/disk/by-label/root -a -e /dev/net/tun -a -e /dev/fuse", "grep -q Power /proc/bus/input/devices",
+                     # What the host asks of a drive is noticed.
+                     "test $(cat /sys/module/block/parameters/events_dfl_poll_msecs) -gt 0",
                      # No image of them has keys for SSH: they are made at the first start, and stay.
                      "mkdir -p /etc/ssh; printf '#!/bin/sh\\nwhile [ \"$1\" != -f ]; do shift; done; cat /proc/sys/kernel/random/uuid >\"$2\"\\n' >/usr/bin/ssh-keygen",
                      "cd /etc/ssh; [ -e /usr/sbin/sshd ] || ln -s /bin/true /usr/sbin/sshd; chmod 755 /usr/bin/ssh-keygen; guest-init early; "
