@@ -50,7 +50,8 @@ export class Daemon {
 			const rq = request({ socketPath: join(this.folder, "run/api.sock"), agent: false, method, path, headers: text ? { "content-type": "application/json" } : {} }, (answer) => {
 				let all = "";
 				answer.on("data", (d) => (all += d));
-				answer.on("end", () => done({ status: answer.statusCode, doc: all ? JSON.parse(all) : undefined }));
+				const isDoc = /^application\/json/.test(answer.headers["content-type"] ?? "");
+				answer.on("end", () => done({ status: answer.statusCode, text: all, doc: all && isDoc ? JSON.parse(all) : undefined }));
 			});
 			rq.on("error", fail);
 			rq.end(text);
