@@ -244,7 +244,7 @@ static void show(struct api_call *c, char *path, const char *format, const char 
 		if (!pool_find(n, pool, &ref, err)) {
 			snprintf(s->pool, sizeof(s->pool), "%s", ref.path);
 			snprintf(s->pool_uid, sizeof(s->pool_uid), "%s", ref.uid);
-			if (s->format && !work_start(n->works, look, looked, s))
+			if (s->format && !work_start(pool_works(n, pool), look, looked, s))
 				return;
 		}
 		show_free(s);
