@@ -302,6 +302,16 @@ static void keep_fields(json_t *doc, const json_t *old, const char *const *names
 	}
 }
 
+static bool can_be_renamed(const char *kind)
+{
+	static const char *const kinds[] = { "instance", "volume", "image", "network" };
+
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+		if (!strcmp(kinds[i], kind))
+			return true;
+	return false;
+}
+
 /* OLD with PATCH, checked as a whole: what was allowed to be left out is filled in again. New reference in *OUT. */
 static int patched(struct node *n, const struct resource *r, const json_t *old, const json_t *patch, json_t **out,
 		   char *where, size_t cap, struct err *err)
@@ -315,7 +325,7 @@ static int patched(struct node *n, const struct resource *r, const json_t *old, 
 	if (!json_equal(json_object_get(doc, "name"), json_object_get(old, "name"))) {
 		snprintf(where, cap, "name");
 		return err_set(err, -EINVAL, "a name cannot be changed like that%s",
-			       !strcmp(r->kind, "instance") ? "; an instance is renamed by POST to its 'rename'" : "");
+			       can_be_renamed(r->kind) ? ": it is renamed by POST to its 'rename'" : "");
 	}
 	keep_fields(doc, old, own_fields);
 	keep_fields(doc, old, made_fields);
