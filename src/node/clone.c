@@ -281,11 +281,11 @@ static void document_made(void *arg, const struct store_result *res)
 {
 	struct task *t = arg;
 	struct err err = ERR_INIT;
-	bool is_profile = res->code == -ESTALE && res->op > 0;
+	bool is_named = res->code == -ESTALE && res->op > 0;
 
-	if (is_profile && put_doc(t, &err) < 0)
+	if (is_named && put_doc(t, &err) < 0)
 		task_over(t, err.code, &err);
-	else if (is_profile)
+	else if (is_named)
 		return;
 	else if (res->code == -ESTALE)
 		task_over(t, err_set(&err, -EEXIST, "an instance of that name has come in between"), &err);
@@ -293,7 +293,7 @@ static void document_made(void *arg, const struct store_result *res)
 		task_over(t, res->code ? err_set(&err, res->code, "%s", res->message) : 0, &err);
 }
 
-/* Its profiles may have been changed since the copy was begun. */
+/* What it names - its profiles, image, networks - may have been changed since the copy was begun. */
 static int put_doc(struct task *t, struct err *err)
 {
 	struct clone *k = t->data;
@@ -308,10 +308,14 @@ static int put_doc(struct task *t, struct err *err)
 	json_object_del(fresh, "unchanged_since");
 	json_decref(k->doc);
 	k->doc = fresh;
+	const char *image = text(json_object_get(fresh, "spec"), "image");
+	doc_key(key, "image", t->c.project, image);
+	if (image[0] && !store_get(n->store, key))
+		return err_set(err, -EBUSY, "the image '%s' has gone, or has another name now; clone it again", image);
 	doc_key(key, "instance", t->c.project, text(fresh, "name"));
 	r = ops_put(o, key, fresh, STORE_ABSENT);
 	if (!r)
-		r = instance_check_profiles(n, fresh, o);
+		r = instance_check_references(n, fresh, o);
 	if (!r)
 		store_commit(n->store, o->op, o->n, document_made, t);
 	ops_clear(o);

@@ -8,7 +8,11 @@
 #include "node/node.h"
 #include "node/profile.h"
 #include "node/resource_priv.h"
+#include "node/rename.h"
 #include "util/err.h"
+
+/* No document is ever at this revision: a condition that fails, and with that tries the change again. */
+static const int64_t NEVER = INT64_MAX;
 
 static const char *text(const json_t *doc, const char *name)
 {
@@ -154,20 +158,45 @@ int instance_expand(struct node *n, json_t *doc, const json_t *old, const json_t
 	return 0;
 }
 
-int instance_check_profiles(struct node *n, const json_t *doc, struct ops *o)
+/* The thing NAME of KIND, in the project of DOC, as it is now, and nobody about to give it another name. */
+static int check_one(struct node *n, const json_t *doc, const char *kind, const char *name, struct ops *o)
 {
-	const json_t *p, *list = json_object_get(json_object_get(doc, "inherited"), "profiles");
+	char key[STORE_KEY_MAX + 1];
+
+	if (!name[0])
+		return 0;
+	doc_key(key, kind, text(doc, "project"), name);
+	const struct store_doc *d = store_get(n->store, key);
+	return ops_check(o, key, rename_has(n, key) ? NEVER : d ? d->modified : STORE_ABSENT);
+}
+
+/* What the members FIELD of LIST name. */
+static int check_list(struct node *n, const json_t *doc, const json_t *list, const char *field, const char *kind, struct ops *o)
+{
+	const json_t *one;
 	int r = 0;
 	size_t i;
 
-	json_array_foreach(list, i, p) {
-		char key[STORE_KEY_MAX + 1];
-
-		doc_key(key, "profile", text(doc, "project"), text(p, "name"));
-		const struct store_doc *d = store_get(n->store, key);
-		r = r ? r : ops_check(o, key, d ? d->modified : STORE_ABSENT);
-	}
+	json_array_foreach(list, i, one)
+		r = r ? r : check_one(n, doc, kind, text(one, field), o);
 	return r;
+}
+
+int instance_check_networks(struct node *n, const json_t *doc, struct ops *o)
+{
+	return check_list(n, doc, json_object_get(json_object_get(doc, "spec"), "networks"), "network", "network", o);
+}
+
+int instance_check_references(struct node *n, const json_t *doc, struct ops *o)
+{
+	const json_t *spec = json_object_get(doc, "spec");
+	int r = check_list(n, doc, json_object_get(json_object_get(doc, "inherited"), "profiles"), "name", "profile", o);
+
+	if (!r)
+		r = check_one(n, doc, "image", text(spec, "image"), o);
+	if (!r)
+		r = check_list(n, doc, json_object_get(spec, "disks"), "volume", "volume", o);
+	return r ? r : instance_check_networks(n, doc, o);
 }
 
 int instance_add_ops(struct resource_change *ch, const json_t *doc, const json_t *old, char *where, size_t cap, struct err *err)
@@ -176,7 +205,7 @@ int instance_add_ops(struct resource_change *ch, const json_t *doc, const json_t
 	(void)where;
 	(void)cap;
 	(void)err;
-	return instance_check_profiles(ch->node, doc, &ch->ops);
+	return instance_check_references(ch->node, doc, &ch->ops);
 }
 
 /* --- a change of a profile ---------------------------------------------------- */

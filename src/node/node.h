@@ -27,6 +27,7 @@ struct stream;
 struct ports;
 struct profile_users;
 struct quota_claim;
+struct rename;
 struct store;
 struct templates;
 struct ui;
@@ -93,6 +94,7 @@ struct node {
 	struct ports *ports;            /* what instances want to be plugged into */
 	struct profile_users *profile_users;
 	struct quota_claim *claims;     /* on their way to the store */
+	struct rename *renames;         /* names that are being taken away (rename.h) */
 	unsigned n_uploads;             /* under way */
 	bool is_refreshing;             /* a task looks what a catalogue has */
 	atomic_bool is_closing;         /* the daemon ends: for workers */

@@ -216,10 +216,13 @@ int profile_add_ops(struct resource_change *ch, const json_t *doc, const json_t 
 
 	(void)where;
 	(void)cap;
+	int r = instance_check_networks(ch->node, doc, &ch->ops);
+	if (r < 0)
+		return err_set(err, -EAGAIN, "out of memory");
 	if (!old || json_equal(json_object_get(doc, "version"), json_object_get(old, "version")))
 		return 0;
 	AUTO(json_decref) json_t *list = expand_users(ch->node, project, doc, false, SIZE_MAX, err);
-	int r = !list ? err->code : quota_claim_instances(ch->node, project, list, &ch->claims, err);
+	r = !list ? err->code : quota_claim_instances(ch->node, project, list, &ch->claims, err);
 
 	if (r < 0)
 		return r;

@@ -45,8 +45,11 @@ void profile_naming(struct node *n, const char *project, const char *what, const
 /* The hooks of instances. */
 int instance_expand(struct node *n, json_t *doc, const json_t *old, const json_t *sent, char *where, size_t cap, struct err *err);
 int instance_add_ops(struct resource_change *ch, const json_t *doc, const json_t *old, char *where, size_t cap, struct err *err);
-/* Conditions of a commit of DOC: its profiles are as they are now. */
-int instance_check_profiles(struct node *n, const json_t *doc, struct ops *o);
+/* Conditions of a commit of DOC, an instance: the profiles, image, volumes and networks that it names are as they are now, so that it
+ * cannot come to name what is deleted or renamed meanwhile. */
+int instance_check_references(struct node *n, const json_t *doc, struct ops *o);
+/* The same of the networks alone, which a profile names, too. */
+int instance_check_networks(struct node *n, const json_t *doc, struct ops *o);
 /* OLD, at REVISION, as its profiles make it now; with CHANGED (NULL: none) in place of the one of that name. It has been
  * checked as any change. New reference in *OUT. */
 int instance_expand_again(struct node *n, const json_t *old, int64_t revision, const json_t *changed, json_t **out, struct err *err);

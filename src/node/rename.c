@@ -19,8 +19,43 @@ static const char *text(const json_t *doc, const char *name)
 
 void rename_free(struct rename *r)
 {
+	if (r->at) {
+		*r->at = r->next;
+		if (r->next)
+			r->next->at = r->at;
+	}
 	ops_clear(&r->ops);
 	free(r);
+}
+
+/* Whatever became of that commit: it changes nothing, and what lay before it has ended. */
+static void barrier_passed(void *arg, const struct store_result *res)
+{
+	struct rename *r = arg;
+
+	(void)res;
+	r->announced(r);
+}
+
+void rename_announce(struct rename *r, void (*done)(struct rename *r))
+{
+	const struct store_op barrier = { .kind = STORE_CHECK, .key = r->from, .if_modified = STORE_ANY };
+
+	r->announced = done;
+	r->next = r->node->renames;
+	r->at = &r->node->renames;
+	if (r->next)
+		r->next->at = &r->next;
+	r->node->renames = r;
+	store_commit(r->node->store, &barrier, 1, barrier_passed, r);
+}
+
+bool rename_has(const struct node *n, const char *key)
+{
+	for (const struct rename *r = n->renames; r; r = r->next)
+		if (!strcmp(r->from, key))
+			return true;
+	return false;
 }
 
 int rename_move_one(struct rename *r, const char *from, const char *to, int64_t revision, json_t *doc, const json_t *status)

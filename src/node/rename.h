@@ -15,16 +15,23 @@ struct err;
 struct node;
 
 struct rename {
+	struct rename *next, **at;      /* in struct node's 'renames', once it has been announced */
 	struct api_call *c;
 	struct node *node;
 	char project[DOC_NAME_MAX + 1], from[STORE_KEY_MAX + 1], to[STORE_KEY_MAX + 1];
 	unsigned tries, speakers;       /* SPEAKERS: other documents that speak of it */
+	void (*announced)(struct rename *r);
 	struct ops ops;
 };
 
 /* For C, about the KIND that its path names; it answers and returns NULL when that cannot be, or when C is answered already. */
 struct rename *rename_new(struct api_call *c, const char *kind);
 void rename_free(struct rename *r);
+/* From now on nobody comes to name FROM: rename_has(). DONE(R) runs when those have been committed that were on their way to naming it, so that
+ * whoever names it can be found in the store. */
+void rename_announce(struct rename *r, void (*done)(struct rename *r));
+/* Is a rename taking the name KEY away just now? A commit that is to name it waits for its end, by failing. */
+bool rename_has(const struct node *n, const char *key);
 /* DOC, which is under FROM at REVISION, and STATUS (NULL: there is none) go to TO. */
 int rename_move_one(struct rename *r, const char *from, const char *to, int64_t revision, json_t *doc, const json_t *status);
 /* Answer, and free R. */

@@ -296,8 +296,10 @@ static void begin(struct api_call *c, const char *kind)
 {
 	struct rename *r = rename_new(c, kind);
 
-	if (r)
+	if (r && c->is_dry_run)
 		rename_try(r);
+	else if (r)
+		rename_announce(r, rename_try);
 }
 
 void volume_rename(struct api_call *c) { begin(c, "volume"); }

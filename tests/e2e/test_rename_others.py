@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Volumes, images and networks get other names: who speaks of them follows in the same commit, and what runs goes on."""
 import http.client
+import json
 import os
 import random
 import signal
@@ -95,6 +96,42 @@ def test_what_cannot_be_is_refused(node, pair, tmp_path):     # noqa: F811
     node.wait("/v1/volumes/data", "ready")
     rename(node, "volumes", "data", "x")
     assert pair.volumes("a") == ["x"] and pair.told("a") == ["root", "first", "data"]
+
+
+def test_what_is_made_meanwhile_names_what_there_is(node, guest, tmp_path):     # noqa: F811
+    """An instance that is checked against the old name is not written with it."""
+    (tmp_path / "raw").write_bytes(b"image".ljust(1 << 20, b"\0"))
+    node.viv("image", "import", str(tmp_path / "raw"), "image-0")
+    node.ask("POST", "/v1/networks", {"name": "lan-0", "spec": {"kind": "host-only"}}, status=201)
+    now, over, made = {"image": "image-0", "network": "lan-0"}, threading.Event(), []
+
+    def make(who):
+        conn, count = Unix(node.socket), 0
+        while not over.is_set() and count < 40:
+            off = dict(guest, state="stopped", image=now["image"], networks=[{"kind": "network", "network": now["network"]}])
+            conn.request("POST", "/v1/instances", json.dumps({"name": f"i{who}-{count}", "spec": off}))
+            answer = conn.getresponse()
+            answer.read()
+            # One that names what has got another name meanwhile is refused.
+            assert answer.status in (201, 400, 404, 409), answer.status
+            made.append(answer.status)
+            count += 1
+        conn.close()
+    makers = [threading.Thread(target=make, args=(k,)) for k in range(2)]
+    for maker in makers:
+        maker.start()
+    for turn in range(1, 21):
+        for kind in ("image", "network"):
+            old = now[kind]
+            new = f"{old.split('-')[0]}-{turn}"
+            rename(node, f"{kind}s", old, new)
+            now[kind] = new
+    over.set()
+    for maker in makers:
+        maker.join()
+    items = node.ask("GET", "/v1/instances")["items"]
+    assert made.count(201) == len(items) > 0 and now["image"] != "image-0" and now["network"] != "lan-0"
+    assert {(i["spec"]["image"], i["spec"]["networks"][0]["network"]) for i in items} == {(now["image"], now["network"])}
 
 
 def test_kills_leave_one_name_in_all_documents(node, pair):     # noqa: F811
