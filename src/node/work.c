@@ -119,10 +119,10 @@ bool works_stop(struct works *ws, unsigned patience_ms)
 	if (!ws)
 		return true;
 	begin_closing(ws);
-	clock_gettime(CLOCK_REALTIME, &until);
+	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += patience_ms / 1000;
 	for (; ws->n_threads; ws->n_threads--)
-		if (pthread_timedjoin_np(ws->thread[ws->n_threads - 1], NULL, &until))
+		if (pthread_clockjoin_np(ws->thread[ws->n_threads - 1], NULL, CLOCK_MONOTONIC, &until))
 			return false;
 	return true;
 }
