@@ -94,7 +94,7 @@ const char *http_path(const struct http_request *rq);   /* decoded, begins with 
 /* The value of query parameter NAME, decoded; "" when it has none; NULL: it is not there. */
 const char *http_query(const struct http_request *rq, const char *name);
 const char *http_get_header(const struct http_request *rq, enum http_header h);        /* NULL: absent */
-const void *http_body(const struct http_request *rq, size_t *len);      /* NUL after it */
+const void *http_body(const struct http_request *rq, size_t *len);      /* NUL after it; not of a long one, which is still coming */
 const struct http_peer *http_get_peer(const struct http_request *rq);
 /* Why nobody can tell where the request ends, in a sentence: it is to be refused, and its connection ends with the answer. NULL: all is well. */
 const char *http_malformed(const struct http_request *rq);

@@ -184,12 +184,12 @@ const char *api_param(const struct api_call *c, const char *name)
 static int parse_body(struct api_call *c, char *where, size_t cap, struct err *err)
 {
 	size_t len;
-	const char *text = http_body(c->rq, &len);
 	json_error_t why;
 
 	where[0] = 0;
 	if (!c->route->in)
 		return 0;
+	const char *text = http_body(c->rq, &len);
 	c->body = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why);
 	if (!c->body)
 		return err_set(err, -EINVAL, "the body is not JSON: %s, line %d, column %d", why.text, why.line, why.column);
