@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The system-call filters: one table, a row per call with who may make it and with which arguments. */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/fs.h>
 #include <sched.h>
 #include <seccomp.h>
@@ -90,7 +91,15 @@ static const struct jail_row {
 	{ SCMP_SYS(fallocate), NOT_VCPU, false, NO_ARG },
 	{ SCMP_SYS(utimensat), NOT_VCPU, true, ARG_IS(1, 0) },  /* futimens(): an image that was looked at, not written */
 	{ SCMP_SYS(ftruncate), NOT_VCPU, false, NO_ARG },
-	{ SCMP_SYS(fcntl), NOT_VCPU, false, NO_ARG },
+	/* no owner that a descriptor's signals go to: whoever that is, and SIGKILL, may be chosen freely */
+	{ SCMP_SYS(fcntl), NOT_VCPU, true, ARG_IS(1, F_DUPFD) },
+	{ SCMP_SYS(fcntl), NOT_VCPU, true, ARG_IS(1, F_DUPFD_CLOEXEC) },
+	{ SCMP_SYS(fcntl), NOT_VCPU, true, ARG_IS(1, F_GETFD) },
+	{ SCMP_SYS(fcntl), NOT_VCPU, true, ARG_IS(1, F_SETFD) },
+	{ SCMP_SYS(fcntl), NOT_VCPU, true, ARG_IS(1, F_GETFL) },
+	{ SCMP_SYS(fcntl), NOT_VCPU, true, ARG_IS(1, F_SETFL) },
+	{ SCMP_SYS(fcntl), NOT_VCPU, true, ARG_IS(1, F_OFD_SETLK) },
+	{ SCMP_SYS(fcntl), NOT_VCPU, true, ARG_IS(1, 1034 /* F_GET_SEALS */) },
 	{ SCMP_SYS(dup), NOT_VCPU, false, NO_ARG },
 	{ SCMP_SYS(getcwd), NOT_VCPU, false, NO_ARG },
 	{ SCMP_SYS(epoll_wait), NOT_VCPU, false, NO_ARG },

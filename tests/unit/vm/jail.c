@@ -19,6 +19,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "hlt_machine.h"
@@ -51,6 +52,13 @@ static long try_unshare(void) { return unshare(CLONE_NEWUSER) + 1; }
 static long try_memfd(void) { return memfd_create("code", 0) + 1; }
 static long try_keyctl(void) { return syscall(SYS_keyctl, 0, 0, 0, 0, 0) + 1; }
 static long try_bpf(void) { return syscall(SYS_bpf, 0, NULL, 0) + 1; }
+static long try_own_signals(void) { return fcntl(0, F_SETOWN, getppid()) + 1 || errno != EPERM; }
+static long try_choose_signal(void) { return fcntl(0, F_SETSIG, SIGKILL) + 1 || errno != EPERM; }
+
+static long try_own_signals_ex(void)
+{
+	return fcntl(0, F_SETOWN_EX, &(struct f_owner_ex){ F_OWNER_PID, getppid() }) + 1 || errno != EPERM;
+}
 
 static long try_fork(void)
 {
@@ -106,7 +114,8 @@ static const struct {
 	{ "trace its parent", try_ptrace }, { "read another process", try_vm_read }, { "remove a file", try_unlink },
 	{ "change a folder", try_chmod }, { "mount", try_mount }, { "become root", try_setuid },
 	{ "make a user namespace", try_unshare }, { "make a memory file", try_memfd }, { "look at keys", try_keyctl },
-	{ "load a program into the kernel", try_bpf }, { "fork", try_fork }, { "fork, the new way", try_fork3 },
+	{ "load a program into the kernel", try_bpf }, { "have a descriptor's signals sent to its parent", try_own_signals },
+	{ "the same, the new way", try_own_signals_ex }, { "choose that signal", try_choose_signal }, { "fork", try_fork }, { "fork, the new way", try_fork3 },
 	{ "make an io_uring", try_uring }, { "map executable memory", try_exec_memory },
 	{ "make memory executable", try_make_executable }, { "become dumpable", try_new_privileges },
 };
