@@ -3,14 +3,20 @@
 #include "vm/jail.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <linux/landlock.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include "util/cleanup.h"
 #include "util/err.h"
@@ -54,19 +60,110 @@ static int jail_landlock(struct err *err)
 }
 
 /* A namespace that cannot be had (inside a container, for one) is one wall less; the others stand. */
-static void jail_unshare(int flag, const char *what)
+static bool jail_unshare(int flag, const char *what)
 {
-	if (unshare(flag) < 0)
-		log_info("jail: no %s of its own: %s", what, strerror(errno));
+	if (!unshare(flag))
+		return true;
+	log_info("jail: no %s of its own: %s", what, strerror(errno));
+	return false;
+}
+
+/* Who is who in the user namespace: root, so that its clients are known as such, and nobody. All others are nobody there. */
+static const char id_map[] = "0 0 1\n65534 65534 1\n";
+
+static int jail_open_of(pid_t pid, const char *name, int flags)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
+	return open(path, flags | O_CLOEXEC);
+}
+
+/* Only from outside can a map name others than oneself. */
+static int jail_write_map(pid_t whose, const char *name)
+{
+	AUTO_FD int fd = jail_open_of(whose, name, O_WRONLY);
+
+	return fd < 0 || write(fd, id_map, strlen(id_map)) < 0 ? -errno : 0;
+}
+
+/* The user namespace of the process WHOSE, with maps: without any, nobody there would be anybody. */
+static int jail_map_users(pid_t whose)
+{
+	int r = jail_write_map(whose, "gid_map");
+
+	if (!r)
+		r = jail_write_map(whose, "uid_map");
+	if (r < 0)
+		return r;
+	int fd = jail_open_of(whose, "ns/user", O_RDONLY);
+	return fd < 0 ? -errno : fd;
+}
+
+/* The process that makes the namespace: it says when (and why not), and goes when the other end of SOCK does. */
+__attribute__((noreturn)) static void jail_make_users(int sock)
+{
+	int r = unshare(CLONE_NEWUSER) < 0 ? errno : 0;
+
+	if (send(sock, &r, sizeof(r), MSG_NOSIGNAL) == sizeof(r))
+		(void)recv(sock, &r, sizeof(r), 0);
+	_exit(0);
+}
+
+/* A user namespace, as a descriptor; -1 (and said): it cannot be had. */
+static int jail_new_users(void)
+{
+	int sv[2], r = 0;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0) {
+		log_info("jail: no users of its own: %s", strerror(errno));
+		return -1;
+	}
+	pid_t maker = fork();
+	if (!maker) {
+		close(sv[0]);
+		jail_make_users(sv[1]);
+	}
+	close(sv[1]);
+	if (maker < 0)
+		r = -errno;
+	else if (recv(sv[0], &r, sizeof(r), MSG_WAITALL) != sizeof(r))
+		r = -EIO;
+	else
+		r = r ? -r : jail_map_users(maker);
+	close(sv[0]);
+	while (maker > 0 && waitpid(maker, NULL, 0) < 0 && errno == EINTR)
+		continue;
+	if (r < 0)
+		log_info("jail: no users of its own: %s", strerror(-r));
+	return r < 0 ? -1 : r;
+}
+
+/* In mounts of its own: nothing is at any path from now on, but what is open stays open. So what looks a path up without opening it,
+ * which Landlock does not judge, finds nothing. */
+static void jail_leave_paths(void)
+{
+	static const unsigned long flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
+
+	/* MS_SLAVE: what is done here must not get to the host. */
+	if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0 ||
+	    mount("viv-jail", "/proc", "tmpfs", flags, "size=4k,nr_inodes=2,mode=0555") < 0 || chdir("/proc") < 0 ||
+	    syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+		log_info("jail: no root folder of its own: %s", strerror(errno));
 }
 
 static int jail_drop_root(struct err *err)
 {
 	jail_unshare(CLONE_NEWNET, "network");
 	jail_unshare(CLONE_NEWIPC, "IPC namespace");
-	jail_unshare(CLONE_NEWNS, "mounts");
+	AUTO_FD int users = jail_new_users();           /* by way of /proc */
+	if (jail_unshare(CLONE_NEWNS, "mounts"))
+		jail_leave_paths();
 	jail_unshare(CLONE_NEWUTS, "host name");
 	jail_unshare(CLONE_NEWCGROUP, "view of control groups");
+	/* The last: the others belong to the host's users, so that nobody in here can ever be root of them. */
+	if (users >= 0 && setns(users, CLONE_NEWUSER) < 0)
+		log_info("jail: no users of its own: %s", strerror(errno));
 	if (setgroups(0, NULL) < 0 || setresgid(GID_NOBODY, GID_NOBODY, GID_NOBODY) < 0 ||
 	    setresuid(UID_NOBODY, UID_NOBODY, UID_NOBODY) < 0)
 		return err_set(err, -errno, "jail: cannot become the user 'nobody': %s; '--jail off' does without a jail",

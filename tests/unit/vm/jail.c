@@ -115,8 +115,8 @@ static const struct {
 	{ "change a folder", try_chmod }, { "mount", try_mount }, { "become root", try_setuid },
 	{ "make a user namespace", try_unshare }, { "make a memory file", try_memfd }, { "look at keys", try_keyctl },
 	{ "load a program into the kernel", try_bpf }, { "have a descriptor's signals sent to its parent", try_own_signals },
-	{ "the same, the new way", try_own_signals_ex }, { "choose that signal", try_choose_signal }, { "fork", try_fork }, { "fork, the new way", try_fork3 },
-	{ "make an io_uring", try_uring }, { "map executable memory", try_exec_memory },
+	{ "the same, the new way", try_own_signals_ex }, { "choose that signal", try_choose_signal },
+	{ "fork", try_fork }, { "fork, the new way", try_fork3 }, { "make an io_uring", try_uring }, { "map executable memory", try_exec_memory },
 	{ "make memory executable", try_make_executable }, { "become dumpable", try_new_privileges },
 };
 enum { N_ATTACKS = sizeof(attacks) / sizeof(attacks[0]) };
@@ -264,10 +264,15 @@ TEST(landlock_alone_keeps_files_shut)
 
 	if (syscall(SYS_landlock_create_ruleset, NULL, 0, 1) < 1)
 		SKIP("this kernel has no Landlock");
+	/* From folders that are open: run by root it finds nothing by other paths. */
+	int etc = open("/etc", O_PATH), tmp = open("/tmp", O_PATH), bin = open("/bin", O_PATH);
+	char *argv[] = { "true", NULL };
+
+	CHECK(etc >= 0 && tmp >= 0 && bin >= 0);
 	CHECK_EQ(jail_enter(&e), 0);
-	CHECK(open("/etc/passwd", O_RDONLY) < 0 && errno == EACCES);
-	CHECK(open("/tmp/viv-jail-broken", O_CREAT | O_RDWR, 0600) < 0 && errno == EACCES);
-	CHECK(execl("/bin/true", "true", NULL) < 0 && errno == EACCES);
+	CHECK(openat(etc, "passwd", O_RDONLY) < 0 && errno == EACCES);
+	CHECK(openat(tmp, "viv-jail-broken", O_CREAT | O_RDWR, 0600) < 0 && errno == EACCES);
+	CHECK(execveat(bin, "true", argv, argv, 0) < 0 && errno == EACCES);
 	leave();
 }
 
@@ -284,15 +289,16 @@ static void namespace_of(const char *name, char text[64])
 
 TEST(root_leaves_the_namespaces_of_its_host_and_may_lock_no_memory)
 {
-	static const char *const names[] = { "net", "ipc", "mnt", "uts", "cgroup" };
-	char before[5][64], after[64];
+	static const char *const names[] = { "net", "ipc", "mnt", "uts", "cgroup", "user" };
+	enum { N = 6 };
+	char before[N][64], after[64];
 	struct err e = ERR_INIT;
 	struct rlimit l;
 	int status;
 
 	if (geteuid())
 		SKIP("only root can make namespaces");
-	for (int i = 0; i < 5; i++)
+	for (int i = 0; i < N; i++)
 		namespace_of(names[i], before[i]);
 	/* Landlock shuts /proc after that: a child that has only unshared is looked at from here. */
 	int done[2], go[2];
@@ -305,7 +311,7 @@ TEST(root_leaves_the_namespaces_of_its_host_and_may_lock_no_memory)
 	}
 	char byte = 0;
 	CHECK(read(done[0], &byte, 1) == 1 && byte);
-	for (int i = 0; i < 5; i++) {
+	for (int i = 0; i < N; i++) {
 		char path[64];
 
 		snprintf(path, sizeof(path), "/proc/%d/ns/%s", (int)pid, names[i]);
@@ -316,6 +322,72 @@ TEST(root_leaves_the_namespaces_of_its_host_and_may_lock_no_memory)
 	}
 	CHECK_EQ(write(go[1], "", 1), 1);
 	CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && !WEXITSTATUS(status));
+}
+
+static uid_t user_of_peer(int fd)
+{
+	struct ucred peer = { 0 };
+	socklen_t len = sizeof(peer);
+
+	CHECK_EQ(getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len), 0);
+	return peer.uid;
+}
+
+/* A connection of user UID, who has gone. */
+static int connection_of(uid_t uid, struct sockaddr_un *sa)
+{
+	int listener = socket(AF_UNIX, SOCK_STREAM, 0), status;
+	socklen_t len = sizeof(sa->sun_family);
+
+	CHECK_EQ(bind(listener, (struct sockaddr *)sa, len) | listen(listener, 1), 0);   /* the kernel finds an abstract name */
+	len = sizeof(*sa);
+	CHECK_EQ(getsockname(listener, (struct sockaddr *)sa, &len), 0);
+	pid_t pid = fork();
+	if (!pid) {
+		int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+		_exit(setresuid(uid, uid, uid) < 0 || connect(fd, (struct sockaddr *)sa, len) < 0);
+	}
+	CHECK(waitpid(pid, &status, 0) == pid && !status);
+	int fd = accept(listener, NULL, NULL);
+	close(listener);
+	return fd;
+}
+
+TEST(in_the_jail_of_root_clients_of_root_are_known_and_others_are_nobody)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX }, b = a;
+	struct err e = ERR_INIT;
+
+	if (geteuid())
+		SKIP("only root can make namespaces");
+	int root = connection_of(0, &a), other = connection_of(1234, &b);
+	CHECK_EQ(user_of_peer(other), 1234);
+	CHECK_EQ(jail_enter(&e), 0);
+	CHECK_EQ(user_of_peer(root), 0);
+	CHECK_EQ(user_of_peer(other), 65534);
+	CHECK(setresuid(1234, 1234, 1234) < 0);
+	leave();
+}
+
+TEST(nothing_is_at_any_path_in_the_jail_of_root_and_what_is_open_stays_open)
+{
+	char path[] = "/tmp/viv-jail-XXXXXX", byte = 'x';
+	int fd = mkstemp(path);
+	struct err e = ERR_INIT;
+	struct stat st;
+
+	if (geteuid())
+		SKIP("only root can make namespaces");
+	CHECK(fd >= 0 && unlink(path) == 0 && stat("/etc/passwd", &st) == 0);
+	CHECK_EQ(jail_enter(&e), 0);
+	CHECK(stat("/etc/passwd", &st) < 0 && errno == ENOENT);
+	CHECK(stat("/proc/self", &st) < 0 && errno == ENOENT);
+	CHECK(stat("../../tmp", &st) < 0 && errno == ENOENT);
+	CHECK_EQ(stat("/..", &st), 0);
+	CHECK_EQ(st.st_nlink, 2);               /* an empty folder */
+	CHECK(pwrite(fd, &byte, 1, 0) == 1 && fstat(fd, &st) == 0 && st.st_size == 1);
+	leave();
 }
 
 TEST(root_becomes_nobody_in_a_network_of_its_own)
