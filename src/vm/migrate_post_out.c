@@ -186,23 +186,23 @@ int migrate_post_push(struct migration *g, struct err *err)
 
 static int post_take_back(struct migration *g, const struct migrate_record *rec, struct err *err)
 {
+	uint64_t pages = g->m->mem->size >> GMEM_PAGE_SHIFT;
 	struct migrate_owed h;
-	size_t n = (rec->len - sizeof(h)) / 8;
 
 	if (rec->len < sizeof(h))
 		return err_set(err, -EPROTO, "the other side says nonsense about what it is owed");
+	size_t n = (rec->len - sizeof(h)) / 8;
 	memcpy(&h, rec->p, sizeof(h));
 	uint64_t first = le64_get(h.first);
-	if (first > post_words(g) || n > post_words(g) - first)
-		return err_set(err, -EPROTO, "the other side is owed memory that there is not");
-	for (size_t i = 0; i < n; i++) {
-		le64 w;
+	bool is_there = first <= post_words(g) && n <= post_words(g) - first;
+	for (size_t i = 0; is_there && i < n; i++) {
+		uint64_t word = get_le64(rec->p + sizeof(h) + i * 8), room = pages - (first + i) * 64;
 
-		memcpy(&w, rec->p + sizeof(h) + i * 8, sizeof(w));
-		atomic_store(&g->owed[first + i], le64_get(w));
-		atomic_fetch_add(&g->n_owed, (uint64_t)__builtin_popcountll(le64_get(w)));
+		is_there = room >= 64 || !(word >> room);       /* the last word may have more bits than there are pages */
+		if (is_there)
+			atomic_fetch_add(&g->n_owed, (uint64_t)__builtin_popcountll(word & ~atomic_fetch_or(&g->owed[first + i], word)));
 	}
-	return 0;
+	return is_there ? 0 : err_set(err, -EPROTO, "the other side is owed memory that there is not");
 }
 
 int migrate_post_again(struct migration *g, struct err *err)
