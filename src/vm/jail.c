@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <linux/landlock.h>
 #include <sched.h>
 #include <stdbool.h>
@@ -38,8 +39,25 @@ enum {
 /* Rights of the file system that each version of Landlock can take away, as the number of bits. */
 static const uint8_t fs_bits[] = { 0, 13, 14, 15, 15, 16 };
 
-/* Take away all that this kernel's Landlock knows, and allow nothing again. */
-static int jail_landlock(struct err *err)
+/* What may be removed all the same: files in the folders FD. */
+struct jail_folders {
+	const int *fd;
+	unsigned n;
+};
+
+static int jail_allow_removing(int ruleset, const struct jail_folders *in)
+{
+	for (unsigned i = 0; i < in->n; i++) {
+		struct landlock_path_beneath_attr rule = { .allowed_access = LANDLOCK_ACCESS_FS_REMOVE_FILE, .parent_fd = in->fd[i] };
+
+		if (syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) < 0)
+			return -errno;
+	}
+	return 0;
+}
+
+/* Take away all that this kernel's Landlock knows, and allow nothing else again. */
+static int jail_landlock(const struct jail_folders *removable, struct err *err)
 {
 	long version = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
 	size_t known = sizeof(fs_bits) - 1, size = version >= 6 ? 24 : version >= 4 ? 16 : 8;
@@ -54,9 +72,11 @@ static int jail_landlock(struct err *err)
 		.scoped = version >= 6 ? SCOPE_ABSTRACT_UNIX | SCOPE_SIGNAL : 0,
 	};
 	AUTO_FD int fd = (int)syscall(SYS_landlock_create_ruleset, &set, size, 0);
-	if (fd < 0 || syscall(SYS_landlock_restrict_self, fd, 0) < 0)
-		return err_set(err, -errno, "jail: Landlock fails: %s; '--jail off' does without a jail", strerror(errno));
-	return 0;
+	int r = fd < 0 ? -errno : jail_allow_removing(fd, removable);
+
+	if (!r && syscall(SYS_landlock_restrict_self, fd, 0) < 0)
+		r = -errno;
+	return r < 0 ? err_set(err, r, "jail: Landlock fails: %s; '--jail off' does without a jail", strerror(-r)) : 0;
 }
 
 /* A namespace that cannot be had (inside a container, for one) is one wall less; the others stand. */
@@ -171,6 +191,14 @@ static int jail_drop_root(struct err *err)
 	return 0;
 }
 
+/* No core of guest memory, and no debugger of the same user. */
+static int jail_give_up_privileges(struct err *err)
+{
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+		return err_set(err, -errno, "jail: cannot give up privileges: %s", strerror(errno));
+	return 0;
+}
+
 int jail_enter(struct err *err)
 {
 	int r = geteuid() ? 0 : jail_drop_root(err);
@@ -180,8 +208,53 @@ int jail_enter(struct err *err)
 	/* Nothing here is to be kept from being swapped; what io_uring has of it was counted when it was made. */
 	if (setrlimit(RLIMIT_MEMLOCK, &(struct rlimit){ 0, 0 }) < 0)
 		return err_set(err, -errno, "jail: cannot give up locked memory: %s", strerror(errno));
-	/* No core of guest memory, and no debugger of the same user. */
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
-		return err_set(err, -errno, "jail: cannot give up privileges: %s", strerror(errno));
-	return jail_landlock(err);
+	r = jail_give_up_privileges(err);
+	return r ? r : jail_landlock(&(struct jail_folders){ .n = 0 }, err);
+}
+
+/* --- who only removes --- */
+
+/* The folder of PATH; -1: there is none. */
+static int jail_open_folder(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	AUTO(free) char *folder = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+
+	return folder ? open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+}
+
+/* Root keeps what removing takes in folders of other users. */
+static int jail_keep_files(void)
+{
+	struct __user_cap_header_struct h = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	uint32_t keep = 1u << CAP_DAC_OVERRIDE | 1u << CAP_FOWNER;
+	struct __user_cap_data_struct d[2] = { { .effective = keep, .permitted = keep } };
+
+	return syscall(SYS_capset, &h, d) < 0 ? -errno : 0;
+}
+
+int jail_enter_remover(const char *const *path, unsigned n, struct err *err)
+{
+	int fd[JAIL_REMOVABLE_MAX];
+	struct jail_folders in = { .fd = fd };
+
+	for (unsigned i = 0; i < n && i < JAIL_REMOVABLE_MAX; i++) {
+		fd[in.n] = jail_open_folder(path[i]);
+		in.n += fd[in.n] >= 0;
+	}
+	if (!geteuid()) {
+		jail_unshare(CLONE_NEWNET, "network");
+		jail_unshare(CLONE_NEWIPC, "IPC namespace");
+		jail_unshare(CLONE_NEWUTS, "host name");
+	}
+	int r = geteuid() ? 0 : jail_keep_files();
+	if (r < 0)
+		err_set(err, r, "jail: cannot give up capabilities: %s", strerror(-r));
+	if (!r)
+		r = jail_give_up_privileges(err);
+	if (!r)
+		r = jail_landlock(&in, err);
+	while (in.n)
+		close(fd[--in.n]);
+	return r ? r : jail_filter_remover(err);
 }

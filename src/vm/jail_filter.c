@@ -151,12 +151,10 @@ static int jail_add_rows(scmp_filter_ctx f, bool is_vcpu)
 	return r;
 }
 
-static int jail_load(bool is_vcpu, struct err *err)
+/* F, taken, for all threads or this one; R: what has become of it so far. */
+static int jail_load(scmp_filter_ctx f, int r, bool is_for_all, struct err *err)
 {
-	scmp_filter_ctx f = seccomp_init(SCMP_ACT_ERRNO(EPERM));
-	int r = f ? jail_add_rows(f, is_vcpu) : -ENOMEM;
-
-	if (!r && !is_vcpu)
+	if (!r && is_for_all)
 		r = seccomp_attr_set(f, SCMP_FLTATR_CTL_TSYNC, 1);
 	if (!r)
 		r = seccomp_attr_set(f, SCMP_FLTATR_CTL_NNP, 0);        /* jail_enter() has done that */
@@ -171,10 +169,28 @@ static int jail_load(bool is_vcpu, struct err *err)
 
 int jail_filter(struct err *err)
 {
-	return jail_load(false, err);
+	scmp_filter_ctx f = seccomp_init(SCMP_ACT_ERRNO(EPERM));
+
+	return jail_load(f, f ? jail_add_rows(f, false) : -ENOMEM, true, err);
 }
 
 int jail_filter_vcpu(struct err *err)
 {
-	return jail_load(true, err);
+	scmp_filter_ctx f = seccomp_init(SCMP_ACT_ERRNO(EPERM));
+
+	return jail_load(f, f ? jail_add_rows(f, true) : -ENOMEM, false, err);
+}
+
+int jail_filter_remover(struct err *err)
+{
+	static const int calls[] = {
+		SCMP_SYS(read), SCMP_SYS(lstat), SCMP_SYS(newfstatat), SCMP_SYS(unlink), SCMP_SYS(unlinkat), SCMP_SYS(exit_group),
+		SCMP_SYS(rt_sigreturn), SCMP_SYS(restart_syscall),
+	};
+	scmp_filter_ctx f = seccomp_init(SCMP_ACT_ERRNO(EPERM));
+	int r = f ? 0 : -ENOMEM;
+
+	for (size_t i = 0; !r && i < ARRAY_LEN(calls); i++)
+		r = seccomp_rule_add(f, SCMP_ACT_ALLOW, calls[i], 0);
+	return jail_load(f, r, true, err);
 }

@@ -14,8 +14,10 @@
 #include "util/err.h"
 #include "util/fatal.h"
 #include "vm/config.h"
+#include "vm/jail.h"
 
 enum { PATHS_MAX = CONFIG_CONSOLES_MAX + 3, FINISH_MS = 1000, JANITOR_FD = 0 };
+_Static_assert((int)PATHS_MAX <= (int)JAIL_REMOVABLE_MAX, "all of them");
 
 struct janitor_paths {
 	const char *path[PATHS_MAX];
@@ -72,6 +74,8 @@ __attribute__((noreturn)) static void janitor_main(int fd, struct janitor_paths 
 	prctl(PR_SET_NAME, "viv-janitor", 0, 0, 0);
 	dup2(fd, JANITOR_FD);
 	(void)close_range(JANITOR_FD + 1, ~0u, 0);
+	if (jail_enter_remover(p->path, p->n, NULL) < 0)
+		_exit(1);       /* rather a socket that stays; and what refuses this will refuse the machine its own jail, which tells */
 	do {
 		n = read(JANITOR_FD, &byte, 1);
 		if (n == 1)

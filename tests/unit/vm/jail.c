@@ -95,7 +95,7 @@ static long try_make_executable(void)
 {
 	void *p = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	return p == MAP_FAILED || mprotect(p, 4096, PROT_READ | PROT_EXEC) == 0;
+	return p != MAP_FAILED && mprotect(p, 4096, PROT_READ | PROT_EXEC) == 0;
 }
 
 static long try_new_privileges(void)
@@ -388,6 +388,34 @@ TEST(nothing_is_at_any_path_in_the_jail_of_root_and_what_is_open_stays_open)
 	CHECK_EQ(st.st_nlink, 2);               /* an empty folder */
 	CHECK(pwrite(fd, &byte, 1, 0) == 1 && fstat(fd, &st) == 0 && st.st_size == 1);
 	leave();
+}
+
+TEST(who_only_removes_files_removes_those_in_its_folders_and_nothing_else)
+{
+	char ours[] = "/tmp/viv-jail-XXXXXX", theirs[] = "/tmp/viv-jail-XXXXXX", file[64], other[64], got[1024] = "";
+	const char *const paths[] = { file, "/nowhere/at/all", "/also-nowhere/x" };
+	struct err e = ERR_INIT;
+	struct stat st;
+
+	CHECK(mkdtemp(ours) && mkdtemp(theirs));
+	snprintf(file, sizeof(file), "%s/socket", ours);
+	snprintf(other, sizeof(other), "%s/socket", theirs);
+	CHECK(close(creat(file, 0600)) == 0 && close(creat(other, 0600)) == 0);
+	pid_t pid = fork();
+	if (!pid) {
+		bool is_fine = jail_enter_remover(paths, 2, &e) == 0;
+
+		is_fine &= lstat(file, &st) == 0 && unlink(file) == 0 && lstat(file, &st) < 0 && errno == ENOENT;
+		is_fine &= unlink(other) < 0 && errno == EACCES;
+		is_fine &= write(STDERR_FILENO, "", 1) < 0 && errno == EPERM;
+		attack(got, sizeof(got));
+		_exit(!is_fine || strcmp(got, "'remove a file' ") != 0);        /* which is not there: not refused */
+	}
+	int status = -1;
+	CHECK(waitpid(pid, &status, 0) == pid);
+	CHECK_EQ(status, 0);
+	CHECK(lstat(file, &st) < 0 && lstat(other, &st) == 0);
+	CHECK(unlink(other) == 0 && rmdir(ours) == 0 && rmdir(theirs) == 0);
 }
 
 TEST(root_becomes_nobody_in_a_network_of_its_own)
