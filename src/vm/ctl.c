@@ -431,7 +431,8 @@ int ctl_ask(const char *path, const char *name, json_t *params, int fd, json_t *
 		return r < 0 ? r : err_set(err, -EPIPE, "the machine has closed the connection without an answer");
 	json_t *error = json_object_get(doc, "error");
 	if (error)
-		return err_set(err, -EIO, "%s", json_string_value(json_object_get(error, "message")));
+		return err_set(err, strcmp(ctl_string(error, "code"), "EINPROGRESS") ? -EIO : -EINPROGRESS, "%s",
+			       ctl_string(error, "message"));
 	if (result)
 		*result = json_incref(json_object_get(doc, "result"));
 	return 0;

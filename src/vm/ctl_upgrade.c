@@ -3,11 +3,16 @@
  * leaves the machine where it is, and the other one ends. */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <spawn.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <time.h>
+#include "util/cleanup.h"
+#include "util/err.h"
+#include "util/log.h"
 #include "util/unixsock.h"
 #include "vm/ctl_priv.h"
 #include "vm/migrate.h"
@@ -68,6 +73,52 @@ static void upgrade_give_up(const struct ctl_upgrade *u)
 	waitpid(u->pid, NULL, 0);
 }
 
+/* Does the machine answer from the new process? */
+static bool upgrade_is_there(const struct ctl_upgrade *u, const char *socket)
+{
+	json_t *info = NULL;
+	bool is_there = !ctl_ask(socket, "info", NULL, -1, &info, NULL) && json_integer_value(json_object_get(info, "pid")) == u->pid;
+
+	json_decref(info);
+	return is_there;
+}
+
+/* The old process ended before it answered. It may have handed the machine over, which the new one alone knows: that ends by itself
+ * if it has none, and is not to be killed if it has. 0: it has. */
+static int upgrade_settle(struct ctl_upgrade *u, const char *socket, struct err *err)
+{
+	for (int ms = 0; ms < END_MS; ms += POLL_MS) {
+		if (waitpid(u->pid, NULL, WNOHANG) != 0) {
+			u->pid = 0;
+			return err->code;
+		}
+		if (upgrade_is_there(u, socket))
+			return 0;
+		nanosleep(&(struct timespec){ .tv_nsec = POLL_MS * 1000000 }, NULL);
+	}
+	return err_wrap(err, err->code, "process %d was to take the machine over, and neither ends nor answers on '%s'; look whether the machine "
+			"runs there before you end it", (int)u->pid, socket);
+}
+
+/* What became of the request, which failed with R: is the new process, which was connected, of no use? */
+static int upgrade_failed(struct ctl_upgrade *u, const char *socket, int r, struct err *err)
+{
+	if (r == -EIO)                  /* an answer: the machine is where it was */
+		return r;
+	if (r == -EINPROGRESS) {        /* an answer that says that it does not know */
+		u->pid = 0;
+		return r;
+	}
+	r = upgrade_settle(u, socket, err);
+	if (!r) {
+		log_warn("the old process ended before it answered; the machine runs in the new one");
+		printf("pid: %d\n", (int)u->pid);
+	} else {
+		u->pid = 0;
+	}
+	return r;
+}
+
 static int upgrade_run(struct ctl_upgrade *u, const char *socket, const char *binary, struct err *err)
 {
 	json_t *info = NULL, *result = NULL;
@@ -81,12 +132,16 @@ static int upgrade_run(struct ctl_upgrade *u, const char *socket, const char *bi
 	if (r < 0)
 		return r;
 	AUTO_FD int fd = upgrade_connect(u, binary, err);
-	r = fd < 0 ? fd : ctl_ask(socket, "upgrade", NULL, fd, &result, err);
+	if (fd < 0)
+		return fd;
+	r = ctl_ask(socket, "upgrade", NULL, fd, &result, err);
+	auto_fd(&fd);                   /* the machine has it, or nobody: who waits at the other end hears that */
+	fd = -1;
 	if (!r)
 		printf("pid: %d\npause_ns: %" JSON_INTEGER_FORMAT "\n", (int)u->pid,
 		       json_integer_value(json_object_get(result, "pause_ns")));
 	json_decref(result);
-	return r;
+	return r ? upgrade_failed(u, socket, r, err) : 0;
 }
 
 int ctl_upgrade(const char *socket, int argc, char **argv, struct err *err)

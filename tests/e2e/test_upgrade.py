@@ -32,6 +32,13 @@ def kill(pid):
         pass
 
 
+def wait_until(holds, seconds=30):
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
 @pytest.fixture
 def source(bookworm, tmp_path):
     """A guest that echoes on its console, with a disk; (guest, control socket)."""
@@ -152,6 +159,38 @@ def test_whatever_happens_to_the_new_one_exactly_one_runs(source, tmp_path, kind
         guest.send("after\n")
         guest.expect("guest says after", 30)
         ctl(sock, "quit")
+
+
+@pytest.mark.parametrize("kind,is_there", [(COMMIT, True), (READY, False)])
+def test_a_machine_whose_old_process_is_killed_in_an_upgrade_stays_where_it_was_handed_over(source, tmp_path, kind, is_there, monkeypatch):
+    guest, sock = source
+    at = str(tmp_path / "m")
+    monkeypatch.setenv("VIV_REAL", vivguest.VMM)
+    new = script(tmp_path / "new", f'exec "$VIV_REAL" --engine bt --takeover unix:{at}')
+
+    def killed(record):
+        guest.kill()
+        return record
+    wire = HandWire(tmp_path, at, kind, killed)
+    with subprocess.Popen([vivguest.VMM, "ctl", sock, "upgrade", new], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as ctl_proc:
+        wait_until(lambda: os.path.exists(at))
+        os.symlink(wire.path, f"{sock}.up{ctl_proc.pid}")
+        told, said = ctl_proc.communicate(timeout=60)
+    assert ended(guest) is not None
+    if not is_there:
+        assert ctl_proc.returncode == 1 and ("broke" in said or "closed" in said)
+        assert not os.path.exists(at)   # the new process has ended in order, without a machine
+        return
+    assert ctl_proc.returncode == 0, said
+    pid = int(told.split()[1])
+    try:
+        time.sleep(6)                   # nobody ends it afterwards
+        assert ctl(sock, "info", "--json")["pid"] == pid
+        before = ctl(sock, "stats", "--json")["cpus"][0]["interrupts"]
+        wait_until(lambda: ctl(sock, "stats", "--json")["cpus"][0]["interrupts"] > before)
+        ctl(sock, "quit")
+    finally:
+        kill(pid)
 
 
 COUNT = r"""
