@@ -6,6 +6,7 @@
  * client may make: a machine in its jail can start nothing. */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <string.h>
@@ -254,6 +255,18 @@ static int fork_save(struct ctl_fork *f, struct err *err)
 	return r ? r : ctl_ask(f->socket, "save", NULL, f->state, NULL, err);
 }
 
+/* Whoever ends this program does so when the machine goes on. */
+static void fork_hold_signals(sigset_t *before)
+{
+	sigset_t ends;
+
+	sigemptyset(&ends);
+	sigaddset(&ends, SIGINT);
+	sigaddset(&ends, SIGTERM);
+	sigaddset(&ends, SIGHUP);
+	sigprocmask(SIG_BLOCK, &ends, before);
+}
+
 static int fork_take(struct ctl_fork *f, struct err *err)
 {
 	int r = ctl_ask(f->socket, "info", NULL, -1, &f->info, err);
@@ -284,7 +297,11 @@ int ctl_fork(const char *socket, int argc, char **argv, struct err *err)
 
 	if (r < 0)
 		return CTL_USAGE;
+	sigset_t before;
+
+	fork_hold_signals(&before);
 	r = fork_take(&f, err);
+	sigprocmask(SIG_SETMASK, &before, NULL);
 	if (!r)
 		r = fork_start_all(&f, err);
 	auto_fd(&f.state);

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import time
@@ -197,6 +198,39 @@ def test_a_saved_machine_can_be_saved_again_after_it_was_continued(saved, tmp_pa
         assert b > a
         text = ctl(sock, "info")
         assert re.search(r"state: running", text)
+        ctl(sock, "quit")
+
+
+def state_of(sock):
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(sock)
+        s.sendall(b"\x12\0\0\0" + b'{"request":"info"}')
+        text = s.recv(65536)
+        while len(text) < 4 + int.from_bytes(text[:4], "little"):
+            text += s.recv(65536)
+        return json.loads(text[4:])["result"]["state"]
+
+
+def test_who_interrupts_a_fork_leaves_the_machine_running(bookworm, tmp_path):
+    sock, interrupted = str(tmp_path / "s"), 0
+    options = ["--kernel", os.path.join(bookworm, "vmlinuz"), "--cmdline", "console=ttyS0 rootwait root=/dev/vdz",
+               "--memory", "256M", "--console", "stdio", "--engine", "bt", "--control", sock, "--name", "seed"]
+    with Guest(*options) as guest:
+        guest.expect("Waiting for root device", 60)
+        for _ in range(50):
+            with subprocess.Popen([vivguest.VMM, "ctl", sock, "fork"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as fork:
+                while state_of(sock) != "paused" and fork.poll() is None:
+                    pass
+                fork.send_signal(signal.SIGINT)
+                told = fork.communicate(timeout=60)[0].split()
+            assert state_of(sock) == "running"
+            if told or os.path.exists(sock + "-1"):         # too late: the copy runs, or begins to
+                wait_for(guest, sock + "-1")
+                ctl(sock + "-1", "quit")
+            interrupted += fork.returncode == -signal.SIGINT
+            if interrupted == 3:
+                break
+        assert interrupted == 3
         ctl(sock, "quit")
 
 
