@@ -338,6 +338,12 @@ static bool is_among(const char *states, const char *state)
 int client_wait(struct client *cl, const char *path, const char *states, json_t **out,
 		void (*tell)(const char *sentence), struct err *err)
 {
+	return client_wait_news(cl, path, states, NULL, out, tell, err);
+}
+
+int client_wait_news(struct client *cl, const char *path, const char *states, const json_t *before, json_t **out,
+		     void (*tell)(const char *sentence), struct err *err)
+{
 	char last[512] = "";
 
 	for (;;) {
@@ -355,7 +361,7 @@ int client_wait(struct client *cl, const char *path, const char *states, json_t 
 				*out = json_incref(doc);
 			return 0;
 		}
-		if (state && !strcmp(state, "failed"))
+		if (state && !strcmp(state, "failed") && !(before && json_equal(status, before)))
 			return err_set(err, -EIO, "%s", reason);
 		if (tell && reason && strcmp(last, reason) != 0)
 			tell(reason);

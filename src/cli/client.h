@@ -61,6 +61,9 @@ int client_upload(struct client *cl, const char *path, int fd, uint64_t base, ui
  * A state "failed" that is not among them ends it with the status' sentence. TELL gets each new sentence meanwhile; NULL. */
 int client_wait(struct client *cl, const char *path, const char *states, json_t **out,
 		void (*tell)(const char *sentence), struct err *err);
+/* The same, after a request to something whose status was BEFORE (NULL: not known): what had failed then is no news. */
+int client_wait_news(struct client *cl, const char *path, const char *states, const json_t *before, json_t **out,
+		     void (*tell)(const char *sentence), struct err *err);
 
 /* The console of instance NAME on this terminal, until the user leaves it with Ctrl-a x, or it ends. Without a terminal,
  * input is passed on as it comes. */

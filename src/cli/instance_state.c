@@ -11,28 +11,44 @@
 
 #define NAMES (const struct cli_arg[]){ BULK_NAMES, { .name = NULL } }
 
-/* Wait until NAME is as SEEN says. */
-static int wait_one(struct client *cl, const char *name, const char *seen, struct err *err)
+/* Wait until NAME, whose status was BEFORE, is as SEEN says. */
+static int wait_one(struct client *cl, const char *name, const json_t *before, const char *seen, struct err *err)
 {
 	char path[256];
 
 	snprintf(path, sizeof(path), "/v1/instances/%s", name);
-	return client_wait(cl, path, seen, NULL, NULL, err);
+	return client_wait_news(cl, path, seen, before, NULL, NULL, err);
+}
+
+/* The status of NAME before it is asked for anything; NULL: there is none, or nobody tells, which the request itself will tell about. */
+static json_t *status_of(struct client *cl, const char *name)
+{
+	AUTO(json_decref) json_t *doc = NULL;
+	struct err err = ERR_INIT;
+
+	if (client_call(cl, "GET", NULL, &doc, &err, "/v1/instances/%s", name) < 0)
+		return NULL;
+	return json_incref(json_object_get(doc, "status"));
 }
 
 /* One alone: write what it shall be, then wait until it is. */
 static int set_one(struct cli *c, struct client *cl, const char *state, const char *seen, struct err *err)
 {
 	AUTO(json_decref) json_t *patch = json_pack("{s:{s:s}}", "spec", "state", state);
+	AUTO(json_decref) json_t *before = status_of(cl, cli_arg(c, 0));
 	int r = client_call(cl, "PATCH", patch, NULL, err, "/v1/instances/%s", cli_arg(c, 0));
 
-	return r < 0 || cli_flag(c, "--no-wait") ? r : wait_one(cl, cli_arg(c, 0), seen, err);
+	return r < 0 || cli_flag(c, "--no-wait") ? r : wait_one(cl, cli_arg(c, 0), before, seen, err);
 }
 
 static int set_many(struct cli *c, struct client *cl, const char *action, const char *seen, struct err *err)
 {
 	struct bulk_request b = { .action = action, .n_names = c->n_args };
+	AUTO(json_decref) json_t *before = json_object();
 	json_t *result = NULL, *item;
+
+	for (unsigned i = 0; i < c->n_args; i++)
+		json_object_set_new(before, cli_arg(c, i), status_of(cl, cli_arg(c, i)));
 	int r = bulk_begin(c, cl, &b, &result, err);
 	bool waits = !cli_flag(c, "--no-wait") && !cli_flag(c, "--dry-run");
 	size_t k;
@@ -42,8 +58,9 @@ static int set_many(struct cli *c, struct client *cl, const char *action, const 
 	json_array_foreach(json_object_get(result, "items"), k, item) {
 		struct err one = ERR_INIT;
 
-		if (waits && json_is_true(json_object_get(item, "ok")) &&
-		    wait_one(cl, json_string_value(json_object_get(item, "name")), seen, &one) < 0)
+		const char *name = json_string_value(json_object_get(item, "name"));
+
+		if (waits && json_is_true(json_object_get(item, "ok")) && wait_one(cl, name, json_object_get(before, name), seen, &one) < 0)
 			bulk_failed(result, k, &one);
 	}
 	return bulk_tell(c, result, err);
