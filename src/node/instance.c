@@ -114,6 +114,24 @@ static void step_start(struct instance *i, const json_t *doc, int64_t revision)
 		step_process(i, doc);
 }
 
+/* No process any more: it stays off, or is begun again, as its policy says. Returns whether it is begun again. */
+static bool settle_end(struct instance *i, bool was_asked, char *why, size_t cap)
+{
+	bool is_well = instance_ended_well(i, why, cap);
+	int64_t revision = 0;
+	AUTO(json_decref) json_t *doc = doc_get(i->c.node->store, i->c.key, &revision);
+	const char *policy = json_string_value(json_object_get(json_object_get(doc, "spec"), "restart"));
+	bool goes_on = !was_asked && policy && (!strcmp(policy, "always") || (!is_well && !strcmp(policy, "on-failure")));
+
+	if (!is_well && instance_next_memory(i) != MEMORY_NONE)
+		snprintf(why + strlen(why), cap - strlen(why), "; 'viv stop' gives its saved memory up, so that it boots");
+	if (!goes_on) {
+		i->ended_revision = was_asked || !doc ? 0 : instance_said_at(doc, revision);
+		controlled_set(&i->c, is_well || was_asked ? "stopped" : "failed", "%s", why);
+	}
+	return goes_on;
+}
+
 /* Its process from before. False: there is none, it is off, and the same step goes on from there. */
 static bool step_adopt(struct instance *i, const json_t *doc)
 {
@@ -128,6 +146,10 @@ static bool step_adopt(struct instance *i, const json_t *doc)
 		log_warn("'%s': %s", i->c.key, err.msg);
 	i->phase = r > 0 ? PHASE_STARTING : PHASE_DOWN;
 	i->started_ns = loop_now_ns();
+	if (!r && instance_has_ended_unseen(i, doc)) {
+		i->proc.status = -1;    /* nobody's child: nobody knows */
+		(void)settle_end(i, false, err.msg, sizeof(err.msg));
+	}
 	if (r <= 0)
 		return false;
 	limits_take(i, json_object_get(doc, "spec"));
@@ -341,15 +363,8 @@ static void ended(struct process *p)
 {
 	struct instance *i = container_of(p, struct instance, proc);
 	struct err why = ERR_INIT;
-	bool is_well = instance_ended_well(i, why.msg, sizeof(why.msg)), was_asked = i->is_stopping || i->wants_restart;
-	int64_t revision = 0;
-	AUTO(json_decref) json_t *doc = doc_get(i->c.node->store, i->c.key, &revision);
-	const char *policy = json_string_value(json_object_get(json_object_get(doc, "spec"), "restart"));
-	bool goes_on =
-		!was_asked && policy && (!strcmp(policy, "always") || (!is_well && !strcmp(policy, "on-failure")));
+	bool goes_on = settle_end(i, i->is_stopping || i->wants_restart, why.msg, sizeof(why.msg));
 
-	if (!is_well && instance_next_memory(i) != MEMORY_NONE)
-		snprintf(why.msg + strlen(why.msg), sizeof(why.msg) - strlen(why.msg), "; 'viv stop' gives its saved memory up, so that it boots");
 	instance_disconnect(i);
 	limits_give_back(i);
 	i->phase = PHASE_DOWN;
@@ -361,10 +376,6 @@ static void ended(struct process *p)
 	if (goes_on && !has_lived(i)) {
 		controlled_failed(&i->c, &why);
 		return;
-	}
-	if (!goes_on) {
-		i->ended_revision = was_asked || !doc ? 0 : instance_said_at(doc, revision);
-		controlled_set(&i->c, is_well || was_asked ? "stopped" : "failed", "%s", why.msg);
 	}
 	controlled_write(&i->c);
 	controlled_kick(&i->c);
@@ -381,6 +392,8 @@ static int init(struct controlled *c, const json_t *doc, const json_t *status)
 	i->proc.ended = ended;
 	snprintf(i->pool, sizeof(i->pool), "%s", pool_of(json_object_get(doc, "spec")));
 	i->ended_revision = instance_ended_revision(c, status);
+	const char *state = json_string_value(json_object_get(status, "state"));
+	i->was_up = state && (!strcmp(state, "running") || !strcmp(state, "paused"));
 	i->dir = all ? node_path(all, c->uid) : NULL;
 	i->run_dir = runs ? node_path(runs, c->uid) : NULL;
 	instance_fork_known(i, status);

@@ -73,6 +73,7 @@ struct instance {
 	bool is_cold;                   /* it boots, whatever templates there are */
 	uint64_t tell_until_ns;
 	char start_note[300];           /* how it has begun, for people; "" */
+	bool was_up;                    /* the last daemon saw it run */
 	int64_t ended_revision;         /* it ended by itself while the document was at this one; 0: it did not */
 };
 
@@ -87,6 +88,9 @@ void instance_connect(struct instance *i);
 void instance_disconnect(struct instance *i);
 /* It answers: its state, as it is seen. */
 void instance_seen(struct instance *i);
+/* There is no process, but there was one when nobody looked, of this boot of the host and asked for by nobody to end: what it said is in
+ * 'stop_reason'. */
+bool instance_has_ended_unseen(struct instance *i, const json_t *doc);
 /* PROC has gone: what that means, as a sentence; was it what somebody wanted, or at least no failure? */
 bool instance_ended_well(const struct instance *i, char *why, size_t cap);
 

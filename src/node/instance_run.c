@@ -138,16 +138,17 @@ static json_t *make_config(struct instance *i, const json_t *doc, struct err *er
 {
 	const json_t *spec = json_object_get(doc, "spec");
 	const char *project = json_string_value(json_object_get(doc, "project"));
-	char control[STORE_KEY_MAX], console[STORE_KEY_MAX + 8];
+	char control[STORE_KEY_MAX], console[STORE_KEY_MAX + 8], end[STORE_KEY_MAX];
 
 	snprintf(control, sizeof(control), "%s/control", i->run_dir);
+	snprintf(end, sizeof(end), "%s/end", i->run_dir);
 	snprintf(console, sizeof(console), "socket:%s/console", i->run_dir);
 	json_t *config =
-		json_pack("{s:O, s:O, s:O, s:O, s:O, s:[], s:[], s:[{s:s}], s:s, s:b}", "name",
+		json_pack("{s:O, s:O, s:O, s:O, s:O, s:[], s:[], s:[{s:s}], s:s, s:s, s:b}", "name",
 			  json_object_get(doc, "name"), "engine", json_object_get(spec, "engine"), "cpu",
 			  json_object_get(spec, "cpu"), "memory", json_object_get(spec, "memory"), "cpus",
 			  json_object_get(spec, "cpus"), "disks", "nets", "consoles", "target", console, "control",
-			  control, "paused", !strcmp(json_string_value(json_object_get(spec, "state")), "paused"));
+			  control, "end_file", end, "paused", !strcmp(json_string_value(json_object_get(spec, "state")), "paused"));
 
 	if (!config) {
 		err_set(err, -EINVAL, "its document is not whole");
@@ -182,7 +183,7 @@ static json_t *keep_process(json_t *config, bool is_copy)
 
 int instance_start(struct instance *i, const json_t *doc, struct err *err)
 {
-	char config_path[STORE_KEY_MAX], lock_path[STORE_KEY_MAX], log_path[STORE_KEY_MAX];
+	char config_path[STORE_KEY_MAX], lock_path[STORE_KEY_MAX], log_path[STORE_KEY_MAX], end_path[STORE_KEY_MAX];
 	enum instance_memory memory = instance_next_memory(i);
 	AUTO(free) char *memory_path = memory != MEMORY_NONE ? instance_memory_path(i, memory) : NULL;
 	json_t *config = make_config(i, doc, err);
@@ -194,6 +195,8 @@ int instance_start(struct instance *i, const json_t *doc, struct err *err)
 	snprintf(config_path, sizeof(config_path), "%s/config.json", i->run_dir);
 	snprintf(lock_path, sizeof(lock_path), "%s/lock", i->run_dir);
 	snprintf(log_path, sizeof(log_path), "%s/vmm.log", i->dir);
+	snprintf(end_path, sizeof(end_path), "%s/end", i->run_dir);
+	(void)unlink(end_path);         /* of the process before */
 	if (!r && json_dump_file(config, config_path, JSON_INDENT(1)) < 0)
 		r = err_set(err, -EIO, "cannot write '%s'", config_path);
 	json_decref(config);
@@ -219,6 +222,19 @@ int instance_adopt(struct instance *i, struct err *err)
 
 	snprintf(lock_path, sizeof(lock_path), "%s/lock", i->run_dir);
 	return process_find(&i->proc, i->c.node->loop, lock_path, err);
+}
+
+bool instance_has_ended_unseen(struct instance *i, const json_t *doc)
+{
+	char number[16];
+
+	if (!i->was_up || !i->c.node->is_same_boot)
+		return false;
+	process_last_words(i->run_dir, "lock", number, sizeof(number));
+	if (!number[0] || json_integer_value(json_object_get(doc, "restart_of")) == strtol(number, NULL, 10))
+		return false;
+	process_last_words(i->run_dir, "end", i->stop_reason, sizeof(i->stop_reason));
+	return true;
 }
 
 /* --- the control socket ---------------------------------------------------- */

@@ -13,6 +13,7 @@
 #include "api/http.h"
 #include "api/route.h"
 #include "node/auth.h"
+#include "node/boot.h"
 #include "node/catalogues.h"
 #include "node/certificate.h"
 #include "node/clock.h"
@@ -112,7 +113,7 @@ static int make_dirs(struct node *n, const struct node_config *c, struct err *er
 
 		r = path ? files_make_dir(path, err) : err_set(err, -ENOMEM, "out of memory");
 	}
-	return r;
+	return r ? r : boot_look(n, err);
 }
 
 /* --- the API ---------------------------------------------------- */

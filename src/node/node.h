@@ -96,6 +96,7 @@ struct node {
 	struct quota_claim *claims;     /* on their way to the store */
 	struct rename *renames;         /* names that are being taken away (rename.h) */
 	unsigned n_uploads;             /* under way */
+	bool is_same_boot;              /* the host has not been booted since the last daemon (boot.h) */
 	bool is_refreshing;             /* a task looks what a catalogue has */
 	atomic_bool is_closing;         /* the daemon ends: for workers */
 	struct stream *streams;        /* open WebSockets of events */

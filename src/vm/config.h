@@ -107,6 +107,7 @@ struct config {
 	bool has_test_device;   /* the rest of dev/testdev.h */
 	char *log_level;
 	char *control;          /* path of the control socket; NULL: none */
+	char *end_file;         /* where the reason of the end is written; NULL: nowhere */
 	bool starts_paused;
 	bool has_jail;
 	bool is_copy;           /* of a machine that may go on: addresses of its own */

@@ -21,7 +21,7 @@ int jail_filter(struct err *err);
 int jail_filter_vcpu(struct err *err);
 
 /* For a process that only looks at the N files PATH, removes them and ends: nothing else from now on, not even to root. It may
- * read what is open. */
+ * read what is open, and write to its standard output. */
 int jail_enter_remover(const char *const *path, unsigned n, struct err *err);
 /* The last step of that: its system calls. */
 int jail_filter_remover(struct err *err);

@@ -6,18 +6,24 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "util/checked.h"
+#include "util/cleanup.h"
 #include "util/err.h"
 #include "util/fatal.h"
 #include "vm/config.h"
 #include "vm/jail.h"
 
-enum { PATHS_MAX = CONFIG_CONSOLES_MAX + 3, FINISH_MS = 1000, JANITOR_FD = 0 };
+enum { PATHS_MAX = CONFIG_CONSOLES_MAX + 3, FINISH_MS = 1000, JANITOR_FD = 0, JANITOR_END_FD = 1 };
 _Static_assert((int)PATHS_MAX <= (int)JAIL_REMOVABLE_MAX, "all of them");
+
+/* What a byte says: 0, that the sockets are there; else why the machine has ended. */
+static const char *const end_reasons[] = { NULL, "power off", "reset", "crash", "error", "exit port", "quit", "signal", "saved", "migrated" };
 
 struct janitor_paths {
 	const char *path[PATHS_MAX];
@@ -62,10 +68,22 @@ static void janitor_remove(const struct janitor_paths *p)
 	}
 }
 
-__attribute__((noreturn)) static void janitor_main(int fd, struct janitor_paths *p)
+static void janitor_write_end(unsigned char reason)
+{
+	char line[32];
+
+	if (reason >= ARRAY_LEN(end_reasons))
+		return;
+	int n = snprintf(line, sizeof(line), "%s\n", end_reasons[reason]);
+	/* Nobody is left to tell of a failure. */
+	if (write(JANITOR_END_FD, line, (size_t)n) < 0)
+		return;
+}
+
+__attribute__((noreturn)) static void janitor_main(int fd, int end, struct janitor_paths *p)
 {
 	sigset_t all;
-	char byte;
+	unsigned char byte;
 	ssize_t n;
 
 	sigfillset(&all);       /* the terminal's signals are for the machine */
@@ -73,12 +91,16 @@ __attribute__((noreturn)) static void janitor_main(int fd, struct janitor_paths 
 	sigprocmask(SIG_BLOCK, &all, NULL);
 	prctl(PR_SET_NAME, "viv-janitor", 0, 0, 0);
 	dup2(fd, JANITOR_FD);
-	(void)close_range(JANITOR_FD + 1, ~0u, 0);
+	if (end >= 0)
+		dup2(end, JANITOR_END_FD);
+	(void)close_range(end < 0 ? JANITOR_END_FD : JANITOR_END_FD + 1, ~0u, 0);
 	if (jail_enter_remover(p->path, p->n, NULL) < 0)
 		_exit(1);       /* rather a socket that stays; and what refuses this will refuse the machine its own jail, which tells */
 	do {
 		n = read(JANITOR_FD, &byte, 1);
-		if (n == 1)
+		if (n == 1 && byte)
+			janitor_write_end(byte);
+		else if (n == 1)
 			janitor_look(p);
 	} while (n > 0 || (n < 0 && errno == EINTR));
 	janitor_remove(p);
@@ -94,13 +116,16 @@ int janitor_start(struct janitor *j, const struct config *cfg, struct err *err)
 
 	j->fd = -1;
 	janitor_collect(&p, cfg);
-	if (!p.n)
+	if (!p.n && !cfg->end_file)
 		return 0;
+	AUTO_FD int end = cfg->end_file ? open(cfg->end_file, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600) : -1;
+	if (cfg->end_file && end < 0)
+		return err_set(err, -errno, "cannot open '%s', where the reason of the end shall be: %s", cfg->end_file, strerror(errno));
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0)
 		return err_set(err, -errno, "cannot make a pair of sockets: %s", strerror(errno));
 	pid_t pid = fork();
 	if (!pid)
-		janitor_main(sv[1], &p);
+		janitor_main(sv[1], end, &p);
 	int r = pid < 0 ? -errno : 0;
 	close(sv[1]);
 	j->fd = sv[0];
@@ -111,6 +136,13 @@ void janitor_note(struct janitor *j)
 {
 	if (j->fd >= 0)
 		(void)send(j->fd, "", 1, MSG_NOSIGNAL);
+}
+
+void janitor_note_end(struct janitor *j, const char *reason)
+{
+	for (unsigned char i = 1; j->fd >= 0 && reason && i < ARRAY_LEN(end_reasons); i++)
+		if (!strcmp(reason, end_reasons[i]))
+			(void)send(j->fd, &i, 1, MSG_NOSIGNAL);
 }
 
 void janitor_finish(struct janitor *j)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* janitor.h - a process that removes our sockets from the file system when this one ends.
+/* janitor.h - a process that removes our sockets from the file system when this one ends, and writes down why it did.
  *
  * In its jail a machine can remove nothing, and killed it never could. So a process of the same user is started
- * before anything else, which holds nothing but the end of a socket pair and waits for it to close. All it ever
- * takes from us is one byte. Main thread. */
+ * before anything else, which holds nothing but the end of a socket pair and the file for the reason, and waits for the pair
+ * to close. All it ever takes from us are bytes, each of which is one of a few words. Main thread. */
 #ifndef VM_JANITOR_H
 #define VM_JANITOR_H
 
@@ -14,10 +14,12 @@ struct janitor {
 	int fd;                 /* -1: none is needed */
 };
 
-/* Before there are threads. None is started when CFG makes no socket. */
+/* Before there are threads. None is started when CFG makes no socket and names no file for its end, which is emptied now. */
 int janitor_start(struct janitor *j, const struct config *cfg, struct err *err);
 /* All sockets of the configuration are there, and ours. */
 void janitor_note(struct janitor *j);
+/* The machine has ended, for REASON: one of those of the event 'stopped'. Killed, it says nothing, and the file stays empty. */
+void janitor_note_end(struct janitor *j, const char *reason);
 /* Another process's, which has one already: FD is duplicated. */
 int janitor_adopt(struct janitor *j, int fd);
 /* Another process has adopted it: nothing is removed by our end. */

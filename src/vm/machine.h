@@ -47,10 +47,12 @@ int machine_revert_disks(struct machine *m, struct err *err);
 void machine_start(struct machine *m);
 /* No processor runs on return. */
 void machine_stop(struct machine *m);
-/* End now, as after a power failure, with status 0. REASON goes to the observer. */
+/* End now, as after a power failure, with status 0. REASON, which outlives the machine, goes to the observer. */
 void machine_quit(struct machine *m, const char *reason);
 /* The same, with status 1. */
 void machine_give_up(struct machine *m, const char *reason);
+/* As the event 'stopped' says; NULL: it has not ended. */
+const char *machine_end_reason(const struct machine *m);
 /* Another process has taken all over that this one had open. */
 bool machine_is_handed_over(const struct machine *m);
 enum machine_state machine_get_state(const struct machine *m);

@@ -173,6 +173,7 @@ struct machine {
 	char debug_line[128];           /* port 0xe9, under bus_lock */
 	unsigned debug_len;
 	_Atomic unsigned requests;      /* of enum machine_request; any thread sets, the loop takes */
+	const char *end_reason;         /* NULL: it has not ended */
 	int exit_status;                /* what the test port asked for; under bus_lock until REQ_EXIT */
 	_Atomic unsigned stuck_cpu;
 	struct err stuck_err;           /* written before the call that reads it is queued */

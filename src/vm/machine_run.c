@@ -346,8 +346,14 @@ static void machine_end(struct machine *m, int status, const char *reason)
 	if (!m->lazy || !lazy_left(m->lazy))    /* else they may wait for memory that never comes; main.c ends the process */
 		vcpus_pause(m->vcpus);
 	machine_set_state(m, MACHINE_ENDED);
+	m->end_reason = reason;
 	machine_tell(m, MACHINE_EV_STOPPED, reason);
 	loop_stop(m->loop, status);
+}
+
+const char *machine_end_reason(const struct machine *m)
+{
+	return m->end_reason;
 }
 
 void machine_quit(struct machine *m, const char *reason)

@@ -245,6 +245,8 @@ static int build_and_run(struct config *c, enum config_action action, struct jan
 	if (machine_is_handed_over(m)) {        /* what has a name is another process's */
 		janitor_forget(janitor);
 		control_forget_name(control);
+	} else {
+		janitor_note_end(janitor, machine_end_reason(m));
 	}
 	return r;
 }
@@ -281,7 +283,7 @@ static int run(struct config *c, enum config_action action, struct incoming *in,
 		r = start_keeper(&keeper, c, err);
 	if (!r && c->handed)
 		r = janitor_adopt(&janitor, c->handed->janitor);
-	else if (!r && action == CONFIG_RUN && c->has_jail)
+	else if (!r && action == CONFIG_RUN && (c->has_jail || c->end_file))
 		r = janitor_start(&janitor, c, err);
 
 	if (!r)

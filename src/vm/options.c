@@ -220,6 +220,10 @@ const struct option options[] = {
 	  .more = "'viv-vmm ctl PATH REQUEST' sends one: info, pause, resume, powerdown and others; 'viv-vmm ctl --help' "
 		  "has the list. Only this user and root are served.",
 	  .is_host = true, .example = "--control /run/user/1000/web1.sock" },
+	{ "--end-file", "end_file", OPT_STRING, CFG(end_file), "FILE", NULL, "write there why the machine has ended",
+	  .more = "One line, as the event 'stopped' says it: power off, reset, crash, error, exit port, quit, signal, saved or migrated. The file is "
+		  "emptied at the start, and stays empty when the process is killed. It goes along when another program takes the machine over.",
+	  .is_host = true, .example = "--end-file web1.end" },
 	{ "--paused", "paused", OPT_FLAG, CFG(starts_paused), NULL, "off", "build the machine but run nothing until 'resume'",
 	  .is_host = true, .example = "--control web1.sock --paused" },
 	{ "--changed-disks", "changed_disks", OPT_FLAG, CFG(takes_changed_disks), NULL, "off",

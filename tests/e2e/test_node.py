@@ -191,6 +191,54 @@ def test_a_guest_that_powers_off_stays_off_until_it_is_started(node, guest):
     assert node.processes() == [node.wait("/v1/instances/a", "running")["status"]["pid"]]
 
 
+def test_what_ends_while_no_daemon_looks(node, guest):
+    """Who powers off stays off; who is killed comes back if its policy says so; and after the host has booted all do."""
+    for name, policy in (("off", "on-failure"), ("again", "always"), ("dies", "on-failure"), ("never", "never")):
+        node.ask("POST", "/v1/instances", {"name": name, "spec": dict(guest, restart=policy)}, status=201)
+    pids = {name: node.wait(f"/v1/instances/{name}", "running")["status"]["pid"] for name in ("off", "again", "dies", "never")}
+    for name in pids:
+        log_has(node, name, "guest-is-up")
+    where = {name: os.path.join(node.run, "i", node.ask("GET", f"/v1/instances/{name}")["uid"]) for name in pids}
+
+    def meanwhile():
+        for name in ("off", "again"):
+            with socket.socket(socket.AF_UNIX) as console:
+                console.connect(os.path.join(where[name], "console"))
+                console.sendall(b"off\n")
+        for name in ("dies", "never"):
+            os.kill(pids[name], signal.SIGKILL)
+        end = time.monotonic() + 60
+        while node.processes():
+            assert time.monotonic() < end
+            time.sleep(0.02)
+    node.kill()
+    meanwhile()
+    node.start()
+    assert node.wait("/v1/instances/off", "stopped")["status"]["reason"] == "power off"
+    assert "ended" in node.wait("/v1/instances/never", "failed")["status"]["reason"]
+    for name in ("again", "dies"):
+        assert node.wait(f"/v1/instances/{name}", "running")["status"]["pid"] != pids[name]
+    node.kill()
+    node.start()
+    time.sleep(0.5)
+    assert [node.ask("GET", f"/v1/instances/{n}")["status"]["state"] for n in ("off", "never")] == ["stopped", "failed"]
+    for name in ("off", "never"):
+        node.viv("start", name)
+    for name in pids:
+        node.wait(f"/v1/instances/{name}", "running")
+    # The host has another boot: nothing has ended by itself.
+    node.kill()
+    for pid in node.processes():
+        os.kill(pid, signal.SIGKILL)
+    with open(os.path.join(node.run, "boot"), "w", encoding="ascii") as f:
+        f.write("00000000-0000-0000-0000-000000000000\n")
+    while node.processes():
+        time.sleep(0.02)
+    node.start()
+    for name in pids:
+        node.wait(f"/v1/instances/{name}", "running")
+
+
 def test_the_daemon_may_be_killed_at_any_moment(node, guest):
     """Machines go on, none is started twice, and what was acknowledged is there."""
     dice = random.Random(20261121)
