@@ -130,7 +130,7 @@ def test_a_disk_comes_is_used_saved_migrated_and_goes(machine, tmp_path):
     assert "No such file" in refused, refused
     assert m.ctl("plug", "disk", f"path={path},serial=hot", "--json") == {"device": "disk0"}
     m.event("device-plugged", "disk0")
-    m.run("wait_until 'test -b /dev/vda' && grep hot /sys/block/vda/serial")
+    m.run("wait_until 'test -b /dev/vda && grep -qs hot /sys/block/vda/serial'")      # the node is there a moment earlier
     assert "lists them" in m.ctl("unplug", "disk7", status=1)
     m.run("mke2fs -q /dev/vda >/dev/null && mount -t ext4 /dev/vda /mnt && echo hello >/mnt/a && sync")
     m.save_and_continue()
