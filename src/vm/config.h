@@ -158,6 +158,8 @@ char *config_to_json(const struct config *c);
 /* The options that belong to a process, and that another takes over with the machine. The same. */
 char *config_process_to_json(const struct config *c);
 int config_load_text(struct config *c, const char *text, size_t len, struct err *err);
+/* What config_to_json() has made, perhaps on another host, perhaps not: options of a process are left out, whoever says them. */
+int config_load_machine(struct config *c, const char *text, size_t len, struct err *err);
 
 /* All that is guest memory, in the order of struct gmem: what there is at the start, a gap that is never used, what
  * can come. The last begins at *ADDED (or NULL) of it; none: the size. */

@@ -12,6 +12,7 @@
 #include "util/checked.h"
 #include "util/cleanup.h"
 #include "util/err.h"
+#include "util/log.h"
 #include "vm/config.h"
 
 /* --- reading --- */
@@ -110,6 +111,18 @@ int config_load_text(struct config *c, const char *text, size_t len, struct err 
 	json_error_t why;
 	__attribute__((cleanup(options_json_decref))) json_t *doc = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why);
 
+	return options_load_json(c, doc, &why, err);
+}
+
+int config_load_machine(struct config *c, const char *text, size_t len, struct err *err)
+{
+	json_error_t why;
+	__attribute__((cleanup(options_json_decref))) json_t *doc = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why);
+
+	for (const struct option *o = options; doc && o->arg; o++) {
+		if (o->is_host && !json_object_del(doc, o->key))
+			log_warn("the machine's configuration has '%s', which is not the machine's to say: it is left out", o->key);
+	}
 	return options_load_json(c, doc, &why, err);
 }
 

@@ -62,7 +62,7 @@ static int config_use_saved(struct config *c, const char *name, struct err *err)
 				       "machine comes after it", o->arg);
 	}
 	c->has_agent_device = false;    /* one that was saved before there was any does not say so */
-	int r = config_load_text(c, (const char *)text, len, err);
+	int r = config_load_machine(c, (const char *)text, len, err);
 	if (r < 0)
 		return err_wrap(err, r, "configuration in '%s'", name);
 	for (const struct option *o = options; o->arg; o++) {

@@ -6,6 +6,7 @@
 #include "util/checked.h"
 #include "util/err.h"
 #include "vm/config.h"
+#include "vm/state_file.h"
 
 /* Parse ARGS (NULL-terminated, without the program's name), then validate. */
 static int parse(struct config *c, struct err *e, const char *const *args)
@@ -301,6 +302,30 @@ TEST(a_bad_document_is_refused_with_the_path)
 		CHECK_HAS(e.msg, bad[i].says);
 		config_fini(&c);
 	}
+}
+
+/* A machine that comes or was saved, as whoever made it says: the jail of this process, its sockets and files are not its to choose. */
+TEST(what_a_machine_says_of_this_process_is_left_out)
+{
+	static const char text[] = "{\"name\": \"evil\", \"jail\": false, \"control\": \"/run/x\", \"perf_map\": true, \"log_level\": \"error\","
+		"\"profile_symbols\": \"/etc/shadow\", \"engine\": \"lockstep\", \"incoming_tls\": \"/tmp\", \"memory\": 67108864}";
+	char *argv[] = { (char *)"viv-vmm", (char *)"--paused", (char *)"--incoming", (char *)"tcp:localhost:1" };
+	struct state_sections s = { .len = 0 };
+	struct state_file *f = NULL;
+	struct err e = ERR_INIT;
+	struct config c;
+
+	state_sections_add(&s, "config", text, strlen(text));
+	CHECK_EQ(state_file_of_sections(&f, s.buf, s.len, 64 << 20, "the machine that comes", &e), 0);
+	CHECK_EQ(config_parse_incoming(&c, ARRAY_LEN(argv), argv, f, NULL, &e), 0);
+	CHECK_STR(c.name, "evil");
+	CHECK_EQ(c.memory, 64 << 20);
+	CHECK(c.has_jail && !c.control && !c.wants_perf_map && !c.profile_symbols && !c.incoming_tls);
+	CHECK_STR(c.log_level, "warn");
+	CHECK_STR(c.engine, "auto");
+	CHECK(c.starts_paused);                 /* what this process was told stays */
+	config_fini(&c);
+	state_sections_fini(&s);
 }
 
 TEST(addresses_are_derived_from_the_name_and_stay)
