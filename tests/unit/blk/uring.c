@@ -106,4 +106,5 @@ TEST(a_ring_that_is_taken_over_makes_no_socket_opens_no_file_and_sends_nothing)
 	CHECK_EQ(result_of(&ring, send_byte, &sv[0]), -EACCES);
 	CHECK_EQ(result_of(&ring, read_zeroes_on_a_thread, &iov), -EACCES);
 	CHECK(io_uring_register_eventfd(&ring, event) < 0);     /* nor does it become another one */
+	aio_uring.close(a);
 }
