@@ -314,6 +314,13 @@ def buses():
         ecam(1, 0x14, 4, 2))
     put("pci_cfg", "msix", ecam(1, 0x4a, 2, 0x8000) + b"\x18\2\0\0\0\0\xe0\xfe\x18\2\x0c\0\0\0\0\0\x1b\0\0\0" +
         b"\x1e\0\0")
+    shaken = bytes([4, 0, 0x02, 0x80]) + b"\x02\x04\x05\xb4" + bytes([0, 0x10, 0])      # a socket, SYN with its MSS, ACK
+    answered = bytes([0, 0x18, 0x30]) + b"GET" + bytes([5, 0, 5, 0x40])                   # a request, which is read and answered
+    put("net_service", "whole", shaken + answered + bytes([0, 0x10, 0, 5, 0x80, 0, 0x11, 0, 0, 0x10, 0]))
+    put("net_service", "lost", shaken + answered + bytes([0xf7, 0xf7, 0, 0x50, 0]) + b"\xf8\xff" + bytes([0xb7, 0, 0x90, 0, 0, 0, 5, 0x60, 0xf7, 0xf7]))
+    put("net_service", "busy", bytes([6]) + shaken + answered + bytes([0x0e]) + bytes([8, 0x02, 5]) * 9 + bytes([0xf6]))
+    put("net_service", "raw", bytes([3, 0x2b]) + bytes(12) + bytes.fromhex("0806 0001 0800 0604 0001") + bytes([3, 0x37]) + bytes([3, 0xff, 3, 0x51]) +
+        bytes(14) + b"\x45")
     put("net_user", "frames", b"\x41\0\0\0\x04abcd" + b"\x03\x40\0" + b"\x04\x40\0" + b"\x05\x06")
     put("net_user", "nonsense", b"\x20\xff\xff\xff\xff")
 

@@ -230,6 +230,29 @@ TEST(what_is_lost_is_sent_again_and_what_is_repeated_counts_once)
 	down(&r);
 }
 
+TEST(what_is_lost_is_sent_again_while_the_guest_talks_all_the_time)
+{
+	struct rig r;
+
+	up(&r);
+	int fd = give(&r);
+	shake_hands(&r);
+	CHECK_EQ(write(fd, "\100word", 5), 5);
+	run(&r);
+	CHECK_EQ(r.n, 1);
+	uint32_t seq = seq_of(&r, 0);
+	bool is_repeated = false;
+	for (unsigned i = 0; i < 400 && !is_repeated; i++) {
+		r.n = 0;
+		says(&r, TCP_ACK, "");          /* lasts about 20 ms */
+		for (unsigned k = 0; k < r.n; k++)
+			is_repeated |= seq_of(&r, k) == seq;
+	}
+	CHECK(is_repeated);
+	close(fd);
+	down(&r);
+}
+
 TEST(a_client_that_takes_nothing_is_waited_for)
 {
 	struct rig r;
