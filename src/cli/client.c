@@ -39,19 +39,32 @@ static void __attribute__((noreturn)) start_child(const char *vivd, int log)
 	_exit(EXIT_FAILURE);
 }
 
-/* Start this user's daemon, and wait until it serves SOCKET. */
-static int start_daemon(const char *socket, struct err *err)
+/* Who else could put a socket into RUN would be taken for this user's daemon: without XDG_RUNTIME_DIR it is in /tmp. */
+static int check_run(const char *run, struct err *err)
 {
-	AUTO(free) char *vivd = dirs_program("vivd"), *run = dirs_run();
+	struct stat st;
+
+	if (lstat(run, &st) < 0)
+		return errno == ENOENT ? 0 : err_set(err, -errno, "cannot look at '%s': %s; set XDG_RUNTIME_DIR to a folder of your own", run, strerror(errno));
+	if (S_ISDIR(st.st_mode) && st.st_uid == geteuid() && !(st.st_mode & 022))
+		return 0;
+	return err_set(err, -EPERM, "'%s' is not a folder that this user alone can write to: what serves there may be anybody's; remove it, or set "
+		       "XDG_RUNTIME_DIR to a folder of your own", run);
+}
+
+/* Start this user's daemon, and wait until it serves SOCKET in the folder RUN. */
+static int start_daemon(const char *socket, const char *run, struct err *err)
+{
+	AUTO(free) char *vivd = dirs_program("vivd");
 	char log_path[512];
 	pid_t pid;
 
-	if (!vivd || !run)
+	if (!vivd)
 		return err_set(err, -ENOENT,
 			       "no daemon serves '%s', and the program 'vivd' is not installed beside this one",
 			       socket);
 	if (mkdir(run, 0700) < 0 && errno != EEXIST && errno != ENOENT)
-		return err_set(err, -errno, "cannot make '%s': %s", run, strerror(errno));
+		return err_set(err, -errno, "cannot make '%s': %s; set XDG_RUNTIME_DIR to a folder that you can write to", run, strerror(errno));
 	snprintf(log_path, sizeof(log_path), "%s/vivd.log", run);
 	AUTO_FD int log = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (log < 0)
@@ -76,9 +89,11 @@ static int open_local(struct client *cl, const char *socket, struct err *err)
 
 	if (!run || (!socket && asprintf(&cl->socket, "%s/api.sock", run) < 0) || (socket && !(cl->socket = strdup(socket))))
 		return err_set(err, -ENOMEM, "out of memory");
+	if (!socket && check_run(run, err) < 0)
+		return err->code;
 	if (!is_there(cl->socket)) {
 		int r = socket ? err_set(err, -ECONNREFUSED, "no daemon serves '%s': start one ('vivd'), or name another's socket, or its --host", socket)
-			       : start_daemon(cl->socket, err);
+			       : start_daemon(cl->socket, run, err);
 
 		return r;
 	}
@@ -180,7 +195,7 @@ int client_error_of(long status, const char *data, size_t len, struct err *err)
 		{ "changed", ESTALE },    { "too_long", EFBIG },   { "not_supported", ENOTSUP },
 		{ "quota", EDQUOT },      { "no_space", ENOSPC },  { "try_again", EAGAIN },
 		{ "timeout", ETIMEDOUT }, { "too_many", EAGAIN }, { "offset", ESPIPE },
-		{ "read_only", EROFS }, { "disk", EIO },
+		{ "read_only", EROFS }, { "disk", EIO },      { "no_agent", ENOTCONN }, { "refused", EREMOTEIO },
 	};
 	AUTO(json_decref) json_t *doc = data ? json_loadb(data, len, 0, NULL) : NULL;
 	const json_t *error = json_object_get(doc, "error");

@@ -2,6 +2,7 @@
 /* main.c - the program `viv`. */
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 #include "cli/command.h"
 #include "util/log.h"
@@ -22,6 +23,8 @@ static void fill_standard_fds(void)
 int main(int argc, char **argv)
 {
 	fill_standard_fds();
+	/* Passwords, tokens and keys go through here: no other program of this user's looks into it, no dump of it is left. */
+	(void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	signal(SIGPIPE, SIG_IGN);
 	log_set_name("viv");
 	return cli_main(argc, argv);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include "node/auth.h"
 #include "node/certificate.h"
@@ -350,6 +351,8 @@ int main(int argc, char **argv)
 	if (done)
 		return done - 1;
 	signal(SIGPIPE, SIG_IGN);
+	/* It holds the keys of disks, certificates and users: no other program of its user looks into it, no dump of it is left. */
+	(void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	/* A machine takes four descriptors, a client one. */
 	if (!getrlimit(RLIMIT_NOFILE, &files)) {
 		files.rlim_cur = files.rlim_max;
