@@ -20,6 +20,7 @@ static const struct { int error, status; const char *code; } statuses[] = {
 	{ EPERM, 403, "forbidden" }, { ENOSYS, 405, "method_not_allowed" }, { EEXIST, 409, "exists" }, { EBUSY, 409, "busy" },
 	{ ESPIPE, 409, "offset" },
 	{ ESTALE, 412, "changed" }, { EFBIG, 413, "too_long" }, { ERANGE, 416, "range" }, { ENOTSUP, 422, "not_supported" },
+	{ ENOTCONN, 409, "no_agent" }, { EREMOTEIO, 422, "refused" },
 	{ EDQUOT, 422, "quota" }, { EUSERS, 429, "too_many" }, { ENOSPC, 507, "no_space" }, { EROFS, 507, "read_only" },
 	{ EIO, 507, "disk" },
 	{ EAGAIN, 503, "try_again" }, { ETIMEDOUT, 504, "timeout" },

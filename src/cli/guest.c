@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 #include "cli/client.h"
 #include "cli/output.h"
@@ -17,7 +18,11 @@
 enum {
 	CHUNK = 30000,                  /* bytes of one request */
 	NAME_LEN = 64, PATH_LEN = 4096,
+	WAIT_STEP_MS = 300,
 };
+
+#define WAIT_OPTION                                                                                                                             \
+	{ "--wait", 'w', CLI_UINT, .metavar = "SECONDS", .help = "how long to wait for the guest agent to answer, as while the guest starts" }
 
 /* --- exec ---------------------------------------------------- */
 
@@ -91,6 +96,28 @@ static int exec_tell(const struct cli *c, const json_t *result, struct err *err)
 	return (int)json_integer_value(status) & 0xff;
 }
 
+/* As long as --wait says, the guest may be on its way to where its agent answers. */
+static int wait_agent(struct client *cl, const struct cli *c, const char *machine, struct err *err)
+{
+	struct timespec now, end;
+	int r = 0;
+
+	if (!cli_num(c, "--wait"))
+		return 0;
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	end.tv_sec += (time_t)cli_num(c, "--wait");
+	for (;;) {
+		AUTO(json_decref) json_t *answer = NULL;
+		struct err why = ERR_INIT;
+
+		r = client_call(cl, "GET", NULL, &answer, &why, "/v1/instances/%s/guest", machine);
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		if (r != -ENOTCONN || now.tv_sec >= end.tv_sec)
+			return r < 0 ? err_set(err, r, "%s", why.msg) : 0;
+		usleep(WAIT_STEP_MS * 1000);
+	}
+}
+
 static int exec(struct cli *c, struct err *err)
 {
 	AUTO(client_close) struct client *cl = NULL;
@@ -98,6 +125,8 @@ static int exec(struct cli *c, struct err *err)
 	AUTO(json_decref) json_t *result = NULL;
 	int r = body ? client_open(&cl, c, err) : err->code;
 
+	if (!r)
+		r = wait_agent(cl, c, cli_arg(c, 0), err);
 	if (!r)
 		r = client_call(cl, "POST", body, &result, err, "/v1/instances/%s/exec", cli_arg(c, 0));
 	return r < 0 ? r : exec_tell(c, result, err);
@@ -115,10 +144,12 @@ const struct cli_command guest_exec = {
 	.options = (const struct cli_option[]){ { "--input", 'i', CLI_FLAG, .help = "pass standard input on, up to 30000 bytes" },
 						{ "--timeout", 't', CLI_UINT, .metavar = "SECONDS", .def = "60",
 						  .help = "how long to wait for its end" },
+						WAIT_OPTION,
 						CLIENT_OPTIONS,
 						{ .name = NULL } },
 	.examples = (const struct cli_example[]){ { "exec web -- uname -a", "which kernel it has" },
 						  { "exec -i web -- sh -s <script.sh", "a script of this host's" },
+						  { "exec --wait 60 web -- apt-get update", "as soon as it has started" },
 						  { .line = NULL } },
 	.run = exec,
 };
@@ -290,6 +321,8 @@ static int cp(struct cli *c, struct err *err)
 		r = err_set(err, -EINVAL, "one of the two is in a machine, as MACHINE:PATH");
 	if (!r)
 		r = client_open(&cl, c, err);
+	if (!r)
+		r = wait_agent(cl, c, to.machine[0] ? to.machine : from.machine, err);
 	if (r < 0)
 		return r;
 	r = to.machine[0] ? copy_in(cl, &from, &to, err) : copy_out(cl, &from, &to, err);
@@ -302,7 +335,7 @@ const struct cli_command guest_cp = {
 	.about = "By the guest agent in it. The target is the old file or the whole new one, never a part; a path that ends with '/', and a "
 		 "directory of this host, gets a file of the same name. Permissions go along into the machine.",
 	.args = (const struct cli_arg[]){ { "FROM", .help = "a file, or MACHINE:PATH" }, { "TO", .help = "the other one" }, { .name = NULL } },
-	.options = (const struct cli_option[]){ CLIENT_OPTIONS, { .name = NULL } },
+	.options = (const struct cli_option[]){ WAIT_OPTION, CLIENT_OPTIONS, { .name = NULL } },
 	.examples = (const struct cli_example[]){ { "cp site.conf web:/etc/nginx/conf.d/", "into it" },
 						  { "cp web:/var/log/syslog .", "out of it" },
 						  { .line = NULL } },

@@ -30,7 +30,7 @@ const struct cli_command instance_ls = {
 	.about = "All of the project, by name, with what each does and why.",
 	.options =
 		(const struct cli_option[]){
-			{ "--labels", 'l', CLI_STRING, .metavar = "NAME[=VALUE],...",
+			{ "--selector", 'l', CLI_STRING, .metavar = "NAME[=VALUE],...",
 			  .help = "only those with all of these labels" },
 			CLIENT_OPTIONS,
 			{ .name = NULL },
@@ -38,7 +38,7 @@ const struct cli_command instance_ls = {
 	.examples =
 		(const struct cli_example[]){
 			{ "ls", "what is there" },
-			{ "ls --labels tier=web --json", "some of it, for a program" },
+			{ "ls --selector tier=web --json", "some of it, for a program" },
 			{ .line = NULL },
 		},
 	.run = ls,

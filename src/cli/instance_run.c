@@ -254,6 +254,17 @@ static int check(struct client *cl, const struct cli *c, const char *name, struc
 	return is_wrong ? err_set(err, r, "%s", why.msg) : 0;
 }
 
+/* What was made stays when it does not start: what its user has to change may be little. */
+static int wait_running(struct client *cl, const char *path, const char *name, json_t **running, struct err *err)
+{
+	struct err why = ERR_INIT;
+	int r = client_wait(cl, path, "running paused stopped", running, tell, &why);
+
+	if (r < 0)
+		err_set(err, r, "%s; '%s' stays: 'viv set' changes it, 'viv rm --force %s' deletes it", why.msg, name, name);
+	return r;
+}
+
 static int run(struct cli *c, struct err *err)
 {
 	AUTO(client_close) struct client *cl = NULL;
@@ -277,7 +288,7 @@ static int run(struct cli *c, struct err *err)
 		r = create(cl, c, name, image, &made, err);
 	snprintf(path, sizeof(path), "/v1/instances/%s", name ? name : "");
 	if (!r)
-		r = client_wait(cl, path, "running paused stopped", &running, tell, err);
+		r = wait_running(cl, path, name, &running, err);
 	tell_end();
 	progress_end(&p);
 	if (r < 0)

@@ -48,7 +48,7 @@ int resource_ls(struct cli *c, const char *plural, const struct table_column *co
 	int r = client_open(&cl, c, err);
 
 	if (!r)
-		r = list_all(cl, plural, has_option(c, "--labels") ? cli_str(c, "--labels") : NULL, items, err);
+		r = list_all(cl, plural, has_option(c, "--selector") ? cli_str(c, "--selector") : NULL, items, err);
 	if (r < 0)
 		return r;
 	if (c->is_json)

@@ -9,7 +9,7 @@
 struct client;
 struct table_column;
 
-/* All documents as a table, with --labels if the command has it. */
+/* All documents as a table, with --selector if the command has it. */
 int resource_ls(struct cli *c, const char *plural, const struct table_column *columns, struct err *err);
 /* The document that the first argument names. */
 int resource_show(struct cli *c, const char *plural, struct err *err);

@@ -123,7 +123,7 @@ static bool settle_end(struct instance *i, bool was_asked, char *why, size_t cap
 	const char *policy = json_string_value(json_object_get(json_object_get(doc, "spec"), "restart"));
 	bool goes_on = !was_asked && policy && (!strcmp(policy, "always") || (!is_well && !strcmp(policy, "on-failure")));
 
-	if (!is_well && instance_next_memory(i) != MEMORY_NONE)
+	if (!is_well && !i->is_fork && instance_next_memory(i) != MEMORY_NONE)
 		snprintf(why + strlen(why), cap - strlen(why), "; 'viv stop' gives its saved memory up, so that it boots");
 	if (!goes_on) {
 		i->ended_revision = was_asked || !doc ? 0 : instance_said_at(doc, revision);

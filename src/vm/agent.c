@@ -305,7 +305,7 @@ int agent_call(struct agent *a, const struct agent_call *c, struct err *err)
 	if (!a)
 		return err_set(err, -ENOTSUP, "the machine has no port for a guest agent; start it with --agent on, or 'plug agent'");
 	if (!a->is_open)
-		return err_set(err, -ENOTCONN, "no guest agent runs in the guest; install and start qemu-guest-agent there");
+		return err_set(err, -ENOTCONN, "no guest agent runs in the guest: it still starts, or qemu-guest-agent is to be installed there");
 	if (a->n_calls == AGENT_CALLS_MAX)
 		return err_set(err, -EBUSY, "too much waits for the guest agent already");
 	w = calloc(1, sizeof(*w));

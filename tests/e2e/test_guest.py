@@ -39,6 +39,9 @@ def test_programs_are_run_and_files_copied(web, tmp_path):
                           capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (7, "out\n", "err\n")
     assert "no-such-program" in viv(web, "exec", "web", "no-such-program", status=1)
+    # What the guest refuses is no failure of the daemon's.
+    told = web.ask("POST", "/v1/instances/web/exec", {"program": "no-such-program"}, status=422)["error"]
+    assert told["code"] == "refused" and "no-such-program" in told["message"]
     assert json.loads(viv(web, "exec", "--json", "web", "true"))["exit"] == 0
 
     there, back = tmp_path / "there is a name: with things", tmp_path / "back"

@@ -343,7 +343,7 @@ def test_commands_for_people(node, guest):
     assert "running" in node.viv("ls") and "128 MiB" in node.viv("ls")
     assert json.loads(node.viv("show", "a"))["name"] == "a"
     node.viv("set", "a", "memory=256M", "labels.tier=web")
-    assert json.loads(node.viv("ls", "--json", "--labels", "tier=web"))[0]["spec"]["memory"] == 256 << 20
+    assert json.loads(node.viv("ls", "--json", "--selector", "tier=web"))[0]["spec"]["memory"] == 256 << 20
     assert "no field 'x'" in node.viv("set", "a", "x=1", status=1)
     assert "is running" in node.viv("rm", "a", status=4)
     node.viv("pause", "a")
