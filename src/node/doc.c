@@ -8,6 +8,8 @@
 #include <time.h>
 #include <errno.h>
 
+#define SECRET "user_data"
+
 void doc_key(char key[STORE_KEY_MAX + 1], const char *kind, const char *project, const char *name)
 {
 	snprintf(key, STORE_KEY_MAX + 1, "%s/%s/%s", kind, project, name);
@@ -29,7 +31,40 @@ json_t *doc_get(const struct store *s, const char *key, int64_t *modified)
 	return json_loadb(d->value, d->len, JSON_REJECT_DUPLICATES, NULL);
 }
 
+/* Of a machine, a profile, or a change of many that is a task: passwords and keys stand in it. Labels are names of their user's. */
+static void leave_out_secrets(json_t *v)
+{
+	const char *key;
+	json_t *member;
+	void *next;
+	size_t i;
+
+	if (json_is_array(v))
+		json_array_foreach(v, i, member)
+			leave_out_secrets(member);
+	(void)json_object_del(v, SECRET);
+	json_object_foreach_safe(v, next, key, member)
+		if (strcmp(key, "labels") != 0)
+			leave_out_secrets(member);
+}
+
 char *doc_view(const struct store *s, const struct store_doc *d, size_t *len)
+{
+	static const char secret[] = "\"" SECRET "\":";
+	char *text = doc_view_whole(s, d, len);
+
+	if (!text || !memmem(text, *len, secret, sizeof(secret) - 1))
+		return text;
+	AUTO(json_decref) json_t *doc = json_loadb(text, *len, 0, NULL);
+
+	free(text);
+	leave_out_secrets(doc);
+	text = doc ? json_dumps(doc, JSON_COMPACT) : NULL;
+	*len = text ? strlen(text) : 0;
+	return text;
+}
+
+char *doc_view_whole(const struct store *s, const struct store_doc *d, size_t *len)
 {
 	char status_key[STORE_KEY_MAX + 1];
 	const struct store_doc *status;

@@ -24,8 +24,11 @@ void doc_status_key(char key[STORE_KEY_MAX + 1], const char *doc_key);
 /* The document under KEY, parsed, as a new reference, and its revision (MODIFIED may be NULL). NULL: there is none. */
 json_t *doc_get(const struct store *s, const char *key, int64_t *modified);
 /* What clients see of the document under KEY: its text with "revision" and "status" in it, from malloc(). It
- * is made of the stored texts as they are, without parsing. NULL: out of memory. */
+ * is made of the stored texts as they are, without parsing, but for one that has a secret: 'user_data' is left out, wherever
+ * it stands. NULL: out of memory. */
 char *doc_view(const struct store *s, const struct store_doc *d, size_t *len);
+/* As doc_view(), with its secrets: for who may change it, and asks for this one. */
+char *doc_view_whole(const struct store *s, const struct store_doc *d, size_t *len);
 
 /* 16 hexadecimal digits that nobody else has. */
 void doc_new_uid(char uid[DOC_UID_LEN + 1]);

@@ -102,7 +102,8 @@ void resource_reply(struct api_call *c, int status, const char *key)
 	struct err err = ERR_INIT;
 	char etag[32];
 	size_t len = 0;
-	char *text = d ? doc_view(n->store, d, &len) : NULL;
+	/* Who only looks is told no secrets. */
+	char *text = !d ? NULL : c->user.role < API_OPERATOR ? doc_view(n->store, d, &len) : doc_view_whole(n->store, d, &len);
 
 	if (!text) {
 		api_fail(c, err_set(&err, d ? -EAGAIN : -ENOENT, d ? "out of memory" : "it has gone meanwhile"), NULL,

@@ -163,6 +163,39 @@ def test_what_one_may_not_see_is_not_shown(site):
     assert (who["user"], who["role"], who["projects"]) == ("bob", "none", {"default": "operator"})
 
 
+def test_who_looks_is_told_no_secrets(site):
+    """Passwords and keys stand in 'user_data': who may change a machine and asks for it sees them; lists, filters, events and viewers do not."""
+    spec = {"kernel": "/nowhere", "state": "stopped", "networks": [], "user_data": "#!/bin/sh\n# s3cret\n"}
+    site.ask("POST", "/v1/instances", {"name": "web", "labels": {"user": "data"}, "spec": spec}, status=201)
+    site.ask("POST", "/v1/profiles", {"name": "p", "spec": {"user_data": "#cloud-config\n# s3cret\n"}}, status=201)
+    begun = site.ask("POST", "/v1/bulk", {"kind": "instance", "names": ["web"], "action": "patch", "patch": {"spec": {"user_data": "#!/bin/sh\n# s3cret too\n"}}},
+                     status=202)["name"]
+    site.wait(f"/v1/tasks/{begun}", "done")
+    viewer, operator = site.user("vera", default="viewer"), site.user("otto", default="operator")
+    for path in ("/v1/instances/web", "/v1/profiles/p", f"/v1/tasks/{begun}"):
+        status, doc, _ = site.far("GET", path, token=operator)
+        assert status == 200 and "s3cret" in json.dumps(doc), (path, doc)
+        status, doc, _ = site.far("GET", path, token=viewer)
+        assert status == 200 and doc["name"] and "s3cret" not in json.dumps(doc), (path, doc)
+        for asked in ("", "?sort=name", "?fields=name,spec,params"):
+            status, doc, _ = site.far("GET", os.path.dirname(path) + asked, token=operator)
+            assert status == 200 and doc["items"] and "s3cret" not in json.dumps(doc), (path, doc)
+    assert site.far("GET", "/v1/instances/web", token=viewer)[1]["labels"] == {"user": "data"}
+    # Nor is it found out by asking which have it.
+    assert site.far("GET", "/v1/instances?filter=spec.user_data%3C0", token=operator)[1]["items"] == []
+    client = subprocess.Popen(["curl", "-sN", "--max-time", "30", "--http1.1", "--cacert", os.path.join(site.data, "tls/cert.pem"),
+                               "-H", f"Authorization: Bearer {operator}", "-H", "Connection: Upgrade", "-H", "Upgrade: websocket",
+                               "-H", "Sec-WebSocket-Version: 13", "-H", "Sec-WebSocket-Key: " + "x" * 22 + "==",
+                               f"{site.url}/v1/events"], stdout=subprocess.PIPE)
+    text = client.stdout.read1(4096)
+    site.ask("PATCH", "/v1/instances/web", {"labels": {"changed": "now"}})
+    while b"changed" not in text:
+        text += client.stdout.read1(4096)
+    assert b"/nowhere" in text and b"s3cret" not in text
+    client.kill()
+    client.wait()
+
+
 def test_a_token_has_its_bounds(site):
     site.ask("POST", "/v1/projects", {"name": "a", "spec": {}}, status=201)
     site.user("carol", "operator", a="admin")
