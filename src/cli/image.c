@@ -46,17 +46,12 @@ const struct cli_command image_show = {
 
 static int warm(struct cli *c, struct err *err)
 {
-	AUTO(client_close) struct client *cl = NULL;
-	AUTO(json_decref) json_t *task = NULL;
-	AUTO(json_decref) json_t *body = json_pack("{s:I, s:I, s:s}", "cpus", (json_int_t)cli_num(c, "--cpus"), "memory",
-						   (json_int_t)cli_num(c, "--memory"), "engine", cli_str(c, "--engine"));
-	int r = client_open(&cl, c, err);
+	json_t *body = json_pack("{s:I, s:I, s:s}", "cpus", (json_int_t)cli_num(c, "--cpus"), "memory", (json_int_t)cli_num(c, "--memory"),
+				 "engine", cli_str(c, "--engine"));
 
 	if (cli_has(c, "--disk-size"))
 		json_object_set_new(body, "disk_size", json_integer((json_int_t)cli_num(c, "--disk-size")));
-	if (!r)
-		r = client_call(cl, "POST", body, &task, err, "/v1/images/%s/warm", cli_arg(c, 0));
-	return r < 0 ? r : task_finish(c, cl, task, "warming", err);
+	return task_run(c, "images", "warm", body, false, "warming", err);
 }
 
 const struct cli_command image_warm = {

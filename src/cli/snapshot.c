@@ -116,17 +116,11 @@ static int rm(struct cli *c, struct err *err)
 
 static int clone_one(struct cli *c, struct err *err)
 {
-	AUTO(client_close) struct client *cl = NULL;
-	AUTO(json_decref) json_t *task = NULL;
 	bool goes_on = cli_flag(c, "--running");
-	AUTO(json_decref) json_t *body = json_pack("{s:s, s:s, s:b, s:b}", "name", cli_arg(c, 1), "state",
-						   goes_on || cli_flag(c, "--start") ? "running" : "stopped", "linked",
-						   cli_flag(c, "--linked"), "memory", goes_on);
-	int r = client_open(&cl, c, err);
+	json_t *body = json_pack("{s:s, s:s, s:b, s:b}", "name", cli_arg(c, 1), "state",
+				 goes_on || cli_flag(c, "--start") ? "running" : "stopped", "linked", cli_flag(c, "--linked"), "memory", goes_on);
 
-	if (!r)
-		r = client_call(cl, "POST", body, &task, err, "/v1/instances/%s/clone", cli_arg(c, 0));
-	return r < 0 ? r : task_finish(c, cl, task, "copying", err);
+	return task_run(c, "instances", "clone", body, false, "copying", err);
 }
 
 const struct cli_command snapshot_ls = {

@@ -88,6 +88,19 @@ int task_finish(struct cli *c, struct client *cl, const json_t *task, const char
 	return 0;
 }
 
+int task_run(struct cli *c, const char *plural, const char *verb, json_t *body, bool is_dry, const char *what, struct err *err)
+{
+	AUTO(client_close) struct client *cl = NULL;
+	AUTO(json_decref) json_t *sent = body, *task = NULL;
+	int r = client_open(&cl, c, err);
+
+	if (!r)
+		r = client_call(cl, "POST", sent, &task, err, "/v1/%s/%s/%s%s", plural, cli_arg(c, 0), verb, is_dry ? "?dry-run=1" : "");
+	if (!r && is_dry)
+		return output_json(json_incref(task), err);
+	return r < 0 ? r : task_finish(c, cl, task, what, err);
+}
+
 static int ls(struct cli *c, struct err *err) { return resource_ls(c, "tasks", columns, err); }
 static int show(struct cli *c, struct err *err) { return resource_show(c, "tasks", err); }
 

@@ -19,5 +19,8 @@ int task_follow(struct cli *c, struct client *cl, const json_t *task, const char
 
 /* The same for a command that ends with the task: with --json its document is what it prints. */
 int task_finish(struct cli *c, struct client *cl, const json_t *task, const char *what, struct err *err);
+/* POST BODY (taken) to VERB of the first argument, "/v1/PLURAL/NAME/VERB", and go on as task_finish() does. IS_DRY: show the task, and
+ * change nothing. */
+int task_run(struct cli *c, const char *plural, const char *verb, json_t *body, bool is_dry, const char *what, struct err *err);
 
 #endif

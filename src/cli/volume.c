@@ -145,16 +145,9 @@ const struct cli_command volume_grow = {
 
 static int move(struct cli *c, struct err *err)
 {
-	AUTO(client_close) struct client *cl = NULL;
-	AUTO(json_decref) json_t *body = json_pack("{s:s, s:s*}", "pool", cli_arg(c, 1), "format", cli_str(c, "--format")), *task = NULL;
-	bool is_dry = cli_flag(c, "--dry-run");
-	int r = client_open(&cl, c, err);
+	json_t *body = json_pack("{s:s, s:s*}", "pool", cli_arg(c, 1), "format", cli_str(c, "--format"));
 
-	if (!r)
-		r = client_call(cl, "POST", body, &task, err, "/v1/volumes/%s/move%s", cli_arg(c, 0), is_dry ? "?dry-run=1" : "");
-	if (!r && is_dry)
-		return output_json(json_incref(task), err);
-	return r < 0 ? r : task_finish(c, cl, task, "moving", err);
+	return task_run(c, "volumes", "move", body, cli_flag(c, "--dry-run"), "moving", err);
 }
 
 const struct cli_command volume_move = {
@@ -176,17 +169,9 @@ const struct cli_command volume_move = {
 
 static int clone(struct cli *c, struct err *err)
 {
-	AUTO(client_close) struct client *cl = NULL;
-	AUTO(json_decref) json_t *body = json_pack("{s:s, s:s*, s:s*}", "name", cli_arg(c, 1), "pool", cli_str(c, "--pool"), "format",
-						   cli_str(c, "--format")), *task = NULL;
-	bool is_dry = cli_flag(c, "--dry-run");
-	int r = client_open(&cl, c, err);
+	json_t *body = json_pack("{s:s, s:s*, s:s*}", "name", cli_arg(c, 1), "pool", cli_str(c, "--pool"), "format", cli_str(c, "--format"));
 
-	if (!r)
-		r = client_call(cl, "POST", body, &task, err, "/v1/volumes/%s/clone%s", cli_arg(c, 0), is_dry ? "?dry-run=1" : "");
-	if (!r && is_dry)
-		return output_json(json_incref(task), err);
-	return r < 0 ? r : task_finish(c, cl, task, "copying", err);
+	return task_run(c, "volumes", "clone", body, cli_flag(c, "--dry-run"), "copying", err);
 }
 
 const struct cli_command volume_clone = {

@@ -80,7 +80,13 @@ static void send_file(struct api_call *c, int fd, uint64_t size, const char *eta
 	api_reply_file(c, part ? 206 : 200, "application/octet-stream", take_fd(&file), off, len);
 }
 
-void image_content(struct api_call *c)
+/* What an image consists of; of the disk, file and word are its own. */
+enum part { PART_DISK, PART_KERNEL, PART_INITRD };
+static const struct { const char *file, *what; } parts[] = {
+	[PART_KERNEL] = { "vmlinuz", "kernel" }, [PART_INITRD] = { "initrd.img", "initial RAM disk" },
+};
+
+static void send_part(struct api_call *c, enum part part)
 {
 	struct node *n = c->arg;
 	char key[STORE_KEY_MAX + 1], etag[ETAG_LEN];
@@ -88,57 +94,38 @@ void image_content(struct api_call *c)
 	struct err err = ERR_INIT;
 	struct stat st;
 	AUTO(json_decref) json_t *doc = resource_find(c, key, NULL);
-	const char *name = json_string_value(json_object_get(doc, "name"));
+	const char *name = json_string_value(json_object_get(doc, "name")), *file = parts[part].file;
 
 	if (!doc)
 		return;
 	int fd = image_find(n, resource_project(c), name, &files, &err);
+	const char *path = part == PART_DISK ? files.disk : part == PART_KERNEL ? files.kernel : files.initrd;
+	if (!fd && !path)
+		fd = err_set(&err, -ENOENT, "the image '%s' has no %s of its own", name, parts[part].what);
 	if (!fd)
-		fd = open_file(files.disk, &st, &err);
+		fd = open_file(path, &st, &err);
 	/* An image never changes. */
-	snprintf(etag, sizeof(etag), "\"%s\"", json_string_value(json_object_get(doc, "uid")));
+	snprintf(etag, sizeof(etag), "\"%s%s%s\"", json_string_value(json_object_get(doc, "uid")), file ? "-" : "", file ? file : "");
 	if (fd < 0)
 		api_fail(c, fd, NULL, &err);
 	else
-		send_file(c, fd, (uint64_t)st.st_size, etag, name, files.format);
+		send_file(c, fd, (uint64_t)st.st_size, etag, name, file ? file : files.format);
 	image_files_free(&files);
 }
 
-/* What machines of an image are started with: NAME is that of the file. */
-static void image_part(struct api_call *c, const char *name, bool is_kernel)
+void image_content(struct api_call *c)
 {
-	struct node *n = c->arg;
-	char key[STORE_KEY_MAX + 1], etag[ETAG_LEN];
-	struct image_files files = { .disk = NULL };
-	struct err err = ERR_INIT;
-	struct stat st;
-	AUTO(json_decref) json_t *doc = resource_find(c, key, NULL);
-	const char *image = json_string_value(json_object_get(doc, "name"));
-
-	if (!doc)
-		return;
-	int fd = image_find(n, resource_project(c), image, &files, &err);
-	const char *path = is_kernel ? files.kernel : files.initrd;
-	if (!fd && !path)
-		fd = err_set(&err, -ENOENT, "the image '%s' has no %s of its own", image, is_kernel ? "kernel" : "initial RAM disk");
-	if (!fd)
-		fd = open_file(path, &st, &err);
-	snprintf(etag, sizeof(etag), "\"%s-%s\"", json_string_value(json_object_get(doc, "uid")), name);
-	if (fd < 0)
-		api_fail(c, fd, NULL, &err);
-	else
-		send_file(c, fd, (uint64_t)st.st_size, etag, image, name);
-	image_files_free(&files);
+	send_part(c, PART_DISK);
 }
 
 void image_kernel(struct api_call *c)
 {
-	image_part(c, "vmlinuz", true);
+	send_part(c, PART_KERNEL);
 }
 
 void image_initrd(struct api_call *c)
 {
-	image_part(c, "initrd.img", false);
+	send_part(c, PART_INITRD);
 }
 
 /* While the descriptor is open nobody writes: a machine that starts meanwhile waits. */

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Machines that tell what is on their two disks, and by what serial number they know the second."""
+"""Machines over one small image whose guests do as they are told at their consoles; and those of them that tell what is on their two disks,
+and by what serial number they know the second."""
 import os
 import time
 
@@ -25,19 +26,41 @@ done
 """
 
 
-class Herd:
+class Machines:
+    """Instances with a disk over the image called base. A class of them says by which script the guests live, and what their file is called."""
+    init, initrd = "", ""
+
     def __init__(self, node, guest, raw):       # noqa: F811, pylint: disable=redefined-outer-name
         self.node, self.n = node, 0
         with open(raw, "wb") as f:
             f.write(b"image".ljust(1 << 20, b"\0"))
         node.viv("image", "import", raw, "base")
-        self.spec = dict(guest, initrd=vivguest.initrd("bookworm", INIT, "node-clone-volumes"), image="base",
+        self.spec = dict(guest, initrd=vivguest.initrd("bookworm", self.init, self.initrd), image="base",
                          networks=[{"kind": "none"}], shutdown_seconds=0)
 
     def make(self, name, **spec):
         self.node.ask("POST", "/v1/instances", {"name": name, "spec": {**self.spec, **spec}}, status=201)
+        self.begun(name)
+
+    def begun(self, name):
         self.node.wait(f"/v1/instances/{name}", "running")
         log_has(self.node, name, "boots")
+
+    def boots(self, name):
+        return self.node.ask("GET", f"/v1/instances/{name}/log").count(b"boots")
+
+    def set(self, name, state):
+        """What starts has booted."""
+        before, end = self.boots(name), time.monotonic() + 120
+        self.node.ask("PATCH", f"/v1/instances/{name}", {"spec": {"state": state}})
+        self.node.wait(f"/v1/instances/{name}", state)
+        while state == "running" and self.boots(name) == before:
+            assert time.monotonic() < end, name
+            time.sleep(0.05)
+
+
+class Herd(Machines):
+    init, initrd = INIT, "node-clone-volumes"
 
     def put(self, name, disk, word, how="written"):
         self.node.viv("console", name, stdin=f"{disk} {word}\n")
@@ -58,17 +81,6 @@ class Herd:
                     return lines[-1].split(": ")[1].split()
                 time.sleep(0.02)
             assert time.monotonic() < end, name
-
-    def boots(self, name):
-        return self.node.ask("GET", f"/v1/instances/{name}/log").count(b"boots")
-
-    def set(self, name, state):
-        before, end = self.boots(name), time.monotonic() + 120
-        self.node.ask("PATCH", f"/v1/instances/{name}", {"spec": {"state": state}})
-        self.node.wait(f"/v1/instances/{name}", state)
-        while state == "running" and self.boots(name) == before:
-            assert time.monotonic() < end, name
-            time.sleep(0.05)
 
     def volumes(self, name):
         return [d["volume"] for d in self.node.ask("GET", f"/v1/instances/{name}")["spec"]["disks"]]

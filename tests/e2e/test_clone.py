@@ -4,32 +4,17 @@ import json
 import os
 import random
 import subprocess
-import time
 
 import pytest
-import vivguest
+from herd import Machines
 from test_node import BUILD, guest, log_has, node   # noqa: F401, pylint: disable=unused-import
 from test_snapshot_memory import restart
 from words import WORDS_INIT
 
 
-class Herd:
-    """Instances with a disk over the image called base, whose guests can be told words and asked for the last."""
-    def __init__(self, node, guest, raw):
-        self.node, self.n = node, 0
-        with open(raw, "wb") as f:
-            f.write(b"image".ljust(1 << 20, b"\0"))
-        node.viv("image", "import", raw, "base")
-        self.spec = dict(guest, initrd=vivguest.initrd("bookworm", WORDS_INIT, "node-clone"), image="base", networks=[{"kind": "none"}],
-                         shutdown_seconds=0)
-
-    def make(self, name, **spec):
-        self.node.ask("POST", "/v1/instances", {"name": name, "spec": {**self.spec, **spec}}, status=201)
-        self.begun(name)
-
-    def begun(self, name):
-        self.node.wait(f"/v1/instances/{name}", "running")
-        log_has(self.node, name, "boots")
+class Words(Machines):
+    """Those whose guests can be told words and asked for the last."""
+    init, initrd = WORDS_INIT, "node-clone"
 
     def write(self, name, word):
         self.node.viv("console", name, stdin=word + "\n")
@@ -48,18 +33,6 @@ class Herd:
                               capture_output=True, text=True, check=True).stdout
         return json.loads(told)["result"]["nets"][0]["mac"]
 
-    def boots(self, name):
-        return self.node.ask("GET", f"/v1/instances/{name}/log").count(b"boots")
-
-    def set(self, name, state):
-        """What starts has booted."""
-        before, end = self.boots(name), time.monotonic() + 120
-        self.node.ask("PATCH", f"/v1/instances/{name}", {"spec": {"state": state}})
-        self.node.wait(f"/v1/instances/{name}", state)
-        while state == "running" and self.boots(name) == before:
-            assert time.monotonic() < end, name
-            time.sleep(0.05)
-
     def clone(self, name, to, then=lambda: None, **body):
         task = self.node.ask("POST", f"/v1/instances/{name}/clone", {"name": to, **body}, status=202)
         then()
@@ -76,7 +49,7 @@ class Herd:
 
 @pytest.fixture
 def herd(node, guest, tmp_path):        # noqa: F811, pylint: disable=redefined-outer-name
-    return Herd(node, guest, str(tmp_path / "raw"))
+    return Words(node, guest, str(tmp_path / "raw"))
 
 
 def test_a_copy_of_a_machine_that_runs_goes_on_as_another(node, herd):    # noqa: F811

@@ -221,7 +221,8 @@ def test_only_servers_that_are_known_and_not_those_of_the_node(node, web):  # no
         assert done.returncode == 1 and bad[1] in done.stderr, done.stderr
 
 
-def test_it_goes_on_after_all_that_may_happen(node, web, tmp_path):  # noqa: F811
+def stall(node, web, tmp_path):         # noqa: F811
+    """The image a comes, and stops to: its file, and the process that fetches it."""
     raw = tmp_path / "raw"
     raw.write_bytes(os.urandom(24 * MIB))
     digest = web.put("disk.raw", raw.read_bytes())
@@ -229,7 +230,11 @@ def test_it_goes_on_after_all_that_may_happen(node, web, tmp_path):  # noqa: F81
     web.stop()
     web.start(STALLS)
     make(node, "a", f"{web.https}/disk.raw", sha256=digest)
-    fetcher = stalled(node, "a")
+    return raw, stalled(node, "a")
+
+
+def test_it_goes_on_after_all_that_may_happen(node, web, tmp_path):  # noqa: F811
+    raw, fetcher = stall(node, web, tmp_path)
     seen = wait(node, "/v1/images/a", lambda d: d["status"].get("progress", {}).get("done", 0) >= 16 * MIB)["status"]
     assert seen["state"] == "making" and seen["progress"]["what"] == "downloading" and seen["progress"]["total"] == 24 * MIB
     # A daemon that is killed disturbs nothing; the server that ends, does not for long.
@@ -257,14 +262,7 @@ def test_it_goes_on_after_all_that_may_happen(node, web, tmp_path):  # noqa: F81
 
 def test_one_that_is_killed_begins_again_by_itself(node, web, tmp_path):  # noqa: F811
     """Nobody has to say anything: what has no last word was killed, by the kernel that had no memory, say."""
-    raw = tmp_path / "raw"
-    raw.write_bytes(os.urandom(24 * MIB))
-    digest = web.put("disk.raw", raw.read_bytes())
-    allow(node, web)
-    web.stop()
-    web.start(STALLS)
-    make(node, "a", f"{web.https}/disk.raw", sha256=digest)
-    fetcher = stalled(node, "a")
+    raw, fetcher = stall(node, web, tmp_path)
     os.kill(fetcher, signal.SIGKILL)
     wait(node, "/v1/images/a", lambda d: "without a word; the next attempt follows" in d["status"]["reason"])
     wait(node, "/v1/images/a", lambda d: d["status"]["state"] == "making")

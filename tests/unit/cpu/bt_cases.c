@@ -7,23 +7,36 @@
 #include "cpu/bt_prog.h"
 #include "test.h"
 
+/* CODE on the interpreter, and on the translator in B, whom the caller ends: with the same result, halted. IS_ODD: with a page of RIG_DATA
+ * that lies elsewhere. */
+static void run_on_both(struct rig *b, const uint8_t *code, size_t len, bool is_odd)
+{
+	static const struct rig_engine interp = { &cpu_interp, interp_step, true };
+	struct prog p = { .n = (unsigned)len };
+	struct rig a;
+
+	memcpy(p.code, code, len);
+	rig_init_on(&a, &interp, 1);
+	rig_init(b, 1);
+	if (is_odd) {
+		prog_map_odd(&a);
+		prog_map_odd(b);
+	}
+	prog_run(&a, &p);
+	prog_run(b, &p);
+	prog_compare(&a, b, &p);
+	CHECK_EQ(a.c->s.mp_state, X86_MP_HALTED);
+	rig_fini(&a);
+}
+
 /* Both stores need a low register for the address and find but RDX, which MUL writes in between. */
 TEST(a_register_lent_to_a_store_of_a_high_byte_keeps_what_mul_writes_to_it)
 {
-	static const struct rig_engine interp = { &cpu_interp, interp_step, true };
 	/* mov edi, RIG_DATA; xor esi, esi; mov [rdi + rsi], bh; mul edi; mov [rdi + rsi], bh; hlt */
 	static const uint8_t code[] = { 0xbf, 0, 0, 2, 0, 0x31, 0xf6, 0x88, 0x3c, 0x37, 0xf7, 0xe7, 0x88, 0x3c, 0x37, 0xf4 };
-	struct prog p = { .n = sizeof(code) };
-	struct rig a, b;
+	struct rig b;
 
-	memcpy(p.code, code, sizeof(code));
-	rig_init_on(&a, &interp, 1);
-	rig_init(&b, 1);
-	prog_run(&a, &p);
-	prog_run(&b, &p);
-	prog_compare(&a, &b, &p);
-	CHECK_EQ(a.c->s.mp_state, X86_MP_HALTED);
-	rig_fini(&a);
+	run_on_both(&b, code, sizeof(code), false);
 	rig_fini(&b);
 }
 
@@ -31,29 +44,18 @@ TEST(a_register_lent_to_a_store_of_a_high_byte_keeps_what_mul_writes_to_it)
  * the interpreter was asked. */
 static uint64_t run_group_in_two_pages(uint32_t off)
 {
-	static const struct rig_engine interp = { &cpu_interp, interp_step, true };
 	uint8_t code[] = {
 		0x41, 0xbf, 0xe8, 3, 0, 0, 0x4c, 0x8d, 0x83, 0, 0, 0, 0,        /* mov r15d, 1000; lea r8, [rbx + off] */
 		0x49, 0x03, 0x00, 0x49, 0x33, 0x40, 8, 0x49, 0x03, 0x40, 16,    /* loop: add rax, [r8]; xor ...; add ... */
 		0x49, 0x89, 0x40, 4, 0x41, 0xff, 0xcf, 0x75, 0xec, 0xf4,        /* mov [r8 + 4], rax; dec r15d; jnz loop; hlt */
 	};
-	struct prog p = { .n = sizeof(code) };
 	struct cpu_stats stats = { 0 };
-	struct rig a, b;
+	struct rig b;
 
 	off += 0xff0;
 	memcpy(code + 9, &off, 4);
-	memcpy(p.code, code, sizeof(code));
-	rig_init_on(&a, &interp, 1);
-	rig_init(&b, 1);
-	prog_map_odd(&a);
-	prog_map_odd(&b);
-	prog_run(&a, &p);
-	prog_run(&b, &p);
-	prog_compare(&a, &b, &p);
-	CHECK_EQ(a.c->s.mp_state, X86_MP_HALTED);
+	run_on_both(&b, code, sizeof(code), true);
 	b.engine->ops->stats(b.v, &stats);
-	rig_fini(&a);
 	rig_fini(&b);
 	return stats.call_outs;
 }
@@ -67,7 +69,6 @@ TEST(a_group_in_two_pages_is_found_in_both_or_given_up)
 /* What a jump leads to overwrites the flags, so nobody keeps them; then it is rewritten and reads them. */
 TEST(flags_are_kept_for_code_that_reads_them_only_after_it_has_been_rewritten)
 {
-	static const struct rig_engine interp = { &cpu_interp, interp_step, true };
 	enum { LOOP = 15, T = LOOP + 6 };
 	static const uint8_t code[] = {
 		0xbe, 5, 0, 0, 0, 0xb9, 1, 0, 0, 0, 0xbf, 1, 0, 0, 0,   /* mov esi, 5; mov ecx, 1; mov edi, 1 */
@@ -78,18 +79,10 @@ TEST(flags_are_kept_for_code_that_reads_them_only_after_it_has_been_rewritten)
 		0xc6, 0x04, 0x25, (RIG_CODE + T + 2) & 0xff, (RIG_CODE + T) >> 8 & 0xff, RIG_CODE >> 16, 0, 0xc2,
 		0xff, 0xce, 0x75, 0xdc, 0xf4,                           /* dec esi; jnz loop; hlt */
 	};
-	struct prog p = { .n = sizeof(code) };
-	struct rig a, b;
+	struct rig b;
 
-	memcpy(p.code, code, sizeof(code));
-	rig_init_on(&a, &interp, 1);
-	rig_init(&b, 1);
-	prog_run(&a, &p);
-	prog_run(&b, &p);
-	prog_compare(&a, &b, &p);
-	CHECK_EQ(a.c->s.mp_state, X86_MP_HALTED);
+	run_on_both(&b, code, sizeof(code), false);
 	CHECK_EQ(b.c->s.gpr[X86_RDX] & 0xff, 1);
-	rig_fini(&a);
 	rig_fini(&b);
 }
 
