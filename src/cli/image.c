@@ -9,7 +9,6 @@
 #include <string.h>
 #include "cli/client.h"
 #include "cli/content.h"
-#include "cli/output.h"
 #include "cli/resource.h"
 #include "cli/table.h"
 #include "cli/task.h"
