@@ -14,9 +14,10 @@
 #include "cli/progress.h"
 #include "util/checked.h"
 #include "util/dirs.h"
+#include "util/log.h"
 #include "util/unixsock.h"
 
-enum { START_MS = 10000, START_STEP_MS = 10, POLL_MS = 50, REPLY_MAX = 64 << 20 };
+enum { START_MS = 10000, START_STEP_MS = 10, POLL_MS = 50, DISK_TURNS = 40, REPLY_MAX = 64 << 20 };
 
 /* --- the daemon ---------------------------------------------------- */
 
@@ -350,6 +351,20 @@ static bool is_among(const char *states, const char *state)
 	return false;
 }
 
+/* What has ended badly on a disk that is full cannot be noted there either: whoever waits is told what it waits for. LAST is what was told. */
+static void tell_of_disk(struct client *cl, char *last, size_t cap)
+{
+	struct err ignored = ERR_INIT;
+	AUTO(json_decref) json_t *node = NULL;
+	const json_t *disk = client_call(cl, "GET", NULL, &node, &ignored, "/v1/node") < 0 ? NULL : json_object_get(node, "disk");
+	const char *state = json_string_value(json_object_get(disk, "state")), *reason = json_string_value(json_object_get(disk, "reason"));
+
+	if (!state || strcmp(state, "failing") != 0 || !reason || !strcmp(last, reason))
+		return;
+	log_warn("%s", reason);
+	snprintf(last, cap, "%s", reason);
+}
+
 int client_wait(struct client *cl, const char *path, const char *states, json_t **out,
 		void (*tell)(const char *sentence), struct err *err)
 {
@@ -359,9 +374,9 @@ int client_wait(struct client *cl, const char *path, const char *states, json_t 
 int client_wait_news(struct client *cl, const char *path, const char *states, const json_t *before, json_t **out,
 		     void (*tell)(const char *sentence), struct err *err)
 {
-	char last[512] = "";
+	char last[512] = "", disk[512] = "";
 
-	for (;;) {
+	for (unsigned turn = 1;; turn++) {
 		AUTO(json_decref) json_t *doc = NULL;
 		int r = client_call(cl, "GET", NULL, &doc, err, "%s", path);
 
@@ -381,6 +396,8 @@ int client_wait_news(struct client *cl, const char *path, const char *states, co
 		if (tell && reason && strcmp(last, reason) != 0)
 			tell(reason);
 		snprintf(last, sizeof(last), "%s", reason ? reason : "");
+		if (turn % DISK_TURNS == 0)
+			tell_of_disk(cl, disk, sizeof(disk));
 		if (progress_is_interrupted())
 			return err_set(err, -EINTR, "interrupted; what was begun goes on");
 		usleep(POLL_MS * 1000);

@@ -380,7 +380,8 @@ int cli_main(int argc, char **argv)
 	if (status >= 0)
 		return status;
 	if (argv[0][0] == '-')
-		err_set(&err, -EINVAL, "unknown option '%s'; 'viv --help' tells more", argv[0]);
+		err_set(&err, -EINVAL, "unknown option '%s': those of a command follow its words, as in 'viv ls --json'; 'viv --help' tells more",
+			argv[0]);
 	else
 		cli_unknown(argc, argv, &err);
 	return cli_report(words_have(argc, argv, "--json"), CLI_USAGE, &err);

@@ -28,7 +28,11 @@ static void percent(const json_t *value, char *buf, size_t cap)
 {
 	double total = (double)json_integer_value(json_object_get(value, "total"));
 
-	snprintf(buf, cap, "%.0f %%", total > 0 ? 100.0 * (double)json_integer_value(json_object_get(value, "done")) / total : 0);
+	/* One that does not count says nothing of how far it is, whether it has ended or not. */
+	if (total > 0)
+		snprintf(buf, cap, "%.0f %%", 100.0 * (double)json_integer_value(json_object_get(value, "done")) / total);
+	else
+		snprintf(buf, cap, "-");
 }
 
 static const struct table_column columns[] = {

@@ -7,7 +7,7 @@ import random
 import subprocess
 
 import pytest
-from test_node import Unix, guest, log_has  # noqa: F401
+from test_node import BUILD, Unix, guest, log_has  # noqa: F401
 from test_node_faults import STOPPED, names, post
 from unwell import Later, Unwell
 
@@ -60,6 +60,24 @@ def test_who_reads_does_not_wait_for_a_disk_that_hangs(unwell, guest):  # noqa: 
         made.add(held.replace("_", "-"))
         assert names(unwell) == made
         assert unwell.disk("ok")["reason"] == "" and "is well again" in unwell.log()
+
+
+def test_who_waits_is_told_of_a_disk_that_is_full(unwell, tmp_path):
+    """What has failed cannot be noted then either, so whoever waits for an image would wait without a word."""
+    tool = tmp_path / "tool"
+    tool.write_text(f"#!/bin/sh\ntouch {tmp_path}/runs\nwhile [ ! -e {tmp_path}/ends ]; do sleep 0.1; done\necho it has no room >&2\nexit 1\n")
+    tool.chmod(0o755)
+    unwell.kill()
+    unwell.start("--image-tool", str(tool))
+    waits = subprocess.Popen([os.path.join(BUILD, "viv"), "run", "--socket", unwell.socket, "-d", "debian"], stdin=subprocess.DEVNULL,
+                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    unwell.until(lambda: (tmp_path / "runs").exists())
+    with unwell.with_fault(write_error=errno.ENOSPC):
+        (tmp_path / "ends").touch()
+        told = waits.stderr.readline()
+        assert "no space left; free some" in told and waits.poll() is None, told
+    assert "it has no room" in waits.communicate(timeout=120)[1]
+    assert waits.returncode == 1
 
 
 def test_the_loop_leaves_the_disk_to_others(unwell, guest):  # noqa: F811

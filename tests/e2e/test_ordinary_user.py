@@ -101,3 +101,13 @@ def test_where_no_daemon_can_be_started_the_way_out_is_told(user):
     os.chmod(user.run, 0o755)
     told = user.viv("ls", status=8)
     assert "XDG_RUNTIME_DIR" in told
+
+
+def test_an_option_before_the_command_is_told_where_it_belongs(user):
+    told = user.viv("--project", "shop", "ls", status=2)
+    assert "'--project'" in told and "follow" in told and "viv ls" in told
+
+
+def test_a_task_that_does_not_count_shows_no_share(user):
+    user.viv("stop", "--all")           # of no machines
+    assert " 0 % " not in user.viv("task", "ls")
