@@ -178,6 +178,17 @@ int process_find_word(struct process *p, struct loop *l, const char *lock_path, 
 	return 0;
 }
 
+/* The length of what our own programs begin an error with: in a sentence of the daemon's it tells nobody anything. */
+static size_t own_name(const char *line)
+{
+	static const char *const names[] = { "viv: error: ", "viv-vmm: error: " };
+
+	for (size_t k = 0; k < ARRAY_LEN(names); k++)
+		if (!strncmp(line, names[k], strlen(names[k])))
+			return strlen(names[k]);
+	return 0;
+}
+
 void process_last_words(const char *dir, const char *file, char *buf, size_t cap)
 {
 	char path[PATH_CAP], text[1024];
@@ -194,6 +205,6 @@ void process_last_words(const char *dir, const char *file, char *buf, size_t cap
 	if (len <= 0)
 		return;
 	text[len] = 0;
-	const char *line = strrchr(text, '\n');
-	snprintf(buf, cap, "%s", line ? line + 1 : text);
+	const char *last = strrchr(text, '\n'), *line = last ? last + 1 : text;
+	snprintf(buf, cap, "%s", line + own_name(line));
 }

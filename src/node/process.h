@@ -43,7 +43,7 @@ void process_kill(struct process *p, int signo);
 void process_kill_group(struct process *p, int signo);
 /* It goes on, unwatched. Not started: nothing happens. */
 void process_forget(struct process *p);
-/* The last line in DIR/FILE, where it has written what is wrong; "" when there is none. */
+/* The last line in DIR/FILE, where it has written what is wrong, without the name of a program of ours; "" when there is none. */
 void process_last_words(const char *dir, const char *file, char *buf, size_t cap);
 
 #endif

@@ -111,3 +111,11 @@ def test_an_option_before_the_command_is_told_where_it_belongs(user):
 def test_a_task_that_does_not_count_shows_no_share(user):
     user.viv("stop", "--all")           # of no machines
     assert " 0 % " not in user.viv("task", "ls")
+
+
+def test_a_sentence_of_the_daemons_has_no_program_in_it(user):
+    said = os.path.join(user.folder, "words")
+    with open(said, "wb") as f:
+        f.write(b"no disk" * 1000)
+    told = user.viv("image", "import", said, "words", status=1)
+    assert "not a multiple of 512" in told and told.count("viv: error:") == 1
