@@ -15,7 +15,7 @@
 const struct cli_command *const cli_commands[] = {
 	&instance_run, &instance_ls, &instance_show, &instance_start, &instance_stop, &instance_restart, &instance_pause,
 	&instance_rm, &instance_rename, &instance_set, &instance_console, &instance_logs, &guest_exec, &guest_cp, &guest_info, &guest_ssh,
-	&instance_clone,
+	&instance_clone, &instance_flatten,
 	&instance_export, &instance_import,
 	&usage_top, &usage_events, &usage_why, &usage_metrics,
 	&snapshot_ls, &snapshot_create, &snapshot_revert, &snapshot_rm,
@@ -29,7 +29,7 @@ const struct cli_command *const cli_commands[] = {
 	&disk_serve, &disk_bench,
 	&image_ls, &image_create, &image_catalogue_ls, &image_catalogue_refresh, &image_import, &image_build, &image_download, &image_upload,
 	&image_show, &image_rename, &image_warm, &image_cool, &image_rm,
-	&volume_ls, &volume_show, &volume_create, &volume_grow, &volume_rename, &volume_clone, &volume_move, &volume_download, &volume_upload, &volume_rm,
+	&volume_ls, &volume_show, &volume_create, &volume_grow, &volume_rename, &volume_clone, &volume_move, &volume_flatten, &volume_download, &volume_upload, &volume_rm,
 	&pool_ls, &pool_create, &pool_show, &pool_set, &pool_rm,
 	&profile_ls, &profile_create, &profile_show, &profile_set, &profile_rm,
 	&network_ls, &network_create, &network_show, &network_rename, &network_set, &network_rm, &network_doctor, &port_ls,

@@ -2,6 +2,7 @@
 /* snapshot.c - `viv snapshot` and `viv clone`. */
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include "cli/bulk.h"
 #include "cli/client.h"
 #include "cli/output.h"
@@ -114,13 +115,33 @@ static int rm(struct cli *c, struct err *err)
 	return resource_rm(&names, plural, err);
 }
 
+/* What becomes of the volumes that are named. */
+static int add_volumes(const struct cli *c, json_t *volumes, struct err *err)
+{
+	const char *word;
+
+	for (unsigned i = 0; (word = cli_nth(c, "--volume", i)) != NULL; i++) {
+		const char *eq = strchr(word, '=');
+
+		if (!eq || eq == word || !eq[1])
+			return err_set(err, -EINVAL, "'--volume %s': it is VOLUME=NAME", word);
+		json_array_append_new(volumes, json_pack("{s:s%, s:s}", "volume", word, (size_t)(eq - word), "name", eq + 1));
+	}
+	for (unsigned i = 0; (word = cli_nth(c, "--share", i)) != NULL; i++)
+		json_array_append_new(volumes, json_pack("{s:s, s:b}", "volume", word, "shared", 1));
+	return 0;
+}
+
 static int clone_one(struct cli *c, struct err *err)
 {
 	bool goes_on = cli_flag(c, "--running");
-	json_t *body = json_pack("{s:s, s:s, s:b, s:b}", "name", cli_arg(c, 1), "state",
-				 goes_on || cli_flag(c, "--start") ? "running" : "stopped", "linked", cli_flag(c, "--linked"), "memory", goes_on);
+	AUTO(json_decref) json_t *volumes = json_array();
+	AUTO(json_decref) json_t *body = json_pack("{s:s, s:s, s:b, s:b, s:O}", "name", cli_arg(c, 1), "state",
+						   goes_on || cli_flag(c, "--start") ? "running" : "stopped", "linked",
+						   cli_flag(c, "--linked"), "memory", goes_on, "volumes", volumes);
+	int r = add_volumes(c, volumes, err);
 
-	return task_run(c, "instances", "clone", body, false, "copying", err);
+	return r < 0 ? r : task_run(c, "instances", "clone", json_incref(body), cli_flag(c, "--dry-run"), "copying", err);
 }
 
 const struct cli_command snapshot_ls = {
@@ -183,21 +204,29 @@ const struct cli_group snapshot_group = {
 const struct cli_command instance_clone = {
 	.path = "clone",
 	.summary = "make another machine like one",
-	.about = "With a disk of its own in the same pool, which shares blocks with the original where the file system can do that; without "
-		 "its snapshots, addresses and forwarded ports. An original that runs stands still while it is copied: the new disk is "
-		 "what that one would be after a power failure, or, with --running, fits to the memory from which the copy goes on. "
-		 "With --linked nothing is copied: what the disk of the original is now is kept for as long as one of the two, or another "
-		 "clone, is on it, and each writes into a layer of its own.",
+	.about = "With disks of its own in the same pools, which share blocks with the original's where the file system can do that; without "
+		 "its snapshots, addresses and forwarded ports. An original that runs stands still while it is copied: the new disks are "
+		 "what its own would be after a power failure, all of the same instant, or, with --running, fit to the memory from which the copy "
+		 "goes on. With --linked nothing is copied: what the disks of the original are now is kept for as long as one of the two, or "
+		 "another clone, is on it, and each writes into a layer of its own; 'viv flatten' makes one independent. Each volume of the original "
+		 "is cloned as its first disk is, as NAME-VOLUME unless --volume says another name; one that the original only reads may be "
+		 "shared instead.",
 	.args = (const struct cli_arg[]){ { "MACHINE", .help = "the original" }, { "NAME", .help = "of the new one" }, { .name = NULL } },
 	.options = (const struct cli_option[]){ { "--start", 0, CLI_FLAG, .help = "and start it" },
 						{ "--running", 0, CLI_FLAG,
 						  .help = "and let it go on where the original is, which runs" },
-						{ "--linked", 0, CLI_FLAG, .help = "on top of the disk of the original, which is off" },
+						{ "--linked", 0, CLI_FLAG, .help = "on top of the disks of the original, which is off" },
+						{ "--volume", 0, CLI_STRING, .is_repeatable = true, .metavar = "VOLUME=NAME",
+						  .help = "call the clone of that volume so" },
+						{ "--share", 0, CLI_STRING, .is_repeatable = true, .metavar = "VOLUME",
+						  .help = "show this volume, which the original has read-only, to both" },
+						{ "--dry-run", 0, CLI_FLAG, .help = "show the task with all that would be made, and change nothing" },
 						CLIENT_OPTIONS,
 						{ .name = NULL } },
 	.examples = (const struct cli_example[]){ { "clone web web2 --start", "a second one" },
 						  { "clone --running web web2", "in the middle of what it does" },
 						  { "clone --linked golden web3", "in no time, and no space" },
+						  { "clone db db2 --volume data=data2", "with another name for the clone of a volume" },
 						  { .line = NULL } },
 	.run = clone_one,
 };

@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* clone_copy.c - the files of a clone. Its disk is a copy of the file of the original's, which shares blocks with it where the file
- * system can do that, and its holes stay holes; or a layer over what both share (bases.h). A machine that runs stands still
- * while it is copied: its memory is saved first, which flushes its disks. */
+/* clone_copy.c - the files of a clone. Its disks are copies of the files of the original's, which share blocks with those where the file
+ * system can do that, and their holes stay holes; or layers over what both share (bases.h). A machine that runs stands still
+ * while they are copied, so all are of one instant: its memory is saved first, which flushes its disks. */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
+#include "blk/blk.h"
+#include "node/bases.h"
 #include "node/clone_priv.h"
-#include "node/disk_files.h"
 #include "node/files.h"
+#include "node/machine_talk.h"
 #include "node/node.h"
 #include "node/pool_dir.h"
 #include "node/snapshot_disks.h"
-#include "node/machine_talk.h"
 #include "node/subvolume.h"
 #include "util/json.h"
 
@@ -22,48 +22,56 @@ enum { ANSWER_S = 600 };
 
 static bool goes_on(void *arg, uint64_t done, uint64_t total)
 {
-	struct task *t = arg;
+	const struct clone *k = arg;
 
-	atomic_store_explicit(&t->done, done, memory_order_relaxed);
-	atomic_store_explicit(&t->total, total, memory_order_relaxed);
-	return !atomic_load_explicit(&t->stop, memory_order_relaxed) &&
-	       !atomic_load_explicit(&t->c.node->is_closing, memory_order_relaxed);
+	return task_tell(k->task, k->done + done, k->total > k->done + total ? k->total : k->done + total);
 }
 
-/* --- the disk ---------------------------------------------------- */
+/* --- the disks ---------------------------------------------------- */
 
-static int copy_file(struct clone *k, const char *tmp, struct err *err)
+static struct base_request request_of(const struct clone_disk *d)
 {
-	AUTO_FD int from = open(k->from, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	AUTO_FD int to = open(tmp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-
-	if (from < 0 || to < 0)
-		return err_set(err, -errno, "cannot copy '%s' to '%s': %s", k->from, tmp, strerror(errno));
-	return files_copy(from, to, goes_on, k->task, err);
+	return (struct base_request){ .pool = d->from.pool, .root = d->from.path, .source = d->from.uid, .clone = d->to.uid };
 }
 
-/* TMP becomes PATH. The snapshots of the original came with the file, and are no business of the copy. */
-static int finish_copy(const char *tmp, const char *path, struct err *err)
+static int copy_file(struct clone *k, const struct clone_disk *d, struct err *err)
 {
-	int r = snapshot_unmake_all(tmp, err);
+	struct stat st;
+	int r = disk_files_share(d->from.path, d->to.path, err);
 
-	if (!r && rename(tmp, path) < 0)
-		r = err_set(err, -errno, "cannot rename '%s': %s", tmp, strerror(errno));
-	return r < 0 ? r : files_sync_above(path, err);
+	if (r == -EOPNOTSUPP)
+		r = disk_files_copy(d->from.path, d->to.path, goes_on, k, err);
+	if (!r && !stat(d->from.path, &st))
+		k->done += (uint64_t)st.st_size;
+	return r < 0 ? r : goes_on(k, 0, 0) ? 0 : err_set(err, -ECANCELED, "it was cancelled");
 }
 
-static struct base_request request_of(const struct clone *k)
+static int copy_files(struct clone *k, struct err *err)
 {
-	return (struct base_request){ .pool = k->pool, .root = k->from, .source = k->source_uid, .clone = k->uid };
+	struct stat st;
+	int r = 0;
+
+	k->done = k->total = 0;
+	for (unsigned i = 0; i < k->n_disks; i++)
+		if (!k->disks[i].is_absent && !stat(k->disks[i].from.path, &st))
+			k->total += (uint64_t)st.st_size;
+	for (unsigned i = 0; !r && i < k->n_disks; i++)
+		r = k->disks[i].is_absent ? 0 : copy_file(k, &k->disks[i], err);
+	return r;
 }
 
-static int link_disk(struct clone *k, const char *path, struct err *err)
+/* A raw one has nothing below it, and shares blocks. */
+static int link_disk(const struct clone_disk *d, struct err *err)
 {
-	struct base_request q = request_of(k);
+	struct base_request q = request_of(d);
 	AUTO(free) char *base = NULL;
-	int r = base_take(&q, &base, err);
 
-	return r < 0 ? r : base_make_layer(path, base, err);
+	if (disk_files_is_raw(d->from.path))
+		return disk_files_share(d->from.path, d->to.path, err);
+	int r = base_take(&q, &base, err);
+	if (!r)
+		r = disk_files_make_home(d->to.path, err);
+	return r < 0 ? r : base_make_layer(d->to.path, base, err);
 }
 
 /* --- a machine that runs ---------------------------------------------------- */
@@ -73,37 +81,48 @@ static bool is_ending(void *arg)
 	return atomic_load_explicit(&((struct clone *)arg)->memory.node->is_closing, memory_order_relaxed);
 }
 
-/* Between pause and resume: its memory, and its disk as it is then. */
-static int copy_still(struct clone *k, struct talk *talk, const char *tmp, bool has_disk, struct err *err)
+/* Between pause and resume: its memory, and its disks as they are then. */
+static int copy_still(struct clone *k, struct talk *talk, struct err *err)
 {
 	int r = snapshot_memory_write(&k->memory, talk, err);
 
 	/* Only whether the memory is wanted is known from here on: saving it has flushed the disks. */
 	if (!r && !k->has_memory)
 		(void)unlink(k->memory.tmp);
-	return !r && has_disk ? copy_file(k, tmp, err) : r;
+	return r < 0 ? r : copy_files(k, err);
 }
 
-static int copy_live(struct clone *k, const char *tmp, bool has_disk, struct err *err)
+static int copy_live(struct clone *k, struct talk *talk, struct err *err)
 {
-	struct talk talk = { .fd = -1, .patience_s = ANSWER_S, .is_unwanted = is_ending, .arg = k };
 	AUTO(json_decref) json_t *info = NULL;
 	struct err ignored = ERR_INIT;
-	int r = talk_open(&talk, k->memory.control, err);
-
-	if (!r)
-		r = talk_ask(&talk, "info", NULL, NULL, &info, err);
+	int r = talk_ask(talk, "info", NULL, NULL, &info, err);
 	const char *state = json_string_value(json_object_get(info, "state"));
 	bool is_running = state && strcmp(state, "paused") != 0;
+
 	if (!r)
-		r = talk_ask(&talk, "pause", NULL, NULL, NULL, err);
+		r = talk_ask(talk, "pause", NULL, NULL, NULL, err);
 	if (!r) {
-		r = copy_still(k, &talk, tmp, has_disk, err);
+		r = copy_still(k, talk, err);
 		if (is_running)
-			(void)talk_ask(&talk, "resume", NULL, NULL, NULL, &ignored);
+			(void)talk_ask(talk, "resume", NULL, NULL, NULL, &ignored);
 	}
-	talk_close(&talk);
 	return r == -EBUSY ? err_set(err, -EAGAIN, "the machine is being saved or moved") : r;
+}
+
+/* Nobody else changes the volume D meanwhile. TALK NULL: no machine runs that may have it. */
+static int lock_volume(struct clone_disk *d, struct talk *talk, struct err *err)
+{
+	bool is_raw = disk_files_is_raw(d->from.path), is_running;
+	struct blk_options o = { .path = d->from.path, .fd = -1, .format = is_raw ? "raw" : "qcow2", .is_readonly = true };
+	const char *const path[] = { d->from.path };
+	char name[TALK_NAME_MAX];
+	int r = blk_open(&d->lock, NULL, &o, err);
+
+	if (r != -EBUSY && r != -EAGAIN)
+		return r;
+	r = talk ? talk_find_disk(talk, path, 1, name, &is_running, err) : -EAGAIN;
+	return r < 0 ? -EAGAIN : 0;
 }
 
 static int keep_memory(struct clone *k, struct err *err)
@@ -115,47 +134,110 @@ static int keep_memory(struct clone *k, struct err *err)
 
 /* --- the whole ---------------------------------------------------- */
 
-static int make_files(struct clone *k, const char *path, const char *tmp, struct err *err)
+/* What is there of an attempt before is of another instant. */
+static int open_pools(struct clone *k, struct err *err)
 {
-	bool has_disk = !access(k->from, F_OK);         /* one that has not run yet has none */
-	struct base_request q = request_of(k);
-	int r = has_disk && !k->is_linked ? bases_share(&q, err) : 0;
+	int r = 0;
 
-	if (r < 0)
-		return r;
-	if (k->is_live)
-		r = copy_live(k, tmp, has_disk, err);
-	else if (has_disk && k->is_linked)
-		r = link_disk(k, path, err);
-	else if (has_disk)
-		r = copy_file(k, tmp, err);
-	if (!r && has_disk && !k->is_linked)
-		r = finish_copy(tmp, path, err);
+	for (unsigned i = 0; !r && i < k->n_disks; i++) {
+		struct clone_disk *d = &k->disks[i];
+
+		d->dir = pool_dir_open(d->from.pool, d->from.pool_uid, err);
+		if (d->dir < 0)
+			return d->dir == -ESTALE ? -EAGAIN : d->dir;
+		d->is_absent = access(d->from.path, F_OK) < 0;
+		if (i && d->is_absent)
+			return err_set(err, -ENOENT, "'%s' is lost", d->from.path);
+		r = i ? disk_files_remove(d->to.pool, d->to.driver, d->to.uid, err) : 0;
+	}
+	return r;
+}
+
+static void close_pools(struct clone *k)
+{
+	for (unsigned i = 0; i < k->n_disks; i++) {
+		struct clone_disk *d = &k->disks[i];
+
+		blk_close(d->lock);
+		d->lock = NULL;
+		auto_fd(&d->dir);
+		d->dir = -1;
+	}
+}
+
+/* Snapshots in the files of the original are no business of the copies. */
+static int finish_copies(struct clone *k, struct err *err)
+{
+	int r = 0;
+
+	for (unsigned i = 0; !r && i < k->n_disks; i++)
+		if (!k->disks[i].is_absent && !disk_files_is_raw(k->disks[i].to.path))
+			r = snapshot_unmake_all(k->disks[i].to.path, err);
+	return r;
+}
+
+static int make_copies(struct clone *k, struct err *err)
+{
+	struct talk talk = { .fd = -1, .patience_s = ANSWER_S, .is_unwanted = is_ending, .arg = k };
+	int r = k->is_live ? talk_open(&talk, k->memory.control, err) : 0;
+
+	for (unsigned i = 1; !r && i < k->n_disks; i++)
+		r = lock_volume(&k->disks[i], k->is_live ? &talk : NULL, err);
+	for (unsigned i = 0; !r && i < k->n_disks; i++) {
+		struct base_request q = request_of(&k->disks[i]);
+
+		r = bases_share(&q, err);
+	}
+	if (!r)
+		r = k->is_live ? copy_live(k, &talk, err) : copy_files(k, err);
+	talk_close(&talk);
+	if (!r)
+		r = finish_copies(k, err);
 	return !r && k->has_memory ? keep_memory(k, err) : r;
+}
+
+static int make_links(struct clone *k, struct err *err)
+{
+	int r = 0;
+
+	k->done = 0;
+	k->total = k->n_disks;
+	for (unsigned i = 0; !r && i < k->n_disks; i++) {
+		k->done = i;
+		if (!goes_on(k, 0, 0))
+			return err_set(err, -ECANCELED, "it was cancelled");
+		r = k->disks[i].is_absent ? 0 : link_disk(&k->disks[i], err);
+	}
+	return r;
 }
 
 int clone_copy(struct clone *k, struct err *err)
 {
-	AUTO(free) char *path = node_path(k->disk_dir, "root.qcow2"), *tmp = node_path(k->disk_dir, "root.qcow2.tmp");
-	AUTO_FD int pool = path && tmp ? pool_dir_open(k->pool, k->pool_uid, err) : err_set(err, -ENOMEM, "out of memory");
-	int r = pool == -ESTALE ? -EAGAIN : pool < 0 ? pool : files_make_dir(k->dir, err);
+	int r = open_pools(k, err);
 
 	if (!r)
-		r = disk_files_make_dir(k->disk_dir, k->driver, err);
+		r = files_make_dir(k->dir, err);
 	if (!r)
-		r = make_files(k, path, tmp, err);
+		r = disk_files_make_dir(k->disk_dir, k->disks[0].to.driver, err);
+	if (!r)
+		r = k->is_linked ? make_links(k, err) : make_copies(k, err);
+	close_pools(k);
 	return r == -ECANCELED && is_ending(k) ? -EAGAIN : r;
 }
 
 int clone_tidy(void *left, struct err *err)
 {
 	const struct clone_left *l = left;
-	AUTO_FD int pool = pool_dir_open(l->pool, l->pool_uid, err);
-	int r = files_remove(l->dir, err);
+	int result = files_remove(l->dir, err);
 
-	if (!r && pool < 0)
-		r = pool;
-	if (!r)
-		r = subvolume_remove(l->disk_dir, err);
-	return r < 0 ? r : bases_release(l->pool, l->uid, err);
+	for (unsigned i = 0; i < l->n; i++) {
+		const struct disk_place *p = &l->of[i];
+		AUTO_FD int pool = pool_dir_open(p->pool, p->pool_uid, err);
+		int r = pool < 0 ? pool : i ? disk_files_remove(p->pool, p->driver, p->uid, err) : subvolume_remove(l->disk_dir, err);
+
+		if (!r)
+			r = bases_release(p->pool, p->uid, err);
+		result = result < 0 ? result : r;
+	}
+	return result;
 }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include "api/range.h"
 #include "api/route.h"
 #include "node/disk_files.h"
@@ -19,8 +20,9 @@
 #include "node/upload.h"
 #include "node/volume.h"
 #include "node/work.h"
+#include "util/endian.h"
 
-enum { ETAG_LEN = 80 };
+enum { ETAG_LEN = 80, QCOW2_BACKING_AT = 8 /* in its header: where the name of its backing file is; 0: it has none */ };
 
 static int open_file(const char *path, struct stat *st, struct err *err)
 {
@@ -138,6 +140,16 @@ static int lock_file(int fd, const char *name, struct err *err)
 	return err_set(err, errno == EAGAIN || errno == EACCES ? -EBUSY : -errno, "'%s' is in use: stop the machine that has it first", name);
 }
 
+/* A layer alone is not the disk. */
+static int check_alone(int fd, const char *name, struct err *err)
+{
+	uint8_t head[QCOW2_BACKING_AT + 8];
+
+	if (pread(fd, head, sizeof(head), 0) != (ssize_t)sizeof(head) || !get_be64(head + QCOW2_BACKING_AT))
+		return 0;
+	return err_set(err, -EBUSY, "'%s' is a linked clone, and its file alone is not what is on it: 'viv volume flatten %s' first", name, name);
+}
+
 /* A volume's file is opened by a worker: its pool may hang. */
 struct opening {
 	struct api_call *c;
@@ -162,6 +174,8 @@ static int open_locked(void *arg, struct err *err)
 
 	if (!r && fstat(fd, &o->st) < 0)
 		r = err_set(err, -errno, "cannot look at '%s': %s", o->name, strerror(errno));
+	if (!r && !disk_files_is_raw(o->path))
+		r = check_alone(fd, o->name, err);
 	if (!r)
 		o->fd = take_fd(&fd);
 	return r;

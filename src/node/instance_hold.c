@@ -115,6 +115,11 @@ void instance_end_move(struct instance *i)
 	i->n_disk_moves--;
 }
 
+bool instance_has_moves(const struct instance *i)
+{
+	return i->n_disk_moves > 0;
+}
+
 struct vmm *instance_vmm(const struct instance *i)
 {
 	return i->phase == PHASE_UP && !i->is_fork ? i->vmm : NULL;

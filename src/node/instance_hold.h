@@ -40,10 +40,11 @@ void instance_control_path(const struct instance *i, char *path, size_t cap);
  * Who only reads is not in the way of those who read. */
 bool instance_take_disks(struct instance *i, bool writes);
 void instance_give_disks(struct instance *i, bool writes);
-/* Of one that is held, whether it runs or not: begin to move one of its further disks elsewhere. Until the end of that nobody can take its disks, who
+/* Of one that is held, whether it runs or not: begin to move one of its further disks elsewhere, or to have its machine flatten disks. Until the end of that nobody can take its disks, who
  * would look for that one where it was. False: somebody has taken them; ask again later. */
 bool instance_begin_move(struct instance *i);
 void instance_end_move(struct instance *i);
+bool instance_has_moves(const struct instance *i);
 /* The connection to the running machine; NULL: it does not run, or does not answer now. */
 struct vmm *instance_vmm(const struct instance *i);
 

@@ -20,8 +20,8 @@ static void hear(void *arg, const json_t *msg)
 
 	if (!job || !status || strcmp(job, k->id) != 0)
 		return;
-	atomic_store_explicit(&k->task->done, (unsigned long long)json_integer_value(json_object_get(msg, "done")), memory_order_relaxed);
-	atomic_store_explicit(&k->task->total, (unsigned long long)json_integer_value(json_object_get(msg, "total")), memory_order_relaxed);
+	uint64_t total = k->before + (uint64_t)json_integer_value(json_object_get(msg, "total"));
+	(void)task_tell(k->task, k->before + (uint64_t)json_integer_value(json_object_get(msg, "done")), total > k->all ? total : k->all);
 	k->is_ready |= !strcmp(status, "ready");
 	k->is_completed |= !strcmp(status, "completed");
 	k->is_over |= !strcmp(status, "completed") || !strcmp(status, "cancelled") || !strcmp(status, "failed");

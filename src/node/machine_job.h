@@ -13,6 +13,7 @@ struct machine_job {
 	const char *id;                 /* of the job, and of the image that is handed over */
 	bool is_ready, is_completed, is_over;   /* as events tell */
 	char reason[300];
+	uint64_t before, all;           /* of what TASK counts: what was done before this, and all that there is */
 };
 
 /* Connect to the socket at CONTROL; machine_job_close() in any case. */

@@ -9,6 +9,7 @@
 #include "node/disk_show.h"
 #include "node/events.h"
 #include "node/factor.h"
+#include "node/flatten.h"
 #include "node/guest.h"
 #include "node/image.h"
 #include "node/instance.h"
@@ -202,6 +203,9 @@ const struct route node_routes[] = {
 	{ .method = HTTP_POST, .path = "/v1/instances/{name}/clone", .operation = "cloneInstance",
 	  .summary = "Make another one like this. A task.", .role = API_OPERATOR, .in = &clone_schema,
 	  .out = &task_schema, .status = 202, .query = QUERY_PROJECT "|" QUERY_DRY, .run = instance_clone },
+	{ .method = HTTP_POST, .path = "/v1/instances/{name}/flatten", .operation = "flattenInstance",
+	  .summary = "Make its disks, and the volumes that it writes, independent of linked clones, also while it runs. A task.", .role = API_OPERATOR,
+	  .in = &flatten_schema, .out = &task_schema, .status = 202, .query = QUERY_PROJECT "|" QUERY_DRY, .run = instance_flatten },
 	{ .method = HTTP_POST, .path = "/v1/instances/{name}/rename", .operation = "renameInstance",
 	  .summary = "Give it another name, with its snapshots, whether it runs or not. What runs in it learns of that when it starts the next "
 	  "time.", .role = API_OPERATOR, .in = &rename_schema, .out = &instance_schema, .status = 200,
@@ -264,6 +268,9 @@ const struct route node_routes[] = {
 	{ .method = HTTP_POST, .path = "/v1/volumes/{name}/clone", .operation = "cloneVolume",
 	  .summary = "Make another that begins as this one is now, also while a machine runs with it. A task.", .role = API_OPERATOR,
 	  .in = &volume_clone_schema, .out = &task_schema, .status = 202, .query = QUERY_PROJECT "|" QUERY_DRY, .run = volume_clone },
+	{ .method = HTTP_POST, .path = "/v1/volumes/{name}/flatten", .operation = "flattenVolume",
+	  .summary = "Make a linked clone independent of the others, also while a machine runs with it. A task.", .role = API_OPERATOR,
+	  .out = &task_schema, .status = 202, .query = QUERY_PROJECT "|" QUERY_DRY, .run = volume_flatten },
 	{ .method = HTTP_POST, .path = "/v1/volumes/{name}/move", .operation = "moveVolume",
 	  .summary = "Move it to another pool, also while a machine runs with it. A task.", .role = API_OPERATOR,
 	  .in = &volume_move_schema, .out = &task_schema, .status = 202, .query = QUERY_PROJECT "|" QUERY_DRY, .run = volume_move },

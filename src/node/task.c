@@ -65,6 +65,18 @@ static bool has_ended(struct node *n, const char *key)
 	return state && strcmp(state, "queued") != 0 && strcmp(state, "running") != 0;
 }
 
+static bool is_about(const json_t *params, const char *member, const char *text)
+{
+	const char *is = json_string_value(json_object_get(params, member));
+	const json_t *volume;
+	size_t i;
+	bool found = is && !strcmp(is, text);
+
+	json_array_foreach(json_object_get(params, "volumes"), i, volume)
+		found |= is_about(volume, member, text);
+	return found;
+}
+
 bool task_is_there(struct node *n, const char *project, const char *member, const char *text, char name[DOC_NAME_MAX + 1])
 {
 	char prefix[STORE_KEY_MAX + 1], key[STORE_KEY_MAX + 1] = "";
@@ -76,10 +88,9 @@ bool task_is_there(struct node *n, const char *project, const char *member, cons
 		if (has_ended(n, key))
 			continue;
 		AUTO(json_decref) json_t *doc = json_loadb(d->value, d->len, 0, NULL);
-		const char *is = json_string_value(json_object_get(json_object_get(doc, "params"), member));
 
 		snprintf(name, DOC_NAME_MAX + 1, "%s", key + strlen(prefix));
-		if (is && !strcmp(is, text))
+		if (is_about(json_object_get(doc, "params"), member, text))
 			return true;
 	}
 	return false;
@@ -183,6 +194,16 @@ void task_say(struct task *t, const char *fmt, ...)
 		json_array_remove(t->log, 0);
 	json_array_append_new(t->log, json_pack("{s:s, s:s}", "time", now, "text", text));
 	controlled_write(&t->c);
+}
+
+bool task_tell(void *arg, uint64_t done, uint64_t total)
+{
+	struct task *t = arg;
+
+	atomic_store_explicit(&t->done, done, memory_order_relaxed);
+	atomic_store_explicit(&t->total, total, memory_order_relaxed);
+	return !atomic_load_explicit(&t->stop, memory_order_relaxed) &&
+	       !atomic_load_explicit(&t->c.node->is_closing, memory_order_relaxed);
 }
 
 static void tell_end(struct task *t)

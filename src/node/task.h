@@ -59,8 +59,10 @@ void task_begin(struct api_call *c, json_t *params);
 void task_over(struct task *t, int r, const struct err *err);
 /* The same of nobody's request: by the daemon itself. */
 int task_begin_own(struct node *n, const char *operation, const char *project, json_t *params);
-/* Is there one that has not ended whose MEMBER of the params is TEXT? NAME gets its name. */
+/* Is there one that has not ended whose MEMBER of the params, or of one of their 'volumes', is TEXT? NAME gets its name. */
 bool task_is_there(struct node *n, const char *project, const char *member, const char *text, char name[DOC_NAME_MAX + 1]);
+/* For its worker, as files_copy() has it: ARG is the task, of which DONE of TOTAL is done. False: nobody wants it any more, or the daemon ends. */
+bool task_tell(void *arg, uint64_t done, uint64_t total);
 /* A line of its log. */
 void task_say(struct task *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

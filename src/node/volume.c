@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "blk/blk.h"
+#include "node/bases.h"
 #include "node/controller.h"
 #include "node/disk_files.h"
 #include "node/instance_hold.h"
@@ -34,6 +35,7 @@ struct volume_job {
 	uint64_t size, has;             /* HAS, also after a failure: what was found; 0: nobody looked */
 	struct volume_room room;
 	bool was_made;
+	bool is_linked;                 /* what was found */
 	bool is_sent;                   /* made of what a client sends: not here */
 };
 
@@ -73,12 +75,51 @@ int volume_check_delete(struct node *n, const json_t *doc, struct err *err)
 	return 0;
 }
 
-bool volume_is_made(struct node *n, const char *project, const char *name)
+static struct volume *find(struct node *n, const char *project, const char *name)
 {
 	char key[STORE_KEY_MAX + 1];
 
 	doc_key(key, "volume", project, name);
-	const struct volume *v = (struct volume *)controller_find(n->volumes, key);
+	return (struct volume *)controller_find(n->volumes, key);
+}
+
+int volume_take(struct node *n, const char *project, const char *name, const char *uid, bool is_writer, struct volume **out, struct err *err)
+{
+	struct volume *v = find(n, project, name);
+
+	if (!v || strcmp(v->c.uid, uid) != 0)
+		return err_set(err, -ENOENT, "the volume '%s' has gone", name);
+	if (!v->size || v->is_busy || v->c.renaming)
+		return err_set(err, -EAGAIN, "it waits until '%s' is ready", name);
+	if (v->has_writer || (is_writer && v->n_takers) || volume_move_is_begun(n, project, name))
+		return err_set(err, -EAGAIN, "it waits for others who work on '%s'", name);
+	v->n_takers++;
+	v->has_writer = is_writer;
+	*out = v;
+	return 0;
+}
+
+void volume_give(struct volume *v, bool is_writer)
+{
+	v->n_takers--;
+	/* Its file may be another one now: looked at anew. */
+	if (is_writer)
+		v->size = 0;
+	v->has_writer &= !is_writer;
+	controlled_kick(&v->c);
+}
+
+bool volume_is_taken(struct node *n, const char *project, const char *name)
+{
+	const struct volume *v = find(n, project, name);
+
+	return v && v->n_takers;
+}
+
+bool volume_is_made(struct node *n, const char *project, const char *name)
+{
+	const struct volume *v = find(n, project, name);
+
 	return v && v->last_size > 0;
 }
 
@@ -90,10 +131,14 @@ char *volume_path(struct node *n, const char *project, const char *name, struct 
 	doc_key(key, "volume", project, name);
 	AUTO(json_decref) json_t *doc = doc_get(n->store, key, NULL);
 	const char *uid = json_string_value(json_object_get(doc, "uid"));
-	const struct volume *v = (struct volume *)controller_find(n->volumes, key);
+	const struct volume *v = find(n, project, name);
 
 	if (!uid) {
 		err_set(err, -ENOENT, "there is no volume '%s'", name);
+		return NULL;
+	}
+	if (v && v->has_writer) {
+		err_set(err, -EAGAIN, "a task works on the volume '%s'", name);
 		return NULL;
 	}
 	if (pool_find(n, pool_of(json_object_get(doc, "spec")), &pool, err) < 0)
@@ -182,6 +227,7 @@ static int make(void *arg, struct err *err)
 	if (r < 0)
 		return r;
 	j->has = blk_size(b);
+	j->is_linked = blk_backing(b) != NULL;
 	r = j->has < j->size ? grow(j, err) : 0;
 	if (!r && j->has < j->size)
 		j->has = j->size;
@@ -197,6 +243,7 @@ static void made(void *arg, int r, const struct err *err)
 	v->is_busy = false;
 	v->is_awaited = !r && !j->has;
 	v->size = j->has;
+	v->is_linked = j->has ? j->is_linked : v->is_linked;
 	v->last_size = j->has ? j->has : v->last_size;
 	v->room = r < 0 ? v->room : j->room;
 	v->up.is_over = v->last_size > 0;
@@ -219,7 +266,9 @@ static int unmake(void *arg, struct err *err)
 	struct volume_job *j = arg;
 	AUTO_FD int pool = pool_dir_open(j->pool, j->uid, err);
 
-	return pool < 0 ? pool : disk_files_remove(j->pool, j->driver, j->volume, err);
+	int r = pool < 0 ? pool : disk_files_remove(j->pool, j->driver, j->volume, err);
+
+	return r < 0 ? r : bases_release(j->pool, j->volume, err);
 }
 
 static void unmade(void *arg, int r, const struct err *err)
@@ -288,8 +337,11 @@ static void step(struct controlled *c, const json_t *doc, int64_t revision)
 	struct pool_ref pool;
 	struct err err = ERR_INIT;
 
-	if (v->is_busy)
+	if (v->is_busy || v->n_takers)
 		return;
+	/* It has been moved: its file is another one. */
+	if (strcmp(v->pool, pool_of(spec)) != 0 || strcmp(v->format, volume_format(spec)) != 0)
+		v->size = 0;
 	snprintf(v->pool, sizeof(v->pool), "%s", pool_of(spec));
 	snprintf(v->format, sizeof(v->format), "%s", volume_format(spec));
 	/* The pool tells when it is there. */
@@ -320,6 +372,8 @@ static void step_gone(struct controlled *c, const json_t *doc)
 	struct pool_ref pool;
 	struct err err = ERR_INIT;
 
+	if (v->n_takers)
+		return;         /* who has taken it gives it back */
 	/* An instance may have got it while the request to delete was on its way. */
 	if (!v->is_gone && !volume_upload_stop(v))
 		return;
@@ -339,6 +393,7 @@ static int init(struct controlled *c, const json_t *doc, const json_t *status)
 	json_int_t size = json_integer_value(json_object_get(status, "size"));
 
 	v->last_size = size > 0 ? (uint64_t)size : 0;
+	v->is_linked = json_is_true(json_object_get(status, "linked"));
 	v->room.allocated = (uint64_t)json_integer_value(json_object_get(status, "allocated"));
 	v->room.exclusive = (uint64_t)json_integer_value(json_object_get(status, "exclusive"));
 	snprintf(v->pool, sizeof(v->pool), "%s", pool_of(json_object_get(doc, "spec")));
@@ -357,6 +412,8 @@ static void add_status(const struct controlled *c, json_t *status)
 	const struct volume *v = container_of(c, struct volume, c);
 
 	json_object_set_new(status, "size", json_integer((json_int_t)v->last_size));
+	if (v->is_linked)
+		json_object_set_new(status, "linked", json_true());
 	if (v->last_size)
 		json_object_set_new(status, "allocated", json_integer((json_int_t)v->room.allocated));
 	if (v->room.exclusive)

@@ -28,6 +28,14 @@ int volume_upload_place(struct node *n, const char *key, struct upload_place *ou
 /* Does an instance of PROJECT have VOLUME? Its name in WHO. */
 bool volume_is_used(struct node *n, const char *project, const char *volume, char *who, size_t cap);
 
+struct volume;
+/* Until volume_give() the volume NAME, which has UID, is not grown, moved or removed; with IS_WRITER nobody else works on its file, and no
+ * machine begins with it. -EAGAIN: something is done to it just now, or it is not ready; -ENOENT: it has gone. */
+int volume_take(struct node *n, const char *project, const char *name, const char *uid, bool is_writer, struct volume **out, struct err *err);
+void volume_give(struct volume *v, bool is_writer);
+/* Has anybody taken it? */
+bool volume_is_taken(struct node *n, const char *project, const char *name);
+
 /* The file of a volume that is ready, from malloc(); NULL with the reason. */
 char *volume_path(struct node *n, const char *project, const char *name, struct err *err);
 /* The format that SPEC names: "raw" or "qcow2". */

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "node/bases.h"
 #include "node/controller.h"
 #include "node/idempotency.h"
 #include "node/instance_hold.h"
@@ -119,7 +120,10 @@ static void let_go(struct volume_clone *k)
 		instance_let_go(k->held);
 	if (k->held)
 		instance_release(k->held);
+	if (k->taken)
+		volume_give(k->taken, false);
 	k->held = NULL;
+	k->taken = NULL;
 	k->is_live = k->is_still = false;
 }
 
@@ -128,21 +132,6 @@ static bool can_share(const struct volume_clone *k, const char *pool)
 {
 	return !strcmp(k->from.pool, k->to.pool) && disk_files_is_raw(k->from.path) && disk_files_is_raw(k->to.path) &&
 	       pool_shares(k->task->c.node, pool) == 1;
-}
-
-static int find_place(struct node *n, const char *pool, const char *uid, const char *format, struct volume_place *out, struct err *err)
-{
-	struct pool_ref ref;
-	int r = pool_find(n, pool, &ref, err);
-
-	if (r < 0)
-		return r;
-	snprintf(out->pool, sizeof(out->pool), "%s", ref.path);
-	snprintf(out->pool_uid, sizeof(out->pool_uid), "%s", ref.uid);
-	snprintf(out->uid, sizeof(out->uid), "%s", uid);
-	out->driver = ref.driver;
-	disk_files_path(ref.path, ref.driver, uid, format, out->path, sizeof(out->path));
-	return 0;
 }
 
 /* The instance that has it, if one has. 1: it can begin; 0: not yet. */
@@ -192,9 +181,9 @@ static int prepare(struct task *t, const json_t *params, struct err *err)
 	if (strcmp(text(source, "uid"), text(params, "volume_uid")) != 0)
 		return err_set(err, -ENOENT, "the volume '%s' has gone", text(params, "volume"));
 	const json_t *spec = json_object_get(source, "spec");
-	int r = find_place(n, pool_of(spec), text(params, "volume_uid"), volume_format(spec), &k->from, err);
+	int r = disk_place_find(n, pool_of(spec), text(params, "volume_uid"), volume_format(spec), &k->from, err);
 	if (!r)
-		r = find_place(n, text(params, "pool"), text(params, "uid"), text(params, "format"), &k->to, err);
+		r = disk_place_find(n, text(params, "pool"), text(params, "uid"), text(params, "format"), &k->to, err);
 	if (r < 0)
 		return r == -EAGAIN ? 0 : r;
 	t->works = pool_works(n, strcmp(text(params, "pool"), POOL_DEFAULT) ? text(params, "pool") : pool_of(spec));
@@ -203,7 +192,9 @@ static int prepare(struct task *t, const json_t *params, struct err *err)
 	if (!k->doc)
 		return err_set(err, -ENOMEM, "out of memory");
 	r = k->claim ? 0 : claim_room(n, k->doc, &k->claim, err);
-	return r < 0 ? r : find_user(k, text(params, "volume"), text(params, "pool"), err);
+	if (!r)
+		r = volume_take(n, t->c.project, text(params, "volume"), text(params, "volume_uid"), false, &k->taken, err);
+	return r < 0 ? (r == -EAGAIN ? 0 : r) : find_user(k, text(params, "volume"), text(params, "pool"), err);
 }
 
 static int run(struct task *t, struct err *err)
@@ -246,9 +237,9 @@ static void *leftover(struct task *t, const json_t *params)
 	doc_key(key, "volume", t->c.project, text(params, "name"));
 	AUTO(json_decref) json_t *is = doc_get(n->store, key, NULL);
 	bool is_ours = is && !strcmp(text(is, "uid"), text(params, "uid"));
-	struct volume_place *p = is_ours || !text(params, "uid")[0] ? NULL : calloc(1, sizeof(*p));
+	struct disk_place *p = is_ours || !text(params, "uid")[0] ? NULL : calloc(1, sizeof(*p));
 
-	if (p && find_place(n, text(params, "pool"), text(params, "uid"), text(params, "format"), p, NULL) < 0) {
+	if (p && disk_place_find(n, text(params, "pool"), text(params, "uid"), text(params, "format"), p, NULL) < 0) {
 		free(p);
 		p = NULL;
 	}
@@ -257,10 +248,12 @@ static void *leftover(struct task *t, const json_t *params)
 
 static int tidy(void *left, struct err *err)
 {
-	const struct volume_place *p = left;
+	const struct disk_place *p = left;
 	AUTO_FD int pool = pool_dir_open(p->pool, p->pool_uid, err);
 
-	return pool < 0 ? pool : disk_files_remove(p->pool, p->driver, p->uid, err);
+	int r = pool < 0 ? pool : disk_files_remove(p->pool, p->driver, p->uid, err);
+
+	return r < 0 ? r : bases_release(p->pool, p->uid, err);
 }
 
 static void release(struct task *t)

@@ -2,8 +2,11 @@
 /* volume_clone_copy.c - the file of a volume's clone. Where it can share blocks with the original's it does; a machine that runs with a raw
  * one stands still for that moment. Else it is copied: by the machine, as it was at one instant, while that goes on writing. */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include "node/bases.h"
+#include "node/flatten_priv.h"
 #include "node/machine_job.h"
 #include "node/node.h"
 #include "node/pool_dir.h"
@@ -11,18 +14,6 @@
 #include "node/volume_clone_priv.h"
 #include "util/err.h"
 #include "util/json.h"
-
-#define JOB "volume-clone"
-
-static bool goes_on(void *arg, uint64_t done, uint64_t total)
-{
-	struct task *t = arg;
-
-	atomic_store_explicit(&t->done, done, memory_order_relaxed);
-	atomic_store_explicit(&t->total, total, memory_order_relaxed);
-	return !atomic_load_explicit(&t->stop, memory_order_relaxed) &&
-	       !atomic_load_explicit(&t->c.node->is_closing, memory_order_relaxed);
-}
 
 static bool is_raw(const struct volume_clone *k)
 {
@@ -36,20 +27,33 @@ static bool is_same_format(const struct volume_clone *k)
 
 /* --- nobody runs with it ---------------------------------------------------- */
 
+/* What linked clones share stays in its pool, as the original does meanwhile: the copy takes along what it shows of that. */
+static int stand_alone(struct volume_clone *k, struct err *err)
+{
+	struct flatten_disk d = { .task = k->task, .place = k->to };
+
+	return flatten_file(&d, err);
+}
+
 static int copy_off(struct volume_clone *k, struct err *err)
 {
 	AUTO(blk_close) struct blk *lock = NULL;
 	struct blk_options o = { .path = k->from.path, .fd = -1, .format = is_raw(k) ? "raw" : "qcow2", .is_readonly = true };
 	int r = blk_open(&lock, NULL, &o, err);
+	bool is_layer = !r && blk_backing(lock) && is_same_format(k), is_here = !strcmp(k->from.pool, k->to.pool);
 
 	if (r == -EBUSY)
 		return -EAGAIN;
+	if (is_layer && is_here)
+		r = bases_share(&(struct base_request){ .pool = k->from.pool, .source = k->from.uid, .clone = k->to.uid }, err);
 	if (!r)
 		r = is_same_format(k) ? disk_files_share(k->from.path, k->to.path, err) : -EOPNOTSUPP;
 	if (r == -EOPNOTSUPP)
-		r = disk_files_copy(k->from.path, k->to.path, goes_on, k->task, err);
+		r = disk_files_copy(k->from.path, k->to.path, task_tell, k->task, err);
 	/* Snapshots are the original's. */
-	return r < 0 || disk_files_is_raw(k->to.path) ? r : snapshot_unmake_all(k->to.path, err);
+	if (!r && !disk_files_is_raw(k->to.path))
+		r = snapshot_unmake_all(k->to.path, err);
+	return !r && is_layer && !is_here ? stand_alone(k, err) : r;
 }
 
 /* --- a machine does ---------------------------------------------------- */
@@ -99,7 +103,10 @@ static int copy_by(struct volume_clone *k, struct machine_job *job, struct err *
 static int copy_live(struct volume_clone *k, struct err *err)
 {
 	struct machine_job job = { .talk.fd = -1 };
-	int r = machine_job_open(&job, k->task, JOB, k->control, err);
+	char id[DOC_UID_LEN + 16];
+
+	snprintf(id, sizeof(id), "clone-%s", k->to.uid);
+	int r = machine_job_open(&job, k->task, id, k->control, err);
 
 	if (!r)
 		r = copy_by(k, &job, err);

@@ -4,27 +4,21 @@
 #define NODE_VOLUME_CLONE_PRIV_H
 
 #include "blk/blk.h"
-#include "node/disk_files.h"
-#include "node/doc.h"
+#include "node/disk_place.h"
 #include "node/task.h"
 
 struct instance;
+struct volume;
 struct quota_claim;
-
-struct volume_place {
-	char pool[STORE_KEY_MAX], pool_uid[DOC_UID_LEN + 1];    /* as pool_dir_open() has it */
-	enum pool_driver driver;
-	char uid[DOC_UID_LEN + 1];      /* of the volume */
-	char path[DISK_PATH_MAX];       /* of its file */
-};
 
 struct volume_clone {
 	struct task *task;
 	struct instance *held;          /* who has the original; NULL: nobody */
+	struct volume *taken;           /* the original; NULL: not now */
 	bool is_live;                   /* its machine runs */
 	bool is_still;                  /* and stands still for as long as sharing blocks takes */
 	bool is_made;                   /* by a daemon that did not live to say so */
-	struct volume_place from, to;
+	struct disk_place from, to;
 	char control[STORE_KEY_MAX];    /* socket of the machine */
 	struct quota_claim *claim;      /* until its document counts itself */
 	json_t *doc;                    /* of the new volume */

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "node/bases.h"
 #include "node/disk_files.h"
 #include "node/idempotency.h"
 #include "node/instance_hold.h"
@@ -149,6 +150,7 @@ static int find_place(struct node *n, const char *pool, const char *uid, const c
 		return r;
 	snprintf(out->pool, sizeof(out->pool), "%s", ref.path);
 	snprintf(out->uid, sizeof(out->uid), "%s", ref.uid);
+	snprintf(out->volume, sizeof(out->volume), "%s", uid);
 	snprintf(out->format, sizeof(out->format), "%s", format);
 	disk_files_path(ref.path, ref.driver, uid, format, out->path, sizeof(out->path));
 	return 0;
@@ -221,6 +223,10 @@ static int prepare(struct task *t, const json_t *params, struct err *err)
 		err_set(err, -EAGAIN, "it waits until '%s' is made", text(params, "volume"));
 		return 0;
 	}
+	if (volume_is_taken(n, t->c.project, text(params, "volume"))) {
+		err_set(err, -EAGAIN, "it waits for others who work on '%s'", text(params, "volume"));
+		return 0;
+	}
 	return find_user(n, m, text(params, "volume"), err);
 }
 
@@ -243,7 +249,9 @@ static int remove_old(void *arg, struct err *err)
 	struct move *m = arg;
 	AUTO_FD int pool = pool_dir_open(m->from.pool, m->from.uid, err);
 
-	return pool < 0 ? pool : disk_files_remove_one(m->from.path, err);
+	int r = pool < 0 ? pool : disk_files_remove_one(m->from.path, err);
+
+	return r < 0 ? r : bases_release(m->from.pool, m->from.volume, err);
 }
 
 static void old_removed(void *arg, int r, const struct err *err)

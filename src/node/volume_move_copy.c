@@ -1,22 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* volume_move_copy.c - the file of a volume that nobody uses is copied, snapshots in it included, or made anew in another format. */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include "node/disk_files.h"
+#include "node/flatten_priv.h"
 #include "node/node.h"
 #include "node/pool_dir.h"
 #include "node/volume_move_priv.h"
 #include "util/err.h"
-
-static bool goes_on(void *arg, uint64_t done, uint64_t total)
-{
-	struct task *t = arg;
-
-	atomic_store_explicit(&t->done, done, memory_order_relaxed);
-	atomic_store_explicit(&t->total, total, memory_order_relaxed);
-	return !atomic_load_explicit(&t->stop, memory_order_relaxed) &&
-	       !atomic_load_explicit(&t->c.node->is_closing, memory_order_relaxed);
-}
 
 int move_check_snapshots(const struct move *m, struct err *err)
 {
@@ -41,6 +33,15 @@ int move_check_snapshots(const struct move *m, struct err *err)
 	return err_set(err, -EBUSY, "there are snapshots in it, which go along only while its machine is off: stop that, or remove them, first");
 }
 
+/* What linked clones share stays where it is, and the copy takes along what it shows of that. */
+static int stand_alone(struct move *m, struct err *err)
+{
+	struct flatten_disk d = { .task = m->task };
+
+	snprintf(d.place.path, sizeof(d.place.path), "%s", m->to.path);
+	return flatten_file(&d, err);
+}
+
 int move_copy(struct move *m, struct err *err)
 {
 	struct blk_options o = { .path = m->from.path, .fd = -1, .format = m->from.format, .is_readonly = true };
@@ -58,7 +59,9 @@ int move_copy(struct move *m, struct err *err)
 	if (!r && (disk_files_is_raw(m->from.path) || disk_files_is_raw(m->to.path)))
 		r = move_check_snapshots(m, err);
 	if (!r)
-		r = disk_files_copy(m->from.path, m->to.path, goes_on, m->task, err);
+		r = disk_files_copy(m->from.path, m->to.path, task_tell, m->task, err);
+	if (!r && blk_backing(m->lock) && !disk_files_is_raw(m->to.path))
+		r = stand_alone(m, err);
 	/* One may be there from a daemon that was killed. */
 	if (r < 0)
 		(void)disk_files_remove_one(m->to.path, &ignored);

@@ -22,7 +22,7 @@ enum move_phase {
 
 struct move_place {
 	char pool[STORE_KEY_MAX], uid[DOC_UID_LEN + 1];         /* as pool_dir_open() has it */
-	char path[MOVE_PATH_MAX], format[8];                    /* of the file */
+	char path[MOVE_PATH_MAX], format[8], volume[DOC_UID_LEN + 1];   /* of the file; and whose it is */
 };
 
 struct move {

@@ -23,6 +23,9 @@ struct volume {
 	uint64_t size;                  /* as it is; 0: not made yet, or not looked at */
 	bool is_busy;                   /* a worker has it */
 	bool is_gone;
+	bool is_linked;                 /* its file is a layer over what linked clones share (bases.h) */
+	unsigned n_takers;              /* others work on its file, and it stays as it is: volume_take() */
+	bool has_writer;                /* one of them changes it */
 	char pool[DOC_NAME_MAX + 1];
 	char format[8];                 /* as its document has it */
 	struct volume_room room;        /* as it was when that was last looked at */

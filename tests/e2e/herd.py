@@ -58,6 +58,11 @@ class Machines:
             assert time.monotonic() < end, name
             time.sleep(0.05)
 
+    def clone(self, name, to, then=lambda: None, how="done", **body):
+        task = self.node.ask("POST", f"/v1/instances/{name}/clone", {"name": to, **body}, status=202)
+        then()
+        return self.node.wait(f"/v1/tasks/{task['name']}", how)
+
 
 class Herd(Machines):
     init, initrd = INIT, "node-clone-volumes"
@@ -90,12 +95,24 @@ class Herd(Machines):
         uid = self.node.ask("GET", f"/v1/volumes/{volume}")["uid"]
         return os.path.join(pool or self.node.data, "volumes", uid + ".qcow2")
 
+    def wait_linked(self, volume, is_linked):
+        end = time.monotonic() + 60
+        while self.node.ask("GET", f"/v1/volumes/{volume}")["status"].get("linked", False) != is_linked:
+            assert time.monotonic() < end, volume
+            time.sleep(0.02)
+
     def world(self):
-        """Files of volumes and instances must be those of the documents."""
+        """Files of volumes and instances, and the users of bases, must be those of the documents. How many bases there are."""
         of = {v["uid"] for v in self.node.ask("GET", "/v1/volumes")["items"]}
         instances = {i["uid"] for i in self.node.ask("GET", "/v1/instances")["items"]}
         assert sorted(os.listdir(os.path.join(self.node.data, "volumes"))) == sorted(u + ".qcow2" for u in of)
         assert set(os.listdir(os.path.join(self.node.data, "instances"))) == instances
+        folder = os.path.join(self.node.data, "bases")
+        bases = os.listdir(folder) if os.path.isdir(folder) else []
+        for base in bases:
+            users = set(os.listdir(os.path.join(folder, base, "users")))
+            assert users and not users - of - instances - set(bases), (base, users)
+        return len(bases)
 
 
 @pytest.fixture

@@ -33,11 +33,6 @@ class Words(Machines):
                               capture_output=True, text=True, check=True).stdout
         return json.loads(told)["result"]["nets"][0]["mac"]
 
-    def clone(self, name, to, then=lambda: None, **body):
-        task = self.node.ask("POST", f"/v1/instances/{name}/clone", {"name": to, **body}, status=202)
-        then()
-        self.node.wait(f"/v1/tasks/{task['name']}", "done")
-
     def users(self):
         """Of each base, who is on it."""
         folder = os.path.join(self.node.data, "bases")

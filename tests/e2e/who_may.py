@@ -16,7 +16,7 @@ WHO_MAY = {
         beginTotp confirmTotp createToken deleteToken getCatalogue getPool getSession getToken getTotp getUsage getUser listCatalogues
         listPools listProjects listTokens logOut removeTotp setPassword watchEvents""",
     ("operator", "project"): """
-        cancelTask changeImage changeInstance changeProfile changeSnapshot changeVolume cloneInstance cloneVolume coolImage
+        cancelTask changeImage changeInstance changeProfile changeSnapshot changeVolume cloneInstance cloneVolume coolImage flattenInstance flattenVolume
         createImage createInstance createProfile createSnapshot createVolume deleteImage deleteInstance deleteProfile
         deleteSnapshot deleteTask deleteVolume doInBulk getImageContent getImageInitrd getImageKernel getNetworkDoctor
         getVolumeContent moveVolume openInstanceConsole readInstanceFile refreshCatalogue renameImage renameInstance renameVolume

@@ -2,6 +2,7 @@
 import type { Catalogue } from "../i18n";
 
 export const zh: Catalogue = {
+	"act.flatten": "使其独立",
 	"act.forbidden": "{user} 无权执行此操作：需要角色“{role}”。",
 	"act.not-now": "当前状态下无法执行此操作。",
 	"act.paused": "暂停",
@@ -151,8 +152,9 @@ export const zh: Catalogue = {
 	"field.created": "创建时间",
 	"field.description": "说明",
 	"field.format": "格式",
+	"field.image": "连同其映像",
 	"field.labels": "标签",
-	"field.linked": "链接：共享磁盘（原虚拟机须已关闭）",
+	"field.linked": "链接：共享原虚拟机的磁盘（原虚拟机须已关闭）",
 	"field.memory": "从原虚拟机当前的内存继续（原虚拟机须在运行）",
 	"field.name": "名称",
 	"field.old": "当前密码",
@@ -251,6 +253,10 @@ export const zh: Catalogue = {
 	"field.state": "状态",
 	"field.used": "使用者",
 	"field.used-space": "已用",
+	"field.volumes": "其卷",
+	"field.volumes.name": "克隆卷的名称",
+	"field.volumes.shared": "共享：两者均只读访问",
+	"field.volumes.volume": "卷",
 	filter: "按名称、状态或标签筛选",
 	"filter.none": "没有符合筛选条件的项。",
 	"form.add": "添加",
@@ -504,6 +510,8 @@ export const zh: Catalogue = {
 	"table.all": "全选",
 	"table.select": "选择 {name}",
 	"task.cloneInstance": "克隆",
+	"task.flattenInstance": "使其独立",
+	"task.flattenVolume": "使卷独立",
 	"task.doInBulk": "批量操作",
 	"task.warmImage": "为镜像准备就绪模板",
 	"task.how-far": "进度",

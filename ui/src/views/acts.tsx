@@ -43,9 +43,10 @@ const FITS: Record<string, (d: Doc) => boolean> = {
 	restart: (d) => d.spec?.state !== "stopped",
 	reset: (d) => ["running", "paused"].includes(d.status?.state ?? ""),
 	cancel: (d) => !isEnded(d) && !d.cancel,
+	flatten: (d) => d.kind !== "volume" || d.status?.linked === true,
 };
 
-const fitsFor = (kind: string, name: string): ((d: Doc) => boolean) => ((["instance", "task"].includes(kind) && FITS[name]) || (() => true));
+const fitsFor = (kind: string, name: string): ((d: Doc) => boolean) => ((["instance", "task", "volume"].includes(kind) && FITS[name]) || (() => true));
 const warningOf = (kind: string, name: string): { warning?: string } => (["instance", "task"].includes(kind) && HARD.includes(name) ? { warning: t(`warn.${name}` as "warn.reset") } : {});
 
 // Wanted states are written into the document; buttons on the machine itself are operations.
