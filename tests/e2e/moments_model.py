@@ -6,7 +6,8 @@ STATES = ("running", "running", "running", "stopped")
 POOLS = ("default", "side")
 # How often each kind of request is drawn.
 WEIGHTS = {"make_instance": 6, "set_state": 6, "restart": 1, "remove_instance": 3, "make_snapshot": 4, "remove_snapshot": 2,
-           "revert": 2, "clone": 3, "make_volume": 2, "grow_volume": 1, "move_volume": 2, "remove_volume": 2,
+           "revert": 2, "clone": 3, "flatten": 1.5, "make_volume": 2, "grow_volume": 1, "move_volume": 2, "remove_volume": 2,
+           "clone_volume": 1.5, "flatten_volume": 0.5, "rename_volume": 1, "rename_image": 0.5, "rename_network": 0.5,
            "make_network": 2, "remove_network": 1, "plug": 2, "make_image": 1, "remove_image": 2,
            "make_profile": 2, "change_profile": 3, "use_profiles": 3, "remove_profile": 1,
            "rename": 2, "set_limits": 2, "make_fork": 1, "warm": 1, "cool": 0.5, "cancel": 3, "limit_network": 1, "set_quota": 1,
@@ -24,7 +25,8 @@ class Model(MoreRequests):
         self.snapshots = set()          # (instance, name)
         self.memories = set()           # the same, of those with memory
         self.volumes = {}               # name -> size
-        self.pools = {}                 # name of a volume -> that of its pool
+        self.pools = {}                 # name of a volume -> that of its pool; None: it is a clone's, and nobody has looked yet
+        self.cloned = {}                # volume -> the task that makes it
         self.networks = set()
         self.images = set()
         self.profiles = {}              # name -> what its label says
@@ -167,32 +169,46 @@ class Model(MoreRequests):
         return any(operation == "clone" and to == name for operation, _, to in self.tasks.values())
 
     def clone(self):
-        source = self.some([n for n, i in self.instances.items() if not i["volumes"]])
+        source = self.some(self.instances)
         name, state = self.name("i", self.instances, True), self.dice.choice(["running", "stopped"])
         is_off, is_special = source and self.instances[source]["state"] == "stopped", self.dice.random() < 0.4
         how = {"linked": True} if is_special and is_off else {"memory": True} if is_special and state == "running" else {}
 
+        had = self.instances[source]["volumes"] if source else []
+        new = self.free_volumes(len(had))
+
         def then(task):
             self.tasks[task] = ("clone", source, name)
-            self.instances[name] = {"state": state, "volumes": [], "networks": list(self.instances[source]["networks"]), "clone": task}
+            self.instances[name] = {"state": state, "volumes": new, "networks": list(self.instances[source]["networks"]), "clone": task}
             self.touched.add(name)
-        return source and not self.is_awaited(name) and Request("POST", f"/v1/instances/{source}/clone",
-                                                                {"name": name, "state": state, **how}, then)
+            for old, copy in zip(had, new):
+                self.volumes[copy], self.pools[copy], self.cloned[copy] = self.volumes[old], None, task
+        volumes = {"volumes": [{"volume": v, "name": n} for v, n in zip(had, new)]} if had else {}
+        return source and len(new) == len(had) and not self.is_awaited(name) and Request(
+            "POST", f"/v1/instances/{source}/clone", {"name": name, "state": state, **how, **volumes}, then)
+
+    def flatten(self):
+        name = self.some(self.instances)
+        return name and Request("POST", f"/v1/instances/{name}/flatten", {"image": self.dice.random() < 0.3},
+                                lambda task: self.tasks.update({task: ("flatten", name, None)}))
 
     def make_volume(self):
         name, size = self.name("v", self.volumes, True), self.dice.randrange(1, 9) << 20
-        pool = self.dice.choice(POOLS)
+        pool, how = self.dice.choice(POOLS), self.dice.choice([{}, {}, {"format": "raw"}])
 
         def then():
             self.volumes[name], self.pools[name] = size, pool
-        return Request("POST", "/v1/volumes", {"name": name, "spec": {"size": size, "pool": pool}}, then)
+            # That was to be the name of a clone's.
+            self.taken |= {to for task, (_, _, to) in self.tasks.items() if self.cloned.get(name) == task}
+            self.cloned.pop(name, None)
+        return Request("POST", "/v1/volumes", {"name": name, "spec": {"size": size, "pool": pool, **how}}, then)
 
     def move_volume(self):
-        name, pool = self.some(self.whole_volumes()), self.dice.choice(POOLS)
+        name, pool, how = self.some(self.whole_volumes()), self.dice.choice(POOLS), self.dice.choice([{}, {}, {"format": "raw"}, {"format": "qcow2"}])
 
         def then(task):
             self.tasks[task] = ("move", name, pool)
-        return name and Request("POST", f"/v1/volumes/{name}/move", {"pool": pool}, then)
+        return name and Request("POST", f"/v1/volumes/{name}/move", {"pool": pool, **how}, then)
 
     def moved(self, name, pool):
         """The volume NAME has been moved to POOL, if it is still the one that was asked for."""
@@ -205,7 +221,9 @@ class Model(MoreRequests):
         return name and Request("PATCH", f"/v1/volumes/{name}", {"spec": {"size": size}}, lambda: self.volumes.update({name: size}))
 
     def remove_volume(self):
-        name = self.some(self.volumes) if self.dice.random() < 0.5 else self.name("v", self.volumes, False)
+        # Whether one that is only being cloned was deleted could not be told when there is no answer.
+        there = [v for v in self.volumes if v not in self.cloned]
+        name = self.some(there) if self.dice.random() < 0.5 else self.name("v", there, False)
 
         def then():
             self.volumes.pop(name, None)
@@ -214,7 +232,7 @@ class Model(MoreRequests):
             for task, (operation, of, _) in self.tasks.items():
                 if operation == "move" and of == name:
                     self.tasks[task] = (operation, of, None)
-        return Request("DELETE", f"/v1/volumes/{name}", None, then)
+        return name not in self.cloned and Request("DELETE", f"/v1/volumes/{name}", None, then)
 
     def make_network(self):
         name = self.name("n", self.networks, True)

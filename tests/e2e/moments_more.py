@@ -98,6 +98,7 @@ class MoreRequests:
         self.cancelled = set()          # tasks that somebody does not want any more
         self.gone = set()               # names that instances have had, and have no more
         self.limits = {}                # network -> bytes a second, or None
+        self.renamed = set()            # names that networks have had
         self.pids = {}                  # of instances, when all was last quiet
 
     # --- instances ---
@@ -154,6 +155,69 @@ class MoreRequests:
         def then(*_):
             self.cancelled.add(task)
         return task and Request("POST", f"/v1/tasks/{task}/cancel", None, then)
+
+    # --- volumes that are copied, and other names ---
+
+    def free_volumes(self, count):
+        free = [f"v{i}" for i in range(self.count) if f"v{i}" not in self.volumes]
+        return self.dice.sample(free, count) if len(free) >= count else []
+
+    def clone_volume(self):
+        source, new = self.some(self.whole_volumes()), self.free_volumes(1)
+        how = self.dice.choice([{}, {"pool": "side"}, {"format": "raw"}, {"format": "qcow2", "pool": "default"}])
+
+        def then(task):
+            self.tasks[task] = ("clone", source, new[0])
+            self.volumes[new[0]], self.pools[new[0]], self.cloned[new[0]] = self.volumes[source], None, task
+        return source and new and Request("POST", f"/v1/volumes/{source}/clone", {"name": new[0], **how}, then)
+
+    def flatten_volume(self):
+        name = self.some(self.whole_volumes())
+        return name and Request("POST", f"/v1/volumes/{name}/flatten", None, lambda task: self.tasks.update({task: ("flatten", name, None)}))
+
+    def unclone(self, task, name):
+        """The clone TASK, of an instance called NAME or of a volume, has not come to be."""
+        if self.instances.get(name, {}).get("clone") == task:
+            del self.instances[name]
+        for volume in [v for v, of in self.cloned.items() if of == task]:
+            self.volumes.pop(volume, None)
+            del self.cloned[volume]
+
+    def rename_volume(self):
+        old, new = self.name("v", self.volumes, False), self.name("v", self.volumes, True)
+
+        def then():
+            self.volumes[new], self.pools[new] = self.volumes.pop(old), self.pools.pop(old)
+            self.taken |= {to for task, (_, _, to) in self.tasks.items() if self.cloned.get(new) == task}
+            self.cloned.pop(new, None)
+            if old in self.cloned:
+                self.cloned[new] = self.cloned.pop(old)
+            for i in self.instances.values():
+                i["volumes"] = [new if v == old else v for v in i["volumes"]]
+            for task, (operation, of, to) in self.tasks.items():
+                if operation == "move" and of == old:
+                    self.tasks[task] = (operation, new, to)
+        return old != new and Request("POST", f"/v1/volumes/{old}/rename", {"name": new}, then)
+
+    def rename_image(self):
+        old = self.some([m for m in self.images if m[0] != "i"])
+        new = old and self.name(old[0], self.images, True)
+
+        def then():
+            self.images.discard(old)
+            self.images.add(new)
+            self.uploads.pop(("images", old), None)
+        return old and old != new and Request("POST", f"/v1/images/{old}/rename", {"name": new}, then)
+
+    def rename_network(self):
+        old, new = self.some(self.networks), self.name("n", self.networks, True)
+
+        def then():
+            self.networks.discard(old)
+            self.networks.add(new)
+            self.limits[new] = self.limits.pop(old)
+            self.renamed.add(old)
+        return old and old != new and Request("POST", f"/v1/networks/{old}/rename", {"name": new}, then)
 
     # --- networks and quotas ---
 

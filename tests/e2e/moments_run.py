@@ -28,7 +28,9 @@ PACKET = bytes.fromhex("10000100008000000000000000000000")
 
 # Why a volume may stay where it is.
 MOVES_NOT = ("there are snapshots in it", "has another disk in its place", "it was cancelled", "the machine has ended")
-CLONES_NOT = ("does not run", "is not off", "snapshots in its disk", "(its quota")
+CLONES_NOT = ("does not run", "is not off", "snapshots in its disk", "(its quota", "has been moved meanwhile", "has got the volume", "has lost the volume",
+              "cannot share blocks")
+FLATTENS_NOT = ("there are snapshots in", "has gone", "the machine has ended")
 WEB_BYTES = 3 << 20
 
 
@@ -192,7 +194,8 @@ class Run:
         if kind == "profiles":
             return state == "ready" and status["applied"] == doc["version"]
         if kind == "snapshots":
-            return state == "ready" or (state == "failed" and ("not made yet" in status["reason"] or "has no memory" in status["reason"]))
+            return state == "ready" or (state == "failed" and any(
+                why in status["reason"] for why in ("not made yet", "has no memory", "cannot share blocks")))
         if kind == "volumes" and state == "ready" and status["size"] < doc["spec"]["size"]:
             return False
         if state == "waiting":
@@ -234,6 +237,8 @@ class Run:
         if snapshots != self.model.snapshots:
             wrong.append(f"snapshots {sorted(snapshots)} instead of {sorted(self.model.snapshots)}")
         for v in docs["volumes"]:
+            if v["name"] in self.model.pools and self.model.pools[v["name"]] is None:
+                self.model.pools[v["name"]] = v["spec"]["pool"]
             if v["spec"]["pool"] != self.model.pools.get(v["name"]):
                 wrong.append(f"volume {v['name']} is in the pool {v['spec']['pool']} instead of {self.model.pools.get(v['name'])}")
             if v["status"]["state"] == "ready" and v["status"]["size"] < self.model.volumes.get(v["name"], 0):
@@ -256,9 +261,8 @@ class Run:
                 self.model.moved(of, to)
             elif task["status"]["state"] != "done":
                 reason = task["status"].get("reason", "")
-                clone = self.model.instances.get(to)
-                if operation == "clone" and clone and clone.get("clone") == name:
-                    del self.model.instances[to]
+                if operation == "clone":
+                    self.model.unclone(name, to)
                 is_excused = operation == "revert" and ((of, to) not in self.model.snapshots or "not made yet" in reason
                                                         or "has come after" in reason)
                 is_excused |= operation == "clone" and to in self.model.taken and "has come in between" in reason
@@ -267,6 +271,8 @@ class Run:
                 is_excused |= operation == "revert" and "what they were when" in reason
                 is_excused |= operation == "clone" and any(w in reason for w in CLONES_NOT)
                 is_excused |= operation == "clone" and of in self.model.gone and "has gone" in reason
+                is_excused |= operation == "clone" and any(f"network '{was}'" in reason for was in self.model.renamed)
+                is_excused |= operation == "flatten" and any(w in reason for w in FLATTENS_NOT)
                 is_excused |= name in self.model.cancelled and task["status"]["state"] == "cancelled"
                 # Its machine, what that had not yet begun with, or the program that looks at a catalogue, was killed.
                 is_excused |= operation == "warm" and self.struck & {"viv-vmm", "passt"} and task["status"]["state"] == "failed"
@@ -274,7 +280,7 @@ class Run:
                 self.say("  task", operation, of, to, "failed:", reason)
                 if not is_excused:
                     wrong.append(f"{operation} {of} {to}: {task['status']}")
-        for known in (self.model.tasks, self.model.taken, self.model.cancelled, self.model.gone):
+        for known in (self.model.tasks, self.model.taken, self.model.cancelled, self.model.gone, self.model.cloned, self.model.renamed):
             known.clear()
 
     def check_instances(self, instances, wrong):

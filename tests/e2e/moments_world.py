@@ -141,27 +141,36 @@ class World:
         if set(names(run, "n")) - nets:
             self.complain("folders of networks", names(run, "n"), "instead of", sorted(nets))
 
+    def copies(self, volumes):
+        """Files beside raw ones that are their snapshots."""
+        ready = [s["uid"] for i in self.instances for s in self.list(f"instances/{i['name']}/snapshots") if s["status"].get("state") == "ready"]
+        return {f"{v['uid']}.at.{uid}.raw" for v in volumes for uid in ready if v["spec"]["format"] == "raw"}
+
     def check_volumes(self):
         """Each is one file, in the pool that its document names."""
-        volumes = self.list("volumes")
+        volumes, busy = self.list("volumes"), {d["volume"] for i in self.instances if "pid" in i["status"] for d in i["spec"]["disks"]}
         for pool in self.list("pools"):
             folder = os.path.join(pool["spec"].get("path") or self.node.data, "volumes")
             # One that waits for its content has at most what has come of it.
             waiting = {v["uid"] + ".sent" for v in volumes if v["status"]["state"] == "waiting"}
-            there = sorted(set(names(folder)) - waiting)
-            wanted = sorted(v["uid"] + ".qcow2" for v in volumes if v["spec"]["pool"] == pool["name"] and v["status"]["state"] != "waiting")
+            there = sorted(set(names(folder)) - waiting - self.copies(volumes))
+            here = [v for v in volumes if v["spec"]["pool"] == pool["name"] and v["status"]["state"] != "waiting"]
+            wanted = sorted(f"{v['uid']}.{v['spec']['format']}" for v in here)
             if there != wanted:
                 self.complain("volumes", there, "instead of", wanted, "in the pool", pool["name"])
-
+            for v in here:
+                if v["name"] not in busy and v["spec"]["format"] == "qcow2" and v["status"]["state"] == "ready":
+                    self.check_image(os.path.join(folder, v["uid"] + ".qcow2"), "the volume " + v["name"])
             self.check_pool(folder[:-len("/volumes")], pool["name"])
 
     def check_pool(self, folder, name):
         """First disks in it, and what linked clones share."""
         uids = {i["uid"]: i for i in self.instances}
+        disks = set(uids) | {v["uid"] for v in self.list("volumes")}
         bases = set(names(folder, "bases")) if os.path.isdir(os.path.join(folder, "bases")) else set()
         for base in bases:
             users = set(names(folder, "bases", base, "users"))
-            if not users or users - set(uids) - bases:
+            if not users or users - disks - bases:
                 self.complain("base", base, "is there for", sorted(users))
         for uid in names(folder, "instances") if name != "default" else []:
             of = uids.get(uid)
@@ -173,14 +182,17 @@ class World:
         folder = self.node.data if pool == "default" else next(p["spec"]["path"] for p in self.list("pools") if p["name"] == pool)
         return os.path.join(folder, "instances", instance["uid"], "root.qcow2")
 
+    def check_image(self, path, what):
+        done = subprocess.run([os.path.join(BUILD, "viv"), "disk", "check", path], capture_output=True, text=True, check=False)
+        if done.returncode not in (0, 3):       # 3: space that nobody uses, which the next one who opens it takes back
+            self.complain(what, "is damaged:", done.stdout, done.stderr)
+
     def check_disk(self, instance):
         """Of one that is off: nothing in it is damaged, and its snapshots are those of the documents."""
         path = self.root_of(instance)
         if "pid" in instance["status"] or not os.path.exists(path):
             return
-        done = subprocess.run([os.path.join(BUILD, "viv"), "disk", "check", path], capture_output=True, text=True, check=False)
-        if done.returncode not in (0, 3):       # 3: space that nobody uses, which the next one who opens it takes back
-            self.complain("the disk of", instance["name"], "is damaged:", done.stdout, done.stderr)
+        self.check_image(path, "the disk of " + instance["name"])
         listed = subprocess.run([os.path.join(BUILD, "viv"), "disk", "snapshot", "list", path, "--json"], capture_output=True,
                                 text=True, check=False)
         inside = {s["name"] for s in json.loads(listed.stdout or "[]")}
