@@ -39,9 +39,19 @@ def attributes(pid):
         return None
 
 
+def nice_of(weight):
+    """Each step is a quarter more or less; 100 is 0."""
+    share, nice = 100, 0
+    while nice > -20 and weight >= share * 1.118:
+        share, nice = share * 1.25, nice - 1
+    while nice < 19 and weight < share / 1.118:
+        share, nice = share / 1.25, nice + 1
+    return nice
+
+
 def wanted_of(own, limits):
     """The same of a machine with LIMITS, whose daemon has OWN."""
-    nice = {50: 3, 100: 0, 200: -3}[limits.get("cpu_weight", 100)]
+    nice = nice_of(limits.get("cpu_weight", 100))
     return max(-20, min(19, own[0] + nice)), max(-1000, min(1000, own[1] + {"first": 500, "normal": 0, "last": -500}[limits.get("oom", "normal")]))
 
 

@@ -27,7 +27,7 @@ class Faults(ctypes.Structure):
     _fields_ = [("clock_s", ctypes.c_int64), ("holds_syncs", ctypes.c_uint32), ("holds_writes", ctypes.c_uint32),
                 ("sync_error", ctypes.c_int32), ("write_error", ctypes.c_int32), ("fork_error", ctypes.c_int32),
                 ("waiting", ctypes.c_uint32), ("is_watching", ctypes.c_uint32), ("seen", ctypes.c_uint32),
-                ("what", ctypes.c_char * 256)]
+                ("what", ctypes.c_char * 256), ("kills_at", ctypes.c_uint32)]
 
 
 class Unwell(Site):

@@ -7,6 +7,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -29,6 +30,7 @@ struct faults {
 	uint32_t is_watching;           /* what the main thread does to the disk is noted: */
 	uint32_t seen;                  /* how often, */
 	char what[256];                 /* and what it did first */
+	uint32_t kills_at;              /* before the so many-th change of the disk from now on the program is killed; 0: it is not */
 };
 
 static struct faults *faults;
@@ -73,6 +75,8 @@ static int change(const char *what, const char *path, const uint32_t *held, cons
 {
 	int is_main = getpid() == (int)syscall(SYS_gettid);
 
+	if (__atomic_load_n(&faults->kills_at, __ATOMIC_SEQ_CST) && !__atomic_sub_fetch(&faults->kills_at, 1, __ATOMIC_SEQ_CST))
+		kill(getpid(), SIGKILL);
 	if (faults->is_watching && is_main && !__atomic_fetch_add(&faults->seen, 1, __ATOMIC_SEQ_CST))
 		snprintf(faults->what, sizeof(faults->what), "%s(%s)", what, path);
 	if (__atomic_load_n(held, __ATOMIC_SEQ_CST)) {
@@ -128,6 +132,8 @@ int remove(const char *path) { return change_path("remove", path) < 0 ? -1 : REA
 int rmdir(const char *path) { return change_path("rmdir", path) < 0 ? -1 : REAL(rmdir)(path); }
 int unlink(const char *path) { return change_path("unlink", path) < 0 ? -1 : REAL(unlink)(path); }
 int rename(const char *from, const char *to) { return change_path("rename", to) < 0 ? -1 : REAL(rename)(from, to); }
+int link(const char *from, const char *to) { return change_path("link", to) < 0 ? -1 : REAL(link)(from, to); }
+int chmod(const char *path, mode_t mode) { return change_path("chmod", path) < 0 ? -1 : REAL(chmod)(path, mode); }
 int ftruncate64(int fd, off64_t len) { return change_fd("ftruncate", fd) < 0 ? -1 : REAL(ftruncate64)(fd, len); }
 ssize_t write(int fd, const void *data, size_t len) { return change_fd("write", fd) < 0 ? -1 : REAL(write)(fd, data, len); }
 ssize_t pwrite64(int fd, const void *data, size_t len, off64_t at)
