@@ -18,7 +18,8 @@ const struct cli_command instance_flatten = {
 	.summary = "make a linked clone independent",
 	.about = "What its disks, and the volumes that it writes, share with the original and other linked clones is copied into them, also while it "
 		 "runs; what nobody shares any more goes. Interrupted, that goes on: 'viv task cancel' ends it, and nothing has changed but the "
-		 "space that it takes. A disk with snapshots is refused, since they need what is shared. Images are always whole.",
+		 "space that it takes. A disk with snapshots is refused, since they need what is shared. With --image the image that it began as "
+		 "is not needed any more, either. Images are always whole.",
 	.args = (const struct cli_arg[]){ { "MACHINE", .help = "the machine" }, { .name = NULL } },
 	.options = (const struct cli_option[]){ { "--image", 0, CLI_FLAG, .help = "copy what its first disk shows of its image, too" },
 						{ "--dry-run", 0, CLI_FLAG, .help = "show the task, and change nothing" },

@@ -8,6 +8,7 @@
 #include <string.h>
 #include "node/clone_priv.h"
 #include "node/idempotency.h"
+#include "node/image.h"
 #include "node/instance_hold.h"
 #include "node/instance_priv.h"
 #include "node/node.h"
@@ -123,9 +124,10 @@ void instance_clone(struct api_call *c)
 		return;
 	}
 	doc_new_uid(uid);
-	task_begin(c, json_pack("{s:O, s:O, s:s, s:s, s:s, s:O*, s:O*, s:O}", "instance", json_object_get(doc, "name"), "instance_uid",
+	task_begin(c, json_pack("{s:O, s:O, s:s, s:s, s:s, s:O*, s:O*, s:O, s:o*}", "instance", json_object_get(doc, "name"), "instance_uid",
 				json_object_get(doc, "uid"), "name", name, "uid", uid, "state", text(c->body, "state"),
-				"linked", linked, "memory", memory, "volumes", plan));
+				"linked", linked, "memory", memory, "volumes", plan, "image_uid",
+				image_uid_of(n, resource_project(c), json_object_get(doc, "spec"))));
 }
 
 /* --- the task ---------------------------------------------------- */
@@ -134,6 +136,7 @@ static void free_paths(struct clone *k)
 {
 	free(k->dir);
 	free(k->disk_dir);
+	image_files_free(&k->boot);
 	snapshot_memory_fini(&k->memory);
 	k->dir = k->disk_dir = NULL;
 	k->n_disks = 0;
@@ -159,11 +162,11 @@ static json_t *make_doc(const json_t *source, const json_t *params, const char *
 	json_t *own = json_deep_copy(json_object_get(source, "own"));
 
 	doc_now(now);
-	AUTO(json_decref) json_t *doc = json_pack("{s:s, s:O, s:s, s:O, s:s, s:O, s:o, s:o*, s:O*}", "kind", "instance", "name", json_object_get(params, "name"),
+	AUTO(json_decref) json_t *doc = json_pack("{s:s, s:O, s:s, s:O, s:s, s:O, s:o, s:o*, s:O*, s:O*}", "kind", "instance", "name", json_object_get(params, "name"),
 				"project", project, "uid", json_object_get(params, "uid"), "created", now, "labels",
 				json_object_get(source, "labels"), "spec",
 				json_deep_copy(json_object_get(source, "spec")), "own", own, "inherited",
-				json_object_get(source, "inherited"));
+				json_object_get(source, "inherited"), "alone", json_object_get(source, "alone"));
 	json_t *spec = json_object_get(doc, "spec");
 
 	json_object_set(spec, "state", json_object_get(params, "state"));
@@ -250,6 +253,8 @@ static int prepare_docs(struct clone *k, const json_t *params, struct err *err)
 	if (k->doc)
 		k->volume_docs = clone_volumes_docs(n, project, json_object_get(params, "volumes"), err);
 	if (!k->volume_docs)
+		return err->code;
+	if (json_object_get(source, "alone") && image_find_of(n, source, &k->boot, err) < 0)
 		return err->code;
 	k->task->works = instance_disks_works(k->source, source);
 	return k->claims ? 0 : claim_room(n, k->doc, k->volume_docs, &k->claims, err);
@@ -362,7 +367,7 @@ static int put_docs(struct task *t, struct err *err)
 	k->doc = fresh;
 	const char *image = text(json_object_get(fresh, "spec"), "image");
 	doc_key(key, "image", t->c.project, image);
-	if (image[0] && !store_get(n->store, key))
+	if (image[0] && !json_object_get(fresh, "alone") && !store_get(n->store, key))
 		return err_set(err, -EBUSY, "the image '%s' has gone, or has another name now; clone it again", image);
 	doc_key(key, "instance", t->c.project, text(fresh, "name"));
 	r = ops_put(o, key, fresh, STORE_ABSENT);

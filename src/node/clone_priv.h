@@ -5,6 +5,7 @@
 
 #include "api/schema.h"
 #include "node/disk_place.h"
+#include "node/image.h"
 #include "node/instance_hold.h"
 #include "node/snapshot_memory.h"
 #include "node/task.h"
@@ -31,6 +32,7 @@ struct clone {
 	bool is_made;                   /* by a daemon that did not live to say so; it may run already */
 	bool has_memory;                /* the copy goes on where the source is */
 	char *dir;                      /* the clone's files */
+	struct image_files boot;        /* what the source is started with, if it stands alone */
 	char *disk_dir;                 /* its first disk is there; the same but in another pool */
 	struct clone_disk disks[INSTANCE_DISKS_MAX + 1];        /* the first one, and volumes */
 	unsigned n_disks;

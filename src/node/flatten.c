@@ -9,10 +9,12 @@
 #include <string.h>
 #include "node/flatten_priv.h"
 #include "node/idempotency.h"
+#include "node/image.h"
 #include "node/instance_hold.h"
 #include "node/instance_priv.h"
 #include "node/node.h"
 #include "node/pool.h"
+#include "node/profile.h"
 #include "node/resource.h"
 #include "node/volume.h"
 #include "util/err.h"
@@ -35,6 +37,9 @@ struct flatten {
 	unsigned n_volumes;
 	struct flatten_disk disks[INSTANCE_DISKS_MAX + 1];
 	unsigned n_disks;
+	char *dir;                      /* of an instance that shall stand alone, whose first disk is the first here; NULL: it shall not */
+	struct image_files boot;        /* what it is started with */
+	uint64_t alone;                 /* bytes of that disk */
 };
 
 static const char *text(const json_t *doc, const char *name)
@@ -97,8 +102,9 @@ static void begin(struct api_call *c, const char *kind, const char *kind_uid, bo
 	if (r < 0)
 		api_fail(c, r, NULL, &err);
 	else
-		task_begin(c, json_pack("{s:O, s:O, s:b, s:O*}", kind, json_object_get(doc, "name"), kind_uid, json_object_get(doc, "uid"), "image",
-					!is_instance || json_is_true(json_object_get(c->body, "image")), "volumes", volumes));
+		task_begin(c, json_pack("{s:O, s:O, s:b, s:O*, s:o*}", kind, json_object_get(doc, "name"), kind_uid, json_object_get(doc, "uid"), "image",
+					!is_instance || json_is_true(json_object_get(c->body, "image")), "volumes", volumes, "image_uid",
+					image_uid_of(n, resource_project(c), json_object_get(doc, "spec"))));
 }
 
 void instance_flatten(struct api_call *c)
@@ -126,6 +132,10 @@ static void let_go(struct flatten *f)
 	f->held = NULL;
 	f->has_disks = f->has_move = false;
 	f->n_disks = 0;
+	free(f->dir);
+	f->dir = NULL;
+	image_files_free(&f->boot);
+	f->boot = (struct image_files){ .disk = NULL };
 }
 
 /* Its machine stays on or off, whichever it is. -EAGAIN: it is between, or others work on its disks. */
@@ -190,15 +200,19 @@ static bool writes(const json_t *spec, const char *volume)
 	return false;
 }
 
-static int add_root(struct flatten *f, const json_t *spec, bool with_image, struct err *err)
+static int add_root(struct flatten *f, const json_t *doc, bool with_image, struct err *err)
 {
 	struct instance *i = f->held;
+	const json_t *spec = json_object_get(doc, "spec");
 	AUTO(free) char *path = instance_root_path(i);
 	int r = path ? add_disk(f, i->pool, i->c.uid, with_image, json_object_get(spec, "disk_size"), err) : err_set(err, -ENOMEM, "out of memory");
 
 	if (!r)
 		snprintf(f->disks[0].place.path, sizeof(f->disks[0].place.path), "%s", path);
-	return r;
+	if (r < 0 || !with_image)
+		return r;
+	f->dir = strdup(i->dir);
+	return f->dir ? image_find_of(i->c.node, doc, &f->boot, err) : err_set(err, -ENOMEM, "out of memory");
 }
 
 static int take_instance(struct flatten *f, const json_t *params, struct err *err)
@@ -215,7 +229,7 @@ static int take_instance(struct flatten *f, const json_t *params, struct err *er
 	int r = hold(f, i, err);
 	f->task->works = pool_works(n, i->pool);
 	if (!r && json_object_get(spec, "image"))
-		r = add_root(f, spec, json_is_true(json_object_get(params, "image")), err);
+		r = add_root(f, doc, json_is_true(json_object_get(params, "image")), err);
 	/* One that it has got since is none of this task's, and neither is one that it has no more. */
 	json_array_foreach(json_object_get(params, "volumes"), at, volume)
 		if (!r && writes(spec, text(volume, "volume")))
@@ -260,15 +274,46 @@ static int run(struct task *t, struct err *err)
 
 	for (unsigned i = 0; !r && i < f->n_disks; i++)
 		r = flatten_disk(&f->disks[i], err);
+	/* One that has never run has no disk, and begins as its image is. */
+	if (!r && f->dir)
+		r = flatten_measure(&f->disks[0], &f->alone, err);
+	if (!r && f->alone)
+		r = image_share_boot(&f->boot, f->dir, err);
 	return r;
+}
+
+static int stand_alone(struct task *t, struct err *err);
+
+static void written(void *arg, const struct store_result *res)
+{
+	struct task *t = arg;
+	struct err err = ERR_INIT;
+	int r = res->code == -ESTALE ? stand_alone(t, &err) : res->code ? err_set(&err, res->code, "%s", res->message) : 0;
+
+	if (r < 0 || res->code != -ESTALE)
+		task_over(t, r, &err);
+}
+
+/* Its image may go from then on. Nobody wants anything else of it by that: one that has ended by itself stays off. */
+static int stand_alone(struct task *t, struct err *err)
+{
+	struct flatten *f = t->data;
+	int64_t revision = 0;
+	AUTO(json_decref) json_t *doc = doc_get(t->c.node->store, f->held->c.key, &revision);
+
+	if (!doc)
+		return err_set(err, -ENOENT, "the instance '%s' has gone", f->held->c.name);
+	json_object_set_new(doc, "alone", json_integer((json_int_t)f->alone));
+	json_object_set_new(doc, "unchanged_since", json_integer(instance_said_at(doc, revision)));
+	return doc_put(t->c.node->store, f->held->c.key, doc, revision, written, t) < 0 ? err_set(err, -ENOMEM, "out of memory") : 1;
 }
 
 static int finish(struct task *t, const json_t *params, json_t **result, struct err *err)
 {
-	(void)t;
-	(void)err;
+	const struct flatten *f = t->data;
+
 	*result = json_pack("{s:O*, s:O*}", "instance", json_object_get(params, "instance"), "volume", json_object_get(params, "volume"));
-	return 0;
+	return f->alone ? stand_alone(t, err) : 0;
 }
 
 static void release(struct task *t)

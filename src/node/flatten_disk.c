@@ -185,3 +185,13 @@ int flatten_disk(const struct flatten_disk *d, struct err *err)
 	int r = access(d->place.path, F_OK) ? 0 : d->control[0] ? flatten_live(d, err) : flatten_file(d, err);
 	return r < 0 ? r : bases_release(d->place.pool, d->place.uid, err);
 }
+
+int flatten_measure(const struct flatten_disk *d, uint64_t *size, struct err *err)
+{
+	AUTO(blk_close) struct blk *b = NULL;
+	struct blk_options o = { .path = d->place.path, .fd = -1, .format = "qcow2", .is_readonly = true, .is_unlocked = true };
+	int r = access(d->place.path, F_OK) ? 0 : blk_open(&b, NULL, &o, err);
+
+	*size = b ? blk_size(b) : 0;
+	return r;
+}

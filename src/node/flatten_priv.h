@@ -23,5 +23,7 @@ struct flatten_disk {
 int flatten_file(const struct flatten_disk *d, struct err *err);
 /* The same, of a machine that runs or not; and then what nobody needs any more goes. */
 int flatten_disk(const struct flatten_disk *d, struct err *err);
+/* Bytes of the disk D, which has been flattened with its image; 0: it is not there. */
+int flatten_measure(const struct flatten_disk *d, uint64_t *size, struct err *err);
 
 #endif

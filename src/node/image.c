@@ -105,6 +105,16 @@ int image_check(struct node *n, const json_t *doc, const json_t *old, char *wher
 	return 0;
 }
 
+json_t *image_uid_of(struct node *n, const char *project, const json_t *spec)
+{
+	const char *name = json_string_value(json_object_get(spec, "image"));
+	char key[STORE_KEY_MAX + 1];
+
+	doc_key(key, "image", project, name ? name : "");
+	AUTO(json_decref) json_t *doc = name ? doc_get(n->store, key, NULL) : NULL;
+	return json_incref(json_object_get(doc, "uid"));
+}
+
 int image_check_delete(struct node *n, const json_t *doc, struct err *err)
 {
 	const char *project = json_string_value(json_object_get(doc, "project")),
@@ -117,9 +127,9 @@ int image_check_delete(struct node *n, const json_t *doc, struct err *err)
 		const char *image = json_string_value(json_object_get(json_object_get(user, "spec"), "image"));
 
 		snprintf(key, sizeof(key), "%s", d->key);
-		if (image && !strcmp(image, name))
+		if (image && !strcmp(image, name) && !json_object_get(user, "alone"))
 			return err_set(err, -EBUSY,
-				       "the disk of the instance '%s' is a layer over it; delete that first",
+				       "the disk of the instance '%s' is a layer over it; delete that, or make it independent ('viv flatten --image'), first",
 				       d->key + strlen(prefix));
 	}
 	return 0;
@@ -168,6 +178,46 @@ int image_find(struct node *n, const char *project, const char *name, struct ima
 		return 0;
 	image_files_free(out);
 	return err_set(err, -ENOMEM, "out of memory");
+}
+
+static char *file_in(const char *dir, const char *name)
+{
+	return image_has_file(dir, name) ? node_path(dir, name) : NULL;
+}
+
+int image_find_of(struct node *n, const json_t *doc, struct image_files *out, struct err *err)
+{
+	const char *image = json_string_value(json_object_get(json_object_get(doc, "spec"), "image"));
+	char dir[STORE_KEY_MAX];
+
+	if (!image)
+		return err_set(err, -ENOENT, "it has no image");
+	if (!json_object_get(doc, "alone"))
+		return image_find(n, json_string_value(json_object_get(doc, "project")), image, out, err);
+	snprintf(dir, sizeof(dir), "%s/instances/%s", n->data_dir, json_string_value(json_object_get(doc, "uid")));
+	*out = (struct image_files){ .kernel = file_in(dir, "vmlinuz"), .initrd = file_in(dir, "initrd.img") };
+	return 0;
+}
+
+/* They lie on one file system, and never change: what one has another may have under a name of its own. */
+static int share(const char *from, const char *dir, const char *name, struct err *err)
+{
+	AUTO(free) char *to = node_path(dir, name);
+
+	if (!from)
+		return 0;
+	if (!to)
+		return err_set(err, -ENOMEM, "out of memory");
+	if (link(from, to) < 0 && errno != EEXIST)
+		return err_set(err, -errno, "cannot make '%s' from '%s': %s", to, from, strerror(errno));
+	return 0;
+}
+
+int image_share_boot(const struct image_files *files, const char *dir, struct err *err)
+{
+	int r = share(files->kernel, dir, "vmlinuz", err);
+
+	return r < 0 ? r : share(files->initrd, dir, "initrd.img", err);
 }
 
 void image_files_free(struct image_files *f)

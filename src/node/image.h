@@ -17,6 +17,8 @@ struct node;
 extern const struct schema image_schema;
 
 int image_check(struct node *n, const json_t *doc, const json_t *old, char *where, size_t cap, struct err *err);
+/* The uid of the image that SPEC, of an instance of PROJECT, names: new reference. NULL: there is none. */
+json_t *image_uid_of(struct node *n, const char *project, const json_t *spec);
 /* -EBUSY: machines stand on it. */
 int image_check_delete(struct node *n, const json_t *doc, struct err *err);
 
@@ -32,6 +34,10 @@ struct image_files {
 };
 /* -ENOENT: there is no such image; -EAGAIN: it is not ready. */
 int image_find(struct node *n, const char *project, const char *name, struct image_files *out, struct err *err);
+/* What DOC, an instance, is started with: the files of its image; or its own, without a disk, when it stands alone ('alone'). */
+int image_find_of(struct node *n, const json_t *doc, struct image_files *out, struct err *err);
+/* Kernel and initial RAM disk of FILES under names of DIR, an instance's or an image's directory. Those that are there stay. */
+int image_share_boot(const struct image_files *files, const char *dir, struct err *err);
 void image_files_free(struct image_files *f);
 
 #endif

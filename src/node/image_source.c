@@ -74,38 +74,21 @@ void image_source_give(struct image_source *s)
 	s->held = NULL;
 }
 
-/* Images lie beside each other and never change: what one has another may have under a name of its own. */
-static int share(const char *from, const char *dir, const char *name, struct err *err)
-{
-	AUTO(free) char *to = node_path(dir, name);
-
-	if (!from)
-		return 0;
-	if (!to)
-		return err_set(err, -ENOMEM, "out of memory");
-	if (link(from, to) < 0 && errno != EEXIST)
-		return err_set(err, -errno, "cannot make '%s' from '%s': %s", to, from, strerror(errno));
-	return 0;
-}
-
 int image_source_files(const struct image_source *s, const char *dir, char **path, char **format, struct err *err)
 {
 	const struct controlled *c = &s->held->c;
 	AUTO(json_decref) json_t *doc = doc_get(c->node->store, c->key, NULL);
-	const char *image = json_string_value(json_object_get(json_object_get(doc, "spec"), "image"));
 	struct image_files files = { .disk = NULL };
-	int r = image ? image_find(c->node, c->project, image, &files, err) : err_set(err, -ENOENT, "it has no image");
+	int r = image_find_of(c->node, doc, &files, err);
 
 	if (!r)
-		r = share(files.kernel, dir, "vmlinuz", err);
-	if (!r)
-		r = share(files.initrd, dir, "initrd.img", err);
+		r = image_share_boot(&files, dir, err);
 	*path = instance_root_path(s->held);
 	/* One that has not run yet is what its image is. */
 	bool has_run = *path && !access(*path, F_OK);
 	if (*path && !has_run) {
 		free(*path);
-		*path = r ? NULL : strdup(files.disk);
+		*path = r || !files.disk ? NULL : strdup(files.disk);
 	}
 	*format = strdup(has_run || !files.format ? "qcow2" : files.format);
 	image_files_free(&files);
@@ -116,7 +99,7 @@ uint64_t image_source_size(struct node *n, const char *project, const char *name
 													const char *name))
 {
 	AUTO(json_decref) json_t *doc = find_doc(n, project, name);
-	const json_t *spec = json_object_get(doc, "spec"), *size = json_object_get(spec, "disk_size");
+	const json_t *spec = json_object_get(doc, "spec"), *size = json_object_get(spec, "disk_size") ?: json_object_get(doc, "alone");
 	const char *image = json_string_value(json_object_get(spec, "image"));
 
 	if (size)

@@ -105,8 +105,9 @@ static int add_networks(struct instance *i, json_t *config, const json_t *spec, 
 static const char bare_cmdline[] = "console=ttyS0", image_cmdline[] = "console=ttyS0 root=/dev/vda rw loglevel=4 cryptomgr.notests";
 
 /* What is started: the document's kernel, that of the image, or firmware, which looks for a boot loader. */
-static int add_boot(struct instance *i, json_t *config, const json_t *spec, const char *project, struct err *err)
+static int add_boot(struct instance *i, json_t *config, const json_t *doc, struct err *err)
 {
+	const json_t *spec = json_object_get(doc, "spec");
 	const json_t *kernel = json_object_get(spec, "kernel"), *cmdline = json_object_get(spec, "cmdline");
 	const char *image = json_string_value(json_object_get(spec, "image"));
 	struct image_files files = { .disk = NULL };
@@ -117,7 +118,7 @@ static int add_boot(struct instance *i, json_t *config, const json_t *spec, cons
 		if (json_object_get(spec, "initrd"))
 			json_object_set(config, "initrd", json_object_get(spec, "initrd"));
 	} else {
-		r = image_find(i->c.node, project, image, &files, err);
+		r = image_find_of(i->c.node, doc, &files, err);
 		if (!r && files.kernel) {
 			json_object_set_new(config, "kernel", json_string(files.kernel));
 			if (files.initrd)
@@ -158,7 +159,7 @@ static json_t *make_config(struct instance *i, const json_t *doc, struct err *er
 		json_object_set_new(config, "agent", json_true());
 	json_object_set_new(config, "balloon", json_true());
 	if (add_networks(i, config, spec, err) < 0 || add_disks(i, config, spec, project, err) < 0 ||
-	    add_boot(i, config, spec, project, err) < 0) {
+	    add_boot(i, config, doc, err) < 0) {
 		json_decref(config);
 		return NULL;
 	}

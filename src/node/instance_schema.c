@@ -176,6 +176,8 @@ const struct schema instance_schema = {
 			  .help = "its profiles as it knows them, and which 'fields' come from which" },
 			{ .name = "unchanged_since", .type = SCHEMA_INT, .is_readonly = true,
 			  .help = "the revision since which only its profiles have changed it" },
+			{ .name = "alone", .type = SCHEMA_INT, .is_readonly = true,
+			  .help = "bytes of its first disk, which needs nothing of its image any more" },
 			{ .name = "renamed_from", .type = SCHEMA_STRING, .is_readonly = true,
 			  .help = "the key that it had before it got its name" },
 			{ .name = "restart_of",

@@ -130,7 +130,7 @@ static struct amounts amounts_of(struct node *n, const char *kind, const char *p
 	a.of[INSTANCES] = 1;
 	a.of[CPUS] = number_of(spec, "cpus");
 	a.of[MEMORY] = number_of(spec, "memory");
-	a.of[DISK] = number_of(spec, "disk_size");
+	a.of[DISK] = number_of(spec, "disk_size") ?: number_of(doc, "alone");
 	if (image && !a.of[DISK])
 		a.of[DISK] = size_of_image(n, project, image);
 	return a;

@@ -83,6 +83,66 @@ def test_a_machine_that_runs_goes_on(node, linked):     # noqa: F811
     assert linked.told("b")[2] == "data" and int(linked.told("b")[0]) > first
 
 
+@pytest.mark.parametrize("runs", (False, True))
+def test_an_image_that_nobody_needs_any_more_goes(node, pair, runs):        # noqa: F811
+    """What the machine was started with is its own then, and so is that of its clones."""
+    spec = node.ask("GET", "/v1/instances/a")["spec"]
+    if not runs:
+        pair.set("a", "stopped")
+    used = node.ask("GET", "/v1/projects/default/usage")["disk"]["used"]
+    assert "viv flatten --image" in node.viv("image", "rm", "base", status=4)
+    pid = node.ask("GET", "/v1/instances/a")["status"].get("pid")
+    node.viv("flatten", "a")
+    assert "viv flatten --image" in node.viv("image", "rm", "base", status=4)
+    node.viv("flatten", "a", "--image")
+    seen = node.ask("GET", "/v1/instances/a")
+    assert seen["alone"] == 1 << 20 and seen["status"].get("pid") == pid and seen["spec"] == {**spec, "state": seen["spec"]["state"]}
+    node.viv("image", "rm", "base")
+    assert node.ask("GET", "/v1/projects/default/usage")["disk"]["used"] == used
+    pair.clone("a", "b")
+    pair.set("a", "stopped")
+    pair.clone("a", "c", linked=True)
+    node.kill()
+    node.start()
+    for name in "abc":
+        pair.set(name, "running")
+        assert pair.told(name) == ["root", "first", "data"], name
+    node.viv("rename", "b", "d")
+    node.ask("PATCH", "/v1/instances/d", {"labels": {"x": "y"}})
+    assert pair.world() == 2
+
+
+def test_one_that_has_never_run_still_begins_as_its_image(node, pair):      # noqa: F811
+    node.ask("POST", "/v1/instances", {"name": "n", "spec": {**pair.spec, "state": "stopped"}}, status=201)
+    node.viv("flatten", "n", "--image")
+    assert "alone" not in node.ask("GET", "/v1/instances/n")
+    assert "viv flatten --image" in node.viv("image", "rm", "base", status=4)
+    node.ask("PATCH", "/v1/instances/n", {"spec": {"state": "running"}})
+    node.wait("/v1/instances/n", "running")
+
+
+def test_what_is_worked_on_keeps_its_name(node, linked):        # noqa: F811
+    """Tasks that wait, because the machine has no end, hold the names of all that they work on."""
+    linked.set("b", "running")
+    machine = node.ask("GET", "/v1/instances/b")["status"]["pid"]
+    os.kill(machine, signal.SIGSTOP)
+    try:
+        task = node.ask("POST", "/v1/instances/b/flatten", {}, status=202)["name"]
+        for path in ("volumes/b-data", "images/base", "instances/b"):
+            error = node.ask("POST", f"/v1/{path}/rename", {"name": "other"}, status=409)["error"]["message"]
+            assert task in error, (path, error)
+        for what in ("move", "clone", "flatten"):
+            body = {"move": {"pool": "default", "format": "raw"}, "clone": {"name": "x"}, "flatten": None}[what]
+            assert task in node.ask("POST", f"/v1/volumes/b-data/{what}", body, status=409)["error"]["message"], what
+        assert task in node.ask("POST", "/v1/instances/b/flatten", {}, status=409)["error"]["message"]
+        node.ask("POST", f"/v1/tasks/{task}/cancel", status=202)
+    finally:
+        os.kill(machine, signal.SIGCONT)
+    assert end_of(node, task)["state"] in ("cancelled", "done")
+    node.viv("volume", "rename", "b-data", "other")
+    assert linked.told("b") == ["root", "first", "data"]
+
+
 def test_a_volume_of_nobody_is_flattened(node, linked):     # noqa: F811
     node.viv("rm", "b")
     node.viv("volume", "flatten", "b-data")
