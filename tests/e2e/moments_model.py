@@ -6,7 +6,7 @@ STATES = ("running", "running", "running", "stopped")
 POOLS = ("default", "side")
 # How often each kind of request is drawn.
 WEIGHTS = {"make_instance": 6, "set_state": 6, "restart": 1, "remove_instance": 3, "make_snapshot": 4, "remove_snapshot": 2,
-           "revert": 2, "clone": 3, "flatten": 1.5, "make_volume": 2, "grow_volume": 1, "move_volume": 2, "remove_volume": 2,
+           "revert": 2, "clone": 5, "flatten": 1.5, "make_volume": 2, "grow_volume": 1, "move_volume": 2, "remove_volume": 2,
            "clone_volume": 1.5, "flatten_volume": 0.5, "rename_volume": 1, "rename_image": 0.5, "rename_network": 0.5,
            "make_network": 2, "remove_network": 1, "plug": 2, "make_image": 1, "remove_image": 2,
            "make_profile": 2, "change_profile": 3, "use_profiles": 3, "remove_profile": 1,
@@ -69,7 +69,7 @@ class Model(MoreRequests):
         name, state, nets = self.name("i", self.instances, True), self.dice.choice(STATES), self.nets()
         used = {v for i in self.instances.values() for v in i["volumes"]}
         free = [v for v in sorted(self.whole_volumes()) if v not in used]
-        volumes = [self.dice.choice(free)] if free and self.dice.random() < 0.5 else []
+        volumes = [self.dice.choice(free)] if free and self.dice.random() < 0.7 else []
         spec = {"image": "base", "engine": "bt", "memory": "16M", "state": state, "networks": nets, "agent": False,
                 "profiles": (profiles := self.some_profiles()), "disks": [{"volume": v} for v in volumes],
                 "shutdown_seconds": self.dice.choice([0, 0, 0, 1])}
@@ -169,7 +169,8 @@ class Model(MoreRequests):
         return any(operation == "clone" and to == name for operation, _, to in self.tasks.values())
 
     def clone(self):
-        source = self.some(self.instances)
+        with_volumes = [n for n, i in self.instances.items() if i["volumes"]]
+        source = self.some(with_volumes if with_volumes and self.dice.random() < 0.7 else self.instances)
         name, state = self.name("i", self.instances, True), self.dice.choice(["running", "stopped"])
         is_off, is_special = source and self.instances[source]["state"] == "stopped", self.dice.random() < 0.4
         how = {"linked": True} if is_special and is_off else {"memory": True} if is_special and state == "running" else {}
