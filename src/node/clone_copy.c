@@ -218,6 +218,8 @@ int clone_copy(struct clone *k, struct err *err)
 	if (!r)
 		r = files_make_dir(k->dir, err);
 	if (!r)
+		r = snapshot_memory_drop(&k->memory, err);      /* of an attempt while the machine still ran */
+	if (!r)
 		r = image_share_boot(&k->boot, k->dir, err);
 	if (!r)
 		r = disk_files_make_dir(k->disk_dir, k->disks[0].to.driver, err);
