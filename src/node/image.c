@@ -73,10 +73,6 @@ int image_check(struct node *n, const json_t *doc, const json_t *old, char *wher
 	if (!!path + !!json_object_get(source, "build") + !!json_object_get(source, "upload") + !!download + !!catalogue + !!instance != 1)
 		return err_set(err, -EINVAL, "an image comes either from a 'path', or from a 'build', or by 'upload', or by 'download', "
 			       "or from a 'catalogue', or from an 'instance'");
-	if (path && !old && access(path, R_OK) < 0) {
-		snprintf(where, cap, "spec.source.path");
-		return err_set(err, -EINVAL, "cannot read '%s': %s", path, strerror(errno));
-	}
 	int r = old ? 0 : upload_check(n, spec, POOL_DEFAULT, where, cap, err);
 	if (!r && !old)
 		r = download_check(n, spec, where, cap, err);
@@ -113,6 +109,11 @@ json_t *image_uid_of(struct node *n, const char *project, const json_t *spec)
 	doc_key(key, "image", project, name ? name : "");
 	AUTO(json_decref) json_t *doc = name ? doc_get(n->store, key, NULL) : NULL;
 	return json_incref(json_object_get(doc, "uid"));
+}
+
+int image_look(const char *path, struct err *err)
+{
+	return access(path, R_OK) < 0 ? err_set(err, -EINVAL, "cannot read '%s': %s", path, strerror(errno)) : 0;
 }
 
 int image_check_delete(struct node *n, const json_t *doc, struct err *err)

@@ -19,6 +19,8 @@ extern const struct schema image_schema;
 int image_check(struct node *n, const json_t *doc, const json_t *old, char *where, size_t cap, struct err *err);
 /* The uid of the image that SPEC, of an instance of PROJECT, names: new reference. NULL: there is none. */
 json_t *image_uid_of(struct node *n, const char *project, const json_t *spec);
+/* Can the file PATH, which one shall be made of, be read? On another thread. */
+int image_look(const char *path, struct err *err);
 /* -EBUSY: machines stand on it. */
 int image_check_delete(struct node *n, const json_t *doc, struct err *err);
 

@@ -49,7 +49,7 @@
 #include "util/unixsock.h"
 
 /* Bytes that follow the run directory in the longest path of a socket: "/i/UID/console". */
-enum { RUN_TAIL = 3 + 16 + 8 };
+enum { RUN_TAIL = 3 + 16 + 8, LOOKERS_STOP_MS = 1000 };
 
 char *node_path(const char *dir, const char *name)
 {
@@ -206,6 +206,8 @@ int node_open(struct node **out, struct loop *loop, const struct node_config *c,
 	if (!r)
 		r = works_new(&n->writer, loop, 1, err);
 	if (!r)
+		r = works_new(&n->lookers, loop, WORK_THREADS, err);
+	if (!r)
 		r = health_open(&n->health, n, err);
 	if (!r)
 		r = clock_watch_open(&n->clock, loop, err);
@@ -273,7 +275,10 @@ bool node_end(struct node *n)
 	controller_stop(n->networks);
 	controller_stop(n->pools);
 	controller_stop(n->profiles);
-	bool has_ended = pools_stop(n);
+	bool has_ended = works_stop(n->lookers, LOOKERS_STOP_MS);
+	if (has_ended)
+		works_free(n->lookers);
+	has_ended &= pools_stop(n);
 	works_free(n->works);
 	ports_close(n->ports);
 	n->ports = NULL;

@@ -84,6 +84,7 @@ struct node {
 	struct api_config *api;
 	struct ui *ui;                  /* NULL: there is no web console */
 	struct works *works;
+	struct works *lookers;          /* for path_look() */
 	struct works *writer;           /* one thread that writes what nobody waits for: histories, consoles' logs */
 	struct usage_node *usage;
 	struct clock_watch *clock;

@@ -25,6 +25,8 @@ extern const struct schema pool_schema;
 extern const struct controller_kind pool_kind;
 
 int pool_check(struct node *n, const json_t *doc, const json_t *old, char *where, size_t cap, struct err *err);
+/* Can a new one be in the directory PATH? On another thread. */
+int pool_look(const char *path, struct err *err);
 /* -EBUSY: there are disks in it. */
 int pool_check_delete(struct node *n, const json_t *doc, struct err *err);
 /* 'default' is there from the first start on. */

@@ -89,11 +89,20 @@ static int check_apart(struct node *n, const char *name, const char *path, struc
 	return 0;
 }
 
+int pool_look(const char *path, struct err *err)
+{
+	struct stat st;
+	int r = pool_dir_check_path(path, err);
+
+	if (!r && (stat(path, &st) < 0 || !S_ISDIR(st.st_mode)))
+		r = err_set(err, -EINVAL, "'%s' is no directory that is there; make it, or mount it, first", path);
+	return r;
+}
+
 int pool_check(struct node *n, const json_t *doc, const json_t *old, char *where, size_t cap, struct err *err)
 {
 	const json_t *spec = json_object_get(doc, "spec"), *was = json_object_get(json_object_get(old, "spec"), "path");
 	const char *name = json_string_value(json_object_get(doc, "name")), *path = json_string_value(json_object_get(spec, "path"));
-	struct stat st;
 
 	snprintf(where, cap, "spec.limit_percent");
 	if (json_integer_value(json_object_get(spec, "limit_percent")) < json_integer_value(json_object_get(spec, "warn_percent")))
@@ -110,11 +119,7 @@ int pool_check(struct node *n, const json_t *doc, const json_t *old, char *where
 	if (!path)
 		return err_set(err, -EINVAL, "say by 'path' which directory it is");
 	int r = pool_dir_check_path(path, err);
-	if (!r)
-		r = check_apart(n, name, path, err);
-	if (!r && (stat(path, &st) < 0 || !S_ISDIR(st.st_mode)))
-		r = err_set(err, -EINVAL, "'%s' is no directory that is there; make it, or mount it, first", path);
-	return r;
+	return r < 0 ? r : check_apart(n, name, path, err);
 }
 
 /* Is a document of KIND in the pool NAME? Who it is to WHO. */

@@ -30,6 +30,10 @@ struct resource {
 	 * always. */
 	int (*check)(struct node *n, const json_t *doc, const json_t *old, char *where, size_t cap,
 		     struct err *err);
+	/* The path of the host's that a new one names in LOOKS_AT ("spec.path"), if it does, is looked at by LOOK on another thread, before
+	 * CHECK. NULL: none. */
+	const char *looks_at;
+	int (*look)(const char *path, struct err *err);
 	/* May it go? NULL: always. */
 	int (*check_delete)(struct node *n, const json_t *doc, struct err *err);
 	/* Of a new one: what is not sent but comes from the server. NULL: nothing. */

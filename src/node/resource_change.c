@@ -8,6 +8,7 @@
 #include "node/doc.h"
 #include "node/idempotency.h"
 #include "node/node.h"
+#include "node/path_look.h"
 #include "node/resource_priv.h"
 
 enum { PATH_MAX_LEN = 256, CHANGE_TRIES = 16 };
@@ -233,6 +234,30 @@ static void create_try(struct resource_change *ch)
 		change_put(ch, doc, NULL, STORE_ABSENT);
 }
 
+/* The path that BODY names, if it may, and if somebody has to look at it; NULL: none. */
+static const char *path_to_look_at(const struct api_call *c, const struct resource *r)
+{
+	char names[PATH_MAX_LEN], where[PATH_MAX_LEN], *rest = names;
+	const json_t *at = c->body;
+
+	if (!r->looks_at || check_paths(c, NULL, c->body, where, sizeof(where), NULL) < 0)
+		return NULL;
+	snprintf(names, sizeof(names), "%s", r->looks_at);
+	for (const char *name; (name = strsep(&rest, ".")) != NULL;)
+		at = json_object_get(at, name);
+	return json_string_value(at);
+}
+
+static void path_looked(void *arg, int r, const struct err *err)
+{
+	struct resource_change *ch = arg;
+
+	if (r < 0)
+		change_fail(ch, r, ch->r->looks_at, err);
+	else
+		create_try(ch);
+}
+
 void resource_create(struct api_call *c)
 {
 	struct err err = ERR_INIT;
@@ -251,7 +276,11 @@ void resource_create(struct api_call *c)
 	doc_key(ch->key, ch->r->kind, resource_space_of(c, ch->r, buf), json_string_value(json_object_get(c->body, "name")));
 	ch->is_new = true;
 	ch->again = create_try;
-	create_try(ch);
+	const char *path = path_to_look_at(c, ch->r);
+	if (!path)
+		create_try(ch);
+	else if (path_look(ch->node, path, ch->r->look, path_looked, ch, &err) < 0)
+		change_fail(ch, -EAGAIN, NULL, &err);
 }
 
 /* --- changing ---------------------------------------------------- */

@@ -64,11 +64,13 @@ static void template_free(struct template *t)
 	free(t);
 }
 
+/* First its name says that it is none: a crash leaves what the next daemon removes. */
 static int remove_dir(void *arg, struct err *err)
 {
 	struct template *t = arg;
+	AUTO(free) char *gone = NULL;
 
-	return files_remove(t->dir, err);
+	return asprintf(&gone, "%s.gone", t->dir) >= 0 && !rename(t->dir, gone) ? files_remove(gone, err) : files_remove(t->dir, err);
 }
 
 static void removed(void *arg, int r, const struct err *err)
@@ -78,15 +80,8 @@ static void removed(void *arg, int r, const struct err *err)
 	template_free(arg);
 }
 
-/* Its name says from here on that it is none: a crash leaves what the next daemon removes. */
 static void go(struct template *t)
 {
-	AUTO(free) char *gone = NULL;
-
-	if (asprintf(&gone, "%s.gone", t->dir) >= 0 && !rename(t->dir, gone)) {
-		free(t->dir);
-		t->dir = take_ptr(&gone);
-	}
 	if (work_start(t->node->works, remove_dir, removed, t) < 0)
 		template_free(t);
 }

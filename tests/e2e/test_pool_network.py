@@ -15,6 +15,7 @@ import vivguest
 from test_node import Node, guest, log_has  # noqa: F401
 from test_pool import Apart, states
 from test_volume_move import COUNT, goes_on, numbers
+from unwell import Later
 
 SFTP = "/usr/lib/openssh/sftp-server"
 
@@ -172,6 +173,64 @@ def test_a_server_that_hangs_or_dies_holds_up_nothing_else(remote, guest):  # no
     finally:
         n.signal(signal.SIGCONT)
     n.proc.wait(30)
+
+
+def test_paths_below_a_file_system_that_hangs(remote, guest):  # noqa: F811
+    """Who names them hears that within seconds, however many do; the rest goes on, and so does a daemon that begins then."""
+    n = remote
+    n.mount()
+    with open(os.path.join(n.far, "disk.raw"), "wb") as f:
+        f.truncate(1 << 20)
+    os.mkdir(os.path.join(n.far, "below"))
+    n.viv("volume", "create", "here", "8M")
+    n.ask("POST", "/v1/instances", {"name": "stays", "spec": dict(guest, disks=[{"volume": "here"}])}, status=201)
+    n.wait("/v1/instances/stays", "running")
+    n.viv("pool", "create", "far", "--path", f"{n.place}/below")
+    n.wait("/v1/pools/far", "ready")
+    n.viv("volume", "create", "v", "8M", "--pool", "far")
+    n.ask("POST", "/v1/instances", {"name": "off", "spec": dict(guest, state="stopped", disks=[{"volume": "v"}])}, status=201)
+    n.wait("/v1/instances/off", "stopped")
+    image, pool = {"source": {"path": f"{n.place}/disk.raw"}}, {"path": f"{n.place}/another"}
+    # The kernel keeps a process whose thread waits for an answer, so the daemon before has gone when it hangs; its mounts are kept.
+    keeper = subprocess.Popen(["nsenter", "-t", str(n.proc.pid), "--mount", "sleep", "600"])
+    time.sleep(0.2)
+    n.kill()
+    n.prefix = ["nsenter", "-t", str(keeper.pid), "--mount"]
+    n.signal(signal.SIGSTOP)
+    try:
+        since = time.monotonic()
+        n.start()
+        assert time.monotonic() - since < 30
+        answers_at_once(n)
+        assert n.wait("/v1/instances/stays", "running") and n.ask("GET", "/v1/instances/off")["name"] == "off"
+        asked = [Later(lambda k=k: n.ask("POST", f"/v1/{'pools' if k % 2 else 'images'}", {"name": f"n{k}", "spec": pool if k % 2 else image},
+                                         status=504)) for k in range(10)]
+        answers_at_once(n)
+        for one in asked:
+            no = one.result()["error"]
+            assert no["code"] == "timeout" and n.place in no["message"] and "has not answered" in no["message"], no
+            assert no["field"] in ("spec.path", "spec.source.path"), no
+        # What is no file of the host's is not held up by those.
+        assert n.ask("POST", "/v1/images", {"name": "none", "spec": {"source": {"instance": "nobody"}}}, status=400)["error"]["field"]
+        assert "has not answered" in states(n, "/v1/pools/far", ["gone"], 90)["status"]["reason"]
+        states(n, "/v1/volumes/v", ["unavailable"], 90)
+        # What hangs can be asked to start and to go, and is not waited for.
+        n.ask("PATCH", "/v1/instances/off", {"spec": {"state": "running"}})
+        n.ask("DELETE", "/v1/instances/stays", status=202)
+        n.wait_gone("/v1/instances/stays")
+        n.ask("DELETE", "/v1/volumes/here", status=202)
+        n.wait_gone("/v1/volumes/here")
+        n.ask("DELETE", "/v1/instances/off", status=202)
+        answers_at_once(n)
+    finally:
+        n.signal(signal.SIGCONT)
+        keeper.kill()
+        keeper.wait()
+    n.wait_gone("/v1/instances/off")
+    n.wait("/v1/volumes/v", "ready")
+    n.ask("POST", "/v1/images", {"name": "later", "spec": image}, status=201)
+    n.wait("/v1/images/later", "ready")
+    assert "no directory" in n.ask("POST", "/v1/pools", {"name": "later", "spec": pool}, status=400)["error"]["message"]
 
 
 # --- two daemons ---
