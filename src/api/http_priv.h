@@ -68,7 +68,7 @@ struct http_request {
 	uint64_t content_length;
 	bool wants_socket, is_long, is_head;
 	bool has_no_end;                /* where its body would end has not been told: it has none */
-	const char *malformed;          /* a literal: why nobody can tell where it ends; NULL: all is well */
+	const char *malformed;          /* a literal: why nobody can tell where it ends, or whom it is for; NULL: all is well */
 	/* the service thread's view: */
 	bool is_at_loop;                /* handed over, not answered yet */
 	bool is_receiving;              /* the body is on its way to its sink, or has been, and the answer is to come */

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
+#include "api/host.h"
 #include "util/checked.h"
 #include "util/loop.h"
 
@@ -140,6 +141,25 @@ static void check_end(struct http_request *rq, struct lws *wsi)
 	rq->has_no_end = rq->malformed || (posts && lws_hdr_total_length(wsi, WSI_TOKEN_HTTP_CONTENT_LENGTH) <= 0);
 }
 
+/* A proxy before us that takes another one of two hosts, or that makes something else of what is none, would send what belongs elsewhere here
+ * (RFC 9112, 3.2). */
+static void check_host(struct http_request *rq, struct lws *wsi)
+{
+	char *host = rq->header[HTTP_HOST];
+	char version[16] = "", other[2];
+	bool is_old = lws_hdr_copy(wsi, version, sizeof(version), WSI_TOKEN_HTTP) > 0 && !strcmp(version, "HTTP/1.0");
+
+	if (!host && is_old)
+		return;
+	/* White space at the end is none of it (RFC 9112, 5), and the library leaves it there. */
+	for (size_t n = host ? strlen(host) : 0; n && strchr(" \t", host[n - 1]); n--)
+		host[n - 1] = 0;
+	/* An empty one of two is there as well: only what is not there has no length. */
+	if (!host || !http_host_is_valid(host) || lws_hdr_copy_fragment(wsi, other, sizeof(other), WSI_TOKEN_HOST, 1) >= 0 ||
+	    lws_hdr_fragment_length(wsi, WSI_TOKEN_HOST, 1) > 0)
+		rq->malformed = "the header 'Host' has to be there once, and to name a host as the URL does: 'localhost', 'node.example.org:8443'";
+}
+
 static enum http_method method_of(int lws_method)
 {
 	switch (lws_method) {
@@ -175,6 +195,7 @@ struct http_request *http_request_new(struct http_server *s, struct lws *wsi)
 	rq->path = method < 0 ? NULL : strndup(uri, (size_t)uri_len);
 	if (!rq->path || !copy_headers(rq) || !copy_query(rq))
 		return NULL;
+	check_host(rq, wsi);
 	check_end(rq, wsi);
 	peer_of(&rq->peer, wsi);
 	return take_ptr(&rq);

@@ -32,6 +32,18 @@ def talk(port, data):
     return told.decode()
 
 
+def talk_inside(path, data):
+    """The same by the Unix socket."""
+    told = b""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(60)
+        s.connect(path)
+        s.sendall(data)
+        while part := s.recv(65536):
+            told += part
+    return told.decode()
+
+
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 @pytest.mark.parametrize("headers, body, why", [
     ("Transfer-Encoding: chunked", b"0\r\n\r\n", CHUNKED), ("transfer-encoding: CHUNKED", b"0\r\n\r\n", CHUNKED),
@@ -43,6 +55,28 @@ def test_a_request_of_two_ends_is_refused_and_the_last(port, method, headers, bo
     told = talk(port, f"{method} /v1/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{headers}\r\n\r\n".encode() + body + HIDDEN)
     assert told.count("HTTP/1.") == 1 and told.startswith("HTTP/1.1 400 ") and "connection: close" in told.lower(), told
     assert why in told and "hidden" not in told, told
+
+
+@pytest.mark.parametrize("headers", ["", "Host:", "Host: ", "Host: x\r\nHost: x", "Host: x\r\nHost: y", "Host: x\r\nHost:", "Host:\r\nHost: x", "Host: a b",
+                                     "Host: http://x/", "Host: user@x", "Host: x:y", "Host: x:70000", "Host: [::1", "Host: \xe4", "Host: " + "x" * 300])
+def test_a_request_names_one_host(node, port, headers):     # noqa: F811
+    """RFC 9112 3.2: none, several, or what is none."""
+    post = f"POST /v1/login HTTP/1.1\r\n{headers}\r\nContent-Length: 2\r\n\r\n{{}}" if headers else "POST /v1/login HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}"
+    for ask in (lambda data: talk(port, data), lambda data: talk_inside(node.socket, data)):
+        for request in (post, post.replace("POST /v1/login", "GET /v1/node"), post.replace("POST /v1/login", "GET /")):
+            told = ask(request.encode("latin-1") + HIDDEN)
+            assert told.count("HTTP/1.") == 1 and told.startswith("HTTP/1.1 400 ") and "connection: close" in told.lower(), told
+            assert "'Host'" in told and "hidden" not in told, told
+
+
+def test_hosts_that_are_good(node, port):     # noqa: F811
+    for ask in (lambda data: talk(port, data), lambda data: talk_inside(node.socket, data)):
+        for host in ("localhost", "127.0.0.1:8443", "[::1]:8443", "node.example.org.", "X-1"):
+            told = ask(f"GET /v1/setup HTTP/1.1\r\nhOST:  {host} \r\nConnection: close\r\n\r\n".encode())
+            assert told.startswith("HTTP/1.1 200 "), told
+        # Before there were hosts.
+        assert " 200 " in ask(b"GET /v1/setup HTTP/1.0\r\n\r\n").splitlines()[0]
+        assert " 400 " in ask(b"GET /v1/setup HTTP/1.0\r\nHost: x\r\nHost: y\r\n\r\n").splitlines()[0]
 
 
 def test_connections_of_strangers_leave_room_at_the_unix_socket(node, port):     # noqa: F811
