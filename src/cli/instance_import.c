@@ -15,7 +15,7 @@
 
 enum { NAME_CAP = 80, NAME_MAX_LEN = 63, KEEP_S = 3600, VOLUME_MIN = 1 << 20 };
 
-/* On what is there before its machine: the archive that it is from. */
+/* On what is there before its machine: the archive that it is from. The daemon knows it, too. */
 #define LABEL "viv-import"
 
 struct import {
@@ -153,17 +153,6 @@ static int send_all(struct import *im)
 	return r;
 }
 
-/* From here on they are the machine's: a volume may be written to, and is no longer what the archive has. */
-static int drop_labels(struct import *im)
-{
-	AUTO(json_decref) json_t *patch = json_pack("{s:{s:n}}", "labels", LABEL);
-	int r = 0;
-
-	for (unsigned i = 0; !r && i < im->a.n_disks; i++)
-		r = client_call(im->cl, "PATCH", patch, NULL, im->err, "/v1/%s/%s", plural_of(i), im->names[i]);
-	return r;
-}
-
 /* What was made for a machine that is not. */
 static void remove_all(struct import *im)
 {
@@ -182,8 +171,7 @@ static int make(struct import *im, const char *state, json_t **out)
 		r = reserve(im);
 	if (!r)
 		r = send_all(im);
-	if (!r)
-		r = drop_labels(im);
+	/* That takes the labels away as well: a volume may be written to then, and is no longer what the archive has. */
 	if (!r)
 		r = client_call(im->cl, "POST", im->machine, out, im->err, "/v1/instances");
 	if (r < 0)

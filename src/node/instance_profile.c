@@ -158,7 +158,21 @@ int instance_expand(struct node *n, json_t *doc, const json_t *old, const json_t
 	return 0;
 }
 
-/* The thing NAME of KIND, in the project of DOC, as it is now, and nobody about to give it another name. */
+/* D without the mark of a command that was making a machine of it. New reference; NULL: it has none. */
+static json_t *without_mark(const struct store_doc *d)
+{
+	if (!d || !strstr(d->value, INSTANCE_IMPORT_LABEL))
+		return NULL;
+	json_t *doc = json_loadb(d->value, d->len, 0, NULL);
+
+	if (json_object_del(json_object_get(doc, "labels"), INSTANCE_IMPORT_LABEL) == 0)
+		return doc;
+	json_decref(doc);
+	return NULL;
+}
+
+/* The thing NAME of KIND, in the project of DOC, as it is now, and nobody about to give it another name. What an instance has is its own from now
+ * on, and no longer what an archive has. */
 static int check_one(struct node *n, const json_t *doc, const char *kind, const char *name, struct ops *o)
 {
 	char key[STORE_KEY_MAX + 1];
@@ -167,7 +181,10 @@ static int check_one(struct node *n, const json_t *doc, const char *kind, const 
 		return 0;
 	doc_key(key, kind, text(doc, "project"), name);
 	const struct store_doc *d = store_get(n->store, key);
-	return ops_check(o, key, rename_has(n, key) ? NEVER : d ? d->modified : STORE_ABSENT);
+	int64_t modified = rename_has(n, key) ? NEVER : d ? d->modified : STORE_ABSENT;
+	bool is_disk = !strcmp(kind, "image") || !strcmp(kind, "volume");
+	AUTO(json_decref) json_t *taken = is_disk ? without_mark(d) : NULL;
+	return taken ? ops_put(o, key, taken, modified) : ops_check(o, key, modified);
 }
 
 /* What the members FIELD of LIST name. */

@@ -47,6 +47,7 @@ int instance_expand(struct node *n, json_t *doc, const json_t *old, const json_t
 int instance_add_ops(struct resource_change *ch, const json_t *doc, const json_t *old, char *where, size_t cap, struct err *err);
 /* Conditions of a commit of DOC, an instance: the profiles, image, volumes and networks that it names are as they are now, so that it
  * cannot come to name what is deleted or renamed meanwhile. */
+#define INSTANCE_IMPORT_LABEL "viv-import"      /* of images and volumes that 'viv import' has made: the archive that they are from */
 int instance_check_references(struct node *n, const json_t *doc, struct ops *o);
 /* The same of the networks alone, which a profile names, too. */
 int instance_check_networks(struct node *n, const json_t *doc, struct ops *o);

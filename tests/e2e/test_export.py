@@ -4,9 +4,13 @@ import hashlib
 import io
 import json
 import os
+import re
+import select
 import signal
+import socket
 import subprocess
 import tarfile
+import threading
 import time
 
 import pytest
@@ -231,16 +235,102 @@ def test_an_import_that_is_ended_leaves_nothing_half_made(node, herd, tmp_path, 
         if signo == signal.SIGTERM:
             wait_names(node, before)
     if "b" not in names(node, "instances"):
-        unlabelled = [d for kind in ("images", "volumes") for d in node.ask("GET", f"/v1/{kind}")["items"]
-                      if d["name"] in ("b", "b-1") and not d["labels"]]
-        # Ended in the very moment before the machine is made: the user is told what is there.
-        if unlabelled:
-            assert "already" in node.viv("import", str(out), "b", status=6)
-            return
         node.viv("import", str(out), "b")
     same_host(node, herd, "b")
     herd.set("b", "running")
     herd.has("b", "nothing", "first")
+
+
+class Between:
+    """A socket before the daemon's. It counts requests that change something, and ends PROC at number AT: before the daemon hears of it, or
+    (HEARD) when it has answered, which the client does not hear any more."""
+    def __init__(self, node, path):     # noqa: F811
+        self.node, self.at, self.heard, self.seen, self.proc = node, 0, False, [], None
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(path)
+        self.listener.listen(16)
+        self.path = path
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                client = self.listener.accept()[0]
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(client,), daemon=True).start()
+
+    def serve(self, client):
+        with client, socket.socket(socket.AF_UNIX) as daemon:
+            daemon.connect(self.node.socket)
+            while True:
+                for side in select.select([client, daemon], [], [])[0]:
+                    try:
+                        data = side.recv(1 << 20)
+                    except OSError:
+                        return
+                    if not data or not self.passes(side is client, data):
+                        return
+                    (daemon if side is client else client).sendall(data)
+
+    def passes(self, is_request, data):
+        if is_request and (change := re.match(rb"(POST|PUT|PATCH|DELETE) (\S+) HTTP", data)):
+            self.seen.append(change[0].decode())
+        if not self.at or len(self.seen) < self.at or is_request == self.heard:
+            return True
+        self.proc.kill()
+        return False
+
+    def run(self, at, heard, *args):
+        """What it has asked for."""
+        self.at, self.heard, self.seen = at, heard, []
+        with subprocess.Popen([os.path.join(BUILD, "viv"), *args, "--socket", self.path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as p:
+            self.proc = p
+            assert p.wait(120) == (-signal.SIGKILL if at else 0), self.seen
+        return self.seen
+
+
+def test_an_import_that_is_killed_at_any_request_is_gone_on_with(node, tmp_path):       # noqa: F811
+    raw, out = tmp_path / "raw", tmp_path / "a.viv"
+    raw.write_bytes(b"image".ljust(1 << 20, b"\0"))
+    node.viv("image", "import", str(raw), "base")
+    node.viv("volume", "create", "data", "2M")
+    node.ask("POST", "/v1/instances", {"name": "a", "spec": {"image": "base", "memory": "16M", "state": "stopped", "networks": [],
+                                                             "disks": [{"volume": "data"}]}}, status=201)
+    node.viv("export", "--volumes", "a", str(out))
+    between = Between(node, str(tmp_path / "between"))
+    steps = between.run(0, False, "import", str(out), "b")
+    assert len(steps) >= 6 and steps[-1].startswith("POST /v1/instances?project"), steps
+
+    def labels():
+        return {d["name"]: d["labels"] for kind in ("images", "volumes") for d in node.ask("GET", f"/v1/{kind}")["items"]
+                if d["name"] in ("b", "b-1")}
+
+    def is_whole():
+        """All that the machine has is its own."""
+        assert node.ask("GET", "/v1/instances/b")["spec"]["disks"][0]["volume"] == "b-1" and labels() == {"b": {}, "b-1": {}}
+        assert node.viv("import", str(out), "b", status=6)
+        for kind, name in (("instances", "b"), ("volumes", "b-1"), ("images", "b")):
+            node.ask("DELETE", f"/v1/{kind}/{name}", status=202)
+            node.wait_gone(f"/v1/{kind}/{name}")
+
+    is_whole()
+    for at in range(1, len(steps) + 1):
+        for heard in (False, True):
+            between.run(at, heard, "import", str(out), "b")
+            if heard and at == len(steps):
+                is_whole()
+                continue
+            # Nobody takes what is there for anything else, nor has to know of it.
+            assert "b" not in names(node, "instances") and all("viv-import" in own for own in labels().values()), (at, heard, labels())
+            node.viv("import", str(out), "b")
+            is_whole()
+    # Whoever else comes to have it, has it.
+    between.run(len(steps), False, "import", str(out), "b")
+    node.ask("POST", "/v1/instances", {"name": "c", "spec": {"image": "base", "memory": "16M", "state": "stopped", "networks": [], "disks": [{"volume": "b-1"}]}},
+             status=201)
+    assert labels()["b-1"] == {} and labels()["b"] != {}
+    assert "already" in node.viv("import", str(out), "b", status=6)
 
 
 def test_a_daemon_that_is_killed_goes_on_with_both(node, herd, tmp_path):       # noqa: F811
