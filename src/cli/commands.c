@@ -31,7 +31,7 @@ const struct cli_command *const cli_commands[] = {
 	&image_show, &image_rename, &image_warm, &image_cool, &image_rm,
 	&volume_ls, &volume_show, &volume_create, &volume_grow, &volume_rename, &volume_clone, &volume_move, &volume_flatten, &volume_download, &volume_upload, &volume_rm,
 	&pool_ls, &pool_create, &pool_show, &pool_set, &pool_rm,
-	&profile_ls, &profile_create, &profile_show, &profile_set, &profile_rm,
+	&profile_ls, &profile_create, &profile_show, &profile_rename, &profile_set, &profile_rm,
 	&network_ls, &network_create, &network_show, &network_rename, &network_set, &network_rm, &network_doctor, &port_ls,
 	&access_login, &access_logout, &access_whoami,
 	&user_ls, &user_add, &user_set, &user_passwd, &user_rm,

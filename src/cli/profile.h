@@ -5,7 +5,7 @@
 
 #include "cli/command.h"
 
-extern const struct cli_command profile_ls, profile_create, profile_show, profile_set, profile_rm;
+extern const struct cli_command profile_ls, profile_create, profile_show, profile_rename, profile_set, profile_rm;
 extern const struct cli_group profile_group;
 
 #endif

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* rename.c - `viv rename` and the same of volumes, images and networks. */
+/* rename.c - `viv rename` and the same of volumes, images, networks and profiles. */
 #include <errno.h>
 #include "cli/client.h"
 #include "cli/image.h"
 #include "cli/instance.h"
 #include "cli/network.h"
 #include "cli/output.h"
+#include "cli/profile.h"
 
 #define OPTIONS (const struct cli_option[]){ CLIENT_OPTIONS, { .name = NULL } }
 #define TWO_NAMES(what_) (const struct cli_arg[]){ \
@@ -29,6 +30,7 @@ static int rename_one(struct cli *c, const char *plural, struct err *err)
 static int rename_instance(struct cli *c, struct err *err) { return rename_one(c, "instances", err); }
 static int rename_volume(struct cli *c, struct err *err) { return rename_one(c, "volumes", err); }
 static int rename_image(struct cli *c, struct err *err) { return rename_one(c, "images", err); }
+static int rename_profile(struct cli *c, struct err *err) { return rename_one(c, "profiles", err); }
 static int rename_network(struct cli *c, struct err *err) { return rename_one(c, "networks", err); }
 
 const struct cli_command instance_rename = {
@@ -61,6 +63,17 @@ const struct cli_command image_rename = {
 	.options = OPTIONS,
 	.examples = (const struct cli_example[]){ { "image rename debian debian-12", "before a newer one comes" }, { .line = NULL } },
 	.run = rename_image,
+};
+
+const struct cli_command profile_rename = {
+	.path = "profile rename",
+	.summary = "give a profile another name",
+	.about = "Machines that use it follow, and stay what they are. That of 'default' stays, and nothing else gets it: new machines that are not told "
+		 "which to use go by that name.",
+	.args = TWO_NAMES("the profile"),
+	.options = OPTIONS,
+	.examples = (const struct cli_example[]){ { "profile rename small tiny", "one" }, { .line = NULL } },
+	.run = rename_profile,
 };
 
 const struct cli_command network_rename = {

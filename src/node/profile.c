@@ -28,6 +28,7 @@ const struct schema profile_schema = {
 		{ .name = "plan", .type = SCHEMA_ANY, .is_readonly = true,
 		  .help = "in the answer of a dry run: what would change in which instances" },
 		{ .name = "spec", .type = SCHEMA_OBJECT, .sub = &profile_spec_schema, .dflt = "{}", .help = "what its instances shall be" },
+		{ .name = "renamed_from", .type = SCHEMA_STRING, .is_readonly = true, .help = "the key that it had before it got its name" },
 		{ .name = NULL },
 	},
 };

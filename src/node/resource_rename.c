@@ -30,6 +30,9 @@ struct speaker {
 	struct controller *(*controller)(const struct node *n);
 	/* Let SPEC, of an instance, or a layer of it, speak of TO instead of FROM. False: it does not speak of FROM. */
 	bool (*respeak)(json_t *spec, const char *from, const char *to);
+	/* And what the document notes of its profiles. NULL: that does not speak of it. */
+	void (*respeak_inherited)(json_t *inherited, const char *from, const char *to);
+	const char *meaningful;         /* a name that is neither given nor taken away, as it has a meaning; NULL: none has */
 	/* May DOC get another name now? NULL: always. */
 	int (*check)(struct node *n, const json_t *doc, struct err *err);
 };
@@ -44,6 +47,7 @@ static const char *text(const json_t *doc, const char *name)
 static struct controller *volumes_of(const struct node *n) { return n->volumes; }
 static struct controller *images_of(const struct node *n) { return n->images; }
 static struct controller *networks_of(const struct node *n) { return n->networks; }
+static struct controller *profiles_of(const struct node *n) { return n->profiles; }
 
 static bool respeak_volume(json_t *spec, const char *from, const char *to)
 {
@@ -85,6 +89,35 @@ static bool respeak_network(json_t *spec, const char *from, const char *to)
 	return has;
 }
 
+static bool respeak_profiles(json_t *spec, const char *from, const char *to)
+{
+	json_t *names = json_object_get(spec, "profiles"), *name;
+	bool has = false;
+	size_t i;
+
+	json_array_foreach(names, i, name) {
+		if (strcmp(json_string_value(name) ?: "", from) != 0)
+			continue;
+		json_array_set_new(names, i, json_string(to));
+		has = true;
+	}
+	return has;
+}
+
+static void respeak_origins(json_t *inherited, const char *from, const char *to)
+{
+	json_t *fields = json_object_get(inherited, "fields"), *one;
+	const char *path;
+	size_t i;
+
+	json_array_foreach(json_object_get(inherited, "profiles"), i, one)
+		if (!strcmp(text(one, "name"), from))
+			json_object_set_new(one, "name", json_string(to));
+	json_object_foreach(fields, path, one)
+		if (!strcmp(json_string_value(one) ?: "", from))
+			json_object_set_new(fields, path, json_string(to));
+}
+
 /* Whoever makes it, sends it or works on its file knows it by its name. */
 static int check_ready(struct node *n, const json_t *doc, struct err *err)
 {
@@ -117,9 +150,11 @@ static int check_image(struct node *n, const json_t *doc, struct err *err)
 }
 
 static const struct speaker speakers[] = {
-	{ "volume", "a volume", volumes_of, respeak_volume, check_volume },
-	{ "image", "an image", images_of, respeak_image, check_image },
-	{ "network", "a network", networks_of, respeak_network, NULL },
+	{ .kind = "volume", .what = "a volume", .controller = volumes_of, .respeak = respeak_volume, .check = check_volume },
+	{ .kind = "image", .what = "an image", .controller = images_of, .respeak = respeak_image, .check = check_image },
+	{ .kind = "network", .what = "a network", .controller = networks_of, .respeak = respeak_network },
+	{ .kind = "profile", .what = "a profile", .controller = profiles_of, .respeak = respeak_profiles, .respeak_inherited = respeak_origins,
+	  .meaningful = PROFILE_DEFAULT },
 };
 
 static const struct speaker *speaker_of(const struct rename *r)
@@ -152,6 +187,8 @@ static int respeak_instance(struct rename *r, const struct speaker *s, const str
 
 	if (!s->respeak(json_object_get(doc, "own"), from, to) && !has)
 		return 0;
+	if (s->respeak_inherited)
+		s->respeak_inherited(json_object_get(doc, "inherited"), from, to);
 	json_object_set_new(doc, "unchanged_since", json_integer(instance_said_at(doc, d->modified)));
 	return put(r, d, doc, from, err);
 }
@@ -241,6 +278,9 @@ static int check(struct rename *r, const struct speaker *s, const json_t *doc, c
 		return err_set(err, -EEXIST, "there is %s '%s' already; choose another name or delete it first", s->what, new_name);
 	if (json_is_true(json_object_get(doc, "deleting")))
 		return err_set(err, -EBUSY, "'%s' is being deleted", text(doc, "name"));
+	if (s->meaningful && (!strcmp(text(doc, "name"), s->meaningful) || !strcmp(new_name, s->meaningful)))
+		return err_set(err, -EINVAL, "'%s' is what new instances use that are not told which, by its name: that is neither given nor taken away; "
+			       "make another profile, or change what this one says", s->meaningful);
 	if (!c)
 		return err_set(err, -EAGAIN, "'%s' is only just being looked at; try again", text(doc, "name"));
 	if (c->renaming)
@@ -305,3 +345,4 @@ static void begin(struct api_call *c, const char *kind)
 void volume_rename(struct api_call *c) { begin(c, "volume"); }
 void image_rename(struct api_call *c) { begin(c, "image"); }
 void network_rename(struct api_call *c) { begin(c, "network"); }
+void profile_rename(struct api_call *c) { begin(c, "profile"); }

@@ -211,6 +211,9 @@ const struct route node_routes[] = {
 	  "time.", .role = API_OPERATOR, .in = &rename_schema, .out = &instance_schema, .status = 200,
 	  .query = QUERY_PROJECT "|" QUERY_DRY, .run = instance_rename },
 	RESOURCE_ROUTES("profiles", "Profile", "profile", &profile_schema),
+	{ .method = HTTP_POST, .path = "/v1/profiles/{name}/rename", .operation = "renameProfile",
+	  .summary = "Give it another name: instances that use it follow. Not that of 'default', which has a meaning.", .role = API_OPERATOR,
+	  .in = &rename_schema, .out = &profile_schema, .status = 200, .query = QUERY_PROJECT "|" QUERY_DRY, .run = profile_rename },
 	{ .method = HTTP_POST, .path = "/v1/bulk", .operation = "doInBulk",
 	  .summary = "Do the same to many things of a project: those that are named, or all that a selector finds. A task, whose result tells of each "
 	  "what became of it.",

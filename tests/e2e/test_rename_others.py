@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Volumes, images and networks get other names: who speaks of them follows in the same commit, and what runs goes on."""
+"""Volumes, images, networks and profiles get other names: who speaks of them follows in the same commit, and what runs goes on."""
 import http.client
 import json
 import os
@@ -204,3 +204,107 @@ def test_quotas_count_the_same(node):               # noqa: F811
     # There is no room for a second one, and it needs none.
     node.ask("POST", "/v1/volumes/data/rename?project=small", {"name": "store"})
     assert node.ask("GET", "/v1/projects/small/usage")["disk"] == {"used": 8 << 20, "limit": 8 << 20}
+
+
+# --- profiles ---
+
+def profile(node, name, spec, **more):              # noqa: F811
+    return node.ask("POST", "/v1/profiles", {"name": name, "spec": spec, **more}, status=201)
+
+
+def test_a_profile_that_instances_use(node, guest):     # noqa: F811
+    small = profile(node, "small", {"cpus": 1, "memory": 128 << 20}, labels={"size": "s"})
+    profile(node, "wide", {"cpus": 2})
+    for name, profiles, more in (("one", ["small"], {}), ("two", ["small", "wide"], {"shutdown_seconds": 3}), ("other", ["wide"], {})):
+        spec = {k: v for k, v in guest.items() if k not in ("memory", "cpus")}
+        node.ask("POST", "/v1/instances", {"name": name, "spec": {**spec, **more, "profiles": profiles, "state": "running" if name == "one" else "stopped"}},
+                 status=201)
+    before = {n: node.ask("GET", f"/v1/instances/{n}") for n in ("two", "other")}
+    pid = node.wait("/v1/instances/one", "running")["status"]["pid"]
+    log_has(node, "one", "guest-is-up")
+    assert node.viv("profile", "rename", "small", "tiny") == ""
+    now = {n: node.ask("GET", f"/v1/instances/{n}") for n in ("one", "two", "other")}
+    assert now["one"]["spec"]["profiles"] == ["tiny"] and now["one"]["status"]["pid"] == pid
+    assert now["two"]["spec"] == {**before["two"]["spec"], "profiles": ["tiny", "wide"]} and now["two"]["own"] == before["two"]["own"]
+    inherited = before["two"]["inherited"]
+    assert now["two"]["inherited"] == {
+        "profiles": [{**inherited["profiles"][0], "name": "tiny"}, inherited["profiles"][1]],
+        "fields": {path: "tiny" if of == "small" else of for path, of in inherited["fields"].items()}}
+    assert now["two"]["inherited"]["fields"]["spec.memory"] == "tiny" and now["two"]["inherited"]["fields"]["spec.cpus"] == "wide"
+    assert now["other"]["revision"] == before["other"]["revision"]
+    told = node.wait("/v1/profiles/tiny", "ready")
+    assert names(node, "profiles") == ["tiny", "wide"] and told["uid"] == small["uid"] and told["version"] == small["version"]
+    assert rename(node, "profiles", "small", "tiny")["uid"] == small["uid"]        # sent again after it was done
+    # It is theirs as before, also for a daemon that begins now.
+    for kills in (False, True):
+        if kills:
+            restart(node, 0)
+        memory = (144 if kills else 136) << 20
+        node.ask("PATCH", "/v1/profiles/tiny", {"spec": {"memory": memory}})
+        for name in ("one", "two"):
+            assert node.ask("GET", f"/v1/instances/{name}")["spec"]["memory"] == memory
+        assert node.ask("GET", "/v1/profiles/tiny")["version"] == node.ask("GET", "/v1/instances/two")["inherited"]["profiles"][0]["version"]
+        refused = node.viv("profile", "rm", "tiny", status=4)
+        assert "'one'" in refused and "'two'" in refused
+    assert node.ask("GET", "/v1/instances/one")["status"]["pid"] == pid
+    # The old name is another profile's.
+    profile(node, "small", {"memory": 32 << 20})
+    assert node.ask("GET", "/v1/instances/two")["spec"]["memory"] == 144 << 20
+
+
+def test_what_a_profile_cannot_be_called(node):     # noqa: F811
+    for name in ("default", "small", "wide"):
+        profile(node, name, {"cpus": 1})
+    for old, new in (("default", "other"), ("small", "default")):
+        refused = rename(node, "profiles", old, new, status=409 if new == "default" else 400)["error"]
+        assert "default" in refused["message"]
+    node.viv("profile", "rm", "default")
+    node.wait_gone("/v1/profiles/default")
+    assert "new instances" in rename(node, "profiles", "small", "default", status=400)["error"]["message"]
+    assert rename(node, "profiles", "small", "wide", status=409)["error"]["field"] == "name"
+    assert "there is no" in rename(node, "profiles", "nobody", "x", status=404)["error"]["message"]
+    assert rename(node, "profiles", "small", "Wrong", status=400)["error"]["field"] == "name"
+    planned = node.ask("POST", "/v1/profiles/small/rename?dry-run=1", {"name": "x"})
+    assert planned["name"] == "x" and names(node, "profiles") == ["small", "wide"]
+    # More of them than a commit has room for.
+    off = {"kernel": "/vmlinuz", "memory": "16M", "state": "stopped", "networks": [], "profiles": ["small"]}
+    for k in range(124):
+        node.ask("POST", "/v1/instances", {"name": f"i{k}", "spec": off}, status=201)
+    assert "more than 123 instances" in rename(node, "profiles", "small", "x", status=409)["error"]["message"]
+    assert node.ask("GET", "/v1/instances/i0")["spec"]["profiles"] == ["small"]
+    node.ask("DELETE", "/v1/instances/i0", status=202)
+    node.wait_gone("/v1/instances/i0")
+    rename(node, "profiles", "small", "x")
+    assert all(d["spec"]["profiles"] == ["x"] for d in node.ask("GET", "/v1/instances?limit=1000")["items"])
+
+
+def test_a_daemon_that_is_killed_while_a_profile_is_renamed(node):      # noqa: F811
+    dice = random.Random(7301)
+    off = {"kernel": "/vmlinuz", "memory": "16M", "state": "stopped", "networks": [], "profiles": ["p0"]}
+    profile(node, "p0", {"cpus": 1})
+    for k in range(40):
+        node.ask("POST", "/v1/instances", {"name": f"i{k}", "spec": off}, status=201)
+    name, version = "p0", 1
+    for turn in range(1, 13):
+        new, done = f"p{turn}", []
+
+        def ask(old=name, new=new, done=done):
+            conn = Unix(node.socket)
+            try:
+                conn.request("POST", f"/v1/profiles/{old}/rename", json.dumps({"name": new}))
+                done.append(conn.getresponse().status)
+            except (OSError, http.client.HTTPException):
+                pass
+            conn.close()
+        asking = threading.Thread(target=ask)
+        asking.start()
+        restart(node, dice.random() * 0.01)
+        asking.join()
+        is_now = names(node, "profiles")
+        assert is_now in ([name], [new]) and (is_now == [new] or 200 not in done)
+        name = is_now[0]
+        version += 1
+        node.ask("PATCH", f"/v1/profiles/{name}", {"spec": {"cpus": 1 + turn % 2}})
+        for d in node.ask("GET", "/v1/instances?limit=1000")["items"]:
+            assert d["spec"]["profiles"] == [name] and d["spec"]["cpus"] == 1 + turn % 2, d
+            assert [(p["name"], p["version"]) for p in d["inherited"]["profiles"]] == [(name, version)], d

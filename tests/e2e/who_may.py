@@ -18,6 +18,8 @@ WHO_MAY = {
     ("operator", "project"): """
         cancelTask changeImage changeInstance changeProfile changeSnapshot changeVolume cloneInstance cloneVolume coolImage flattenInstance flattenVolume
         createImage createInstance createProfile createSnapshot createVolume deleteImage deleteInstance deleteProfile
+        cancelTask changeImage changeInstance changeProfile changeSnapshot changeVolume cloneInstance cloneVolume coolImage
+        createImage createInstance createProfile createSnapshot createVolume deleteImage deleteInstance deleteProfile renameProfile
         deleteSnapshot deleteTask deleteVolume doInBulk getImageContent getImageInitrd getImageKernel getNetworkDoctor
         getVolumeContent moveVolume openInstanceConsole readInstanceFile refreshCatalogue renameImage renameInstance renameVolume
         resetInstance restartInstance revertSnapshot runInInstance sendImageContent sendVolumeContent warmImage writeInstanceFile""",

@@ -78,6 +78,18 @@ test("what a machine changes and takes back is not its own afterwards", async ()
 	assert.deepEqual((await daemon.ask("GET", "/v1/instances/web")).doc.own, {});
 });
 
+test("it gets another name, and its machines and its page go along", async () => {
+	await page.goto("/profiles/small");
+	await page.click('header [role="toolbar"] >> text=Rename');
+	await page.fill('dialog [data-field="name"]', "tiny");
+	await page.click("dialog button.primary");
+	await page.waitForURL("**/profiles/tiny");
+	await page.waitForSelector("main a >> text=web");
+	assert.deepEqual((await daemon.ask("GET", "/v1/instances/web")).doc.spec.profiles, ["tiny"]);
+	await daemon.make("POST", "/v1/profiles/tiny/rename", { name: "small" });
+	await page.waitForURL("**/profiles/small");
+});
+
 test("one that is used stays, with the reason", async () => {
 	await page.goto("/profiles/small");
 	await page.click("main header >> text=Delete");
