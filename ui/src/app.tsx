@@ -12,6 +12,7 @@ import { AuditView } from "./views/audit";
 import { CreateView } from "./views/create";
 import { Dashboard } from "./views/dashboard";
 import { DetailView } from "./views/detail";
+import { BulkResults } from "./views/bulk";
 import { ListView } from "./views/list";
 import { LanguageChoice, Preferences, ThemeChoice } from "./views/preferences";
 import { Login, LoginAgain } from "./views/login";
@@ -142,6 +143,7 @@ export function App() {
 		<>
 			{state.value === "in" ? <Frame key={session.value?.user} /> : state.value === "out" ? <Login /> : <p class="empty">{t("link.connecting")}</p>}
 			<Questions />
+			<BulkResults />
 			{isExpired.value && <LoginAgain />}
 			<Waiting />
 			<Toasts />

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What can be done to things: to one on its page, to many in a list. What cannot be taken back is asked about before; what
+// What can be done to things: to one on its page, to many in a list, by one request where the daemon knows how. What cannot be taken back is asked about before; what
 // cannot be done now, or not by this user, says so.
 import type { ComponentChildren } from "preact";
 import { call, type Call } from "../api/client";
@@ -12,6 +12,7 @@ import { project } from "../state/live";
 import { confirmThen } from "../widgets/dialog";
 import type { Value } from "../widgets/form";
 import { tell, tellError } from "../widgets/toast";
+import { bulkCalls, checkBulk, runBulk } from "./bulk";
 import { isEnded } from "./tasks";
 
 export interface Act {
@@ -102,9 +103,11 @@ function obstacle(act: Act, docs: Doc[]): string | undefined {
 
 // Does ACT to those of DOCS to which it can be done, after asking where it destroys something.
 function perform(act: Act, docs: Doc[]): void {
-	const fitting = docs.filter((d) => act.fits(d)), calls = fitting.map((d) => act.callFor(d)), names = fitting.map((d) => d.name);
+	const fitting = docs.filter((d) => act.fits(d)), names = fitting.map((d) => d.name);
+	const bulk = bulkCalls(act.kind, act.name, names), calls = bulk ?? fitting.map((d) => act.callFor(d));
 	const list = names.slice(0, NAMES_MOST).join(", ") + (names.length > NAMES_MOST ? " …" : "");
 	const run = async (value?: Value): Promise<void> => {
+		if (bulk) return runBulk(act.title, bulk);
 		const results = await Promise.allSettled(fitting.map((d) => call(act.callFor(d, act.schema ? value : undefined))));
 		const bad = results.filter((r) => r.status === "rejected");
 		if (bad.length === 1 && calls.length === 1) throw (bad[0] as PromiseRejectedResult).reason;
@@ -126,7 +129,7 @@ function perform(act: Act, docs: Doc[]): void {
 		...(act.isDangerous ? { typed: names.length === 1 ? names[0]! : String(names.length) } : {}),
 		calls: calls.slice(0, CALLS_MOST),
 		isDangerous: true,
-		...(act.hasDryRun ? { check: () => Promise.all(calls.slice(0, CHECKED_MOST).map((c) => call({ ...c, query: { ...c.query, "dry-run": "true" } }))) } : {}),
+		...(act.hasDryRun ? { check: () => (bulk ? checkBulk(bulk) : Promise.all(calls.slice(0, CHECKED_MOST).map((c) => call({ ...c, query: { ...c.query, "dry-run": "true" } })))) } : {}),
 		run: () => run(),
 	});
 }

@@ -17,6 +17,7 @@ import { AuthenticatorOf } from "./authenticator";
 import { Acts, actsOf } from "./acts";
 import { Guest } from "./guest";
 import { Backups } from "./backups";
+import { BulkTable, itemsOf } from "./bulk";
 import { ImageCards } from "./image";
 import { MachineCards } from "./machine";
 import { Doctor } from "./network/doctor";
@@ -38,6 +39,8 @@ function without(kind: Kind, of: Record<string, unknown>): Record<string, unknow
 
 function Overview({ kind, doc }: { kind: Kind; doc: Doc }) {
 	const { state: _s, reason, since, ...all } = doc.status ?? {}, rest = without(kind, all);
+	const items = kind.kind === "task" ? itemsOf(doc) : undefined;
+	if (items) delete rest.result;
 	const spec = kind.schema ? resolve(resolve(kind.schema).properties?.spec) : undefined;
 	return (
 		<div class="cards">
@@ -49,6 +52,12 @@ function Overview({ kind, doc }: { kind: Kind; doc: Doc }) {
 					</p>
 					{reason && <p dir="auto">{reason}</p>}
 					<Values of={rest} />
+				</article>
+			)}
+			{items && (
+				<article class="card">
+					<h2>{t("bulk.each")}</h2>
+					<BulkTable items={items} />
 				</article>
 			)}
 			{doc.spec && (

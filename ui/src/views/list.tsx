@@ -87,6 +87,8 @@ export function ListView({ kind, beside }: { kind: Kind; beside?: ComponentChild
 	// A label that was clicked on filters, too.
 	const asked = query.value.get("q") ?? "";
 	useEffect(() => void (filter.value = asked), [asked]);
+	// What can be done to them follows what they are.
+	if (selected.value.size > 0) c.calm.value;
 	const chosen = (): Doc[] => [...selected.value].map((n) => c.get(n)?.peek()).filter((d): d is Doc => !!d);
 	const select = (list: string[], isOn: boolean): void => {
 		const next = new Set(selected.value);
