@@ -17,8 +17,6 @@ WHO_MAY = {
         listPools listProjects listTokens logOut removeTotp setPassword watchEvents""",
     ("operator", "project"): """
         cancelTask changeImage changeInstance changeProfile changeSnapshot changeVolume cloneInstance cloneVolume coolImage flattenInstance flattenVolume
-        createImage createInstance createProfile createSnapshot createVolume deleteImage deleteInstance deleteProfile
-        cancelTask changeImage changeInstance changeProfile changeSnapshot changeVolume cloneInstance cloneVolume coolImage
         createImage createInstance createProfile createSnapshot createVolume deleteImage deleteInstance deleteProfile renameProfile
         deleteSnapshot deleteTask deleteVolume doInBulk getImageContent getImageInitrd getImageKernel getNetworkDoctor
         getVolumeContent moveVolume openInstanceConsole readInstanceFile refreshCatalogue renameImage renameInstance renameVolume
