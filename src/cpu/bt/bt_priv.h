@@ -24,6 +24,7 @@ enum {
 	BT_CACHE_MIN = 1 << 20, BT_CACHE_MAX = 1 << 30,
 	/* Code is emptied by regions, as many as there may be of this size. */
 	BT_REGION_BYTES = 1 << 20, BT_MIN_REGIONS = 4, BT_MAX_REGIONS = 16,
+	BT_LARGE_PAGE = 2 << 20,
 	BT_HASH_BITS = 18,
 	BT_FRAG_CODE_ROOM = BT_FRAG_MAX * 512,
 	BT_FRAG_ARENA_ROOM = BT_FRAG_MAX * 320,
@@ -276,6 +277,7 @@ struct bt_cache {
 	uint8_t *rw, *rx;               /* the same memory, mapped twice */
 	struct emit cold;               /* for what seldom runs: cold paths and exits, beyond the rest of the region */
 	uint32_t cold_part;             /* of a region's code, in 256ths: as much as the last one needed */
+	uint32_t n_large;               /* bytes of it, from its beginning on, that have been given large pages or refused them */
 	uint8_t *code_start;            /* in rw, after the thunks */
 	uint32_t code_bytes, arena_bytes;
 	unsigned n_regions, region;     /* the one that is being filled, of both */

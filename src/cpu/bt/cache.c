@@ -23,19 +23,38 @@ enum { PART_CODE = 51, PART_ARENA = 43, PART_PAGES = 6, PART_TABLES = 12, PARTS 
 
 /* --- memory ---------------------------------------------------------------------------------- */
 
-/* SIZE bytes in large pages, if the host has any: what describes code is looked up here and there all the time. */
-static void *cache_map_large(size_t size)
+/* SIZE bytes of addresses at which a large page can begin, with nothing there yet. NULL: no memory. */
+static uint8_t *cache_reserve_large(size_t size)
 {
-	enum { LARGE = 2 << 20 };
-	uint8_t *p = icpu_cache_map(size + LARGE), *at = (uint8_t *)align_up((uintptr_t)p, LARGE);
+	uint8_t *p = icpu_cache_map(size + BT_LARGE_PAGE), *at = (uint8_t *)align_up((uintptr_t)p, BT_LARGE_PAGE);
 
 	if (!p)
 		return NULL;
 	if (at > p)
 		munmap(p, (size_t)(at - p));
-	munmap(at + align_up(size, 4096), (size_t)(p + LARGE - at));
-	madvise(at, size, MADV_HUGEPAGE);
+	munmap(at + align_up(size, 4096), (size_t)(p + BT_LARGE_PAGE - at));
 	return at;
+}
+
+/* SIZE bytes in large pages, if the host has any: what describes code is looked up here and there all the time. */
+static void *cache_map_large(size_t size)
+{
+	uint8_t *at = cache_reserve_large(size);
+
+	if (at)
+		madvise(at, size, MADV_HUGEPAGE);
+	return at;
+}
+
+/* The memfd, mapped once more; NULL: it could not be. */
+static uint8_t *cache_map_code(const struct bt_cache *k, int prot)
+{
+	uint8_t *at = cache_reserve_large(k->code_bytes);
+
+	if (!at || mmap(at, k->code_bytes, prot, MAP_SHARED | MAP_FIXED, k->fd, 0) != MAP_FAILED)
+		return at;
+	munmap(at, k->code_bytes);
+	return NULL;
 }
 
 static int cache_map(struct bt_cache *k, struct err *err)
@@ -43,11 +62,8 @@ static int cache_map(struct bt_cache *k, struct err *err)
 	k->fd = memfd_create("guest-code", MFD_CLOEXEC);
 	if (k->fd < 0 || ftruncate(k->fd, k->code_bytes) < 0)
 		return err_set(err, -errno, "cannot create the cache of translated code: %s", strerror(errno));
-	void *rw = mmap(NULL, k->code_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, k->fd, 0);
-	void *rx = mmap(NULL, k->code_bytes, PROT_READ | PROT_EXEC, MAP_SHARED, k->fd, 0);
-
-	k->rw = rw == MAP_FAILED ? NULL : rw;
-	k->rx = rx == MAP_FAILED ? NULL : rx;
+	k->rw = cache_map_code(k, PROT_READ | PROT_WRITE);
+	k->rx = cache_map_code(k, PROT_READ | PROT_EXEC);
 	if (!k->rw || !k->rx)
 		return err_set(err, -ENOMEM, "cannot map the cache of translated code: %s", strerror(errno));
 	return 0;

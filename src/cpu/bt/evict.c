@@ -9,6 +9,10 @@
 #include <sys/mman.h>
 #include "util/checked.h"
 
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25        /* Linux 6.1 */
+#endif
+
 _Static_assert(BT_FRAG_MAX * (2 * sizeof(struct bt_site) + 2 * sizeof(struct bt_link) + sizeof(struct bt_x87_note) + X86_INSN_MAX) +
 	       4 * (sizeof(struct bt_site) + sizeof(struct bt_frag)) <= BT_FRAG_ARENA_ROOM, "room for one fragment");
 
@@ -53,6 +57,16 @@ static void region_start(struct bt_cache *k, unsigned region)
 	k->e.end = k->cold.p = k->cold.end - cold;
 	k->arena_used = region ? region * arena : BT_ARENA_FIRST;
 	k->arena_end = (region + 1) * arena;
+}
+
+/* The first regions up to END have been filled: large pages for them. Code lies here and there, and the host's kernel
+ * gives a memfd none by itself, so programs of some size wait for the processor's TLB for instructions. Nothing grows by
+ * it, for what is filled is all in memory. Once; later laps find it so. */
+static void code_enlarge(struct bt_cache *k, uint32_t end)
+{
+	for (; k->n_large + BT_LARGE_PAGE <= end; k->n_large += BT_LARGE_PAGE)
+		if (madvise(k->rw + k->n_large, BT_LARGE_PAGE, MADV_COLLAPSE) == 0)
+			madvise(k->rx + k->n_large, BT_LARGE_PAGE, MADV_COLLAPSE);
 }
 
 /* Links that stay no longer lead to F, which goes. */
@@ -176,6 +190,7 @@ static void evict_next_region(struct bt_cpu *b)
 	unsigned next = (k->region + 1) % k->n_regions;
 
 	learn_cold_part(k);
+	code_enlarge(k, (k->region + 1) * region_bytes(k));
 	evict_region(b, next);
 	forget_pages(k);
 	forget_indirect(b);

@@ -4,6 +4,7 @@
 #include "cpu/bt/bt.h"
 
 #include <string.h>
+#include "cpu/bt/bt_priv.h"
 #include "cpu/bt_prog.h"
 #include "test.h"
 
@@ -86,15 +87,15 @@ TEST(flags_are_kept_for_code_that_reads_them_only_after_it_has_been_rewritten)
 	rig_fini(&b);
 }
 
-/* More code than fits: a chain of direct and indirect jumps through many pages, run three times, so that what
- * has been dropped is jumped to again from what has not. */
-TEST(code_that_does_not_fit_is_dropped_by_parts_and_made_again)
+/* A chain of direct and indirect jumps through many pages, run three times with a cache of BYTES. Returns how much
+ * of that has been given large pages. */
+static uint32_t run_much_code(size_t bytes)
 {
-	enum { FIRST = 0x60000, STEP = 128, N = (0x1e0000 - FIRST) / STEP, ROUNDS = 3 };
+	enum { FIRST = 0x60000, STEP = 64, N = (0x1e0000 - FIRST) / STEP, ROUNDS = 3 };
 	uint64_t want = 1;
 	struct rig r;
 
-	rig_init_cached(&r, &rig_engine, 1, 1);
+	rig_init_cached(&r, &rig_engine, 1, bytes);
 	for (unsigned i = 0; i < N; i++) {
 		/* add rax, i; rol rax, 1; lea rdx, [rip + STEP - ...]; jmp rdx or jmp to it */
 		uint8_t c[] = { 0x48, 0x05, 0, 0, 0, 0, 0x48, 0xd1, 0xc0, 0x48, 0x8d, 0x15, 0, 0, 0, 0, 0xff, 0xe2, 0, 0, 0 };
@@ -128,5 +129,19 @@ TEST(code_that_does_not_fit_is_dropped_by_parts_and_made_again)
 	CHECK_EQ(r.c->s.mp_state, X86_MP_HALTED);
 	CHECK_EQ(r.c->s.gpr[X86_RAX], want);
 	CHECK(r.c->stats.blocks_decoded > N + N / 2);
+	uint32_t n_large = bt_of(r.c)->cache->n_large;
+
 	rig_fini(&r);
+	return n_large;
+}
+
+/* So that what has been dropped is jumped to again from what has not. */
+TEST(code_that_does_not_fit_is_dropped_by_parts_and_made_again)
+{
+	CHECK_EQ(run_much_code(1), 0);
+}
+
+TEST(code_moves_to_large_pages_while_it_runs)
+{
+	CHECK_EQ(run_much_code(6 << 20), BT_LARGE_PAGE);
 }
