@@ -119,14 +119,22 @@ struct bt_frag {
 	bool has_head : 1;
 	bool is_split : 1;              /* checks each access; only what has failed goes to it, see bt_find_split() */
 	bool is_gone : 1;               /* nothing leads to it, and its page may be another */
+	bool is_spanning : 1;           /* one instruction that goes on in the next page; see struct bt_tail */
 	uint8_t n_looks;
 	uint8_t n_links;                /* before it in the arena, see bt_frag_links() */
 	uint8_t n_failures : 4;         /* of its groups' checks since failing_since */
 	uint8_t less : 4;               /* of groups: a bit for each enum bt_less that it was made with */
-	/* The code it was made from; then, N_LOOKS times, what else was looked at (look.c). */
+	/* The code it was made from; then, N_LOOKS times, what else was looked at (look.c). IS_SPANNING: instead of that up
+	 * to X86_INSN_MAX bytes altogether, which are from the next page, and struct bt_tail. */
 	uint8_t bytes[];
 };
 _Static_assert(offsetof(struct bt_frag, bytes) <= 58, "there are many");
+
+/* Where an instruction goes on in the next page. Its code looks whether that is still so, and whether the bytes are. */
+struct bt_tail {
+	uint64_t page;                  /* number in the memfd */
+	uint32_t id;                    /* of struct bt_page */
+};
 
 static inline uint32_t bt_body(const struct bt_frag *f) { return f->ientry + f->body; }
 
@@ -332,8 +340,10 @@ struct bt_frag *bt_find(struct bt_cpu *b, uint64_t rip, bool wants_head);
 struct bt_frag *bt_find_split(struct bt_cpu *b, struct bt_page *page, uint64_t va);
 /* Code will jump through the table of KEY. */
 void bt_indirect_need(struct bt_cpu *b, unsigned key);
-/* Drop B->split and see to it that what takes its place has less of groups. */
+/* Drop B->split and see to it that what takes its place has less of groups; BT_N_LESS: just drop it. */
 void bt_split(struct bt_cpu *b);
+/* The page of code at VA, which begins it, for KEY, as it is mapped now; NULL: none is known. No side effect. */
+const struct bt_page *bt_page_now(const struct bt_cpu *b, uint64_t va, unsigned key);
 /* Look at what the queue says has been written. */
 void bt_code_changed(struct bt_cpu *b);
 /* struct gmem's notice of a store to a page with code, struct cpu_vm's of a new one. */

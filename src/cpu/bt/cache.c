@@ -221,7 +221,8 @@ void bt_split(struct bt_cpu *b)
 	struct bt_frag *f = b->split;
 
 	b->split = NULL;
-	f->page->less[b->split_how] |= 1ull << (f->va >> 6 & 63);
+	if (b->split_how < BT_N_LESS)
+		f->page->less[b->split_how] |= 1ull << (f->va >> 6 & 63);
 	frag_drop(b, f);
 }
 
@@ -235,6 +236,16 @@ struct bt_page **bt_page_by_va(struct bt_cache *k, uint64_t va)
 struct bt_page **bt_page_by_page(struct bt_cache *k, uint64_t page)
 {
 	return &k->by_page[bt_hash(page) >> 52];
+}
+
+const struct bt_page *bt_page_now(const struct bt_cpu *b, uint64_t va, unsigned key)
+{
+	const struct itlb_inline *n = &b->i.table[key & BT_KEY_PRIV][ICPU_EXEC]->inl[va >> GMEM_PAGE_SHIFT & (ICPU_TLB_SIZE - 1)];
+	const struct bt_page *p = *bt_page_by_va(b->cache, va);
+
+	while (p && (p->va != va || p->id != n->tag || p->key != key))
+		p = p->next_va;
+	return p;
 }
 
 /* NULL: none. */

@@ -115,17 +115,33 @@ static const struct iop *take_over(struct bt_cpu *b, struct bt_site *s)
 	return op;
 }
 
+/* Has F, of an instruction that goes on in the next page, to be made anew? Because that is known by now, or another. */
+static bool is_tail_news(const struct bt_cpu *b, struct bt_frag *f)
+{
+	enum { PATIENCE = 16 };         /* where processes differ in the page, or it is written again and again */
+	uint64_t next = (f->va & ~0xfffull) + 4096;
+
+	if (f->is_spanning)
+		return ++f->n_failures == PATIENCE - 1;
+	return bt_page_now(b, f->page->key & BT_KEY_32 ? (uint32_t)next : next, f->page->key);
+}
+
 /* An instruction that goes on in the next page, whose bytes and place the interpreter looks up each time. */
 static const uint8_t *run_crossing(struct bt_cpu *b, const struct bt_site *s)
 {
 	struct icpu *c = &b->i;
-	const struct bt_frag *f = bt_site_frag(b->cache, s);
+	struct bt_frag *f = bt_site_frag(b->cache, s);
 
 	flags_to_rflags(b);
 	c->s.rip = f->va;
 	icpu_run_insn(c);
 	flags_from_rflags(b);
-	if (atomic_load_explicit(&c->req, memory_order_relaxed) || bt_key_now(c) != f->page->key)
+	if (is_tail_news(b, f)) {
+		b->split = f;
+		b->split_how = BT_N_LESS;
+	}
+	b->exit_why = CPU_CODE_EXIT_AWAY;
+	if (f->is_spanning || b->split == f || atomic_load_explicit(&c->req, memory_order_relaxed) || bt_key_now(c) != f->page->key)
 		return NULL;
 	b->want_vec = s->vec;
 	return b->cache->rx + s->resume;

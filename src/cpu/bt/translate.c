@@ -122,7 +122,12 @@ static void tr_decode(struct tr *t, uint64_t va)
 	/* Interrupts are looked for between fragments, and not after STI. */
 	if (t->n && t->insn[t->n - 1].x.op == X86_OP_STI)
 		t->insn[t->n - 1].fx = call_out;
-	if (!t->n && t->is_short) {
+	if (!t->n && t->is_short && tr_span(t, va)) {
+		tr_note_vec(t, &t->insn[0]);
+		tr_note_target(t, &t->insn[0]);
+		t->n = 1;
+		at = t->n_code;
+	} else if (!t->n && t->is_short) {
 		t->insn[0] = (struct tr_insn){ .va = va, .bytes = t->code, .fx = call_out };
 		t->is_crossing = true;
 		t->n = 1;
@@ -155,7 +160,7 @@ static bool is_look_worthwhile(const struct tr *t, unsigned n)
 
 static uint16_t tr_look_from(struct tr *t, unsigned n, uint64_t va)
 {
-	return is_look_worthwhile(t, n) ? tr_live_at(t, va) : X86_FLAGS_ARITH;
+	return !t->is_spanning && is_look_worthwhile(t, n) ? tr_live_at(t, va) : X86_FLAGS_ARITH;
 }
 
 /* Direct jumps read what is live where they go. */
@@ -359,7 +364,7 @@ static struct bt_frag *tr_alloc(struct tr *t, uint64_t va)
 	unsigned n = max_links(t);
 
 	t->links = bt_arena_alloc(t->k, n * sizeof(t->links[0]));
-	t->frag = bt_arena_alloc(t->k, offsetof(struct bt_frag, bytes) + (t->end - va) + tr_looks_size(t));
+	t->frag = bt_arena_alloc(t->k, offsetof(struct bt_frag, bytes) + (t->end - va) + tr_looks_size(t) + tr_tail_size(t));
 	t->frag->n_links = (uint8_t)n;
 	return t->frag;
 }
@@ -383,7 +388,9 @@ static struct bt_frag *tr_all(struct tr *t, uint64_t va)
 	f->needs_flags = f->live_flags;
 	memcpy(f->bytes, t->code, f->n_bytes);
 	tr_looks_store(t, f);
+	tr_tail_store(t, f);
 	tr_head(t);
+	tr_check_tail(t);
 	for (t->now = 0; t->now < t->n; t->now++) {
 		tr_track_insn(t, &t->insn[t->now]);
 		tr_one(t, &t->insn[t->now]);
@@ -486,6 +493,7 @@ void bt_translate_again(struct bt_cpu *b, struct bt_cache *k, const struct bt_fr
 		memcpy(t.crossing, bt_arena_at(b->cache, f->crossing), sizeof(t.crossing));
 	t.n_code = f->n_bytes;
 	memcpy(t.code, f->bytes, f->n_bytes);
+	tr_tail_load(&t, f);
 	tr_all(&t, f->va);
 	track->last = bt_code_off(k, k->e.p);
 }

@@ -95,7 +95,9 @@ struct tr {
 	bool fl_host, fl_slot;
 	bool uses_vec, uses_x87;      /* x87 implies vectors */
 	bool is_short;                /* the last that was decoded goes on in the next page */
-	bool is_crossing;             /* one instruction that goes on in the next page */
+	bool is_crossing;             /* one instruction that goes on in the next page, of which nothing is known */
+	bool is_spanning;             /* one that is known to go on in TAIL */
+	struct bt_tail tail;
 	bool is_ymm_noted;            /* ymm_host is known to be up */
 	unsigned now;                 /* the instruction being emitted */
 	unsigned rax_at;              /* the register that holds RAX, which is not itself while flags are moved */
@@ -150,6 +152,18 @@ static inline void tr_track_insn(struct tr *t, const struct tr_insn *i) { if (t-
 static inline void tr_track_end(struct tr *t) { if (t->track) t->track->end = bt_code_off(t->k, t->e.p); }
 /* Translate F once more with K as the cache, as it was; for TRACK. */
 void bt_translate_again(struct bt_cpu *b, struct bt_cache *k, const struct bt_frag *f, struct tr_track *track);
+
+/* --- span.c ------------------------------------------------------------------------------------ */
+
+/* The instruction at VA, of which n_code bytes are in T's page, and which alone is to be T: the rest of its bytes to
+ * T's code. False: they are not known, or it is none. */
+bool tr_span(struct tr *t, uint64_t va);
+/* Before it: see whether that is still so. */
+void tr_check_tail(struct tr *t);
+/* Bytes that it takes behind a fragment; putting it there, and back into T. */
+size_t tr_tail_size(const struct tr *t);
+void tr_tail_store(const struct tr *t, struct bt_frag *f);
+void tr_tail_load(struct tr *t, const struct bt_frag *f);
 
 /* --- look.c ------------------------------------------------------------------------------------ */
 

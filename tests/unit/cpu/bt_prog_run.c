@@ -25,12 +25,18 @@ static void init_fx(uint8_t *fx)
 	}
 }
 
+/* Every fourth program lies in two pages, its parts divided anywhere, in an instruction mostly. */
+static uint64_t prog_at(const struct prog *p)
+{
+	return RIG_CODE + (p->seed % 4 == 1 && p->n ? 4095 - p->seed / 4 % p->n : 0);
+}
+
 /* R is at the beginning of P. */
 void prog_set(struct rig *r, const struct prog *p)
 {
 	struct icpu *c = r->c;
 
-	rig_code(r, RIG_CODE, p->code, p->n);
+	rig_code(r, prog_at(p), p->code, p->n);
 	for (unsigned i = 0; i < 16; i++)
 		c->s.gpr[i] = (i * 0x123456789abull) ^ p->seed >> (i & 7);
 	/* Now and then not aligned, or not for 32 bytes. */
