@@ -13,15 +13,17 @@ void tr_jcc(struct tr *t, const struct tr_insn *i)
 	tr_link(t, i, emit_jcc(&t->e, i->x.row->opcode & 15, NULL), tr_branch_target(i));
 }
 
-void tr_indirect(struct tr *t, unsigned key)
+void tr_indirect(struct tr *t, unsigned key, bool is_return)
 {
 	struct emit *e = &t->e;
 
 	bt_indirect_need(t->b, key);
-	emit8(e, 0x45);                                 /* movzx r11d, r10w */
+	if (!is_return)
+		emit_rorx(e, R11, R10, 4);
+	emit8(e, 0x45);                                 /* movzx r11d, r10w or r11w */
 	emit8(e, 0x0f);
 	emit8(e, 0xb7);
-	emit8(e, 0xc0 | (R11 & 7) << 3 | (R10 & 7));
+	emit8(e, 0xc0 | (R11 & 7) << 3 | ((is_return ? R10 : R11) & 7));
 	emit8(e, 0x65);                                 /* jmp gs:[r11 * 8 + table] */
 	emit8(e, 0x42);
 	emit8(e, 0xff);
@@ -35,7 +37,7 @@ void tr_crossing(struct tr *t, const struct tr_insn *i)
 {
 	tr_call_out(t, i);
 	emit_load(&t->e, R10, (uint32_t)offsetof(struct bt_cpu, i.s.rip));
-	tr_indirect(t, t->key);
+	tr_indirect(t, t->key, false);
 }
 
 /* Store the return address at [S1 + OFF], a host address; RSP follows. */
@@ -104,8 +106,9 @@ void tr_ret(struct tr *t, const struct tr_insn *i)
 	}
 	tr_move_sp(t, RSP, t->sp_owed + (int32_t)t->word + (i->x.n_opnds ? (int32_t)i->x.imm : 0));
 	t->sp_owed = 0;
+	s->is_return = true;
 	tr_note_site(t, s);
-	tr_indirect(t, t->key);
+	tr_indirect(t, t->key, true);
 }
 
 /* JMP and CALL through a register or memory. The target waits in RDI's place while the stack is
@@ -151,5 +154,5 @@ void tr_jump_indirect(struct tr *t, const struct tr_insn *i)
 		emit_mov_rr(&t->e, R10, to);
 	tr_boundary(t);
 	tr_note_site(t, c->site);
-	tr_indirect(t, t->key);
+	tr_indirect(t, t->key, false);
 }

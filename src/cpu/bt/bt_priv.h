@@ -164,6 +164,7 @@ struct bt_site {
 	uint32_t len : 4;               /* of the instruction; 0: it goes on in the next page */
 	uint32_t span : 12;             /* see below; 0: it checks no group */
 	uint32_t mine_scale : 2;
+	uint32_t is_return : 1;         /* RET; of indirect jumps */
 	uint8_t vec : 3;                /* enum bt_vec flags, on resuming */
 	uint8_t miss : 3;               /* enum bt_miss: of its only check, or of a string's */
 	uint8_t scale : 2;
@@ -356,7 +357,11 @@ const struct bt_frag *bt_frag_at(const struct bt_cpu *b, uint64_t va);
 /* --- find.c: with general registers alone -------------------------------------------------------- */
 
 static inline uint64_t bt_hash(uint64_t v) { return v * 0x9e3779b97f4a7c15ull; }
-static inline unsigned bt_indirect_index(uint64_t va) { return va & ((1u << BT_IND_BITS) - 1); }
+/* Functions mostly begin at multiples of 16, and places behind calls anywhere. */
+static inline unsigned bt_indirect_index(uint64_t va, bool is_return)
+{
+	return (is_return ? va : va >> 4) & ((1u << BT_IND_BITS) - 1);
+}
 /* Where the chain begins, by next_hash, that fragments at VA in the page ID are in, among others. */
 uint32_t *bt_frag_bucket(struct bt_cache *k, uint64_t va, uint32_t id);
 struct bt_frag *bt_frag_first(struct bt_cache *k, uint64_t va, uint32_t id);
@@ -367,8 +372,10 @@ struct bt_frag *bt_frag_find(struct bt_cache *k, uint64_t va, uint32_t id);
 void bt_link_make(struct bt_cache *k, struct bt_link *l, struct bt_frag *to);
 /* L goes to its exit again. It stays in the list of what it led to. */
 void bt_link_undo(struct bt_cache *k, struct bt_link *l);
-/* Indirect jumps to F's address find it. It has a head. */
-void bt_indirect_set(struct bt_cpu *b, const struct bt_frag *f);
+/* Has the indirect jump that looked for a target last been a return? */
+bool bt_indirect_is_return(const struct bt_cpu *b);
+/* Returns or other indirect jumps to F's address find it. It has a head. */
+void bt_indirect_set(struct bt_cpu *b, const struct bt_frag *f, bool is_return);
 /* From the thunks: an indirect jump to RIP has found nothing or something else; b->exit_link leads nowhere yet. Where
  * to go on, or NULL to leave. */
 const uint8_t *bt_indirect_again(struct bt_cpu *b);

@@ -179,14 +179,17 @@ void bt_indirect_need(struct bt_cpu *b, unsigned key)
 void bt_frag_forget(struct bt_cpu *b, struct bt_frag *f)
 {
 	struct bt_cache *k = b->cache;
-	const uint8_t **ind = &b->ind[f->page->key][bt_indirect_index(f->va)];
 	uint32_t *at = bt_frag_bucket(k, f->va, f->page->id), off = bt_arena_off(k, f);
 
 	while (*at != off)
 		at = &bt_frag_of(k, *at)->next_hash;
 	*at = f->next_hash;
-	if (f->has_head && *ind == k->rx + f->ientry)
-		*ind = k->rx + k->thunk.miss;
+	for (unsigned is_return = 0; f->has_head && is_return < 2; is_return++) {
+		const uint8_t **ind = &b->ind[f->page->key][bt_indirect_index(f->va, is_return)];
+
+		if (*ind == k->rx + f->ientry)
+			*ind = k->rx + k->thunk.miss;
+	}
 	if (b->split == f)
 		b->split = NULL;
 	f->is_gone = true;

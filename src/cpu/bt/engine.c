@@ -277,7 +277,7 @@ void bt_execute(struct icpu *c)
 			bt_split(b);
 		if (c->code_maybe)
 			bt_code_changed(b);
-		bool is_indirect = b->exit_indirect;
+		bool is_indirect = b->exit_indirect, is_return = is_indirect && bt_indirect_is_return(b);
 		uint64_t n_flushes = b->cache->n_flushes;
 		struct bt_frag *f = bt_find(b, c->s.rip, is_indirect || (link && link->kind != BT_LINK_FORWARD));
 
@@ -290,7 +290,7 @@ void bt_execute(struct icpu *c)
 		if (link && n_flushes == b->cache->n_flushes)
 			bt_link_make(b->cache, link, f);
 		else if (is_indirect)
-			bt_indirect_set(b, f);
+			bt_indirect_set(b, f, is_return);
 		link = bt_enter(b, f->ientry + f->lentry, BT_VEC_NONE);
 		note_exit(b, link);
 	} while (!atomic_load_explicit(&c->req, memory_order_relaxed) && b->fuel >= 0);

@@ -57,9 +57,14 @@ void bt_link_make(struct bt_cache *k, struct bt_link *l, struct bt_frag *to)
 	to->in = bt_arena_off(k, l);
 }
 
-void bt_indirect_set(struct bt_cpu *b, const struct bt_frag *f)
+bool bt_indirect_is_return(const struct bt_cpu *b)
 {
-	b->ind[f->page->key][bt_indirect_index(f->va)] = b->cache->rx + f->ientry;
+	return ((const struct bt_site *)bt_arena_at(b->cache, b->site))->is_return;
+}
+
+void bt_indirect_set(struct bt_cpu *b, const struct bt_frag *f, bool is_return)
+{
+	b->ind[f->page->key][bt_indirect_index(f->va, is_return)] = b->cache->rx + f->ientry;
 }
 
 /* --- from code -------------------------------------------------------------------------------- */
@@ -85,7 +90,7 @@ const uint8_t *bt_indirect_again(struct bt_cpu *b)
 	if (!f || !f->has_head)
 		return NULL;
 	bt_start_note(f->page, f->va);
-	bt_indirect_set(b, f);
+	bt_indirect_set(b, f, bt_indirect_is_return(b));
 	return b->cache->rx + f->ientry + f->lentry;
 }
 

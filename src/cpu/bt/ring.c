@@ -46,7 +46,7 @@ static void ring_go(struct tr *t, const struct tr_cold *c, unsigned cpl)
 {
 	emit_set_byte(&t->e, BT_OFF(i.cpl), cpl);
 	emit_store32_imm(&t->e, BT_OFF(site), bt_arena_off(t->k, c->site));
-	tr_indirect(t, cpl ? t->key | BT_KEY_USER : t->key & ~(unsigned)BT_KEY_USER);
+	tr_indirect(t, cpl ? t->key | BT_KEY_USER : t->key & ~(unsigned)BT_KEY_USER, false);
 }
 
 static void ring_syscall(struct tr *t, const struct tr_insn *i)

@@ -268,8 +268,9 @@ void tr_ret(struct tr *t, const struct tr_insn *i);
 void tr_jump_indirect(struct tr *t, const struct tr_insn *i);
 /* An instruction of which only the beginning is known: the interpreter runs it, whatever it is. */
 void tr_crossing(struct tr *t, const struct tr_insn *i);
-/* To the fragment at R10 of another page or key through the table; flags are in the slot. */
-void tr_indirect(struct tr *t, unsigned key);
+/* To the fragment at R10 of another page or key through the table; flags are in the slot. The site that it leaves
+ * behind, if any, says whether it is a return, too. */
+void tr_indirect(struct tr *t, unsigned key, bool is_return);
 
 /* --- system.c, ring.c: BT_SYSTEM, BT_SYSTEM_END ---------------------------------------------------- */
 

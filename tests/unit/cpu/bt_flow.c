@@ -117,6 +117,36 @@ TEST(a_fragment_ends_where_a_jump_leads)
 	rig_fini(&r);
 }
 
+/* Both are found at once, and where they return to: functions 64 KiB apart are not in each other's way. */
+TEST(functions_that_agree_in_their_lowest_bits_are_both_found_by_indirect_calls)
+{
+	enum { ONE = 0x60000, OTHER = ONE + 0x10000, BACK = RIG_CODE + 2 };
+	static const uint8_t function[] = { 0x48, 0xff, 0xc6, 0xc3 };           /* inc rsi; ret */
+	struct rig r;
+
+	rig_init(&r, 1);
+	const struct bt_cpu *b = bt_of(r.c);
+
+	rig_code(&r, ONE, function, sizeof(function));
+	rig_code(&r, OTHER, function, sizeof(function));
+	/* call rax; xchg rax, rbx; dec rcx; jnz back; hlt */
+	RIG_CODE_BYTES(&r, 0xff, 0xd0, 0x48, 0x93, 0x48, 0xff, 0xc9, 0x75, 0xf7, 0xf4);
+	r.c->s.gpr[X86_RAX] = ONE;
+	r.c->s.gpr[X86_RBX] = OTHER;
+	r.c->s.gpr[X86_RCX] = 100;
+	r.c->s.gpr[X86_RSI] = 0;
+	r.c->s.gpr[X86_RSP] = RIG_STACK + 0x800;
+	rig_run_to_halt(&r);
+	CHECK_EQ(r.c->s.gpr[X86_RSI], 100);
+	for (unsigned i = 0; i < 3; i++) {
+		uint64_t va = i == 0 ? ONE : i == 1 ? OTHER : BACK;
+		const struct bt_frag *f = bt_frag_at(b, va);
+
+		CHECK(f && b->ind[f->page->key][bt_indirect_index(va, va == BACK)] == b->cache->rx + f->ientry);
+	}
+	rig_fini(&r);
+}
+
 TEST(each_way_out_of_code_is_counted_by_its_reason)
 {
 	struct rig r;
