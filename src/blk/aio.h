@@ -52,6 +52,9 @@ struct aio_ops {
 };
 extern const struct aio_ops aio_uring, aio_threads;
 
+/* Of aio_threads: end all threads, while no job is in flight; they are started again when there is something to do. */
+void aio_threads_rest(struct aio *a);
+
 /* Do J now, in this thread; the result of the system call. For back ends made of threads. */
 int64_t aio_do(const struct aio_job *j);
 

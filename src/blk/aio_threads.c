@@ -133,16 +133,23 @@ static int threads_start_locked(struct aio *a)
 	return -r;
 }
 
-static void threads_close(struct aio *a)
+void aio_threads_rest(struct aio *a)
 {
-	if (!a)
-		return;
 	pthread_mutex_lock(&a->lock);
 	a->must_stop = true;
 	pthread_cond_broadcast(&a->wake);
 	pthread_mutex_unlock(&a->lock);
 	for (unsigned i = 0; i < a->n_threads; i++)
 		pthread_join(a->thread[i], NULL);
+	a->n_threads = 0;
+	a->must_stop = false;
+}
+
+static void threads_close(struct aio *a)
+{
+	if (!a)
+		return;
+	aio_threads_rest(a);
 	pthread_cond_destroy(&a->wake);
 	pthread_mutex_destroy(&a->lock);
 	free(a);

@@ -97,6 +97,8 @@ int blk_activate(struct blk *b, struct err *err);
 /* Waits for requests in flight, writes back what the format holds, flushes. NULL is fine. What fails
  * then is logged; who has to know calls blk_flush() before. */
 void blk_close(struct blk *b);
+/* Its threads end, while nothing is in flight, until they are needed again; NULL is fine. */
+void blk_rest(struct blk *b);
 DEFINE_AUTO(struct blk *, blk_close)
 
 uint64_t blk_size(const struct blk *b);         /* bytes; multiple of BLK_SECTOR */

@@ -272,6 +272,16 @@ int blk_ctx_new(struct blk_ctx **out, struct loop *loop, const struct aio_ops *a
 	return 0;
 }
 
+void blk_rest(struct blk *b)
+{
+	struct blk_ctx *c = b ? b->ctx : NULL;
+
+	if (c && c->threads)
+		aio_threads_rest(c->threads);
+	if (c && c->aio_ops == &aio_threads)
+		aio_threads_rest(c->aio);
+}
+
 void blk_ctx_put(struct blk_ctx *c)
 {
 	if (!c || --c->n_nodes)

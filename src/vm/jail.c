@@ -23,7 +23,7 @@
 #include "util/err.h"
 #include "util/log.h"
 
-enum { UID_NOBODY = 65534, GID_NOBODY = 65534 };
+enum { UID_NOBODY = 65534, GID_NOBODY = 65534, THREAD_TRIES = 50, THREAD_WAIT_US = 100 };
 
 /* Newer than the headers of Debian 12; the kernel is asked for its version before they are used. */
 struct jail_ruleset {
@@ -172,6 +172,18 @@ static void jail_leave_paths(void)
 		log_info("jail: no root folder of its own: %s", strerror(errno));
 }
 
+/* Only a process with one thread may; one that has been joined may still be on its way out of the kernel. */
+static int jail_join_users(int users)
+{
+	int r = setns(users, CLONE_NEWUSER);
+
+	for (unsigned i = 0; r < 0 && errno == EINVAL && i < THREAD_TRIES; i++) {
+		usleep(THREAD_WAIT_US);
+		r = setns(users, CLONE_NEWUSER);
+	}
+	return r;
+}
+
 static int jail_drop_root(struct err *err)
 {
 	jail_unshare(CLONE_NEWNET, "network");
@@ -182,7 +194,7 @@ static int jail_drop_root(struct err *err)
 	jail_unshare(CLONE_NEWUTS, "host name");
 	jail_unshare(CLONE_NEWCGROUP, "view of control groups");
 	/* The last: the others belong to the host's users, so that nobody in here can ever be root of them. */
-	if (users >= 0 && setns(users, CLONE_NEWUSER) < 0)
+	if (users >= 0 && jail_join_users(users) < 0)
 		log_info("jail: no users of its own: %s", strerror(errno));
 	if (setgroups(0, NULL) < 0 || setresgid(GID_NOBODY, GID_NOBODY, GID_NOBODY) < 0 ||
 	    setresuid(UID_NOBODY, UID_NOBODY, UID_NOBODY) < 0)

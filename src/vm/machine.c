@@ -547,10 +547,21 @@ static int machine_load_or_restore(struct machine *m, struct err *err)
 	return 0;
 }
 
+/* Namespaces and Landlock are for the thread that enters them, and those that it starts from then on. */
+static void machine_rest_threads(struct machine *m)
+{
+	for (unsigned i = 0; i < m->cfg->n_disks; i++)
+		blk_rest(m->blk[i]);
+	for (unsigned i = 0; i < m->cfg->n_cdroms; i++)
+		blk_rest(m->drive[i]->medium);
+}
+
 static int machine_make_jail(struct machine *m, struct err *err)
 {
-	if (m->cfg->has_jail)
+	if (m->cfg->has_jail) {
+		machine_rest_threads(m);
 		return jail_enter(err);
+	}
 	log_warn("the jail is off: a guest that takes over this process has all rights of user %u", geteuid());
 	return 0;
 }
