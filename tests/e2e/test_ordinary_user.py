@@ -117,5 +117,6 @@ def test_a_sentence_of_the_daemons_has_no_program_in_it(user):
     said = os.path.join(user.folder, "words")
     with open(said, "wb") as f:
         f.write(b"no disk" * 1000)
+    assert "no archive" in user.viv("import", said, "a", status=1)
     told = user.viv("image", "import", said, "words", status=1)
     assert "not a multiple of 512" in told and told.count("viv: error:") == 1

@@ -73,7 +73,8 @@ static int tar_member(const struct ova_source *s, const struct tar_header *h, ui
 	uint64_t sum, len;
 
 	if (memcmp(h->magic, "ustar", 5) || !tar_number(h->checksum, sizeof(h->checksum), &sum) || sum != tar_sum(h))
-		return err_set(err, -EINVAL, "'%s' is damaged: there is no tar header at byte %" PRIu64, s->name, off);
+		return err_set(err, -EINVAL, "'%s' is %s: there is no tar header at byte %" PRIu64, s->name,
+			       off ? "damaged" : "no archive", off);
 	if (h->type != '0' && h->type != '\0')
 		return err_set(err, -EINVAL, "'%s' has a member of type '%c', where only files may be", s->name,
 			       h->type > ' ' && h->type < 0x7f ? h->type : '?');
@@ -81,7 +82,7 @@ static int tar_member(const struct ova_source *s, const struct tar_header *h, ui
 		return err_set(err, -EINVAL, "'%s' has a member that lies in a folder, or has an impossible name",
 			       s->name);
 	if (!tar_number(h->size, sizeof(h->size), &len) || !range_fits(off + TAR_BLOCK, len, s->size))
-		return err_set(err, -EINVAL, "'%s' ends in its member '%s'", s->name, out->name);
+		return err_set(err, -EINVAL, "'%s' has been cut off: it ends in its member '%s'; copy or make it again", s->name, out->name);
 	out->off = off + TAR_BLOCK;
 	out->len = len;
 	return 0;
