@@ -188,8 +188,10 @@ static int make_base(const struct base_request *q, char **disk, struct err *err)
 {
 	char stamp[STAMP_MAX];
 	AUTO(free) char *to = path_of(q->pool, q->clone, "disk.qcow2", NULL);
-	int r = to ? make_folder(q, err) : err_set(err, -ENOMEM, "out of memory");
+	int r = !to ? err_set(err, -ENOMEM, "out of memory") : access(to, F_OK) < 0 ? check_snapshots(q->root, err) : 0;
 
+	if (!r)
+		r = make_folder(q, err);
 	if (!r)
 		r = each_base(q->pool, note_below, (void *)q, err);
 	if (!r)
@@ -217,6 +219,33 @@ int base_take(const struct base_request *q, char **disk, struct err *err)
 		return r;
 	*disk = path_of(q->pool, s.found, "disk.qcow2", NULL);
 	return *disk ? 0 : err_set(err, -ENOMEM, "out of memory");
+}
+
+/* May the disk ROOT be above DISK, somewhere in its chain? */
+static bool is_above(const char *root, const char *disk)
+{
+	AUTO(blk_close) struct blk *b = NULL;
+	struct blk_options o = { .path = root, .fd = -1, .format = "qcow2", .is_readonly = true, .is_unlocked = true };
+
+	if (access(root, F_OK) < 0)
+		return errno != ENOENT;
+	if (blk_open(&b, NULL, &o, NULL) < 0)
+		return true;
+	for (const struct blk *below = blk_backing(b); below; below = blk_backing(below))
+		if (!strcmp(blk_name(below), disk))
+			return true;
+	return false;
+}
+
+int base_undo(const struct base_request *q, struct err *err)
+{
+	AUTO(free) char *disk = path_of(q->pool, q->clone, "disk.qcow2", NULL), *note = path_of(q->pool, q->clone, "users", q->source);
+
+	if (!disk || !note)
+		return err_set(err, -ENOMEM, "out of memory");
+	if (!access(note, F_OK) && !is_above(q->root, disk) && unlink(note) < 0)
+		return err_set(err, -errno, "cannot remove '%s': %s", note, strerror(errno));
+	return bases_release(q->pool, q->clone, err);
 }
 
 int bases_share(const struct base_request *q, struct err *err)

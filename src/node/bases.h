@@ -23,6 +23,8 @@ struct base_request {
 /* A base of ROOT, noted to be used by SOURCE and CLONE; its file goes to *DISK, from malloc(). -EBUSY: there are snapshots in ROOT,
  * which would stay behind. */
 int base_take(const struct base_request *q, char **disk, struct err *err);
+/* There will be no CLONE: what base_take() has made for it goes, unless ROOT is on that already. */
+int base_undo(const struct base_request *q, struct err *err);
 /* ROOT is going to be copied as a file for CLONE: that is on the bases that SOURCE is on. To be said before, and SOURCE stays meanwhile. */
 int bases_share(const struct base_request *q, struct err *err);
 /* The empty image PATH on top of DISK; under its name it is whole. */

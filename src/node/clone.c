@@ -411,11 +411,15 @@ static void *leftover(struct task *t, const json_t *params)
 	struct clone_left *l = look_up(t, params, NULL) > 0 || !text(params, "uid")[0] ? NULL : calloc(1, sizeof(*l));
 	/* Of a pool that is not there now, or an original that has gone, what is in the daemon's own folder. */
 	const char *pool = source ? pool_of(json_object_get(source, "spec")) : NULL, *uid = text(params, "uid");
-	if (l && disk_place_find(n, pool, uid, "", &l->of[0], NULL) < 0)
-		(void)disk_place_find(n, NULL, uid, "", &l->of[0], NULL);
+	if (l && disk_place_find(n, pool, uid, "", &l->of[0].to, NULL) < 0)
+		(void)disk_place_find(n, NULL, uid, "", &l->of[0].to, NULL);
 	if (l) {
 		snprintf(l->dir, sizeof(l->dir), "%s/instances/%s", n->data_dir, uid);
-		snprintf(l->disk_dir, sizeof(l->disk_dir), "%s/instances/%s", l->of[0].pool, uid);
+		snprintf(l->disk_dir, sizeof(l->disk_dir), "%s/instances/%s", l->of[0].to.pool, uid);
+		struct instance *i = instance_find(n, t->c.project, text(params, "instance"), text(params, "instance_uid"));
+		AUTO(free) char *from = i ? instance_root_path(i) : NULL;
+		snprintf(l->of[0].from.uid, sizeof(l->of[0].from.uid), "%s", text(params, "instance_uid"));
+		snprintf(l->of[0].from.path, sizeof(l->of[0].from.path), "%s", from ? from : "");
 		l->n = 1;
 		clone_volumes_leftover(n, t->c.project, json_object_get(params, "volumes"), l);
 	}

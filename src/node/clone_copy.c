@@ -31,7 +31,7 @@ static bool goes_on(void *arg, uint64_t done, uint64_t total)
 
 static struct base_request request_of(const struct clone_disk *d)
 {
-	return (struct base_request){ .pool = d->from.pool, .root = d->from.path, .source = d->from.uid, .clone = d->to.uid };
+	return (struct base_request){ .pool = d->to.pool, .root = d->from.path, .source = d->from.uid, .clone = d->to.uid };
 }
 
 static int copy_file(struct clone *k, const struct clone_disk *d, struct err *err)
@@ -235,12 +235,13 @@ int clone_tidy(void *left, struct err *err)
 	int result = files_remove(l->dir, err);
 
 	for (unsigned i = 0; i < l->n; i++) {
-		const struct disk_place *p = &l->of[i];
+		const struct disk_place *p = &l->of[i].to;
+		const struct base_request q = request_of(&l->of[i]);
 		AUTO_FD int pool = pool_dir_open(p->pool, p->pool_uid, err);
 		int r = pool < 0 ? pool : i ? disk_files_remove(p->pool, p->driver, p->uid, err) : subvolume_remove(l->disk_dir, err);
 
 		if (!r)
-			r = bases_release(p->pool, p->uid, err);
+			r = q.root[0] ? base_undo(&q, err) : bases_release(p->pool, p->uid, err);
 		result = result < 0 ? result : r;
 	}
 	return result;

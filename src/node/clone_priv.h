@@ -48,7 +48,7 @@ struct clone {
 /* What an attempt may have left. */
 struct clone_left {
 	char dir[STORE_KEY_MAX], disk_dir[STORE_KEY_MAX];
-	struct disk_place of[INSTANCE_DISKS_MAX + 1];   /* the first disk, in DISK_DIR, and volumes */
+	struct clone_disk of[INSTANCE_DISKS_MAX + 1];   /* the first disk, in DISK_DIR, and volumes; FROM without a path: not known any more */
 	unsigned n;
 };
 

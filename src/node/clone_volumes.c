@@ -300,7 +300,9 @@ void clone_volumes_leftover(struct node *n, const char *project, const json_t *p
 		if (!text(one, "uid")[0] || !strcmp(text(is, "uid"), text(one, "uid")) || l->n > INSTANCE_DISKS_MAX)
 			continue;
 		/* Of a pool that is not there now nothing can be said: what there is stays. */
-		if (!disk_place_find(n, text(one, "pool"), text(one, "uid"), text(one, "format"), &l->of[l->n], NULL))
+		struct clone_disk *d = &l->of[l->n];
+		if (!disk_place_find(n, text(one, "pool"), text(one, "volume_uid"), text(one, "format"), &d->from, NULL) &&
+		    !disk_place_find(n, text(one, "pool"), text(one, "uid"), text(one, "format"), &d->to, NULL))
 			l->n++;
 	}
 }

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clones of instances with volumes: copies of one instant, linked ones, shared ones, in their pools, within quotas, whatever is killed."""
+import copy
 import json
 import os
 import random
@@ -9,6 +10,8 @@ import time
 import pytest
 from herd import herd, pair         # noqa: F401, pylint: disable=unused-import
 from test_node import BUILD, guest, log_has, node   # noqa: F401, pylint: disable=unused-import
+from test_raw_volume import Pair
+from test_reflink import sharing    # noqa: F401, pylint: disable=unused-import
 from test_snapshot_memory import restart
 
 
@@ -197,3 +200,51 @@ def test_clones_of_volumes_are_in_the_pools_of_the_originals(node, herd, tmp_pat
         herd.set(name, "running")
         assert herd.told(name)[1] == "first"
     herd.wait_linked("c-data", False)
+
+
+def test_raw_volumes_are_cloned_and_linked_where_blocks_are_shared(sharing, guest):    # noqa: F811
+    """On btrfs, where each disk is in a subvolume of its own, and on XFS: a raw volume and a qcow2 one, and no first disk."""
+    n = sharing
+    p = Pair(n, guest)
+    n.viv("snapshot", "create", "c", "s")
+    before = p.last()
+    n.viv("clone", "c", "d")
+    after = p.last() + 1
+
+    def begins(name, low, high):
+        q = copy.copy(p)
+        q.name = name
+        assert low <= q.begins(lambda: n.ask("PATCH", f"/v1/instances/{name}", {"spec": {"state": "running"}})) <= high, name
+        n.ask("PATCH", f"/v1/instances/{name}", {"spec": {"state": "stopped", "shutdown_seconds": 0}})
+        n.wait(f"/v1/instances/{name}", "stopped")
+        return q.last()
+    begins("d", before, after)
+    formats = {v["name"]: v["spec"]["format"] for v in n.ask("GET", "/v1/volumes")["items"]}
+    assert formats == {"v": "raw", "w": "qcow2", "d-v": "raw", "d-w": "qcow2"}
+    n.ask("PATCH", "/v1/instances/c", {"spec": {"state": "stopped", "shutdown_seconds": 0}})
+    n.wait("/v1/instances/c", "stopped")
+    assert "snapshots in its disk" in n.viv("clone", "--linked", "c", "e", status=1)
+    n.viv("snapshot", "rm", "c", "s")
+    n.wait_gone("/v1/instances/c/snapshots/s")
+    last = p.last()
+    n.viv("clone", "--linked", "c", "e")
+    bases = n.inside("ls", f"{p.place}/bases").split()
+    assert len(bases) == 1 and n.wait("/v1/volumes/e-w", "ready")["status"]["linked"] and "linked" not in n.wait("/v1/volumes/e-v", "ready")["status"]
+    for name in ("e", "c"):
+        begins(name, last - 1, last + 1)
+    # A clone of a linked one is on the same base; elsewhere it stands alone. Who is flattened shows what it showed.
+    n.viv("volume", "clone", "e-w", "same")
+    n.viv("volume", "clone", "e-w", "far", "--pool", "default")
+    users = n.inside("ls", f"{p.place}/bases/{bases[0]}/users").split()
+    uid = {v["name"]: v["uid"] for v in n.ask("GET", "/v1/volumes")["items"]}
+    assert sorted(users) == sorted(uid[v] for v in ("w", "e-w", "same"))
+    assert "linked" not in n.wait("/v1/volumes/far", "ready")["status"]
+    n.viv("flatten", "e")
+    n.viv("flatten", "c")
+    n.viv("volume", "flatten", "same")
+    assert not n.inside("ls", f"{p.place}/bases").split()
+    begins("e", last, 1 << 30)
+    for name in "cde":
+        n.viv("rm", name)
+    n.viv("volume", "rm", *uid)
+    assert not n.inside("ls", f"{p.place}/volumes").split()

@@ -180,7 +180,7 @@ def keep(n):
 class Pair:
     """An instance c of a Sharing node that counts on a raw disk and a qcow2 one, in a pool 'p'."""
     def __init__(self, n, guest, kind="raw"):  # noqa: F811
-        self.n, self.place = n, os.path.join(n.place, "pool")
+        self.n, self.place, self.name = n, os.path.join(n.place, "pool"), "c"
         n.inside("mkdir", "-m", "755", self.place)
         n.viv("pool", "create", "p", "--path", self.place, "--format", kind)
         n.viv("volume", "create", "v", "16M", "--pool", "p")
@@ -192,7 +192,7 @@ class Pair:
         self.uid = n.ask("GET", "/v1/volumes/v")["uid"]
 
     def log(self):
-        return self.n.ask("GET", "/v1/instances/c/log").decode(errors="replace")
+        return self.n.ask("GET", f"/v1/instances/{self.name}/log").decode(errors="replace")
 
     def begins(self, then):
         """What it finds on its disks when it boots because of THEN: of one instant."""
