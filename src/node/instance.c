@@ -215,12 +215,16 @@ static void step_stop(struct instance *i, const json_t *doc)
 /* A process that does not answer: not yet, or not any more, which is how one ends. */
 static void step_starting(struct instance *i, bool is_off)
 {
-	if (is_off && !i->has_answered)
+	if (is_off && !i->has_answered) {
+		/* Asked for: who wants it to run again before its process has gone gets that. */
+		i->is_stopping = true;
+		i->cut_off_ns = loop_now_ns();
 		cut_off(i, "it has not begun to run yet");
-	else if (i->is_stopping && loop_now_ns() >= i->cut_off_ns)
+	} else if (i->is_stopping && loop_now_ns() >= i->cut_off_ns) {
 		cut_off(i, "its process does not end; it is being killed");
-	else
+	} else {
 		instance_connect(i);
+	}
 }
 
 static void step_up(struct instance *i, const json_t *doc, int64_t revision, const char *wanted)
