@@ -11,6 +11,7 @@
 #include "node/auth.h"
 #include "node/doc.h"
 #include "node/spool.h"
+#include "node/work.h"
 #include "util/checked.h"
 #include "util/log.h"
 #include "util/loop.h"
@@ -19,17 +20,39 @@
 enum { CHUNK = 16 << 10, KEEP_MIN = 4 << 10, TYPED_MAX = 64 << 10, RETRY_MS = 50, PATH_CAP = 512,
        CLOSE_STOPPED = 1000 };
 
+/* What was said to daemons before this one, from the end of the file. */
+struct recall {
+	struct console_hub *hub;        /* NULL: it has gone */
+	char path[PATH_CAP + 2];
+	char *text;                     /* at most CONSOLE_KEEP bytes */
+	size_t len;
+};
+
+/* Somebody who waits for that. */
+struct asker {
+	struct asker *next;
+	struct api_call *c;
+};
+
 /* Somebody who looks. */
 struct viewer {
 	struct console_hub *hub;        /* NULL: the hub has gone */
 	struct viewer *next;
 	struct http_socket *ws;
+	bool has_begun;                 /* else it waits for what is recalled */
+	bool wants_place;               /* has asked FROM where; "": from the beginning */
+	char from[DOC_UID_LEN + 24];
 };
 
 struct console_hub {
 	struct loop *loop;
 	char socket_path[PATH_CAP];
 	struct spool *log;
+	struct works *writer;
+	char *log_path;
+	struct recall *recall;          /* under way */
+	bool is_recalled;
+	struct asker *askers;
 	int fd;
 	struct loop_fd watch;
 	struct loop_timer retry;
@@ -91,7 +114,124 @@ static void hub_said(struct console_hub *h, const char *data, size_t len)
 	h->said += len;
 	spool_put(h->log, data, len);
 	for (struct viewer *v = h->viewers; v; v = v->next)
-		(void)http_send(v->ws, data, len, false);
+		if (v->has_begun)
+			(void)http_send(v->ws, data, len, false);
+}
+
+/* --- what it has said before ---------------------------------------------------- */
+
+static void viewer_begin(struct viewer *v);
+
+/* The end of the file PATH before what there is already. */
+static void recall_from(struct recall *l, const char *path)
+{
+	AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	off_t size = fd < 0 ? 0 : lseek(fd, 0, SEEK_END), room = (off_t)(CONSOLE_KEEP - l->len), want = size < room ? size : room;
+
+	if (want <= 0)
+		return;
+	memmove(l->text + want, l->text, l->len);
+	if (pread(fd, l->text, (size_t)want, size - want) == want)
+		l->len += (size_t)want;
+	else
+		memmove(l->text, l->text + want, l->len);
+}
+
+static int recall_run(void *arg, struct err *err)
+{
+	struct recall *l = arg;
+
+	l->text = malloc(CONSOLE_KEEP);
+	if (!l->text)
+		return err_set(err, -ENOMEM, "out of memory");
+	recall_from(l, l->path);
+	strcat(l->path, ".1");
+	recall_from(l, l->path);
+	return 0;
+}
+
+static void hub_answer(const struct console_hub *h, struct api_call *c)
+{
+	struct err err = ERR_INIT;
+	size_t len = 0;
+	char *text = console_hub_text(h, CONSOLE_KEEP, &len);
+
+	if (text)
+		api_reply_bytes(c, 200, "application/octet-stream", text, len);
+	else
+		api_fail(c, err_set(&err, -EAGAIN, "out of memory"), NULL, &err);
+}
+
+static void hub_answer_all(struct console_hub *h)
+{
+	for (struct asker *a; (a = h->askers) != NULL; free(a)) {
+		h->askers = a->next;
+		hub_answer(h, a->c);
+	}
+}
+
+/* There is nothing more to wait for. */
+static void hub_is_recalled(struct console_hub *h)
+{
+	h->is_recalled = true;
+	hub_answer_all(h);
+	for (struct viewer *v = h->viewers; v; v = v->next)
+		if (!v->has_begun)
+			viewer_begin(v);
+}
+
+/* The thread that writes the file has read it before it wrote anything that is in the ring. */
+static void recalled(void *arg, int r, const struct err *err)
+{
+	struct recall *l = arg;
+	struct console_hub *h = l->hub;
+
+	(void)r;
+	(void)err;
+	if (h) {
+		size_t len;
+		AUTO(free) char *since = console_hub_text(h, CONSOLE_KEEP, &len);
+
+		h->recall = NULL;
+		if (since) {
+			h->keep_len = 0;
+			hub_keep(h, l->text, l->len);
+			hub_keep(h, since, len);
+		}
+		hub_is_recalled(h);
+	}
+	free(l->text);
+	free(l);
+}
+
+/* Before anything is written. */
+static void hub_recall(struct console_hub *h)
+{
+	if (h->is_recalled || h->recall)
+		return;
+	h->recall = calloc(1, sizeof(*h->recall));
+	if (h->recall) {
+		h->recall->hub = h;
+		snprintf(h->recall->path, PATH_CAP, "%s", h->log_path);
+	}
+	if (h->recall && !work_start(h->writer, recall_run, recalled, h->recall))
+		return;
+	free(h->recall);
+	h->recall = NULL;
+	hub_is_recalled(h);
+}
+
+void console_hub_answer(struct console_hub *h, struct api_call *c)
+{
+	hub_recall(h);
+	struct asker *a = h->is_recalled ? NULL : calloc(1, sizeof(*a));
+
+	if (!a) {
+		hub_answer(h, c);
+		return;
+	}
+	*a = (struct asker){ h->askers, c };
+	h->askers = a;
 }
 
 /* --- the machine's socket ---------------------------------------------------- */
@@ -167,6 +307,7 @@ static void hub_connect(struct loop_timer *t)
 void console_hub_attach(struct console_hub *h, const char *socket_path)
 {
 	snprintf(h->socket_path, sizeof(h->socket_path), "%s", socket_path);
+	hub_recall(h);
 	hub_connect(&h->retry);
 }
 
@@ -230,20 +371,23 @@ static size_t missing(const struct console_hub *h, const char *from)
 }
 
 /* What is in the buffer and not seen yet; where that begins, if V asked from where. */
-static void viewer_begin(struct viewer *v, const char *from)
+static void viewer_begin(struct viewer *v)
 {
 	struct console_hub *h = v->hub;
 	size_t len;
 	char hello[64];
-	AUTO(free) char *text = console_hub_text(h, missing(h, from), &len);
+	AUTO(free) char *text = console_hub_text(h, missing(h, v->from), &len);
 
-	if (from) {
+	v->has_begun = true;
+	if (v->wants_place) {
 		int n = snprintf(hello, sizeof(hello), "{\"line\":\"%s\",\"at\":%llu}", h->line,
 				 (unsigned long long)(h->said - (text ? len : 0)));
 		(void)http_send(v->ws, hello, (size_t)n, true);
 	}
 	if (text && len)
 		(void)http_send(v->ws, text, len, false);
+	if (!h->socket_path[0])
+		http_hang_up(v->ws, CLOSE_STOPPED, "the machine is not running");
 }
 
 void console_hub_open(struct console_hub *h, struct api_call *c)
@@ -251,14 +395,14 @@ void console_hub_open(struct console_hub *h, struct api_call *c)
 	static const struct http_socket_ops ops = { .message = viewer_typed, .closed = viewer_closed };
 	struct viewer *v = calloc(1, sizeof(*v));
 	struct err err = ERR_INIT;
-	char from[DOC_UID_LEN + 24];
 
 	if (!v) {
 		api_fail(c, err_set(&err, -EAGAIN, "out of memory"), NULL, &err);
 		return;
 	}
 	const char *seen = http_query(c->rq, "from");
-	snprintf(from, sizeof(from), "%s", seen ? seen : "");
+	snprintf(v->from, sizeof(v->from), "%s", seen ? seen : "");
+	v->wants_place = seen;
 	v->hub = h;
 	v->ws = auth_accept(c, &ops, v);
 	if (!v->ws) {
@@ -267,9 +411,9 @@ void console_hub_open(struct console_hub *h, struct api_call *c)
 	}
 	v->next = h->viewers;
 	h->viewers = v;
-	viewer_begin(v, seen ? from : NULL);
-	if (!h->socket_path[0])
-		http_hang_up(v->ws, CLOSE_STOPPED, "the machine is not running");
+	hub_recall(h);
+	if (h->is_recalled && !v->has_begun)
+		viewer_begin(v);
 }
 
 /* --- life ---------------------------------------------------- */
@@ -282,9 +426,13 @@ int console_hub_new(struct console_hub **out, struct loop *l, struct works *writ
 		return -ENOMEM;
 	h->loop = l;
 	h->fd = -1;
+	h->said = CONSOLE_KEEP;         /* numbers for what is recalled */
+	h->writer = writer;
 	doc_new_uid(h->line);
-	h->log = spool_new(writer, log_path);
+	h->log_path = strdup(log_path);
+	h->log = h->log_path ? spool_new(writer, log_path) : NULL;
 	if (!h->log) {
+		free(h->log_path);
 		free(h);
 		return -ENOMEM;
 	}
@@ -302,7 +450,11 @@ void console_hub_free(struct console_hub *h)
 		v->hub = NULL;
 		http_hang_up(v->ws, 1001, "the machine is gone");
 	}
+	if (h->recall)
+		h->recall->hub = NULL;
+	hub_answer_all(h);
 	spool_free(h->log);
+	free(h->log_path);
 	free(h->keep);
 	free(h);
 }

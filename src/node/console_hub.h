@@ -27,6 +27,8 @@ void console_hub_detach(struct console_hub *h);
  * number, on LINE, of the first byte that follows. Who counts on and comes back with from=LINE:NUMBER gets what it
  * has missed, as far as it is still in the buffer. */
 void console_hub_open(struct console_hub *h, struct api_call *c);
+/* Answer C with what is in the buffer: the last that the guest has said, to earlier daemons, too. */
+void console_hub_answer(struct console_hub *h, struct api_call *c);
 /* What is in the buffer, up to MAX bytes of its end, from malloc(). NULL: out of memory. */
 char *console_hub_text(const struct console_hub *h, size_t max, size_t *len);
 

@@ -123,17 +123,9 @@ void instance_stats(struct api_call *c)
 void instance_log(struct api_call *c)
 {
 	struct instance *i = find(c);
-	struct err err = ERR_INIT;
-	size_t len = 0;
-	char *text = i ? console_hub_text(i->console, CONSOLE_KEEP, &len) : NULL;
 
-	if (!i)
-		return;
-	if (!text) {
-		api_fail(c, err_set(&err, -EAGAIN, "out of memory"), NULL, &err);
-		return;
-	}
-	api_reply_bytes(c, 200, "application/octet-stream", text, len);
+	if (i)
+		console_hub_answer(i->console, c);
 }
 
 void instance_console(struct api_call *c)

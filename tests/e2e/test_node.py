@@ -239,6 +239,43 @@ def test_what_ends_while_no_daemon_looks(node, guest):
         node.wait(f"/v1/instances/{name}", "running")
 
 
+def test_what_a_guest_has_said_outlives_the_daemon(node, guest):
+    node.ask("POST", "/v1/instances", {"name": "a", "spec": guest}, status=201)
+    node.ask("POST", "/v1/instances", {"name": "silent", "spec": dict(guest, state="stopped")}, status=201)
+    log_has(node, "a", "guest-is-up")
+    node.viv("console", "a", stdin="echo first-word\n")
+    log_has(node, "a", "first-word")
+    before = node.ask("GET", "/v1/instances/a/log")
+    time.sleep(0.5)             # a thread of its own writes the file
+    for state in ("running", "stopped"):
+        node.kill()
+        node.start()
+        assert node.ask("GET", "/v1/instances/a/log").startswith(before)
+        assert node.ask("GET", "/v1/instances/silent/log") == b""
+        node.wait("/v1/instances/a", state)
+        assert node.ask("GET", "/v1/instances/a/log").count(b"guest-is-up") == 1
+        if state == "running":
+            node.viv("console", "a", stdin="echo second-word\n")
+            log_has(node, "a", "second-word")
+            node.ask("PATCH", "/v1/instances/a", {"spec": {"shutdown_seconds": 0}})
+            node.viv("stop", "a")
+            assert "second-word" in node.viv("logs", "a")
+
+
+def test_who_stops_and_starts_gets_the_last(node, guest):
+    """A machine that is cut off while it begins, and asked to run again before its process has gone, runs."""
+    dice = random.Random(12)
+    node.ask("POST", "/v1/instances", {"name": "a", "spec": guest}, status=201)
+    for _ in range(12):
+        time.sleep(dice.random() * 0.05)
+        node.ask("PATCH", "/v1/instances/a", {"spec": {"state": "stopped", "shutdown_seconds": 0}})
+        time.sleep(dice.choice((0, 0, 0.002, 0.01)))
+        node.ask("PATCH", "/v1/instances/a", {"spec": {"state": "running"}})
+        if dice.random() < 0.5:
+            node.wait("/v1/instances/a", "running")
+    node.wait("/v1/instances/a", "running")
+
+
 def test_the_daemon_may_be_killed_at_any_moment(node, guest):
     """Machines go on, none is started twice, and what was acknowledged is there."""
     dice = random.Random(20261121)
