@@ -22,6 +22,7 @@
 #include "node/template.h"
 #include "node/work.h"
 #include "util/base64.h"
+#include "util/str.h"
 
 enum { TELL_MS = 60000, AGAIN_MS = 100, RANDOM_LEN = 64 };
 
@@ -241,6 +242,20 @@ static void has_listened(struct instance *i)
 	controlled_later(&i->c, AGAIN_MS);
 }
 
+/* The last line that the guest's programs have said, which shell and programs alike say before they end. */
+static void last_words(const json_t *result, char *words, size_t cap)
+{
+	const char *coded = json_string_value(json_object_get(result, "out")) ?: "";
+	AUTO(free) char *said = calloc(1, strlen(coded) + 1);
+	ssize_t len = said ? base64_decode((uint8_t *)said, coded, strlen(coded)) : 0;
+
+	while (len > 0 && said[len - 1] == '\n')
+		said[--len] = 0;
+	const char *line = len > 0 ? strrchr(said, '\n') : NULL;
+	snprintf(words, cap, "%s", line ? line + 1 : len > 0 ? said : "");
+	str_make_harmless(words);
+}
+
 static void told(void *arg, int r, const json_t *result, const struct err *err)
 {
 	struct instance *i = arg;
@@ -253,9 +268,13 @@ static void told(void *arg, int r, const json_t *result, const struct err *err)
 	i->is_telling = false;
 	if (r == -ECONNRESET || r == -ECANCELED)
 		return;
-	if (!r)
-		give_up(i, "what its guest was to do has failed");
-	else if (loop_now_ns() > i->tell_until_ns)
+	if (!r) {
+		char words[100], why[160];
+
+		last_words(result, words, sizeof(words));
+		snprintf(why, sizeof(why), "what its guest was to do has failed%s%s", words[0] ? ": " : "", words);
+		give_up(i, why);
+	} else if (loop_now_ns() > i->tell_until_ns)
 		give_up(i, err->msg);
 	else
 		controlled_later(&i->c, AGAIN_MS);
