@@ -61,6 +61,7 @@ test("an image is imported: a path that is none is refused at its field, a real 
 	writeFileSync(raw, Buffer.alloc(4 << 20, 7));
 	await page.fill('[data-field="spec.source.path"]', raw);
 	await page.click("form footer button.primary");
+	await page.waitForSelector("dl.plan");
 	await page.click("form footer button.primary");
 	await page.waitForSelector("header .state >> text=ready");
 	await daemon.make("POST", "/v1/instances", { name: "grown", spec: { state: "stopped", image: "seed", networks: [] } });
