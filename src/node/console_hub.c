@@ -375,13 +375,13 @@ static void viewer_begin(struct viewer *v)
 {
 	struct console_hub *h = v->hub;
 	size_t len;
-	char hello[64];
+	char hello[DOC_UID_LEN + 80];
 	AUTO(free) char *text = console_hub_text(h, missing(h, v->from), &len);
 
 	v->has_begun = true;
 	if (v->wants_place) {
-		int n = snprintf(hello, sizeof(hello), "{\"line\":\"%s\",\"at\":%llu}", h->line,
-				 (unsigned long long)(h->said - (text ? len : 0)));
+		int n = snprintf(hello, sizeof(hello), "{\"line\":\"%s\",\"at\":%llu,\"until\":%llu}", h->line,
+				 (unsigned long long)(h->said - (text ? len : 0)), (unsigned long long)h->said);
 		(void)http_send(v->ws, hello, (size_t)n, true);
 	}
 	if (text && len)

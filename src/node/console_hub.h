@@ -23,8 +23,9 @@ void console_hub_free(struct console_hub *h);
 void console_hub_attach(struct console_hub *h, const char *socket_path);
 /* It has ended; what is left in the socket is read first, then those who look are told. */
 void console_hub_detach(struct console_hub *h);
-/* Answer C with a WebSocket: binary messages both ways. With ?from= there is a text message {"line", "at"} first: the
- * number, on LINE, of the first byte that follows. Who counts on and comes back with from=LINE:NUMBER gets what it
+/* Answer C with a WebSocket: binary messages both ways. With ?from= there is a text message {"line", "at", "until"}
+ * first: the number, on LINE, of the first byte that follows, and of the first that is not from before: a terminal does not answer what was asked
+ * before that. Who counts on and comes back with from=LINE:NUMBER gets what it
  * has missed, as far as it is still in the buffer. */
 void console_hub_open(struct console_hub *h, struct api_call *c);
 /* Answer C with what is in the buffer: the last that the guest has said, to earlier daemons, too. */

@@ -7,7 +7,7 @@ import subprocess
 
 BUILD = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "build")
 OF_DATA = re.compile(r"(instances|bases|templates|images|catalogues|volumes|history|uploads|store\.db(-wal|-shm)?|audit.*|secret.*|cert.*|key.*|tls.*)$")
-OF_RUN = re.compile(r"(i|n|api\.sock(\.lock)?|lock)$")
+OF_RUN = re.compile(r"(i|n|boot|api\.sock(\.lock)?|lock)$")
 OF_INSTANCE = re.compile(r"(root\.qcow2|vmlinuz|initrd\.img|vmm\.log(\.1)?|console\.log(\.1)?|history.*)$")
 
 

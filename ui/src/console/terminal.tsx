@@ -17,25 +17,29 @@ const SCROLLBACK = 20_000, RETRY_FIRST = 500, RETRY_MOST = 5000;
 interface Line {
 	close(): void;
 	send(data: string): void;
+	// Is what was said earlier being shown? Questions in that have been answered, or nobody waits any more.
+	isRecalling(): boolean;
 }
 
 // The bytes of NAME's console into TERM, again and again until closed. After a break only what was missed comes.
 function follow(name: string, term: Terminal, onState: (isUp: boolean) => void): Line {
 	const path = `/v1/instances/${encodeURIComponent(name)}/console`;
-	let ws: WebSocket | undefined, timer = 0, retry = RETRY_FIRST, isOver = false, line = "", at = 0;
+	let ws: WebSocket | undefined, timer = 0, retry = RETRY_FIRST, isOver = false, line = "", at = 0, earlier = 0, recalls = 0;
 
 	const take = (data: string | ArrayBuffer): void => {
 		if (typeof data === "string") {
-			const begin = JSON.parse(data) as { line: string; at: number };
+			const begin = JSON.parse(data) as { line: string; at: number; until: number };
 			// Another line, or more was said than is kept: what is on the screen does not go on.
 			if (line && (begin.line !== line || begin.at !== at)) term.reset();
 			line = begin.line;
 			at = begin.at;
+			earlier = begin.until;
 			return;
 		}
-		const bytes = new Uint8Array(data);
+		const bytes = new Uint8Array(data), isEarlier = at < earlier;
 		at += bytes.length;
-		term.write(bytes);
+		if (isEarlier) recalls++;
+		term.write(bytes, () => isEarlier && recalls--);
 	};
 	const open = (): void => {
 		ws = new WebSocket(socketUrl(path, { project: project.value, from: line ? `${line}:${at}` : "" }));
@@ -62,6 +66,7 @@ function follow(name: string, term: Terminal, onState: (isUp: boolean) => void):
 		send(data) {
 			if (ws?.readyState === WebSocket.OPEN) ws.send(new TextEncoder().encode(data));
 		},
+		isRecalling: () => recalls > 0,
 	};
 }
 
@@ -87,7 +92,7 @@ function begin(name: string, box: HTMLElement, onState: (isUp: boolean) => void,
 	fit.fit();
 	term.focus();
 	const line = follow(name, term, onState);
-	const typed = term.onData((d) => line.send(d));
+	const typed = term.onData((d) => line.isRecalling() || line.send(d));
 	const seen = new ResizeObserver(() => fit.fit());
 	seen.observe(box);
 	return {
