@@ -52,6 +52,19 @@ static void write_closed(FILE *f, const struct network_conf *c)
 		   "dhcp-option=option:classless-static-route," METADATA_ADDRESS "/32,%s\n", own);
 }
 
+/* In a user namespace of an ordinary user nobody can let go of groups (user_namespaces(7)), and dnsmasq, which sees that it is root, ends over
+ * that; it does not try when it is told that somebody debugs it. */
+static const char *foreground(void)
+{
+	char word[8] = "";
+	FILE *f = fopen("/proc/self/setgroups", "re");
+	bool is_denied = f && fgets(word, sizeof(word), f) && !strncmp(word, "deny", 4);
+
+	if (f)
+		fclose(f);
+	return is_denied ? "no-daemon" : "keep-in-foreground";
+}
+
 char *network_dns_text(const struct network_plan *p)
 {
 	const struct network_conf *c = &p->conf;
@@ -62,11 +75,11 @@ char *network_dns_text(const struct network_plan *p)
 	if (!f)
 		return NULL;
 	fprintf(f,
-		"keep-in-foreground\nlog-facility=-\npid-file=\nquiet-dhcp\nquiet-dhcp6\nquiet-ra\n"
+		"%s\nlog-facility=-\npid-file=\nquiet-dhcp\nquiet-dhcp6\nquiet-ra\n"
 		"interface=%s\nexcept-interface=lo\nbind-dynamic\nno-hosts\nno-ping\n"
 		"domain-needed\nbogus-priv\ndomain=%s\nlocal=/%s/\n"
 		"dhcp-authoritative\ndhcp-ignore-names\ndhcp-leasefile=%s/leases\n",
-		c->bridge, c->domain, c->domain, p->dir);
+		foreground(), c->bridge, c->domain, c->domain, p->dir);
 	if (c->type == NETWORK_HOST_ONLY)
 		write_closed(f, c);
 	write_ranges(f, c);
