@@ -193,6 +193,6 @@ int jail_filter_remover(struct err *err)
 	for (size_t i = 0; !r && i < ARRAY_LEN(calls); i++)
 		r = seccomp_rule_add(f, SCMP_ACT_ALLOW, calls[i], 0);
 	if (!r)
-		r = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(write), 1, SCMP_A0(SCMP_CMP_EQ, STDOUT_FILENO));
+		r = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(write), 1, SCMP_A0(SCMP_CMP_EQ, STDOUT_FILENO, 0));
 	return jail_load(f, r, true, err);
 }

@@ -275,7 +275,7 @@ class Run:
                 is_excused |= operation == "flatten" and any(w in reason for w in FLATTENS_NOT)
                 is_excused |= name in self.model.cancelled and task["status"]["state"] == "cancelled"
                 # Its machine, what that had not yet begun with, or the program that looks at a catalogue, was killed.
-                is_excused |= operation == "warm" and self.struck & {"viv-vmm", "passt"} and task["status"]["state"] == "failed"
+                is_excused |= operation == "warm" and bool(self.struck & {"viv-vmm", "passt"}) and task["status"]["state"] == "failed"
                 is_excused |= operation == "refresh" and "viv" in self.struck and task["status"]["state"] == "failed"
                 self.say("  task", operation, of, to, "failed:", reason)
                 if not is_excused:
