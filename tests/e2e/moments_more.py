@@ -99,6 +99,7 @@ class MoreRequests:
         self.gone = set()               # names that instances have had, and have no more
         self.limits = {}                # network -> bytes a second, or None
         self.renamed = set()            # names that networks have had
+        self.has_imported = False       # what was in an archive has labels of its own
         self.pids = {}                  # of instances, when all was last quiet
 
     # --- instances ---
@@ -304,6 +305,7 @@ class MoreRequests:
             self.instances[name] = {"state": spec["state"], "volumes": [], "networks": nets}
             self.touched.add(name)
             self.images.add(name)
+            self.has_imported = True
             os.unlink(path)
         command = os.path.exists(path) and name not in self.images and Command(["import", path, name, *(networks or [])], then)
         if command:

@@ -290,7 +290,9 @@ class Run:
                 wrong.append(f"instance {name} shall be {i['spec']['state']} instead of {known['state']}")
             if known and known.get("profiles", i["spec"]["profiles"]) != i["spec"]["profiles"]:
                 wrong.append(f"instance {name} has the profiles {i['spec']['profiles']} instead of {known['profiles']}")
-            if i["labels"] != self.model.labels_of(i["spec"]["profiles"]):
+            # An archive has what the machine was in the end: whoever comes out of one says itself what it had of profiles.
+            own = i["own"].get("labels", {}) if self.model.has_imported else {}
+            if i["labels"] != {**self.model.labels_of(i["spec"]["profiles"]), **own}:
                 wrong.append(f"instance {name} has the labels {i['labels']} of its profiles {i['spec']['profiles']} instead of "
                              f"{self.model.labels_of(i['spec']['profiles'])}")
             if name in self.model.pids and name not in self.model.touched and self.model.pids[name] != pid:
