@@ -50,7 +50,9 @@ test("a network is made with a plan before, and what makes no sense beside its k
 	await page.fill('[data-field="spec.subnet"]', "10.77.0.0/24");
 	await page.click("form footer button.primary");
 	await page.waitForSelector("dl.plan >> text=10.77.0.0/24");
-	await page.click("form footer button.primary");
+	// By keyboard: on a busy host the page may still be moving under a pointer.
+	await page.waitForSelector("form footer button.primary:enabled");
+	await page.locator("form footer button.primary").press("Enter");
 	await page.waitForSelector("h1 >> text=front");
 	await page.waitForSelector("header .state.good");
 });
