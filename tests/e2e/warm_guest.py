@@ -7,6 +7,7 @@ import stat
 import vivguest
 
 MEMORY = "96M"
+PROGRAMS = "/usr/sbin/qemu-ga", "/usr/bin/flock"     # this busybox has no flock of its own
 INIT = r"""
 mkdir -p /usr/local/sbin /usr/local/var/run /var/run /run /etc /sbin /usr/bin
 for p in /usr/local/sbin/guest-init /bin/systemctl; do printf '#!/bin/sh\nexit 0\n' >$p; chmod 755 $p; done
@@ -29,8 +30,10 @@ def make_tool(folder):
     assert os.path.exists("/usr/sbin/qemu-ga"), "the package qemu-guest-agent is not installed"
     kernel, tool = os.path.join(vivguest.kernel("bookworm"), "vmlinuz"), os.path.join(folder, "image-tool")
     base = vivguest.initrd("bookworm", INIT, "warm", into=folder)
-    initrd = vivguest.initrd_with(base, os.path.join(folder, "warm-initrd"), vivguest.libraries("/usr/sbin/qemu-ga") | {
-        "/usr/sbin/qemu-ga": "/usr/sbin/qemu-ga"})
+    files = {p: p for p in PROGRAMS}
+    for program in PROGRAMS:
+        files |= vivguest.libraries(program)
+    initrd = vivguest.initrd_with(base, os.path.join(folder, "warm-initrd"), files)
     with open(tool, "w", encoding="utf-8") as f:
         f.write(f'#!/bin/sh\ncd "$1" && truncate -s 2M root.img && cp {kernel} vmlinuz && cp {initrd} initrd.img && touch stamp\n')
     os.chmod(tool, 0o755 | stat.S_IXUSR)
