@@ -15,8 +15,9 @@
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "util/fatal.h"
+#include "util/fds.h"
 
-enum { KEEPER_PAUSE_MS = 1000 };
+enum { KEEPER_PAUSE_MS = 1000, KEEPER_ANSWER_MS = 20000 };
 
 /* An interface; in the other process. */
 struct kept {
@@ -28,6 +29,7 @@ struct kept {
 
 void net_keeper_init(struct net_keeper *k)
 {
+	k->pid = 0;
 	for (unsigned i = 0; i < NET_KEEPER_MAX; i++)
 		k->fd[i] = -1;
 }
@@ -95,6 +97,17 @@ int net_keeper_answer(int fd, struct err *err)
 	return err_set(err, code, "%s", text);
 }
 
+int net_keeper_get(int fd, struct err *err)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	int r = net_keeper_ask(fd);
+
+	if (r < 0)
+		return err_set(err, r, "cannot ask for passt: %s", strerror(-r));
+	return poll(&p, 1, KEEPER_ANSWER_MS) == 1 ? net_keeper_answer(fd, err) :
+						    err_set(err, -ETIMEDOUT, "passt was not started within %d s", KEEPER_ANSWER_MS / 1000);
+}
+
 /* --- the other process --- */
 
 static void keeper_serve(struct kept *k)
@@ -154,21 +167,13 @@ __attribute__((noreturn)) static void keeper_main(struct kept *kept, unsigned n)
 /* Nothing stays open but what is KEPT. */
 static void keeper_close_others(const struct kept *kept, unsigned n)
 {
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	unsigned from = STDERR_FILENO + 1, next;
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC), keep[NET_KEEPER_MAX];
 
-	for (int i = 0; null >= 0 && i < (int)from; i++)
+	for (int i = 0; null >= 0 && i <= STDERR_FILENO; i++)
 		dup2(null, i);
-	do {
-		next = ~0u;
-		for (unsigned i = 0; i < n; i++) {
-			if (kept[i].fd >= (int)from && (unsigned)kept[i].fd < next)
-				next = (unsigned)kept[i].fd;
-		}
-		if (next > from)
-			(void)close_range(from, next == ~0u ? next : next - 1, 0);
-		from = next + 1;
-	} while (next != ~0u);
+	for (unsigned i = 0; i < n; i++)
+		keep[i] = kept[i].fd;
+	fds_close_others(keep, n);
 }
 
 /* --- this one --- */
@@ -201,6 +206,7 @@ int net_keeper_start(struct net_keeper *k, const struct net_forward *const *forw
 	}
 	if (pid < 0)
 		r = -errno;
+	k->pid = pid > 1 ? pid : 0;
 	for (unsigned i = 0; i < n && i < NET_KEEPER_MAX; i++) {
 		if (kept[i].fd >= 0)
 			close(kept[i].fd);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* keeper.h - a process outside of a machine's jail that starts passt again for it.
+/* keeper.h - a process outside of a machine's jail that starts passt again for it, and for one in a PID namespace of its own also the first time.
  *
  * In its jail a machine can start nothing. So a process of the same user is started before, which knows the interfaces of kind
  * `user` with their forwards, and holds nothing but one end of a socket pair for each. One byte asks for a new passt, the
@@ -8,7 +8,7 @@
 #ifndef NET_KEEPER_H
 #define NET_KEEPER_H
 
-#include <stddef.h>
+#include <sys/types.h>
 
 struct err;
 struct net_forward;
@@ -17,6 +17,7 @@ enum { NET_KEEPER_MAX = 16 };
 
 struct net_keeper {
 	int fd[NET_KEEPER_MAX];         /* by interface, owned; -1: none */
+	pid_t pid;                      /* 0: there is none */
 };
 
 /* Nobody is kept yet. */
@@ -31,5 +32,7 @@ void net_keeper_fini(struct net_keeper *k);
 int net_keeper_ask(int fd);
 /* The answer, when there is something to read: the socket, or the error of whoever could not start it. */
 int net_keeper_answer(int fd, struct err *err);
+/* Both: waits for the socket. */
+int net_keeper_get(int fd, struct err *err);
 
 #endif

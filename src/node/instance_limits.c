@@ -81,7 +81,7 @@ void instance_set_limits(struct instance *i, const json_t *doc, int64_t revision
 	struct err err = ERR_INIT;
 
 	i->limits_revision = revision;
-	(void)limits_apply(i->proc.pid, spec, &err);
+	(void)limits_apply(&i->proc, spec, &err);
 	snprintf(i->limits_reason, sizeof(i->limits_reason), "%.199s", err.msg);
 	controlled_write(&i->c);
 	if (settings)

@@ -7,8 +7,8 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <sys/types.h>
 #include "api/schema.h"
+#include "node/process.h"
 
 struct err;
 struct instance;
@@ -28,9 +28,9 @@ char *limits_settings(const json_t *spec);
 
 /* --- instance_limits_process.c --- */
 
-/* Put PID and all that it has started, each thread, under SPEC's limits. What others of them start later inherits them. The
+/* Put P, who runs beside it, and all that they have started, each thread, under SPEC's limits. What others of them start later inherits them. The
  * first that fails is told in ERR, the others hold. -ESRCH: it has gone. */
-int limits_apply(pid_t pid, const json_t *spec, struct err *err);
+int limits_apply(const struct process *p, const json_t *spec, struct err *err);
 
 /* --- instance_limits.c --- */
 

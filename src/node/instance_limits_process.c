@@ -150,14 +150,20 @@ static void apply_tree(pid_t pid, const struct wanted *w, unsigned depth, int *r
 		fclose(f);
 }
 
-int limits_apply(pid_t pid, const json_t *spec, struct err *err)
+int limits_apply(const struct process *p, const json_t *spec, struct err *err)
 {
 	struct wanted w;
 	int r = 0;
 
-	if (pid <= 0)
+	if (p->pid <= 0)
 		return err_set(err, -ESRCH, "it has no process");
 	read_wanted(&w, spec);
-	apply_tree(pid, &w, DEPTH, &r, err);
+	apply_tree(p->pid, &w, DEPTH, &r, err);
+	for (unsigned i = 0; i < PROCESS_BESIDE; i++) {
+		pid_t beside = process_beside(p, i);
+
+		if (beside)
+			apply_tree(beside, &w, DEPTH, &r, err);
+	}
 	return r;
 }

@@ -145,11 +145,11 @@ static json_t *make_config(struct instance *i, const json_t *doc, struct err *er
 	snprintf(end, sizeof(end), "%s/end", i->run_dir);
 	snprintf(console, sizeof(console), "socket:%s/console", i->run_dir);
 	json_t *config =
-		json_pack("{s:O, s:O, s:O, s:O, s:O, s:[], s:[], s:[{s:s}], s:s, s:s, s:b}", "name",
+		json_pack("{s:O, s:O, s:O, s:O, s:O, s:[], s:[], s:[{s:s}], s:s, s:s, s:s, s:b}", "name",
 			  json_object_get(doc, "name"), "engine", json_object_get(spec, "engine"), "cpu",
 			  json_object_get(spec, "cpu"), "memory", json_object_get(spec, "memory"), "cpus",
 			  json_object_get(spec, "cpus"), "disks", "nets", "consoles", "target", console, "control",
-			  control, "end_file", end, "paused", !strcmp(json_string_value(json_object_get(spec, "state")), "paused"));
+			  control, "end_file", end, "pid_namespace", geteuid() ? "off" : "detached", "paused", !strcmp(json_string_value(json_object_get(spec, "state")), "paused"));
 
 	if (!config) {
 		err_set(err, -EINVAL, "its document is not whole");
@@ -309,6 +309,10 @@ void instance_connect(struct instance *i)
 
 	if (i->vmm || !i->proc.pid)
 		return;
+	if (!process_is_settled(&i->proc)) {
+		controlled_later(&i->c, CONNECT_MS);
+		return;
+	}
 	snprintf(path, sizeof(path), "%s/control", i->run_dir);
 	if (vmm_open(&i->vmm, i->c.node->loop, path, &ops, i, &err) < 0) {
 		controlled_later(&i->c, CONNECT_MS);

@@ -10,7 +10,7 @@
 #include "node/pool.h"
 #include "util/checked.h"
 
-enum { CHILDREN_MAX = 64 };
+enum { CHILDREN_MAX = 64, DEPTH = 3 };
 
 /* --- counters ---------------------------------------------------- */
 
@@ -81,6 +81,18 @@ static double resident_all(pid_t pid, unsigned depth)
 	return sum;
 }
 
+static double resident_of(const struct process *p)
+{
+	double sum = resident_all(p->pid, DEPTH);
+
+	for (unsigned i = 0; i < PROCESS_BESIDE; i++) {
+		pid_t beside = process_beside(p, i);
+
+		sum += beside ? resident_all(beside, DEPTH) : 0;
+	}
+	return sum;
+}
+
 /* --- every few seconds ---------------------------------------------------- */
 
 /* SECONDS 0: only the storage is looked at. */
@@ -131,7 +143,7 @@ static void measured(void *arg, int r, const json_t *result, const struct err *e
 		m->now.v[USAGE_WRITTEN] = rate(t.written, m->totals.written, seconds);
 		m->now.v[USAGE_RECEIVED] = rate(t.received, m->totals.received, seconds);
 		m->now.v[USAGE_SENT] = rate(t.sent, m->totals.sent, seconds);
-		m->now.v[USAGE_MEMORY] = resident_all(m->owner->proc.pid, 3);
+		m->now.v[USAGE_MEMORY] = resident_of(&m->owner->proc);
 		m->now.v[USAGE_STORAGE] = m->sampler.storage;
 		m->is_known = true;
 		keep(m, seconds);

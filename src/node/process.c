@@ -18,6 +18,72 @@
 
 enum { EXIT_NO_EXEC = 127, PATH_CAP = 1024 };
 
+static int process_watch(struct process *p, struct loop *l, pid_t pid, bool is_child, struct err *err);
+
+static pid_t process_read_number(int fd)
+{
+	char text[16] = "";
+	ssize_t len = pread(fd, text, sizeof(text) - 1, 0);
+
+	return len > 0 && strchr(text, '\n') ? (pid_t)strtol(text, NULL, 10) : 0;
+}
+
+static void process_read_beside(struct process *p)
+{
+	char text[64] = "";
+	ssize_t len = pread(p->file, text, sizeof(text) - 1, 0);
+	const char *line = text;
+
+	for (unsigned i = 0; i < PROCESS_BESIDE; i++) {
+		line = len > 0 && line ? strchr(line, '\n') : NULL;
+		p->beside[i] = line ? (pid_t)strtol(++line, NULL, 10) : 0;
+	}
+}
+
+/* Has nobody the lock? */
+static bool process_is_free(int fd)
+{
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+		return false;
+	(void)flock(fd, LOCK_UN);
+	return true;
+}
+
+bool process_is_settled(const struct process *p)
+{
+	pid_t now = p->has_file ? process_read_number(p->file) : 0;
+
+	return !now || now == p->pid;
+}
+
+/* P has ended: is somebody else it from now on? */
+static bool process_follow(struct process *p)
+{
+	pid_t next = p->has_file ? process_read_number(p->file) : 0;
+	struct process after = { .ended = p->ended, .status = p->status, .file = p->file, .has_file = p->has_file };
+	struct loop *l = p->watch.loop;
+
+	if (next <= 0 || next == p->pid)
+		return false;
+	/* A child's number is its own until it has been waited for; another's only as long as it has the lock. */
+	if (!p->is_child && process_is_free(p->file))
+		return false;
+	bool is_child = p->is_child, is_to_die = p->is_to_die;
+	p->has_file = false;
+	process_forget(p);
+	*p = after;
+	if (process_watch(p, l, next, is_child, NULL) < 0)
+		return false;
+	if (is_child || !process_is_free(p->file)) {
+		process_read_beside(p);
+		if (is_to_die)
+			process_kill(p, SIGKILL);
+		return true;
+	}
+	process_forget(p);
+	return false;
+}
+
 static void process_ready(struct loop_fd *h, unsigned events)
 {
 	struct process *p = container_of(h, struct process, watch);
@@ -27,6 +93,8 @@ static void process_ready(struct loop_fd *h, unsigned events)
 	if (p->is_child && waitpid(p->pid, &status, WNOHANG) != p->pid)
 		return;
 	p->status = p->is_child ? status : -1;
+	if (process_follow(p))
+		return;
 	process_forget(p);
 	p->ended(p);
 }
@@ -42,11 +110,30 @@ static int process_watch(struct process *p, struct loop *l, pid_t pid, bool is_c
 	}
 	p->pid = pid;
 	p->is_child = is_child;
+	p->is_to_die = false;
 	return 0;
+}
+
+/* An open file of our own: the one that has the lock could not be asked who has it. */
+static void process_keep_file(struct process *p, const char *path)
+{
+	p->file = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	p->has_file = p->file >= 0;
+	if (p->has_file)
+		process_read_beside(p);
+}
+
+pid_t process_beside(const struct process *p, unsigned i)
+{
+	/* A number may be another's by now, who is not of the session that the machine was started in. */
+	return p->pid > 0 && p->beside[i] > 0 && getsid(p->beside[i]) == getsid(p->pid) ? p->beside[i] : 0;
 }
 
 void process_forget(struct process *p)
 {
+	if (p->has_file)
+		close(p->file);
+	p->has_file = false;
 	if (!p->pid)
 		return;
 	int fd = p->watch.fd;
@@ -58,6 +145,7 @@ void process_forget(struct process *p)
 
 void process_kill(struct process *p, int signo)
 {
+	p->is_to_die |= signo == SIGKILL;
 	if (p->pid && syscall(SYS_pidfd_send_signal, p->watch.fd, signo, NULL, 0) < 0 && errno != ESRCH)
 		log_warn("cannot signal process %d: %s", (int)p->pid, strerror(errno));
 }
@@ -116,21 +204,21 @@ int process_start(struct process *p, struct loop *l, const struct process_spec *
 	if (r < 0) {
 		kill(pid, SIGKILL);
 		waitpid(pid, NULL, 0);
+		return r;
 	}
-	return r;
+	process_keep_file(p, s->lock_path);
+	return 0;
 }
 
 int process_find(struct process *p, struct loop *l, const char *lock_path, struct err *err)
 {
 	AUTO_FD int lock = open(lock_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	char text[16] = "";
 
 	if (lock < 0)
 		return errno == ENOENT ? 0 : err_set(err, -errno, "cannot open '%s': %s", lock_path, strerror(errno));
 	if (!flock(lock, LOCK_EX | LOCK_NB))
 		return 0;
-	ssize_t len = pread(lock, text, sizeof(text) - 1, 0);
-	pid_t pid = len > 0 && strchr(text, '\n') ? (pid_t)strtol(text, NULL, 10) : 0;
+	pid_t pid = process_read_number(lock);
 	if (pid <= 0)
 		return err_set(err, -EAGAIN, "the process of '%s' is being started", lock_path);
 	int r = process_watch(p, l, pid, false, err);
@@ -139,6 +227,8 @@ int process_find(struct process *p, struct loop *l, const char *lock_path, struc
 		process_forget(p);
 		return 0;
 	}
+	if (!r)
+		process_keep_file(p, lock_path);
 	/* Its own children may have the lock a moment longer. */
 	return r == -ESRCH ? -EAGAIN : r < 0 ? r : 1;
 }
@@ -162,13 +252,12 @@ static bool process_has_word(pid_t pid, const char *word)
 
 int process_find_word(struct process *p, struct loop *l, const char *lock_path, const char *word, struct err *err)
 {
-	char text[16] = "";
 	int r = process_find(p, l, lock_path, err);
 
 	if (r)
 		return r;
 	AUTO_FD int lock = open(lock_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	pid_t pid = lock >= 0 && pread(lock, text, sizeof(text) - 1, 0) > 0 ? (pid_t)strtol(text, NULL, 10) : 0;
+	pid_t pid = lock >= 0 ? process_read_number(lock) : 0;
 	r = pid > 0 ? process_watch(p, l, pid, false, NULL) : -ESRCH;
 	/* Only now its number cannot become another's. */
 	if (!r && process_has_word(pid, word))

@@ -4,7 +4,10 @@
  * A process gets an open, locked file as its standard input, in which its number stands. The lock lasts as long as
  * somebody has that open file, so whether the process is there can be asked at any time, by whoever comes
  * after a crash too: no number that was used again is ever taken for it, and there is no moment at which
- * a process runs that nobody would find. Loop thread. */
+ * a process runs that nobody would find.
+ *
+ * A process may end when it has started a successor, a child of its own parent that holds the lock and whose number it has written
+ * over its own, and below it those of others that run beside it (viv-vmm does, for a machine in a PID namespace: vm/pidns.h): that one is the process from then on. Loop thread. */
 #ifndef NODE_PROCESS_H
 #define NODE_PROCESS_H
 
@@ -15,12 +18,17 @@
 
 struct err;
 
+enum { PROCESS_BESIDE = 2 };
+
 /* Embedded in its owner's struct. */
 struct process {
 	void (*ended)(struct process *p);       /* it is no longer there; STATUS says more */
 	pid_t pid;                      /* 0: there is none */
 	int status;                     /* as of waitpid(); -1: unknown, for it was not our child */
 	bool is_child;
+	pid_t beside[PROCESS_BESIDE];   /* others that run for it, and are not below it; 0: none. See process_beside() */
+	bool has_file, is_to_die;       /* private: FILE is one; whoever follows it is killed, too */
+	int file;                       /* private: that with the lock, opened anew */
 	struct loop_fd watch;           /* its pidfd */
 };
 
@@ -38,6 +46,11 @@ int process_find(struct process *p, struct loop *l, const char *lock_path, struc
 /* The same of a program that closes its standard input, and the lock with it. It is known by the number in the file and by WORD
  * of its command line, which names something that only this daemon's processes can mean. */
 int process_find_word(struct process *p, struct loop *l, const char *lock_path, const char *word, struct err *err);
+/* The number of the I-th that runs beside it, if it does now; else 0. */
+pid_t process_beside(const struct process *p, unsigned i);
+/* false: it has a successor, of which process_ready() has not heard yet. */
+bool process_is_settled(const struct process *p);
+/* SIGKILL goes on to its successor. */
 void process_kill(struct process *p, int signo);
 /* It and what it has started. */
 void process_kill_group(struct process *p, int signo);

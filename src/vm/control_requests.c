@@ -137,7 +137,7 @@ static int request_info(struct control_call *call, struct err *err)
 
 	call->result = json_pack("{s:s, s:s, s:i, s:s, s:i, s:s, s:I, s:I, s:I, s:I, s:s*, s:I, s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:b, s:o*, s:o*}",
 		"name", cfg->name, "version", VIV_VERSION, "protocol", CONTROL_PROTOCOL,
-		"state", machine_state_name(m->state), "pid", (int)getpid(), "engine", m->ops->name,
+		"state", machine_state_name(m->state), "pid", (int)m->pid, "engine", m->ops->name,
 		"cpus", (json_int_t)machine_n_cpus(m), "cpus_max", (json_int_t)config_cpus(cfg), "memory", (json_int_t)info_memory(m),
 		"memory_max", (json_int_t)(cfg->memory_max ? cfg->memory_max : cfg->memory), "cpu_limit", cfg->cpu_limit,
 		"guest_time_ns", (json_int_t)source_now_ns(&m->source.s),

@@ -22,6 +22,7 @@
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "util/log.h"
+#include "vm/pidns.h"
 
 enum { UID_NOBODY = 65534, GID_NOBODY = 65534, THREAD_TRIES = 50, THREAD_WAIT_US = 100 };
 
@@ -91,6 +92,7 @@ static bool jail_unshare(int flag, const char *what)
 /* Who is who in the user namespace: root, so that its clients are known as such, and nobody. All others are nobody there. */
 static const char id_map[] = "0 0 1\n65534 65534 1\n";
 
+/* PID: as /proc has it. */
 static int jail_open_of(pid_t pid, const char *name, int flags)
 {
 	char path[64];
@@ -120,10 +122,10 @@ static int jail_map_users(pid_t whose)
 	return fd < 0 ? -errno : fd;
 }
 
-/* The process that makes the namespace: it says when (and why not), and goes when the other end of SOCK does. */
+/* The process that makes the namespace: it says when (its number) and why not (-errno), and goes when the other end of SOCK does. */
 __attribute__((noreturn)) static void jail_make_users(int sock)
 {
-	int r = unshare(CLONE_NEWUSER) < 0 ? errno : 0;
+	int r = unshare(CLONE_NEWUSER) < 0 ? -errno : (int)pidns_number();
 
 	if (send(sock, &r, sizeof(r), MSG_NOSIGNAL) == sizeof(r))
 		(void)recv(sock, &r, sizeof(r), 0);
@@ -150,7 +152,7 @@ static int jail_new_users(void)
 	else if (recv(sv[0], &r, sizeof(r), MSG_WAITALL) != sizeof(r))
 		r = -EIO;
 	else
-		r = r ? -r : jail_map_users(maker);
+		r = r < 0 ? r : jail_map_users((pid_t)r);
 	close(sv[0]);
 	while (maker > 0 && waitpid(maker, NULL, 0) < 0 && errno == EINTR)
 		continue;

@@ -129,6 +129,7 @@ int janitor_start(struct janitor *j, const struct config *cfg, struct err *err)
 	int r = pid < 0 ? -errno : 0;
 	close(sv[1]);
 	j->fd = sv[0];
+	j->pid = pid > 0 ? pid : 0;
 	return r < 0 ? err_set(err, r, "cannot start the process that removes sockets: %s", strerror(-r)) : 0;
 }
 

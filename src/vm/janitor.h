@@ -7,11 +7,14 @@
 #ifndef VM_JANITOR_H
 #define VM_JANITOR_H
 
+#include <sys/types.h>
+
 struct config;
 struct err;
 
 struct janitor {
 	int fd;                 /* -1: none is needed */
+	pid_t pid;              /* 0: not ours */
 };
 
 /* Before there are threads. None is started when CFG makes no socket and names no file for its end, which is emptied now. */

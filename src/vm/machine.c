@@ -21,6 +21,7 @@
 #include "vm/handover.h"
 #include "vm/jail.h"
 #include "vm/machine_priv.h"
+#include "vm/pidns.h"
 #include "vm/plug.h"
 #include "vm/map.h"
 #include "vm/migrate.h"
@@ -345,6 +346,10 @@ int machine_make_net(struct machine *m, unsigned i, int handed, struct err *err)
 	int r = config_net_forwards(c, forward, err);
 
 	o.keeper = keeper;
+	if (r >= 0 && m->cfg->is_inside && keeper >= 0 && o.fd < 0) {
+		o.fd = net_keeper_get(keeper, err);
+		r = o.fd < 0 ? o.fd : r;
+	}
 	o.has_metadata = c->has_metadata;
 	o.n_forward = r < 0 ? 0 : (unsigned)r;
 	config_net_mac(m->cfg, i, nc.mac);
@@ -560,7 +565,11 @@ static int machine_make_jail(struct machine *m, struct err *err)
 {
 	if (m->cfg->has_jail) {
 		machine_rest_threads(m);
-		return jail_enter(err);
+		int r = jail_enter(err);
+
+		if (!r && (r = pidns_stay_bound()) < 0)
+			err_set(err, r, "the process in front of the machine has ended: %s", strerror(-r));
+		return r;
 	}
 	log_warn("the jail is off: a guest that takes over this process has all rights of user %u", geteuid());
 	return 0;
@@ -629,6 +638,7 @@ int machine_new(struct machine **out, struct config *cfg, struct loop *loop, str
 	m->cfg = cfg;
 	m->loop = loop;
 	m->user = geteuid();
+	m->pid = pidns_number();
 	loop_timer_init(loop, &m->reset_retry, machine_reset_retry);
 	loop_timer_init(loop, &m->leave_retry, machine_leave_retry);
 	cpu_limit_init(&m->cpu_limit, m);

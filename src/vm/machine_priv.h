@@ -84,6 +84,7 @@ struct machine {
 	struct config *cfg;             /* main's; the lists of disks and interfaces change with plug.c */
 	struct loop *loop;
 	uid_t user;                     /* who this process was before it went into its jail */
+	pid_t pid;                      /* what the host knows it by */
 	struct source_host source;
 	enum machine_state state;
 	unsigned holds;                 /* of enum machine_hold: who keeps it paused */

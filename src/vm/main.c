@@ -16,6 +16,7 @@
 #include "net/keeper.h"
 #include "net/net.h"
 #include "util/checked.h"
+#include "util/cleanup.h"
 #include "util/err.h"
 #include "util/fatal.h"
 #include "util/log.h"
@@ -29,6 +30,7 @@
 #include "vm/machine.h"
 #include "vm/migrate.h"
 #include "vm/migrate_tls.h"
+#include "vm/pidns.h"
 #include "vm/state_file.h"
 
 /* Where messages go; see console_own_output(). */
@@ -45,6 +47,9 @@ static void terminal_restore(void)
 	terminal_is_raw = 0;
 	log_set_raw_terminal(0);
 }
+
+/* Who was started before this process, which is the first of its PID namespace. */
+static struct pidns outside;
 
 /* The thread that is telling; 0: none. */
 static _Atomic pid_t dying;
@@ -63,6 +68,9 @@ static void on_fatal_signal(int signo, siginfo_t *info, void *context)
 	}
 	signal(signo, SIG_DFL);
 	raise(signo);
+	/* The first process of a PID namespace can send itself nothing. What the processor says comes again, and ends it. */
+	if (getpid() == 1 && info->si_code <= 0)
+		_exit(128 + signo);
 }
 
 static void terminal_make_raw(void)
@@ -272,20 +280,61 @@ static int start_keeper(struct net_keeper *k, struct config *c, struct err *err)
 	return net_keeper_start(k, list, n, c->n_nets, err);
 }
 
-static int run(struct config *c, enum config_action action, struct incoming *in, struct err *err)
+static int start_outside(struct config *c, enum config_action action, struct net_keeper *keeper, struct janitor *janitor, struct err *err)
 {
+	int r = action == CONFIG_RUN && c->has_jail ? start_keeper(keeper, c, err) : 0;
+
+	if (!r && c->handed)
+		return janitor_adopt(janitor, c->handed->janitor);
+	if (!r && action == CONFIG_RUN && (c->has_jail || c->end_file))
+		return janitor_start(janitor, c, err);
+	return r;
+}
+
+/* 1: the machine is another process, and this one ends with *STATUS. 0: it is this one. */
+static int start_inside(enum pidns_mode mode, char **argv, struct net_keeper *keeper, struct janitor *janitor, int *status, struct err *err)
+{
+	struct pidns p = { .janitor = janitor->fd, .beside = { janitor->pid, keeper->pid } };
+
+	memcpy(p.keeper, keeper->fd, sizeof(p.keeper));
+	int r = pidns_start(&p, mode, argv, status, err);
+	if (r > 0) {
+		janitor->fd = -1;
+		net_keeper_init(keeper);
+	}
+	return r;
+}
+
+static enum pidns_mode pidns_mode_of(const struct config *c)
+{
+	const char *name = c->pid_namespace;
+
+	return !strcmp(name, "front") ? PIDNS_FRONT : !strcmp(name, "detached") ? PIDNS_DETACHED : PIDNS_OFF;
+}
+
+/* ARGV: to start this program again. What main() returns, or -errno. */
+static int run(struct config *c, enum config_action action, struct incoming *in, char **argv, struct err *err)
+{
+	enum pidns_mode mode = pidns_mode_of(c);
 	struct net_keeper keeper;
-	struct janitor janitor = { -1 };
-	int r = 0;
+	struct janitor janitor = { .fd = -1 };
+	int r = 0, status = 0;
+
+	c->is_inside = outside.is_inside;
 
 	net_keeper_init(&keeper);
-	if (action == CONFIG_RUN && c->has_jail)
-		r = start_keeper(&keeper, c, err);
-	if (!r && c->handed)
-		r = janitor_adopt(&janitor, c->handed->janitor);
-	else if (!r && action == CONFIG_RUN && (c->has_jail || c->end_file))
-		r = janitor_start(&janitor, c, err);
-
+	if (c->is_inside) {
+		janitor.fd = take_fd(&outside.janitor);
+		memcpy(keeper.fd, outside.keeper, sizeof(keeper.fd));
+		c->keeper = &keeper;
+	} else {
+		r = start_outside(c, action, &keeper, &janitor, err);
+	}
+	if (!r && action == CONFIG_RUN && mode != PIDNS_OFF && !c->is_inside) {
+		r = start_inside(mode, argv, &keeper, &janitor, &status, err);
+		if (r > 0)
+			return status;
+	}
 	if (!r)
 		r = build_and_run(c, action, &janitor, in, err);
 	if (c->handed && !c->handed->is_ours)
@@ -341,9 +390,11 @@ static int run_incoming(struct config *c, int argc, char **argv, struct err *err
 	struct handed handed;
 
 	handed_init(&handed);
+	if (pidns_mode_of(c) != PIDNS_OFF)
+		return err_set(err, -EINVAL, "a machine that comes from elsewhere cannot get a PID namespace of its own; leave out --pid-namespace");
 	int r = wait_for_machine(c, &in, &handed, argc, argv, err);
 	if (!r)
-		r = run(c, CONFIG_RUN, in, err);
+		r = run(c, CONFIG_RUN, in, argv, err);
 	handed_close(&handed);
 	return r;
 }
@@ -380,7 +431,9 @@ int main(int argc, char **argv)
 	fill_standard_fds();
 	if (argc > 1 && !strcmp(argv[1], "ctl"))
 		return ctl_main(argc - 1, argv + 1);
-	close_inherited_fds(argc, argv);
+	pidns_inherit(&outside);
+	if (!outside.is_inside)
+		close_inherited_fds(argc, argv);
 	log_set_name("viv-vmm");
 	own_stderr = console_own_output(STDERR_FILENO);
 	if (own_stderr >= 0)
@@ -400,7 +453,7 @@ int main(int argc, char **argv)
 
 		r = is_incoming ? run_incoming(&c, argc, argv, &err) : config_validate(&c, &err);
 		if (!r && !is_incoming)
-			r = run(&c, action, NULL, &err);
+			r = run(&c, action, NULL, argv, &err);
 	}
 	if (r < 0)
 		log_error("%s", err.msg);

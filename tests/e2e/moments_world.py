@@ -6,6 +6,7 @@ import re
 import subprocess
 
 BUILD = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "build")
+BESIDE = ("viv-janitor", "viv-keeper")     # programs of a machine that are not below it
 OF_DATA = re.compile(r"(instances|bases|templates|images|catalogues|volumes|history|uploads|store\.db(-wal|-shm)?|audit.*|secret.*|cert.*|key.*|tls.*)$")
 OF_RUN = re.compile(r"(i|n|boot|api\.sock(\.lock)?|lock)$")
 OF_INSTANCE = re.compile(r"(root\.qcow2|vmlinuz|initrd\.img|vmm\.log(\.1)?|console\.log(\.1)?|history.*)$")
@@ -13,7 +14,7 @@ OF_INSTANCE = re.compile(r"(root\.qcow2|vmlinuz|initrd\.img|vmm\.log(\.1)?|conso
 
 def processes(node):
     """{number: (parent, words)} of those that have not ended and are NODE's: in its network namespace, or, as machines have
-    one of their own, by their command line."""
+    one of their own, by their command line. The first word of those of BESIDE is that."""
     found, namespace = {}, os.readlink(f"/proc/{node.here.proc.pid}/ns/net")
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -22,9 +23,12 @@ def processes(node):
             if os.readlink(f"/proc/{pid}/ns/net") != namespace and not any(w.startswith(node.run + "/") for w in words):
                 continue
             with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as f:
-                state, parent = f.read().rpartition(")")[2].split()[:2]
+                comm, _, rest = f.read().rpartition(")")
         except OSError:
             continue
+        state, parent = rest.split()[:2]
+        if comm.endswith(BESIDE):
+            words[0] = comm.partition("(")[2]
         if state not in "ZX":
             found[int(pid)] = (int(parent), words)
     return found
@@ -110,12 +114,17 @@ class World:
         if has and has != wanted and not (is_refused and has[0] == wanted[0]):
             self.complain("instance", instance["name"], "has niceness and oom_score_adj", has, "and not", wanted)
 
-    @staticmethod
-    def machine_of(pid, found, machines):
-        """The machine among PID and those above it; a passt whose machine has just ended has process 1 above it."""
+    def machine_of(self, pid, found, machines):
+        """The machine among PID and those above it, or which the topmost was started beside; a passt whose machine has just ended has process 1
+        above it."""
         while pid in found and pid not in machines:
-            pid = found[pid][0]
-        return pid if pid in machines else None
+            top, pid = pid, found[pid][0]
+        if pid in machines:
+            return pid
+        words = found[top][1]
+        if not words[0].endswith(BESIDE):
+            return None
+        return next((number for number, i in machines.items() if any(w.startswith(f"{self.node.run}/i/{i['uid']}/") for w in words)), None)
 
     # --- files ---
 

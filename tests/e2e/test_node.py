@@ -109,17 +109,18 @@ class Node:
         return done.stdout if status == 0 else done.stderr
 
     def processes(self):
-        """Numbers of the machines' processes, by what is on their command lines; not those that they have started."""
+        """Numbers of the machines' processes, by what is on their command lines; not those that they have started, or were started beside them."""
         found = {}
         for pid in filter(str.isdigit, os.listdir("/proc")):
             try:
                 with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as f:
                     words = f.read().split("\0")
                 with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as f:
-                    state, parent = f.read().rpartition(")")[2].split()[:2]
+                    comm, _, rest = f.read().rpartition(")")
             except OSError:
                 continue
-            if state != "Z" and words[0].endswith("viv-vmm") and any(w.startswith(self.run) for w in words):
+            state, parent = rest.split()[:2]
+            if state != "Z" and not comm.endswith(("(viv-janitor", "(viv-keeper")) and words[0].endswith("viv-vmm") and any(w.startswith(self.run) for w in words):
                 found[int(pid)] = int(parent)
         return [pid for pid, parent in found.items() if parent not in found]
 
