@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <liburing.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -191,6 +192,16 @@ static unsigned uring_complete(struct aio *a)
 	return n;
 }
 
+/* Completions signal the event from now on. Those before may not have: who has called this looks at the queue before it waits for the event.
+ * The kernel puts a completion into the queue, then reads the flag with a fence in between; so here the flag has to be out before the
+ * queue is looked at, which neither the toggle nor the look sees to: a processor may do the later load first. Then both would miss each other,
+ * and a disk that nothing else is asked for would stand still for ever. */
+static void uring_event_on(struct aio *a)
+{
+	io_uring_cq_eventfd_toggle(&a->ring, true);
+	atomic_thread_fence(memory_order_seq_cst);
+}
+
 /* A round completes and then submits what that brought, in one call. What the page cache answers is complete
  * at once: it is looked for without the event and the loop in between, for some rounds. */
 static void uring_reap(struct aio *a)
@@ -199,10 +210,13 @@ static void uring_reap(struct aio *a)
 	uint64_t one = 1;
 
 	if (!is_outermost) {            /* somebody waits in DONE for another job: tell the kernel of it now */
-		io_uring_cq_eventfd_toggle(&a->ring, true);
+		uring_event_on(a);
+		unsigned n = uring_complete(a);
+
+		uring_fill(a);          /* that one may wait for room in the ring */
 		if (io_uring_sq_ready(&a->ring))
 			uring_kick(a);
-		if (uring_complete(a) && write(a->event_fd, &one, sizeof(one)) < 0)
+		if (n + uring_complete(a) && write(a->event_fd, &one, sizeof(one)) < 0)
 			return;
 		return;
 	}
@@ -213,7 +227,7 @@ static void uring_reap(struct aio *a)
 		if (io_uring_sq_ready(&a->ring))
 			uring_kick(a);
 	}
-	io_uring_cq_eventfd_toggle(&a->ring, true);
+	uring_event_on(a);
 	a->is_reaping = false;
 	uring_fill(a);
 	/* What came while the event was off signals nothing by itself. */

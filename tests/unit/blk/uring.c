@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The ring of a disk in the hands of a guest that has taken over the process: it reads and writes, and does nothing else. */
+/* The ring of a disk: nobody waits for what has come; in the hands of a guest that has taken over the process it reads and writes, and does nothing else. */
 #include "test.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <liburing.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -107,4 +108,87 @@ TEST(a_ring_that_is_taken_over_makes_no_socket_opens_no_file_and_sends_nothing)
 	CHECK_EQ(result_of(&ring, read_zeroes_on_a_thread, &iov), -EACCES);
 	CHECK(io_uring_register_eventfd(&ring, event) < 0);     /* nor does it become another one */
 	aio_uring.close(a);
+}
+
+/* --- waiting --------------------------------------------------------------------------------- */
+
+enum { N_JOBS = 3 * DEPTH, PATIENCE_MS = 5000, ROUNDS = 5000, WIDTH = 3 };
+
+struct waiter {
+	struct aio *a;
+	int event;
+	unsigned n_done, n_wanted;      /* the first job's DONE waits for so many */
+	struct aio_job job[N_JOBS];
+};
+static struct waiter waiter;
+
+/* As blk_ctx_poll() does: look, then wait for the event, then look. */
+static void wait_for_jobs(struct waiter *w, unsigned n)
+{
+	while (w->n_done < n) {
+		struct pollfd p = { .fd = w->event, .events = POLLIN };
+		eventfd_t count;
+
+		aio_uring.reap(w->a);
+		if (w->n_done >= n)
+			break;
+		CHECK(poll(&p, 1, PATIENCE_MS) == 1);
+		CHECK_EQ(eventfd_read(w->event, &count), 0);
+	}
+}
+
+static void job_done(struct aio_job *j, int64_t result)
+{
+	struct waiter *w = &waiter;
+
+	CHECK(result >= 0);
+	w->n_done++;
+	if (j == &w->job[0])
+		wait_for_jobs(w, w->n_wanted);
+}
+
+static bool waiter_open(struct waiter *w)
+{
+	struct err err = ERR_INIT;
+
+	w->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return aio_uring.open(&w->a, w->event, &err) == 0;
+}
+
+TEST(a_completion_may_wait_for_a_job_for_which_the_ring_had_no_room)
+{
+	struct waiter *w = &waiter;
+	struct iovec iov = { (char[16]){ 0 }, 16 };
+	int fd = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+
+	if (!waiter_open(w))
+		SKIP("there is no io_uring here");
+	w->n_wanted = N_JOBS;
+	for (unsigned i = 0; i < N_JOBS; i++) {
+		w->job[i] = (struct aio_job){ .op = AIO_READV, .fd = fd, .iov = &iov, .n_iov = 1, .done = job_done };
+		aio_uring.submit(w->a, &w->job[i]);
+	}
+	wait_for_jobs(w, N_JOBS);
+	CHECK_EQ(w->n_done, N_JOBS);
+	aio_uring.close(w->a);
+}
+
+/* The kernel's threads end some while others are being reaped: each has to be seen then, or to signal the event. */
+TEST(what_ends_while_the_event_is_switched_on_again_is_not_waited_for)
+{
+	struct waiter *w = &waiter;
+	FILE *file = tmpfile();
+
+	if (!waiter_open(w))
+		SKIP("there is no io_uring here");
+	for (unsigned round = 0; round < ROUNDS; round++) {
+		w->n_done = w->n_wanted = 0;
+		for (unsigned i = 0; i < WIDTH; i++) {
+			w->job[i] = (struct aio_job){ .op = AIO_FDATASYNC, .fd = fileno(file), .done = job_done };
+			aio_uring.submit(w->a, &w->job[i]);
+		}
+		wait_for_jobs(w, WIDTH);
+	}
+	aio_uring.close(w->a);
+	fclose(file);
 }
