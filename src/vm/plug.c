@@ -187,8 +187,10 @@ static int plug_set_path(struct config *c, enum plug_kind kind, const char *path
 static int plug_set_device(struct config *c, struct err *err)
 {
 	struct config_console *n = &c->consoles[c->n_consoles - 1];
-	char *device = strdup("virtio");
+	char *device = n->target ? strdup("virtio") : NULL;
 
+	if (!n->target)
+		return err_set(err, -EINVAL, "a console that is plugged leads to a file:, a socket: or none; say which, as in file:/tmp/log");
 	if (!device)
 		return err_set(err, -ENOMEM, "out of memory");
 	free(n->device);

@@ -235,6 +235,8 @@ TEST(what_is_refused_says_why_and_leaves_nothing_behind)
 		{ "net", "none,name=two words", "not 1 to 31" },
 		{ "net", "tap,mac=1", "not an address" },
 		{ "console", "stdio", "belongs to the process" },
+		{ "console", "", "a file:, a socket: or none; say which" },
+		{ "console", "id=c", "a file:, a socket: or none; say which" },
 		{ "console", "none,id=two words", "not 1 to 31" },
 		{ "console", "none,name=a/b", "printable ASCII" },
 		{ "console", "file:/nowhere/log", "cannot open" },
