@@ -203,7 +203,7 @@ const struct option options[] = {
 	{ "--vsock", "vsock", OPT_STRING, CFG(vsock), "PATH", NULL, "virtio socket device; a Unix socket where the host's programs reach the guest's",
 	  .more = "A program connects to PATH and says the line 'CONNECT PORT', upon which it is answered 'OK PORT' by a program that listens in "
 		  "the guest; or 'LISTEN PORT', and is answered 'CONNECTED PORT' when one in the guest has connected to port PORT of address 2.",
-	  .is_path = true, .example = "--vsock /run/user/1000/web1.vsock" },
+	  .is_path = true, .is_socket = true, .example = "--vsock /run/user/1000/web1.vsock" },
 	{ "--vsock-cid", "vsock_cid", OPT_UINT, CFG(vsock_cid), "N", "3", "the guest's address on that device", .more = "3 to 4294967294.",
 	  .example = "--vsock web1.vsock --vsock-cid 42" },
 	{ "--no-reboot", "no_reboot", OPT_FLAG, CFG(is_no_reboot), NULL, "off",

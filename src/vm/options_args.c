@@ -8,6 +8,7 @@
 #include <string.h>
 #include "util/err.h"
 #include "util/str.h"
+#include "util/unixsock.h"
 #include "vm/config.h"
 
 static int options_parse_list(const struct option *o, struct config *c, const char *text, struct err *err)
@@ -97,6 +98,30 @@ static void config_forget_macs(struct config *c)
 	}
 }
 
+/* What is said of a place on this host holds for who stands in another folder, too: a saved machine, its forks, 'ctl', and this process
+ * in its jail, where nothing has a path any more. A socket's name that would be too long for one then stays as it is. */
+static int options_make_absolute(const struct option *table, void *base, struct err *err)
+{
+	int r = 0;
+
+	for (const struct option *o = table; !r && o->arg; o++) {
+		char *at = (char *)base + o->offset, **path = (char **)at, *full = NULL;
+
+		for (unsigned i = 0; o->kind == OPT_LIST && !r && i < *(const unsigned *)((char *)base + o->n_offset); i++)
+			r = options_make_absolute(o->sub, at + i * o->elem_size, err);
+		if (o->kind != OPT_STRING || !o->is_path || !*path)
+			continue;
+		full = options_absolute_path(*path);
+		if (!full)
+			return err_set(err, -errno, "cannot tell where '%s' is: %s; name it with its whole path", *path, strerror(errno));
+		bool is_too_long = o->is_socket && strlen(full) > UNIXSOCK_PATH_MAX;
+
+		free(is_too_long ? full : *path);
+		*path = is_too_long ? *path : full;
+	}
+	return r;
+}
+
 /* What opens a saved machine is wanted where that is named, wherever it stands itself. */
 static int config_find_key(struct config *c, int argc, char **argv, struct err *err)
 {
@@ -153,5 +178,5 @@ int config_parse_args(struct config *c, enum config_action *action, int argc, ch
 	}
 	if (c->is_copy)
 		config_forget_macs(c);
-	return 0;
+	return options_make_absolute(options, c, err);
 }

@@ -7,8 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-#include "blk/url.h"
 #include "util/checked.h"
 #include "util/cleanup.h"
 #include "util/err.h"
@@ -141,13 +139,6 @@ int config_load_file(struct config *c, const char *path, struct err *err)
 
 /* --- writing --- */
 
-static json_t *options_path_to_json(const char *path)
-{
-	AUTO(free) char *cwd = *path == '/' || blk_url_is(path) ? NULL : getcwd(NULL, 0);
-
-	return cwd ? json_sprintf("%s/%s", cwd, path) : json_string(path);
-}
-
 static json_t *options_to_json(const struct option *table, const void *base);
 
 static json_t *options_list_to_json(const struct option *o, const void *base)
@@ -171,7 +162,7 @@ static json_t *options_value_to_json(const struct option *o, const void *base)
 	case OPT_STRING:
 	case OPT_CHOICE:
 		text = *(char *const *)at;
-		return !text ? NULL : o->is_path ? options_path_to_json(text) : json_string(text);
+		return text ? json_string(text) : NULL;
 	case OPT_SIZE:
 	case OPT_UINT:
 		return json_integer((json_int_t)*(const uint64_t *)at);

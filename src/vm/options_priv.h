@@ -31,7 +31,8 @@ struct option {
 	const char *none;       /* OPT_STRING: the text that stands for no value; NULL: none does */
 	size_t max_offset;      /* OPT_SIZE, OPT_UINT: the value may be "2,max=8", and this is where 8 goes; 0: it may not */
 	bool is_host;           /* of this process, not of the machine: a saved machine has it not */
-	bool is_path;           /* of a file: a saved machine has it absolute */
+	bool is_path;           /* of a file: it is made absolute */
+	bool is_socket;         /* of a socket, which has a name of limited length */
 	/* Manual page only; NULL: nothing to say. */
 	const char *more;       /* sentences */
 	const char *example;    /* as typed; in a sub-table without the option's name */
@@ -67,6 +68,8 @@ int options_unknown(const struct option *table, bool by_key, const char *what, c
 int options_set_string(char **to, const char *text, struct err *err);
 /* Set one scalar of BASE from TEXT; strings append for OPT_STRINGS. */
 int options_set(const struct option *o, void *base, const char *text, struct err *err);
+/* Where PATH, a file's name or a disk's address, is from everywhere; the caller frees it. NULL and errno: nobody knows. */
+char *options_absolute_path(const char *path);
 /* Free what the rows of TABLE have in BASE. */
 void options_release(const struct option *table, void *base);
 /* A new element at the end of a list, with its defaults. Counted at once, so that it is released whatever happens next. */

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+#include "blk/url.h"
 #include "util/checked.h"
 #include "util/err.h"
 #include "util/str.h"
@@ -136,6 +138,18 @@ static int options_set_defaults(const struct option *table, void *base, struct e
 			return r;
 	}
 	return 0;
+}
+
+char *options_absolute_path(const char *path)
+{
+	char *full = NULL;
+
+	if (!*path || blk_url_is(path))
+		return strdup(path);
+	path += strncmp(path, "file:", 5) ? 0 : 5;      /* a file, whatever its name looks like */
+	AUTO(free) char *cwd = *path == '/' ? strdup("") : getcwd(NULL, 0);
+
+	return cwd && asprintf(&full, "%s%s%s", cwd, *cwd ? "/" : "", path) >= 0 ? full : NULL;
 }
 
 void options_release(const struct option *table, void *base)

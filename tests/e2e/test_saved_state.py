@@ -201,6 +201,33 @@ def test_a_saved_machine_can_be_saved_again_after_it_was_continued(saved, tmp_pa
         ctl(sock, "quit")
 
 
+def test_what_was_named_from_one_folder_is_found_from_another(bookworm, tmp_path, monkeypatch):
+    """The machine in its jail has no folder; who restores it, or asks it for a snapshot, stands anywhere."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir(), there.mkdir()
+    sock, state = str(tmp_path / "s"), tmp_path / "state"
+    monkeypatch.chdir(here)
+    (here / "plain.img").write_bytes(bytes(1 << 20))
+    subprocess.run([os.path.join(vivguest.ROOT, "build", "viv"), "disk", "create", "-f", "qcow2", "q.qcow2", "1M"], check=True)
+    with Guest("--kernel", os.path.relpath(os.path.join(bookworm, "vmlinuz")), "--cmdline", "console=ttyS0 rootwait root=/dev/vdz", "--memory",
+               "128M", "--disk", "path=plain.img,name=plain", "--disk", "path=q.qcow2,name=q", "--vsock", "v", "--console", "stdio",
+               "--engine", "bt", "--control", sock) as guest:
+        guest.expect("Waiting for root device", 60)
+        monkeypatch.chdir(there)
+        ctl(sock, "image-add", "i", "top.qcow2", "--new")
+        ctl(sock, "disk-snapshot", "q=i")
+        assert ctl(sock, "disk-info", "q", "--json")["backing"]["filename"] == str(here / "q.qcow2")
+        ctl(sock, "save", state, "--stop")
+        assert guest.wait(30) == 0
+    with Guest("--restore", state, "--control", sock) as guest:
+        wait_for(guest, sock)
+        assert [d["path"] for d in ctl(sock, "info", "--json")["disks"]] == [str(here / "plain.img"), str(there / "top.qcow2")]
+        ctl(sock, "reset")              # the kernel is read again
+        (_, copy), = [line.split() for line in ctl(sock, "fork").splitlines()]
+        ctl(copy, "quit")
+        ctl(sock, "quit")
+
+
 def state_of(sock):
     with socket.socket(socket.AF_UNIX) as s:
         s.connect(sock)

@@ -3,8 +3,10 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
 #include "util/checked.h"
 #include "util/err.h"
+#include "util/unixsock.h"
 #include "vm/config.h"
 #include "vm/state_file.h"
 
@@ -45,12 +47,12 @@ TEST(every_option_lands_in_its_place)
 	struct config c;
 
 	CHECK_EQ(PARSE(&c, &e, "--name=web", "--kernel=k", "--initrd", "i", "--memory", "2G", "--cpus", "4",
-		       "--disk", "path=a,,b.img,readonly=on,direct,serial=s1", "--disk", "path=c",
+		       "--disk", "path=/a,,b.img,readonly=on,direct,serial=s1", "--disk", "path=c",
 		       "--net", "user,hostfwd=tcp:2222:22,hostfwd=udp:127.0.0.1:53:53,mac=52:54:00:12:34:56",
 		       "--net", "tap,ifname=tap0", "--console", "pty,device=virtio", "--console", "file:/tmp/x=y",
 		       "--rng", "off", "--no-reboot", "--stats", "--engine", "interp", "--log-level", "debug",
 		       "--cmdline", "a=b c,d"), 0);
-	CHECK_STR(c.disks[0].path, "a,b.img");
+	CHECK_STR(c.disks[0].path, "/a,b.img");
 	CHECK(c.disks[0].is_readonly && c.disks[0].is_direct);
 	CHECK_STR(c.disks[0].serial, "s1");
 	CHECK_STR(c.disks[1].format, "auto");
@@ -143,7 +145,7 @@ TEST(conflicts_between_options_are_refused)
 	struct config c;
 
 	CHECK(PARSE(&c, &e, "--kernel", "k", "--disk", "path=a", "--disk", "path=a,readonly=on") < 0);
-	CHECK_HAS(e.msg, "disks[1].path: 'a' is disk 0 already");
+	CHECK_HAS(e.msg, "/a' is disk 0 already");
 	config_fini(&c);
 	CHECK_EQ(PARSE(&c, &e, "--kernel", "k", "--disk", "path=a,readonly", "--disk", "path=a,readonly=on"), 0);
 	config_fini(&c);
@@ -237,6 +239,32 @@ TEST(a_command_line_longer_than_a_kernel_takes_is_refused)
 	text[CONFIG_CMDLINE_MAX] = '\0';
 	CHECK_EQ(PARSE(&c, &e, "--kernel", "k", "--cmdline", text), 0);
 	config_fini(&c);
+}
+
+/* In its jail this process has no folder, and 'ctl', a restore and a fork stand in another. */
+TEST(what_is_named_from_where_one_stands_is_known_from_everywhere)
+{
+	char dir[] = "/tmp/viv-config-XXXXXX", want[64], deep[UNIXSOCK_PATH_MAX] = "";
+	struct err e = ERR_INIT;
+	struct config c;
+
+	CHECK(mkdtemp(dir) && !chdir(dir));
+	snprintf(want, sizeof(want), "%s/sub/a.img", dir);
+	memset(deep, 'd', sizeof(deep) - 1);
+	CHECK_EQ(PARSE(&c, &e, "--kernel", "/boot/k", "--disk", "path=sub/a.img,key-file=sub/a.img", "--disk", "path=file:sub/b", "--disk",
+		       "path=nbd://h/x,readonly=on", "--cdrom", "none", "--vsock", "s"), 0);
+	CHECK_STR(c.kernel, "/boot/k");
+	CHECK_STR(c.disks[0].path, want);
+	CHECK_STR(c.disks[0].key_file, want);
+	CHECK(!strncmp(c.disks[1].path, want, strlen(dir) + 5) && !strcmp(c.disks[1].path + strlen(dir), "/sub/b"));
+	CHECK_STR(c.disks[2].path, "nbd://h/x");
+	CHECK(!c.cdroms[0].path);
+	CHECK(!strncmp(c.vsock, dir, strlen(dir)) && !strcmp(c.vsock + strlen(dir), "/s"));
+	config_fini(&c);
+	CHECK_EQ(PARSE(&c, &e, "--kernel", "k", "--vsock", deep), 0);
+	CHECK_STR(c.vsock, deep);       /* a socket with its whole name could not be */
+	config_fini(&c);
+	CHECK(!chdir("/") && !rmdir(dir));
 }
 
 static int load(struct config *c, struct err *e, const char *text)
