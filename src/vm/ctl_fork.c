@@ -185,17 +185,39 @@ static int fork_build_args(const struct ctl_fork *f, struct fork_args *a, const 
 
 /* --- processes --- */
 
+static int fork_name_socket(const struct ctl_fork *f, struct copy *c, unsigned number, struct err *err)
+{
+	if ((size_t)snprintf(c->socket, sizeof(c->socket), "%s-%u", f->socket, number) >= sizeof(c->socket))
+		return err_set(err, -ENAMETOOLONG, "'%s-%u' is too long for a socket", f->socket, number);
+	snprintf(c->log, sizeof(c->log), "%s.log", c->socket);
+	return 0;
+}
+
+/* A copy of before that still runs would be taken for the new one, which could not listen where that does. */
+static int fork_check_sockets(const struct ctl_fork *f, struct err *err)
+{
+	struct copy c;
+	int r = 0;
+
+	for (unsigned i = 1; !r && i <= f->n; i++) {
+		r = fork_name_socket(f, &c, i, err);
+		AUTO_FD int other = r ? -1 : unixsock_connect(c.socket, NULL);
+		if (other >= 0)
+			r = err_set(err, -EADDRINUSE, "a machine that runs listens on '%s', where copy %u would: end it first, with "
+				    "'viv-vmm ctl %s quit'", c.socket, i, c.socket);
+	}
+	return r;
+}
+
 static int fork_spawn(const struct ctl_fork *f, struct copy *c, unsigned number, struct err *err)
 {
 	struct fork_args a = { .n = 0 };
 	posix_spawn_file_actions_t fa;
 	posix_spawnattr_t attr;
-	int r = 0;
+	int r = fork_name_socket(f, c, number, err);
 
-	if ((size_t)snprintf(c->socket, sizeof(c->socket), "%s-%u", f->socket, number) >= sizeof(c->socket))
-		return err_set(err, -ENAMETOOLONG, "'%s-%u' is too long for a socket", f->socket, number);
-	snprintf(c->log, sizeof(c->log), "%s.log", c->socket);
-	r = fork_build_args(f, &a, c, number, err);
+	if (!r)
+		r = fork_build_args(f, &a, c, number, err);
 	posix_spawnattr_init(&attr);
 	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSID);
 	posix_spawn_file_actions_init(&fa);
@@ -297,6 +319,8 @@ int ctl_fork(const char *socket, int argc, char **argv, struct err *err)
 
 	if (r < 0)
 		return CTL_USAGE;
+	if (fork_check_sockets(&f, err) < 0)
+		return CTL_REFUSED;
 	sigset_t before;
 
 	fork_hold_signals(&before);

@@ -281,6 +281,7 @@ def test_a_machine_is_forked_into_copies_that_run_and_it_goes_on(bookworm, tmp_p
             for i, (pid, copy) in enumerate(copies):
                 info = ctl(copy, "info", "--json")
                 assert info["name"] == f"seed-{i + 1}" and info["pid"] == int(pid) and info["state"] == "running"
+            assert f"'{copies[0][1]}', where copy 1 would" in ctl(sock, "fork", status=1)       # nor is the machine paused for that
             time.sleep(1)
             for _, copy in copies:
                 assert ctl(copy, "stats", "--json")["cpus"][0]["interrupts"] > 0
