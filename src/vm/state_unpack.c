@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <unistd.h>
 #include "mem/gmem.h"
 #include "util/checked.h"
 #include "util/crc32c.h"
@@ -137,7 +138,52 @@ int state_file_memory(struct state_file *f, struct gmem **out, struct err *err)
 	return r;
 }
 
+/* What of a mapped file no row covers is zero: the guest would see anything else. Holes need not be read. */
+static int verify_gap(const struct state_file *f, uint8_t *buf, uint64_t off, uint64_t end, struct err *err)
+{
+	int r = 0;
+
+	while (!r && off < end) {
+		off_t data = lseek(f->fd, (off_t)(f->memory_off + off), SEEK_DATA);
+
+		if (data < 0 && errno == ENXIO)
+			return 0;
+		if (data > 0 && (uint64_t)data > f->memory_off + off)
+			off = (uint64_t)data - f->memory_off;
+		if (off >= end)
+			break;
+		size_t n = end - off < STATE_EXTENT_MAX ? (size_t)(end - off) : STATE_EXTENT_MAX;
+
+		r = state_file_read(f, buf, n, f->memory_off + off, err);
+		for (size_t i = 0; !r && i < n; i++)
+			if (buf[i])
+				r = err_set(err, -EPROTO, "'%s' is damaged: guest memory at offset 0x%" PRIx64 " was zero when it was written",
+					    f->name, off + i);
+		off += n;
+	}
+	return r;
+}
+
+static int verify_gaps(const struct state_file *f, struct err *err)
+{
+	AUTO(free) uint8_t *buf = malloc(STATE_EXTENT_MAX);
+	uint64_t at = 0;
+	int r = buf ? 0 : err_set(err, -ENOMEM, "out of memory");
+
+	for (size_t i = 0; !r && i <= f->n_extents; i++) {
+		struct state_extent e = { .off = le64_of(f->ram) };
+
+		if (i < f->n_extents)
+			e = state_file_row(f, i);
+		r = verify_gap(f, buf, at, le64_get(e.off), err);
+		at = le64_get(e.off) + le32_get(e.len);
+	}
+	return r;
+}
+
 int state_file_verify(struct state_file *f, struct err *err)
 {
-	return f->packing == STATE_NONE ? 0 : unpack_all(f, NULL, err);
+	int r = f->packing == STATE_NONE ? 0 : unpack_all(f, NULL, err);
+
+	return r || !state_file_is_mapped(f) ? r : verify_gaps(f, err);
 }
