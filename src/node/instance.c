@@ -178,6 +178,21 @@ static void ask(struct instance *i, const char *request)
 	vmm_request(i->vmm, request, NULL, asked, i);
 }
 
+/* Not while a disk of it changes over. That is looked at when everybody can see that it is being asked: who changes over says so and then
+ * waits for the answer, so one of the two sees the other. */
+static void step_resume(struct instance *i, const json_t *doc)
+{
+	if (i->has_asked)
+		return;
+	i->has_asked = true;
+	if (!volume_move_holds(i->c.node, i->c.project, json_object_get(doc, "spec"))) {
+		vmm_request(i->vmm, "resume", NULL, asked, i);
+		return;
+	}
+	i->has_asked = false;
+	controlled_later(&i->c, HOLD_MS);
+}
+
 static void cut_off(struct instance *i, const char *why)
 {
 	controlled_set(&i->c, "stopping", "%s", why);
@@ -197,9 +212,9 @@ static void step_stop(struct instance *i, const json_t *doc)
 		controlled_set(&i->c, "stopping", "the power button has been pressed; the power goes in %lld s",
 			       (long long)s);
 		i->press_ns = now;
-		if (i->is_paused)
-			vmm_request(i->vmm, "resume", NULL, NULL, NULL);
 	}
+	if (i->is_paused)
+		step_resume(i, doc);
 	if (now >= i->cut_off_ns) {
 		cut_off(i, "the guest took too long; the power is being cut");
 		return;
@@ -244,10 +259,8 @@ static void step_up(struct instance *i, const json_t *doc, int64_t revision, con
 		ask(i, "resume");
 	else if (!strcmp(wanted, "paused") && !i->is_paused)
 		ask(i, "pause");
-	else if (!strcmp(wanted, "running") && i->is_paused && volume_move_holds(i->c.node, i->c.project, json_object_get(doc, "spec")))
-		controlled_later(&i->c, HOLD_MS);
 	else if (!strcmp(wanted, "running") && i->is_paused)
-		ask(i, "resume");
+		step_resume(i, doc);
 }
 
 /* Its disks are needed now. That is nothing that it has done itself. */

@@ -71,6 +71,11 @@ bool instance_is_still(const struct instance *i)
 	return i->n_freezes > 0;
 }
 
+bool instance_is_asked(const struct instance *i)
+{
+	return atomic_load(&i->has_asked);
+}
+
 void instance_control_path(const struct instance *i, char *path, size_t cap)
 {
 	snprintf(path, cap, "%s/control", i->run_dir);

@@ -34,6 +34,8 @@ bool instance_is_between(const struct instance *i);
 void instance_stand_still(struct instance *i);
 void instance_let_go(struct instance *i);
 bool instance_is_still(const struct instance *i);
+/* Has its machine been asked to stand still or to go on, and not answered yet? Any thread. */
+bool instance_is_asked(const struct instance *i);
 /* The path of the running machine's control socket. */
 void instance_control_path(const struct instance *i, char *path, size_t cap);
 /* Of one that is held and off: begin to work on its disks. False: another does, who would be in the way; ask again later.

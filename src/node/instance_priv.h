@@ -4,6 +4,7 @@
 #ifndef NODE_INSTANCE_PRIV_H
 #define NODE_INSTANCE_PRIV_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include "node/console_hub.h"
@@ -47,7 +48,7 @@ struct instance {
 	bool has_disk;                  /* a worker has seen it, of one in another pool than the daemon's own */
 	bool has_answered;              /* this process has, on its control socket */
 	bool is_paused;                 /* the machine */
-	bool has_asked;                 /* pause, resume: the answer has not come */
+	_Atomic bool has_asked;         /* pause, resume: the answer has not come. Workers look, too */
 	bool is_stopping;               /* the power button was pressed */
 	bool wants_restart;             /* end it, then start it again */
 	uint64_t press_ns, cut_off_ns;  /* with IS_STOPPING: the button is pressed (again), the power goes */

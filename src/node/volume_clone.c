@@ -153,7 +153,8 @@ static int find_user(struct volume_clone *k, const char *volume, const char *poo
 	k->held = i;
 	instance_hold(i, false);
 	k->is_live = !instance_is_off(i);
-	k->is_still = k->is_live && can_share(k, pool);
+	/* A disk that changes over says itself until when the machine stands still. */
+	k->is_still = k->is_live && can_share(k, pool) && !instance_has_moves(i);
 	if (k->is_still)
 		instance_stand_still(i);
 	instance_control_path(i, k->control, sizeof(k->control));

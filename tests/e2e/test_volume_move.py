@@ -22,6 +22,20 @@ while :; do
 done
 """
 
+# The same on two disks in turn; the lower number of the two is the one from which it goes on.
+COUNT_TWO = """
+number() { dd if=/dev/$1 bs=512 count=1 iflag=direct 2>/dev/null | tr -d '\\0'; }
+put() { printf '%-512s' $2 | dd of=/dev/$1 bs=512 conv=notrunc,fsync oflag=direct 2>/dev/null; }
+a=$(number vda); b=$(number vdb)
+n=${a:-0}
+[ ${b:-0} -lt $n ] && n=${b:-0}
+echo "goes on from $n"
+while :; do
+    n=$((n + 1))
+    put vda $n && put vdb $n && echo "has $n"
+done
+"""
+
 
 @pytest.fixture
 def pools(node, tmp_path):  # noqa: F811
@@ -104,6 +118,31 @@ def restart(node):  # noqa: F811
     assert int(log.split("goes on from ")[-1].split()[0]) >= said
 
 
+@pytest.fixture
+def counting_two(node, pools, guest):  # noqa: F811
+    for name in ("v", "w"):
+        node.viv("volume", "create", name, "16M", "--pool", "a")
+    spec = dict(guest, initrd=vivguest.initrd("bookworm", COUNT_TWO, "node-count-two"), disks=[{"volume": "v"}, {"volume": "w"}])
+    node.ask("POST", "/v1/instances", {"name": "c", "spec": spec}, status=201)
+    node.wait("/v1/instances/c", "running")
+    log_has(node, "c", "has 3")
+    return pools
+
+
+def where_two(node, pools):  # noqa: F811
+    """The pools of both, each with its one file there."""
+    docs = [node.ask("GET", f"/v1/volumes/{name}") for name in ("v", "w")]
+    there = {p: sorted(d["uid"] + ".qcow2" for d in docs if d["spec"]["pool"] == p) for p in ("a", "b")}
+    assert files(pools) == there, node.ask("GET", "/v1/tasks")
+    return [d["spec"]["pool"] for d in docs]
+
+
+def move_both(node, pools):  # noqa: F811
+    """Each to the other pool, at once."""
+    return [node.ask("POST", f"/v1/volumes/{name}/move", {"pool": "b" if pool == "a" else "a"}, status=202)["name"]
+            for name, pool in zip(("v", "w"), where_two(node, pools))]
+
+
 def test_a_volume_moves_while_nobody_uses_it(node, pools, guest):  # noqa: F811
     node.viv("volume", "create", "v", "16M", "--pool", "a")
     assert json.loads(node.viv("volume", "move", "v", "b", "--dry-run"))["params"]["to"] == "b"
@@ -176,6 +215,57 @@ def test_whatever_is_killed_the_volume_is_in_one_place(node, counting):  # noqa:
         # What was flushed is there, wherever the machine has gone on.
         log = node.ask("GET", "/v1/instances/c/log").decode(errors="replace")
         if k % 3 == 2:
+            assert int(log.split("goes on from ")[-1].split()[0]) >= said
+    restart(node)
+
+
+def test_two_volumes_of_one_machine_move_at_once(node, counting_two):  # noqa: F811
+    was = where_two(node, counting_two)
+    for k in range(6):
+        move_both(node, counting_two)
+        assert all(state == "done" for state, _ in settle(node)), node.ask("GET", "/v1/tasks")
+        is_now = where_two(node, counting_two)
+        assert all(a != b for a, b in zip(was, is_now)), (k, was, is_now)
+        goes_on(node)
+        # From now on one of them goes where the other one comes from.
+        if k == 2:
+            node.viv("volume", "move", "v", "b" if is_now[0] == "a" else "a")
+        was = where_two(node, counting_two)
+    # Who takes one back does not take back the other.
+    for k in range(4):
+        was = where_two(node, counting_two)
+        one, other = move_both(node, counting_two)
+        time.sleep(0.02 * k)
+        if node.get_any(f"/v1/tasks/{one}").get("status", {}).get("state") != "done":
+            try:
+                node.ask("POST", f"/v1/tasks/{one}/cancel", status=202)
+            except AssertionError:
+                pass                    # it has ended in between
+        settle(node)
+        assert node.ask("GET", f"/v1/tasks/{other}")["status"]["state"] == "done"
+        state = node.ask("GET", f"/v1/tasks/{one}")["status"]["state"]
+        assert [a != b for a, b in zip(was, where_two(node, counting_two))] == [state == "done", True]
+        goes_on(node)
+    restart(node)
+
+
+def test_two_moves_of_one_machine_and_kills(node, counting_two):  # noqa: F811
+    rng = random.Random(67)
+    for k in range(8):
+        moves = move_both(node, counting_two)
+        time.sleep(rng.uniform(0, 0.25))
+        node.kill()
+        said = max(numbers_of(node), default=0)
+        if k % 3 == 2:
+            for pid in node.processes():
+                os.kill(pid, signal.SIGKILL)
+        node.start()
+        settle(node)
+        assert [node.ask("GET", f"/v1/tasks/{t}")["status"]["state"] for t in moves] == ["done", "done"], k
+        where_two(node, counting_two)
+        goes_on(node)
+        if k % 3 == 2:
+            log = node.ask("GET", "/v1/instances/c/log").decode(errors="replace")
             assert int(log.split("goes on from ")[-1].split()[0]) >= said
     restart(node)
 
