@@ -248,7 +248,7 @@ def stop_machines(server):
         return
     for i in range(DEFINED):
         try:
-            server.ask("DELETE", f"/v1/instances/m-{i}?force=true")
+            server.ask("DELETE", f"/v1/instances/m-{i}")
         except (ValueError, OSError):
             pass
     end = time.monotonic() + 60

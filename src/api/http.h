@@ -93,6 +93,8 @@ enum http_method http_method(const struct http_request *rq);
 const char *http_path(const struct http_request *rq);   /* decoded, begins with '/', no "." or ".." in it */
 /* The value of query parameter NAME, decoded; "" when it has none; NULL: it is not there. */
 const char *http_query(const struct http_request *rq, const char *name);
+/* All of them, as "name=value" or "name": the first with BEFORE NULL, then the one behind BEFORE; NULL: there are no more. */
+const char *http_query_next(const struct http_request *rq, const char *before);
 const char *http_get_header(const struct http_request *rq, enum http_header h);        /* NULL: absent */
 const void *http_body(const struct http_request *rq, size_t *len);      /* NUL after it; not of a long one, which is still coming */
 const struct http_peer *http_get_peer(const struct http_request *rq);

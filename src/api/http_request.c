@@ -91,7 +91,8 @@ static bool copy_headers(struct http_request *rq)
 	       copy_custom_header(rq, HTTP_CSRF, "x-viv-csrf:");
 }
 
-/* All parameters, one after the other. libwebsockets has decoded them. */
+/* All parameters, one after the other. libwebsockets has decoded them; what is empty, between two '&' or at the end, is none, and it makes a '/'
+ * of an empty one at the end, as it does of an empty path. */
 static bool copy_query(struct http_request *rq)
 {
 	int total = lws_hdr_total_length(rq->wsi, WSI_TOKEN_HTTP_URI_ARGS), len;
@@ -102,9 +103,10 @@ static bool copy_query(struct http_request *rq)
 		return false;
 	for (int n = 0; at < cap; n++) {
 		len = lws_hdr_copy_fragment(rq->wsi, rq->query + at, (int)(cap - at), WSI_TOKEN_HTTP_URI_ARGS, n);
-		if (len <= 0)
+		if (len < 0)
 			break;
-		at += (size_t)len + 1;
+		bool is_empty = !len || (!strcmp(rq->query + at, "/") && lws_hdr_fragment_length(rq->wsi, WSI_TOKEN_HTTP_URI_ARGS, n + 1) <= 0);
+		at += is_empty ? 0 : (size_t)len + 1;
 	}
 	rq->query[at < cap ? at : cap] = 0;
 	return true;
@@ -330,11 +332,18 @@ const void *http_body(const struct http_request *rq, size_t *len)
 	return rq->body ? rq->body : "";
 }
 
+const char *http_query_next(const struct http_request *rq, const char *before)
+{
+	const char *next = before ? before + strlen(before) + 1 : rq->query;
+
+	return *next ? next : NULL;
+}
+
 const char *http_query(const struct http_request *rq, const char *name)
 {
 	size_t len = strlen(name);
 
-	for (const char *p = rq->query; *p; p += strlen(p) + 1)
+	for (const char *p = NULL; (p = http_query_next(rq, p));)
 		if (!strncmp(p, name, len) && (p[len] == '=' || !p[len]))
 			return p[len] ? p + len + 1 : p + len;
 	return NULL;

@@ -66,12 +66,23 @@ static void socket_post(struct http_socket *ws)
 
 /* --- loop thread ------------------------------------------------------------------------------------------- */
 
+/* Bytes of TEXT, at most MOST, that end with a character: a reason has to be UTF-8 (RFC 6455, 5.5.1). */
+static size_t whole_characters(const char *text, size_t most)
+{
+	size_t len = strnlen(text, most + 1);
+
+	if (len > most)
+		for (len = most; len && ((unsigned char)text[len] & 0xc0) == 0x80; len--)
+			;
+	return len;
+}
+
 void http_hang_up(struct http_socket *ws, int code, const char *reason)
 {
 	pthread_mutex_lock(&ws->lock);
 	if (!ws->close_code) {
 		ws->close_code = code;
-		snprintf(ws->close_reason, sizeof(ws->close_reason), "%s", reason);
+		snprintf(ws->close_reason, sizeof(ws->close_reason), "%.*s", (int)whole_characters(reason, REASON_MAX), reason);
 	}
 	pthread_mutex_unlock(&ws->lock);
 	if (!ws->is_gone)
@@ -174,7 +185,7 @@ void http_socket_refuse(struct http_request *rq)
 	if (ws->is_gone)
 		end_socket(ws);
 	else
-		http_hang_up(ws, CODE_POLICY, rq->reply && rq->reply_len < REASON_MAX ? rq->reply : "refused");
+		http_hang_up(ws, CODE_POLICY, rq->reply ? rq->reply : "refused");
 	http_request_free(rq);
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 #include "util/checked.h"
 #include "util/log.h"
+#include "util/str.h"
 
 static const char *const method_names[] = {
 	[HTTP_GET] = "GET", [HTTP_HEAD] = "HEAD", [HTTP_POST] = "POST", [HTTP_PUT] = "PUT", [HTTP_PATCH] = "PATCH",
@@ -69,14 +70,27 @@ static int status_of(int r, const char **code)
 	return 500;
 }
 
+/* What a client has sent may stand in it, and be no text. */
+static json_t *plain_text(const char *text)
+{
+	json_t *made = json_string(text);
+	char shown[sizeof(((struct err *)NULL)->msg)];
+
+	if (made)
+		return made;
+	snprintf(shown, sizeof(shown), "%s", text);
+	str_make_harmless(shown);
+	return json_string(shown);
+}
+
 static struct api_answer answer_failure(struct http_request *rq, int r, const char *field, const char *message)
 {
 	const char *code;
 	int status = status_of(r, &code);
-	json_t *error = json_pack("{s:s, s:s}", "code", code, "message", message);
+	json_t *error = json_pack("{s:s, s:o}", "code", code, "message", plain_text(message));
 
 	if (field && field[0])
-		json_object_set_new(error, "field", json_string(field));
+		json_object_set_new(error, "field", plain_text(field));
 	if (status == 401)
 		http_set_header(rq, "www-authenticate", "Bearer");
 	return answer_json(status, json_pack("{s:o}", "error", error));
@@ -197,21 +211,54 @@ static int parse_body(struct api_call *c, char *where, size_t cap, struct err *e
 	return schema_check(c->route->in, c->body, c->route->is_patch, where, cap, err);
 }
 
-static bool knows_dry_run(const struct route *r)
-{
-	const char *at = r->query ? strstr(r->query, "dry-run=") : NULL;
+static const char dry_run[] = "dry-run";
 
-	return at && (at == r->query || at[-1] == '|');
+/* Has the table a parameter of R with this name, of LEN bytes? */
+static bool knows(const struct route *r, const char *name, size_t len)
+{
+	for (const char *p = r->query; p; p = strchr(p, '|') ? strchr(p, '|') + 1 : NULL)
+		if (strcspn(p, "=") == len && !strncmp(p, name, len))
+			return true;
+	return false;
+}
+
+/* "project, dry-run" */
+static void list_known(const struct route *r, char *buf, size_t cap)
+{
+	size_t at = 0;
+
+	buf[0] = 0;
+	for (const char *p = r->query; p && at < cap; p = strchr(p, '|') ? strchr(p, '|') + 1 : NULL)
+		at += (size_t)snprintf(buf + at, cap - at, "%s%.*s", at ? ", " : "", (int)strcspn(p, "="), p);
+}
+
+/* One that does nothing here was meant to do something: a filter that is misspelt would show, or do, what it should leave out. */
+static int check_query(const struct api_call *c, char *where, size_t cap, struct err *err)
+{
+	bool may_plan = c->route->method != HTTP_GET;   /* check_dry_run() has more to say */
+	char known[200];
+
+	for (const char *p = NULL; (p = http_query_next(c->rq, p));) {
+		size_t len = strcspn(p, "=");
+
+		if (knows(c->route, p, len) || (may_plan && len == strlen(dry_run) && !strncmp(p, dry_run, len)))
+			continue;
+		snprintf(where, cap, "%.*s", (int)len, p);
+		list_known(c->route, known, sizeof(known));
+		return err_set(err, -EINVAL, "'%s' has no parameter '%.60s'; %s%s", c->route->operation, where, known[0] ? "there are: " : "it has none",
+			       known);
+	}
+	return 0;
 }
 
 /* Who asks for a plan must not get the deed, nor have it taken for a plan by who records deeds. */
 static int check_dry_run(struct api_call *c, struct err *err)
 {
-	const char *dry = http_query(c->rq, "dry-run");
+	const char *dry = http_query(c->rq, dry_run);
 
 	if (!dry || !strcmp(dry, "false") || !strcmp(dry, "0") || c->route->method == HTTP_GET)
 		return 0;
-	c->is_dry_run = knows_dry_run(c->route);
+	c->is_dry_run = knows(c->route, dry_run, strlen(dry_run));
 	return c->is_dry_run ? 0 : err_set(err, -ENOTSUP, "'%s' has no dry run; nothing was done", c->route->operation);
 }
 
@@ -236,7 +283,9 @@ static int prepare(const struct api_config *cfg, struct api_call *c, char *where
 		return err_set(err, -EINVAL, c->route->is_socket ? "'%.200s' is a WebSocket" : "'%.200s' is no WebSocket", path);
 	if (http_is_long(c->rq) && !c->route->takes_bytes)
 		return err_set(err, -EFBIG, "the body is too long: at most %d bytes", HTTP_BODY_MAX);
-	r = check_dry_run(c, err);
+	r = check_query(c, where, cap, err);
+	if (!r)
+		r = check_dry_run(c, err);
 	return r < 0 ? r : parse_body(c, where, cap, err);
 }
 

@@ -242,15 +242,37 @@ int client_explain(const struct client *cl, int r, struct err *err)
 		       cl->lib.easy_strerror(r));
 }
 
+bool client_names_project(const char *method, const char *path)
+{
+	/* What is the node's, somebody's own, or the project itself. */
+	static const char *const elsewhere[] = { "audit", "events", "login", "logout", "metrics", "node", "openapi.json", "pools", "projects",
+						 "session", "setup", "tokens", "usage", "users" };
+	const char *kind = path + strlen("/v1/");
+	size_t len = strcspn(kind, "/?");
+
+	for (unsigned i = 0; i < ARRAY_LEN(elsewhere); i++)
+		if (strlen(elsewhere[i]) == len && !strncmp(kind, elsewhere[i], len))
+			return false;
+	/* Publishers' are there for all; the task that fetches one is a project's. */
+	return strncmp(kind, "catalogues", len) != 0 || strcmp(method, "GET") != 0;
+}
+
+/* The address of PATH; from malloc(). */
+static char *url_of(const struct client *cl, const char *method, const char *path)
+{
+	char *project = client_names_project(method, path) ? cl->lib.easy_escape(cl->curl, cl->project, 0) : NULL, *url;
+	const char *host = cl->url ? cl->url : "http://viv";
+	int n = project ? asprintf(&url, "%s%s%cproject=%s", host, path, strchr(path, '?') ? '&' : '?', project) :
+		asprintf(&url, "%s%s", host, path);
+
+	cl->lib.free(project);
+	return n < 0 ? NULL : url;
+}
+
 int client_setup(struct client *cl, const char *method, const char *path, struct curl_slist *headers, struct err *err)
 {
-	char *project = cl->lib.easy_escape(cl->curl, cl->project, 0);
-	AUTO(free) char *url = NULL;
+	AUTO(free) char *url = url_of(cl, method, path);
 
-	if (asprintf(&url, "%s%s%cproject=%s", cl->url ? cl->url : "http://viv", path, strchr(path, '?') ? '&' : '?',
-		     project ? project : "") < 0)
-		url = NULL;
-	cl->lib.free(project);
 	cl->lib.easy_reset(cl->curl);
 	if (cl->url)
 		client_set_tls(cl, cl->curl);

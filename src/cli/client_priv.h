@@ -3,6 +3,7 @@
 #ifndef CLI_CLIENT_PRIV_H
 #define CLI_CLIENT_PRIV_H
 
+#include <stdbool.h>
 #include "cli/late.h"
 #include "util/json.h"
 
@@ -30,7 +31,9 @@ struct client_reply {
 	size_t len;
 };
 size_t client_on_reply(char *data, size_t size, size_t n, void *reply);
-/* CL->curl for METHOD on PATH. */
+/* Is what METHOD does at PATH done in a project, which the request has to name? Else it must not. */
+bool client_names_project(const char *method, const char *path);
+/* CL->curl for METHOD on PATH, which it sends with the project where that counts. */
 int client_setup(struct client *cl, const char *method, const char *path, struct curl_slist *headers, struct err *err);
 /* The sentence that belongs to libcurl's R. Negative errno. */
 int client_explain(const struct client *cl, int r, struct err *err);

@@ -131,7 +131,9 @@ def test_every_route_asks_for_its_role(site):
                 else:
                     there = where == "node" or (scope == "project" and where == "a")
                     want = None if there and has >= needed else 403
-                url = fill_path(path) + ("?project=a&dry-run" if scope == "project" else "?dry-run")
+                known = [p["name"] for p in operation["parameters"] if p["in"] == "query"]
+                query = ["project=a"] * ("project" in known) + ["dry-run"] * (verb != "get")
+                url = fill_path(path) + ("?" + "&".join(query) if query else "")
                 if "101" in operation["responses"]:
                     said = site.first_message(url, token)
                     refused = b"may not do this" in said or b"say who you are" in said
@@ -145,6 +147,29 @@ def test_every_route_asks_for_its_role(site):
                     assert status not in (401, 403) and status < 500, (verb, url, role, where, status, doc)
                 checked += 1
     assert checked > 300
+
+
+def test_every_route_refuses_parameters_that_it_does_not_have(site):
+    token = site.user("root1", "admin")
+    site.ask("POST", "/v1/projects", {"name": "a", "spec": {}}, status=201)
+    checked = 0
+    for path, operations in site.far("GET", "/v1/openapi.json")[1]["paths"].items():
+        for verb, operation in operations.items():
+            url = fill_path(path) + "?unheard-of=1"
+            known = [p["name"] for p in operation["parameters"] if p["in"] == "query"]
+            if "101" in operation["responses"]:
+                said = site.first_message(url, token)
+                assert b"has no parameter 'unheard-of'" in said, (url, said)
+                continue
+            status, doc, _ = site.far(verb.upper(), url, {} if "requestBody" in operation else None, token)
+            if status == 403 and operation["x-scope"] == "self":
+                continue                # a token does not change what its user comes in by
+            assert (status, doc["error"].get("field")) == (400, "unheard-of"), (verb, url, status, doc)
+            assert all(name in doc["error"]["message"] for name in known), (doc, known)
+            checked += 1
+    assert checked > 100
+    # Nobody is told what there is who may not ask.
+    assert site.far("GET", "/v1/instances?unheard-of=1")[0] == 401
 
 
 def test_what_one_may_not_see_is_not_shown(site):

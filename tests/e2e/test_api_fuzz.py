@@ -19,6 +19,7 @@ NAMES = ["a", "b", "default", "web", "nothing", "x" * 63, "x" * 64, "x" * 3000, 
 TEXTS = ["", "a", "a" * 70_000, "\u0000", "\ud7ff", "‮", "<script>", "../../etc/passwd", "/", "/etc/passwd", "/dev/zero", "%s%n", "1e999", "null",
          "\n", "a,b=c", "1M", "-1", "18446744073709551616"]
 NUMBERS = [0, 1, -1, 2, 63, 64, 65, 1 << 20, 1 << 31, (1 << 31) - 1, 1 << 32, (1 << 63) - 1, -(1 << 63), 1 << 63, 1 << 64, 1.5, -0.0, 1e308]
+UNKNOWN = "unheard-of"   # a parameter that no operation has
 # What may be answered to a request that only tries something: all but errors of the server. 507 is no space, 503 says "try again".
 FINE = set(range(200, 500)) | {503, 507}
 
@@ -72,6 +73,8 @@ def one(maker, rng, path, verb, operation):
     url = "/".join(rng.choice(NAMES[:6] if rng.random() < 0.8 else NAMES) if part.startswith("{") else part for part in path.split("/"))
     query = [f"{p['name']}={rng.choice([rng.choice(NAMES), str(rng.choice(NUMBERS)), 'true', ''])}" for p in operation.get("parameters", [])
              if p["in"] == "query" and rng.random() < 0.3]
+    if rng.random() < 0.05:
+        query.insert(rng.randrange(len(query) + 1), UNKNOWN + rng.choice(["", "=", "=1"]))
     headers = {}
     if rng.random() < 0.1:
         headers["If-Match"] = rng.choice(['"1"', '"999999"', "1", "*", '"', "x" * 300])
@@ -120,6 +123,7 @@ def test_requests_made_from_the_description_never_break_the_daemon(node, guest):
             assert node.proc.poll() is None, (request, e, node.log())
             continue
         assert status in FINE, (SEED, asked, request[0], request[1], request[2], (request[3] or "")[:2000], status, text[:500])
+        assert UNKNOWN not in request[1] or status >= 400, (request, status)
         if status >= 400 and not ("%" in request[1] and b"<html>" in text):     # what is no URL is not the API's
             try:
                 error = json.loads(text)["error"]

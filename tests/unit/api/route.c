@@ -187,6 +187,32 @@ TEST(what_is_wrong_has_its_status_and_its_sentence)
 	teardown(&r);
 }
 
+TEST(a_parameter_that_is_not_in_the_table_is_refused_with_those_that_are)
+{
+	struct rig r;
+
+	setup(&r);
+	CHECK_EQ(ask(&r, "GET", "/v1/rooms/kitchen/things/pan?wait=1", "viewer", ""), 400);
+	CHECK_HAS(r.answer, "'getThing' has no parameter 'wait'; it has none\",\"field\":\"wait\"");
+	CHECK_EQ(ask(&r, "GET", "/v1/rooms/kitchen/things/pan?dry-run", "viewer", ""), 400);
+	CHECK_EQ(ask(&r, "GET", "/v1/rooms/kitchen/things/pan?", "viewer", ""), 200);
+	CHECK_EQ(ask(&r, "GET", "/v1/rooms/kitchen/things/pan?&&", "viewer", ""), 200);
+	CHECK_EQ(ask(&r, "GET", "/v1/rooms/kitchen/things/pan?=1", "viewer", ""), 400);
+	CHECK_EQ(ask(&r, "GET", "/v1/rooms/kitchen/things/pan?wait=1", NULL, ""), 401);
+	CHECK_EQ(ask(&r, "POST", "/v1/things?wai=1&wait=2", "admin", "{\"name\": \"pot\"}"), 400);
+	CHECK_HAS(r.answer, "no parameter 'wai'; there are: dry-run, wait");
+	CHECK_EQ(ask(&r, "POST", "/v1/things?waits", "admin", "{\"name\": \"pot\"}"), 400);
+	/* What follows an empty one counts, too: it would be done instead of being planned. */
+	CHECK_EQ(ask(&r, "POST", "/v1/things?wait=2&&dry-run", "admin", "{\"name\": \"pot\"}"), 201);
+	CHECK_HAS(r.answer, "\"dry\":true");
+	/* What is no text is told as well as that goes. */
+	CHECK_EQ(ask(&r, "GET", "/v1/rooms/kitchen/things/pan?w%ff%fe=1", "viewer", ""), 400);
+	CHECK_HAS(r.answer, "no parameter 'w?\?'");
+	CHECK_EQ(ask(&r, "GET", "/v1/rooms%ff", "viewer", ""), 404);
+	CHECK_HAS(r.answer, "nothing at '/v1/rooms?'");
+	teardown(&r);
+}
+
 TEST(who_may_not_is_refused_before_anything_is_looked_at)
 {
 	struct rig r;

@@ -55,8 +55,16 @@ export function setCsrfToken(token: string | undefined): void {
 
 export const csrfToken = (): string | undefined => csrf;
 
+// Has the operation a parameter of that name? The API refuses those that it does not have.
+let knowsParameter: (method: Method, path: string, name: string) => boolean = () => true;
+export function setParameters(f: typeof knowsParameter): void {
+	knowsParameter = f;
+}
+
+// The project that is looked at is said with every call: what is of the node alone does not know it.
 export function urlOf(c: Call): string {
-	const q = new URLSearchParams(c.query ?? {}).toString();
+	const known = Object.entries(c.query ?? {}).filter(([name]) => name !== "project" || knowsParameter(c.method, c.path, name));
+	const q = new URLSearchParams(known).toString();
 	return q ? `${c.path}?${q}` : c.path;
 }
 

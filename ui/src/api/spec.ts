@@ -2,7 +2,7 @@
 // What the API says of itself: which kinds of documents there are, their fields, and what can be done with them.
 // Lists, pages and forms are made from it, so a kind that the API gains is in the console at once.
 import { computed, signal } from "@preact/signals";
-import { call, type Method } from "./client";
+import { call, setParameters, type Method } from "./client";
 
 export interface Schema {
 	$ref?: string;
@@ -153,6 +153,19 @@ export const kinds = computed<Kind[]>(() => {
 export function findKind(plural: string): Kind | undefined {
 	return kinds.value.find((k) => k.plural === plural);
 }
+
+// Paths with parts in braces come after those without: /v1/things/{name} is not meant by /v1/things/all when both are there.
+const shapes = computed<[RegExp, string][]>(() =>
+	Object.keys(api.value?.paths ?? {})
+		.sort((a, b) => a.split("{").length - b.split("{").length)
+		.map((p) => [new RegExp(`^${p.replace(/[.]/g, "\\.").replace(/\{[a-z]+\}/g, "[^/]+")}$`), p]),
+);
+
+setParameters((method, path, name) => {
+	const found = shapes.value.find(([shape]) => shape.test(path))?.[1];
+	const operation = found ? api.value?.paths[found]?.[method.toLowerCase()] : undefined;
+	return !operation || !!operation.parameters?.some((p) => p.name === name && p.in === "query");
+});
 
 export function hasPath(path: string, method: string): boolean {
 	return !!api.value?.paths[path]?.[method];
