@@ -267,17 +267,32 @@ static int listen_tcp(struct http_server *s, const struct http_listen *l, struct
 	return 0;
 }
 
+/* What is longer is cut off there, and refused by http_request.c: without this the connection would end without an answer. */
+static void limit_tokens(struct lws_token_limits *limits)
+{
+	static const enum lws_token_indexes targets[] = {
+		WSI_TOKEN_GET_URI, WSI_TOKEN_POST_URI, WSI_TOKEN_OPTIONS_URI, WSI_TOKEN_PATCH_URI, WSI_TOKEN_PUT_URI, WSI_TOKEN_DELETE_URI,
+		WSI_TOKEN_HEAD_URI, WSI_TOKEN_HTTP_URI_ARGS,
+	};
+
+	for (unsigned i = 0; i < ARRAY_LEN(limits->token_limit); i++)
+		limits->token_limit[i] = HTTP_HEADERS_MAX;
+	for (unsigned i = 0; i < ARRAY_LEN(targets); i++)
+		limits->token_limit[targets[i]] = HTTP_TARGET_MAX;
+}
+
 static int make_context(struct http_server *s, struct err *err)
 {
 	struct lws_context_creation_info info = {
 		.port = CONTEXT_PORT_NO_LISTEN, .user = s, .gid = (gid_t)-1, .uid = (uid_t)-1,
-		.max_http_header_data = HTTP_HEADERS_MAX, .max_http_header_pool = HTTP_CONNECTIONS_MAX,
+		.max_http_header_data = HTTP_HEADERS_TAKEN, .token_limits = &s->limits, .max_http_header_pool = HTTP_CONNECTIONS_MAX,
 		.fd_limit_per_thread = HTTP_CONNECTIONS_MAX, .timeout_secs = HTTP_IDLE_SECONDS,
 		.keepalive_timeout = HTTP_IDLE_SECONDS, .ka_time = 60, .ka_probes = 3, .ka_interval = 10,
 		.pt_serv_buf_size = HTTP_CHUNK,
 		.options = LWS_SERVER_OPTION_EXPLICIT_VHOSTS | LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT,
 	};
 
+	limit_tokens(&s->limits);
 	lws_set_log_level(LLL_ERR | LLL_WARN, emit_log);
 	s->lws = lws_create_context(&info);
 	return s->lws ? 0 : err_set(err, -ENOMEM, "cannot set up the HTTP server");

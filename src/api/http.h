@@ -25,7 +25,8 @@ struct http_request;
 struct http_socket;
 
 enum {
-	HTTP_HEADERS_MAX = 16 << 10,
+	HTTP_HEADERS_MAX = 16 << 10,    /* of those that are known, together; the rest is not looked at */
+	HTTP_TARGET_MAX = 8 << 10,      /* path and query of a request (RFC 9110, 4.1: 8000 at least) */
 	HTTP_BODY_MAX = 2 << 20,        /* in memory; longer ones need http_receive() */
 	HTTP_RECEIVE_MAX = 1 << 20,     /* of one of these, on its way to its sink */
 	HTTP_CONNECTIONS_MAX = 1000,
@@ -98,8 +99,9 @@ const char *http_query_next(const struct http_request *rq, const char *before);
 const char *http_get_header(const struct http_request *rq, enum http_header h);        /* NULL: absent */
 const void *http_body(const struct http_request *rq, size_t *len);      /* NUL after it; not of a long one, which is still coming */
 const struct http_peer *http_get_peer(const struct http_request *rq);
-/* Why nobody can tell where the request ends, in a sentence: it is to be refused, and its connection ends with the answer. NULL: all is well. */
-const char *http_malformed(const struct http_request *rq);
+/* Why it is to be refused whatever it wants, in a sentence; its connection ends with the answer. -EBADMSG: nobody can tell where it ends, or whom it
+ * is for; -EMSGSIZE: path and query are too long, -ENOBUFS: the headers are. 0: all is well. */
+int http_malformed(const struct http_request *rq, const char **why);
 bool http_wants_socket(const struct http_request *rq);
 bool http_is_long(const struct http_request *rq);
 uint64_t http_content_length(const struct http_request *rq);

@@ -16,6 +16,7 @@
 
 enum {
 	HTTP_CHUNK = 64 << 10,
+	HTTP_HEADERS_TAKEN = 60 << 10,  /* by libwebsockets, with those that nobody knows: more ends the connection without a word */
 	HTTP_REPLY_HEADERS_MAX = 16,
 	HTTP_LINGER_SECONDS = 2,        /* without a byte, after an answer to half a body */
 	HTTP_LINGER_MAX = 64 << 20,
@@ -33,6 +34,7 @@ struct http_server {
 	void *arg;
 	void (*request)(void *arg, struct http_request *rq);
 	struct lws_context *lws;
+	struct lws_token_limits limits; /* for it, as long as it lasts */
 	struct lws_vhost **vhosts;
 	char **unix_paths;              /* to be removed in the end; NULL for TCP */
 	char **names, **addresses;      /* libwebsockets borrows them for as long as the vhost lasts */
@@ -68,7 +70,8 @@ struct http_request {
 	uint64_t content_length;
 	bool wants_socket, is_long, is_head;
 	bool has_no_end;                /* where its body would end has not been told: it has none */
-	const char *malformed;          /* a literal: why nobody can tell where it ends, or whom it is for; NULL: all is well */
+	const char *malformed;          /* a literal: why it is refused, as http_malformed() tells; NULL: all is well */
+	int malformed_as;               /* negative errno */
 	/* the service thread's view: */
 	bool is_at_loop;                /* handed over, not answered yet */
 	bool is_receiving;              /* the body is on its way to its sink, or has been, and the answer is to come */

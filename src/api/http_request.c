@@ -128,6 +128,14 @@ static uint64_t content_length(struct lws *wsi, const char **malformed)
 	return strtoull(text, NULL, 10);
 }
 
+static void refuse(struct http_request *rq, int r, const char *why)
+{
+	rq->malformed = why;
+	rq->malformed_as = r;
+	rq->has_no_end = true;
+	rq->content_length = 0;
+}
+
 /* What the library would take for the body is not what the client, or a proxy before us, does (RFC 9112, 6.1 and 6.3): the request is
  * refused, and nothing behind it is read as another one. */
 static void check_end(struct http_request *rq, struct lws *wsi)
@@ -139,6 +147,8 @@ static void check_end(struct http_request *rq, struct lws *wsi)
 		rq->malformed = "'Transfer-Encoding' is not understood here: send the body as it is, with 'Content-Length'";
 	if (!rq->malformed && (posts || rq->method == HTTP_DELETE))
 		rq->content_length = len;
+	if (rq->malformed)
+		rq->malformed_as = -EBADMSG;
 	/* It has no body then (RFC 9112, 6.3), but the library takes what follows for one: the connection ends with the answer. */
 	rq->has_no_end = rq->malformed || (posts && lws_hdr_total_length(wsi, WSI_TOKEN_HTTP_CONTENT_LENGTH) <= 0);
 }
@@ -159,7 +169,26 @@ static void check_host(struct http_request *rq, struct lws *wsi)
 	/* An empty one of two is there as well: only what is not there has no length. */
 	if (!host || !http_host_is_valid(host) || lws_hdr_copy_fragment(wsi, other, sizeof(other), WSI_TOKEN_HOST, 1) >= 0 ||
 	    lws_hdr_fragment_length(wsi, WSI_TOKEN_HOST, 1) > 0)
-		rq->malformed = "the header 'Host' has to be there once, and to name a host as the URL does: 'localhost', 'node.example.org:8443'";
+		refuse(rq, -EBADMSG, "the header 'Host' has to be there once, and to name a host as the URL does: 'localhost', 'node.example.org:8443'");
+}
+
+/* The library has cut off what is longer than http_token_limits() says, so what reaches a limit was longer. */
+static void check_length(struct http_request *rq, struct lws *wsi, int uri_len)
+{
+	static const char *const custom[] = { "idempotency-key:", "x-viv-csrf:" };
+	int target = uri_len + lws_hdr_total_length(wsi, WSI_TOKEN_HTTP_URI_ARGS), headers = -target;
+
+	for (int t = 0; t < WSI_TOKEN_COUNT; t++)
+		headers += lws_hdr_total_length(wsi, (enum lws_token_indexes)t);
+	for (unsigned i = 0; i < ARRAY_LEN(custom); i++) {
+		int len = lws_hdr_custom_length(wsi, custom[i], (int)strlen(custom[i]));
+
+		headers += len > 0 ? len : 0;
+	}
+	if (headers >= HTTP_HEADERS_MAX)
+		refuse(rq, -ENOBUFS, "the headers of the request are too long: at most 16 KiB");
+	if (target >= HTTP_TARGET_MAX)
+		refuse(rq, -EMSGSIZE, "path and query of the request are too long: at most 8 KiB");
 }
 
 static enum http_method method_of(int lws_method)
@@ -197,8 +226,9 @@ struct http_request *http_request_new(struct http_server *s, struct lws *wsi)
 	rq->path = method < 0 ? NULL : strndup(uri, (size_t)uri_len);
 	if (!rq->path || !copy_headers(rq) || !copy_query(rq))
 		return NULL;
-	check_host(rq, wsi);
 	check_end(rq, wsi);
+	check_host(rq, wsi);
+	check_length(rq, wsi, uri_len);
 	peer_of(&rq->peer, wsi);
 	return take_ptr(&rq);
 }
@@ -321,10 +351,15 @@ enum http_method http_method(const struct http_request *rq) { return rq->method;
 const char *http_path(const struct http_request *rq) { return rq->path; }
 const char *http_get_header(const struct http_request *rq, enum http_header h) { return rq->header[h]; }
 const struct http_peer *http_get_peer(const struct http_request *rq) { return &rq->peer; }
-const char *http_malformed(const struct http_request *rq) { return rq->malformed; }
 bool http_wants_socket(const struct http_request *rq) { return rq->wants_socket; }
 bool http_is_long(const struct http_request *rq) { return rq->is_long; }
 uint64_t http_content_length(const struct http_request *rq) { return rq->content_length; }
+
+int http_malformed(const struct http_request *rq, const char **why)
+{
+	*why = rq->malformed;
+	return rq->malformed ? rq->malformed_as : 0;
+}
 
 const void *http_body(const struct http_request *rq, size_t *len)
 {

@@ -22,7 +22,7 @@ static const struct { int error, status; const char *code; } statuses[] = {
 	{ ESPIPE, 409, "offset" },
 	{ ESTALE, 412, "changed" }, { EFBIG, 413, "too_long" }, { ERANGE, 416, "range" }, { ENOTSUP, 422, "not_supported" },
 	{ ENOTCONN, 409, "no_agent" }, { EREMOTEIO, 422, "refused" },
-	{ EDQUOT, 422, "quota" }, { EUSERS, 429, "too_many" }, { ENOSPC, 507, "no_space" }, { EROFS, 507, "read_only" },
+	{ EDQUOT, 422, "quota" }, { EUSERS, 429, "too_many" }, { EMSGSIZE, 414, "target_too_long" }, { ENOBUFS, 431, "headers_too_long" }, { ENOSPC, 507, "no_space" }, { EROFS, 507, "read_only" },
 	{ EIO, 507, "disk" },
 	{ EAGAIN, 503, "try_again" }, { ETIMEDOUT, 504, "timeout" },
 };
@@ -266,16 +266,18 @@ static int prepare(const struct api_config *cfg, struct api_call *c, char *where
 {
 	enum http_method m = http_method(c->rq);
 	const char *path = http_path(c->rq);
+	const char *malformed;
 	bool is_path;
 
 	where[0] = 0;
-	if (http_malformed(c->rq))
-		return err_set(err, -EBADMSG, "%s", http_malformed(c->rq));
+	int r = http_malformed(c->rq, &malformed);
+	if (r < 0)
+		return err_set(err, r, "%s", malformed);
 	c->route = find_route(cfg, m, path, c, &is_path);
 	if (!c->route)
 		return is_path ? err_set(err, -ENOSYS, "'%.200s' does not know %s; see /v1/openapi.json", path, method_names[m]) :
 		       err_set(err, -ENOENT, "there is nothing at '%.200s'; see /v1/openapi.json", path);
-	int r = cfg->authorize(cfg->arg, c, err);
+	r = cfg->authorize(cfg->arg, c, err);
 
 	if (r < 0)
 		return r;

@@ -98,11 +98,12 @@ static void send_file(struct ui *ui, struct http_request *rq, const char *path, 
 
 bool ui_answer(struct ui *ui, struct http_request *rq)
 {
-	const char *path = http_path(rq) + 1;
+	const char *path = http_path(rq) + 1, *malformed;
 	enum http_method m = http_method(rq);
 	uint64_t len;
 
-	if (!ui || http_malformed(rq) || (m != HTTP_GET && m != HTTP_HEAD) || http_wants_socket(rq) || !strncmp(path, "v1/", 3) || !strcmp(path, "v1"))
+	if (!ui || http_malformed(rq, &malformed) < 0 || (m != HTTP_GET && m != HTTP_HEAD) || http_wants_socket(rq) || !strncmp(path, "v1/", 3) ||
+	    !strcmp(path, "v1"))
 		return false;
 	int fd = path[0] ? open_below(ui, path, &len) : -ENOENT;
 	if (fd < 0 && !strchr(path, '.')) {

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whoever reaches the daemon's port, and is nobody to it: requests whose end can be read in two ways, and more connections than there is
 room for."""
+import json
 import socket
 import ssl
 
@@ -67,6 +68,37 @@ def test_a_request_names_one_host(node, port, headers):     # noqa: F811
             told = ask(request.encode("latin-1") + HIDDEN)
             assert told.count("HTTP/1.") == 1 and told.startswith("HTTP/1.1 400 ") and "connection: close" in told.lower(), told
             assert "'Host'" in told and "hidden" not in told, told
+
+
+@pytest.mark.parametrize("line, headers, status, code", [
+    ("GET /v1/setup", "Cookie: " + "x" * 20_000, 431, "headers_too_long"), ("GET /v1/setup", "Authorization: Bearer " + "x" * 300_000, 431, "headers_too_long"),
+    ("GET /v1/setup", f"Cookie: {'x' * 6000}\r\nReferer: {'x' * 6000}\r\nIdempotency-Key: {'x' * 6000}", 431, "headers_too_long"),
+    ("POST /v1/login", "Content-Length: 2\r\nCookie: " + "x" * 20_000, 431, "headers_too_long"), ("GET /", "Cookie: " + "x" * 20_000, 431, "headers_too_long"),
+    ("GET /v1/" + "x" * 9000, "Accept: */*", 414, "target_too_long"), ("GET /v1/" + "x" * 300_000, "Accept: */*", 414, "target_too_long"),
+    ("GET /v1/instances?filter=" + "x" * 300_000, "Accept: */*", 414, "target_too_long"), ("GET /v1/instances?" + "fields=" + "x," * 5000, "Accept: */*", 414, "target_too_long"),
+    ("DELETE /v1/instances/" + "x" * 300_000, "Accept: */*", 414, "target_too_long"), ("PATCH /v1/instances/" + "x" * 9000, "Content-Length: 2", 414, "target_too_long"),
+    ("GET /" + "x" * 9000, "Accept: */*", 414, "target_too_long")], ids=lambda v: str(v)[:30] + str(len(str(v))))
+def test_what_is_too_long_is_told_before_the_connection_ends(node, port, line, headers, status, code):     # noqa: F811
+    for ask in (lambda data: talk(port, data), lambda data: talk_inside(node.socket, data)):
+        told = ask(f"{line} HTTP/1.1\r\nHost: x\r\n{headers}\r\n\r\n{{}}".encode() + HIDDEN)
+        head, _, body = told.partition("\r\n\r\n")
+        assert told.count("HTTP/1.") == 1 and head.split()[1] == str(status) and "connection: close" in head.lower(), told
+        error = json.loads(body)["error"]
+        assert error["code"] == code and "too long" in error["message"] and "hidden" not in told, told
+
+
+def test_what_is_nearly_too_long_is_not(node, port):     # noqa: F811
+    for ask in (lambda data: talk(port, data), lambda data: talk_inside(node.socket, data)):
+        get = lambda path, more: ask(f"GET {path} HTTP/1.1\r\nHost: x\r\n{more}\r\nConnection: close\r\n\r\n".encode())  # pylint: disable=cell-var-from-loop
+        assert get("/v1/setup", "Cookie: " + "x" * 15_000).startswith("HTTP/1.1 200 ")
+        assert get("/v1/" + "x" * 8000, "Accept: */*").startswith("HTTP/1.1 404 ")
+        # What nobody knows is not looked at.
+        assert get("/v1/setup", "X-Strange: " + "x" * 30_000).startswith("HTTP/1.1 200 ")
+        try:
+            assert get("/v1/setup", "X-Strange: " + "x" * 300_000) == ""
+        except OSError:
+            pass
+    node.ask("GET", "/v1/node")
 
 
 def test_hosts_that_are_good(node, port):     # noqa: F811

@@ -530,6 +530,7 @@ static void junk(struct client *c)
 	memset(big, 'x', sizeof(big));
 	says(c, "GET /");
 	say(c, big, sizeof(big));
+	says(c, " HTTP/1.1\r\nHost: h\r\n\r\n");
 	while (hear(c))
 		continue;
 	close(c->fd);
