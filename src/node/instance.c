@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "node/cgroup.h"
 #include "node/instance_limits.h"
 #include "node/instance_order.h"
 #include "node/instance_priv.h"
@@ -136,7 +137,7 @@ static bool settle_end(struct instance *i, bool was_asked, char *why, size_t cap
 static bool step_adopt(struct instance *i, const json_t *doc)
 {
 	struct err err = ERR_INIT;
-	int r = instance_adopt(i, &err);
+	int r = instance_adopt(i, doc, &err);
 
 	if (r == -EAGAIN) {
 		controlled_later(&i->c, AGAIN_MS);
@@ -384,6 +385,7 @@ static void ended(struct process *p)
 
 	instance_disconnect(i);
 	limits_give_back(i);
+	(void)cgroup_end(i->c.node->cgroups, i->c.uid);
 	i->phase = PHASE_DOWN;
 	i->has_disk = false;
 	networks_kick(i->c.node, i->c.project);

@@ -82,8 +82,8 @@ struct instance {
 
 /* Write the machine's configuration and start its process. */
 int instance_start(struct instance *i, const json_t *doc, struct err *err);
-/* Is there a process from before? Fills PROC. As process_find(). */
-int instance_adopt(struct instance *i, struct err *err);
+/* Is there a process from before? Fills PROC. As process_find(). DOC NULL: it is to go. */
+int instance_adopt(struct instance *i, const json_t *doc, struct err *err);
 /* Connect to the control socket; tries again by itself until the machine answers or ends. */
 void instance_connect(struct instance *i);
 void instance_disconnect(struct instance *i);

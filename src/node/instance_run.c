@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
+#include "node/cgroup.h"
 #include "node/disk_files.h"
 #include "node/files.h"
 #include "node/image.h"
@@ -182,19 +184,52 @@ static json_t *keep_process(json_t *config, bool is_copy)
 
 /* --- start ---------------------------------------------------- */
 
+/* Threads that its processes have at most: of each processor, of each disk (those of its pool, and of io_uring four for each of the host's
+ * processors), and with much room those that come for a while - saving, moving, what is plugged in - and the helpers'. */
+static unsigned tasks_of(const json_t *spec)
+{
+	enum { ROOM = 1024, POOL = 64, KERNELS = 4, DISKS_OF_OWN = 2 };
+	size_t disks = json_array_size(json_object_get(spec, "disks")) + DISKS_OF_OWN;
+
+	return (unsigned)(ROOM + (size_t)json_integer_value(json_object_get(spec, "cpus")) +
+			  disks * (POOL + KERNELS * (size_t)sysconf(_SC_NPROCESSORS_ONLN)));
+}
+
+/* Nothing of its last process is there: not it, nor its helpers, which have a group with it. */
+static bool has_gone(const struct instance *i, const char *lock_path)
+{
+	return !process_is_there(lock_path) && cgroup_end(i->c.node->cgroups, i->c.uid);
+}
+
+static int start_process(struct instance *i, const json_t *spec, struct process_spec *s, struct err *err)
+{
+	AUTO(cgroup_entry_close) struct cgroup_entry entry = { .n = 0 };
+	int r = cgroup_make(i->c.node->cgroups, i->c.uid, tasks_of(spec), &entry, err);
+
+	s->groups = entry.fd;
+	s->n_groups = entry.n;
+	if (!r)
+		r = process_start(&i->proc, i->c.node->loop, s, err);
+	if (r < 0)
+		(void)cgroup_end(i->c.node->cgroups, i->c.uid);
+	return r;
+}
+
 int instance_start(struct instance *i, const json_t *doc, struct err *err)
 {
 	char config_path[STORE_KEY_MAX], lock_path[STORE_KEY_MAX], log_path[STORE_KEY_MAX], end_path[STORE_KEY_MAX];
 	enum instance_memory memory = instance_next_memory(i);
 	AUTO(free) char *memory_path = memory != MEMORY_NONE ? instance_memory_path(i, memory) : NULL;
-	json_t *config = make_config(i, doc, err);
 
+	snprintf(lock_path, sizeof(lock_path), "%s/lock", i->run_dir);
+	if (!has_gone(i, lock_path))
+		return err_set(err, -EBUSY, "its last process has not quite gone yet");
+	json_t *config = make_config(i, doc, err);
 	if (memory_path && config)
 		config = keep_process(config, memory == MEMORY_COPY);
 	int r = config ? files_make_dir(i->run_dir, err) : err->code;
 
 	snprintf(config_path, sizeof(config_path), "%s/config.json", i->run_dir);
-	snprintf(lock_path, sizeof(lock_path), "%s/lock", i->run_dir);
 	snprintf(log_path, sizeof(log_path), "%s/vmm.log", i->dir);
 	snprintf(end_path, sizeof(end_path), "%s/end", i->run_dir);
 	(void)unlink(end_path);         /* of the process before */
@@ -212,17 +247,22 @@ int instance_start(struct instance *i, const json_t *doc, struct err *err)
 	i->stop_reason[0] = 0;
 	i->is_stopping = i->has_answered = false;
 	i->limits_revision = 0;
-	r = process_start(&i->proc, i->c.node->loop, &spec, err);
+	r = start_process(i, json_object_get(doc, "spec"), &spec, err);
 	i->is_prepared = r < 0;
 	return r;
 }
 
-int instance_adopt(struct instance *i, struct err *err)
+int instance_adopt(struct instance *i, const json_t *doc, struct err *err)
 {
 	char lock_path[STORE_KEY_MAX];
 
 	snprintf(lock_path, sizeof(lock_path), "%s/lock", i->run_dir);
-	return process_find(&i->proc, i->c.node->loop, lock_path, err);
+	int r = process_find(&i->proc, i->c.node->loop, lock_path, err);
+	if (r > 0)
+		cgroup_bound(i->c.node->cgroups, i->c.uid, tasks_of(json_object_get(doc, "spec")));
+	else if (!r)
+		(void)cgroup_end(i->c.node->cgroups, i->c.uid);
+	return r;
 }
 
 bool instance_has_ended_unseen(struct instance *i, const json_t *doc)

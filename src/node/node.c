@@ -16,6 +16,7 @@
 #include "node/boot.h"
 #include "node/catalogues.h"
 #include "node/certificate.h"
+#include "node/cgroup.h"
 #include "node/clock.h"
 #include "node/controller.h"
 #include "node/download.h"
@@ -125,11 +126,11 @@ void node_show(struct api_call *c)
 
 	uname(&u);
 	api_reply(c, 200,
-		  json_pack("{s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:s, s:s, s:o, s:o*}", "kind", "node", "name", u.nodename,
+		  json_pack("{s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:s, s:s, s:{s:b, s:s}, s:o, s:o*}", "kind", "node", "name", u.nodename,
 			    "version", VIV_VERSION, "kernel", u.release, "cpus", (int)sysconf(_SC_NPROCESSORS_ONLN),
 			    "memory", (json_int_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE), "revision",
 			    (json_int_t)store_revision(n->store), "data_dir", n->data_dir, "run_dir", n->run_dir,
-			    "disk", health_view(n->health), "certificate", certificate_view(n->certificate)));
+			    "control_groups", "own", !cgroups_reason(n->cgroups)[0], "reason", cgroups_reason(n->cgroups), "disk", health_view(n->health), "certificate", certificate_view(n->certificate)));
 }
 
 void node_show_openapi(struct api_call *c)
@@ -211,6 +212,8 @@ int node_open(struct node **out, struct loop *loop, const struct node_config *c,
 		r = health_open(&n->health, n, err);
 	if (!r)
 		r = clock_watch_open(&n->clock, loop, err);
+	if (!r)
+		r = cgroups_open(&n->cgroups, loop, n->data_dir, n->run_dir, err);
 	if (!r)
 		r = open_vault(n, c, err);
 	if (!r)
@@ -300,6 +303,7 @@ bool node_end(struct node *n)
 	works_drain(n->writer);
 	works_free(n->writer);
 	templates_close(n->templates);
+	cgroups_close(n->cgroups);
 	for (unsigned i = 0; i < n->n_listen; i++)
 		free(n->listen[i]);
 	certificate_close(n->certificate);

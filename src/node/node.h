@@ -18,6 +18,7 @@ struct api_config;
 struct auth;
 struct auth_config;
 struct certificate;
+struct cgroups;
 struct clock_watch;
 struct controller;
 struct err;
@@ -88,6 +89,7 @@ struct node {
 	struct works *writer;           /* one thread that writes what nobody waits for: histories, consoles' logs */
 	struct usage_node *usage;
 	struct clock_watch *clock;
+	struct cgroups *cgroups;        /* of machines */
 	struct health *health;          /* of the disk */
 	struct templates *templates;
 	uint64_t answers[6];            /* of the API so far, by the first digit of their status */

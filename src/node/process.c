@@ -159,12 +159,18 @@ void process_kill_group(struct process *p, int signo)
 
 /* What runs between fork and exec: only what a signal handler might do. LOCK is open for reading alone, as programs are there
  * that write to their standard input (dnsmasq, when an interface gets an address while it starts); NUMBER is the same file. */
-static void __attribute__((noreturn)) process_child(int lock, int number, int log, char *const *argv)
+static void __attribute__((noreturn)) process_child(int lock, int number, int log, const struct process_spec *s)
 {
+	static const char outside[] = "vivd: the control group cannot be entered; it runs without\n";
 	char text[16];
 	sigset_t none;
 	int null = log >= 0 ? log : open("/dev/null", O_WRONLY);
 
+	bool is_inside = true;
+	for (unsigned k = 0; k < s->n_groups; k++)
+		is_inside &= write(s->groups[k], "0", 1) == 1;
+	if (!is_inside && write(null, outside, sizeof(outside) - 1) < 0)
+		_exit(EXIT_NO_EXEC);
 	sigemptyset(&none);
 	setsid();
 	for (int signo = 1; signo < SIGRTMIN; signo++)
@@ -174,7 +180,7 @@ static void __attribute__((noreturn)) process_child(int lock, int number, int lo
 	if (pwrite(number, text, (size_t)len, 0) == len && dup2(lock, STDIN_FILENO) >= 0 &&
 	    dup2(null, STDOUT_FILENO) >= 0 && dup2(null, STDERR_FILENO) >= 0) {
 		syscall(SYS_close_range, STDERR_FILENO + 1, ~0u, 0);
-		execv(argv[0], argv);
+		execv(s->argv[0], s->argv);
 	}
 	_exit(EXIT_NO_EXEC);
 }
@@ -199,7 +205,7 @@ int process_start(struct process *p, struct loop *l, const struct process_spec *
 	if (pid < 0)
 		return err_set(err, -errno, "cannot start '%s': %s", s->argv[0], strerror(errno));
 	if (!pid)
-		process_child(lock, number, log, s->argv);
+		process_child(lock, number, log, s);
 	int r = process_watch(p, l, pid, true, err);
 	if (r < 0) {
 		kill(pid, SIGKILL);
@@ -208,6 +214,13 @@ int process_start(struct process *p, struct loop *l, const struct process_spec *
 	}
 	process_keep_file(p, s->lock_path);
 	return 0;
+}
+
+bool process_is_there(const char *lock_path)
+{
+	AUTO_FD int lock = open(lock_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+	return lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) < 0;
 }
 
 int process_find(struct process *p, struct loop *l, const char *lock_path, struct err *err)

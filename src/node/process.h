@@ -36,10 +36,14 @@ struct process_spec {
 	const char *lock_path;          /* made when it is not there */
 	const char *log_path;           /* standard output and error, appended; NULL: nowhere */
 	char *const *argv;              /* ARGV[0] is a path */
+	const int *groups;              /* descriptors of files of control groups (cgroup.h), into which it goes first */
+	unsigned n_groups;
 };
 
 /* Start a process in a session of its own. -EBUSY: one with that lock is there already, or is just being started. */
 int process_start(struct process *p, struct loop *l, const struct process_spec *s, struct err *err);
+/* Does somebody hold the lock? */
+bool process_is_there(const char *lock_path);
 /* Watch the process that holds the lock. 1: there is one; 0: there is none; -EAGAIN: there is one, which has not
  * written its number yet: ask again soon. */
 int process_find(struct process *p, struct loop *l, const char *lock_path, struct err *err);

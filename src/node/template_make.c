@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "blk/blk.h"
+#include "node/cgroup.h"
 #include "node/files.h"
 #include "node/image.h"
 #include "node/instance_hold.h"
@@ -53,7 +54,10 @@ struct making {
 
 static void ended(struct process *p)
 {
-	atomic_store_explicit(&container_of(p, struct making, like.proc)->has_ended, true, memory_order_relaxed);
+	struct making *m = container_of(p, struct making, like.proc);
+
+	(void)cgroup_end(m->like.c.node->cgroups, m->like.c.uid);
+	atomic_store_explicit(&m->has_ended, true, memory_order_relaxed);
 }
 
 static char *with_tail(const char *path, const char *tail)
@@ -95,7 +99,7 @@ static bool is_clear(struct making *m)
 		return false;
 	}
 	snprintf(lock, sizeof(lock), "%s/lock", m->like.run_dir);
-	return !process_find(&m->like.proc, m->task->c.node->loop, lock, NULL);
+	return !process_find(&m->like.proc, m->task->c.node->loop, lock, NULL) && cgroup_end(m->like.c.node->cgroups, m->like.c.uid);
 }
 
 /* Does the instance that it is made after still need the host for itself? */
@@ -355,6 +359,7 @@ static void release(struct task *t)
 		process_forget(&m->like.proc);
 		if (is_child)
 			waitpid(pid, NULL, 0);
+		(void)cgroup_end(m->like.c.node->cgroups, m->like.c.uid);
 	}
 	image_files_free(&m->image);
 	json_decref(m->doc);

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 
+import groups
 import pytest
 import vivguest
 
@@ -129,6 +130,7 @@ class Node:
             self.kill()
         for pid in self.processes():
             os.kill(pid, signal.SIGKILL)
+        groups.remove(self)
 
 
 @pytest.fixture

@@ -76,6 +76,40 @@ TEST(a_process_tells_how_it_ended_and_what_it_said)
 	teardown(&r);
 }
 
+/* Files stand for those of control groups. */
+TEST(a_process_goes_into_its_groups_before_it_is_another_program)
+{
+	char text[8] = "", path[96], words[96];
+	char *argv[] = { (char[]){ "/bin/sh" }, (char[]){ "-c" }, (char[]){ "cat $0; echo" }, path, NULL };
+	struct rig r;
+
+	setup(&r);
+	snprintf(path, sizeof(path), "%s/group", r.dir);
+	int one = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600), other = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	const int groups[] = { one, other };
+	struct process_spec s = { .lock_path = r.lock, .log_path = r.log, .argv = argv, .groups = groups, .n_groups = 1 };
+
+	CHECK_EQ(process_start(&r.p, r.l, &s, NULL), 0);
+	wait_end(&r);
+	process_last_words(r.dir, "log", words, sizeof(words));
+	CHECK_STR(words, "0");          /* it was there when the program began */
+	CHECK_EQ(pread(one, text, sizeof(text), 0), 1);
+	CHECK_STR(text, "0");
+	/* One that it cannot go into is told. */
+	r.has_ended = false;
+	argv[2] = (char[]){ ":" };
+	s.n_groups = 2;
+	CHECK_EQ(process_start(&r.p, r.l, &s, NULL), 0);
+	wait_end(&r);
+	CHECK(WIFEXITED(r.p.status) && !WEXITSTATUS(r.p.status));
+	process_last_words(r.dir, "log", words, sizeof(words));
+	CHECK_STR(words, "vivd: the control group cannot be entered; it runs without");
+	close(one);
+	close(other);
+	unlink(path);
+	teardown(&r);
+}
+
 TEST(one_lock_has_one_process)
 {
 	struct rig r;
