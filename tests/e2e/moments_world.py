@@ -5,6 +5,8 @@ import os
 import re
 import subprocess
 
+from groups import groups, members, places
+
 BUILD = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "build")
 BESIDE = ("viv-janitor", "viv-keeper")     # programs of a machine that are not below it
 OF_DATA = re.compile(r"(instances|bases|templates|images|catalogues|volumes|history|uploads|store\.db(-wal|-shm)?|audit.*|secret.*|cert.*|key.*|tls.*)$")
@@ -80,6 +82,7 @@ class World:
         """What is wrong."""
         self.instances, self.networks = self.list("instances"), self.list("networks")
         self.check_processes()
+        self.check_groups()
         self.check_files()
         self.check_network()
         return self.wrong
@@ -113,6 +116,17 @@ class World:
         is_refused = "limits.oom" in instance["status"].get("limits", {}).get("reason", "")
         if has and has != wanted and not (is_refused and has[0] == wanted[0]):
             self.complain("instance", instance["name"], "has niceness and oom_score_adj", has, "and not", wanted)
+
+    def check_groups(self):
+        """Each machine that runs is in its group with what it has started, and no other group is left of those of this daemon."""
+        there = groups(self.node)
+        runs = {i["uid"]: i["status"]["pid"] for i in self.instances if "pid" in i["status"]}
+        if set(there) != set(runs) and places():
+            self.complain("control groups of", sorted(there), "instead of", sorted(runs))
+        for uid in set(there) & set(runs):
+            for folder in there[uid]:
+                if runs[uid] not in members(folder):
+                    self.complain("instance", uid, "is not in its control group", folder)
 
     def machine_of(self, pid, found, machines):
         """The machine among PID and those above it, or which the topmost was started beside; a passt whose machine has just ended has process 1
