@@ -17,7 +17,9 @@ enum {
 
 static struct agent *call_agent(const struct control_call *call)
 {
-	return control_machine(call->control)->agent;
+	const struct machine *m = control_machine(call->control);
+
+	return m->cfg->has_agent ? m->agent : NULL;     /* what has been unplugged may come back */
 }
 
 static int ask(struct control_call *call, const struct agent_call *c, struct err *err)

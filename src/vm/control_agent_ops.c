@@ -58,7 +58,7 @@ static int op_start(struct control_call *call, const char *command, json_t *argu
 		return err_set(err, -ENOMEM, "out of memory");
 	}
 	op->call = call;
-	op->agent = m->agent;
+	op->agent = m->cfg->has_agent ? m->agent : NULL;
 	op->poll_ms = EXEC_POLL_MS;
 	op->deadline_ns = loop_now_ns() + control_get_uint(call->params, "timeout", EXEC_TIMEOUT_S) * 1000000000u;
 	int r = agent_call(op->agent, &c, err);

@@ -276,6 +276,7 @@ class AgentPort(One):
 
     def is_gone(self, m):
         m.run("! grep -qs org.qemu.guest_agent.0 /sys/class/virtio-ports/*/name")
+        assert "no port for a guest agent" in m.ctl("agent", "ping", status=1)
 
     def check(self, m):
         m.run("wait_until 'grep -qs org.qemu.guest_agent.0 /sys/class/virtio-ports/*/name'")
