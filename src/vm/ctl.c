@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include "blk/url.h"
 #include "util/checked.h"
 #include "util/frames.h"
@@ -438,6 +439,15 @@ int ctl_ask(const char *path, const char *name, json_t *params, int fd, json_t *
 	return 0;
 }
 
+/* The machine cannot, in its jail. What one that has been taken over calls its socket may be anything of this user's. */
+static void ctl_remove_socket(const char *path)
+{
+	struct stat st;
+
+	if (path && !lstat(path, &st) && S_ISSOCK(st.st_mode))
+		unlink(path);
+}
+
 static int ctl_run(struct ctl *c, const char *path, int argc, char **argv)
 {
 	struct err err = ERR_INIT;
@@ -460,7 +470,7 @@ static int ctl_run(struct ctl *c, const char *path, int argc, char **argv)
 
 	r = ctl_talk(c, &err);
 	for (size_t i = 0; r == CTL_DONE && i < json_array_size(sockets); i++)
-		unlink(json_string_value(json_array_get(sockets, i)));  /* the machine cannot, in its jail */
+		ctl_remove_socket(json_string_value(json_array_get(sockets, i)));
 	return r;
 }
 

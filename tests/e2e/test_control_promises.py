@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a running machine is promised to bear, each on a guest that tells whether anything went wrong (tests/guest/hostile/ticks.c)."""
 import os
+import json
 import re
+import socket
 import subprocess
+import threading
 import time
 
 import pytest
@@ -120,3 +123,28 @@ def test_a_named_baseline_goes_between_engines_of_different_features(one, model)
         assert m.guest.wait(60) == 0
         m = there
     m.goes_on()
+
+
+def answer(client, replies):
+    """Play a machine for one client, which asks once."""
+    with client:
+        asked = json.loads(client.recv(int.from_bytes(client.recv(4), "little")))
+        text = json.dumps({"result": replies[asked["request"]], "id": 1}).encode()
+        client.sendall(len(text).to_bytes(4, "little") + text)
+
+
+def test_what_a_machine_calls_its_socket_is_removed_only_if_it_is_one(tmp_path):
+    """A machine that its guest has taken over says what it likes, and 'ctl' may be root's."""
+    precious, mine = tmp_path / "precious", tmp_path / "mine"
+    precious.write_text("of the host")
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as console:
+        console.bind(str(mine))
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        consoles = [{"id": "c", "device": "virtio", "target": f"socket:{path}"} for path in (precious, mine, tmp_path / "none")]
+        done = subprocess.Popen([vivguest.VMM, "ctl", str(tmp_path / "s"), "unplug", "c"])
+        clients = [threading.Thread(target=answer, args=(listener.accept()[0], {"info": {"consoles": consoles}, "unplug": {}})) for _ in range(2)]
+        for one_client in clients:
+            one_client.start()
+        assert done.wait(60) == 0
+    assert precious.read_text() == "of the host" and not mine.exists()
