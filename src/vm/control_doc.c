@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The table of requests for people and programs: docs/api/control.md, `viv-vmm ctl --help`, "describe". */
+#include <string.h>
 #include "util/checked.h"
 #include "vm/control_priv.h"
 
@@ -13,11 +14,49 @@ static const char *const kind_names[] = {
 
 /* --- ctl --help --- */
 
+/* What is not, the client finds out and hands over by itself. */
+static bool is_typed(const struct control_param *p)
+{
+	return *p->metavar;
+}
+
 static void control_print_synopsis(FILE *to, const struct control_request *r)
 {
 	fprintf(to, "%s", r->name);
 	for (const struct control_param *p = r->params; p && p->name; p++)
-		fprintf(to, p->is_required ? " %s" : " [%s]", p->metavar);
+		if (is_typed(p))
+			fprintf(to, p->is_required ? " %s" : " [%s]", p->metavar);
+}
+
+/* What the client does by several requests. Those that are in the list of requests, too, are not shown twice. */
+static const struct {
+	const char *name, *synopsis, *help;
+	bool is_request;
+	const char *more;
+} control_programs[] = {
+	{ "fork", "[-n N] [--dir DIR] [-- OPTION...]", "start copies of the machine", false,
+	  "The machine goes on; its writable disks and those of the copies stand on what they were. Copy I is called NAME-I and listens on SOCKET-I.\n\n"
+	  "  -n           how many; 1 unless given\n"
+	  "  --dir        where the new images are made; beside those that there are unless given\n"
+	  "  --           options of viv-vmm for the copies follow, with {} for the copy's number" },
+	{ "upgrade", "[BINARY]", "another viv-vmm of this host takes the running machine over", true,
+	  "  BINARY       that viv-vmm; the one that is this command unless given" },
+	{ "agent", "VERB... | exec PROGRAM [ARG...] | read PATH | write PATH", "ask the guest agent", false,
+	  "  VERB         as the request agent-VERB, with its values: agent ping\n"
+	  "  exec         run a program in the guest; its output comes here, and its status\n"
+	  "  read, write  a file of the guest, to standard output or from standard input" },
+};
+
+bool control_print_help(FILE *to, const char *name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(control_programs); i++) {
+		if (strcmp(control_programs[i].name, name) != 0)
+			continue;
+		fprintf(to, "usage: viv-vmm ctl SOCKET %s %s\n\n%s.\n%s\n", name, control_programs[i].synopsis, control_programs[i].help,
+			control_programs[i].more);
+		return true;
+	}
+	return false;
 }
 
 void control_print_usage(FILE *to)
@@ -26,8 +65,10 @@ void control_print_usage(FILE *to)
 		"Control the machine that listens on SOCKET (viv-vmm --control SOCKET).\n\n");
 	for (const struct control_request *r = control_requests; r->name; r++)
 		fprintf(to, "  %-14s %s\n", r->name, r->help);
-	fprintf(to, "  %-14s %s\n", "fork", "start copies of the machine: fork [-n N] [--dir DIR] [-- OPTION...]");
-	fprintf(to, "  %-14s %s\n", "agent", "ask the guest agent: agent VERB..., as agent-VERB above; exec PROGRAM [ARG...], read PATH, write PATH");
+	for (size_t i = 0; i < ARRAY_LEN(control_programs); i++)
+		if (!control_programs[i].is_request)
+			fprintf(to, "  %-14s %s: %s %s\n", control_programs[i].name, control_programs[i].help, control_programs[i].name,
+				control_programs[i].synopsis);
 	fprintf(to, "\n  --json       print the machine's answer as it is\n"
 		"  --help       after a REQUEST: what it takes\n\n"
 		"Exit status: 0 done; 1 the machine refused; 2 not understood here; 3 the machine cannot be reached.\n");
@@ -37,11 +78,12 @@ void control_print_request(FILE *to, const struct control_request *r)
 {
 	fprintf(to, "usage: viv-vmm ctl SOCKET ");
 	control_print_synopsis(to, r);
-	fprintf(to, "\n\n%s.\n", r->help);
+	fprintf(to, "\n\n%s%s\n", r->help, r->help[strlen(r->help) - 1] == '?' ? "" : ".");
 	if (r->more)
 		fprintf(to, "%s\n", r->more);
 	for (const struct control_param *p = r->params; p && p->name; p++)
-		fprintf(to, "%s  %-12s %s (%s)\n", p == r->params ? "\n" : "", p->name, p->help, p->metavar);
+		if (is_typed(p))
+			fprintf(to, "%s  %-12s %s (%s)\n", p == r->params ? "\n" : "", p->name, p->help, p->metavar);
 }
 
 /* --- docs/api/control.md --- */

@@ -150,6 +150,8 @@ const char *control_get_string(const json_t *params, const char *name, const cha
 /* --- control_doc.c --- */
 void control_print_usage(FILE *to);
 void control_print_request(FILE *to, const struct control_request *r);
+/* The same of what `ctl` does by several requests, as fork; false: it is none of these. */
+bool control_print_help(FILE *to, const char *name);
 /* control_job.c: tell of the machine's jobs. */
 void control_watch_jobs(struct control *c);
 /* The table as a JSON array, for the request "describe". */

@@ -500,6 +500,10 @@ int ctl_main(int argc, char **argv)
 		control_print_usage(stderr);
 		return CTL_USAGE;
 	}
+	if (argc == 4 && !strcmp(argv[3], "--help") && control_print_help(stdout, argv[2])) {
+		json_decref(c.params);
+		return CTL_DONE;
+	}
 	if (!strcmp(argv[2], "fork")) {
 		int r = ctl_fork(argv[1], argc - 3, argv + 3, &err);
 

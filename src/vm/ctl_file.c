@@ -42,6 +42,8 @@ int ctl_file_make(char **tmp, const char *path, struct err *err)
 	struct stat st;
 	int fd = -EAGAIN;
 
+	if (!*path)
+		return err_set(err, -EINVAL, "the file that is to be written has no name");
 	/* The new file takes the place of an old one, but not of a device or a folder. */
 	if (!stat(path, &st) && !S_ISREG(st.st_mode))
 		return err_set(err, -EINVAL, "'%s' is there and is not a regular file", path);

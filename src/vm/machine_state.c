@@ -441,9 +441,12 @@ static int check_size(const struct machine *m, struct state_file *f, struct mach
 
 	if (r < 0)
 		return r;
-	if (s->memory != m->cfg->memory || state_file_ram(f) != config_memory(m->cfg, NULL))
+	if (s->memory != m->cfg->memory)
 		return err_set(err, -EINVAL, "memory: the saved machine has %" PRIu64 " MiB, not %" PRIu64, s->memory >> 20,
 			       m->cfg->memory >> 20);
+	if (state_file_ram(f) != config_memory(m->cfg, NULL))
+		return err_set(err, -EINVAL, "memory: with all that can be added the saved machine has %" PRIu64 " MiB, not %" PRIu64,
+			       state_file_ram(f) >> 20, config_memory(m->cfg, NULL) >> 20);
 	if (s->cpus != config_cpus(m->cfg))
 		return err_set(err, -EINVAL, "cpus: the saved machine has %u, not %u", s->cpus, config_cpus(m->cfg));
 	return 0;

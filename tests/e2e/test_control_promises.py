@@ -148,3 +148,16 @@ def test_what_a_machine_calls_its_socket_is_removed_only_if_it_is_one(tmp_path):
             one_client.start()
         assert done.wait(60) == 0
     assert precious.read_text() == "of the host" and not mine.exists()
+
+
+def test_every_request_has_help_that_needs_no_machine():
+    text = subprocess.run([vivguest.VMM, "ctl", "--help"], capture_output=True, text=True, check=True).stdout
+    listed = re.findall(r"^  ([a-z]\S+) +\S", text, re.M) + ["upgrade"]
+    assert len(listed) > 50 and {"plug", "fork", "agent", "upgrade"} < set(listed)
+    for name in listed:
+        told = ctl("/nowhere", name, "--help")
+        assert told.startswith(f"usage: viv-vmm ctl SOCKET {name}") and "[]" not in told and "()" not in told and "?." not in told, told
+
+
+def test_a_file_without_a_name_is_not_written():
+    assert "has no name" in ctl("/nowhere", "save", "", status=2)

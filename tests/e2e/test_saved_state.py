@@ -155,6 +155,7 @@ def test_a_file_that_is_not_whole_is_refused_and_so_is_a_changed_disk(saved, tmp
     bad.write_bytes(whole[:zero + 70] + b"\1" + whole[zero + 71:])
     refused("--restore", bad, "--check", says="was zero when it was written")
     refused("--restore", state, "--memory", "256M", "--check", says="the saved machine has 512 MiB, not 256")
+    refused("--restore", state, "--memory", "512M,max=1G", "--check", says="with all that can be added the saved machine has 512 MiB, not 1024")
     refused("--restore", state, "--cpus", "2", "--check", says="cpus: the saved machine has 1, not 2")
     refused("--restore", state, "--net", "none", "--check", says="virtio devices")
     subprocess.run([vivguest.VMM, "--restore", state, "--check"], check=True, timeout=60)
