@@ -9,7 +9,7 @@ WEIGHTS = {"make_instance": 6, "set_state": 6, "restart": 1, "remove_instance": 
            "revert": 2, "clone": 5, "flatten": 1.5, "make_volume": 2, "grow_volume": 1, "move_volume": 2, "remove_volume": 2,
            "clone_volume": 1.5, "flatten_volume": 0.5, "rename_volume": 1, "rename_image": 0.5, "rename_network": 0.5,
            "make_network": 2, "remove_network": 1, "plug": 2, "make_image": 1, "remove_image": 2,
-           "make_profile": 2, "change_profile": 3, "use_profiles": 3, "remove_profile": 1,
+           "make_profile": 2, "change_profile": 3, "use_profiles": 3, "remove_profile": 1, "rename_profile": 1,
            "rename": 2, "set_limits": 2, "make_fork": 1, "warm": 1, "cool": 0.5, "cancel": 3, "limit_network": 1, "set_quota": 1,
            "make_upload": 1, "send_part": 4, "make_download": 1, "make_from_catalogue": 0.5, "refresh": 0.5, "export": 1, "import_": 2}
 
@@ -29,7 +29,7 @@ class Model(MoreRequests):
         self.cloned = {}                # volume -> the task that makes it
         self.networks = set()
         self.images = set()
-        self.profiles = {}              # name -> what its label says
+        self.profiles = {}              # name -> its labels
         self.tasks = {}                 # name of a task -> (operation, instance, body)
         self.restarted = {}             # instance -> the process that shall have gone
         self.touched = set()            # instances whose process may be another one now
@@ -249,8 +249,11 @@ class Model(MoreRequests):
 
     def profile(self, method, path, name):
         said = str(self.dice.randrange(1000))
-        spec = {"labels": {name: said, "last": f"{name}={said}"}, "limits": {"cpu_weight": 50 + int(said) % 100}}
-        return Request(method, path, {"spec": spec, **({"name": name} if method == "POST" else {})}, lambda: self.profiles.update({name: said}))
+        labels = {name: said, "last": f"{name}={said}"}
+        spec = {"labels": labels, "limits": {"cpu_weight": 50 + int(said) % 100}}
+        # Those of a name that it had stay when it is changed.
+        return Request(method, path, {"spec": spec, **({"name": name} if method == "POST" else {})},
+                       lambda: self.profiles.update({name: {**(self.profiles.get(name, {}) if method == "PATCH" else {}), **labels}}))
 
     def make_profile(self):
         return self.profile("POST", "/v1/profiles", self.name("p", self.profiles, True))
@@ -265,8 +268,10 @@ class Model(MoreRequests):
 
     def labels_of(self, profiles):
         """Of an instance that has these."""
-        labels = {name: self.profiles.get(name) for name in profiles}
-        return {**labels, "last": f"{profiles[-1]}={labels[profiles[-1]]}"} if profiles else {}
+        labels = {}
+        for name in profiles:
+            labels |= self.profiles.get(name, {name: None})
+        return labels
 
     def make_image(self):
         name = self.name("m", self.images, True)

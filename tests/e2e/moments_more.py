@@ -220,6 +220,16 @@ class MoreRequests:
             self.renamed.add(old)
         return old and old != new and Request("POST", f"/v1/networks/{old}/rename", {"name": new}, then)
 
+    def rename_profile(self):
+        old, new = self.name("p", self.profiles, False), self.name("p", self.profiles, True)
+
+        def then():
+            self.profiles[new] = self.profiles.pop(old)
+            for i in self.instances.values():
+                if "profiles" in i:
+                    i["profiles"] = [new if p == old else p for p in i["profiles"]]
+        return old != new and Request("POST", f"/v1/profiles/{old}/rename", {"name": new}, then)
+
     # --- networks and quotas ---
 
     def limit_network(self):
