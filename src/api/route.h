@@ -52,6 +52,8 @@ struct api_call {
 	char param[API_PARAMS_MAX][API_PARAM_LEN];      /* what stood in place of {name} in the path, in order */
 	json_t *body;           /* checked and filled in; NULL when the route takes none */
 	bool is_dry_run;        /* ?dry-run: check and plan, change nothing */
+	const char *file;       /* for the audit log: what inside of the target it is done to; lasts as long as C; NULL */
+	bool is_further;        /* and it goes on with that, as a piece of one deed */
 	const char *how;        /* for the audit log: by which proof; static; NULL */
 	struct api_answer answer;       /* for route.c */
 	bool is_accepted;       /* it becomes a WebSocket now, which does not wait */

@@ -95,6 +95,22 @@ static bool is_recorded(const struct api_call *c, int status)
 	return c->route->is_socket ? c->route->role >= API_OPERATOR : m != HTTP_GET && m != HTTP_HEAD;
 }
 
+/* Files come in pieces of some KiB: who, by what, from where, and into which file, is one record. What has failed has its own. */
+static bool is_piece(struct auth *a, const struct api_call *c, int status)
+{
+	const char *address = http_get_peer(c->rq)->address;
+	AUTO(free) char *what = NULL;
+
+	if (!c->file || status >= 400)
+		return false;
+	int len = asprintf(&what, "%s %s %s %s %s %s", c->user.name, c->user.credential, address, resource_project(c), c->param[0], c->file);
+	if (len < 0) {
+		what = NULL;
+		return false;
+	}
+	return !audit_pieces_begin(&a->pieces, what, (size_t)len, !c->is_further, loop_now_ns());
+}
+
 /* A record on its way to the log. */
 struct entry {
 	struct auth *a;
@@ -153,6 +169,8 @@ static json_t *make_record(const struct auth *a, const struct api_call *c, int s
 	doc_now(now);
 	if (rec)
 		json_object_set_new(rec, "time", json_string(now));
+	if (rec && c->file)
+		json_object_set_new(rec, "file", json_string(c->file));
 	if (rec && a->denials_left_out)
 		json_object_set_new(rec, "left_out", json_integer(a->denials_left_out));
 	return rec;
@@ -162,7 +180,7 @@ bool auth_answered(void *arg, struct api_call *c, int status)
 {
 	struct auth *a = ((struct node *)arg)->auth;
 
-	if (!c->route || !is_recorded(c, status) || is_too_many(a, status))
+	if (!c->route || !is_recorded(c, status) || is_too_many(a, status) || is_piece(a, c, status))
 		return false;
 	struct entry *e = malloc(sizeof(*e));
 

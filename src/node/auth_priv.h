@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 #include "node/audit.h"
+#include "node/audit_pieces.h"
 #include "node/auth.h"
 #include "node/doc.h"
 #include "node/secret.h"
@@ -43,6 +44,7 @@ struct auth {
 	struct loop_timer recheck, tidy, keep_head;
 	struct audit *audit;
 	struct works *recorder;         /* the thread that writes to it */
+	struct audit_pieces pieces;     /* of files that are written inside of machines */
 	uint64_t records_lost;
 	bool is_stopped;                /* the store goes, or has gone */
 	char *audit_dir;

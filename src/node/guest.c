@@ -73,6 +73,8 @@ void guest_exec(struct api_call *c)
 
 void guest_write(struct api_call *c)
 {
+	c->file = json_string_value(json_object_get(c->body, "path"));
+	c->is_further = json_is_true(json_object_get(c->body, "append"));
 	ask(c, "agent-write", json_incref(c->body));
 }
 

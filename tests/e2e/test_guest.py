@@ -48,6 +48,9 @@ def test_programs_are_run_and_files_copied(web, tmp_path):
     there.write_bytes(os.urandom(100_000))
     os.chmod(there, 0o750)
     viv(web, "cp", str(there), "web:/mnt/a file")
+    # Some pieces, one record.
+    written = [r for r in web.ask("GET", "/v1/audit?limit=1000")["items"] if r["operation"] == "writeInstanceFile"]
+    assert len(written) == 1 and written[0]["target"] == "web" and written[0]["file"].startswith("/mnt/") and written[0]["status"] == 200, written
     assert viv(web, "exec", "web", "--", "stat", "-c", "%a %s", "/mnt/a file") == "750 100000\n"
     viv(web, "cp", "web:/mnt/a file", str(back))
     assert back.read_bytes() == there.read_bytes()
