@@ -32,6 +32,11 @@ def start(node, guest, name="a", **more):               # noqa: F811
     return folders, {name_of(pid): pid for pid in members(folders[0])}
 
 
+def bound_of(place):
+    with open(os.path.join(place, "pids.max"), encoding="ascii") as f:
+        return int(f.read())
+
+
 def pid_of(node, name="a"):                             # noqa: F811
     return node.ask("GET", f"/v1/instances/{name}")["status"].get("pid")
 
@@ -120,8 +125,7 @@ def test_a_machine_cannot_have_more_threads_than_its_bound(node, guest):        
     node.kill()
     node.start()
     node.wait("/v1/instances/a", "running")
-    with open(os.path.join(place, "pids.max"), encoding="ascii") as f:
-        assert int(f.read()) > 1024
+    wait_for(lambda: bound_of(place) > 1024)        # it is said to be running before that
     assert members(place) == sorted(inside.values())
 
 
