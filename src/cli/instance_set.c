@@ -9,6 +9,31 @@
 #include "cli/output.h"
 #include "cli/resource.h"
 
+/* What of a machine that runs waits for its next start, for people. That it cannot be told is no failure: it is changed. */
+static void tell_pending(struct cli *c)
+{
+	AUTO(client_close) struct client *cl = NULL;
+	AUTO(json_decref) json_t *why = NULL;
+	struct err ignored = ERR_INIT;
+	const json_t *fact;
+	size_t at;
+
+	if (client_open(&cl, c, &ignored) < 0 || client_call(cl, "GET", NULL, &why, &ignored, "/v1/instances/%s/why", cli_arg(c, 0)) < 0)
+		return;
+	json_array_foreach(json_object_get(why, "facts"), at, fact)
+		if (!strcmp(json_string_value(json_object_get(fact, "about")) ?: "", "pending"))
+			fprintf(stderr, "%s\n", json_string_value(json_object_get(fact, "text")));
+}
+
+static int set_one(struct cli *c, struct err *err)
+{
+	int r = resource_set(c, "instances", NULL, err);
+
+	if (!r && !c->is_json && !cli_flag(c, "--dry-run"))
+		tell_pending(c);
+	return r;
+}
+
 static int set(struct cli *c, struct err *err)
 {
 	AUTO(client_close) struct client *cl = NULL;
@@ -22,7 +47,7 @@ static int set(struct cli *c, struct err *err)
 		return err_set(err, -EINVAL, "nothing says what to change: FIELD=VALUE, as 'memory=2G'");
 	bool has_selector = cli_str(c, "--selector") || cli_flag(c, "--all");
 	if (n == 1 && !has_selector)
-		return resource_set(c, "instances", NULL, err);
+		return set_one(c, err);
 	int r = bulk_is_single(c, n, err);
 	if (r >= 0)
 		r = resource_patch_of(c, n, NULL, &patch, err);
@@ -39,7 +64,7 @@ const struct cli_command instance_set = {
 	.summary = "change fields of a machine",
 	.about = "FIELD is a member of 'spec', or 'labels.NAME'; 'null' takes one away. Most take effect when the "
 		 "machine is started the "
-		 "next time.",
+		 "next time: of one that runs is said which, and 'viv why' tells it later.",
 	.args = (const struct cli_arg[]){ { "NAME", .help = "the machine; several, or none with --selector or --all", .is_optional = true },
 					  { "FIELD=VALUE", .help = "what to change", .is_optional = true, .is_repeated = true },
 					  { .name = NULL } },

@@ -384,6 +384,7 @@ static void ended(struct process *p)
 	bool goes_on = settle_end(i, i->is_stopping || i->wants_restart, why.msg, sizeof(why.msg));
 
 	instance_disconnect(i);
+	instance_forget_start(i);
 	limits_give_back(i);
 	(void)cgroup_end(i->c.node->cgroups, i->c.uid);
 	i->phase = PHASE_DOWN;
@@ -425,6 +426,7 @@ static void fini(struct controlled *c)
 	struct instance *i = instance_of(c);
 
 	instance_disconnect(i);
+	instance_forget_start(i);
 	limits_give_back(i);
 	process_forget(&i->proc);
 	console_hub_free(i->console);
@@ -438,6 +440,16 @@ static void add_time(json_t *status, const char *name, time_t when)
 
 	doc_time(text, when);
 	json_object_set_new(status, name, json_string(text));
+}
+
+/* What waits for the next start. */
+static void add_pending(const struct instance *i, json_t *status)
+{
+	AUTO(json_decref) json_t *doc = i->started ? doc_get(i->c.node->store, i->c.key, NULL) : NULL;
+	AUTO(json_decref) json_t *list = instance_pending(i, json_object_get(doc, "spec"));
+
+	if (doc && json_array_size(list))
+		json_object_set(status, "pending", list);
 }
 
 static void add_status(const struct controlled *c, json_t *status)
@@ -459,6 +471,7 @@ static void add_status(const struct controlled *c, json_t *status)
 		json_object_set_new(status, "engine", json_string(i->engine));
 	if (i->limits_reason[0])
 		json_object_set_new(status, "limits", json_pack("{s:s}", "reason", i->limits_reason));
+	add_pending(i, status);
 	if (i->meter.idle_since)
 		add_time(status, "idle_since", i->meter.idle_since);
 }

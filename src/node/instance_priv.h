@@ -75,6 +75,7 @@ struct instance {
 	uint64_t tell_until_ns;
 	char start_note[300];           /* how it has begun, for people; "" */
 	bool was_up;                    /* the last daemon saw it run */
+	json_t *started;                /* what its process was started with, as far as that is known; NULL: there is none */
 	int64_t ended_revision;         /* it ended by itself while the document was at this one; 0: it did not */
 };
 
@@ -143,6 +144,16 @@ bool instance_is_marked(const struct instance *i);
 void instance_fork_tell(struct instance *i);
 /* It is off, and was never told: away with its disk; then instance_disk_done(). */
 void instance_fork_discard(struct instance *i);
+
+/* --- instance_pending.c --- */
+
+/* Its process is about to be started with SPEC; IS_SAVED: it goes on from memory, which knows most of that itself. */
+void instance_note_start(struct instance *i, const json_t *spec, bool is_saved);
+/* It answers with INFO; it may have been started by a daemon before this. */
+void instance_know_start(struct instance *i, const json_t *info);
+void instance_forget_start(struct instance *i);
+/* What SPEC says, and only the next start will bring: an array of {field, now, then}. New reference. */
+json_t *instance_pending(const struct instance *i, const json_t *spec);
 
 /* --- instance_rename.c --- */
 

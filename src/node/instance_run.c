@@ -247,7 +247,10 @@ int instance_start(struct instance *i, const json_t *doc, struct err *err)
 	i->stop_reason[0] = 0;
 	i->is_stopping = i->has_answered = false;
 	i->limits_revision = 0;
+	instance_note_start(i, json_object_get(doc, "spec"), memory_path != NULL);
 	r = start_process(i, json_object_get(doc, "spec"), &spec, err);
+	if (r < 0)
+		instance_forget_start(i);
 	i->is_prepared = r < 0;
 	return r;
 }
@@ -331,6 +334,7 @@ static void on_info(void *arg, int r, const json_t *result, const struct err *er
 	i->is_paused = state && (!strcmp(state, "paused") || !strcmp(state, "stopped"));
 	snprintf(i->engine, sizeof(i->engine), "%s", engine ? engine : "");
 	i->phase = PHASE_UP;
+	instance_know_start(i, result);
 	meter_start(&i->meter, i);
 	instance_metadata_start(i, json_object_get(result, "nets"));
 	i->has_answered = true;

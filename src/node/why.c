@@ -57,6 +57,26 @@ static void tell_state(const struct facts *f)
 						  : "the next try is under way");
 }
 
+/* What is wanted of it, and comes with the next start. */
+static void tell_pending(const struct facts *f)
+{
+	AUTO(json_decref) json_t *list = instance_pending(f->i, f->spec);
+	const json_t *p;
+	size_t at;
+
+	json_array_foreach(list, at, p) {
+		const char *field = json_string_value(json_object_get(p, "field"));
+		const json_t *now = json_object_get(p, "now"), *then = json_object_get(p, "then");
+		AUTO(free) char *was = json_is_array(now) ? NULL : json_dumps(now, JSON_ENCODE_ANY);
+		AUTO(free) char *is = json_is_array(then) ? NULL : json_dumps(then, JSON_ENCODE_ANY);
+
+		if (was && is)
+			tell(f, "pending", "'%s' is %.200s until it is started the next time, and %.200s then", field, was, is);
+		else
+			tell(f, "pending", "'%s' is what it was until it is started the next time", field);
+	}
+}
+
 static void tell_last_words(const struct facts *f)
 {
 	char words[300];
@@ -182,6 +202,7 @@ void instance_why(struct api_call *c)
 	tell_state(&f);
 	if (f.i->phase == PHASE_DOWN)
 		tell_last_words(&f);
+	tell_pending(&f);
 	tell_place(&f);
 	tell_limits(&f);
 	tell_use(&f);

@@ -163,6 +163,40 @@ def log_has(node, name, text, timeout=60, more_than=0):
         time.sleep(0.05)
 
 
+def test_what_waits_for_the_next_start_is_told(node, guest):  # noqa: F811
+    node.ask("POST", "/v1/instances", {"name": "a", "spec": dict(guest, cpus=1, shutdown_seconds=0)}, status=201)
+    node.wait("/v1/instances/a", "running")
+    said = lambda: [f["text"] for f in node.ask("GET", "/v1/instances/a/why")["facts"] if f["about"] == "pending"]
+    waits = lambda: {p["field"]: (p["now"], p["then"]) for p in node.ask("GET", "/v1/instances/a")["status"].get("pending", [])}
+
+    def until_waits(what):
+        end = time.monotonic() + 30
+        while waits() != what:
+            assert time.monotonic() < end, (waits(), what)
+            time.sleep(0.05)
+    assert said() == [] and waits() == {}
+    done = subprocess.run([os.path.join(BUILD, "viv"), "set", "a", "cpus=2", "labels.x=y", "restart=never", "--socket", node.socket],
+                          capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr == "'cpus' is 1 until it is started the next time, and 2 then\n" and not done.stdout
+    until_waits({"cpus": (1, 2)})
+    node.ask("PATCH", "/v1/instances/a", {"spec": {"networks": [{"kind": "none"}], "cmdline": "quiet"}})
+    until_waits({"cpus": (1, 2), "networks": ([], [{"kind": "none", "forwards": []}]), "cmdline": (guest["cmdline"], "quiet")})
+    assert len(said()) == 3
+    # Whoever looks after it.
+    node.kill()
+    node.start()
+    end = time.monotonic() + 60
+    while len(said()) < 3:      # until it has answered
+        assert time.monotonic() < end, node.log()
+        time.sleep(0.05)
+    node.ask("PATCH", "/v1/instances/a", {"spec": {"networks": [], "cmdline": guest["cmdline"]}})
+    until_waits({"cpus": (1, 2)})
+    node.viv("restart", "a")
+    until_waits({})
+    node.wait("/v1/instances/a", "running")
+    assert said() == []
+
+
 def test_a_machine_lives_and_goes(node, guest):
     made = node.ask("POST", "/v1/instances", {"name": "a", "labels": {"tier": "web"}, "spec": guest}, status=201)
     assert made["uid"] and made["spec"]["cpus"] == 1 and made["spec"]["memory"] == 128 << 20
