@@ -276,6 +276,19 @@ static int control_check_peer(const struct control *c, int fd, pid_t *pid, struc
 	return 0;
 }
 
+/* A new connection has room for a sentence: nobody is waited for. */
+static int control_turn_away(int fd, struct err *err)
+{
+	struct err why = ERR_INIT;
+	int r = err_set(&why, -EAGAIN, "the machine has %d clients already; wait until one of them has gone", CLIENTS_MAX);
+	AUTO(json_decref) json_t *doc = json_pack("{s:o}", "error", control_error(&why));
+	AUTO(free) char *text = doc ? json_dumps(doc, JSON_COMPACT) : NULL;
+
+	if (text)
+		(void)frames_send(fd, text, strlen(text), NULL, 0);
+	return err_set(err, r, "%s", why.msg);
+}
+
 int control_add_client(struct control *c, int fd, struct err *err)
 {
 	AUTO_FD int owned = fd;
@@ -288,7 +301,7 @@ int control_add_client(struct control *c, int fd, struct err *err)
 	while (i < CLIENTS_MAX && c->client[i])
 		i++;
 	if (i == CLIENTS_MAX)
-		return err_set(err, -EAGAIN, "there are %d clients already", CLIENTS_MAX);
+		return control_turn_away(fd, err);
 	AUTO(free) struct control_client *cl = calloc(1, sizeof(*cl));
 	if (!cl)
 		return err_set(err, -ENOMEM, "out of memory");

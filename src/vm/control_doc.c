@@ -97,7 +97,7 @@ static const char doc_head[] =
 	"    viv-vmm ctl /run/user/1000/web1.sock info\n"
 	"\n"
 	"`viv-vmm --control PATH` listens on a Unix stream socket with permissions 0600. Only the user that runs the\n"
-	"machine and root are served; at most 16 clients at a time. It never listens on a network.\n"
+	"machine and root are served; at most 16 clients at a time: one more is answered EAGAIN. It never listens on a network.\n"
 	"\n"
 	"## Bytes\n"
 	"\n"

@@ -395,9 +395,12 @@ static int ctl_talk(struct ctl *c, struct err *err)
 {
 	AUTO(free) char *text = NULL;
 	AUTO(json_decref) json_t *doc = NULL;
-	int r = ctl_send(c, err);
+	int r = ctl_send(c, err), said;
 
-	if (!r)
+	/* A machine that turns us away says why, and may have gone before it was asked. */
+	if (r == -EPIPE && (said = ctl_receive(c, &text, &doc, NULL)) > 0)
+		r = said;
+	else if (!r)
 		r = ctl_receive(c, &text, &doc, err);
 	if (!r)
 		r = err_set(err, -EPIPE, "the machine has closed the connection without an answer");

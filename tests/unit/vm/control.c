@@ -265,13 +265,22 @@ TEST(a_request_that_is_too_long_ends_the_connection)
 
 TEST(there_is_room_for_sixteen_clients_and_again_when_one_goes)
 {
+	char told[256];
 	struct rig r;
-	int fd[17];
+	int fd[17], sv[2];
+	ssize_t n;
 
 	rig_init(&r);
 	for (int i = 0; i < 16; i++)
 		CHECK((fd[i] = rig_connect(&r)) >= 0);
 	CHECK_EQ(rig_connect(&r), -1);
+	CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, sv), 0);
+	CHECK_EQ(control_add_client(r.control, sv[1], NULL), -EAGAIN);
+	n = read(sv[0], told, sizeof(told) - 1);
+	CHECK(n > 4);
+	told[n] = '\0';
+	CHECK(strstr(told + 4, "\"EAGAIN\"") && strstr(told + 4, "16 clients already"));
+	close(sv[0]);
 	close(fd[3]);
 	for (int i = 0; i < 5; i++)
 		CHECK(loop_run_once(r.h.loop, 10) >= 0);
