@@ -124,6 +124,7 @@ struct config {
 	bool is_takeover;               /* of a process of this host, with all that it has open */
 	bool keeps_incoming;            /* the source may have to connect there again: what it is called stays */
 	bool is_incoming;               /* SAVED is all that has come so far: its identity */
+	char *saved_cpu;                /* private: the model of the saved machine, or of the one that comes */
 	unsigned saved_lists;           /* private: lists (by place in the table) that are still the saved machine's */
 };
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "util/err.h"
+#include "util/log.h"
 #include "util/str.h"
 #include "util/unixsock.h"
 #include "vm/config.h"
@@ -122,6 +123,15 @@ static int options_make_absolute(const struct option *table, void *base, struct 
 	return r;
 }
 
+/* A guest that runs has seen its processors. */
+static int config_keep_cpu(struct config *c, struct err *err)
+{
+	if (!c->saved_cpu || !c->cpu || !strcmp(c->cpu, c->saved_cpu))
+		return 0;
+	log_warn("--cpu %s has no effect: the processors of the saved machine stay what they are, '%s'", c->cpu, c->saved_cpu);
+	return options_set_string(&c->cpu, c->saved_cpu, err);
+}
+
 /* What opens a saved machine is wanted where that is named, wherever it stands itself. */
 static int config_find_key(struct config *c, int argc, char **argv, struct err *err)
 {
@@ -178,5 +188,6 @@ int config_parse_args(struct config *c, enum config_action *action, int argc, ch
 	}
 	if (c->is_copy)
 		config_forget_macs(c);
-	return options_make_absolute(options, c, err);
+	int r = config_keep_cpu(c, err);
+	return r ? r : options_make_absolute(options, c, err);
 }

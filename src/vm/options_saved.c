@@ -65,6 +65,8 @@ static int config_use_saved(struct config *c, const char *name, struct err *err)
 	int r = config_load_machine(c, (const char *)text, len, err);
 	if (r < 0)
 		return err_wrap(err, r, "configuration in '%s'", name);
+	free(c->saved_cpu);
+	c->saved_cpu = c->cpu ? strdup(c->cpu) : NULL;
 	for (const struct option *o = options; o->arg; o++) {
 		if (o->kind == OPT_LIST)
 			c->saved_lists |= 1u << (o - options);

@@ -202,6 +202,7 @@ int config_init(struct config *c, struct err *err)
 void config_fini(struct config *c)
 {
 	options_release(options, c);
+	free(c->saved_cpu);
 	state_file_close(c->saved);
 	free(c->incoming);
 	memset(c, 0, sizeof(*c));

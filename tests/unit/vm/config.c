@@ -336,8 +336,8 @@ TEST(a_bad_document_is_refused_with_the_path)
 TEST(what_a_machine_says_of_this_process_is_left_out)
 {
 	static const char text[] = "{\"name\": \"evil\", \"jail\": false, \"control\": \"/run/x\", \"perf_map\": true, \"log_level\": \"error\","
-		"\"profile_symbols\": \"/etc/shadow\", \"engine\": \"lockstep\", \"incoming_tls\": \"/tmp\", \"memory\": 67108864}";
-	char *argv[] = { (char *)"viv-vmm", (char *)"--paused", (char *)"--incoming", (char *)"tcp:localhost:1" };
+		"\"profile_symbols\": \"/etc/shadow\", \"engine\": \"lockstep\", \"incoming_tls\": \"/tmp\", \"memory\": 67108864, \"cpu\": \"x86-64-v2\"}";
+	char *argv[] = { (char *)"viv-vmm", (char *)"--paused", (char *)"--incoming", (char *)"tcp:localhost:1", (char *)"--cpu", (char *)"base" };
 	struct state_sections s = { .len = 0 };
 	struct state_file *f = NULL;
 	struct err e = ERR_INIT;
@@ -352,6 +352,7 @@ TEST(what_a_machine_says_of_this_process_is_left_out)
 	CHECK_STR(c.log_level, "warn");
 	CHECK_STR(c.engine, "auto");
 	CHECK(c.starts_paused);                 /* what this process was told stays */
+	CHECK_STR(c.cpu, "x86-64-v2");          /* but for what the guest has seen */
 	config_fini(&c);
 	state_sections_fini(&s);
 }
