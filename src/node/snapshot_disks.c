@@ -108,10 +108,22 @@ int snapshot_unmake(const struct instance_disks *d, const char *name, struct err
 	return r;
 }
 
+/* Of a machine that has never begun, whose disk is in a pool that the loop does not look at. */
+static int all_made(const struct instance_disks *d, struct err *err)
+{
+	for (unsigned i = 0; i < d->n; i++) {
+		if (access(d->path[i], F_OK) < 0 && errno == ENOENT)
+			return err_set(err, -ENOENT, "the disk '%s' is not made yet", d->path[i]);
+	}
+	return 0;
+}
+
 int snapshot_make(const struct instance_disks *d, const char *name, struct err *err)
 {
-	int n = count(d, name, err), r = 0;
+	int n = all_made(d, err), r = 0;
 
+	if (!n)
+		n = count(d, name, err);
 	if (n < 0 || n == (int)d->n)
 		return n < 0 ? n : 0;
 	/* Some have it from an attempt that was interrupted: of another instant than the others would. */

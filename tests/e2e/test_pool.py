@@ -193,6 +193,21 @@ def test_the_first_disk_of_an_instance_lives_in_a_pool(node, guest, tmp_path):  
     node.viv("pool", "rm", "fast")
 
 
+@pytest.mark.parametrize("pool", ["default", "fast"])
+def test_what_has_never_begun_says_why_it_has_no_snapshot(node, guest, tmp_path, pool):     # noqa: F811
+    raw, place = tmp_path / "raw", tmp_path / "place"
+    raw.write_bytes(b"image".ljust(1 << 20, b"\0"))
+    place.mkdir(mode=0o700)
+    node.viv("image", "import", str(raw), "base")
+    if pool != "default":
+        node.viv("pool", "create", pool, "--path", str(place))
+    node.ask("POST", "/v1/instances", {"name": "a", "spec": {**guest, "image": "base", "pool": pool, "state": "stopped"}}, status=201)
+    node.ask("POST", "/v1/instances/a/snapshots", {"name": "s"}, status=201)
+    assert "is not made yet" in node.wait("/v1/instances/a/snapshots/s", "failed")["status"]["reason"]
+    node.viv("start", "a")
+    node.wait("/v1/instances/a/snapshots/s", "ready", 120)
+
+
 def test_pools_survive_kills_while_they_are_made_and_removed(node, tmp_path):  # noqa: F811
     rng = random.Random(6)
     for k in range(8):
