@@ -90,6 +90,11 @@ export class Collection {
 		if (!this.frame) this.frame = window.setTimeout(() => this.apply(), 50);
 	}
 
+	// An answer about one of which nothing was known. An event that has come meanwhile is as new or newer, which no revision tells of a status.
+	learn(name: string, doc: Doc): void {
+		if (!this.docs.has(name) && !this.waiting.has(name)) this.change(name, doc);
+	}
+
 	private put(d: Doc): boolean {
 		const s = this.docs.get(d.name);
 		if (s) s.value = d;

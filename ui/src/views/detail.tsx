@@ -138,7 +138,7 @@ function useDoc(kind: Kind, name: string): Doc | undefined {
 			return;
 		}
 		call<Doc>({ method: "GET", path: `/v1/${kind.plural}/${encodeURIComponent(name)}`, query: { project: project.value } })
-			.then((d) => c.change(name, d))
+			.then((d) => c.learn(name, d))
 			.catch((e: unknown) => {
 				tellError(e);
 				go(pathOf(kind.plural), true);
