@@ -26,7 +26,7 @@ struct http_socket;
 
 enum {
 	HTTP_HEADERS_MAX = 16 << 10,    /* of those that are known, together; the rest is not looked at */
-	HTTP_TARGET_MAX = 8 << 10,      /* path and query of a request (RFC 9110, 4.1: 8000 at least) */
+	HTTP_TARGET_MAX = 14 << 10,     /* path and query of a request (RFC 9110, 4.1: 8000 at least) */
 	HTTP_BODY_MAX = 2 << 20,        /* in memory; longer ones need http_receive() */
 	HTTP_RECEIVE_MAX = 1 << 20,     /* of one of these, on its way to its sink */
 	HTTP_CONNECTIONS_MAX = 1000,

@@ -188,7 +188,7 @@ static void check_length(struct http_request *rq, struct lws *wsi, int uri_len)
 	if (headers >= HTTP_HEADERS_MAX)
 		refuse(rq, -ENOBUFS, "the headers of the request are too long: at most 16 KiB");
 	if (target >= HTTP_TARGET_MAX)
-		refuse(rq, -EMSGSIZE, "path and query of the request are too long: at most 8 KiB");
+		refuse(rq, -EMSGSIZE, "path and query of the request are too long: at most 14 KiB");
 }
 
 static enum http_method method_of(int lws_method)
