@@ -70,11 +70,21 @@ export class Firefox {
 		return said.result.sharedId;
 	}
 
+	// The page may still be moving: what is not in sight by the time the pointer goes there was not clicked, and is brought there again.
 	async click(selector, text) {
-		const element = { type: "element", element: { sharedId: await this.find(selector, text) } };
-		await this.value(`[...document.querySelectorAll(${JSON.stringify(selector)})].find((e) => e.textContent.includes(${JSON.stringify(text ?? "")}))?.scrollIntoView({ block: "center" })`);
-		const actions = [{ type: "pointerMove", x: 0, y: 0, origin: element }, { type: "pointerDown", button: 0 }, { type: "pointerUp", button: 0 }];
-		await this.send("input.performActions", { context: this.context, actions: [{ type: "pointer", id: "mouse", actions }] });
+		const scroll = `[...document.querySelectorAll(${JSON.stringify(selector)})].find((e) => e.textContent.includes(${JSON.stringify(text ?? "")}))?.scrollIntoView({ block: "center", behavior: "instant" })`;
+		for (let left = 20; ; left--) {
+			const element = { type: "element", element: { sharedId: await this.find(selector, text) } };
+			await this.value(scroll);
+			const actions = [{ type: "pointerMove", x: 0, y: 0, origin: element }, { type: "pointerDown", button: 0 }, { type: "pointerUp", button: 0 }];
+			try {
+				await this.send("input.performActions", { context: this.context, actions: [{ type: "pointer", id: "mouse", actions }] });
+				return;
+			} catch (e) {
+				if (!left || !e.message.startsWith("move target out of bounds")) throw e;
+				await new Promise((done) => setTimeout(done, 50));
+			}
+		}
 	}
 
 	async type(text) {
