@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shared pieces of the end-to-end tests: real kernels and a real Debian under build/viv-vmm."""
 import os
+import shutil
 import sys
 
 import pytest
@@ -12,6 +13,21 @@ import vivguest  # noqa: E402
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "long: takes a minute and more; tests/run runs these beside the others")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    item.failed = getattr(item, "failed", False) or report.failed
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_teardown(item):
+    """Disks and memories of a test that has passed go with it: all of them together are more than ten gigabytes."""
+    yield
+    folder = getattr(item, "funcargs", {}).get("tmp_path")
+    if folder and not item.failed:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Machines of images that are kept warm, and what an ordinary user sees of `viv run debian`: the latter is recorded, in
 build/test-logs/run-debian.cast (asciicast, version 2)."""
+import contextlib
 import json
 import os
 import pty
@@ -126,7 +127,8 @@ def test_templates_are_made_used_and_dropped(node, debian, tmp_path):   # noqa: 
 
     # One that ends before it knows who it is is made anew, and boots.
     uid = warm.run("h")["uid"]
-    os.kill(until(lambda: warm.status("h").get("pid")), signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):       # it may have another by now
+        os.kill(until(lambda: warm.status("h").get("pid")), signal.SIGKILL)
     if os.path.exists(os.path.join(node.data, "instances", uid, "fork")):
         until(lambda: "instead" in warm.start("h") or warm.status("h")["state"] == "running")
     node.viv("rm", "-f", "h")
