@@ -4,7 +4,7 @@
  *
  * A group is made in the unified hierarchy (version 2) and, of version 1, in that of 'pids', as far as they are mounted and the daemon
  * may: its own group is writable and, where systemd runs, delegated to it. Its name tells the machine and the daemon, so whoever comes
- * after a crash finds all of them. Where there is none, machines run without. Loop thread, but for cgroup_folder(). */
+ * after a crash finds all of them. Where there is none, machines run without. Loop thread. */
 #ifndef NODE_CGROUP_H
 #define NODE_CGROUP_H
 
@@ -16,7 +16,7 @@ struct cgroups;
 struct err;
 struct loop;
 
-enum { CGROUP_HIERARCHIES = 2, CGROUP_PATH_MAX = 1024 };
+enum { CGROUP_HIERARCHIES = 2 };
 
 /* The way into a group: who writes "0" to each of these descriptors is in it. */
 struct cgroup_entry {
@@ -45,11 +45,5 @@ void cgroup_bound(struct cgroups *c, const char *uid, unsigned tasks);
 /* The machine has ended. What is left of it has a second to end by itself, as the process that removes its sockets does, and is killed
  * then; the group goes with the last. True: nothing is left, or there never was a group. */
 bool cgroup_end(struct cgroups *c, const char *uid);
-
-/* --- cgroup_folder.c --- */
-
-/* The folder of a process's group in the hierarchy of CONTROLLER ("pids", "name=systemd"; "": the unified one), from the texts of its
- * /proc/PID/cgroup and /proc/PID/mountinfo. False: that is not mounted, or the group is outside of what is. */
-bool cgroup_folder(const char *cgroup, const char *mountinfo, const char *controller, char *folder, size_t cap);
 
 #endif

@@ -15,19 +15,17 @@
 #include "node/cgroup_priv.h"
 #include "util/log.h"
 
-enum { TEXT_MAX = 1 << 20 };    /* hosts of many containers have thousands of mounts */
-
 static const char own_leaf[] = "daemon";
 
 struct looking {
-	char *cgroup, *mountinfo;       /* texts */
+	struct cgroup_self self;
 	char *why;
 	bool is_delegated;
 };
 
 static bool folder_of(const struct looking *l, const char *controller, char folder[CGROUP_PATH_MAX])
 {
-	return cgroup_folder(l->cgroup, l->mountinfo, controller, folder, CGROUP_PATH_MAX);
+	return cgroup_folder(l->self.cgroup, l->self.mountinfo, controller, folder, CGROUP_PATH_MAX);
 }
 
 static bool has_mark(const struct looking *l, const char *controller)
@@ -44,15 +42,6 @@ static bool is_delegated(const struct looking *l)
 	return access("/run/systemd/system", F_OK) < 0 || has_mark(l, "") || has_mark(l, "name=systemd");
 }
 
-/* May groups be made in it, and processes moved from it? */
-static bool is_writable(const char *folder)
-{
-	char procs[CGROUP_PATH_MAX + 16];
-
-	snprintf(procs, sizeof(procs), "%s/cgroup.procs", folder);
-	return !access(folder, W_OK) && !access(procs, W_OK);
-}
-
 static bool find(const struct looking *l, const char *controller, struct cgroup_place *p)
 {
 	*p = (struct cgroup_place){ .has_pids = controller[0] };
@@ -60,7 +49,7 @@ static bool find(const struct looking *l, const char *controller, struct cgroup_
 		return false;
 	if (!l->is_delegated)
 		snprintf(l->why, CGROUP_WHY_MAX, "systemd has not delegated '%.150s'; see Delegate= in vivd.service", p->folder);
-	else if (!is_writable(p->folder))
+	else if (!cgroup_is_writable(p->folder))
 		snprintf(l->why, CGROUP_WHY_MAX, "'%.150s' cannot be written", p->folder);
 	else
 		return true;
@@ -108,15 +97,12 @@ static bool has_controller(const struct cgroup_place *p, const char *name)
 
 unsigned cgroup_places_find(struct cgroup_place places[CGROUP_HIERARCHIES], char why[CGROUP_WHY_MAX])
 {
-	AUTO(free) char *cgroup = malloc(TEXT_MAX), *mountinfo = malloc(TEXT_MAX);
-	struct looking l = { .cgroup = cgroup, .mountinfo = mountinfo, .why = why };
+	struct looking l = { .why = why };
 	unsigned n = 0;
 
 	snprintf(why, CGROUP_WHY_MAX, "none are mounted that could have them");
-	if (!cgroup || !mountinfo)
+	if (cgroup_self_read(&l.self) < 0)
 		return 0;
-	cgroup_read("/proc/self", "cgroup", cgroup, TEXT_MAX);
-	cgroup_read("/proc/self", "mountinfo", mountinfo, TEXT_MAX);
 	l.is_delegated = is_delegated(&l);
 	if (find(&l, "", &places[n])) {
 		move_to_leaf(&places[n]);
@@ -125,5 +111,6 @@ unsigned cgroup_places_find(struct cgroup_place places[CGROUP_HIERARCHIES], char
 	}
 	if (find(&l, "pids", &places[n]))
 		n++;
+	cgroup_self_free(&l.self);
 	return n;
 }

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cgroup_priv.h - control groups, as their files share them: cgroup_place.c looks where they may be made, cgroup_dir.c makes, ends and
- * removes one in one hierarchy, cgroup.c does so for machines. */
+/* cgroup_priv.h - control groups, as their files share them: cgroup_place.c looks where they may be made, cgroup.c makes,
+ * ends and removes them for machines. */
 #ifndef NODE_CGROUP_PRIV_H
 #define NODE_CGROUP_PRIV_H
 
 #include "node/cgroup.h"
+#include "util/cgroup.h"
 
 enum { CGROUP_WHY_MAX = 300 };
 
@@ -23,14 +24,5 @@ struct cgroup_place {
 unsigned cgroup_places_find(struct cgroup_place places[CGROUP_HIERARCHIES], char why[CGROUP_WHY_MAX]);
 /* Groups in P get the controllers that there are, if they do not have them yet. */
 void cgroup_place_enable(struct cgroup_place *p);
-
-/* --- cgroup_dir.c --- */
-
-/* Write TEXT to the file NAME of FOLDER. 0 or -errno. */
-int cgroup_write(const char *folder, const char *name, const char *text);
-/* Its text, cut off at CAP; "": it cannot be read. */
-void cgroup_read(const char *folder, const char *name, char *text, size_t cap);
-/* Kill all processes of the group FOLDER. They need a moment to go, so this is repeated until the group can be removed. */
-void cgroup_kill(const char *folder);
 
 #endif

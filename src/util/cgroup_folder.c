@@ -2,7 +2,7 @@
 /* cgroup_folder.c - where a process's control group is in the file system (proc(5), "/proc/pid/mountinfo"; cgroups(7), "/proc files"). */
 #include <stdio.h>
 #include <string.h>
-#include "node/cgroup.h"
+#include "util/cgroup.h"
 
 enum { FIELDS = 6 };    /* of a line of mountinfo that are before those that need not be there: number, parent, device, root, place, options */
 

@@ -2,7 +2,8 @@
 /* Where a process's control groups are, by the kernel's texts. */
 #include "test.h"
 
-#include "node/cgroup.h"
+#include <stdlib.h>
+#include "util/cgroup.h"
 
 /* systemd of Debian 12: the unified hierarchy alone. */
 static const char unified_groups[] = "0::/system.slice/vivd.service\n";

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cgroup_dir.c - one group: its files, and the end of its processes. */
+#include "util/cgroup.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -8,10 +9,13 @@
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-#include "node/cgroup_priv.h"
+#include "util/cleanup.h"
 #include "util/io.h"
 
-enum { PROCESSES_TEXT = 64 << 10 };     /* of what is left of a machine, which can start nothing */
+enum {
+	PROCESSES_TEXT = 64 << 10,      /* of what is left of a machine, which can start nothing */
+	SELF_TEXT = 1 << 20,            /* hosts of many containers have thousands of mounts */
+};
 
 static int open_file(const char *folder, const char *name, int flags)
 {
@@ -80,4 +84,32 @@ void cgroup_kill(const char *folder)
 	/* Version 2 has it since Linux 5.14. */
 	if (cgroup_write(folder, "cgroup.kill", "1") < 0)
 		kill_each(folder);
+}
+
+bool cgroup_is_writable(const char *folder)
+{
+	char procs[CGROUP_PATH_MAX + 16];
+
+	snprintf(procs, sizeof(procs), "%s/cgroup.procs", folder);
+	return !access(folder, W_OK) && !access(procs, W_OK);
+}
+
+int cgroup_self_read(struct cgroup_self *s)
+{
+	s->cgroup = malloc(SELF_TEXT);
+	s->mountinfo = malloc(SELF_TEXT);
+	if (!s->cgroup || !s->mountinfo) {
+		cgroup_self_free(s);
+		return -ENOMEM;
+	}
+	cgroup_read("/proc/self", "cgroup", s->cgroup, SELF_TEXT);
+	cgroup_read("/proc/self", "mountinfo", s->mountinfo, SELF_TEXT);
+	return 0;
+}
+
+void cgroup_self_free(struct cgroup_self *s)
+{
+	free(s->cgroup);
+	free(s->mountinfo);
+	*s = (struct cgroup_self){ NULL, NULL };
 }
