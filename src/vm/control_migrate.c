@@ -135,7 +135,7 @@ int control_migrate(struct control_call *call, struct err *err)
 	uint64_t pause_ms = control_get_uint(call->params, "pause_ms", MIGRATE_PAUSE_MS);
 	uint64_t throttle_max = control_get_uint(call->params, "throttle_max", THROTTLE_MAX);
 	struct migrate_options o = {
-		.n_fds = call->n_fds, .is_relayed = json_object_get(call->params, "tls"),
+		.n_fds = call->n_fds,
 		.disks = control_get_string(call->params, "with-disks", NULL),
 		.packing = !strcmp(packing, "zstd") ? MIGRATE_ZSTD : !strcmp(packing, "lz4") ? MIGRATE_LZ4 : MIGRATE_RAW,
 		.bandwidth = control_get_size(call->params, "bandwidth", 0), .pause_ns = pause_ms * 1000000u,

@@ -58,7 +58,6 @@ struct migrate_options {
 	int fd[MIGRATE_SOCKETS_MAX];    /* connected stream sockets to one place; taken on success */
 	unsigned n_fds;                 /* at least 1, and one for each of DISKS, the last ones */
 	const char *disks;              /* "NAME,NAME": writable disks that go along; borrowed; NULL: none */
-	bool is_relayed;                /* a process of this host stands between: who is at their other end says nothing */
 	enum migrate_packing packing;
 	uint64_t bandwidth;             /* bytes per second while the guest runs; 0: as much as there is */
 	uint64_t pause_ns;              /* the longest that the guest is to stand still */

@@ -3,15 +3,19 @@
  * before COMMIT the source does, whatever happens. After COMMIT the destination does, unless it is certain that it
  * does not: because it said so, because its process has ended, or because the locks of the disks say it. */
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/stat.h>
 #include "mem/gmem.h"
 #include "mem/lazy.h"
 #include "util/checked.h"
+#include "util/cleanup.h"
 #include "util/log.h"
 #include "util/prompt.h"
 #include "vm/handover.h"
 #include "vm/migrate_priv.h"
+
+enum { LIFE_MS = 500 };         /* a busy host takes its time over a process that ends */
 
 static const struct field migrate_saved_fields[] = {
 	FIELD(struct migrate_saved, is_paused, 1),
@@ -25,6 +29,7 @@ void migration_free(struct migration *g)
 {
 	migrate_steps_fini(&g->steps);
 	migrate_link_fini(&g->link);
+	auto_fd(&g->life);
 	migrate_lanes_fini(&g->lanes);
 	migrate_disks_fini(&g->disks);
 	free((void *)g->owed);
@@ -188,11 +193,18 @@ static void migrate_cut_off(struct migration *g, const struct err *why)
 
 /* --- which one --- */
 
+/* The connection is closed. A process that ends may close the pipe a moment after. */
+static bool migrate_has_ended(const struct migration *g)
+{
+	struct pollfd p = { .fd = g->life };
+
+	return g->life >= 0 && (g->err.code == -EPIPE || g->err.code == -ECONNRESET) && poll(&p, 1, LIFE_MS) > 0 && p.revents & POLLHUP;
+}
+
 /* After COMMIT, without DONE. */
 static void migrate_decide(struct migration *g)
 {
-	bool has_ended = g->err.code == -EREMOTEIO ||
-			 (g->is_direct && (g->err.code == -EPIPE || g->err.code == -ECONNRESET));
+	bool has_ended = g->err.code == -EREMOTEIO || migrate_has_ended(g);
 	struct err why = ERR_INIT;
 
 	if (!has_ended && !migrate_has_locks(g)) {

@@ -2,6 +2,7 @@
 /* The destination of a migration. Before COMMIT it does not run, whatever happens; afterwards it does, unless it
  * cannot have the disks, and then it says so. docs/formats/migration.md. */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 #include "mem/gmem.h"
@@ -38,6 +39,20 @@ static int incoming_take_plan(struct incoming *in, int listener, const struct mi
 	return r ? r : migrate_sides_accept(&in->sides, listener, err);
 }
 
+/* The source gets a pipe that closes when this process ends: by that it knows, even in another PID namespace. */
+static int incoming_hello(struct incoming *in, struct migrate_hello *theirs, struct err *err)
+{
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return err_set(err, -errno, "cannot make a pipe: %s", strerror(errno));
+	auto_fd(&in->life);
+	in->life = ends[1];
+	int r = migrate_hello(&in->link, false, 0, (uint32_t)getpid(), &ends[0], theirs, err);
+	close(ends[0]);
+	return r;
+}
+
 static int incoming_learn(struct incoming *in, int listener, struct state_file **machine, struct err *err)
 {
 	unsigned wanted = MIGRATE_BIT(MIGRATE_MACHINE);
@@ -46,7 +61,7 @@ static int incoming_learn(struct incoming *in, int listener, struct state_file *
 	int r;
 
 	in->link.timeout_ms = INCOMING_HELLO_MS;
-	r = migrate_hello(&in->link, false, 0, (uint32_t)getpid(), &theirs, err);
+	r = incoming_hello(in, &theirs, err);
 	if (r < 0)
 		return r;
 	in->link.timeout_ms = MIGRATE_TIMEOUT_MS;
@@ -87,12 +102,11 @@ int incoming_open(struct incoming **out, const char *address, const struct migra
 {
 	AUTO(incoming_close) struct incoming *in = calloc(1, sizeof(*in));
 	bool is_connected = false;
-	uint32_t pid;
 	int r;
 
 	if (!in)
 		return err_set(err, -ENOMEM, "out of memory");
-	in->link.fd = in->listener = in->uffd = -1;
+	in->link.fd = in->listener = in->uffd = in->life = -1;
 	pthread_mutex_init(&in->swap_lock, NULL);
 	migrate_sides_init(&in->sides);
 	int fd = migrate_listen(address, &is_connected, err);
@@ -119,7 +133,7 @@ int incoming_open(struct incoming **out, const char *address, const struct migra
 	}
 	if (r < 0)
 		return err_wrap(err, r, "no machine comes");
-	*is_own = !tls && migrate_peer_is_own(&in->link, geteuid(), &pid);
+	*is_own = !tls && migrate_peer_is_own(&in->link, geteuid());
 	*out = take_ptr(&in);
 	return 0;
 }
@@ -180,6 +194,7 @@ void incoming_close(struct incoming *in)
 	migrate_fill_fini(&in->fill);
 	auto_fd(&in->listener);
 	auto_fd(&in->uffd);
+	auto_fd(&in->life);
 	pthread_mutex_destroy(&in->swap_lock);
 	migrate_receiver_fini(&in->receiver);
 	migrate_sides_fini(&in->sides);

@@ -22,7 +22,7 @@ static int incoming_meet_again(struct incoming *in, struct migrate_link *l, stru
 	int r;
 
 	l->timeout_ms = INCOMING_HELLO_MS;
-	r = migrate_hello(l, false, 0, (uint32_t)getpid(), &theirs, err);
+	r = migrate_hello(l, false, 0, (uint32_t)getpid(), NULL, &theirs, err);
 	if (!r)
 		r = migrate_recv(l, MIGRATE_BIT(MIGRATE_RECOVER), &rec, err);
 	if (!r && (rec.len != MIGRATE_TOKEN_LEN || CRYPTO_memcmp(rec.p, in->sides.plan.token, MIGRATE_TOKEN_LEN)))

@@ -23,6 +23,7 @@ struct incoming {
 	struct migrate_receiver receiver;
 	struct state_file *state;       /* has come; NULL: not yet */
 	struct nbd_server *disk[MIGRATE_DISKS_MAX];     /* that come along, until they have; the loop thread's */
+	int life;                       /* the end of a pipe that no other process has; the source has the other */
 	int listener, uffd;             /* post-copy: for new connections, for migrate_fill_init(); else -1 */
 	struct migrate_fill fill;       /* zeroed: no memory comes later */
 	pthread_mutex_t swap_lock;      /* held while link is replaced; guards is_cancelled */

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 #include "util/checked.h"
@@ -327,7 +328,33 @@ int migrate_recv_fds(struct migrate_link *l, unsigned wanted, struct migrate_rec
 
 /* --- hello --- */
 
-int migrate_hello(struct migrate_link *l, bool is_source, uint64_t ram, uint32_t pid, struct migrate_hello *theirs,
+static bool link_is_unix(const struct migrate_link *l)
+{
+	int domain = 0;
+	socklen_t len = sizeof(domain);
+
+	return !getsockopt(l->fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) && domain == AF_UNIX;
+}
+
+/* The other's HELLO; what comes along is *LIFE if it can be. */
+static int link_recv_hello(struct migrate_link *l, struct migrate_record *rec, int *life, struct err *err)
+{
+	int fds[MIGRATE_FDS_MAX];
+	unsigned n = 0;
+	int r = migrate_recv_fds(l, MIGRATE_BIT(MIGRATE_HELLO), rec, fds, &n, err);
+
+	for (unsigned i = 0; i < n; i++) {
+		struct stat st;
+
+		if (!r && life && *life < 0 && !fstat(fds[i], &st) && S_ISFIFO(st.st_mode))
+			*life = fds[i];
+		else
+			close(fds[i]);
+	}
+	return r;
+}
+
+int migrate_hello(struct migrate_link *l, bool is_source, uint64_t ram, uint32_t pid, int *life, struct migrate_hello *theirs,
 		  struct err *err)
 {
 	struct migrate_hello ours = {
@@ -337,10 +364,12 @@ int migrate_hello(struct migrate_link *l, bool is_source, uint64_t ram, uint32_t
 	int r = 0;
 
 	memcpy(ours.magic, MIGRATE_MAGIC, sizeof(ours.magic));
+	if (is_source && life)
+		*life = -1;
 	if (is_source)
 		r = migrate_send(l, MIGRATE_HELLO, &ours, sizeof(ours), NULL, 0, err);
 	if (!r)
-		r = migrate_recv(l, MIGRATE_BIT(MIGRATE_HELLO), &rec, err);
+		r = link_recv_hello(l, &rec, is_source ? life : NULL, err);
 	if (r < 0)
 		return r;
 	if (rec.len != sizeof(*theirs) || memcmp(rec.p, MIGRATE_MAGIC, sizeof(ours.magic)))
@@ -349,19 +378,15 @@ int migrate_hello(struct migrate_link *l, bool is_source, uint64_t ram, uint32_t
 	if (le32_get(theirs->version) != MIGRATE_VERSION)
 		return err_set(err, -EPROTO, "the other side speaks version %" PRIu32 " of the migration stream, this one %d",
 			       le32_get(theirs->version), MIGRATE_VERSION);
-	return is_source ? 0 : migrate_send(l, MIGRATE_HELLO, &ours, sizeof(ours), NULL, 0, err);
+	return is_source ? 0 : migrate_send_fds(l, MIGRATE_HELLO, &ours, sizeof(ours), life, life && link_is_unix(l) ? 1 : 0, err);
 }
 
-bool migrate_peer_is_own(const struct migrate_link *l, uid_t user, uint32_t *pid)
+bool migrate_peer_is_own(const struct migrate_link *l, uid_t user)
 {
 	struct ucred peer = { 0 };
 	socklen_t len = sizeof(peer);
-	int domain = 0;
-	socklen_t domain_len = sizeof(domain);
 
-	if (getsockopt(l->fd, SOL_SOCKET, SO_DOMAIN, &domain, &domain_len) < 0 || domain != AF_UNIX ||
-	    getsockopt(l->fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
+	if (!link_is_unix(l) || getsockopt(l->fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
 		return false;
-	*pid = (uint32_t)peer.pid;
 	return peer.uid == user || !peer.uid;
 }

@@ -60,12 +60,12 @@ int migrate_send_fds(struct migrate_link *l, enum migrate_type type, const void 
 int migrate_recv_fds(struct migrate_link *l, unsigned wanted, struct migrate_record *out, int *fds, unsigned *n,
 		     struct err *err);
 
-/* HELLO both ways. Each says its own in *OURS and gets the other's. */
-int migrate_hello(struct migrate_link *l, bool is_source, uint64_t ram, uint32_t pid, struct migrate_hello *theirs,
+/* HELLO both ways; each gets the other's. LIFE may be NULL. At the destination *LIFE is the reading end of a pipe, whose writing end nobody
+ * else has: it goes along, over a Unix socket. At the source *LIFE is what came, owned; -1: nothing did. */
+int migrate_hello(struct migrate_link *l, bool is_source, uint64_t ram, uint32_t pid, int *life, struct migrate_hello *theirs,
 		  struct err *err);
 
-/* Is the peer a process of this host and of USER (or root)? *PID: its number as the kernel knows it, where the socket was made. In a
- * jail nobody can ask who one is: USER is who this process was before. */
-bool migrate_peer_is_own(const struct migrate_link *l, uid_t user, uint32_t *pid);
+/* Is the peer a process of this host and of USER (or root)? In a jail nobody can ask who one is: USER is who this process was before. */
+bool migrate_peer_is_own(const struct migrate_link *l, uid_t user);
 
 #endif

@@ -185,12 +185,14 @@ static int migration_announce(struct migration *g, struct err *err)
 {
 	struct migrate_record rec;
 	struct migrate_hello theirs;
-	uint32_t pid = 0;
-	int r = migrate_hello(&g->link, true, g->m->mem->size, 0, &theirs, err);
+	int r = migrate_hello(&g->link, true, g->m->mem->size, 0, &g->life, &theirs, err);
 
 	if (r < 0)
 		return r;
-	g->is_direct = !g->o.is_relayed && migrate_peer_is_own(&g->link, g->m->user, &pid) && pid && pid == le32_get(theirs.pid);
+	if (!migrate_peer_is_own(&g->link, g->m->user)) {
+		auto_fd(&g->life);
+		g->life = -1;
+	}
 	r = migrate_lanes_join(&g->lanes, (g->o.may_postcopy ? MIGRATE_PLAN_POSTCOPY : 0) | (g->disks.n ? MIGRATE_PLAN_DISKS : 0), err);
 	if (!r && g->disks.n)
 		r = migrate_disks_announce(&g->disks, &g->lanes, &g->link, err);
@@ -353,6 +355,7 @@ int migration_start(struct machine *m, const struct migrate_options *o, struct e
 	g->m = m;
 	g->o = *o;
 	g->start_ns = loop_now_ns();
+	g->life = -1;
 	migrate_steps_init(&g->steps, m->loop);
 	throttle_init(&g->throttle, m);
 	migrate_link_init(&g->link, -1);

@@ -209,7 +209,7 @@ int migrate_post_again(struct migration *g, struct err *err)
 {
 	struct migrate_record rec = { .type = MIGRATE_OWED };
 	struct migrate_hello theirs;
-	int r = migrate_hello(&g->link, true, g->m->mem->size, 0, &theirs, err);
+	int r = migrate_hello(&g->link, true, g->m->mem->size, 0, NULL, &theirs, err);
 
 	if (!r)
 		r = migrate_send(&g->link, MIGRATE_RECOVER, g->lanes.plan.token, MIGRATE_TOKEN_LEN, NULL, 0, err);

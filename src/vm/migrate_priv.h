@@ -65,8 +65,7 @@ struct migration {
 	bool has_server;                /* the thread's */
 	struct err server_err;
 	uint64_t sent_before;           /* bytes over connections that broke */
-	bool is_direct;                 /* nothing is between this process and the other: a closed socket means that it
-					 * has ended, or given up */
+	int life;                       /* a pipe that closes when the process at the other side ends, or gives up; -1: not known */
 	/* the loop thread's, or while it waits for a step */
 	struct state_sections identity, sections;
 	struct quiesce quiesce;

@@ -435,7 +435,9 @@ TEST(what_is_said_about_disks_makes_sense_or_is_refused)
 
 struct peer {
 	struct migrate_link link;
-	bool is_direct;                 /* says its own process number, which the socket confirms */
+	bool tells_life;                /* by a pipe, which closes with the connection */
+	bool lives_on;                  /* that does not */
+	int life;
 	enum migrate_type last;         /* that it receives before it does what it does */
 	const char *says;               /* NULL: closes */
 	bool confirms;
@@ -461,9 +463,16 @@ static bool peer_sends(struct peer *p, enum migrate_type type)
 static void peer_follow(struct peer *p)
 {
 	struct migrate_hello theirs;
+	int ends[2] = { -1, -1 };
 
-	if (p->last == MIGRATE_HELLO ||
-	    migrate_hello(&p->link, false, 0, p->is_direct ? (uint32_t)getpid() : 0, &theirs, NULL) < 0)
+	p->life = -1;
+	if (p->last == MIGRATE_HELLO || (p->tells_life && pipe(ends) < 0))
+		return;
+	p->life = ends[1];
+	int r = migrate_hello(&p->link, false, 0, 0, p->tells_life ? &ends[0] : NULL, &theirs, NULL);
+	if (ends[0] >= 0)
+		close(ends[0]);
+	if (r < 0)
 		return;
 	if (!peer_receives(p, MIGRATE_MACHINE, 0) || !peer_sends(p, MIGRATE_BUILT) ||
 	    !peer_receives(p, MIGRATE_STATE, MIGRATE_BIT(MIGRATE_PAGES)) || !peer_sends(p, MIGRATE_READY))
@@ -484,6 +493,8 @@ static void *peer_main(void *arg)
 	if (p->confirms)
 		peer_sends(p, MIGRATE_DONE);
 	migrate_link_fini(&p->link);
+	if (p->life >= 0 && !p->lives_on)
+		close(p->life);
 	return NULL;
 }
 
@@ -588,7 +599,7 @@ TEST(the_source_goes_on_when_the_other_side_says_no)
 
 TEST(the_source_goes_on_when_a_neighbour_that_had_it_ends)
 {
-	goes_on_when((struct peer){ .last = MIGRATE_COMMIT, .is_direct = true }, -EPIPE);
+	goes_on_when((struct peer){ .last = MIGRATE_COMMIT, .tells_life = true }, -EPIPE);
 }
 
 TEST(the_source_ends_when_the_other_side_confirms)
@@ -606,9 +617,8 @@ TEST(the_source_ends_when_the_other_side_confirms)
 	finish(&h, &p);
 }
 
-TEST(a_source_in_doubt_waits_for_its_user)
+static void waits_for_its_user(struct peer p)
 {
-	struct peer p = { .last = MIGRATE_COMMIT };
 	struct hlt_machine h;
 	struct err e = ERR_INIT;
 	struct outcome o;
@@ -624,6 +634,14 @@ TEST(a_source_in_doubt_waits_for_its_user)
 	must_run(&h);
 	CHECK_EQ(migration_resume(h.m, &e), 0);
 	finish(&h, &p);
+	if (p.life >= 0)
+		close(p.life);
+}
+
+TEST(a_source_in_doubt_waits_for_its_user)
+{
+	waits_for_its_user((struct peer){ .last = MIGRATE_COMMIT });
+	waits_for_its_user((struct peer){ .last = MIGRATE_COMMIT, .tells_life = true, .lives_on = true });
 }
 
 TEST(a_paused_source_is_still_paused_afterwards)
