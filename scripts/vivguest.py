@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """vivguest - start viv-vmm and talk to the guest's console: for the demo, tests and benchmarks."""
 import atexit
+import contextlib
 import fcntl
 import functools
 import os
@@ -21,6 +22,21 @@ class GuestError(Exception):
     pass
 
 
+def machine_of(pid):
+    """The number of a machine's own process, of which PID is the one that was started: that one, or the one that it waits for."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as f:
+            children = f.read().split()
+        for child in children:
+            with open(f"/proc/{child}/status", encoding="utf-8") as f:
+                told = dict(line.split(":", 1) for line in f)
+            if told["Name"].strip() == "viv-vmm" and told["NSpid"].split()[1:] == ["1"]:
+                return int(child)
+    except OSError:
+        pass
+    return pid
+
+
 class Guest:
     """A running viv-vmm whose console is this object's input and output."""
 
@@ -38,6 +54,11 @@ class Guest:
 
     def __exit__(self, *_):
         self.kill()
+
+    @property
+    def pid(self):
+        """Of the machine's process, which may have another in front of it: self.proc."""
+        return machine_of(self.proc.pid)
 
     def stderr(self):
         self.errors.seek(0)
@@ -117,7 +138,8 @@ class Guest:
     def kill(self, signo=signal.SIGKILL, drain=False):
         """End viv-vmm at once. DRAIN: take what it had written before it died."""
         if self.proc.poll() is None:
-            os.kill(self.proc.pid, signo)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signo)
             self.proc.wait()
         while drain and self._read(1.0) and self.proc.stdout.peek(1):
             pass

@@ -11,7 +11,7 @@ import struct
 import subprocess
 import time
 
-from .subject import WORK, GuestError
+from .subject import WORK, GuestError, vivguest
 
 # ACPI PM1a control at 0x604: sleep type 5 is S5 here, 0 is S5 of QEMU's q35.
 POWER_OFF = bytes.fromhex("66ba0406" "66b80034" "66ef" "66b80020" "66ef" "faf4ebfd")
@@ -31,10 +31,15 @@ def tiny(name, code):
     return path
 
 
+def machine_pids(pid):
+    """Those of a machine of which PID is the one that was started: itself, and behind it the machine's if that is another."""
+    return {pid, vivguest.machine_of(pid)}
+
+
 def cpu_ns(pid):
-    """The process's own CPU clock, ended threads included: what clock_getcpuclockid() returns."""
+    """The CPU clock of a machine, ended threads included: what clock_getcpuclockid() returns."""
     sched = 2
-    return time.clock_gettime_ns(~pid << 3 | sched)
+    return sum(time.clock_gettime_ns(~p << 3 | sched) for p in machine_pids(pid))
 
 
 def children_s():
@@ -54,6 +59,11 @@ def run_to_end(argv, timeout=300):
 
 
 def memory_kib(pid):
+    """The same of a machine, whose process may have another in front of it."""
+    return tuple(map(sum, zip(*map(process_memory_kib, machine_pids(pid)))))
+
+
+def process_memory_kib(pid):
     """(own, engine caches): what the process has resident besides guest RAM; pages shared with
     others count by their share. Caches of the software engines are what /proc shows as left out
     of core dumps; TCG's is what is writable and executable."""

@@ -17,14 +17,14 @@ class PatientGuest(Guest):
 
     def used(self):
         """Processor time of viv-vmm, in seconds."""
-        with open(f"/proc/{self.proc.pid}/stat", encoding="ascii") as f:
+        with open(f"/proc/{self.pid}/stat", encoding="ascii") as f:
             fields = f.read().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def wanted(self):
         """Seconds in which its threads ran or waited for a processor of the host."""
         total = 0
-        for path in glob.glob(f"/proc/{self.proc.pid}/task/*/schedstat"):
+        for path in glob.glob(f"/proc/{self.pid}/task/*/schedstat"):
             try:
                 with open(path, encoding="ascii") as f:
                     run, waited, _ = f.read().split()

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "util/pid.h"
 
 /* Whoever holds the lock and cannot be seen is waited for so long: 200 ms. */
 enum { LOCK_TRIES = 40, LOCK_WAIT_US = 5000 };
@@ -104,7 +105,7 @@ int blk_lock(int fd, const char *name, bool is_readonly, struct err *err)
 		return 0;
 	if (r != -EAGAIN)
 		return err_set(err, r, "cannot lock '%s': %s", name, strerror(-r));
-	if (owner == getpid())
+	if (owner == pid_of_self())
 		return err_set(err, -EBUSY, "'%s' is open twice in this virtual machine; give each disk "
 			       "its own image", name);
 	if (owner)

@@ -2,7 +2,6 @@
 #include "util/fatal.h"
 
 #include <execinfo.h>
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -145,6 +144,14 @@ void fatal_catch(void (*handler)(int signo, siginfo_t *info, void *context))
 		if (!sigaction(signals[i].signo, NULL, &old) && old.sa_handler == SIG_DFL)
 			sigaction(signals[i].signo, &sa, NULL);
 	}
+}
+
+bool fatal_is(int signo)
+{
+	for (size_t i = 0; i < ARRAY_LEN(signals); i++)
+		if (signals[i].signo == signo)
+			return true;
+	return false;
 }
 
 void fatal_unblock(sigset_t *set)

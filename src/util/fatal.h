@@ -7,6 +7,7 @@
 #define UTIL_FATAL_H
 
 #include <signal.h>
+#include <stdbool.h>
 
 /* HANDLER for each signal that ends a process because of an error of its own, where nobody has one already: on the stack of
  * fatal_stack_new(), if the thread has one. It should call fatal_tell() and then let the signal do what it does by default. */
@@ -14,6 +15,9 @@ void fatal_catch(void (*handler)(int signo, siginfo_t *info, void *context));
 
 /* Take those signals, but the terminal's SIGQUIT, out of a SET that is about to be blocked: one that comes while it is blocked ends the process without a word. */
 void fatal_unblock(sigset_t *set);
+
+/* Is SIGNO one of those? */
+bool fatal_is(int signo);
 
 /* Write to the log what INFO and CONTEXT (a ucontext_t) of a handler say, and where calls came from. */
 void fatal_tell(int signo, const siginfo_t *info, const void *context);

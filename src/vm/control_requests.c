@@ -11,6 +11,7 @@
 #include "vm/control_migrate.h"
 #include "vm/control_net.h"
 #include "vm/migrate.h"
+#include "vm/pidns.h"
 #include "virtio/scsi.h"
 #include "vm/control_plug.h"
 #include "vm/control_priv.h"
@@ -130,12 +131,17 @@ static uint64_t info_memory(struct machine *m)
 	return m->cfg->memory + i.plugged;
 }
 
+static json_t *info_front(void)
+{
+	return pidns_front_number() ? json_integer(pidns_front_number()) : NULL;
+}
+
 static int request_info(struct control_call *call, struct err *err)
 {
 	const struct config *cfg = control_get_config(call->control);
 	struct machine *m = call_machine(call);
 
-	call->result = json_pack("{s:s, s:s, s:i, s:s, s:i, s:s, s:I, s:I, s:I, s:I, s:s*, s:I, s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:b, s:o*, s:o*}",
+	call->result = json_pack("{s:s, s:s, s:i, s:s, s:i, s:s, s:I, s:I, s:I, s:I, s:s*, s:I, s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:b, s:o*, s:o*, s:o*}",
 		"name", cfg->name, "version", VIV_VERSION, "protocol", CONTROL_PROTOCOL,
 		"state", machine_state_name(m->state), "pid", (int)m->pid, "engine", m->ops->name,
 		"cpus", (json_int_t)machine_n_cpus(m), "cpus_max", (json_int_t)config_cpus(cfg), "memory", (json_int_t)info_memory(m),
@@ -143,7 +149,7 @@ static int request_info(struct control_call *call, struct err *err)
 		"guest_time_ns", (json_int_t)source_now_ns(&m->source.s),
 		"disks", info_disks(cfg, m), "cdroms", info_cdroms(cfg, m), "nets", info_nets(cfg), "consoles", info_consoles(cfg), "hvc", cfg->has_hvc, "rng", cfg->has_rng,
 		"balloon", cfg->has_balloon, "agent", cfg->has_agent, "vsock", info_vsock(cfg),
-		"migration", control_migration_now(m));
+		"migration", control_migration_now(m), "front", info_front());
 	return call->result ? 0 : err_set(err, -ENOMEM, "out of memory");
 }
 
@@ -313,7 +319,7 @@ static const struct control_param events_params[] = {
 const struct control_request control_requests[] = {
 	{ "info", "what this machine is", NULL,
 	  "`name`, `version` (of Vivarium), `protocol`, `state` (`stopped`, `running`, `paused`, `resetting` or `ended`), "
-	  "`pid`, `engine`, `cpus`, `cpus_max`, `memory` and `memory_max` (bytes), `cpu_limit` if there is one, `guest_time_ns` (since power on, pauses not counted), "
+	  "`pid`, `front` (the process that waits in front of it, if there is one), `engine`, `cpus`, `cpus_max`, `memory` and `memory_max` (bytes), `cpu_limit` if there is one, `guest_time_ns` (since power on, pauses not counted), "
 	  "`disks`, `cdroms` (`name`, `tray`: `open` or `closed`, `locked` by the guest; of the medium `path`, `format`, `size`), `nets`, `consoles`, `hvc`, `rng`, `balloon` and `agent` (is there one?), `vsock` (`path`, `cid`) if there is one, `migration` (as the request of this name says) while there is one", NULL, S_ANY, request_info },
 	{ "stats", "counters of processors and devices", "All count from the start of the process. Processors of engines in "
 	  "software have `translation`: bytes of memory that translations take now (`memory`), bytes of code made (`code_bytes`), how "

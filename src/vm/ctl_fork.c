@@ -233,12 +233,19 @@ static int fork_spawn(const struct ctl_fork *f, struct copy *c, unsigned number,
 	return r < 0 ? r : e ? err_set(err, -e, "cannot start copy %u: %s", number, strerror(e)) : 0;
 }
 
-/* It answers: it runs. That its socket is there says only that it is being built. */
+/* It answers: it runs. That its socket is there says only that it is being built. The number of the machine's process, which may be behind
+ * the one that was started, or a negative errno. */
 static int fork_wait(const struct copy *c, unsigned number, struct err *err)
 {
 	for (int ms = 0; ms < START_MS; ms += POLL_MS) {
-		if (ctl_ask(c->socket, "info", NULL, -1, NULL, NULL) == 0)
-			return 0;
+		json_t *info = NULL;
+
+		if (ctl_ask(c->socket, "info", NULL, -1, &info, NULL) == 0) {
+			int pid = (int)json_integer_value(json_object_get(info, "pid"));
+
+			json_decref(info);
+			return pid;
+		}
 		if (waitpid(c->pid, NULL, WNOHANG) != 0)
 			return err_set(err, -ECHILD, "copy %u has ended at once; '%s' says why", number, c->log);
 		nanosleep(&(struct timespec){ .tv_nsec = POLL_MS * 1000000 }, NULL);
@@ -257,8 +264,9 @@ static int fork_start_all(const struct ctl_fork *f, struct err *err)
 	for (unsigned i = 0; i < started; i++) {
 		struct err why = ERR_INIT;
 
-		if (copies[i].pid && fork_wait(&copies[i], i + 1, &why) == 0)
-			printf("%d %s\n", (int)copies[i].pid, copies[i].socket);
+		int pid = copies[i].pid ? fork_wait(&copies[i], i + 1, &why) : 0;
+		if (pid > 0)
+			printf("%d %s\n", pid, copies[i].socket);
 		else if (why.code && !r)
 			r = err_set(err, why.code, "%s", why.msg);
 	}

@@ -73,14 +73,25 @@ static void upgrade_give_up(const struct ctl_upgrade *u)
 	waitpid(u->pid, NULL, 0);
 }
 
-/* Does the machine answer from the new process? */
-static bool upgrade_is_there(const struct ctl_upgrade *u, const char *socket)
+/* The machine's process, if the one that answers is what was started, or behind it; 0: another answers, or none. */
+static pid_t upgrade_find(const struct ctl_upgrade *u, const char *socket)
 {
 	json_t *info = NULL;
-	bool is_there = !ctl_ask(socket, "info", NULL, -1, &info, NULL) && json_integer_value(json_object_get(info, "pid")) == u->pid;
+	pid_t pid = 0;
 
+	if (!ctl_ask(socket, "info", NULL, -1, &info, NULL))
+		pid = (pid_t)json_integer_value(json_object_get(info, "pid"));
+	if (pid != u->pid && json_integer_value(json_object_get(info, "front")) != u->pid)
+		pid = 0;
 	json_decref(info);
-	return is_there;
+	return pid;
+}
+
+static void upgrade_print_pid(const struct ctl_upgrade *u, const char *socket)
+{
+	pid_t pid = upgrade_find(u, socket);
+
+	printf("pid: %d\n", (int)(pid ? pid : u->pid));
 }
 
 /* The old process ended before it answered. It may have handed the machine over, which the new one alone knows: that ends by itself
@@ -92,7 +103,7 @@ static int upgrade_settle(struct ctl_upgrade *u, const char *socket, struct err 
 			u->pid = 0;
 			return err->code;
 		}
-		if (upgrade_is_there(u, socket))
+		if (upgrade_find(u, socket))
 			return 0;
 		nanosleep(&(struct timespec){ .tv_nsec = POLL_MS * 1000000 }, NULL);
 	}
@@ -112,7 +123,7 @@ static int upgrade_failed(struct ctl_upgrade *u, const char *socket, int r, stru
 	r = upgrade_settle(u, socket, err);
 	if (!r) {
 		log_warn("the old process ended before it answered; the machine runs in the new one");
-		printf("pid: %d\n", (int)u->pid);
+		upgrade_print_pid(u, socket);
 	} else {
 		u->pid = 0;
 	}
@@ -137,9 +148,10 @@ static int upgrade_run(struct ctl_upgrade *u, const char *socket, const char *bi
 	r = ctl_ask(socket, "upgrade", NULL, fd, &result, err);
 	auto_fd(&fd);                   /* the machine has it, or nobody: who waits at the other end hears that */
 	fd = -1;
-	if (!r)
-		printf("pid: %d\npause_ns: %" JSON_INTEGER_FORMAT "\n", (int)u->pid,
-		       json_integer_value(json_object_get(result, "pause_ns")));
+	if (!r) {
+		upgrade_print_pid(u, socket);
+		printf("pause_ns: %" JSON_INTEGER_FORMAT "\n", json_integer_value(json_object_get(result, "pause_ns")));
+	}
 	json_decref(result);
 	return r ? upgrade_failed(u, socket, r, err) : 0;
 }

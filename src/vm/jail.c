@@ -22,7 +22,7 @@
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "util/log.h"
-#include "vm/pidns.h"
+#include "util/pid.h"
 
 enum { UID_NOBODY = 65534, GID_NOBODY = 65534, THREAD_TRIES = 50, THREAD_WAIT_US = 100 };
 
@@ -40,13 +40,14 @@ enum {
 /* Rights of the file system that each version of Landlock can take away, as the number of bits. */
 static const uint8_t fs_bits[] = { 0, 13, 14, 15, 15, 16 };
 
-/* What may be removed all the same: files in the folders FD. */
-struct jail_folders {
+/* What may be done all the same: removing files in the folders FD; sending signals. */
+struct jail_allowed {
 	const int *fd;
 	unsigned n;
+	bool may_signal;
 };
 
-static int jail_allow_removing(int ruleset, const struct jail_folders *in)
+static int jail_allow_removing(int ruleset, const struct jail_allowed *in)
 {
 	for (unsigned i = 0; i < in->n; i++) {
 		struct landlock_path_beneath_attr rule = { .allowed_access = LANDLOCK_ACCESS_FS_REMOVE_FILE, .parent_fd = in->fd[i] };
@@ -57,8 +58,8 @@ static int jail_allow_removing(int ruleset, const struct jail_folders *in)
 	return 0;
 }
 
-/* Take away all that this kernel's Landlock knows, and allow nothing else again. */
-static int jail_landlock(const struct jail_folders *removable, struct err *err)
+/* Take away all that this kernel's Landlock knows, but what is ALLOWED. */
+static int jail_landlock(const struct jail_allowed *allowed, struct err *err)
 {
 	long version = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
 	size_t known = sizeof(fs_bits) - 1, size = version >= 6 ? 24 : version >= 4 ? 16 : 8;
@@ -70,10 +71,10 @@ static int jail_landlock(const struct jail_folders *removable, struct err *err)
 	struct jail_ruleset set = {
 		.fs = (1ull << fs_bits[(size_t)version < known ? (size_t)version : known]) - 1,
 		.net = version >= 4 ? NET_BIND_TCP | NET_CONNECT_TCP : 0,
-		.scoped = version >= 6 ? SCOPE_ABSTRACT_UNIX | SCOPE_SIGNAL : 0,
+		.scoped = version >= 6 ? SCOPE_ABSTRACT_UNIX | (allowed->may_signal ? 0 : SCOPE_SIGNAL) : 0,
 	};
 	AUTO_FD int fd = (int)syscall(SYS_landlock_create_ruleset, &set, size, 0);
-	int r = fd < 0 ? -errno : jail_allow_removing(fd, removable);
+	int r = fd < 0 ? -errno : jail_allow_removing(fd, allowed);
 
 	if (!r && syscall(SYS_landlock_restrict_self, fd, 0) < 0)
 		r = -errno;
@@ -125,7 +126,7 @@ static int jail_map_users(pid_t whose)
 /* The process that makes the namespace: it says when (its number) and why not (-errno), and goes when the other end of SOCK does. */
 __attribute__((noreturn)) static void jail_make_users(int sock)
 {
-	int r = unshare(CLONE_NEWUSER) < 0 ? -errno : (int)pidns_number();
+	int r = unshare(CLONE_NEWUSER) < 0 ? -errno : (int)pid_of_self();
 
 	if (send(sock, &r, sizeof(r), MSG_NOSIGNAL) == sizeof(r))
 		(void)recv(sock, &r, sizeof(r), 0);
@@ -223,7 +224,7 @@ int jail_enter(struct err *err)
 	if (setrlimit(RLIMIT_MEMLOCK, &(struct rlimit){ 0, 0 }) < 0)
 		return err_set(err, -errno, "jail: cannot give up locked memory: %s", strerror(errno));
 	r = jail_give_up_privileges(err);
-	return r ? r : jail_landlock(&(struct jail_folders){ .n = 0 }, err);
+	return r ? r : jail_landlock(&(struct jail_allowed){ .n = 0 }, err);
 }
 
 /* --- who only removes --- */
@@ -237,33 +238,31 @@ static int jail_open_folder(const char *path)
 	return folder ? open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
 }
 
-/* Root keeps what removing takes in folders of other users. */
-static int jail_keep_files(void)
+/* Root stays the host's root, in namespaces of its own and with the capabilities KEEP. */
+static int jail_keep_root(uint32_t keep, struct err *err)
 {
 	struct __user_cap_header_struct h = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	uint32_t keep = 1u << CAP_DAC_OVERRIDE | 1u << CAP_FOWNER;
 	struct __user_cap_data_struct d[2] = { { .effective = keep, .permitted = keep } };
 
-	return syscall(SYS_capset, &h, d) < 0 ? -errno : 0;
+	if (geteuid())
+		return 0;
+	jail_unshare(CLONE_NEWNET, "network");
+	jail_unshare(CLONE_NEWIPC, "IPC namespace");
+	jail_unshare(CLONE_NEWUTS, "host name");
+	return syscall(SYS_capset, &h, d) < 0 ? err_set(err, -errno, "jail: cannot give up capabilities: %s", strerror(errno)) : 0;
 }
 
 int jail_enter_remover(const char *const *path, unsigned n, struct err *err)
 {
 	int fd[JAIL_REMOVABLE_MAX];
-	struct jail_folders in = { .fd = fd };
+	struct jail_allowed in = { .fd = fd };
 
 	for (unsigned i = 0; i < n && i < JAIL_REMOVABLE_MAX; i++) {
 		fd[in.n] = jail_open_folder(path[i]);
 		in.n += fd[in.n] >= 0;
 	}
-	if (!geteuid()) {
-		jail_unshare(CLONE_NEWNET, "network");
-		jail_unshare(CLONE_NEWIPC, "IPC namespace");
-		jail_unshare(CLONE_NEWUTS, "host name");
-	}
-	int r = geteuid() ? 0 : jail_keep_files();
-	if (r < 0)
-		err_set(err, r, "jail: cannot give up capabilities: %s", strerror(-r));
+	/* What removing takes in folders of other users. */
+	int r = jail_keep_root(1u << CAP_DAC_OVERRIDE | 1u << CAP_FOWNER, err);
 	if (!r)
 		r = jail_give_up_privileges(err);
 	if (!r)
@@ -271,4 +270,17 @@ int jail_enter_remover(const char *const *path, unsigned n, struct err *err)
 	while (in.n)
 		close(fd[--in.n]);
 	return r ? r : jail_filter_remover(err);
+}
+
+/* --- who waits in front --- */
+
+int jail_enter_front(int fd, struct err *err)
+{
+	int r = jail_keep_root(1u << CAP_KILL, err);
+
+	if (!r)
+		r = jail_give_up_privileges(err);
+	if (!r)
+		r = jail_landlock(&(struct jail_allowed){ .may_signal = true }, err);
+	return r ? r : jail_filter_front(fd, err);
 }

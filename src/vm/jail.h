@@ -26,4 +26,9 @@ int jail_enter_remover(const char *const *path, unsigned n, struct err *err);
 /* The last step of that: its system calls. */
 int jail_filter_remover(struct err *err);
 
+/* For a process that waits for a child and sends it signals. It may close what is open and write to FD; nothing else from now on. */
+int jail_enter_front(int fd, struct err *err);
+/* The last step of that. */
+int jail_filter_front(int fd, struct err *err);
+
 #endif

@@ -181,18 +181,38 @@ int jail_filter_vcpu(struct err *err)
 	return jail_load(f, f ? jail_add_rows(f, true) : -ENOMEM, false, err);
 }
 
+/* CALLS with whatever arguments, and writing to FD. */
+static int jail_filter_few(const int *calls, size_t n, int fd, bool may_signal_itself, struct err *err)
+{
+	scmp_filter_ctx f = seccomp_init(SCMP_ACT_ERRNO(EPERM));
+	int r = f ? 0 : -ENOMEM;
+
+	for (size_t i = 0; !r && i < n; i++)
+		r = seccomp_rule_add(f, SCMP_ACT_ALLOW, calls[i], 0);
+	if (!r)
+		r = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(write), 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)fd, 0));
+	if (!r && may_signal_itself)
+		r = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid(), 0));
+	return jail_load(f, r, true, err);
+}
+
 int jail_filter_remover(struct err *err)
 {
 	static const int calls[] = {
 		SCMP_SYS(read), SCMP_SYS(lstat), SCMP_SYS(newfstatat), SCMP_SYS(unlink), SCMP_SYS(unlinkat), SCMP_SYS(exit_group),
 		SCMP_SYS(rt_sigreturn), SCMP_SYS(restart_syscall), SCMP_SYS(sigaltstack),
 	};
-	scmp_filter_ctx f = seccomp_init(SCMP_ACT_ERRNO(EPERM));
-	int r = f ? 0 : -ENOMEM;
 
-	for (size_t i = 0; !r && i < ARRAY_LEN(calls); i++)
-		r = seccomp_rule_add(f, SCMP_ACT_ALLOW, calls[i], 0);
-	if (!r)
-		r = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(write), 1, SCMP_A0(SCMP_CMP_EQ, STDOUT_FILENO, 0));
-	return jail_load(f, r, true, err);
+	return jail_filter_few(calls, ARRAY_LEN(calls), STDOUT_FILENO, false, err);
+}
+
+int jail_filter_front(int fd, struct err *err)
+{
+	static const int calls[] = {
+		SCMP_SYS(rt_sigtimedwait), SCMP_SYS(wait4), SCMP_SYS(pidfd_send_signal), SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigprocmask),
+		SCMP_SYS(getpid), SCMP_SYS(gettid), SCMP_SYS(close_range), SCMP_SYS(exit_group), SCMP_SYS(rt_sigreturn),
+		SCMP_SYS(restart_syscall), SCMP_SYS(sigaltstack),
+	};
+
+	return jail_filter_few(calls, ARRAY_LEN(calls), fd, true, err);
 }

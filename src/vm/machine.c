@@ -13,6 +13,7 @@
 #include "util/checked.h"
 #include "util/err.h"
 #include "util/log.h"
+#include "util/pid.h"
 #include "virtio/blk.h"
 #include "virtio/net.h"
 #include "net/net.h"
@@ -638,7 +639,7 @@ int machine_new(struct machine **out, struct config *cfg, struct loop *loop, str
 	m->cfg = cfg;
 	m->loop = loop;
 	m->user = geteuid();
-	m->pid = pidns_number();
+	m->pid = pid_of_self();
 	loop_timer_init(loop, &m->reset_retry, machine_reset_retry);
 	loop_timer_init(loop, &m->leave_retry, machine_leave_retry);
 	cpu_limit_init(&m->cpu_limit, m);

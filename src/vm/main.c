@@ -69,8 +69,8 @@ static void on_fatal_signal(int signo, siginfo_t *info, void *context)
 	signal(signo, SIG_DFL);
 	raise(signo);
 	/* The first process of a PID namespace can send itself nothing. What the processor says comes again, and ends it. */
-	if (getpid() == 1 && info->si_code <= 0)
-		_exit(128 + signo);
+	if (getpid() == 1 && (info->si_code <= 0 || signo == SIGQUIT))
+		pidns_end_by(signo);
 }
 
 static void terminal_make_raw(void)
@@ -291,13 +291,13 @@ static int start_outside(struct config *c, enum config_action action, struct net
 	return r;
 }
 
-/* 1: the machine is another process, and this one ends with *STATUS. 0: it is this one. */
-static int start_inside(enum pidns_mode mode, char **argv, struct net_keeper *keeper, struct janitor *janitor, int *status, struct err *err)
+/* 1: the machine is another process, a child of this one's parent. 0: it is this one. */
+static int detach(char **argv, struct net_keeper *keeper, struct janitor *janitor, struct err *err)
 {
 	struct pidns p = { .janitor = janitor->fd, .beside = { janitor->pid, keeper->pid } };
 
 	memcpy(p.keeper, keeper->fd, sizeof(p.keeper));
-	int r = pidns_start(&p, mode, argv, status, err);
+	int r = pidns_detach(&p, argv, err);
 	if (r > 0) {
 		janitor->fd = -1;
 		net_keeper_init(keeper);
@@ -305,23 +305,36 @@ static int start_inside(enum pidns_mode mode, char **argv, struct net_keeper *ke
 	return r;
 }
 
+/* By itself a machine of root gets what the rest of the jail takes. */
 static enum pidns_mode pidns_mode_of(const struct config *c)
 {
 	const char *name = c->pid_namespace;
 
+	if (!strcmp(name, "auto"))
+		return c->has_jail && !geteuid() ? PIDNS_FRONT : PIDNS_OFF;
 	return !strcmp(name, "front") ? PIDNS_FRONT : !strcmp(name, "detached") ? PIDNS_DETACHED : PIDNS_OFF;
+}
+
+/* Into a PID namespace, as far as it is to be one. 1: the machine is another process, and this one ends. */
+static int enter_pidns(struct config *c, char **argv, struct net_keeper *keeper, struct janitor *janitor, struct err *err)
+{
+	enum pidns_mode mode = c->is_inside ? PIDNS_OFF : pidns_mode_of(c);
+
+	if (mode == PIDNS_DETACHED)
+		return detach(argv, keeper, janitor, err);
+	int r = mode == PIDNS_FRONT ? pidns_front(c->has_jail, err) : 0;
+	c->is_inside |= r > 0;
+	return r < 0 ? r : 0;
 }
 
 /* ARGV: to start this program again. What main() returns, or -errno. */
 static int run(struct config *c, enum config_action action, struct incoming *in, char **argv, struct err *err)
 {
-	enum pidns_mode mode = pidns_mode_of(c);
 	struct net_keeper keeper;
 	struct janitor janitor = { .fd = -1 };
-	int r = 0, status = 0;
+	int r = 0;
 
 	c->is_inside = outside.is_inside;
-
 	net_keeper_init(&keeper);
 	if (c->is_inside) {
 		janitor.fd = take_fd(&outside.janitor);
@@ -330,10 +343,10 @@ static int run(struct config *c, enum config_action action, struct incoming *in,
 	} else {
 		r = start_outside(c, action, &keeper, &janitor, err);
 	}
-	if (!r && action == CONFIG_RUN && mode != PIDNS_OFF && !c->is_inside) {
-		r = start_inside(mode, argv, &keeper, &janitor, &status, err);
+	if (!r && action == CONFIG_RUN) {
+		r = enter_pidns(c, argv, &keeper, &janitor, err);
 		if (r > 0)
-			return status;
+			return 0;
 	}
 	if (!r)
 		r = build_and_run(c, action, &janitor, in, err);
@@ -390,8 +403,8 @@ static int run_incoming(struct config *c, int argc, char **argv, struct err *err
 	struct handed handed;
 
 	handed_init(&handed);
-	if (pidns_mode_of(c) != PIDNS_OFF)
-		return err_set(err, -EINVAL, "a machine that comes from elsewhere cannot get a PID namespace of its own; leave out --pid-namespace");
+	if (pidns_mode_of(c) == PIDNS_DETACHED)
+		return err_set(err, -EINVAL, "a machine that comes from elsewhere cannot be detached; leave out '--pid-namespace detached'");
 	int r = wait_for_machine(c, &in, &handed, argc, argv, err);
 	if (!r)
 		r = run(c, CONFIG_RUN, in, argv, err);

@@ -255,12 +255,12 @@ const struct option options[] = {
 	  .more = "A guest that takes over this process finds no file, no network and no program that it could open, connect "
 		  "to or start. Run by root, it is the user 'nobody' in namespaces of its own. Off: it has all rights of the user.",
 	  .is_host = true, .example = "--jail off" },
-	{ "--pid-namespace", "pid_namespace", OPT_CHOICE, CFG(pid_namespace), NULL, "off", "run by root: a PID namespace of its own",
-	  .choices = "off front detached",
+	{ "--pid-namespace", "pid_namespace", OPT_CHOICE, CFG(pid_namespace), NULL, "auto", "run by root: a PID namespace of its own",
+	  .choices = "auto off front detached",
 	  .more = "The machine is process 1 there, and sees nobody else. front: the process that was started waits in front of it, passes signals on and "
-		  "ends as it does; with it the machine is killed. detached, for daemons: the process that was started ends with 0, and the "
-		  "machine's, a child of the same parent, writes its number into the file that is standard input, which its starter may have locked. "
-		  "Not with --incoming.",
+		  "ends as it does; with it the machine is killed. `info` has both numbers. auto: front, if root starts it and the jail is on. detached, "
+		  "for daemons: the process that was started ends with 0, and the machine's, a child of the same parent, writes its number into the "
+		  "file that is standard input, which its starter may have locked; not with --incoming.",
 	  .is_host = true, .example = "--pid-namespace front" },
 	{ "--stats", "stats", OPT_FLAG, CFG(wants_stats), NULL, "off", "print the engine's counters at the end",
 	  .is_host = true, .example = "--stats" },

@@ -220,7 +220,7 @@ def test_a_process_that_a_fault_ends_says_so_from_its_jail(engine, name):
     """In whatever thread, and while code runs on the guest's stack pointer."""
     with Guest(*FLOOD[:-1], engine) as guest:
         guest.expect("BEGIN", 30)
-        ctypes.CDLL(None).tgkill(guest.proc.pid, thread_of(guest.proc.pid, name), signal.SIGSEGV)
+        ctypes.CDLL(None).tgkill(guest.pid, thread_of(guest.pid, name), signal.SIGSEGV)
         assert guest.wait(10) == -signal.SIGSEGV
         told = [line for line in guest.stderr().splitlines() if "the process ends" in line]
         assert len(told) == 1 and f"signal 11 (SIGSEGV) in thread '{name}' at " in told[0], guest.stderr()

@@ -39,7 +39,7 @@ def start(test, build, folder, *extra, cpus=1, rounds=1):
 
 def own_memory_kb(guest):
     """What the process has for itself: guest RAM is shared memory and counts elsewhere."""
-    with open(f"/proc/{guest.proc.pid}/status", encoding="ascii") as f:
+    with open(f"/proc/{guest.pid}/status", encoding="ascii") as f:
         rss = re.search(r"RssAnon:\s+(\d+)", f.read())
     return int(rss.group(1)) if rss else 0      # it has just ended and is not yet waited for
 

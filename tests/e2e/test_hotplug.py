@@ -215,7 +215,7 @@ def test_fifty_times_in_and_out(machine, tmp_path):
         m.ctl("unplug", "disk0")
         m.event("device-unplugged", "disk0")
         m.run(f"! grep -qs n{i} /sys/block/vd*/serial")
-    fds = os.listdir(f"/proc/{m.guest.proc.pid}/fd")
+    fds = os.listdir(f"/proc/{m.guest.pid}/fd")
     assert len(fds) < 80, fds
     m.save_and_continue()
     m.run("dd if=/dev/vda of=/dev/null bs=1M 2>/dev/null")
@@ -283,7 +283,7 @@ def test_a_tap_comes_and_carries_ping(shell, tmp_path):
 
 def resident(guest):
     """Bytes of guest memory that the host has given."""
-    with open(f"/proc/{guest.proc.pid}/status", encoding="ascii") as f:
+    with open(f"/proc/{guest.pid}/status", encoding="ascii") as f:
         return int(next(line for line in f if line.startswith("RssShmem:")).split()[1]) << 10
 
 

@@ -10,7 +10,7 @@ from survival_devices import VIV
 from test_saved_state import wait_for
 from vivguest import Guest
 
-NAMESPACES = ("user", "net", "mnt", "ipc", "uts", "cgroup")
+NAMESPACES = ("user", "net", "mnt", "ipc", "uts", "cgroup", "pid")
 
 
 def namespaces(of):
@@ -32,12 +32,12 @@ def test_every_thread_of_a_machine_with_an_encrypted_disk_is_in_the_jail(bookwor
         wait_for(guest, sock)
         guest.expect("VIV-BOOT-OK", 60)
         guest.expect("records out", 60)         # deciphered by threads
-        tids = os.listdir(f"/proc/{guest.proc.pid}/task")
+        tids = os.listdir(f"/proc/{guest.pid}/task")
         assert len(tids) > 3
         for tid in tids:
-            theirs = namespaces(f"{guest.proc.pid}/task/{tid}")
+            theirs = namespaces(f"{guest.pid}/task/{tid}")
             assert not [name for name in NAMESPACES if theirs[name] == ours[name]], tid
-            with open(f"/proc/{guest.proc.pid}/task/{tid}/status", encoding="ascii") as f:
+            with open(f"/proc/{guest.pid}/task/{tid}/status", encoding="ascii") as f:
                 status = f.read()
             assert re.search(r"^Uid:\s+65534\s+65534\s+65534\s+65534$", status, re.M), tid
             assert re.search(r"^NoNewPrivs:\s+1$", status, re.M) and re.search(r"^Seccomp:\s+2$", status, re.M), tid

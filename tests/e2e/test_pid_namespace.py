@@ -124,11 +124,12 @@ def test_the_daemon_is_killed_while_it_starts_machines(node, guest):            
 
 def test_who_was_started_waits_in_front(tmp_path):
     sock, end = str(tmp_path / "s"), tmp_path / "end"
-    with linux(NET, "net", "--net", "user", "--pid-namespace", "front", "--control", sock, "--end-file", str(end)) as vm:
+    with linux(NET, "net", "--net", "user", "--control", sock, "--end-file", str(end)) as vm:
         wait_for(vm, sock)
         vm.expect("NET-UP", 120)
-        pid = ctl(sock, "info", "--json")["pid"]
-        assert pid != vm.proc.pid and is_alone(pid) and not is_alone(vm.proc.pid)
+        info = ctl(sock, "info", "--json")
+        pid = info["pid"]
+        assert pid != vm.proc.pid and is_alone(pid) and not is_alone(vm.proc.pid) and info["front"] == vm.proc.pid and vm.pid == pid
         # passt is outside, and comes again there.
         assert passts(pid) == []
         old = passts(vm.proc.pid)
@@ -144,7 +145,7 @@ def test_who_was_started_waits_in_front(tmp_path):
 
 def test_killed_with_the_one_in_front(tmp_path):
     sock = str(tmp_path / "s")
-    with linux(NET, "net", "--net", "user", "--pid-namespace", "front", "--control", sock) as vm:
+    with linux(NET, "net", "--net", "user", "--control", sock) as vm:
         wait_for(vm, sock)
         vm.expect("NET-UP", 120)
         vm.proc.kill()
@@ -154,7 +155,7 @@ def test_killed_with_the_one_in_front(tmp_path):
 
 def test_the_one_in_front_ends_as_the_machine_does(tmp_path):
     sock = str(tmp_path / "s")
-    with linux("sleep 1000", "pidns", "--pid-namespace", "front", "--control", sock) as vm:
+    with linux("sleep 1000", "pidns", "--control", sock) as vm:
         wait_for(vm, sock)
         os.kill(ctl(sock, "info", "--json")["pid"], signal.SIGKILL)
         assert vm.proc.wait(30) == -signal.SIGKILL
@@ -163,10 +164,69 @@ def test_the_one_in_front_ends_as_the_machine_does(tmp_path):
         assert done.wait(60) == 0
 
 
+def state(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as f:
+            return f.read().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
+
+
+@pytest.mark.parametrize("signo", [signal.SIGABRT, signal.SIGSEGV, signal.SIGQUIT, signal.SIGUSR1, signal.SIGALRM, signal.SIGRTMIN])
+def test_what_ends_a_process_ends_both(tmp_path, signo):
+    """An error's is the machine's, which says so; nobody expects any other one."""
+    sock = str(tmp_path / "s")
+    with linux("sleep 1000", "pidns", "--control", sock) as vm:
+        wait_for(vm, sock)
+        pid = ctl(sock, "info", "--json")["pid"]
+        vm.proc.send_signal(signo)
+        assert vm.proc.wait(30) == -signo
+        until(lambda: state(pid) in "ZX" and not os.path.exists(sock))
+        told = [line for line in vm.stderr().splitlines() if "the process ends" in line]
+        assert len(told) == (signo in (signal.SIGABRT, signal.SIGSEGV, signal.SIGQUIT)), vm.stderr()
+
+
+def test_stopped_from_a_terminal_it_goes_on(tmp_path):
+    sock = str(tmp_path / "s")
+    with linux("sleep 1000", "pidns", "--control", sock) as vm:
+        wait_for(vm, sock)
+        pid = ctl(sock, "info", "--json")["pid"]
+        for signo in (signal.SIGTSTP, signal.SIGTTIN):
+            vm.proc.send_signal(signo)
+            until(lambda: state(pid) == state(vm.proc.pid) == "T")
+            vm.proc.send_signal(signal.SIGCONT)
+            until(lambda: "T" not in (state(pid), state(vm.proc.pid)))
+            assert ctl(sock, "info", "--json")["state"] == "running"
+        vm.proc.send_signal(signal.SIGTERM)
+        assert vm.proc.wait(30) == 0
+
+
+def test_the_one_in_front_can_do_little(tmp_path):
+    sock = str(tmp_path / "s")
+    with linux("sleep 1000", "pidns", "--control", sock, "--net", "user") as vm:
+        wait_for(vm, sock)
+        front = ctl(sock, "info", "--json")["front"]
+        with open(f"/proc/{front}/status", encoding="utf-8") as f:
+            told = {name: value.strip() for name, value in (line.split(":", 1) for line in f)}
+        assert told["Seccomp"] == "2" and told["NoNewPrivs"] == "1" and int(told["CapEff"], 16) == 1 << 5 == int(told["CapPrm"], 16)  # CAP_KILL
+        assert all(os.readlink(f"/proc/{front}/ns/{n}") != os.readlink(f"/proc/self/ns/{n}") for n in ("net", "ipc", "uts"))
+        open_there = {os.readlink(f"/proc/{front}/fd/{n}") for n in os.listdir(f"/proc/{front}/fd") if int(n) > 2}
+        assert len(open_there) == 2 and {x.partition(":")[0] for x in open_there} <= {"pipe", "anon_inode", "pidfd"}, open_there
+
+
+def test_one_that_ignores_its_children_hears_of_them(tmp_path):
+    """As some who start it do, and what is ignored stays so over exec()."""
+    end = tmp_path / "end"
+    done = subprocess.run([vivguest.VMM, "--kernel", ELF, "--cmdline", "test=poweroff", "--memory", "64M", "--engine", "interp", "--end-file", str(end)],
+                          stdout=subprocess.DEVNULL, timeout=60, check=False, preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN))
+    assert done.returncode == 0
+    until(lambda: end.read_text() == "power off\n")
+
+
 def test_its_network_goes_on_after_an_upgrade(tmp_path):
     """The first process of a namespace takes all others of it along."""
     sock = str(tmp_path / "s")
-    with linux(NET, "net", "--net", "user", "--pid-namespace", "front", "--control", sock) as vm:
+    with linux(NET, "net", "--net", "user", "--control", sock) as vm:
         wait_for(vm, sock)
         vm.expect("NET-UP", 120)
         old = passts(vm.proc.pid)
@@ -174,6 +234,7 @@ def test_its_network_goes_on_after_an_upgrade(tmp_path):
         assert done.returncode == 0, done.stderr
         assert vm.proc.wait(30) == 0
         pid = ctl(sock, "info", "--json")["pid"]
+        assert f"pid: {pid}\n" in done.stdout and is_alone(pid)
         try:
             assert comm(old[0]).startswith("passt")
         finally:
@@ -191,11 +252,12 @@ def refused(*args, **more):
 def test_what_cannot_be_is_refused(tmp_path):
     read, write = os.pipe()
     assert "standard input has to be the file" in refused("--pid-namespace", "detached", stdin=read)
-    assert f"'fd:{read}' names an open descriptor" in refused("--pid-namespace", "front", "--restore-key-file", f"fd:{read}", pass_fds=[read])
+    with open(tmp_path / "lock", "w", encoding="ascii") as lock:
+        assert f"'fd:{read}' names an open descriptor" in refused("--pid-namespace", "detached", "--restore-key-file", f"fd:{read}", pass_fds=[read], stdin=lock)
     os.close(read)
     os.close(write)
-    assert "none of: off front detached" in refused("--pid-namespace", "on")
-    assert "comes from elsewhere" in refused("--pid-namespace", "front", "--incoming", f"unix:{tmp_path}/in")
+    assert "none of: auto off front detached" in refused("--pid-namespace", "on")
+    assert "comes from elsewhere" in refused("--pid-namespace", "detached", "--incoming", f"unix:{tmp_path}/in")
 
 
 def test_who_may_not_goes_on_without(tmp_path):

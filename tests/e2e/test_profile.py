@@ -18,8 +18,9 @@ def test_profile_counts_instructions_and_names_places(engine, tmp_path):
                "console=ttyS0 quiet nokaslr", "--engine", engine, "--console", "stdio", "--profile",
                "--profile-symbols", symbols, *options) as guest:
         guest.expect(r"VIV-BOOT-OK", 120)
+        perf_map = f"/tmp/perf-{guest.pid}.map"
         assert guest.wait(60) == 0
-        told, perf_map = guest.stderr(), f"/tmp/perf-{guest.proc.pid}.map"
+        told = guest.stderr()
     assert int(re.search(r"cpu 0: (\d+) instructions", told).group(1)) > 1_000_000_000
     assert int(re.search(r"profile: (\d+) samples: guest code", told).group(1)) > 100
     assert re.search(r"^ *\d+\.\d\d %  cpl 0  ffffffff81[0-9a-f]{6}  first_half\+0x", told, re.M), told

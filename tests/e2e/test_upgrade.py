@@ -152,7 +152,7 @@ def test_whatever_happens_to_the_new_one_exactly_one_runs(source, tmp_path, kind
         answer = ask_upgrade(sock, wire.path)
         if kind == DONE:
             assert ended(guest) == 0 and "error" not in answer
-            assert ctl(sock, "info", "--json")["pid"] == other.proc.pid
+            assert ctl(sock, "info", "--json")["pid"] == other.pid
         else:
             assert "error" in answer and ended(other) is not None
             assert is_alive(guest, sock)

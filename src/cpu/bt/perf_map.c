@@ -10,12 +10,13 @@
 #include <inttypes.h>
 #include <unistd.h>
 #include "util/err.h"
+#include "util/pid.h"
 
 int bt_perf_map_open(struct bt_cache *k, struct err *err)
 {
 	char path[64];
 
-	snprintf(path, sizeof(path), "/tmp/perf-%d.map", (int)getpid());
+	snprintf(path, sizeof(path), "/tmp/perf-%d.map", (int)pid_of_self());
 	/* The name is known to others and the folder is everyone's. */
 	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
 
