@@ -111,6 +111,7 @@ struct config {
 	bool starts_paused;
 	bool has_jail;
 	char *pid_namespace;    /* "auto", "off", "front", "detached": pidns.h */
+	char *cgroup;           /* "auto", "off": group.h */
 	bool is_inside;         /* this process is the first of one; passt is outside */
 	bool is_copy;           /* of a machine that may go on: addresses of its own */
 	bool takes_changed_disks;       /* restore although a disk is not what it was */

@@ -40,9 +40,12 @@ enum {
 /* Rights of the file system that each version of Landlock can take away, as the number of bits. */
 static const uint8_t fs_bits[] = { 0, 13, 14, 15, 15, 16 };
 
-/* What may be done all the same: removing files in the folders FD; sending signals. */
+/* What may be done all the same: removing files, or folders, in the folders FD; sending signals. */
 struct jail_allowed {
-	const int *fd;
+	struct jail_place {
+		int fd;
+		uint64_t access;
+	} at[JAIL_REMOVABLE_MAX];
 	unsigned n;
 	bool may_signal;
 };
@@ -50,7 +53,7 @@ struct jail_allowed {
 static int jail_allow_removing(int ruleset, const struct jail_allowed *in)
 {
 	for (unsigned i = 0; i < in->n; i++) {
-		struct landlock_path_beneath_attr rule = { .allowed_access = LANDLOCK_ACCESS_FS_REMOVE_FILE, .parent_fd = in->fd[i] };
+		struct landlock_path_beneath_attr rule = { .allowed_access = in->at[i].access, .parent_fd = in->at[i].fd };
 
 		if (syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) < 0)
 			return -errno;
@@ -252,15 +255,20 @@ static int jail_keep_root(uint32_t keep, struct err *err)
 	return syscall(SYS_capset, &h, d) < 0 ? err_set(err, -errno, "jail: cannot give up capabilities: %s", strerror(errno)) : 0;
 }
 
-int jail_enter_remover(const char *const *path, unsigned n, struct err *err)
+static void jail_allow(struct jail_allowed *a, const char *const *path, unsigned n, uint64_t access)
 {
-	int fd[JAIL_REMOVABLE_MAX];
-	struct jail_allowed in = { .fd = fd };
-
-	for (unsigned i = 0; i < n && i < JAIL_REMOVABLE_MAX; i++) {
-		fd[in.n] = jail_open_folder(path[i]);
-		in.n += fd[in.n] >= 0;
+	for (unsigned i = 0; i < n && a->n < JAIL_REMOVABLE_MAX; i++) {
+		a->at[a->n] = (struct jail_place){ jail_open_folder(path[i]), access };
+		a->n += a->at[a->n].fd >= 0;
 	}
+}
+
+int jail_enter_remover(const struct jail_removable *what, struct err *err)
+{
+	struct jail_allowed in = { .n = 0 };
+
+	jail_allow(&in, what->file, what->n_files, LANDLOCK_ACCESS_FS_REMOVE_FILE);
+	jail_allow(&in, what->folder, what->n_folders, LANDLOCK_ACCESS_FS_REMOVE_DIR);
 	/* What removing takes in folders of other users. */
 	int r = jail_keep_root(1u << CAP_DAC_OVERRIDE | 1u << CAP_FOWNER, err);
 	if (!r)
@@ -268,7 +276,7 @@ int jail_enter_remover(const char *const *path, unsigned n, struct err *err)
 	if (!r)
 		r = jail_landlock(&in, err);
 	while (in.n)
-		close(fd[--in.n]);
+		close(in.at[--in.n].fd);
 	return r ? r : jail_filter_remover(err);
 }
 

@@ -20,9 +20,13 @@ int jail_enter(struct err *err);
 int jail_filter(struct err *err);
 int jail_filter_vcpu(struct err *err);
 
-/* For a process that only looks at the N files PATH, removes them and ends: nothing else from now on, not even to root. It may
- * read what is open, and write to its standard output. */
-int jail_enter_remover(const char *const *path, unsigned n, struct err *err);
+/* For a process that only looks at files and empty folders, removes them and ends: nothing else from now on, not even to root. It may
+ * read and close what is open, write to its standard output and error output, and wait. */
+struct jail_removable {
+	const char *const *file, *const *folder;
+	unsigned n_files, n_folders;
+};
+int jail_enter_remover(const struct jail_removable *what, struct err *err);
 /* The last step of that: its system calls. */
 int jail_filter_remover(struct err *err);
 

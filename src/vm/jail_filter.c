@@ -181,16 +181,16 @@ int jail_filter_vcpu(struct err *err)
 	return jail_load(f, f ? jail_add_rows(f, true) : -ENOMEM, false, err);
 }
 
-/* CALLS with whatever arguments, and writing to FD. */
-static int jail_filter_few(const int *calls, size_t n, int fd, bool may_signal_itself, struct err *err)
+/* CALLS with whatever arguments, and writing to FDS, two of them. */
+static int jail_filter_few(const int *calls, size_t n, const int fds[2], bool may_signal_itself, struct err *err)
 {
 	scmp_filter_ctx f = seccomp_init(SCMP_ACT_ERRNO(EPERM));
 	int r = f ? 0 : -ENOMEM;
 
 	for (size_t i = 0; !r && i < n; i++)
 		r = seccomp_rule_add(f, SCMP_ACT_ALLOW, calls[i], 0);
-	if (!r)
-		r = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(write), 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)fd, 0));
+	for (size_t i = 0; !r && i < 2; i++)
+		r = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(write), 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)fds[i], 0));
 	if (!r && may_signal_itself)
 		r = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid(), 0));
 	return jail_load(f, r, true, err);
@@ -200,10 +200,11 @@ int jail_filter_remover(struct err *err)
 {
 	static const int calls[] = {
 		SCMP_SYS(read), SCMP_SYS(lstat), SCMP_SYS(newfstatat), SCMP_SYS(unlink), SCMP_SYS(unlinkat), SCMP_SYS(exit_group),
-		SCMP_SYS(rt_sigreturn), SCMP_SYS(restart_syscall), SCMP_SYS(sigaltstack),
+		SCMP_SYS(rt_sigreturn), SCMP_SYS(restart_syscall), SCMP_SYS(sigaltstack), SCMP_SYS(close), SCMP_SYS(rmdir),
+		SCMP_SYS(clock_nanosleep), SCMP_SYS(nanosleep),
 	};
 
-	return jail_filter_few(calls, ARRAY_LEN(calls), STDOUT_FILENO, false, err);
+	return jail_filter_few(calls, ARRAY_LEN(calls), (const int[]){ STDOUT_FILENO, STDERR_FILENO }, false, err);
 }
 
 int jail_filter_front(int fd, struct err *err)
@@ -214,5 +215,5 @@ int jail_filter_front(int fd, struct err *err)
 		SCMP_SYS(restart_syscall), SCMP_SYS(sigaltstack),
 	};
 
-	return jail_filter_few(calls, ARRAY_LEN(calls), fd, true, err);
+	return jail_filter_few(calls, ARRAY_LEN(calls), (const int[]){ fd, fd }, true, err);
 }

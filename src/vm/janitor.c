@@ -11,16 +11,20 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 #include "util/checked.h"
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "util/fatal.h"
 #include "vm/config.h"
+#include "vm/group.h"
 #include "vm/jail.h"
 
-enum { PATHS_MAX = CONFIG_CONSOLES_MAX + 3, FINISH_MS = 1000, JANITOR_FD = 0, JANITOR_END_FD = 1 };
-_Static_assert((int)PATHS_MAX <= (int)JAIL_REMOVABLE_MAX, "all of them");
+enum { PATHS_MAX = CONFIG_CONSOLES_MAX + 3, FINISH_MS = 1000, JANITOR_FD = 0, JANITOR_END_FD = 1, JANITOR_KILL_FD = 2 };
+/* Of a group: how often is looked whether all have gone, how long they may take by themselves, and after that. */
+enum { GROUP_PAUSE_MS = 5, GROUP_GRACE_MS = 2000, GROUP_PATIENCE_MS = 10000 };
+_Static_assert((int)PATHS_MAX + (int)GROUP_HIERARCHIES <= (int)JAIL_REMOVABLE_MAX, "all of them");
 
 /* What a byte says: 0, that the sockets are there; else why the machine has ended. */
 static const char *const end_reasons[] = { NULL, "power off", "reset", "crash", "error", "exit port", "quit", "signal", "saved", "migrated" };
@@ -29,7 +33,23 @@ struct janitor_paths {
 	const char *path[PATHS_MAX];
 	struct stat st[PATHS_MAX];      /* what was there when all of them were ours; st_ino 0: nothing */
 	unsigned n;
+	const char *group[GROUP_HIERARCHIES];
+	unsigned n_groups;
+	int kill;                       /* the file by which version 2 kills all in a group; -1: there is none */
 };
+
+static void janitor_collect_group(struct janitor_paths *p, const struct group *g)
+{
+	char path[GROUP_PATH_MAX + 16];
+
+	p->kill = -1;
+	for (; g && p->n_groups < g->n; p->n_groups++) {
+		p->group[p->n_groups] = g->folder[p->n_groups];
+		snprintf(path, sizeof(path), "%s/cgroup.kill", p->group[p->n_groups]);
+		if (p->kill < 0)
+			p->kill = open(path, O_WRONLY | O_CLOEXEC);
+	}
+}
 
 static void janitor_collect(struct janitor_paths *p, const struct config *cfg)
 {
@@ -80,8 +100,40 @@ static void janitor_write_end(unsigned char reason)
 		return;
 }
 
+/* Its processes end by themselves, but it takes them a moment. One that hangs is killed. */
+static void janitor_remove_group(const struct janitor_paths *p)
+{
+	bool is_there = p->n_groups;
+
+	for (int ms = 0; is_there && ms < GROUP_PATIENCE_MS; ms += GROUP_PAUSE_MS) {
+		is_there = false;
+		for (unsigned i = 0; i < p->n_groups; i++)
+			is_there |= rmdir(p->group[i]) < 0 && errno != ENOENT;
+		if (is_there)
+			(void)nanosleep(&(struct timespec){ .tv_nsec = GROUP_PAUSE_MS * 1000000L }, NULL);
+		if (ms >= GROUP_GRACE_MS && p->kill >= 0 && write(JANITOR_KILL_FD, "1", 1) < 0)
+			return;
+	}
+}
+
+static void janitor_take_fds(int fd, int end, int kill)
+{
+	static const int none[] = { JANITOR_END_FD, JANITOR_KILL_FD };
+	const int from[] = { end, kill };
+
+	dup2(fd, JANITOR_FD);
+	for (size_t i = 0; i < ARRAY_LEN(none); i++) {
+		if (from[i] >= 0)
+			dup2(from[i], none[i]);
+		else
+			close(none[i]);
+	}
+	(void)close_range(JANITOR_KILL_FD + 1, ~0u, 0);
+}
+
 __attribute__((noreturn)) static void janitor_main(int fd, int end, struct janitor_paths *p)
 {
+	struct jail_removable what = { p->path, p->group, p->n, p->n_groups };
 	sigset_t all;
 	unsigned char byte;
 	ssize_t n;
@@ -90,11 +142,8 @@ __attribute__((noreturn)) static void janitor_main(int fd, int end, struct janit
 	fatal_unblock(&all);
 	sigprocmask(SIG_BLOCK, &all, NULL);
 	prctl(PR_SET_NAME, "viv-janitor", 0, 0, 0);
-	dup2(fd, JANITOR_FD);
-	if (end >= 0)
-		dup2(end, JANITOR_END_FD);
-	(void)close_range(end < 0 ? JANITOR_END_FD : JANITOR_END_FD + 1, ~0u, 0);
-	if (jail_enter_remover(p->path, p->n, NULL) < 0)
+	janitor_take_fds(fd, end, p->kill);
+	if (jail_enter_remover(&what, NULL) < 0)
 		_exit(1);       /* rather a socket that stays; and what refuses this will refuse the machine its own jail, which tells */
 	do {
 		n = read(JANITOR_FD, &byte, 1);
@@ -104,23 +153,29 @@ __attribute__((noreturn)) static void janitor_main(int fd, int end, struct janit
 			janitor_look(p);
 	} while (n > 0 || (n < 0 && errno == EINTR));
 	janitor_remove(p);
+	close(JANITOR_FD);              /* who waits for that much may end, and with it leave the group */
+	janitor_remove_group(p);
 	_exit(0);
 }
 
 /* --- this one --- */
 
-int janitor_start(struct janitor *j, const struct config *cfg, struct err *err)
+int janitor_start(struct janitor *j, const struct config *cfg, const struct group *g, struct err *err)
 {
+	const char *end_file = cfg ? cfg->end_file : NULL;
 	struct janitor_paths p = { .n = 0 };
 	int sv[2];
 
 	j->fd = -1;
-	janitor_collect(&p, cfg);
-	if (!p.n && !cfg->end_file)
+	janitor_collect_group(&p, g);
+	AUTO_FD int kill = p.kill;
+	if (cfg)
+		janitor_collect(&p, cfg);
+	if (!p.n && !end_file && !p.n_groups)
 		return 0;
-	AUTO_FD int end = cfg->end_file ? open(cfg->end_file, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600) : -1;
-	if (cfg->end_file && end < 0)
-		return err_set(err, -errno, "cannot open '%s', where the reason of the end shall be: %s", cfg->end_file, strerror(errno));
+	AUTO_FD int end = end_file ? open(end_file, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600) : -1;
+	if (end_file && end < 0)
+		return err_set(err, -errno, "cannot open '%s', where the reason of the end shall be: %s", end_file, strerror(errno));
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0)
 		return err_set(err, -errno, "cannot make a pair of sockets: %s", strerror(errno));
 	pid_t pid = fork();

@@ -13,14 +13,13 @@
 #include <unistd.h>
 #include "cpu/cpu.h"
 #include "cpu/x86/model.h"
-#include "net/keeper.h"
-#include "net/net.h"
 #include "util/checked.h"
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "util/fatal.h"
 #include "util/log.h"
 #include "util/loop.h"
+#include "vm/beside.h"
 #include "vm/config.h"
 #include "vm/console.h"
 #include "vm/control.h"
@@ -259,102 +258,18 @@ static int build_and_run(struct config *c, enum config_action action, struct jan
 	return r;
 }
 
-/* Who starts passt again when this process is in its jail. */
-static int start_keeper(struct net_keeper *k, struct config *c, struct err *err)
-{
-	struct net_forward forward[CONFIG_NETS_MAX][CONFIG_FORWARDS_MAX];
-	const struct net_forward *list[CONFIG_NETS_MAX] = { 0 };
-	unsigned n[CONFIG_NETS_MAX] = { 0 };
-
-	_Static_assert((int)CONFIG_NETS_MAX <= (int)NET_KEEPER_MAX, "all of them");
-	for (unsigned i = 0; i < c->n_nets; i++) {
-		if (!c->nets[i].kind || strcmp(c->nets[i].kind, "user"))
-			continue;
-		int r = config_net_forwards(&c->nets[i], forward[i], err);
-		if (r < 0)
-			return err_wrap(err, r, "nets[%u]", i);
-		list[i] = forward[i];
-		n[i] = (unsigned)r;
-	}
-	c->keeper = k;
-	return net_keeper_start(k, list, n, c->n_nets, err);
-}
-
-static int start_outside(struct config *c, enum config_action action, struct net_keeper *keeper, struct janitor *janitor, struct err *err)
-{
-	int r = action == CONFIG_RUN && c->has_jail ? start_keeper(keeper, c, err) : 0;
-
-	if (!r && c->handed)
-		return janitor_adopt(janitor, c->handed->janitor);
-	if (!r && action == CONFIG_RUN && (c->has_jail || c->end_file))
-		return janitor_start(janitor, c, err);
-	return r;
-}
-
-/* 1: the machine is another process, a child of this one's parent. 0: it is this one. */
-static int detach(char **argv, struct net_keeper *keeper, struct janitor *janitor, struct err *err)
-{
-	struct pidns p = { .janitor = janitor->fd, .beside = { janitor->pid, keeper->pid } };
-
-	memcpy(p.keeper, keeper->fd, sizeof(p.keeper));
-	int r = pidns_detach(&p, argv, err);
-	if (r > 0) {
-		janitor->fd = -1;
-		net_keeper_init(keeper);
-	}
-	return r;
-}
-
-/* By itself a machine of root gets what the rest of the jail takes. */
-static enum pidns_mode pidns_mode_of(const struct config *c)
-{
-	const char *name = c->pid_namespace;
-
-	if (!strcmp(name, "auto"))
-		return c->has_jail && !geteuid() ? PIDNS_FRONT : PIDNS_OFF;
-	return !strcmp(name, "front") ? PIDNS_FRONT : !strcmp(name, "detached") ? PIDNS_DETACHED : PIDNS_OFF;
-}
-
-/* Into a PID namespace, as far as it is to be one. 1: the machine is another process, and this one ends. */
-static int enter_pidns(struct config *c, char **argv, struct net_keeper *keeper, struct janitor *janitor, struct err *err)
-{
-	enum pidns_mode mode = c->is_inside ? PIDNS_OFF : pidns_mode_of(c);
-
-	if (mode == PIDNS_DETACHED)
-		return detach(argv, keeper, janitor, err);
-	int r = mode == PIDNS_FRONT ? pidns_front(c->has_jail, err) : 0;
-	c->is_inside |= r > 0;
-	return r < 0 ? r : 0;
-}
-
 /* ARGV: to start this program again. What main() returns, or -errno. */
 static int run(struct config *c, enum config_action action, struct incoming *in, char **argv, struct err *err)
 {
-	struct net_keeper keeper;
-	struct janitor janitor = { .fd = -1 };
-	int r = 0;
+	struct beside b;
 
-	c->is_inside = outside.is_inside;
-	net_keeper_init(&keeper);
-	if (c->is_inside) {
-		janitor.fd = take_fd(&outside.janitor);
-		memcpy(keeper.fd, outside.keeper, sizeof(keeper.fd));
-		c->keeper = &keeper;
-	} else {
-		r = start_outside(c, action, &keeper, &janitor, err);
-	}
-	if (!r && action == CONFIG_RUN) {
-		r = enter_pidns(c, argv, &keeper, &janitor, err);
-		if (r > 0)
-			return 0;
-	}
+	beside_init(&b);
+	int r = action == CONFIG_RUN ? beside_start(&b, c, in, &outside, argv, err) : 0;
+	if (r > 0)
+		return 0;
 	if (!r)
-		r = build_and_run(c, action, &janitor, in, err);
-	if (c->handed && !c->handed->is_ours)
-		janitor_forget(&janitor);       /* the sockets are the other process's */
-	janitor_finish(&janitor);
-	c->keeper = NULL;
-	net_keeper_fini(&keeper);
+		r = build_and_run(c, action, &b.janitor, in, err);
+	beside_end(&b, c);
 	return r;
 }
 
@@ -403,7 +318,7 @@ static int run_incoming(struct config *c, int argc, char **argv, struct err *err
 	struct handed handed;
 
 	handed_init(&handed);
-	if (pidns_mode_of(c) == PIDNS_DETACHED)
+	if (beside_pidns_mode(c) == PIDNS_DETACHED)
 		return err_set(err, -EINVAL, "a machine that comes from elsewhere cannot be detached; leave out '--pid-namespace detached'");
 	int r = wait_for_machine(c, &in, &handed, argc, argv, err);
 	if (!r)

@@ -122,7 +122,7 @@ int incoming_open(struct incoming **out, const char *address, const struct migra
 		if (r < 0)
 			incoming_refuse(in, err);
 	} else {
-		r = tls ? migrate_tls_listen(&fd, tls, err) : 0;
+		r = tls ? migrate_tls_listen(&fd, tls, &in->helper, err) : 0;
 		if (!r)
 			r = incoming_wait(in, fd, machine, err);
 		if (!r && in->uffd >= 0)
@@ -136,6 +136,11 @@ int incoming_open(struct incoming **out, const char *address, const struct migra
 	*is_own = !tls && migrate_peer_is_own(&in->link, geteuid());
 	*out = take_ptr(&in);
 	return 0;
+}
+
+pid_t incoming_helper(const struct incoming *in)
+{
+	return in->helper;
 }
 
 int incoming_take_hands(struct incoming *in, struct handed *h, struct err *err)

@@ -19,6 +19,7 @@ struct incoming {
 	struct migrate_sides sides;     /* the same */
 	uint64_t ram;                   /* as announced */
 	struct machine *m;
+	pid_t helper;                   /* who speaks TLS; 0: nobody has to */
 	struct migrate_steps steps;
 	struct migrate_receiver receiver;
 	struct state_file *state;       /* has come; NULL: not yet */

@@ -267,7 +267,7 @@ int migrate_tls_connect(int *fd, unsigned n, const struct migrate_tls *t, struct
 	return r;
 }
 
-int migrate_tls_listen(int *listener, const struct migrate_tls *t, struct err *err)
+int migrate_tls_listen(int *listener, const struct migrate_tls *t, pid_t *helper, struct err *err)
 {
 	int sv[2];
 
@@ -288,5 +288,6 @@ int migrate_tls_listen(int *listener, const struct migrate_tls *t, struct err *e
 	}
 	close(*listener);
 	*listener = sv[0];
+	*helper = pid;
 	return 0;
 }

@@ -5,6 +5,7 @@
 #define VM_MIGRATE_TLS_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 #include "vm/migrate_format.h"
 
 struct err;
@@ -18,7 +19,8 @@ struct migrate_tls {
 /* FD are N connections (at most MIGRATE_STREAMS_MAX). Each is replaced by a socket to the new process, which has greeted
  * the other side over all of them and carries bytes until they end. */
 int migrate_tls_connect(int *fd, unsigned n, const struct migrate_tls *t, struct err *err);
-/* LISTENER (taken on success) is replaced by a socket from which migrate_accept() takes connections that have been greeted. */
-int migrate_tls_listen(int *listener, const struct migrate_tls *t, struct err *err);
+/* LISTENER (taken on success) is replaced by a socket from which migrate_accept() takes connections that have been greeted. *HELPER is the
+ * number of the process that does so. */
+int migrate_tls_listen(int *listener, const struct migrate_tls *t, pid_t *helper, struct err *err);
 
 #endif

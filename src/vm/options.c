@@ -262,6 +262,12 @@ const struct option options[] = {
 		  "for daemons: the process that was started ends with 0, and the machine's, a child of the same parent, writes its number into the "
 		  "file that is standard input, which its starter may have locked; not with --incoming.",
 	  .is_host = true, .example = "--pid-namespace front" },
+	{ "--cgroup", "cgroup", OPT_CHOICE, CFG(cgroup), NULL, "auto", "run by root: a control group of its own",
+	  .choices = "auto off",
+	  .more = "It is below the one of whoever starts the machine, has passt and the other helpers in it, bounds their threads where it has the "
+		  "controller, and goes with the last of them. Off: the machine is in the group of who starts it, as it is where none can be "
+		  "made, with --jail off, and with --pid-namespace detached, whose starter has put it where it belongs.",
+	  .is_host = true, .example = "--cgroup off" },
 	{ "--stats", "stats", OPT_FLAG, CFG(wants_stats), NULL, "off", "print the engine's counters at the end",
 	  .is_host = true, .example = "--stats" },
 	{ "--profile", "profile", OPT_FLAG, CFG(wants_profile), NULL, "off", "print where the guest's time went at the end",

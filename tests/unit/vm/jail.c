@@ -390,22 +390,29 @@ TEST(nothing_is_at_any_path_in_the_jail_of_root_and_what_is_open_stays_open)
 
 TEST(who_only_removes_files_removes_those_in_its_folders_and_nothing_else)
 {
-	char ours[] = "/tmp/viv-jail-XXXXXX", theirs[] = "/tmp/viv-jail-XXXXXX", file[64], other[64], got[1024] = "";
-	const char *const paths[] = { file, "/nowhere/at/all", "/also-nowhere/x" };
+	char ours[] = "/tmp/viv-jail-XXXXXX", theirs[] = "/tmp/viv-jail-XXXXXX", file[64], other[64], group[64], inner[80], got[1024] = "";
+	const char *const paths[] = { file, "/nowhere/at/all", "/also-nowhere/x" }, *const folders[] = { inner };
+	const struct jail_removable what = { .file = paths, .n_files = 2, .folder = folders, .n_folders = 1 };
 	struct err e = ERR_INIT;
 	struct stat st;
 
 	CHECK(mkdtemp(ours) && mkdtemp(theirs));
 	snprintf(file, sizeof(file), "%s/socket", ours);
 	snprintf(other, sizeof(other), "%s/socket", theirs);
+	snprintf(group, sizeof(group), "%s/groups", ours);
+	snprintf(inner, sizeof(inner), "%s/inner", group);
 	CHECK(close(creat(file, 0600)) == 0 && close(creat(other, 0600)) == 0);
+	CHECK(mkdir(group, 0700) == 0 && mkdir(inner, 0700) == 0);
 	pid_t pid = fork();
 	if (!pid) {
-		bool is_fine = jail_enter_remover(paths, 2, &e) == 0;
+		int spare = dup(STDERR_FILENO);
+		bool is_fine = jail_enter_remover(&what, &e) == 0;
 
 		is_fine &= lstat(file, &st) == 0 && unlink(file) == 0 && lstat(file, &st) < 0 && errno == ENOENT;
 		is_fine &= unlink(other) < 0 && errno == EACCES;
-		is_fine &= write(STDERR_FILENO, "", 1) < 0 && errno == EPERM;
+		is_fine &= rmdir(theirs) < 0 && errno == EACCES && rmdir(group) < 0 && errno == EACCES;
+		is_fine &= rmdir(inner) == 0;
+		is_fine &= write(spare, "", 1) < 0 && errno == EPERM;
 		attack(got, sizeof(got));
 		_exit(!is_fine || strcmp(got, "'remove a file' ") != 0);        /* which is not there: not refused */
 	}
@@ -413,7 +420,7 @@ TEST(who_only_removes_files_removes_those_in_its_folders_and_nothing_else)
 	CHECK(waitpid(pid, &status, 0) == pid);
 	CHECK_EQ(status, 0);
 	CHECK(lstat(file, &st) < 0 && lstat(other, &st) == 0);
-	CHECK(unlink(other) == 0 && rmdir(ours) == 0 && rmdir(theirs) == 0);
+	CHECK(unlink(other) == 0 && rmdir(group) == 0 && rmdir(ours) == 0 && rmdir(theirs) == 0);
 }
 
 TEST(root_becomes_nobody_in_a_network_of_its_own)
