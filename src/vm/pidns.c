@@ -99,9 +99,9 @@ static int pidns_check(char **argv, struct err *err)
 }
 
 /* The number of a child of this process's parent, or -errno. */
-static pid_t pidns_clone(int *pidfd)
+static pid_t pidns_clone(void)
 {
-	struct clone_args a = { .flags = CLONE_NEWPID | CLONE_PIDFD | CLONE_PARENT, .pidfd = (uint64_t)(uintptr_t)pidfd };
+	struct clone_args a = { .flags = CLONE_NEWPID | CLONE_PARENT };
 	long pid = syscall(SYS_clone3, &a, sizeof(a));
 
 	return pid < 0 ? -errno : (pid_t)pid;
@@ -119,7 +119,7 @@ static int pidns_export(const int *slot, struct err *err)
 
 int pidns_detach(const struct pidns *p, char **argv, struct err *err)
 {
-	int slot[SLOTS], go[2], pidfd = -1;
+	int slot[SLOTS], go[2];
 	int r = pidns_check(argv, err);
 
 	if (!r && pipe2(go, O_CLOEXEC) < 0)
@@ -134,12 +134,12 @@ int pidns_detach(const struct pidns *p, char **argv, struct err *err)
 		close(go[1]);
 		return r;
 	}
-	pid_t pid = pidns_clone(&pidfd);
+	pid_t pid = pidns_clone();
 	if (!pid)
 		pidns_child(slot, go, argv);
 	unsetenv(variable);
 	close(go[0]);
-	AUTO_FD int machine = pidfd, begin = go[1];
+	AUTO_FD int begin = go[1];
 	if (pid < 0) {
 		log_info("no PID namespace of its own: %s", strerror(-pid));
 		return 0;
