@@ -28,6 +28,11 @@ static void control_print_synopsis(FILE *to, const struct control_request *r)
 			fprintf(to, p->is_required ? " %s" : " [%s]", p->metavar);
 }
 
+#define EXEC_MORE \
+	"  --input      what the program reads: a file, or - for standard input; nothing unless given\n" \
+	"  --timeout    how long its end is waited for, in seconds; 60 unless given\n" \
+	"  PROGRAM      all behind it is the program's, whatever it looks like\n"
+
 /* What the client does by several requests. Those that are in the list of requests, too, are not shown twice. */
 static const struct {
 	const char *name, *synopsis, *help;
@@ -41,10 +46,15 @@ static const struct {
 	  "  --           options of viv-vmm for the copies follow, with {} for the copy's number" },
 	{ "upgrade", "[BINARY]", "another viv-vmm of this host takes the running machine over", true,
 	  "  BINARY       that viv-vmm; the one that is this command unless given" },
-	{ "agent", "VERB... | exec PROGRAM [ARG...] | read PATH | write PATH", "ask the guest agent", false,
+	{ "agent", "VERB... | exec [--input FILE] [--timeout SECONDS] [--] PROGRAM [ARG...] | read PATH | write PATH",
+	  "ask the guest agent", false,
 	  "  VERB         as the request agent-VERB, with its values: agent ping\n"
-	  "  exec         run a program in the guest; its output comes here, and its status\n"
+	  "  exec         run a program in the guest; its output comes here, and its status\n" EXEC_MORE
 	  "  read, write  a file of the guest, to standard output or from standard input" },
+	{ "agent-exec", "[--json] [--input FILE] [--timeout SECONDS] [--] PROGRAM [ARG...]",
+	  "run a program in the guest and wait for its end", true,
+	  "The answer is printed as it is, what the program wrote in base64; with 'agent exec' that comes here by itself.\n\n" EXEC_MORE
+	  "  --json       print the machine's answer as it is" },
 };
 
 bool control_print_help(FILE *to, const char *name)

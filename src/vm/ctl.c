@@ -236,6 +236,8 @@ static int ctl_open_device(struct ctl *c, struct err *err)
 /* The request's name has been found; its values follow. 0; 1: help was wanted. */
 static int ctl_parse(struct ctl *c, int argc, char **argv, struct err *err)
 {
+	if (!strcmp(c->request->name, "agent-exec"))
+		return ctl_agent_exec_parse(c->params, argc, argv, &c->is_json, err);
 	for (int i = 0; i < argc; i++) {
 		if (!strcmp(argv[i], "--help"))
 			return 1;
@@ -324,6 +326,9 @@ static int ctl_send(struct ctl *c, struct err *err)
 
 	if (!text)
 		return err_set(err, -ENOMEM, "out of memory");
+	if (strlen(text) > CONTROL_REQUEST_MAX)
+		return err_set(err, -EMSGSIZE, "the request is too long: it would have %zu bytes, and may have %d", strlen(text),
+			       CONTROL_REQUEST_MAX);
 	int r = frames_send(c->sock, text, strlen(text), c->fd, c->n_fds);
 	return r < 0 ? err_set(err, r, "cannot send the request: %s", strerror(-r)) : 0;
 }
@@ -405,7 +410,7 @@ static int ctl_talk(struct ctl *c, struct err *err)
 	if (!r)
 		r = err_set(err, -EPIPE, "the machine has closed the connection without an answer");
 	if (r < 0)
-		return ctl_fail(CTL_LOST, err);
+		return ctl_fail(r == -EMSGSIZE ? CTL_USAGE : CTL_LOST, err);
 	if (json_object_get(doc, "error"))
 		return ctl_refused(c, json_object_get(doc, "error"), text);
 	if (c->path && ctl_file_keep(c->tmp_path, c->path, err) < 0)
@@ -414,6 +419,21 @@ static int ctl_talk(struct ctl *c, struct err *err)
 		return ctl_follow(c, err);
 	ctl_print(c, json_object_get(doc, "result"), text);
 	return CTL_DONE;
+}
+
+int ctl_set_param(json_t *params, const char *request, const char *name, const char *text, struct err *err)
+{
+	const struct control_request *r = control_find(request, err);
+	const struct control_param *p = r ? r->params : NULL;
+	json_t *v = NULL;
+
+	while (p && p->name && strcmp(p->name, name))
+		p++;
+	if (!p || !p->name)
+		return err_set(err, -EINVAL, "'%s' has no parameter '%s'", request, name);
+	int rc = control_parse_param(&v, p, text, err);
+
+	return rc ? rc : json_object_set_new(params, name, v) < 0 ? err_set(err, -ENOMEM, "out of memory") : 0;
 }
 
 int ctl_ask(const char *path, const char *name, json_t *params, int fd, json_t **result, struct err *err)
@@ -459,7 +479,8 @@ static int ctl_run(struct ctl *c, const char *path, int argc, char **argv)
 	int r = ctl_parse(c, argc, argv, &err);
 
 	if (r > 0) {
-		control_print_request(stdout, c->request);
+		if (!control_print_help(stdout, c->request->name))
+			control_print_request(stdout, c->request);
 		return CTL_DONE;
 	}
 	if (r < 0)

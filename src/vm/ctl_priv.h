@@ -13,6 +13,9 @@ enum { CTL_DONE = 0, CTL_REFUSED = 1, CTL_USAGE = 2, CTL_LOST = 3 };
  * *RESULT (or NULL) is a new reference. -errno and the machine's sentence, or ours. */
 int ctl_ask(const char *socket, const char *name, json_t *params, int fd, json_t **result, struct err *err);
 
+/* Parameter NAME of REQUEST, which has it, from its TEXT into PARAMS. -errno and a sentence. */
+int ctl_set_param(json_t *params, const char *request, const char *name, const char *text, struct err *err);
+
 /* --- ctl_file.c --- */
 /* Make and lock PATH.tmp, empty, whose name *TMP is then (to be freed). Its descriptor, or -errno. */
 int ctl_file_make(char **tmp, const char *path, struct err *err);
@@ -52,6 +55,10 @@ int ctl_target_connect(const char *address, struct err *err);
 int ctl_fork(const char *socket, int argc, char **argv, struct err *err);
 /* Ask the guest agent: exec, read, write; the exit status, which for exec is the program's. ERR is set when it failed. */
 int ctl_agent(const char *socket, int argc, char **argv, struct err *err);
+/* The parameters of agent-exec, from words: options, then PROGRAM, and all behind it is the program's. *IS_JSON when "--json" was
+ * among the options; NULL: there is no such, and nothing that was once written behind PROGRAM is asked about. 0; 1: help is wanted;
+ * -errno and a sentence. */
+int ctl_agent_exec_parse(json_t *params, int argc, char **argv, bool *is_json, struct err *err);
 /* Let another viv-vmm take the machine over; the same. */
 int ctl_upgrade(const char *socket, int argc, char **argv, struct err *err);
 

@@ -92,7 +92,7 @@ def test_the_agent_is_asked_for_all_it_can(machine, tmp_path):
     assert agent(sock, "exec", "sha256sum", "/tmp/blob").split()[0].decode() == subprocess.run(
         ["sha256sum"], input=blob, capture_output=True, check=True).stdout.split()[0].decode()
     # A program that does not end, and more output than an answer can have: the agent goes on answering.
-    assert "still runs" in ctl(sock, "agent-exec", "sleep", "args=100", "timeout=1", status=1)
+    assert "still runs" in ctl(sock, "agent-exec", "--timeout", "1", "sleep", "100", status=1)
     flood = subprocess.run([vivguest.VMM, "ctl", sock, "agent", "exec", "head", "-c", "3000000", "/dev/zero"], capture_output=True, check=False)
     assert flood.returncode == 1 and b"longer than" in flood.stderr
     agent(sock, "ping")
