@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ctl_priv.h - what `viv-vmm ctl` consists of: ctl.c sends one request, ctl_fork*.c do more with several. */
+/* ctl_priv.h - what `viv-vmm ctl` consists of: ctl.c sends one request, others do more with several. */
 #ifndef VM_CTL_PRIV_H
 #define VM_CTL_PRIV_H
 
+#include <signal.h>
+#include <stdbool.h>
 #include "vm/config.h"
 #include "vm/control_priv.h"
 
@@ -24,17 +26,16 @@ int ctl_file_keep(const char *tmp, const char *path, struct err *err);
 /* A memory file with what is in PATH, a passphrase: a pipe is read here, and not by the machine. */
 int ctl_secret_open(const char *path, struct err *err);
 
-/* --- ctl_fork_disks.c --- */
-struct ctl_fork_disks {
-	const char *socket, *folder;    /* of new images; NULL: that of the disk's image */
-	json_t *disks;                  /* as `info` tells, before anything; borrowed */
-	char *base[CONFIG_DISKS_MAX];   /* what each writable disk was; owned, NULL: a readonly one */
+/* --- ctl_guard.c --- */
+struct ctl_guard {
+	int fd;
+	sigset_t signals;               /* blocked when the program began */
 };
-/* The machine is paused: give each of its writable disks a new image, so that what they are stands still. */
-int ctl_fork_split(struct ctl_fork_disks *d, struct err *err);
-/* The value of --disk for disk I of the copy called NAME, whose own image is made; to be freed. NULL and a sentence. */
-char *ctl_fork_disk(const struct ctl_fork_disks *d, unsigned i, const char *name, struct err *err);
-void ctl_fork_disks_fini(struct ctl_fork_disks *d);
+/* FN(ARG, G, ERR) in a process of its own session, which no terminal's signal reaches, and which lives on when this one is killed. What FN
+ * returns; a signal that ends programs is passed on as ctl_guard_ends(), and ends this one when FN has returned. */
+int ctl_guarded(int (*fn)(void *arg, const struct ctl_guard *g, struct err *err), void *arg, struct err *err);
+/* Nobody waits any more for what FN does: it is to undo what is half done. */
+bool ctl_guard_ends(const struct ctl_guard *g);
 
 /* --- ctl_plug.c --- */
 /* Open what the request 'plug' with PARAMS names and the machine may not open; *FD -1: nothing. Adds to PARAMS. *MADE: the
