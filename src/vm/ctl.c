@@ -488,6 +488,8 @@ static int ctl_run(struct ctl *c, const char *path, int argc, char **argv)
 	c->sock = unixsock_connect(path, &err);
 	if (c->sock < 0)
 		return ctl_fail(CTL_LOST, &err);
+	if (c->console_socket && ctl_sweep_start(c->console_socket, c->fd[0], c->sock, &err) < 0)
+		return ctl_fail(CTL_REFUSED, &err);
 	if (strcmp(c->request->name, "unplug"))
 		return ctl_talk(c, &err);
 	AUTO(json_decref) json_t *sockets = ctl_plug_sockets(path, control_get_string(c->params, "device", ""));

@@ -48,6 +48,11 @@ int ctl_plug_files(json_t *params, int *fds, unsigned cap, struct err *err);
 /* The names of the sockets behind DEVICE, which may be none: an array, a new reference. */
 json_t *ctl_plug_sockets(const char *socket, const char *device);
 
+/* --- ctl_sweep.c --- */
+/* Leave a process behind that removes PATH, the socket LISTENER, when the machine ends that SOCK is connected to: when it, and whoever takes it
+ * over, has let go of the socket. */
+int ctl_sweep_start(const char *path, int listener, int sock, struct err *err);
+
 /* --- ctl_target.c --- */
 /* A socket that is connected to the NBD server of ADDRESS, nothing said yet; a sentence for other addresses. */
 int ctl_target_connect(const char *address, struct err *err);

@@ -206,6 +206,70 @@ def wait(condition, what, timeout=60):
         time.sleep(0.05)
 
 
+def sweepers():
+    """The processes that remove sockets of machines by and by."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/comm", encoding="ascii") as comm, open(f"/proc/{pid}/cmdline", "rb") as line:
+                found += [line.read().decode()] if comm.read().strip() == "viv-sweep" else []
+        except OSError:
+            pass                        # it has ended
+    return found
+
+
+@pytest.mark.parametrize("how", ["quit", "kill", "upgrade and kill", "save", "unplug", "refusal", "another's"])
+def test_the_name_of_a_socket_that_was_plugged_ends_with_the_machine(bookworm, tmp_path, how):
+    sock, paths = str(tmp_path / "s"), [str(tmp_path / "console"), str(tmp_path / "vsock")]
+
+    def ours():
+        return [line for line in sweepers() if str(tmp_path) in line]
+    with Guest("--kernel", os.path.join(bookworm, "vmlinuz"), "--cmdline", "console=ttyS0 rootwait root=/dev/vdz", "--memory", "128M",
+               "--console", "stdio", "--engine", "bt", "--control", sock) as guest:
+        guest.expect("Waiting for root device", 60)
+        if how == "refusal":
+            assert "cid" in ctl(sock, "plug", "vsock", f"path={paths[1]},cid=1", status=1)
+            ctl(sock, "plug", "console", f"socket:{paths[0]},id=a", status=0)
+            ctl(sock, "plug", "console", f"socket:{tmp_path}/b,id=a", status=1)
+            assert not os.path.exists(f"{tmp_path}/b")
+            wait(lambda: len(ours()) == 1, "what was refused needs none")
+            ctl(sock, "quit")
+        else:
+            ctl(sock, "plug", "console", f"socket:{paths[0]},name=org.viv.a,id=a")
+            ctl(sock, "plug", "vsock", f"path={paths[1]},cid=7")
+            assert len(ours()) == 2 and all(map(os.path.exists, paths))
+        if how == "upgrade and kill":
+            told = ctl(sock, "upgrade")
+            assert guest.proc.wait(60) == 0
+            time.sleep(3)               # longer than between two looks
+            assert len(ours()) == 2 and all(map(os.path.exists, paths))
+            for path in paths:          # and they are served
+                with socket.socket(socket.AF_UNIX) as s:
+                    s.connect(path)
+            os.kill(int(told.split()[1]), 9)
+        elif how == "kill":
+            guest.proc.kill()
+        elif how == "save":
+            ctl(sock, "save", tmp_path / "state", "--stop")
+        elif how == "unplug":
+            for device in ("a", "vsock"):
+                ctl(sock, "unplug", device, "--force")
+            wait(lambda: not ours(), "the names have gone: nobody waits")
+            ctl(sock, "quit")
+        elif how == "another's":
+            # What has the name now is not to be removed.
+            os.unlink(paths[0])
+            with open(paths[0], "w", encoding="ascii"):
+                pass
+            os.rename(paths[1], str(tmp_path / "moved"))
+            wait(lambda: not ours(), "the names have gone: nobody waits")
+            ctl(sock, "quit")
+        elif how == "quit":
+            ctl(sock, "quit")
+        wait(lambda: not ours(), "all have ended", 10)
+        assert [os.path.exists(p) for p in paths] == [how == "another's", False]
+
+
 def test_fifty_times_in_and_out(machine, tmp_path):
     m, path, keep = machine, image(tmp_path, "d.img", 1), image(tmp_path, "k.img", 1)
     m.ctl("plug", "disk", f"path={keep},name=keep")
