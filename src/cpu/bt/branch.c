@@ -10,7 +10,10 @@ void tr_jcc(struct tr *t, const struct tr_insn *i)
 		tr_restore_flags(t, tr_scratch(t, &avoid, false));
 	}
 	tr_boundary(t);
-	tr_link(t, i, emit_jcc(&t->e, i->x.row->opcode & 15, NULL), tr_branch_target(i));
+	if (t->is_loop && (t->now + 1) % t->n_turn == 0)
+		tr_turn(t, i);
+	else
+		tr_link(t, i, emit_jcc(&t->e, i->x.row->opcode & 15, NULL), tr_branch_target(i));
 }
 
 void tr_indirect(struct tr *t, unsigned key, bool is_return)

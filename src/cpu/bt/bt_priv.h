@@ -32,6 +32,7 @@ enum {
 	BT_QUEUE = 32,
 	BT_SEEN_BITS = 16,
 	BT_PATIENCE = 2,
+	BT_LOOP_PATIENCE = 4096,
 	BT_UNWRITTEN = 16,
 };
 
@@ -63,8 +64,9 @@ enum bt_policy {
 enum bt_vec { BT_VEC_NONE = 0, BT_VEC_XMM = 1, BT_VEC_YMM = 2, BT_VEC_X87 = 4 };
 
 /* Of groups that do not pay: each access is checked; nothing is checked for writing that is read first; no
- * table is checked as a whole. First of all it is tried to look up both pages of what lies in two. */
-enum bt_less { BT_LESS_GROUPS, BT_LESS_WRITES, BT_LESS_TABLES, BT_LESS_PAGES, BT_N_LESS };
+ * table is checked as a whole. First of all it is tried to look up both pages of what lies in two. And of loops, that none
+ * is unrolled, which struct bt_frag's LESS need not tell. */
+enum bt_less { BT_LESS_GROUPS, BT_LESS_WRITES, BT_LESS_TABLES, BT_LESS_PAGES, BT_LESS_LOOPS, BT_N_LESS };
 
 /* Guest code at one linear page in one physical page. */
 struct bt_page {
@@ -120,6 +122,8 @@ struct bt_frag {
 	bool is_split : 1;              /* checks each access; only what has failed goes to it, see bt_find_split() */
 	bool is_gone : 1;               /* nothing leads to it, and its page may be another */
 	bool is_spanning : 1;           /* one instruction that goes on in the next page; see struct bt_tail */
+	bool may_loop : 1;              /* jumps to its beginning; at its head it counts how often that is, see loop.c */
+	bool is_loop : 1;               /* several turns of such a loop */
 	uint8_t n_looks;
 	uint8_t n_links;                /* before it in the arena, see bt_frag_links() */
 	uint8_t n_failures : 4;         /* of its groups' checks since failing_since */
@@ -229,6 +233,7 @@ struct bt_cpu {
 	uint8_t exit_indirect;          /* left through an empty slot of ind[] */
 	uint64_t group[BT_FRAG_MAX];    /* host addresses, while a fragment runs */
 	int32_t fuel;                   /* is_checked: polls until code leaves; below 0: it has left */
+	int32_t loop_turns, loop_failures;      /* likewise: of loops that may be unrolled; that the checks of one that is fail */
 	uint64_t n_insns;               /* is_counting: instructions completed by code; exact in C */
 	const uint8_t *ind[BT_N_KEYS][1 << BT_IND_BITS];        /* filled in for those that are used */
 	/* not seen by code */
@@ -242,6 +247,10 @@ struct bt_cpu {
 	uint64_t unwritten[BT_UNWRITTEN];       /* pages, by their numbers, of which groups could read but not write */
 	struct iop spare_op;            /* of a site, when the arena has no room for it */
 	uint8_t patience;               /* how often code is interpreted before it is translated */
+	int32_t loop_patience;          /* where loop_turns begins */
+	uint32_t loop_id;               /* what is translated next in the page of this number at loop_va is to be unrolled; or 0 */
+	uint64_t loop_va;
+	uint64_t failing_since;         /* by the host's TSC: when loop_failures began anew */
 	uint8_t seen[1 << BT_SEEN_BITS];        /* how often it has been, by a hash of where it is */
 	unsigned frag_max;              /* instructions per fragment: BT_FRAG_MAX, or 1 for tests */
 	bool is_checked;                /* by engine `lockstep`: polls use up fuel, the outside is the interpreter's */
@@ -421,10 +430,12 @@ void bt_cache_reserve(struct bt_cpu *b);
 /* Is all that F was made from still in its PAGE? */
 bool bt_frag_is_same(const struct bt_frag *f, const uint8_t *page);
 
-/* --- translate.c, thunk.c ------------------------------------------------------------------------ */
+/* --- translate.c, loop.c, thunk.c ------------------------------------------------------------------------ */
 
 /* Translate what is at VA in PAGE, IS_SPLIT: without groups. NULL: not even one instruction. */
 struct bt_frag *bt_translate(struct bt_cpu *b, struct bt_page *page, uint64_t va, bool is_split, bool has_head);
+/* Code has left at the head of F. True: because it has counted enough there; F may be unrolled next, or not any more. */
+bool bt_loop_news(struct bt_cpu *b, struct bt_frag *f);
 /* Flags that somebody may read from VA in PAGE on, as far as the longest fragment sees. */
 uint16_t bt_live_flags(struct bt_cpu *b, struct bt_page *page, uint64_t va);
 void bt_thunks_emit(struct bt_cache *k);

@@ -17,7 +17,7 @@ struct emit {
 enum { EMIT_RAX, EMIT_RCX, EMIT_RDX, EMIT_RBX, EMIT_RSP, EMIT_RBP, EMIT_RSI, EMIT_RDI, EMIT_NONE = 0xff };
 
 /* Conditions of Jcc and CMOVcc. */
-enum { EMIT_AE = 3, EMIT_E = 4, EMIT_NE = 5, EMIT_BE = 6, EMIT_A = 7, EMIT_S = 8, EMIT_L = 12 };
+enum { EMIT_AE = 3, EMIT_E = 4, EMIT_NE = 5, EMIT_BE = 6, EMIT_A = 7, EMIT_S = 8, EMIT_NS = 9, EMIT_L = 12 };
 
 /* Bytes 81 /n and the like: add, or, and, sub, cmp. */
 enum { EMIT_ADD = 0, EMIT_OR = 1, EMIT_AND = 4, EMIT_SUB = 5, EMIT_XOR = 6, EMIT_CMP = 7 };

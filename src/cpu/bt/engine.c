@@ -233,7 +233,7 @@ static void note_exit(struct bt_cpu *b, const struct bt_link *link)
 		why = CPU_CODE_EXIT_INDIRECT;
 	else if (req && why == CPU_CODE_EXIT_OTHER)
 		why = req & ICPU_REQ_CODE ? CPU_CODE_EXIT_CHANGED : CPU_CODE_EXIT_REQUEST;
-	else if (b->exit_frag)
+	else if (b->exit_frag && why == CPU_CODE_EXIT_OTHER)
 		why = CPU_CODE_EXIT_UNMAPPED;
 	b->i.stats.code_exits[why]++;
 }
@@ -253,8 +253,13 @@ static struct bt_link *bt_enter(struct bt_cpu *b, uint32_t at, unsigned vec)
 	bt_x87_settle(b);
 	if (b->exit_indirect && !is_canonical(b->i.s.rip))
 		bt_undo_indirect(b);
-	if (b->exit_frag)
-		b->i.s.rip = ((const struct bt_frag *)bt_arena_at(b->cache, b->exit_frag))->va;
+	if (b->exit_frag) {
+		struct bt_frag *f = bt_arena_at(b->cache, b->exit_frag);
+
+		b->i.s.rip = f->va;
+		if (bt_loop_news(b, f))
+			b->exit_why = CPU_CODE_EXIT_AWAY;
+	}
 	if (!b->exit_link)
 		return NULL;
 	struct bt_link *l = bt_arena_at(b->cache, b->exit_link);
@@ -310,6 +315,7 @@ int bt_begin(struct bt_cpu *b, sigset_t *before, struct err *err)
 	pthread_sigmask(SIG_BLOCK, &all, before);
 	b->frag_max = BT_FRAG_MAX;
 	b->patience = BT_PATIENCE;
+	b->loop_patience = BT_LOOP_PATIENCE;
 	return 0;
 }
 
@@ -351,6 +357,7 @@ static int bt_step_with(struct icpu *c, icpu_execute_fn execute, unsigned frag_m
 	icpu_view_enter(c);
 	bt_of(c)->frag_max = frag_max;
 	bt_of(c)->patience = 0;
+	bt_of(c)->loop_patience = 2;
 	return icpu_step(c, execute, fault);
 }
 

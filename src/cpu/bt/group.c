@@ -38,6 +38,7 @@ struct grouping {
 	uint32_t n_ids;
 	unsigned first_open;    /* groups before it are closed */
 	unsigned since;         /* the first instruction after what closed them */
+	uint32_t loop_ids;      /* before those of what registers are where the turns of a loop begin */
 	struct group_key key[BT_FRAG_MAX];
 	struct table_access table[BT_FRAG_MAX];
 };
@@ -245,23 +246,33 @@ static void group_add(struct grouping *g, unsigned n, const struct tr_access *a)
 
 /* --- tables ------------------------------------------------------------------------------------ */
 
+/* The register that holds the value ID where the turns of a loop begin, or at the fragment's beginning; X86_NO_REG: it is
+ * another, or a constant. */
+static unsigned loop_reg(const struct grouping *g, uint32_t id)
+{
+	uint32_t r = id - g->loop_ids - 1;
+
+	return r < 16 ? r : X86_NO_REG;
+}
+
 /* What a register held at the beginning is in it now. As far as that tells: does what KEY spans lie in two
  * pages, as some of several tables that follow each other do? */
-static bool is_crossing_now(const struct tr *t, const struct group_key *key)
+static bool is_crossing_now(const struct grouping *g, const struct group_key *key)
 {
 	uint64_t lo = (uint64_t)key->lo;
+	unsigned base = key->base <= 16 ? key->base - 1 : loop_reg(g, key->base);
 
-	if (key->base && key->base <= 16)
-		lo += t->b->i.s.gpr[key->base - 1];
-	else if (key->base)
+	if (key->base && base > 15)
 		return false;
+	if (key->base)
+		lo += g->t->b->i.s.gpr[base];
 	return (lo & 0xfff) + (uint64_t)(key->hi - key->lo) > 4096;
 }
 
 /* The same, as it was when the fragment was made. It is bit N of BITS, which are one of tr.crossing. */
-static bool was_crossing(const struct tr *t, uint64_t *bits, unsigned n, const struct group_key *key)
+static bool was_crossing(const struct grouping *g, uint64_t *bits, unsigned n, const struct group_key *key)
 {
-	if (!t->track && is_crossing_now(t, key))
+	if (!g->t->track && is_crossing_now(g, key))
 		*bits |= 1ull << n;
 	return *bits >> n & 1;
 }
@@ -292,7 +303,7 @@ static void table_note(struct grouping *g, unsigned n, const struct tr_access *a
 	*to = (struct table_access){ .index = (uint8_t)index, .scale = (uint8_t)scale, .is_write = a->is_write,
 				     .since = g->since,
 				     .key = { .base = v.id, .lo = at, .hi = at + (int64_t)span } };
-	to->is_known = span <= TABLE_SPAN && !is_far && (v.id || !was_crossing(g->t, &g->t->crossing[0], n, &to->key));
+	to->is_known = span <= TABLE_SPAN && !is_far && (v.id || !was_crossing(g, &g->t->crossing[0], n, &to->key));
 }
 
 /* Does the table of A fit into group N, which is of tables or of one page? */
@@ -356,10 +367,28 @@ void tr_group_access(const struct tr *t, const struct tr_insn *i, struct tr_acce
 
 /* --- all of them ------------------------------------------------------------------------------- */
 
-/* Group N is complete: tell what is to be checked. */
-static void group_settle(struct tr *t, struct tr_group *to, const struct group_key *k)
+/* Of a loop's turns: can TO be checked where they begin? */
+static void group_settle_ahead(const struct grouping *g, struct tr_group *to, const struct group_key *k)
 {
-	bool is_crossing = to->is_ranged ? !to->is_abs && was_crossing(t, &t->crossing[1], (unsigned)(to - t->groups), k) : t->may_double;
+	unsigned base = loop_reg(g, k->base), index = loop_reg(g, k->index);
+
+	if (!g->loop_ids || to->first < g->t->n_turn || to->n < 2 || (to->is_double && to->is_ranged) || index == RSP ||
+	    (k->base && base > 15) || (k->index && index > 15))
+		return;
+	to->is_ahead = true;
+	to->is_double = to->may_double = false;
+	to->first = (uint8_t)(g->t->n_turn - 1);
+	to->base = (uint8_t)base;
+	to->index = (uint8_t)index;
+	to->scale = k->scale;
+	to->lo = to->is_abs ? 0 : (int32_t)k->lo;
+}
+
+/* Group N is complete: tell what is to be checked. */
+static void group_settle(struct grouping *g, struct tr_group *to, const struct group_key *k)
+{
+	struct tr *t = g->t;
+	bool is_crossing = to->is_ranged ? !to->is_abs && was_crossing(g, &t->crossing[1], (unsigned)(to - t->groups), k) : t->may_double;
 
 	to->may_double = !to->is_abs && to->n > 2;
 	to->is_double = !to->is_abs && (to->is_ranged || to->may_double) && is_crossing;
@@ -367,6 +396,7 @@ static void group_settle(struct tr *t, struct tr_group *to, const struct group_k
 	to->span = (uint16_t)(k->hi - k->lo);
 	to->align = to->is_abs ? 0 : k->align;
 	to->residue = (uint8_t)(k->residue + k->lo) & to->align;
+	group_settle_ahead(g, to, k);
 }
 
 /* The access of I, of a group that has been settled. */
@@ -397,6 +427,10 @@ void tr_make_groups(struct tr *t)
 	t->may_range = t->may_group && !(t->page->less[BT_LESS_TABLES] & here);
 	value_new(&g, 0xffff);
 	for (unsigned n = 0; n < t->n; n++) {
+		if (n && n == t->n_turn) {      /* the turns that are checked together begin: what was before is not for them */
+			g.loop_ids = g.n_ids;
+			group_close(&g, &t->insn[n - 1]);
+		}
 		if (tr_access_of(t, &t->insn[n], &a)) {
 			group_add(&g, n, &a);
 			if (t->may_range)
@@ -407,7 +441,7 @@ void tr_make_groups(struct tr *t)
 	for (unsigned n = 0; n < t->n; n++)
 		table_add(&g, n);
 	for (unsigned n = 0; n < t->n_groups; n++)
-		group_settle(t, &t->groups[n], &g.key[n]);
+		group_settle(&g, &t->groups[n], &g.key[n]);
 	for (unsigned n = 0; n < t->n; n++)
 		if (t->insn[n].group)
 			group_settle_insn(&g, &t->insn[n]);

@@ -27,6 +27,14 @@ struct tr_cold *tr_cold_new(struct tr *t, const struct tr_insn *i)
 	return c;
 }
 
+struct tr_cold *tr_cold_ahead(struct tr *t)
+{
+	struct tr_cold *c = &t->cold[t->n_cold++];
+
+	*c = (struct tr_cold){ .in_host = t->in_host, .in_mem = t->in_mem, .is_ahead = true };
+	return c;
+}
+
 void tr_give_up_if(struct tr *t, struct tr_cold *c, unsigned cc)
 {
 	c->jump[c->n_jumps++] = emit_jcc(&t->e, cc, NULL);
@@ -65,6 +73,17 @@ static void tr_emit_keep(struct tr *t, const struct tr_cold *c)
 	}
 }
 
+/* The checks ahead of a loop have failed, which changes nothing: the next turn is one that stands alone. Unless that
+ * happens all the time. */
+static void tr_emit_alone(struct tr *t, const struct tr_cold *c)
+{
+	tr_emit_boundary(&t->e, c->in_host, c->in_mem);
+	emit_alu_gs_i(&t->e, EMIT_SUB, BT_OFF(loop_failures), 1);
+	emit_jcc(&t->e, EMIT_NS, t->k->rw + bt_body(t->frag));
+	emit_mov_ri(&t->e, R11, bt_arena_off(t->k, t->frag));
+	emit_jmp(&t->e, t->k->rw + t->k->thunk.exit_head);
+}
+
 void tr_emit_cold(struct tr *t)
 {
 	for (unsigned n = 0; n < t->n_cold; n++) {
@@ -75,6 +94,10 @@ void tr_emit_cold(struct tr *t)
 
 		for (unsigned j = 0; j < c->n_jumps; j++)
 			emit_patch(c->jump[j], t->e.p);
+		if (c->is_ahead) {
+			tr_emit_alone(t, c);
+			continue;
+		}
 		tr_emit_keep(t, c);
 		tr_emit_boundary(&t->e, c->in_host, c->in_mem);
 		emit_store32_imm(&t->e, BT_OFF(site), bt_arena_off(t->k, c->site));

@@ -227,6 +227,7 @@ static enum cpu_exit_reason lockstep_run(struct vcpu *v, struct err *err)
 	if (bt_begin(l->bt, &before, err) < 0)
 		return CPU_EXIT_ERROR;
 	l->bt->patience = 0;            /* what is interpreted needs no check */
+	l->bt->loop_patience = 64;
 	l->err = err;
 	l->wants_sync = true;
 	enum cpu_exit_reason r = icpu_run(l->lead, lockstep_execute);

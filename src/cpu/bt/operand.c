@@ -3,6 +3,8 @@
  * Vcpu thread only. */
 #include "cpu/bt/translate.h"
 
+static unsigned or_none(unsigned reg) { return reg == X86_NO_REG ? EMIT_NONE : reg; }
+
 /* S1 = the offset of I's memory operand in its segment. */
 void tr_offset(struct tr *t, const struct tr_insn *i, unsigned s1)
 {
@@ -16,8 +18,7 @@ void tr_offset(struct tr *t, const struct tr_insn *i, unsigned s1)
 
 		emit_mov_ri(&t->e, s1, is_64 ? va : (uint32_t)va);
 	} else {
-		emit_lea(&t->e, is_64, s1, x->base == X86_NO_REG ? EMIT_NONE : x->base,
-			 x->index == X86_NO_REG ? EMIT_NONE : x->index, x->scale, (int32_t)x->disp);
+		emit_lea(&t->e, is_64, s1, or_none(x->base), or_none(x->index), x->scale, (int32_t)x->disp);
 	}
 }
 
@@ -38,7 +39,8 @@ static void note_check(struct tr_cold *c, unsigned s1, unsigned s2, bool is_writ
 {
 	bool is_known = c->n_checks++ == 0 && ((s1 == R10 && s2 == R11) || (s1 == R11 && s2 == R10));
 
-	c->site->miss = is_known ? BT_MISS_KNOWN | (s1 == R11 ? BT_MISS_R11 : 0) | (is_write ? BT_MISS_WRITE : 0) : 0;
+	if (!c->is_ahead)
+		c->site->miss = is_known ? BT_MISS_KNOWN | (s1 == R11 ? BT_MISS_R11 : 0) | (is_write ? BT_MISS_WRITE : 0) : 0;
 }
 
 /* S1: from a linear to a host address, or give up. S2 is free. */
@@ -168,14 +170,9 @@ static void tr_translate_page(struct tr *t, struct tr_cold *c, unsigned s1, uint
 	emit_load(&t->e, s1, at + (uint32_t)offsetof(struct itlb_inline, host));
 }
 
-/* S1 is the host address of I's group; S2 is free. Giving up means this instruction, and then another
- * fragment: what must be aligned may never be reached. */
-static void group_check_alignment(struct tr *t, const struct tr_insn *i, unsigned s1, unsigned s2)
+/* S1 is the host address of G; S2 is free. */
+static void group_check_alignment(struct tr *t, struct tr_cold *c, const struct tr_group *g, unsigned s1, unsigned s2)
 {
-	const struct tr_group *g = i->group;
-	struct tr_cold *c = tr_cold_new(t, i);
-
-	c->site->is_misaligned = true;
 	if (g->residue)
 		emit_lea(&t->e, false, s2, s1, EMIT_NONE, 0, -g->residue);
 	else
@@ -234,15 +231,37 @@ static unsigned group_enter(struct tr *t, const struct tr_insn *i, uint16_t *avo
 	if (g->is_abs) {
 		tr_translate_page(t, c, s1, g->page, g->is_write);
 	} else {
-		emit_lea(&t->e, t->word == 8, s1, a.base == X86_NO_REG ? EMIT_NONE : a.base, a.index == X86_NO_REG ? EMIT_NONE : a.index,
-			 a.scale, (int32_t)(a.disp - i->off));
+		emit_lea(&t->e, t->word == 8, s1, or_none(a.base), or_none(a.index), a.scale, (int32_t)(a.disp - i->off));
 		tr_translate(t, c, s1, s2, g->is_double ? 1 : g->span, g->is_write, false);
 	}
 	if (g->is_double)
 		group_check_end(t, c, g, s1, s2, s3);
-	if (g->align)
-		group_check_alignment(t, i, s1, s2);
+	if (g->align) {
+		/* Giving up means this instruction, and then another fragment: what must be aligned may never be reached. */
+		c = tr_cold_new(t, i);
+		c->site->is_misaligned = true;
+		group_check_alignment(t, c, g, s1, s2);
+	}
 	return s1;
+}
+
+void tr_group_ahead(struct tr *t, const struct tr_group *g)
+{
+	uint16_t avoid = (uint16_t)((g->base < 16 ? 1u << g->base : 0) | (g->index < 16 ? 1u << g->index : 0));
+
+	tr_need(t, avoid);
+	unsigned s1 = tr_scratch(t, &avoid, false), s2 = tr_scratch(t, &avoid, false);
+	struct tr_cold *c = tr_cold_ahead(t);
+
+	if (g->is_abs) {
+		tr_translate_page(t, c, s1, g->page, g->is_write);
+	} else {
+		emit_lea(&t->e, t->word == 8, s1, or_none(g->base), or_none(g->index), g->scale, g->lo);
+		tr_translate(t, c, s1, s2, g->span, g->is_write, false);
+	}
+	if (g->align)
+		group_check_alignment(t, c, g, s1, s2);
+	t->holds[s1] = (uint8_t)(g - t->groups + 1);
 }
 
 unsigned tr_group_host(struct tr *t, const struct tr_insn *i, uint16_t *avoid)

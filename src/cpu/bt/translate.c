@@ -116,7 +116,7 @@ static void tr_decode(struct tr *t, uint64_t va)
 		tr_note_target(t, i);
 		t->n++;
 		at += i->x.len;
-		if (tr_ends_fragment(i))
+		if (tr_ends_fragment(i) || (t->is_loop && tr_is_turn(t, i)))
 			break;
 	}
 	/* Interrupts are looked for between fragments, and not after STI. */
@@ -250,100 +250,6 @@ static void tr_one(struct tr *t, const struct tr_insn *i)
 	}
 }
 
-/* --- head ----------------------------------------------------------------------------------------- */
-
-static uint8_t head_size(const struct tr *t)
-{
-	return (uint8_t)(bt_code_off(t->k, t->e.p) - t->frag->ientry);
-}
-
-/* Is R10 the fragment's address? Returns a jump on, if there is something to skip. */
-static uint8_t *tr_head_target(struct tr *t)
-{
-	const struct bt_frag *f = t->frag;
-	struct emit *e = &t->e;
-
-	if ((uint64_t)(int32_t)f->va == f->va) {
-		emit_alu_ri(e, true, EMIT_CMP, R10, (int32_t)f->va);
-	} else {
-		emit_mov_ri(e, R11, f->va);
-		emit_rr(e, true, 0x39, R11, R10);
-	}
-	emit_jcc(e, EMIT_NE, t->k->rw + t->k->thunk.miss);
-	return f->needs_flags ? emit_jmp(e, NULL) : NULL;
-}
-
-static void tr_poll(struct tr *t)
-{
-	emit_cmp_gs_0(&t->e, (uint32_t)offsetof(struct bt_cpu, i.req));
-	t->head_jump[1] = emit_jcc(&t->e, EMIT_NE, NULL);
-	if (t->b->is_checked) {
-		emit_alu_gs_i(&t->e, EMIT_SUB, BT_OFF(fuel), 1);
-		t->head_jump[2] = emit_jcc(&t->e, EMIT_S, NULL);
-	}
-}
-
-static void tr_head(struct tr *t)
-{
-	struct bt_frag *f = t->frag;
-	struct emit *e = &t->e;
-	unsigned priv = t->key & BT_KEY_PRIV, slot = f->va >> 12 & (ICPU_TLB_SIZE - 1);
-	uint32_t tag = bt_inline_at(priv, ICPU_EXEC, slot);
-
-	t->in_host = BOUNDARY_HOST;
-	t->in_mem = BOUNDARY_MEM;
-	f->ientry = bt_code_off(t->k, e->p);
-	uint8_t *skip = f->has_head ? tr_head_target(t) : NULL;
-
-	f->xentry = head_size(t);
-	if (f->needs_flags) {
-		t->fl_host = true;
-		tr_save_flags(t, R11);
-	}
-	if (skip)
-		emit_patch(skip, e->p);
-	t->fl_host = false;
-	t->fl_slot = f->needs_flags;
-	f->lentry = head_size(t);
-	if (f->has_head) {
-		emit_alu_gs_i(e, EMIT_CMP, tag, t->page->id);
-		t->head_jump[0] = emit_jcc(e, EMIT_NE, NULL);
-	}
-	f->ventry = head_size(t);
-	f->vec = (t->uses_vec ? BT_VEC_XMM : 0) | (t->uses_x87 ? BT_VEC_X87 : 0);
-	if (t->uses_vec) {
-		t->vec_jump = emit_jump_if_byte_zero(e, t->uses_x87 ? BT_OFF(x87_live) : BT_OFF(vec_live));
-		t->vec_back = bt_code_off(t->k, e->p);
-	}
-	f->entry = head_size(t);
-	if (f->has_head)
-		tr_poll(t);
-	f->body = head_size(t);
-}
-
-/* The cold half of the head. */
-static void tr_head_cold(struct tr *t)
-{
-	struct emit *e = &t->e;
-
-	for (unsigned n = 0; n < 3; n++)
-		if (t->head_jump[n])
-			emit_patch(t->head_jump[n], e->p);
-	if (t->frag->has_head) {
-		emit_mov_ri(e, R11, bt_arena_off(t->k, t->frag));
-		emit_jmp(e, t->k->rw + t->k->thunk.exit_head);
-	}
-	if (!t->uses_vec)
-		return;
-	emit_patch(t->vec_jump, e->p);
-	emit_rex(e, true, R10, 0, 0);                   /* lea r10, [rip + back] */
-	emit8(e, 0x8d);
-	emit8(e, (R10 & 7) << 3 | 5);
-	emit32(e, 0);
-	emit_patch(e->p - 4, t->k->rw + t->vec_back);
-	emit_jmp(e, t->k->rw + (t->uses_x87 ? t->k->thunk.x87_load : t->k->thunk.vec_load));
-}
-
 /* --- all of it ---------------------------------------------------------------------------------------- */
 
 /* At most this many direct jumps lead out of T. */
@@ -376,13 +282,18 @@ static struct bt_frag *tr_all(struct tr *t, uint64_t va)
 	if (!t->n)
 		return NULL;
 	tr_liveness(t);
-	tr_make_groups(t);
+	t->may_loop |= !t->is_look && !t->is_loop && tr_may_loop(t);
+	t->is_loop = t->is_loop && tr_unroll(t);
+	if (!t->is_loop)
+		tr_make_groups(t);
 	struct bt_frag *f = tr_alloc(t, va);
 
 	f->va = va;
 	f->page = t->page;
 	f->is_split = t->is_split;
 	f->has_head = t->has_head;
+	f->may_loop = t->may_loop;
+	f->is_loop = t->is_loop;
 	f->n_bytes = (uint16_t)(t->end - va);
 	f->live_flags = tr_live_before(&t->insn[0]);
 	f->needs_flags = f->live_flags;
@@ -393,6 +304,8 @@ static struct bt_frag *tr_all(struct tr *t, uint64_t va)
 	tr_check_tail(t);
 	for (t->now = 0; t->now < t->n; t->now++) {
 		tr_track_insn(t, &t->insn[t->now]);
+		if (t->is_loop && t->now == t->n_turn)
+			tr_loop_start(t);
 		tr_one(t, &t->insn[t->now]);
 	}
 	const struct tr_insn *last = &t->insn[t->n - 1];
@@ -457,6 +370,7 @@ struct bt_frag *bt_translate(struct bt_cpu *b, struct bt_page *page, uint64_t va
 	tr_begin(&t, b, b->cache, page);
 	t.is_split = is_split;
 	t.has_head = has_head;
+	t.is_loop = !is_split && tr_is_wanted_loop(&t, va);
 	icpu_watch_code(&b->i, page->page);
 	tr_take(&t, va);
 	struct bt_frag *f = tr_all(&t, va);
@@ -488,6 +402,8 @@ void bt_translate_again(struct bt_cpu *b, struct bt_cache *k, const struct bt_fr
 	t.is_look = true;
 	t.is_split = f->is_split;
 	t.has_head = f->has_head;
+	t.may_loop = f->may_loop;
+	t.is_loop = f->is_loop;
 	t.page_bytes = seen;
 	if (f->crossing)
 		memcpy(t.crossing, bt_arena_at(b->cache, f->crossing), sizeof(t.crossing));

@@ -56,6 +56,11 @@ struct tr_group {
 	uint16_t span; /* in bytes; not of the latter kind */
 	uint8_t align, residue; /* ALIGN bits of the lowest address must be RESIDUE; not of the latter kind */
 	uint64_t page; /* of the latter kind */
+	/* It is of the unrolled turns of a loop and checked before each lot of them, from this address on: registers as
+	 * they are there, X86_NO_REG: none. FIRST is the instruction before. */
+	bool is_ahead;
+	uint8_t base, index, scale;
+	int32_t lo;
 };
 
 /* A cold path: the jumps to it, and where registers are then. */
@@ -69,6 +74,7 @@ struct tr_cold {
 	uint8_t held[N_SCRATCH];      /* before the check, and after the instruction: as tr.holds */
 	uint8_t holds[N_SCRATCH];
 	uint64_t stored;              /* before the check: as tr.stored */
+	bool is_ahead;                /* the check of a group that is ahead of its loop: it has no site */
 };
 
 /* Code beyond the fragment that it depends on: offset in its page, and the first N of BYTES. */
@@ -104,7 +110,10 @@ struct tr {
 	struct tr_track *track;       /* describing, not translating; or NULL */
 	uint64_t crossing[2];         /* instructions and groups whose table lay in two pages when this was translated */
 	unsigned counted;             /* is_counting: instructions that n_insns has */
-	bool is_split, has_head;      /* as in struct bt_frag */
+	bool is_split, has_head, may_loop;      /* as in struct bt_frag */
+	bool is_loop;                 /* first, that it is to be tried */
+	unsigned n_turn;              /* is_loop: instructions of a turn. The first turn stands alone, the others follow, see loop.c */
+	uint8_t *loop_at;             /* where these begin */
 	bool is_look;                 /* nothing is kept; it does not end where fragments begin */
 	/* Check accesses together; for writing what is read first; tables as a whole. */
 	bool may_group, may_promote, may_range;
@@ -113,7 +122,8 @@ struct tr {
 	uint8_t holds[N_SCRATCH];
 	uint64_t stored;              /* groups whose host addresses are in bt_cpu.group[], too: a bit for each */
 	int32_t sp_owed;              /* what the guest's stack pointer is beyond the host's RSP */
-	uint8_t *head_jump[3];        /* checks at the head that leave */
+	uint8_t *head_jump[6];        /* checks at the head and before a lot of turns that leave */
+	unsigned n_head_jumps;
 	uint8_t *vec_jump;
 	uint32_t vec_back;
 	/* Not cleared at the beginning. The guest may be rewriting its code: it is copied once, and
@@ -136,6 +146,14 @@ uint64_t tr_branch_target(const struct tr_insn *i);
 uint64_t tr_next(const struct tr *t, const struct tr_insn *i);
 /* Flags that are live before instruction I. */
 uint16_t tr_live_before(const struct tr_insn *i);
+
+/* --- head.c ------------------------------------------------------------------------------------- */
+
+/* T's head, which decides where T is entered, and its cold half. */
+void tr_head(struct tr *t);
+void tr_head_cold(struct tr *t);
+/* Look for requests, and leave for them with the guest at the fragment's beginning. */
+void tr_poll(struct tr *t);
 
 /* --- describe.c ---------------------------------------------------------------------------------- */
 
@@ -215,6 +233,8 @@ struct bt_site *tr_site(struct tr *t, const struct tr_insn *i);
  */
 struct tr_cold *tr_cold_new(struct tr *t, const struct tr_insn *i);
 void tr_give_up_if(struct tr *t, struct tr_cold *c, unsigned cc);
+/* The same for the check of a group that is ahead of its loop. */
+struct tr_cold *tr_cold_ahead(struct tr *t);
 /* After the last instruction that C stands for: where its cold path comes back. */
 void tr_resume_here(struct tr *t, struct tr_cold *c);
 /* The jump of I whose displacement is at AT goes to VA. */
@@ -244,6 +264,8 @@ uint16_t tr_used(const struct tr *t, const struct tr_insn *i);
 /* The register that holds the host address of I's group, i->off before that of its access. If I is the
  * group's first this checks all its accesses and loses the flags. AVOID grows by the register. */
 unsigned tr_group_host(struct tr *t, const struct tr_insn *i, uint16_t *avoid);
+/* Check G, which is ahead of its loop. Loses the flags. */
+void tr_group_ahead(struct tr *t, const struct tr_group *g);
 
 /* --- insn.c, branch.c: one instruction each ---------------------------------------------------- */
 
@@ -271,6 +293,22 @@ void tr_crossing(struct tr *t, const struct tr_insn *i);
 /* To the fragment at R10 of another page or key through the table; flags are in the slot. The site that it leaves
  * behind, if any, says whether it is a return, too. */
 void tr_indirect(struct tr *t, unsigned key, bool is_return);
+
+/* --- loop.c ------------------------------------------------------------------------------------- */
+
+/* Has it been decided that what begins at VA is to be unrolled? Once. */
+bool tr_is_wanted_loop(const struct tr *t, uint64_t va);
+/* Is I, of T's code, the jump to its beginning? */
+bool tr_is_turn(const struct tr *t, const struct tr_insn *i);
+/* Could what has been decoded be unrolled? */
+bool tr_may_loop(const struct tr *t);
+/* T, which ends with the jump to its beginning, becomes several turns, with their groups. False: that would gain nothing,
+ * and T is what it was. */
+bool tr_unroll(struct tr *t);
+/* Before the second turn. */
+void tr_loop_start(struct tr *t);
+/* The jump I at the end of each. */
+void tr_turn(struct tr *t, const struct tr_insn *i);
 
 /* --- system.c, ring.c: BT_SYSTEM, BT_SYSTEM_END ---------------------------------------------------- */
 

@@ -210,7 +210,8 @@ static void put_piece(struct prog *p)
 		put_style(p);
 		return;
 	}
-	switch (prog_rnd(p, 19)) {
+	switch (prog_rnd(p, 21)) {
+	case 19: case 20: prog_put_loop(p); break;
 	case 17: case 18: prog_put_table(p); break;
 	case 15: case 16: prog_put_derived(p); break;
 	case 12: prog_put_string(p); break;

@@ -41,6 +41,10 @@ void prog_put_bit_string(struct prog *p);
 void prog_put_derived(struct prog *p);
 void prog_put_table(struct prog *p);
 
+/* --- bt_prog_loop.c --- */
+
+void prog_put_loop(struct prog *p);
+
 /* --- bt_prog_vec.c: any row of the decode table --- */
 
 void prog_put_fp(struct prog *p);
