@@ -140,7 +140,7 @@ static void keeper_serve(struct kept *k)
 	(void)poll(&gone, 1, KEEPER_PAUSE_MS);
 }
 
-__attribute__((noreturn)) static void keeper_main(struct kept *kept, unsigned n)
+__attribute__((noreturn)) static void keeper_main(struct kept *kept, unsigned n, void (*confine)(void))
 {
 	struct pollfd p[NET_KEEPER_MAX];
 	sigset_t all;
@@ -150,6 +150,8 @@ __attribute__((noreturn)) static void keeper_main(struct kept *kept, unsigned n)
 	fatal_unblock(&all);
 	sigprocmask(SIG_BLOCK, &all, NULL);
 	prctl(PR_SET_NAME, "viv-keeper", 0, 0, 0);
+	if (confine)
+		confine();
 	while (is_needed) {
 		for (unsigned i = 0; i < n; i++)
 			p[i] = (struct pollfd){ .fd = kept[i].fd, .events = POLLIN };
@@ -179,7 +181,7 @@ static void keeper_close_others(const struct kept *kept, unsigned n)
 /* --- this one --- */
 
 int net_keeper_start(struct net_keeper *k, const struct net_forward *const *forward, const unsigned *n_forward, unsigned n,
-		     struct err *err)
+		     void (*confine)(void), struct err *err)
 {
 	struct kept kept[NET_KEEPER_MAX];
 	int sv[2], r = 0;
@@ -202,7 +204,7 @@ int net_keeper_start(struct net_keeper *k, const struct net_forward *const *forw
 
 	if (!pid) {
 		keeper_close_others(kept, n);
-		keeper_main(kept, n);
+		keeper_main(kept, n, confine);
 	}
 	if (pid < 0)
 		r = -errno;

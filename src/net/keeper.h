@@ -23,9 +23,9 @@ struct net_keeper {
 /* Nobody is kept yet. */
 void net_keeper_init(struct net_keeper *k);
 /* Before there are threads. FORWARD and N_FORWARD: by interface, N of them; those without a list need none. Without any, no
- * process is started. */
+ * process is started. CONFINE is called in it, and takes away what neither it nor passt needs; NULL: nothing. */
 int net_keeper_start(struct net_keeper *k, const struct net_forward *const *forward, const unsigned *n_forward, unsigned n,
-		     struct err *err);
+		     void (*confine)(void), struct err *err);
 void net_keeper_fini(struct net_keeper *k);
 
 /* With one of these descriptors: ask for a passt. 0 or -errno. */

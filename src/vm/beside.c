@@ -10,6 +10,7 @@
 #include "util/err.h"
 #include "vm/config.h"
 #include "vm/handover.h"
+#include "vm/jail.h"
 #include "vm/migrate.h"
 
 /* Who starts passt again when this process is in its jail. */
@@ -30,7 +31,7 @@ static int start_keeper(struct net_keeper *k, struct config *c, struct err *err)
 		n[i] = (unsigned)r;
 	}
 	c->keeper = k;
-	return net_keeper_start(k, list, n, c->n_nets, err);
+	return net_keeper_start(k, list, n, c->n_nets, jail_enter_keeper, err);
 }
 
 enum pidns_mode beside_pidns_mode(const struct config *c)

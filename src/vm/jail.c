@@ -292,3 +292,20 @@ int jail_enter_front(int fd, struct err *err)
 		r = jail_landlock(&(struct jail_allowed){ .may_signal = true }, err);
 	return r ? r : jail_filter_front(fd, err);
 }
+
+/* --- who starts passt --- */
+
+void jail_enter_keeper(void)
+{
+	struct err err = ERR_INIT;
+
+	if (!geteuid()) {
+		jail_unshare(CLONE_NEWIPC, "IPC namespace");
+		jail_unshare(CLONE_NEWUTS, "host name");
+	}
+	int r = jail_give_up_privileges(&err);
+	if (!r)
+		r = jail_filter_keeper(&err);
+	if (r < 0)
+		log_warn("%s", err.msg);
+}

@@ -30,6 +30,11 @@ int jail_enter_remover(const struct jail_removable *what, struct err *err);
 /* The last step of that: its system calls. */
 int jail_filter_remover(struct err *err);
 
+/* For a process that starts passt, which makes a jail of its own: what neither of them needs goes, as far as it can; what cannot is told. */
+void jail_enter_keeper(void);
+/* The last step of that. */
+int jail_filter_keeper(struct err *err);
+
 /* For a process that waits for a child and sends it signals. It may close what is open and write to FD; nothing else from now on. */
 int jail_enter_front(int fd, struct err *err);
 /* The last step of that. */

@@ -267,8 +267,12 @@ static int run(struct config *c, enum config_action action, struct incoming *in,
 	int r = action == CONFIG_RUN ? beside_start(&b, c, in, &outside, argv, err) : 0;
 	if (r > 0)
 		return 0;
+	if (!r && in)
+		r = incoming_settle(in, err);
 	if (!r)
 		r = build_and_run(c, action, &b.janitor, in, err);
+	else
+		incoming_refuse(in, err);
 	beside_end(&b, c);
 	return r;
 }

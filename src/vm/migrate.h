@@ -121,6 +121,8 @@ struct incoming;
 struct migrate_tls;
 int incoming_open(struct incoming **out, const char *address, const struct migrate_tls *tls, struct state_file **machine,
 		  bool *is_own, struct err *err);
+/* In the process that the machine will be in, before its jail: it may not be the one that has waited, and watches its own memory only. */
+int incoming_settle(struct incoming *in, struct err *err);
 /* The number of the process that speaks TLS for it; 0: there is none. */
 pid_t incoming_helper(const struct incoming *in);
 /* After incoming_open(), in an upgrade: what else comes. The descriptors are the caller's. */

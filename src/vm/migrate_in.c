@@ -138,6 +138,15 @@ int incoming_open(struct incoming **out, const char *address, const struct migra
 	return 0;
 }
 
+int incoming_settle(struct incoming *in, struct err *err)
+{
+	if (in->uffd < 0)
+		return 0;
+	close(in->uffd);
+	in->uffd = lazy_open(err);
+	return in->uffd < 0 ? in->uffd : 0;
+}
+
 pid_t incoming_helper(const struct incoming *in)
 {
 	return in->helper;

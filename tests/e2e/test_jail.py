@@ -7,6 +7,7 @@ import subprocess
 import pytest
 import vivguest
 from survival_devices import VIV
+from test_pid_namespace import named_by
 from test_saved_state import wait_for
 from vivguest import Guest
 
@@ -42,3 +43,26 @@ def test_every_thread_of_a_machine_with_an_encrypted_disk_is_in_the_jail(bookwor
             assert re.search(r"^Uid:\s+65534\s+65534\s+65534\s+65534$", status, re.M), tid
             assert re.search(r"^NoNewPrivs:\s+1$", status, re.M) and re.search(r"^Seccomp:\s+2$", status, re.M), tid
             assert re.search(r"^CapEff:\s+0+$", status, re.M), tid
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has something to drop")
+def test_who_is_beside_a_machine_is_confined_too(bookworm, tmp_path, monkeypatch):
+    """Who removes its sockets, starts passt, waits in front of it and connects to a disk's server again."""
+    monkeypatch.setenv("VIV_PLUGINS", os.path.join(vivguest.ROOT, "build/src/blk/proto"))
+    image, sock, nbd = tmp_path / "d.img", str(tmp_path / "s"), str(tmp_path / "nbd")
+    subprocess.run([VIV, "disk", "create", str(image), "8M", "--format", "raw"], check=True, stdout=subprocess.DEVNULL)
+    with subprocess.Popen([VIV, "disk", "serve", "--nbd", f"unix:{nbd}", str(image)], stdout=subprocess.PIPE) as server:
+        assert server.stdout.readline()
+        try:
+            with Guest("--kernel", os.path.join(bookworm, "vmlinuz"), "--initrd", vivguest.initrd("bookworm", "sh", "beside"), "--cmdline",
+                       "console=ttyS0 quiet", "--memory", "128M", "--disk", f"path=nbd+unix:///?socket={nbd}", "--net", "user", "--console",
+                       "stdio", "--engine", "bt", "--control", sock) as guest:
+                guest.expect("VIV-BOOT-OK", 60)
+                beside = named_by(sock)
+                assert sorted(beside.values()) == ["viv-dial", "viv-front", "viv-janitor", "viv-keeper", "viv-vmm"], beside
+                for pid, name in beside.items():
+                    with open(f"/proc/{pid}/status", encoding="utf-8") as f:
+                        told = {key: value.strip() for key, value in (line.split(":", 1) for line in f)}
+                    assert told["NoNewPrivs"] == "1" and told["Seccomp"] == "2", (name, told)
+        finally:
+            server.kill()

@@ -3,13 +3,19 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -102,6 +108,32 @@ static void dial_answer(int sock, int result)
 		close(result);
 }
 
+/* What serving takes, and no more from now on: it cannot open, start or signal anything. Without memory of its own, as after fork(). Where
+ * filters are not to be had it stays as it was started. */
+static void dial_confine(void)
+{
+	static const unsigned calls[] = {
+		SYS_recvfrom, SYS_sendmsg, SYS_socket, SYS_connect, SYS_poll, SYS_getsockopt, SYS_setsockopt, SYS_fcntl, SYS_close, SYS_exit_group,
+		SYS_rt_sigreturn, SYS_restart_syscall,
+	};
+	enum { HEAD = 4, N = sizeof(calls) / sizeof(calls[0]) };
+	struct sock_filter code[HEAD + N + 2] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+	};
+
+	for (unsigned i = 0; i < N; i++)        /* on to the last, which lets through */
+		code[HEAD + i] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, calls[i], (uint8_t)(N - i), 0);
+	code[HEAD + N] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
+	code[HEAD + N + 1] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	(void)prctl(PR_SET_NAME, "viv-dial", 0, 0, 0);
+	(void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+	if (!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+		(void)prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &(struct sock_fprog){ .len = HEAD + N + 2, .filter = code });
+}
+
 _Noreturn static void dial_serve(const struct blk_dialer *d, int sock)
 {
 	int timeout_ms;
@@ -109,6 +141,7 @@ _Noreturn static void dial_serve(const struct blk_dialer *d, int sock)
 	setsid();               /* its owner may be another process than the one that a terminal's signals are for */
 	dup2(sock, 0);
 	syscall(SYS_close_range, 1u, ~0u, 0u);
+	dial_confine();
 	while (recv(0, &timeout_ms, sizeof(timeout_ms), 0) == sizeof(timeout_ms))
 		dial_answer(0, dial_any(d, timeout_ms));
 	_exit(0);

@@ -381,7 +381,7 @@ static void keep_one(struct net_keeper *k)
 
 	if (!has_passt())
 		SKIP("passt is not installed");
-	CHECK_EQ(net_keeper_start(k, list, (const unsigned[]){ 0, 0 }, 2, NULL), 0);
+	CHECK_EQ(net_keeper_start(k, list, (const unsigned[]){ 0, 0 }, 2, NULL, NULL), 0);
 	CHECK_EQ(k->fd[0], -1);
 	CHECK(k->fd[1] >= 0);
 }
