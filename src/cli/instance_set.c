@@ -9,29 +9,48 @@
 #include "cli/output.h"
 #include "cli/resource.h"
 
-/* What of a machine that runs waits for its next start, for people. That it cannot be told is no failure: it is changed. */
-static void tell_pending(struct cli *c)
+/* What of the machine NAME, which runs, waits for its next start, for people. That it cannot be told is no failure: it is changed. */
+static void tell_pending(struct client *cl, const char *name, bool has_others)
 {
-	AUTO(client_close) struct client *cl = NULL;
 	AUTO(json_decref) json_t *why = NULL;
 	struct err ignored = ERR_INIT;
 	const json_t *fact;
 	size_t at;
 
-	if (client_open(&cl, c, &ignored) < 0 || client_call(cl, "GET", NULL, &why, &ignored, "/v1/instances/%s/why", cli_arg(c, 0)) < 0)
+	if (client_call(cl, "GET", NULL, &why, &ignored, "/v1/instances/%s/why", name) < 0)
 		return;
-	json_array_foreach(json_object_get(why, "facts"), at, fact)
-		if (!strcmp(json_string_value(json_object_get(fact, "about")) ?: "", "pending"))
-			fprintf(stderr, "%s\n", json_string_value(json_object_get(fact, "text")));
+	json_array_foreach(json_object_get(why, "facts"), at, fact) {
+		if (strcmp(json_string_value(json_object_get(fact, "about")) ?: "", "pending") != 0)
+			continue;
+		if (has_others)
+			fprintf(stderr, "'%s': ", name);
+		fprintf(stderr, "%s\n", json_string_value(json_object_get(fact, "text")));
+	}
 }
 
 static int set_one(struct cli *c, struct err *err)
 {
+	AUTO(client_close) struct client *cl = NULL;
+	struct err ignored = ERR_INIT;
 	int r = resource_set(c, "instances", NULL, err);
 
-	if (!r && !c->is_json && !cli_flag(c, "--dry-run"))
-		tell_pending(c);
+	if (!r && !c->is_json && !cli_flag(c, "--dry-run") && client_open(&cl, c, &ignored) >= 0)
+		tell_pending(cl, cli_arg(c, 0), false);
 	return r;
+}
+
+/* The same of each that has been changed. */
+static void tell_all_pending(struct client *cl, const json_t *result)
+{
+	const json_t *items = json_object_get(result, "items"), *item;
+	size_t i;
+
+	json_array_foreach(items, i, item) {
+		const char *name = json_string_value(json_object_get(item, "name"));
+
+		if (name && json_is_true(json_object_get(item, "ok")))
+			tell_pending(cl, name, json_array_size(items) > 1);
+	}
 }
 
 static int set(struct cli *c, struct err *err)
@@ -56,6 +75,8 @@ static int set(struct cli *c, struct err *err)
 		r = client_open(&cl, c, err);
 	if (!r)
 		r = bulk_begin(c, cl, &b, &result, err);
+	if (!r && !c->is_json && !cli_flag(c, "--dry-run"))
+		tell_all_pending(cl, result);
 	return r < 0 ? r : bulk_tell(c, result, err);
 }
 

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 import threading
 import time
 
@@ -93,6 +94,29 @@ def test_what_makes_no_sense_is_refused(node):  # noqa: F811
                         ({"action": "start", "names": [f"a{i}" for i in range(1001)]}, "names")):
         assert node.ask("POST", "/v1/bulk", body, status=400)["error"]["field"] == field, body
     assert not node.ask("GET", "/v1/tasks")["items"]
+
+
+def test_what_waits_for_the_next_start_of_each_is_told(node, guest):     # noqa: F811
+    for name in "ab":
+        node.ask("POST", "/v1/instances", {"name": name, "labels": {"env": "test"}, "spec": dict(guest, shutdown_seconds=0)}, status=201)
+    make(node, "off", labels={"env": "test"})
+    make(node, "other")
+    for name in "ab":
+        node.wait(f"/v1/instances/{name}", "running")
+
+    def told(*args, status=0):
+        done = subprocess.run([os.path.join(BUILD, "viv"), "set", *args, "--socket", node.socket], capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == status, done
+        return done.stdout, [line for line in done.stderr.splitlines() if "until it is started" in line]
+    waits = "'cpus' is 1 until it is started the next time, and 2 then"
+    assert told("--selector", "env=test", "cpus=2", "--dry-run")[1] == [] == told("--all", "restart=never")[1]
+    assert told("--selector", "env=test", "cpus=2") == ("", [f"'a': {waits}", f"'b': {waits}"])
+    assert told("a", "none", "cpus=2", status=7)[1] == [f"'a': {waits}"]
+    assert told("a", "b", "labels.x=y", "--json")[1] == []
+    assert told("b", "off", "cpus=1")[1] == []
+    node.viv("set", "--selector", "x=y,env=test", "labels.only=a")
+    node.viv("set", "b", "labels.x=null")
+    assert told("--selector", "x=y", "labels.x=z") == ("", [waits])
 
 
 def test_machines_start_stop_and_go(node, guest):       # noqa: F811
