@@ -107,9 +107,12 @@ __attribute__((noreturn)) static void sweep_become(struct sweep *s)
 	/* Those that are needed first, then one after the other to the front. */
 	for (size_t i = 0; i < ARRAY_LEN(keep); i++)
 		*keep[i] = *keep[i] < 0 ? -1 : fcntl(*keep[i], F_DUPFD, 100);
-	for (size_t i = 0; i < ARRAY_LEN(keep); i++)
+	for (size_t i = 0; i < ARRAY_LEN(keep); i++) {
 		if (*keep[i] >= 0)
 			*keep[i] = dup2(*keep[i], (int)i);
+		else
+			close((int)i);  /* the socket, for one, which nobody would miss then */
+	}
 	(void)close_range(ARRAY_LEN(keep), ~0u, 0);
 	snprintf(list, sizeof(list), "/proc/self/fdinfo/%d", s->set);
 	s->list = open(list, O_RDONLY | O_CLOEXEC);     /* what it shows is this process's */

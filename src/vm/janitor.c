@@ -160,32 +160,40 @@ __attribute__((noreturn)) static void janitor_main(int fd, int end, struct janit
 
 /* --- this one --- */
 
-int janitor_start(struct janitor *j, const struct config *cfg, const struct group *g, struct err *err)
+/* END: the file for the reason; -1: none. */
+static int janitor_fork(struct janitor *j, struct janitor_paths *p, int end, struct err *err)
 {
-	const char *end_file = cfg ? cfg->end_file : NULL;
-	struct janitor_paths p = { .n = 0 };
 	int sv[2];
 
-	j->fd = -1;
-	janitor_collect_group(&p, g);
-	AUTO_FD int kill = p.kill;
-	if (cfg)
-		janitor_collect(&p, cfg);
-	if (!p.n && !end_file && !p.n_groups)
-		return 0;
-	AUTO_FD int end = end_file ? open(end_file, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600) : -1;
-	if (end_file && end < 0)
-		return err_set(err, -errno, "cannot open '%s', where the reason of the end shall be: %s", end_file, strerror(errno));
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0)
 		return err_set(err, -errno, "cannot make a pair of sockets: %s", strerror(errno));
 	pid_t pid = fork();
 	if (!pid)
-		janitor_main(sv[1], end, &p);
+		janitor_main(sv[1], end, p);
 	int r = pid < 0 ? -errno : 0;
 	close(sv[1]);
 	j->fd = sv[0];
 	j->pid = pid > 0 ? pid : 0;
 	return r < 0 ? err_set(err, r, "cannot start the process that removes sockets: %s", strerror(-r)) : 0;
+}
+
+int janitor_start(struct janitor *j, const struct config *cfg, const struct group *g, struct err *err)
+{
+	const char *end_file = cfg ? cfg->end_file : NULL;
+	struct janitor_paths p = { .n = 0 };
+
+	j->fd = -1;
+	if (cfg)
+		janitor_collect(&p, cfg);
+	if (!p.n && !end_file && (!g || !g->n))
+		return 0;
+	AUTO_FD int end = end_file ? open(end_file, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600) : -1;
+	if (end_file && end < 0)
+		return err_set(err, -errno, "cannot open '%s', where the reason of the end shall be: %s", end_file, strerror(errno));
+	janitor_collect_group(&p, g);
+	int r = janitor_fork(j, &p, end, err);
+	auto_fd(&p.kill);
+	return r;
 }
 
 void janitor_note(struct janitor *j)

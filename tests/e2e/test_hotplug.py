@@ -270,6 +270,23 @@ def test_the_name_of_a_socket_that_was_plugged_ends_with_the_machine(bookworm, t
         assert [os.path.exists(p) for p in paths] == [how == "another's", False]
 
 
+def test_a_socket_that_was_plugged_after_an_upgrade_is_let_go(bookworm, tmp_path):
+    """Who listened on the control socket first has ended by then."""
+    sock, path = str(tmp_path / "s"), str(tmp_path / "console")
+    with Guest("--kernel", os.path.join(bookworm, "vmlinuz"), "--cmdline", "console=ttyS0 rootwait root=/dev/vdz", "--memory", "128M",
+               "--console", "stdio", "--engine", "bt", "--control", sock) as guest:
+        guest.expect("Waiting for root device", 60)
+        ctl(sock, "upgrade")
+        assert guest.proc.wait(60) == 0
+        for _ in range(2):
+            ctl(sock, "plug", "console", f"socket:{path},name=org.viv.a,id=a")
+            ctl(sock, "unplug", "a", "--force")
+            wait(lambda: not [line for line in sweepers() if path in line], "the name has gone: nobody waits")
+        ctl(sock, "plug", "console", f"socket:{path},name=org.viv.a,id=a")
+        ctl(sock, "quit")
+        wait(lambda: not os.path.exists(path), "all have ended", 10)
+
+
 def test_fifty_times_in_and_out(machine, tmp_path):
     m, path, keep = machine, image(tmp_path, "d.img", 1), image(tmp_path, "k.img", 1)
     m.ctl("plug", "disk", f"path={keep},name=keep")

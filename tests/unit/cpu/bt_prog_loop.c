@@ -36,7 +36,7 @@ static void put_step(struct prog *p, const struct loop *l)
 			prog_put(p, 0x49); prog_put(p, 0xff); prog_put(p, 0xc0 | (r & 7));
 			break;
 		}
-		/* fall through */
+		__attribute__((fallthrough));
 	case 1:
 		prog_put(p, 0x49); prog_put(p, 0x83); prog_put(p, 0xc0 | (r & 7)); prog_put(p, (uint8_t)l->stride);
 		break;
