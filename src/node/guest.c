@@ -42,7 +42,7 @@ static void refuse(struct api_call *c, int r, const struct err *err)
 	if (r == -ENOTSUP)
 		err_set(&why, r, "the instance has no port for a guest agent; set 'spec.agent' to true, then restart it");
 	/* What the guest does wrong is no failure of the daemon's. */
-	api_fail(c, r == -EPROTO ? -EREMOTEIO : r, NULL, &why);
+	api_fail(c, r == -EPROTO || r == -EMSGSIZE ? -EREMOTEIO : r, NULL, &why);
 }
 
 static void answered(void *arg, int r, const json_t *result, const struct err *err)
