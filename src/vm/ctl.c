@@ -6,6 +6,7 @@
  * so the machine needs no right to make files. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -33,6 +34,7 @@ struct ctl {
 	const char *address;            /* to be connected to, and handed over; NULL: none */
 	char *console_socket;           /* that plug has made; NULL: none */
 	int sock;
+	const struct ctl_guard *guard;  /* NULL: an interruption ends this process at once */
 };
 
 static int ctl_fail(int status, const struct err *err)
@@ -95,6 +97,14 @@ static const struct control_param *ctl_named(const struct ctl *c, const char *ar
 	return NULL;
 }
 
+/* Is P always typed with its name? */
+static bool ctl_has_name(const struct control_param *p)
+{
+	size_t n = strlen(p->name);
+
+	return !strncmp(p->metavar, "--", 2) || (!strncmp(p->metavar, p->name, n) && (p->metavar[n] == '=' || p->metavar[n] == '['));
+}
+
 static bool ctl_has(const struct ctl *c, const struct control_param *p)
 {
 	if (p->kind == CONTROL_IMAGE)
@@ -116,7 +126,7 @@ static int ctl_parse_one(struct ctl *c, const char *arg, struct err *err)
 	if (!p && !strncmp(arg, "--", 2))
 		return err_set(err, -EINVAL, "'%s' has no parameter '%s'", c->request->name, arg + 2);
 	for (const struct control_param *q = c->request->params; !p && q && q->name; q++) {
-		if (!ctl_has(c, q))
+		if (!ctl_has(c, q) && !ctl_has_name(q))
 			p = q;
 	}
 	if (!p)
@@ -396,6 +406,19 @@ static int ctl_refused(struct ctl *c, json_t *error, const char *text)
 	return CTL_REFUSED;
 }
 
+/* For the answer. False: nobody waits for the file any more. A machine that ends when it is saved is in that file, and nowhere else: then
+ * there is no way back. */
+static bool ctl_wait(const struct ctl *c)
+{
+	struct pollfd p[] = { { .fd = c->sock, .events = POLLIN }, { .fd = c->guard ? c->guard->fd : -1, .events = POLLIN } };
+
+	if (control_get_bool(c->params, "stop", false))
+		return true;
+	while (poll(p, ARRAY_LEN(p), -1) < 0)
+		continue;
+	return p[0].revents;
+}
+
 static int ctl_talk(struct ctl *c, struct err *err)
 {
 	AUTO(free) char *text = NULL;
@@ -406,7 +429,7 @@ static int ctl_talk(struct ctl *c, struct err *err)
 	if (r == -EPIPE && (said = ctl_receive(c, &text, &doc, NULL)) > 0)
 		r = said;
 	else if (!r)
-		r = ctl_receive(c, &text, &doc, err);
+		r = ctl_wait(c) ? ctl_receive(c, &text, &doc, err) : err_set(err, -EINTR, "interrupted; the machine goes on");
 	if (!r)
 		r = err_set(err, -EPIPE, "the machine has closed the connection without an answer");
 	if (r < 0)
@@ -419,6 +442,19 @@ static int ctl_talk(struct ctl *c, struct err *err)
 		return ctl_follow(c, err);
 	ctl_print(c, json_object_get(doc, "result"), text);
 	return CTL_DONE;
+}
+
+/* The same, which interrupted leaves no file. */
+static int ctl_talk_guarded(void *arg, const struct ctl_guard *g, struct err *err)
+{
+	struct ctl *c = arg;
+
+	c->guard = g;
+	int status = ctl_talk(c, err);
+
+	if (status)
+		ctl_drop_file(c);
+	return status;
 }
 
 int ctl_set_param(json_t *params, const char *request, const char *name, const char *text, struct err *err)
@@ -490,6 +526,12 @@ static int ctl_run(struct ctl *c, const char *path, int argc, char **argv)
 		return ctl_fail(CTL_LOST, &err);
 	if (c->console_socket && ctl_sweep_start(c->console_socket, c->fd[0], c->sock, &err) < 0)
 		return ctl_fail(CTL_REFUSED, &err);
+	if (c->path) {
+		r = ctl_guarded(ctl_talk_guarded, c, &err);
+		free(c->tmp_path);      /* renamed, or removed */
+		c->tmp_path = NULL;
+		return r < 0 ? ctl_fail(CTL_LOST, &err) : r;
+	}
 	if (strcmp(c->request->name, "unplug"))
 		return ctl_talk(c, &err);
 	AUTO(json_decref) json_t *sockets = ctl_plug_sockets(path, control_get_string(c->params, "device", ""));

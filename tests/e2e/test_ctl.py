@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `viv-vmm ctl` makes of its words: a listener in the place of a machine sees the requests."""
 import base64
+import contextlib
 import json
 import os
+import signal
 import socket
 import struct
 import subprocess
 import threading
+import time
 
 import pytest
 import vivguest
@@ -20,6 +23,8 @@ class Listener:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.bind(path)
         self.sock.listen(8)
+        self.asked, self.go = threading.Event(), threading.Event()
+        self.go.set()
         threading.Thread(target=self.serve, daemon=True).start()
 
     def serve(self):
@@ -28,10 +33,12 @@ class Listener:
                 conn, _ = self.sock.accept()
             except OSError:
                 return
-            with conn, conn.makefile("rwb") as f:
+            with contextlib.suppress(OSError), conn, conn.makefile("rwb") as f:
                 while head := f.read(4):
                     request = json.loads(f.read(struct.unpack("<I", head)[0]))
                     self.requests.append(request)
+                    self.asked.set()
+                    self.go.wait(60)
                     text = json.dumps({"result": self.answer, "id": request["id"]}).encode()
                     f.write(struct.pack("<I", len(text)) + text)
                     f.flush()
@@ -100,3 +107,42 @@ def test_what_agent_exec_cannot_tell_for_sure_is_refused_with_what_to_write(mach
     assert b"too long" in machine.ctl("agent-exec", "cat", "x" * 70000, status=2).stderr and not machine.requests
     assert b"[--timeout SECONDS]" in machine.ctl("agent-exec", "--help").stdout
     assert b"[--timeout SECONDS]" in machine.ctl("agent", "exec", "--help").stdout
+
+
+@pytest.mark.parametrize("signo", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_save_that_is_interrupted_leaves_no_file(machine, tmp_path, signo):
+    state = tmp_path / "state"
+    files = sorted(os.listdir(tmp_path))
+
+    def interrupted(*args):
+        machine.asked.clear()
+        machine.go.clear()
+        with subprocess.Popen([vivguest.VMM, "ctl", machine.path, "save", state, *args], stdout=subprocess.DEVNULL) as save:
+            assert machine.asked.wait(30) and "state.tmp" in os.listdir(tmp_path)
+            save.send_signal(signo)
+            if args and signo != signal.SIGKILL:
+                time.sleep(0.3)
+                assert save.poll() is None          # the machine is in there, and nowhere else by and by
+                machine.go.set()
+            assert save.wait(30) == -signo
+            if not args:
+                until(files)
+            machine.go.set()
+
+    def until(what):
+        end = time.monotonic() + 30
+        while sorted(os.listdir(tmp_path)) != sorted(what):
+            assert time.monotonic() < end, os.listdir(tmp_path)
+            time.sleep(0.01)
+    interrupted()
+    # One that ends with it: the file is there, whoever waits for it.
+    interrupted("--stop")
+    until([*files, "state"])
+
+
+def test_words_that_belong_nowhere_are_refused(machine, tmp_path):
+    assert b"'save' does not take 'bogus=1'" in machine.ctl("save", tmp_path / "x", "bogus=1", status=2).stderr
+    assert b"'unplug' does not take 'on'" in machine.ctl("unplug", "disk0", "on", status=2).stderr
+    assert b"has no parameter 'bogus'" in machine.ctl("save", tmp_path / "x", "--bogus", status=2).stderr
+    assert b"'agent-read' does not take '100'" in machine.ctl("agent-read", "/x", "100", status=2).stderr
+    assert not machine.requests and os.listdir(tmp_path) == ["s"]
