@@ -17,7 +17,8 @@
 #include "cpu/interp/core.h"
 
 enum {
-	BT_FRAG_MAX = 40,               /* guest instructions */
+	BT_FRAG_MAX = 63,               /* guest instructions; a conditional jump from */
+	BT_FRAG_JUMPS = 40,             /* so many on is the last */
 	BT_IND_BITS = 16,
 	/* Memory of a processor for translations; cache.c divides it. */
 	BT_CACHE_BYTES = 64 << 20,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* describe.h - where the guest is while translated code runs. Nothing is written down for that when code is made:
  * the fragment is translated once more, up to the address in question. Only the vcpu's thread, which may be in a
- * signal handler that interrupted code: no allocation, no lock, some 32 KiB of stack, 10 to 20 us. */
+ * signal handler that interrupted code: no allocation, no lock, some 48 KiB of stack, 10 to 20 us. */
 #ifndef CPU_BT_DESCRIBE_H
 #define CPU_BT_DESCRIBE_H
 

@@ -418,15 +418,19 @@ static void group_settle_insn(struct grouping *g, struct tr_insn *i)
 void tr_make_groups(struct tr *t)
 {
 	uint64_t here = 1ull << (t->insn[0].va >> 6 & 63);
-	struct grouping g = { .t = t };
+	struct grouping g;              /* not cleared as a whole: it is large, and what is made is mostly small */
 	struct tr_access a;
 
 	t->may_group = !(t->page->less[BT_LESS_GROUPS] & here) && !t->is_split;
 	t->may_promote = !(t->page->less[BT_LESS_WRITES] & here);
 	t->may_double = t->page->less[BT_LESS_PAGES] & here;
 	t->may_range = t->may_group && !(t->page->less[BT_LESS_TABLES] & here);
+	g.t = t;
+	g.n_ids = g.loop_ids = 0;
+	g.first_open = g.since = 0;
 	value_new(&g, 0xffff);
 	for (unsigned n = 0; n < t->n; n++) {
+		g.table[n].is_known = false;
 		if (n && n == t->n_turn) {      /* the turns that are checked together begin: what was before is not for them */
 			g.loop_ids = g.n_ids;
 			group_close(&g, &t->insn[n - 1]);

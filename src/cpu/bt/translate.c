@@ -116,7 +116,7 @@ static void tr_decode(struct tr *t, uint64_t va)
 		tr_note_target(t, i);
 		t->n++;
 		at += i->x.len;
-		if (tr_ends_fragment(i) || (t->is_loop && tr_is_turn(t, i)))
+		if (tr_ends_fragment(i) || (t->is_loop && tr_is_turn(t, i)) || (t->n >= BT_FRAG_JUMPS && i->fx.kind == BT_JCC))
 			break;
 	}
 	/* Interrupts are looked for between fragments, and not after STI. */
