@@ -38,7 +38,7 @@ struct grouping {
 	uint32_t n_ids;
 	unsigned first_open;    /* groups before it are closed */
 	unsigned since;         /* the first instruction after what closed them */
-	uint32_t loop_ids;      /* before those of what registers are where the turns of a loop begin */
+	uint32_t alone_ids;     /* before those of what registers are where the turn of a loop begins that stands alone */
 	struct group_key key[BT_FRAG_MAX];
 	struct table_access table[BT_FRAG_MAX];
 };
@@ -246,13 +246,11 @@ static void group_add(struct grouping *g, unsigned n, const struct tr_access *a)
 
 /* --- tables ------------------------------------------------------------------------------------ */
 
-/* The register that holds the value ID where the turns of a loop begin, or at the fragment's beginning; X86_NO_REG: it is
- * another, or a constant. */
-static unsigned loop_reg(const struct grouping *g, uint32_t id)
+/* The register that holds the value ID at the beginning, of the fragment or, with its ALONE_IDS, of that turn; X86_NO_REG:
+ * it is another value, or a constant. */
+static unsigned first_reg(uint32_t id, uint32_t alone_ids)
 {
-	uint32_t r = id - g->loop_ids - 1;
-
-	return r < 16 ? r : X86_NO_REG;
+	return id - alone_ids - 1 < 16 ? id - alone_ids - 1 : X86_NO_REG;
 }
 
 /* What a register held at the beginning is in it now. As far as that tells: does what KEY spans lie in two
@@ -260,7 +258,7 @@ static unsigned loop_reg(const struct grouping *g, uint32_t id)
 static bool is_crossing_now(const struct grouping *g, const struct group_key *key)
 {
 	uint64_t lo = (uint64_t)key->lo;
-	unsigned base = key->base <= 16 ? key->base - 1 : loop_reg(g, key->base);
+	unsigned base = first_reg(key->base, key->base > 16 ? g->alone_ids : 0);
 
 	if (key->base && base > 15)
 		return false;
@@ -370,14 +368,14 @@ void tr_group_access(const struct tr *t, const struct tr_insn *i, struct tr_acce
 /* Of a loop's turns: can TO be checked where they begin? */
 static void group_settle_ahead(const struct grouping *g, struct tr_group *to, const struct group_key *k)
 {
-	unsigned base = loop_reg(g, k->base), index = loop_reg(g, k->index);
+	unsigned base = first_reg(k->base, 0), index = first_reg(k->index, 0);
 
-	if (!g->loop_ids || to->first < g->t->n_turn || to->n < 2 || (to->is_double && to->is_ranged) || index == RSP ||
+	if (!g->t->n_turn || to->first >= g->t->alone || to->n < 2 || (to->is_double && to->is_ranged) || index == RSP ||
 	    (k->base && base > 15) || (k->index && index > 15))
 		return;
 	to->is_ahead = true;
 	to->is_double = to->may_double = false;
-	to->first = (uint8_t)(g->t->n_turn - 1);
+	to->first = UINT8_MAX;
 	to->base = (uint8_t)base;
 	to->index = (uint8_t)index;
 	to->scale = k->scale;
@@ -426,13 +424,13 @@ void tr_make_groups(struct tr *t)
 	t->may_double = t->page->less[BT_LESS_PAGES] & here;
 	t->may_range = t->may_group && !(t->page->less[BT_LESS_TABLES] & here);
 	g.t = t;
-	g.n_ids = g.loop_ids = 0;
+	g.n_ids = g.alone_ids = 0;
 	g.first_open = g.since = 0;
 	value_new(&g, 0xffff);
 	for (unsigned n = 0; n < t->n; n++) {
 		g.table[n].is_known = false;
-		if (n && n == t->n_turn) {      /* the turns that are checked together begin: what was before is not for them */
-			g.loop_ids = g.n_ids;
+		if (n && n == t->alone) {       /* who comes here has not been through what is before */
+			g.alone_ids = g.n_ids;
 			group_close(&g, &t->insn[n - 1]);
 		}
 		if (tr_access_of(t, &t->insn[n], &a)) {

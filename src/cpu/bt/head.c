@@ -35,12 +35,23 @@ static void head_count(struct tr *t, uint32_t off)
 	head_leave_if(t, EMIT_S);
 }
 
-void tr_poll(struct tr *t)
+static void tr_poll(struct tr *t)
 {
 	emit_cmp_gs_0(&t->e, (uint32_t)offsetof(struct bt_cpu, i.req));
 	head_leave_if(t, EMIT_NE);
 	if (t->b->is_checked)
 		head_count(t, BT_OFF(fuel));
+}
+
+void tr_at_boundary(struct tr *t)
+{
+	t->in_host = BOUNDARY_HOST;
+	t->in_mem = BOUNDARY_MEM;
+	memset(t->holds, 0, sizeof(t->holds));
+	t->stored = 0;
+	t->fl_host = false;
+	t->fl_slot = t->frag->needs_flags;
+	t->is_ymm_noted = false;
 }
 
 void tr_head(struct tr *t)
@@ -50,14 +61,14 @@ void tr_head(struct tr *t)
 	unsigned priv = t->key & BT_KEY_PRIV, slot = f->va >> 12 & (ICPU_TLB_SIZE - 1);
 	uint32_t tag = bt_inline_at(priv, ICPU_EXEC, slot);
 
-	t->in_host = BOUNDARY_HOST;
-	t->in_mem = BOUNDARY_MEM;
+	tr_at_boundary(t);
 	f->ientry = bt_code_off(t->k, e->p);
 	uint8_t *skip = f->has_head ? tr_head_target(t) : NULL;
 
 	f->xentry = head_size(t);
 	if (f->needs_flags) {
 		t->fl_host = true;
+		t->fl_slot = false;
 		tr_save_flags(t, R11);
 	}
 	if (skip)

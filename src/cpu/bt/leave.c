@@ -79,7 +79,7 @@ static void tr_emit_alone(struct tr *t, const struct tr_cold *c)
 {
 	tr_emit_boundary(&t->e, c->in_host, c->in_mem);
 	emit_alu_gs_i(&t->e, EMIT_SUB, BT_OFF(loop_failures), 1);
-	emit_jcc(&t->e, EMIT_NS, t->k->rw + bt_body(t->frag));
+	emit_jcc(&t->e, EMIT_NS, t->alone_at);
 	emit_mov_ri(&t->e, R11, bt_arena_off(t->k, t->frag));
 	emit_jmp(&t->e, t->k->rw + t->k->thunk.exit_head);
 }

@@ -2,14 +2,14 @@
 /* loop.c - a fragment that jumps to its own beginning, unrolled: several turns whose memory accesses are checked
  * together. Vcpu thread only.
  *
- *	head, turn; if not (again) leave;
- *	lot: poll; checks ahead, if one fails goto turn;
- *	turn; if not (again) leave; ... turn; if (again) goto lot; leave;
+ *	head: poll; checks ahead, if one fails goto alone;
+ *	turn; if not (again) leave; ... turn; if (again) goto head; leave;
+ *	alone: turn; if (again) goto head; leave;
  *
- * The first turn is what any fragment is, with checks of its own. Those of the others are grouped over all turns, and where
- * addresses depend on nothing but registers as they are at LOT, they are checked there: nothing of the guest has changed
- * since the last turn ended, so when a page ends before the turns do, or an entry is not in the table, the turn that stands
- * alone is next, and sees to everything. Such checks may concern accesses that are never made, and have no effect.
+ * The turn that stands alone is what any fragment is, with checks of its own. Those of the others are grouped over all turns,
+ * and where addresses depend on nothing but registers as they are at the head, they are checked there: nothing of the guest
+ * has changed yet, so when a page ends before the turns do, or an entry is not in the table, the turn that stands alone is
+ * next, and sees to everything. Such checks may concern accesses that are never made, and have no effect.
  *
  * Most loops are not worth that: the heads of those that could be unrolled count turns, all of them together, and every so
  * many it is done to the one that happens to count. Checks ahead that fail are counted likewise. */
@@ -103,8 +103,9 @@ bool tr_unroll(struct tr *t)
 	if (!tr_is_turn(t, turn))
 		return false;
 	turn->fx.fl_reads |= live;      /* some of them leave */
-	t->n_turn = n;
 	t->n = n * (turns < MAX_TURNS ? turns : MAX_TURNS);
+	t->n_turn = n;
+	t->alone = t->n - n;
 	for (unsigned k = n; k < t->n; k++)
 		t->insn[k] = t->insn[k - n];
 	live_again(t, live);
@@ -115,7 +116,7 @@ bool tr_unroll(struct tr *t)
 		return true;
 	turn->fx.fl_reads = reads;
 	t->n = n;
-	t->n_turn = t->n_groups = 0;
+	t->n_turn = t->alone = t->n_groups = 0;
 	for (unsigned k = 0; k < n; k++)
 		t->insn[k].group = NULL;
 	live_again(t, live);
@@ -126,30 +127,27 @@ bool tr_unroll(struct tr *t)
 
 void tr_loop_start(struct tr *t)
 {
-	/* From the jumps at the end of turns, whatever has been known before. */
-	t->in_host = BOUNDARY_HOST;
-	t->in_mem = BOUNDARY_MEM;
-	memset(t->holds, 0, sizeof(t->holds));
-	t->stored = 0;
-	t->fl_host = true;
-	t->fl_slot = false;
-	t->loop_at = t->e.p;
-	if (t->frag->needs_flags || tr_live_before(&t->insn[t->n_turn]))
-		tr_save_flags(t, R11);
-	t->fl_host = false;
-	tr_track(t);
-	tr_poll(t);
 	for (unsigned k = 0; k < t->n_groups; k++)
 		if (t->groups[k].is_ahead)
 			tr_group_ahead(t, &t->groups[k]);
 }
 
+void tr_loop_alone(struct tr *t)
+{
+	tr_track_insn(t, NULL);
+	tr_link(t, &t->insn[t->now - 1], emit_jmp(&t->e, NULL), tr_next(t, &t->insn[t->now - 1]));
+	/* Checks ahead lead here, which have moved nothing. */
+	t->alone_at = t->e.p;
+	tr_at_boundary(t);
+}
+
 void tr_turn(struct tr *t, const struct tr_insn *i)
 {
+	const struct bt_frag *f = t->frag;
 	unsigned cc = i->x.row->opcode & 15;
 
-	if (t->now + 1 < t->n)
-		tr_link(t, i, emit_jcc(&t->e, cc ^ 1, NULL), tr_next(t, i));
+	if (t->now + 1 == t->alone || t->now + 1 == t->n)
+		emit_jcc(&t->e, cc, t->k->rw + f->ientry + (f->needs_flags ? f->xentry : f->entry));
 	else
-		emit_jcc(&t->e, cc, t->loop_at);
+		tr_link(t, i, emit_jcc(&t->e, cc ^ 1, NULL), tr_next(t, i));
 }

@@ -295,7 +295,7 @@ static struct bt_frag *tr_all(struct tr *t, uint64_t va)
 	f->may_loop = t->may_loop;
 	f->is_loop = t->is_loop;
 	f->n_bytes = (uint16_t)(t->end - va);
-	f->live_flags = tr_live_before(&t->insn[0]);
+	f->live_flags = tr_live_before(&t->insn[0]) | (t->is_loop ? tr_live_before(&t->insn[t->alone]) : 0);
 	f->needs_flags = f->live_flags;
 	memcpy(f->bytes, t->code, f->n_bytes);
 	tr_looks_store(t, f);
@@ -303,8 +303,10 @@ static struct bt_frag *tr_all(struct tr *t, uint64_t va)
 	tr_head(t);
 	tr_check_tail(t);
 	for (t->now = 0; t->now < t->n; t->now++) {
+		if (t->is_loop && t->now == t->alone)
+			tr_loop_alone(t);
 		tr_track_insn(t, &t->insn[t->now]);
-		if (t->is_loop && t->now == t->n_turn)
+		if (t->is_loop && t->now == 0)
 			tr_loop_start(t);
 		tr_one(t, &t->insn[t->now]);
 	}

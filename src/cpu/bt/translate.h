@@ -56,8 +56,8 @@ struct tr_group {
 	uint16_t span; /* in bytes; not of the latter kind */
 	uint8_t align, residue; /* ALIGN bits of the lowest address must be RESIDUE; not of the latter kind */
 	uint64_t page; /* of the latter kind */
-	/* It is of the unrolled turns of a loop and checked before each lot of them, from this address on: registers as
-	 * they are there, X86_NO_REG: none. FIRST is the instruction before. */
+	/* It is of the unrolled turns of a loop and checked before all of them, from this address on: registers as
+	 * they are there, X86_NO_REG: none. FIRST is no instruction. */
 	bool is_ahead;
 	uint8_t base, index, scale;
 	int32_t lo;
@@ -112,8 +112,8 @@ struct tr {
 	unsigned counted;             /* is_counting: instructions that n_insns has */
 	bool is_split, has_head, may_loop;      /* as in struct bt_frag */
 	bool is_loop;                 /* first, that it is to be tried */
-	unsigned n_turn;              /* is_loop: instructions of a turn. The first turn stands alone, the others follow, see loop.c */
-	uint8_t *loop_at;             /* where these begin */
+	unsigned n_turn, alone;       /* is_loop: instructions of a turn, and before the one that stands alone, see loop.c */
+	uint8_t *alone_at;            /* where that begins */
 	bool is_look;                 /* nothing is kept; it does not end where fragments begin */
 	/* Check accesses together; for writing what is read first; tables as a whole. */
 	bool may_group, may_promote, may_range;
@@ -122,7 +122,7 @@ struct tr {
 	uint8_t holds[N_SCRATCH];
 	uint64_t stored;              /* groups whose host addresses are in bt_cpu.group[], too: a bit for each */
 	int32_t sp_owed;              /* what the guest's stack pointer is beyond the host's RSP */
-	uint8_t *head_jump[6];        /* checks at the head and before a lot of turns that leave */
+	uint8_t *head_jump[4];        /* checks at the head that leave */
 	unsigned n_head_jumps;
 	uint8_t *vec_jump;
 	uint32_t vec_back;
@@ -152,8 +152,8 @@ uint16_t tr_live_before(const struct tr_insn *i);
 /* T's head, which decides where T is entered, and its cold half. */
 void tr_head(struct tr *t);
 void tr_head_cold(struct tr *t);
-/* Look for requests, and leave for them with the guest at the fragment's beginning. */
-void tr_poll(struct tr *t);
+/* What follows is entered with registers where they are between fragments, and what the fragment counts on. */
+void tr_at_boundary(struct tr *t);
 
 /* --- describe.c ---------------------------------------------------------------------------------- */
 
@@ -305,8 +305,9 @@ bool tr_may_loop(const struct tr *t);
 /* T, which ends with the jump to its beginning, becomes several turns, with their groups. False: that would gain nothing,
  * and T is what it was. */
 bool tr_unroll(struct tr *t);
-/* Before the second turn. */
+/* Before the first turn, and before the one that stands alone. */
 void tr_loop_start(struct tr *t);
+void tr_loop_alone(struct tr *t);
 /* The jump I at the end of each. */
 void tr_turn(struct tr *t, const struct tr_insn *i);
 
