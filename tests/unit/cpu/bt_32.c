@@ -3,7 +3,7 @@
  * data, EDI counts the rounds; GS has a base. Single instructions are compared with a real processor by
  * tests/cpu_diff. */
 #include "cpu/bt/bt.h"
-#include "cpu/interp_rig.h"
+#include "cpu/rig_on_bt.h"
 #include "cpu/x86/cpuid.h"
 #include "test.h"
 
@@ -173,9 +173,39 @@ static void put_system(struct prog *p)
 	}
 }
 
+/* A loop along memory, which is unrolled: ECX counts, ESI goes on. Sometimes EBP is added, mostly beyond 4 GiB. */
+static void put_loop(struct prog *p)
+{
+	static const uint8_t ops[] = { 0x01, 0x03, 0x89, 0x8b, 0x39, 0x33, 0x88, 0x8a }, strides[] = { 1, 4, 4, 8, 0xfc, 0 };
+	bool is_indexed = rnd(p, 2);
+	unsigned begin;
+
+	if (is_indexed) {               /* mov ebp, imm; lea esi, [ebx + disp - imm] */
+		uint32_t by = rnd(p, 1u << 31) * 2;
+
+		put(p, 0xbd); put32(p, by);
+		put(p, 0x8d); put(p, 0xb3); put32(p, 4 * rnd(p, rnd(p, 2) ? 1000 : 200) - by);
+	} else {                        /* lea esi, [ebx + disp] */
+		put(p, 0x8d); put(p, 0xb3); put32(p, 0xf80 + rnd(p, 100));
+	}
+	put(p, 0xb9); put32(p, 1 + rnd(p, 50));
+	begin = p->n;
+	for (unsigned n = 1 + rnd(p, 3); n; n--) {
+		put(p, ops[rnd(p, sizeof(ops))]);
+		put(p, 0x40 | rnd(p, 2) << 4 | (is_indexed ? 4 : 6));
+		if (is_indexed)
+			put(p, 5 << 3 | 6);
+		put(p, 4 * rnd(p, 8));
+	}
+	put(p, 0x83); put(p, 0xc6); put(p, strides[rnd(p, sizeof(strides))]);
+	put(p, 0x49);                                           /* dec ecx; jnz */
+	put(p, 0x75); put(p, begin - p->n - 1);
+}
+
 static void put_piece(struct prog *p)
 {
-	switch (rnd(p, 13)) {
+	switch (rnd(p, 14)) {
+	case 13: put_loop(p); break;
 	case 12: put_system(p); break;
 	case 0: case 1: put_stack(p); break;
 	case 2: case 3: put_jump(p); break;
@@ -202,6 +232,8 @@ static void run_prog(struct rig *r, const struct prog *p)
 	uint8_t *data = gmem_ptr(r->mem, RIG_DATA, 4096);
 
 	rig_code(r, RIG_CODE, p->code, p->n);
+	if (r->engine == &rig_engine)
+		rig_forget_places(r);
 	for (unsigned i = 0; i < 16; i++)
 		c->s.gpr[i] = i < 8 ? (uint32_t)(i * 0x12345678u ^ p->seed) : i * 0x123456789abull;
 	c->s.gpr[X86_RBX] = RIG_DATA;

@@ -4,7 +4,7 @@
 
 #include <string.h>
 #include "cpu/bt/bt.h"
-#include "cpu/bt/bt_priv.h"
+#include "cpu/rig_on_bt.h"
 #include "test.h"
 
 /* x87 registers 1.5, -3.0, 6.0 and so on; the usual control words. */
@@ -69,26 +69,13 @@ void prog_set(struct rig *r, const struct prog *p)
 	c->intr_maybe = false;          /* nobody asks for interrupts here: IF may rise without a look */
 }
 
-/* What the translator has learned about places in pages was about other programs: before long fragments would end
- * everywhere, and nothing be grouped. */
-static void prog_forget(struct bt_cache *k)
-{
-	for (unsigned i = 0; i < k->n_pages; i++) {
-		struct bt_page *page = &k->pages[i];
-
-		memset(page->less, 0, sizeof(page->less));
-		memset(page->starts, 0, sizeof(page->starts));
-		memset(page->heads, 0, sizeof(page->heads));
-	}
-}
-
 void prog_run(struct rig *r, const struct prog *p)
 {
 	const struct icpu *c = r->c;
 
 	prog_set(r, p);
 	if (r->engine == &rig_engine)
-		prog_forget(bt_of(r->c)->cache);
+		rig_forget_places(r);
 	for (unsigned i = 0; i < 400000 && c->s.mp_state == X86_MP_RUNNABLE; i++) {
 		struct icpu_event ev;
 
