@@ -30,7 +30,7 @@ def machine_of(pid):
         for child in children:
             with open(f"/proc/{child}/status", encoding="utf-8") as f:
                 told = dict(line.split(":", 1) for line in f)
-            if told["Name"].strip() == "viv-vmm" and told["NSpid"].split()[1:] == ["1"]:
+            if told["NSpid"].split()[1:] == ["1"] and os.readlink(f"/proc/{child}/exe") == os.readlink(f"/proc/{pid}/exe"):
                 return int(child)
     except OSError:
         pass
