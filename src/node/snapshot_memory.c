@@ -3,10 +3,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 #include "node/files.h"
 #include "node/node.h"
@@ -54,16 +57,37 @@ static bool is_ending(void *arg)
 	return atomic_load_explicit(&((struct snapshot_memory *)arg)->node->is_closing, memory_order_relaxed);
 }
 
+/* Is there more room than was too little? */
+static int check_room(const struct snapshot_memory *m, struct err *err)
+{
+	enum { MIB = 1 << 20 };
+	AUTO(free) char *folder = strdup(m->path);
+	struct statvfs fs;
+
+	if (!m->too_little || !folder || statvfs(dirname(folder), &fs) < 0)
+		return 0;
+	uint64_t room = (uint64_t)fs.f_bavail * fs.f_frsize;
+	return room > m->too_little ? 0 :
+		err_set(err, -ENOSPC, "there is room for %" PRIu64 " MiB where the disks of the machine are, and its memory takes more than %" PRIu64
+			" MiB; make room, or delete the snapshot", room / MIB, m->too_little / MIB);
+}
+
 int snapshot_memory_write(struct snapshot_memory *m, struct talk *k, struct err *err)
 {
+	struct stat st;
+
 	/* What a daemon before this has begun may still be written to: it is left to that. */
 	if (unlink(m->tmp) < 0 && errno != ENOENT)
 		return err_set(err, -errno, "cannot remove '%s': %s", m->tmp, strerror(errno));
+	if (check_room(m, err) < 0)
+		return -ENOSPC;
 	AUTO_FD int fd = open(m->tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return err_set(err, errno == EEXIST ? -EAGAIN : -errno, "cannot make '%s': %s", m->tmp, strerror(errno));
 	int r = talk_ask(k, "save", json_pack("{s:s, s:s*}", "packing", "raw", "snapshot", m->snapshot[0] ? m->snapshot : NULL), &fd,
 			     NULL, err);
+	if (r < 0 && k->refusal == -ENOSPC && !fstat(fd, &st))
+		m->too_little = (uint64_t)st.st_blocks * 512;
 	if (r < 0)
 		(void)unlink(m->tmp);
 	if (r != -EREMOTEIO || k->refusal == -EAGAIN)

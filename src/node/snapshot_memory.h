@@ -25,18 +25,20 @@ struct snapshot_memory {
 	char *control;                  /* the machine's socket */
 	char snapshot[DOC_UID_LEN + 1]; /* taken inside its disks; "": of none */
 	uint64_t size;                  /* bytes that it takes on the disk, once it is there */
+	uint64_t too_little;            /* so much room was not enough for an attempt; 0: none has failed so */
 };
 
 /* -ENOMEM. Loop thread. */
 int snapshot_memory_init(struct snapshot_memory *m, struct node *n, char *path, const char *control, const char *snapshot, struct err *err);
-void snapshot_memory_fini(struct snapshot_memory *m);   /* SIZE stays */
+void snapshot_memory_fini(struct snapshot_memory *m);   /* SIZE and TOO_LITTLE stay */
 
 /* Is it there? Then SIZE says how large. */
 bool snapshot_memory_is_there(struct snapshot_memory *m);
 /* Make it, if it is not there. -EEXIST: a disk has that snapshot already; -EBUSY: the machine does something else that does not go
  * along with it; -EAGAIN: it has gone, or the daemon ends. */
 int snapshot_memory_take(struct snapshot_memory *m, struct err *err);
-/* The same by K, which is connected; the file is durable, but still called TMP. */
+/* The same by K, which is connected; the file is durable, but still called TMP. -ENOSPC: there is no room, or, without asking the machine, no more than
+ * was too little before: or each attempt would fill the disk for all who write to it. */
 int snapshot_memory_write(struct snapshot_memory *m, struct talk *k, struct err *err);
 /* Remove it, and what an attempt has left. Not there: fine. */
 int snapshot_memory_drop(const struct snapshot_memory *m, struct err *err);

@@ -10,6 +10,7 @@ import time
 import pytest
 import vivguest
 from test_node import BUILD, guest, log_has, node   # noqa: F401, pylint: disable=unused-import
+from test_node_faults import Small
 from words import WORDS_INIT
 
 
@@ -165,3 +166,40 @@ def test_kills_leave_a_whole_snapshot_or_none(node, teller):    # noqa: F811
         assert teller.files() == []
     teller.stop()
     assert teller.inside() == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system of its own")
+def test_memory_without_room_fills_the_disk_once(guest):       # noqa: F811
+    folder = f"/tmp/viv-{os.getpid()}-{random.randrange(1 << 32):x}"
+    os.mkdir(folder, 0o700)
+    small = Small(folder, "160M")
+    small.start()
+    try:
+        small.ask("POST", "/v1/instances", {"name": "a", "spec": guest}, status=201)
+        small.wait("/v1/instances/a", "running")
+        log_has(small, "a", "guest-is-up")
+        data = f"/proc/{small.proc.pid}/root{small.data}"
+        with open(f"{data}/filler", "wb") as f:
+            f.write(bytes(140 << 20))
+        small.ask("POST", "/v1/instances/a/snapshots", {"name": "s", "spec": {"memory": True}}, status=201)
+        told = lambda: small.ask("GET", "/v1/instances/a/snapshots/s").get("status", {})
+        end = time.monotonic() + 60
+        while "there is room for" not in told().get("reason", ""):
+            assert time.monotonic() < end and told().get("state") != "ready", told()
+            time.sleep(0.05)
+        # From now on each attempt asks for room alone: the disk does not become full again, and the machine is left alone.
+        room = lambda: os.statvfs(data).f_bavail * os.statvfs(data).f_frsize
+        small.wait("/v1/instances/a", "running")
+        had, end = room(), time.monotonic() + 8
+        while time.monotonic() < end:
+            assert room() > had - (4 << 20) and small.ask("GET", "/v1/instances/a")["status"]["state"] == "running"
+            time.sleep(0.01)
+        assert told()["state"] == "failed"
+        os.unlink(f"{data}/filler")
+        end = time.monotonic() + 90
+        while told().get("state") != "ready":
+            assert time.monotonic() < end, told()
+            time.sleep(0.05)
+    finally:
+        small.end()
+        subprocess.run(["rm", "-rf", folder], check=True)
