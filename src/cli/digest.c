@@ -67,6 +67,8 @@ int digest_file(const char *path, const char *algorithm, char text[DIGEST_TEXT_M
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return err_set(err, -errno, "cannot open '%s': %s", path, strerror(errno));
 	int r = digest(fd, md, UINT64_MAX, (uint64_t)st.st_size, text, p);
+	if (r == -EINTR)
+		return err_set(err, r, "interrupted");
 	return r < 0 ? err_set(err, r, "cannot read '%s': %s", path, strerror(-r)) : 0;
 }
 

@@ -133,7 +133,7 @@ static int find_inside(struct client *cl, const struct end *to, const char *name
 /* Into a file beside it, which then takes its place: whoever reads it sees the old one or the new. */
 static int copy_in(struct client *cl, const struct end *from, const struct end *to, struct err *err)
 {
-	char path[PATH_LEN], said[PATH_LEN], part[PART_LEN], mode[8];
+	char path[PATH_LEN] = "", said[PATH_LEN], part[PART_LEN], mode[8];
 	struct stat st;
 	AUTO_FD int fd = open(from->path, O_RDONLY | O_CLOEXEC);
 
@@ -248,7 +248,7 @@ static int copy_out(struct client *cl, const struct end *from, const struct end 
 static int cp(struct cli *c, struct err *err)
 {
 	AUTO(client_close) struct client *cl = NULL;
-	struct end from, to;
+	struct end from = { .path = "" }, to = from;
 	struct progress p;
 	int r = end_parse(&from, cli_arg(c, 0), err);
 

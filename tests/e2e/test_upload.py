@@ -320,3 +320,14 @@ def test_how_far_what_is_made_has_come_is_told(node, tmp_path):  # noqa: F811
     wait(node, "/v1/images/d", lambda d: progress(d).get("what") == "unpacking" and progress(d)["done"] == 30)
     go.write_text("x\n")
     assert "progress" not in node.wait("/v1/images/d", "ready")["status"]
+
+
+def test_who_interrupts_before_a_byte_is_sent_is_told_so(node, tmp_path):       # noqa: F811
+    with open(tmp_path / "large", "wb") as f:
+        f.truncate(64 << 30)
+    with subprocess.Popen([os.path.join(BUILD, "viv"), "volume", "upload", "--socket", node.socket, "v", tmp_path / "large"],
+                          stderr=subprocess.PIPE, text=True) as upload:
+        time.sleep(1)           # it reads the file for its checksum
+        upload.send_signal(signal.SIGINT)
+        assert upload.communicate(timeout=60)[1] == "viv: error: interrupted\n" and upload.returncode not in (0, None)
+    assert not node.ask("GET", "/v1/volumes")["items"]
