@@ -41,6 +41,8 @@ static void refuse(struct api_call *c, int r, const struct err *err)
 
 	if (r == -ENOTSUP)
 		err_set(&why, r, "the instance has no port for a guest agent; set 'spec.agent' to true, then restart it");
+	if (r == -ECONNRESET || r == -ECANCELED || r == -EPIPE)
+		r = err_set(&why, -EBUSY, "the machine has ended, or been reset, before its guest agent answered");
 	/* What the guest does wrong is no failure of the daemon's. */
 	api_fail(c, r == -EPROTO || r == -EMSGSIZE ? -EREMOTEIO : r, NULL, &why);
 }

@@ -139,6 +139,18 @@ def test_more_than_an_answer_can_have_is_told(web):
     assert told["code"] == "refused" and "megabyte" in told["message"]
 
 
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+def test_a_machine_that_ends_before_its_agent_answers(web, how):
+    pid = web.ask("GET", "/v1/instances/web")["status"]["pid"]
+    with subprocess.Popen([VIV, "exec", "--socket", web.socket, "web", "--", "sh", "-c", "touch /begun; sleep 60"], stderr=subprocess.PIPE, text=True) as run:
+        until(lambda: viv(web, "exec", "web", "--", "sh", "-c", "ls /begun 2>/dev/null; true"), "it runs")
+        if how == "killed":
+            os.kill(pid, signal.SIGKILL)
+        else:
+            web.ask("PATCH", "/v1/instances/web", {"spec": {"state": "stopped", "shutdown_seconds": 0}})
+        assert "the machine has ended" in run.communicate(timeout=60)[1] and run.returncode == 4
+
+
 def test_without_an_agent_that_is_said(node, guest):  # noqa: F811
     spec = guest | {"agent": False}
     node.ask("POST", "/v1/instances", {"name": "bare", "spec": spec}, status=201)
