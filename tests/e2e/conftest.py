@@ -2,6 +2,7 @@
 """Shared pieces of the end-to-end tests: real kernels and a real Debian under build/viv-vmm."""
 import os
 import shutil
+import signal
 import sys
 
 import pytest
@@ -12,6 +13,10 @@ import vivguest  # noqa: E402
 
 
 def pytest_configure(config):
+    # Whoever runs the tests in the background may have these ignored, and so would all that is started: tests send them.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for signo in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+        signal.signal(signo, signal.SIG_DFL)
     config.addinivalue_line("markers", "long: takes a minute and more; tests/run runs these beside the others")
 
 
