@@ -61,7 +61,7 @@ static int start_janitors(const struct config *c, struct beside *b, struct err *
 	return r;
 }
 
-static int start_helpers(struct config *c, const struct incoming *in, struct beside *b, struct err *err)
+static int start_helpers(struct config *c, struct beside *b, struct err *err)
 {
 	int r = c->has_jail ? start_keeper(&b->keeper, c, err) : 0;
 
@@ -71,10 +71,8 @@ static int start_helpers(struct config *c, const struct incoming *in, struct bes
 		r = start_janitors(c, b, err);
 	if (r < 0)
 		group_remove(&b->group);
-	else if (b->keeper.pid)
+	else if (b->keeper.pid)         /* before it starts passt, which is to be in there with it */
 		group_add(&b->group, b->keeper.pid);
-	if (!r && in && incoming_helper(in))
-		group_add(&b->group, incoming_helper(in));
 	return r;
 }
 
@@ -92,17 +90,33 @@ static int detach(char **argv, struct beside *b, struct err *err)
 	return r;
 }
 
-/* Into a PID namespace and a control group, as far as it is to be one. 1: the machine is another process, and this one ends. */
-static int leave_home(struct config *c, char **argv, struct beside *b, struct err *err)
+struct moving {
+	const struct group *group;
+	pid_t helper;                   /* 0: none */
+};
+
+static void move_into_group(void *arg, pid_t pid)
 {
+	const struct moving *m = arg;
+
+	group_add(m->group, pid);
+	if (m->helper)
+		group_add(m->group, m->helper);
+}
+
+/* Into a PID namespace and a control group, as far as it is to be one. 1: the machine is another process, and this one ends. The kernel
+ * takes some ten milliseconds to move a process between groups (a grace period of RCU): the one in front does it, and the machine's does not wait. */
+static int leave_home(struct config *c, const struct incoming *in, char **argv, struct beside *b, struct err *err)
+{
+	struct moving m = { .group = &b->group, .helper = in ? incoming_helper(in) : 0 };
 	enum pidns_mode mode = beside_pidns_mode(c);
 
 	if (mode == PIDNS_DETACHED)
 		return detach(argv, b, err);
-	int r = mode == PIDNS_FRONT ? pidns_front(c->has_jail, err) : 0;
+	int r = mode == PIDNS_FRONT ? pidns_front(c->has_jail, move_into_group, &m, err) : 0;
 	c->is_inside = r > 0;
-	if (r >= 0)
-		group_add(&b->group, 0);
+	if (!r)
+		move_into_group(&m, 0);
 	return r < 0 ? r : 0;
 }
 
@@ -116,9 +130,9 @@ int beside_start(struct beside *b, struct config *c, const struct incoming *in, 
 {
 	c->is_inside = outside->is_inside;
 	if (!c->is_inside) {
-		int r = start_helpers(c, in, b, err);
+		int r = start_helpers(c, b, err);
 
-		return r ? r : leave_home(c, argv, b, err);
+		return r ? r : leave_home(c, in, argv, b, err);
 	}
 	b->janitor.fd = take_fd(&outside->janitor);
 	memcpy(b->keeper.fd, outside->keeper, sizeof(b->keeper.fd));

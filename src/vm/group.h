@@ -21,7 +21,7 @@ struct group {
 
 /* Where none is to be had the log says so, and N is 0. */
 void group_make(struct group *g);
-/* PID, 0: this process, and what it starts from now on, is in it. What does not work is told. */
+/* PID, 0: this process, and what it starts from now on, is in it. That takes some ten milliseconds. What does not work is told. */
 void group_add(const struct group *g, pid_t pid);
 /* Of what has no janitor, and is empty. */
 void group_remove(const struct group *g);

@@ -40,9 +40,9 @@ void pidns_inherit(struct pidns *p);
  * outside are those that follow. 0: there is no such namespace to be had (said), go on without. -errno: it should be there. */
 int pidns_detach(const struct pidns *p, char **argv, struct err *err);
 /* In front: 1 in the machine's process, which goes on in a child. The one that was started does not return: it passes signals on and ends as
- * the machine does; killed, so is the machine; stopped from a terminal, both stop. HAS_JAIL: from now on it can do nothing else. 0: as
- * above. -errno: nothing runs. */
-int pidns_front(bool has_jail, struct err *err);
+ * the machine does; killed, so is the machine; stopped from a terminal, both stop. It calls STARTED with the number of the machine's process,
+ * which goes on meanwhile. HAS_JAIL: after that it can do nothing else. 0: as above. -errno: nothing runs. */
+int pidns_front(bool has_jail, void (*started)(void *arg, pid_t pid), void *arg, struct err *err);
 /* In the machine's process, which is the first of a namespace: end as SIGNO would end it. A signal's handler may call it. */
 void pidns_end_by(int signo) __attribute__((noreturn));
 /* In the machine's process: the number of the one in front; 0: there is none. */

@@ -133,23 +133,36 @@ static void __attribute__((noreturn)) front_wait(const struct front *f, const si
 	_exit(WEXITSTATUS(how));
 }
 
+static void __attribute__((noreturn)) front_give_up(const char *why)
+{
+	log_error("cannot wait for the machine's process: %s", why);
+	_exit(1);
+}
+
+/* What is to be done in it. */
+struct front_work {
+	void (*started)(void *arg, pid_t pid);
+	void *arg;
+	bool has_jail;
+};
+
 /* GO: the machine begins when a byte comes, and ends when it is closed. */
-static void __attribute__((noreturn)) front_main(pid_t pid, int go, bool has_jail, const sigset_t *all)
+static void __attribute__((noreturn)) front_main(pid_t pid, int go, const struct front_work *w, const sigset_t *all)
 {
 	struct front f = { .machine = (int)syscall(SYS_pidfd_open, pid, 0), .pid = pid };
 	struct err err = ERR_INIT;
 
 	(void)prctl(PR_SET_NAME, "viv-front", 0, 0, 0);
-	if (f.machine < 0 || (has_jail && jail_enter_front(go, &err) < 0)) {
-		log_error("cannot wait for the machine's process: %s", f.machine < 0 ? "the kernel has no descriptors of processes" : err.msg);
-		_exit(1);
-	}
+	if (f.machine < 0)
+		front_give_up("the kernel has no descriptors of processes");
+	if (write(go, "", 1) != 1)
+		front_give_up(strerror(errno));
+	w->started(w->arg, pid);
+	if (w->has_jail && jail_enter_front(go, &err) < 0)
+		front_give_up(err.msg);
 	/* Who else has them open would not see that the machine has ended. */
 	fds_close_others((const int[]){ f.machine, go }, 2);
-	if (write(go, "", 1) == 1)
-		front_wait(&f, all);
-	front_send(&f, SIGKILL);
-	_exit(1);
+	front_wait(&f, all);
 }
 
 /* --- the machine --- */
@@ -165,8 +178,9 @@ static void front_follow(const int *go)
 		_exit(1);
 }
 
-int pidns_front(bool has_jail, struct err *err)
+int pidns_front(bool has_jail, void (*started)(void *arg, pid_t pid), void *arg, struct err *err)
 {
+	struct front_work work = { started, arg, has_jail };
 	sigset_t all, before;
 	pid_t self = pid_of_self();
 	int go[2];
@@ -189,7 +203,7 @@ int pidns_front(bool has_jail, struct err *err)
 	(void)signal(SIGCHLD, SIG_DFL);         /* whoever ignores it never hears how a child has ended */
 	pid_t pid = fork();
 	if (pid > 0)
-		front_main(pid, go[1], has_jail, &all);
+		front_main(pid, go[1], &work, &all);
 	if (pid < 0)
 		return err_set(err, -errno, "cannot start the machine's process: %s", strerror(errno));
 	front_follow(go);

@@ -12,7 +12,7 @@ from test_migration import destination, ended, is_alive
 from test_migration import seed, source  # noqa: F401 - fixtures
 from test_migration_post import OWED, begin
 from test_migration_tls import keys, place  # noqa: F401 - fixtures
-from test_saved_state import ctl
+from test_saved_state import ctl, wait_for
 from wire import BUILT, END, JOIN, MACHINE, PAGES, PLAN, READY, STATE, Wire
 
 STEPS = [("streams=3", k) for k in (PLAN, JOIN, MACHINE, BUILT, PAGES, END, STATE, READY)] + \
@@ -104,6 +104,7 @@ def test_a_machine_of_a_baseline_wanders_between_engines_and_stays_one(bookworm,
     guest = vivguest.Guest("--kernel", os.path.join(bookworm, "vmlinuz"), "--cmdline", "console=ttyS0 rootwait root=/dev/vdz", "--memory",
                            "128M", "--console", "none", "--engine", "bt", "--cpu", "x86-64-v2", "--control", sock)
     try:
+        wait_for(guest, sock)
         for i, engine in enumerate(("interp", "bt")):
             folder = tmp_path / str(i)
             folder.mkdir()
