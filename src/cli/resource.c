@@ -70,6 +70,9 @@ int resource_show(struct cli *c, const char *plural, struct err *err)
 
 int resource_wait_gone(struct client *cl, const char *plural, const char *name, const json_t *before, struct err *err)
 {
+	enum { STAYS_MS = 2000 };       /* what failed in making it may be said just before it goes */
+	unsigned failed_ms = 0;
+
 	for (;;) {
 		AUTO(json_decref) json_t *doc = NULL;
 		int r = client_call(cl, "GET", NULL, &doc, err, "/v1/%s/%s", plural, name);
@@ -81,7 +84,8 @@ int resource_wait_gone(struct client *cl, const char *plural, const char *name, 
 		const char *state = json_string_value(table_at(doc, "status.state"));
 		/* What had failed before is not what it is told of. */
 		bool is_news = before && !json_equal(json_object_get(doc, "status"), json_object_get(before, "status"));
-		if (is_news && state && !strcmp(state, "failed"))
+		failed_ms = is_news && state && !strcmp(state, "failed") ? failed_ms + POLL_MS : 0;
+		if (failed_ms > STAYS_MS)
 			return err_set(err, -EIO, "'%s': %s", name, json_string_value(table_at(doc, "status.reason")));
 		if (progress_is_interrupted())
 			return err_set(err, -EINTR, "interrupted; the deletion goes on");

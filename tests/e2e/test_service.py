@@ -140,11 +140,20 @@ def lose_power(node):  # noqa: F811
     for pid in gone:
         os.kill(pid, signal.SIGKILL)
     end = time.monotonic() + 60
-    while node.processes():
+    while node.processes() or not all(has_let_go(pid) for pid in gone):
         assert time.monotonic() < end
         time.sleep(0.05)
     node.start()
     return gone
+
+
+def has_let_go(pid):
+    """Of its locks, too: what has no command line any more may still have those."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as f:
+            return f.read().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
 
 
 def wait_new(node, gone, *names):  # noqa: F811
