@@ -9,19 +9,12 @@ import pytest
 import vivguest
 from groups import members, places
 from test_host_faults import NET, linux, passts
-from test_pid_namespace import comm, named_by, refused
+from test_pid_namespace import comm, named_by, refused, until
 from test_saved_state import ctl, wait_for
 
 PLACES = places()
 pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not PLACES or not all(os.access(p, os.W_OK) for p in PLACES),
                                 reason="control groups are made by root, where a hierarchy is mounted writable")
-
-
-def until(what, seconds=60):
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def folders(front):
