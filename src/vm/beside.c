@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include "net/net.h"
@@ -95,11 +97,31 @@ struct moving {
 	pid_t helper;                   /* 0: none */
 };
 
+/* What PID has started before it was moved: who connects to a disk's server again. */
+static void move_children(const struct group *g, pid_t pid)
+{
+	char path[64], text[4096], *end;
+	int len = snprintf(path, sizeof(path), "/proc/%d/task/%d", (int)pid, (int)pid);
+
+	if (len <= 0 || !g->n)
+		return;
+	cgroup_read(path, "children", text, sizeof(text));
+	for (char *at = text; *at; at = end + (*end == ' ')) {
+		pid_t child = (pid_t)strtol(at, &end, 10);
+
+		if (end == at || child <= 0)
+			return;
+		group_add(g, child);
+	}
+}
+
 static void move_into_group(void *arg, pid_t pid)
 {
 	const struct moving *m = arg;
 
 	group_add(m->group, pid);
+	if (pid)
+		move_children(m->group, pid);
 	if (m->helper)
 		group_add(m->group, m->helper);
 }

@@ -64,5 +64,7 @@ def test_who_is_beside_a_machine_is_confined_too(bookworm, tmp_path, monkeypatch
                     with open(f"/proc/{pid}/status", encoding="utf-8") as f:
                         told = {key: value.strip() for key, value in (line.split(":", 1) for line in f)}
                     assert told["NoNewPrivs"] == "1" and told["Seccomp"] == "2", (name, told)
+                groups = {name: open(f"/proc/{pid}/cgroup", encoding="ascii").read() for pid, name in beside.items()}
+                assert groups["viv-dial"] == groups["viv-keeper"] == groups["viv-vmm"], groups
         finally:
             server.kill()
