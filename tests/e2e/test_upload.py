@@ -305,10 +305,12 @@ def test_only_those_of_the_project_send(site):  # noqa: F811
 
 
 def test_how_far_what_is_made_has_come_is_told(node, tmp_path):  # noqa: F811
-    tool, go = tmp_path / "tool", tmp_path / "go"
+    # One for each time: who opens the first again while its writer has not gone yet reads the end of that.
+    tool, go, on = tmp_path / "tool", tmp_path / "go", tmp_path / "on"
     os.mkfifo(go)
+    os.mkfifo(on)
     tool.write_text(f'#!/bin/sh\nmkdir -p "$1"\necho "I: downloading packages with apt..." >"$1/image.log"\nread -r x <{go}\n'
-                    f'echo "I: extracting archives..." >>"$1/image.log"\nread -r x <{go}\n'
+                    f'echo "I: extracting archives..." >>"$1/image.log"\nread -r x <{on}\n'
                     'truncate -s 1M "$1/root.img"; touch "$1/stamp"\n')
     tool.chmod(0o755)
     node.kill()
@@ -318,7 +320,7 @@ def test_how_far_what_is_made_has_come_is_told(node, tmp_path):  # noqa: F811
     assert progress(wait(node, "/v1/images/d", lambda d: progress(d).get("what") == "fetching")) == {"what": "fetching", "done": 10, "total": 100}
     go.write_text("x\n")
     wait(node, "/v1/images/d", lambda d: progress(d).get("what") == "unpacking" and progress(d)["done"] == 30)
-    go.write_text("x\n")
+    on.write_text("x\n")
     assert "progress" not in node.wait("/v1/images/d", "ready")["status"]
 
 
