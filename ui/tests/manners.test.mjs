@@ -129,6 +129,20 @@ test("every change that was made is told as curl, without secrets", async () => 
 	await page.keyboard.press("Escape");
 });
 
+test("an answer that comes when its subject has gone brings nothing back, and nobody waits for it", async () => {
+	assert.equal((await daemon.ask("POST", "/v1/volumes", { name: "brief", spec: { size: 1 << 20 } })).status, 201);
+	await visit(page, "/volumes");
+	await page.waitForSelector("main >> text=brief");
+	const { doc } = await daemon.ask("GET", "/v1/volumes/brief");
+	assert.ok((await daemon.ask("DELETE", "/v1/volumes/brief")).status < 300);
+	await page.waitForSelector("main >> text=brief", { state: "detached" });
+	await page.route("**/v1/volumes/brief*", (route) => route.fulfill({ json: doc }), { times: 1 });
+	await visit(page, "/volumes/brief");
+	await page.waitForFunction(() => location.pathname === "/volumes");
+	await page.waitForSelector(".toast.error >> text=brief");
+	await page.unroute("**/v1/volumes/brief*");
+});
+
 test("who may only look finds no button that changes anything, on any page; the API refuses, too, in a form that was sent", async () => {
 	const own = await openPage(browser, daemon);
 	await logIn(own, GUEST);

@@ -154,7 +154,7 @@ export async function everyPlace(of, daemon, pick = (items) => items.slice(0, 1)
 	for (const list of await everyList(of)) {
 		paths.push(list);
 		const items = (await daemon.ask("GET", `/v1${list}`)).doc?.items ?? [];
-		documents.push(...pick(items).map((x) => `${list}/${x.name}`));
+		documents.push(...pick(items.filter((x) => !x.deleting)).map((x) => `${list}/${x.name}`));
 		if (list !== "/tasks") paths.push(`${list}/+`);
 	}
 	for (const path of documents) {

@@ -28,8 +28,9 @@ export class Collection {
 	readonly calm = signal(0);
 	private readonly docs = new Map<string, Signal<Doc>>();
 	private readonly waiting = new Map<string, Doc | null>();
-	// While it is listed: what was listed, and what went meanwhile with the revision at which it did.
+	// While it is listed: what was listed.
 	private seen: Set<string> | undefined;
+	// What has gone since, with the revision at which it did: an answer that was on its way may still have it.
 	private readonly gone = new Map<string, number>();
 	private frame = 0;
 	private rest = 0;
@@ -84,7 +85,7 @@ export class Collection {
 
 	// DOC null: it has gone, at REVISION.
 	change(name: string, doc: Doc | null, revision = 0): void {
-		if (!doc && this.seen) this.gone.set(name, revision);
+		if (!doc) this.gone.set(name, revision);
 		if (doc) this.seen?.add(name);
 		this.waiting.set(name, doc);
 		if (!this.frame) this.frame = window.setTimeout(() => this.apply(), 50);
@@ -92,7 +93,8 @@ export class Collection {
 
 	// An answer about one of which nothing was known. An event that has come meanwhile is as new or newer, which no revision tells of a status.
 	learn(name: string, doc: Doc): void {
-		if (!this.docs.has(name) && !this.waiting.has(name)) this.change(name, doc);
+		const isGone = doc.revision <= (this.gone.get(name) ?? -1);
+		if (!isGone && !this.docs.has(name) && !this.waiting.has(name)) this.change(name, doc);
 	}
 
 	private put(d: Doc): boolean {

@@ -121,6 +121,8 @@ function Events({ kind, doc }: { kind: Kind; doc: Doc }) {
 	);
 }
 
+const AGAIN_MS = 500;
+
 // Not in the list, or the list is not there yet: ask for it by name, so that its absence is said in the API's words. What has got
 // another name meanwhile is followed.
 function useDoc(kind: Kind, name: string): Doc | undefined {
@@ -137,12 +139,25 @@ function useDoc(kind: Kind, name: string): Doc | undefined {
 			go(pathOf(...segments.peek().map((s, i) => (i === 1 ? now : s))), true);
 			return;
 		}
-		call<Doc>({ method: "GET", path: `/v1/${kind.plural}/${encodeURIComponent(name)}`, query: { project: project.value } })
-			.then((d) => c.learn(name, d))
-			.catch((e: unknown) => {
-				tellError(e);
-				go(pathOf(kind.plural), true);
-			});
+		let timer = 0, isOver = false;
+		const ask = () => {
+			call<Doc>({ method: "GET", path: `/v1/${kind.plural}/${encodeURIComponent(name)}`, query: { project: project.value } })
+				.then((d) => {
+					c.learn(name, d);
+					// It may have gone since it was asked for.
+					if (!isOver) timer = window.setTimeout(() => c.get(name) || ask(), AGAIN_MS);
+				})
+				.catch((e: unknown) => {
+					if (isOver) return;
+					tellError(e);
+					go(pathOf(kind.plural), true);
+				});
+		};
+		ask();
+		return () => {
+			isOver = true;
+			window.clearTimeout(timer);
+		};
 	}, [name, c.isLoaded.value, !known]);
 	return known;
 }
