@@ -11,7 +11,10 @@
 #include "util/checked.h"
 #include "util/log.h"
 
-enum { STACK_BYTES = 64 << 10, TEXT_MAX = 512, FRAMES_MAX = 20 };
+/* Whatever the stack pointer is - translated code has the guest's, which may be any number -, the handler begins at the top. */
+#define AUTODISARM (1u << 31)           /* SS_AUTODISARM: Linux 4.7 */
+
+enum { STACK_BYTES = 256 << 10, TEXT_MAX = 512, FRAMES_MAX = 20 };
 
 /* Signals by their meaning; SIGQUIT is the terminal's. */
 static const struct {
@@ -164,7 +167,7 @@ void fatal_unblock(sigset_t *set)
 void *fatal_stack_new(void)
 {
 	void *p = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	stack_t stack = { .ss_sp = p, .ss_size = STACK_BYTES }, old;
+	stack_t stack = { .ss_sp = p, .ss_size = STACK_BYTES, .ss_flags = (int)AUTODISARM }, old;
 
 	if (p == MAP_FAILED)
 		return NULL;
