@@ -67,6 +67,7 @@ struct cpu_config {
 	const struct cpu_host *host;
 	struct source *source;
 	size_t code_cache;      /* engine `bt`: bytes per vcpu for translations of code and addresses; 0: the default */
+	bool windows;           /* engine `bt`: user code may find its memory by the host's MMU */
 	/* For the person who looks at speed; engines may ignore them. */
 	bool wants_profile;     /* sample() and profile() are going to be called; count instructions */
 	bool wants_perf_map;    /* write /tmp/perf-PID.map: what generated code stands for */
@@ -107,6 +108,7 @@ struct cpu_stats {
 	uint64_t exits_pio, exits_mmio, exits_hlt, irqs, exceptions;
 	uint64_t tlb_misses, blocks_decoded, code_invalidations;
 	uint64_t tlb_trims;     /* translations of an address space were dropped for want of memory */
+	uint64_t window_faults, window_exits;   /* faults of the host in windows, and those of them that the interpreter went on from */
 	/* Engines that generate code. */
 	uint64_t code_exits[CPU_N_CODE_EXITS];  /* by enum cpu_code_exit */
 	uint64_t call_outs;     /* instructions that code has handed to the interpreter */

@@ -60,6 +60,7 @@ struct gmem {
 	_Atomic uint8_t *page_flags;    /* one per page of RAM, then of ROM; index = offset >> 12 */
 	_Atomic uint32_t *page_gen;     /* bumped whenever a GMEM_PAGE_CODE page is written */
 	_Atomic bool is_logging;        /* the dirty log is on */
+	_Atomic bool is_lazy;           /* lazy.h: pages are owed, and nothing but the mapping at HOST may be used */
 	/* Called after page_gen was bumped, by the writer's thread; NULL or set before guests run. */
 	void (*code_written)(void *arg, uint64_t page);
 	void *code_written_arg;

@@ -74,6 +74,8 @@ void lazy_free(struct lazy *l)
 	auto_fd(&l->fd);        /* unregisters, and wakes who waits */
 	if (l->is_started && l->huge)
 		huge_hold(l->huge, false);
+	if (l->is_started)
+		atomic_store(&l->m->is_lazy, false);
 	free((void *)l->owed);
 	free(l->told);
 	free(l);
@@ -118,6 +120,7 @@ int lazy_start(struct lazy *l, struct err *err)
 	if (l->huge)
 		huge_hold(l->huge, true);
 	l->is_started = true;
+	atomic_store(&l->m->is_lazy, true);
 	for (uint64_t p = 0, n; p < pages; p += n ? n : 1) {
 		for (n = 0; p + n < pages && lazy_owes(l, p + n);)
 			n++;

@@ -81,6 +81,7 @@ struct config {
 	char *engine;
 	char *cpu;              /* CPU model and changes: cpu/x86/model.h */
 	uint64_t memory, memory_max;    /* bytes: at the start, that there can be; 0: as many */
+	bool windows;           /* engine `bt`: see cpu.h */
 	uint64_t code_cache;    /* bytes per processor, CONFIG_CODE_CACHE_MIN to CONFIG_CODE_CACHE_MAX */
 	uint64_t cpus, cpus_max;        /* at the start, that there can be; 0: as many */
 	char *kernel, *initrd, *cmdline;

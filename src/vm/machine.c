@@ -69,7 +69,7 @@ static int machine_make_cpus(struct machine *m, struct err *err)
 	struct cpu_config cfg = {
 		.n_vcpus = config_cpus(m->cfg), .mem = m->mem, .cpuid = &m->cpuid,
 		.host = &m->host, .source = &m->source.s,
-		.code_cache = m->cfg->code_cache, .wants_profile = m->cfg->wants_profile, .wants_perf_map = m->cfg->wants_perf_map,
+		.code_cache = m->cfg->code_cache, .windows = m->cfg->windows, .wants_profile = m->cfg->wants_profile, .wants_perf_map = m->cfg->wants_perf_map,
 	};
 	machine_fill_host(m);
 	int r = m->ops->vm_new(&m->vm, &cfg, err);
@@ -685,6 +685,9 @@ static void print_code_stats(FILE *to, unsigned cpu, const struct cpu_stats *s)
 	for (unsigned why = 0; why < CPU_N_CODE_EXITS; why++)
 		fprintf(to, " %" PRIu64 " %s", s->code_exits[why], cpu_code_exit_name(why));
 	fprintf(to, "\n");
+	if (s->window_faults)
+		fprintf(to, "cpu %u: %" PRIu64 " faults in windows, after %" PRIu64 " of which the interpreter went on\n", cpu, s->window_faults,
+			s->window_exits);
 }
 
 void machine_print_stats(struct machine *m, FILE *to)

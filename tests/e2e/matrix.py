@@ -15,7 +15,7 @@ OPERATIONS = ("save and restore", "restore under the other engine", "fork", "mig
 
 # Options of the configuration document that say nothing of the machine, but of the process that runs it, or of its first start.
 OF_THE_PROCESS = {
-    "name", "engine", "code_cache", "cmdline", "kernel", "initrd", "firmware_log", "control", "end_file", "paused", "changed_disks",
+    "name", "engine", "code_cache", "windows", "cmdline", "kernel", "initrd", "firmware_log", "control", "end_file", "paused", "changed_disks",
     "revert_disks", "restore_key_file", "copy", "incoming_tls", "jail", "pid_namespace", "cgroup", "stats", "profile", "profile_symbols", "perf_map", "log_level", "no_reboot",
 }
 # What is in the table of another test, which says why.

@@ -49,10 +49,12 @@ static void tr_push_return(struct tr *t, const struct tr_insn *i, unsigned s1, i
 	uint64_t ret = tr_next(t, i);
 
 	if (t->word == 4 || (uint64_t)(int32_t)ret == ret) {
+		tr_track_access(t);
 		emit_mem(&t->e, t->word == 8, 0xc7, 0, s1, EMIT_NONE, 0, off);
 		emit32(&t->e, (uint32_t)ret);
 	} else {
 		emit_mov_ri(&t->e, s2, ret);
+		tr_track_access(t);
 		emit_mem(&t->e, true, 0x89, s2, s1, EMIT_NONE, 0, off);
 	}
 	tr_move_sp(t, RSP, -(int32_t)t->word);
@@ -97,6 +99,7 @@ void tr_ret(struct tr *t, const struct tr_insn *i)
 
 		tr_save_flags(t, host ^ R10 ^ R11);
 		s = tr_site(t, i);
+		tr_track_access(t);
 		emit_mem(&t->e, t->word == 8, 0x8b, R10, host, EMIT_NONE, 0, i->off);
 	} else {
 		tr_give_flags(t, i, R11);
@@ -131,6 +134,7 @@ void tr_jump_indirect(struct tr *t, const struct tr_insn *i)
 	struct tr_cold *c = tr_cold_new(t, i);
 
 	if (o->kind == X86_O_MEM && i->group) {
+		tr_track_access(t);
 		emit_mem(&t->e, t->word == 8, 0x8b, to, host, i->index, i->scale, i->off);
 	} else if (o->kind == X86_O_MEM) {
 		tr_address(t, i, s1);

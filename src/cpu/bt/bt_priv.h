@@ -26,6 +26,7 @@ enum {
 	/* Code is emptied by regions, as many as there may be of this size. */
 	BT_REGION_BYTES = 1 << 20, BT_MIN_REGIONS = 4, BT_MAX_REGIONS = 16,
 	BT_LARGE_PAGE = 2 << 20,
+	BT_BLOCK_SHIFT = 10,
 	BT_HASH_BITS = 18,
 	BT_FRAG_CODE_ROOM = BT_FRAG_MAX * 512,
 	BT_FRAG_ARENA_ROOM = BT_FRAG_MAX * 320,
@@ -56,7 +57,7 @@ enum bt_key {
 enum bt_policy {
 	BT_POLICY_SOFT,                 /* through struct itlb_inline */
 	BT_POLICY_IDENT,                /* guest user address = host address, in a process of its own */
-	BT_POLICY_WINDOW,               /* guest kernel address + a constant = host address */
+	BT_POLICY_WINDOW,               /* guest user address + what its region says = host address, see window.c */
 	BT_N_POLICIES,
 };
 
@@ -68,6 +69,9 @@ enum bt_vec { BT_VEC_NONE = 0, BT_VEC_XMM = 1, BT_VEC_YMM = 2, BT_VEC_X87 = 4 };
  * table is checked as a whole. First of all it is tried to look up both pages of what lies in two. And of loops, that none
  * is unrolled, which struct bt_frag's LESS need not tell. */
 enum bt_less { BT_LESS_GROUPS, BT_LESS_WRITES, BT_LESS_TABLES, BT_LESS_PAGES, BT_LESS_LOOPS, BT_N_LESS };
+
+/* Why code in a window has left: a page that cannot be mapped just so; something else, a place without a region for one. */
+enum bt_fault { BT_FAULT_NONE, BT_FAULT_PAGE, BT_FAULT_ELSEWHERE };
 
 /* Guest code at one linear page in one physical page. */
 struct bt_page {
@@ -247,6 +251,11 @@ struct bt_cpu {
 	enum bt_less split_how;
 	uint64_t unwritten[BT_UNWRITTEN];       /* pages, by their numbers, of which groups could read but not write */
 	struct iop spare_op;            /* of a site, when the arena has no room for it */
+	bool has_windows;               /* user code may have one */
+	bool keeps_windows;             /* whatever faults cost; for tests */
+	enum bt_fault fault;            /* window.c: code has left by a fault, and the interpreter runs the next instruction */
+	bool fault_is_write;
+	uint64_t fault_la, fault_rip;   /* of the last in a page; 0: the guest has gone on since */
 	uint8_t patience;               /* how often code is interpreted before it is translated */
 	int32_t loop_patience;          /* where loop_turns begins */
 	uint32_t loop_id;               /* what is translated next in the page of this number at loop_va is to be unrolled; or 0 */
@@ -277,6 +286,12 @@ static inline uint32_t bt_inline_at(unsigned priv, enum icpu_access acc, unsigne
 	return at + table + slot * (uint32_t)sizeof(struct itlb_inline);
 }
 
+/* Where code finds the table of its space's window, from GS. */
+static inline uint32_t bt_window_at(void)
+{
+	return (((uint32_t)sizeof(struct bt_cpu) + 4095) & ~4095u) + (uint32_t)ICPU_SPACE_BYTES;
+}
+
 /* The common pieces of code, emitted once (thunk.c). */
 struct bt_thunks {
 	void (*enter)(struct bt_cpu *b);        /* go to b->target; back when code leaves */
@@ -300,6 +315,7 @@ struct bt_cache {
 	uint8_t *code_start;            /* in rw, after the thunks */
 	uint32_t code_bytes, arena_bytes;
 	unsigned n_regions, region;     /* the one that is being filled, of both */
+	uint32_t *in_block;             /* by offset of code >> BT_BLOCK_SHIFT: of those that begin there the fragment that was made last */
 	uint32_t newest[BT_MAX_REGIONS];        /* by region: the fragment that was made last in it, and by bt_frag.older all others */
 	struct emit e;
 	uint8_t *arena;

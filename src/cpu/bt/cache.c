@@ -89,17 +89,20 @@ static size_t part_size(size_t bytes)
 static struct bt_cache *cache_alloc(size_t part)
 {
 	const size_t unit = 64 << 10, n_pages = part * PART_PAGES / sizeof(struct bt_page);
-	size_t arena = align_up(part * PART_ARENA, unit), before = align_up(sizeof(struct bt_cache) + n_pages * sizeof(struct bt_page), 64);
+	size_t code = align_up(part * PART_CODE, unit), arena = align_up(part * PART_ARENA, unit);
+	size_t blocks = (code >> BT_BLOCK_SHIFT) * sizeof(uint32_t);
+	size_t before = align_up(sizeof(struct bt_cache) + n_pages * sizeof(struct bt_page) + blocks, 64);
 	struct bt_cache *k = cache_map_large(before + arena);
 
 	if (!k)
 		return NULL;
 	k->size = before + arena;
 	k->fd = -1;
-	k->code_bytes = (uint32_t)align_up(part * PART_CODE, unit);
+	k->code_bytes = (uint32_t)code;
 	k->arena_bytes = (uint32_t)arena;
 	k->max_pages = (unsigned)n_pages;
 	k->pages = (struct bt_page *)(k + 1);
+	k->in_block = (uint32_t *)(k->pages + n_pages);
 	k->arena = (uint8_t *)k + before;
 	k->n_regions = k->code_bytes / BT_REGION_BYTES;
 	if (k->n_regions < BT_MIN_REGIONS)
@@ -332,7 +335,7 @@ static struct bt_frag *frag_new(struct bt_cpu *b, struct bt_page *p, uint64_t va
 	f->next_hash = *bucket;
 	f->next_page = p->frags;
 	f->older = k->newest[k->region];
-	*bucket = p->frags = k->newest[k->region] = bt_arena_off(k, f);
+	*bucket = p->frags = k->newest[k->region] = k->in_block[f->ientry >> BT_BLOCK_SHIFT] = bt_arena_off(k, f);
 	return f;
 }
 

@@ -44,6 +44,16 @@ void tr_note_place(struct tr *t)
 	k->place.rsp_delta = (uint64_t)(int64_t)t->sp_owed;
 }
 
+void tr_note_access(struct tr *t)
+{
+	uint32_t at = bt_code_off(t->k, t->e.p);
+
+	if (at > t->track->target)
+		return;
+	tr_note_place(t);
+	t->track->access = at;
+}
+
 /* Kinds that change the guest by one host instruction, or say when they begin to. */
 static bool is_fine(const struct tr_insn *i)
 {
@@ -75,16 +85,19 @@ void tr_note_insn(struct tr *t, const struct tr_insn *i)
 
 /* --- asking ------------------------------------------------------------------------------------------- */
 
-/* The fragment whose code AT may be in: that which begins last before it. */
+/* The fragment whose code AT may be in: that which begins last before it. It may be long. */
 static const struct bt_frag *frag_before(const struct bt_cache *k, uint32_t at)
 {
-	const struct bt_frag *best = NULL;
+	const struct bt_frag *f = NULL;
 
-	for (unsigned i = 0; i < k->n_pages; i++)
-		for (const struct bt_frag *f = bt_frag_of(k, k->pages[i].frags); f; f = bt_frag_of(k, f->next_page))
-			if (f->ientry <= at && (!best || f->ientry > best->ientry))
-				best = f;
-	return best;
+	for (uint32_t block = at >> BT_BLOCK_SHIFT, n = 0; !f && n <= BT_FRAG_CODE_ROOM >> BT_BLOCK_SHIFT; n++) {
+		f = bt_frag_of(k, k->in_block[block]);
+		if (block-- == 0)
+			break;
+	}
+	while (f && f->ientry > at)
+		f = bt_frag_of(k, f->older);
+	return f && !f->is_gone ? f : NULL;
 }
 
 /* Code of F, which is between fragments in all that is described before its first instruction. */
@@ -121,7 +134,7 @@ bool bt_describe(struct bt_cpu *b, const void *pc, struct bt_place *out)
 	if (at >= track.end) {
 		out->is_exact = false;
 		out->next = 0;
-	} else if (track.is_coarse && track.start != at) {
+	} else if (track.is_coarse && track.start != at && track.access != at) {
 		out->is_exact = false;
 	}
 	return at < track.last;

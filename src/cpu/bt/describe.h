@@ -34,6 +34,7 @@ struct tr_track {
 	uint32_t start;         /* of the instruction; not beyond TARGET */
 	uint32_t end, last;     /* of the instructions, and of the cold paths and exits behind them */
 	bool has_begun;         /* the instruction has changed something */
+	uint32_t access;        /* the last host instruction that may fault, which is described; not beyond TARGET */
 	bool is_coarse;         /* of the instruction nothing but its beginning is described */
 };
 

@@ -37,6 +37,12 @@ static inline void emit_rex(struct emit *e, bool w, unsigned reg, unsigned index
 		emit8(e, 0x40 | rex);
 }
 
+/* The same even if no bit of it is up: byte registers are the low ones then. */
+static inline void emit_rex_always(struct emit *e, unsigned reg, unsigned base)
+{
+	emit8(e, 0x40 | (reg & 8) >> 1 | (base & 8) >> 3);
+}
+
 /* OP reg, rm between registers. */
 static inline void emit_rr(struct emit *e, bool w, unsigned op, unsigned reg, unsigned rm)
 {
@@ -106,6 +112,17 @@ static inline void emit_gs_base(struct emit *e, bool w, unsigned op, unsigned re
 	emit8(e, 0x80 | (reg & 7) << 3 | (base & 7));
 	if ((base & 7) == EMIT_RSP)
 		emit8(e, 0x24);
+	emit32(e, disp);
+}
+
+/* OP reg, gs:[index * 8 + disp], 64 bits. */
+static inline void emit_gs_scaled(struct emit *e, unsigned op, unsigned reg, unsigned index, uint32_t disp)
+{
+	emit8(e, 0x65);
+	emit_rex(e, true, reg, index, 0);
+	emit8(e, op);
+	emit8(e, (reg & 7) << 3 | 4);
+	emit8(e, 3 << 6 | (index & 7) << 3 | 5);
 	emit32(e, disp);
 }
 

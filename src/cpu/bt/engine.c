@@ -3,6 +3,7 @@
  * execute 64-bit code; events, faults and everything that is not 64-bit mode stay with run.c and
  * the interpreter's blocks. */
 #include "cpu/bt/bt.h"
+#include "cpu/bt/window.h"
 
 #include <cpuid.h>
 #include <errno.h>
@@ -231,6 +232,8 @@ static void note_exit(struct bt_cpu *b, const struct bt_link *link)
 		why = CPU_CODE_EXIT_LINK;
 	else if (b->exit_indirect)
 		why = CPU_CODE_EXIT_INDIRECT;
+	else if (b->fault)
+		why = CPU_CODE_EXIT_AWAY;
 	else if (req && why == CPU_CODE_EXIT_OTHER)
 		why = req & ICPU_REQ_CODE ? CPU_CODE_EXIT_CHANGED : CPU_CODE_EXIT_REQUEST;
 	else if (b->exit_frag && why == CPU_CODE_EXIT_OTHER)
@@ -296,8 +299,14 @@ void bt_execute(struct icpu *c)
 			bt_link_make(b->cache, link, f);
 		else if (is_indirect)
 			bt_indirect_set(b, f, is_return);
+		if (__builtin_expect(b->fault_la != 0, 0))
+			bt_window_return(b);
 		link = bt_enter(b, f->ientry + f->lentry, BT_VEC_NONE);
 		note_exit(b, link);
+		if (b->fault)
+			bt_window_fault(b);
+		else if (atomic_load_explicit(&c->req, memory_order_relaxed) && bt_window_polled(b))
+			link = NULL;            /* what it leads to is of another policy now */
 	} while (!atomic_load_explicit(&c->req, memory_order_relaxed) && b->fuel >= 0);
 }
 
@@ -313,6 +322,7 @@ int bt_begin(struct bt_cpu *b, sigset_t *before, struct err *err)
 	sigfillset(&all);
 	fatal_unblock(&all);    /* their handler has a stack of its own */
 	pthread_sigmask(SIG_BLOCK, &all, before);
+	bt_window_begin(b);
 	b->frag_max = BT_FRAG_MAX;
 	b->patience = BT_PATIENCE;
 	b->loop_patience = BT_LOOP_PATIENCE;
@@ -355,8 +365,10 @@ void bt_execute_one(struct icpu *c)
 static int bt_step_with(struct icpu *c, icpu_execute_fn execute, unsigned frag_max, struct icpu_event *fault)
 {
 	icpu_view_enter(c);
+	bt_window_begin(bt_of(c));
 	bt_of(c)->frag_max = frag_max;
 	bt_of(c)->patience = 0;
+	bt_of(c)->keeps_windows = true;
 	bt_of(c)->loop_patience = 2;
 	return icpu_step(c, execute, fault);
 }
@@ -415,6 +427,7 @@ static int bt_cpu_init(struct bt_cpu *b, struct err *err)
 	b->frag_max = BT_FRAG_MAX;
 	b->host_mxcsr = 0x1f80;
 	b->is_counting = b->i.vm->cfg.wants_profile;
+	b->has_windows = b->i.vm->cfg.windows && !b->is_counting;
 	int r = bt_cache_new(b, b->i.vm->cfg.code_cache, err);
 
 	if (r >= 0 && bt_describe_new(b) < 0)

@@ -29,7 +29,7 @@ static bool is_doomed(const struct doomed *d, const void *p)
 	return (const uint8_t *)p >= d->arena && (const uint8_t *)p < d->arena_end;
 }
 
-static uint32_t region_bytes(const struct bt_cache *k) { return k->code_bytes / k->n_regions & ~63u; }
+static uint32_t region_bytes(const struct bt_cache *k) { return k->code_bytes / k->n_regions & ~((1u << BT_BLOCK_SHIFT) - 1); }
 static uint32_t region_arena(const struct bt_cache *k) { return k->arena_bytes / k->n_regions & ~63u; }
 
 static uint8_t *region_code(const struct bt_cache *k, unsigned region)
@@ -126,6 +126,8 @@ static void evict_frags(struct bt_cpu *b, const struct doomed *d, unsigned regio
 			evict_from_page(b, d, f->page);
 	}
 	k->newest[region] = 0;
+	for (uint32_t at = region * region_bytes(k); at < (region + 1) * region_bytes(k); at += 1 << BT_BLOCK_SHIFT)
+		k->in_block[at >> BT_BLOCK_SHIFT] = 0;
 }
 
 /* The table of indirect jumps to code of KEY gives its memory back, but for what it shares with its neighbours. */
@@ -206,6 +208,7 @@ void bt_cache_clear(struct bt_cpu *b)
 	memset(k->by_va, 0, sizeof(k->by_va));
 	memset(k->by_page, 0, sizeof(k->by_page));
 	memset(k->newest, 0, sizeof(k->newest));
+	memset(k->in_block, 0, k->code_bytes >> BT_BLOCK_SHIFT << 2);
 	k->n_pages = 0;
 	k->free_pages = NULL;
 	b->split = NULL;

@@ -388,8 +388,8 @@ static void group_settle(struct grouping *g, struct tr_group *to, const struct g
 	struct tr *t = g->t;
 	bool is_crossing = to->is_ranged ? !to->is_abs && was_crossing(g, &t->crossing[1], (unsigned)(to - t->groups), k) : t->may_double;
 
-	to->may_double = !to->is_abs && to->n > 2;
-	to->is_double = !to->is_abs && (to->is_ranged || to->may_double) && is_crossing;
+	to->may_double = !to->is_abs && to->n > 2 && !tr_is_window(t);
+	to->is_double = !to->is_abs && (to->is_ranged || to->may_double) && is_crossing && !tr_is_window(t);
 	to->page = to->is_abs ? (uint64_t)k->lo & ~0xfffull : 0;
 	to->span = (uint16_t)(k->hi - k->lo);
 	to->align = to->is_abs ? 0 : k->align;
@@ -404,7 +404,7 @@ static void group_settle_insn(struct grouping *g, struct tr_insn *i)
 
 	if (i->group->is_abs) {
 		i->off &= 0xfff;
-	} else if (i->group->n == 1) {
+	} else if (i->group->n == 1 && !tr_is_window(g->t)) {
 		i->group = NULL;
 		i->index = X86_NO_REG;
 		i->scale = 0;

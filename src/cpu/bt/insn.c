@@ -169,7 +169,16 @@ void tr_pop(struct tr *t, const struct tr_insn *i, unsigned reg, unsigned from)
 	if (i->group) {
 		unsigned host = tr_group_host(t, i, &avoid);
 
-		if (from != RSP || reg == RSP)
+		if (tr_is_window(t) && from != RSP) {   /* what may fault comes first */
+			unsigned val = tr_scratch(t, &avoid, false);
+
+			emit_mem(&t->e, t->word == 8, 0x8b, val, host, EMIT_NONE, 0, i->off);
+			tr_move_sp(t, from, (int32_t)t->word);
+			emit_mov_rr(&t->e, reg, val);
+			tr_wrote(t, (uint16_t)(1u << reg | 1u << RSP));
+			return;
+		}
+		if (from != RSP || (reg == RSP && !tr_is_window(t)))
 			tr_move_sp(t, from, (int32_t)t->word);
 		emit_mem(&t->e, t->word == 8, 0x8b, reg, host, EMIT_NONE, 0, i->off);
 		if (from == RSP && reg != RSP)

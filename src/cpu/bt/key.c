@@ -52,12 +52,12 @@ unsigned bt_key_now(const struct icpu *c)
 
 enum bt_policy bt_policy_now(const struct icpu *c, unsigned key)
 {
-	(void)c;
-	(void)key;
-	return BT_POLICY_SOFT;
+	bool is_user_64 = (key & (BT_KEY_PRIV | BT_KEY_32)) == BT_KEY_USER;
+
+	return is_user_64 && c->space->window.set ? BT_POLICY_WINDOW : BT_POLICY_SOFT;
 }
 
 bool bt_policy_is_offered(enum bt_policy policy)
 {
-	return policy == BT_POLICY_SOFT;
+	return policy == BT_POLICY_SOFT || policy == BT_POLICY_WINDOW;
 }

@@ -35,6 +35,14 @@ struct tr_cold *tr_cold_ahead(struct tr *t)
 	return c;
 }
 
+struct tr_cold *tr_cold_elsewhere(struct tr *t, unsigned s1, unsigned s2)
+{
+	struct tr_cold *c = &t->cold[t->n_cold++];
+
+	*c = (struct tr_cold){ .s1 = (uint8_t)s1, .s2 = (uint8_t)s2, .is_elsewhere = true };
+	return c;
+}
+
 void tr_give_up_if(struct tr *t, struct tr_cold *c, unsigned cc)
 {
 	c->jump[c->n_jumps++] = emit_jcc(&t->e, cc, NULL);
@@ -94,6 +102,10 @@ void tr_emit_cold(struct tr *t)
 
 		for (unsigned j = 0; j < c->n_jumps; j++)
 			emit_patch(c->jump[j], t->e.p);
+		if (c->is_elsewhere) {
+			tr_window_elsewhere(t, c);
+			continue;
+		}
 		if (c->is_ahead) {
 			tr_emit_alone(t, c);
 			continue;

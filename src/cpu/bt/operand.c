@@ -78,6 +78,8 @@ void tr_copy_mem(struct tr *t, const struct tr_insn *i, unsigned base, int32_t o
 	uint8_t rex = 0, opcode[3];
 	unsigned n = 0;
 
+	tr_track_access(t);
+
 	for (;; p++) {
 		bool is_rex = *p >= 0x40 && *p <= 0x4f;
 
@@ -170,6 +172,78 @@ static void tr_translate_page(struct tr *t, struct tr_cold *c, unsigned s1, uint
 	emit_load(&t->e, s1, at + (uint32_t)offsetof(struct itlb_inline, host));
 }
 
+/* S1 = the host's address for the guest's S1, wherever that is; S2 is free. Flags stay. */
+static void window_anywhere(struct emit *e, unsigned s1, unsigned s2)
+{
+	emit_rorx(e, s2, s1, ICPU_WINDOW_SHIFT);
+	emit_rex_always(e, s2, s2);                     /* movzx s2d, s2b */
+	emit8(e, 0x0f);
+	emit8(e, 0xb6);
+	emit8(e, 0xc0 | (s2 & 7) << 3 | (s2 & 7));
+	emit_gs_scaled(e, 0x8b, s2, s2, bt_window_at());
+	emit_lea(e, true, s1, s1, s2, 0, 0);
+}
+
+static uint32_t window_entry(uint64_t la)
+{
+	return bt_window_at() + 8 * (uint32_t)(la >> ICPU_WINDOW_SHIFT & (ICPU_WINDOW_SLOTS - 1));
+}
+
+/* Where BASE points to, as far as one can tell: a register may have another value by the time. Code has the same size
+ * whatever is said. */
+static uint64_t window_guess(const struct tr *t, unsigned base)
+{
+	const struct icpu_window *w = &t->b->i.space->window;
+	uint64_t la = base < 16 ? t->b->i.s.gpr[base] : 0;
+
+	if ((la < 1ull << 40 || !icpu_window_has(w, la)) && w->n_regions)
+		la = t->b->i.s.gpr[RSP];
+	return la >> 47 ? 0 : la;
+}
+
+/* The same in fewer cycles, and a detour when LA is not in the same region. Loses the flags. */
+static void window_near(struct tr *t, uint64_t la, unsigned s1, unsigned s2)
+{
+	struct emit *e = &t->e;
+	struct tr_cold *c = tr_cold_elsewhere(t, s1, s2);
+
+	emit_mov_rr(e, s2, s1);
+	emit_shift_ri(e, true, EMIT_SHR, s2, ICPU_WINDOW_SHIFT);
+	emit_rex_always(e, 0, s2);                      /* cmp s2d, imm8 */
+	emit8(e, 0x83);
+	emit8(e, 0xc0 | EMIT_CMP << 3 | (s2 & 7));
+	emit8(e, (unsigned)(la >> ICPU_WINDOW_SHIFT));
+	tr_give_up_if(t, c, EMIT_NE);
+	emit_gs(e, true, 0x03, s1, window_entry(la));
+	c->back = bt_code_off(t->k, e->p);
+}
+
+void tr_window_elsewhere(struct tr *t, const struct tr_cold *c)
+{
+	window_anywhere(&t->e, c->s1, c->s2);
+	emit_jmp(&t->e, t->k->rw + c->back);
+}
+
+/* S1 = the host's address of the group G, at BASE + INDEX << SCALE + LO; S2 is free. */
+static void window_enter(struct tr *t, const struct tr_group *g, bool keeps_flags, unsigned base, unsigned index, unsigned scale,
+			 int32_t lo, unsigned s1, unsigned s2)
+{
+	if (g->is_abs) {
+		emit_load(&t->e, s1, window_entry(g->page));
+		emit_mov_ri(&t->e, s2, g->page);
+		emit_lea(&t->e, true, s1, s1, s2, 0, 0);
+		return;
+	}
+	emit_lea(&t->e, true, s1, or_none(base), or_none(index), scale, lo);
+	if (keeps_flags) {
+		window_anywhere(&t->e, s1, s2);
+	} else {
+		window_near(t, window_guess(t, base), s1, s2);
+		t->fl_host = false;
+		tr_track(t);
+	}
+}
+
 /* S1 is the host address of G; S2 is free. */
 static void group_check_alignment(struct tr *t, struct tr_cold *c, const struct tr_group *g, unsigned s1, unsigned s2)
 {
@@ -209,6 +283,10 @@ static unsigned group_enter(struct tr *t, const struct tr_insn *i, uint16_t *avo
 	unsigned s1 = tr_scratch(t, avoid, false), s2 = tr_scratch(t, avoid, false);
 	unsigned s3 = g->is_double ? tr_scratch(t, avoid, false) : EMIT_NONE;
 
+	if (tr_is_window(t)) {
+		window_enter(t, g, tr_live_before(i) && !t->fl_slot, a.base, a.index, a.scale, (int32_t)(a.disp - i->off), s1, s2);
+		return s1;
+	}
 	tr_give_flags(t, i, s2);
 	struct tr_cold *c = tr_cold_new(t, i);
 
@@ -251,6 +329,12 @@ void tr_group_ahead(struct tr *t, const struct tr_group *g)
 
 	tr_need(t, avoid);
 	unsigned s1 = tr_scratch(t, &avoid, false), s2 = tr_scratch(t, &avoid, false);
+
+	t->holds[s1] = (uint8_t)(g - t->groups + 1);
+	if (tr_is_window(t)) {
+		window_enter(t, g, false, g->base, g->index, g->scale, g->lo, s1, s2);
+		return;
+	}
 	struct tr_cold *c = tr_cold_ahead(t);
 
 	if (g->is_abs) {
@@ -261,7 +345,6 @@ void tr_group_ahead(struct tr *t, const struct tr_group *g)
 	}
 	if (g->align)
 		group_check_alignment(t, c, g, s1, s2);
-	t->holds[s1] = (uint8_t)(g - t->groups + 1);
 }
 
 unsigned tr_group_host(struct tr *t, const struct tr_insn *i, uint16_t *avoid)

@@ -145,6 +145,7 @@ static void system_pushf(struct tr *t, const struct tr_insn *i)
 		tr_translate(t, c, s1, s2, 8, true, false);
 	}
 	tr_rflags_get(t, s2, s3);
+	tr_track_access(t);
 	emit_mem(&t->e, true, 0x89, s2, s1, EMIT_NONE, 0, i->group ? i->off : 0);
 	emit_lea(&t->e, true, RSP, RSP, EMIT_NONE, 0, -8);
 	tr_wrote(t, 1 << RSP);
@@ -168,6 +169,7 @@ static void system_popf(struct tr *t, const struct tr_insn *i)
 	struct tr_cold *c = tr_cold_new(t, i);
 
 	if (i->group) {
+		tr_track_access(t);
 		emit_mem(e, true, 0x8b, s1, host, EMIT_NONE, 0, i->off);
 	} else {
 		emit_mov_rr(e, s1, RSP);

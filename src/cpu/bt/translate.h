@@ -74,6 +74,8 @@ struct tr_cold {
 	uint8_t held[N_SCRATCH];      /* before the check, and after the instruction: as tr.holds */
 	uint8_t holds[N_SCRATCH];
 	uint64_t stored;              /* before the check: as tr.stored */
+	uint8_t s1, s2;               /* IS_ELSEWHERE: the address in a window and a free register */
+	bool is_elsewhere;            /* no call-out: S1 is not in the region that was expected */
 	bool is_ahead;                /* the check of a group that is ahead of its loop: it has no site */
 };
 
@@ -135,6 +137,10 @@ struct tr {
 	struct tr_look looks[N_LOOKS];
 };
 
+/* Are guest addresses host addresses when a constant has been added? Then accesses of groups have no checks, and
+ * each of them may fault. */
+static inline bool tr_is_window(const struct tr *t) { return t->page->policy == BT_POLICY_WINDOW; }
+
 /* --- translate.c ---------------------------------------------------------------------------------
  */
 
@@ -160,9 +166,12 @@ void tr_at_boundary(struct tr *t);
 /* What has been emitted so far has left registers and flags where T says now. To be called after each host
  * instruction that moves some of the guest's, or that makes something else of the host's. */
 void tr_note_place(struct tr *t);
+void tr_note_access(struct tr *t);
 static inline void tr_track(struct tr *t) { if (t->track) tr_note_place(t); }
 /* The instruction being emitted has changed something of the guest's. */
 static inline void tr_track_begun(struct tr *t) { if (t->track) t->track->has_begun = true, tr_note_place(t); }
+/* The next host instruction may fault; nothing of the guest's instruction has happened. */
+static inline void tr_track_access(struct tr *t) { if (t->track) tr_note_access(t); }
 static inline void tr_track_rax(struct tr *t, unsigned reg) { t->rax_at = reg; tr_track(t); }
 /* I comes next; NULL: what follows the last one. No more come. */
 void tr_note_insn(struct tr *t, const struct tr_insn *i);
@@ -235,6 +244,8 @@ struct tr_cold *tr_cold_new(struct tr *t, const struct tr_insn *i);
 void tr_give_up_if(struct tr *t, struct tr_cold *c, unsigned cc);
 /* The same for the check of a group that is ahead of its loop. */
 struct tr_cold *tr_cold_ahead(struct tr *t);
+/* The same for an address S1 that may be in another region of the window than code expects; S2 is free there. */
+struct tr_cold *tr_cold_elsewhere(struct tr *t, unsigned s1, unsigned s2);
 /* After the last instruction that C stands for: where its cold path comes back. */
 void tr_resume_here(struct tr *t, struct tr_cold *c);
 /* The jump of I whose displacement is at AT goes to VA. */
@@ -264,6 +275,8 @@ uint16_t tr_used(const struct tr *t, const struct tr_insn *i);
 /* The register that holds the host address of I's group, i->off before that of its access. If I is the
  * group's first this checks all its accesses and loses the flags. AVOID grows by the register. */
 unsigned tr_group_host(struct tr *t, const struct tr_insn *i, uint16_t *avoid);
+/* The cold path of a tr_cold_elsewhere(). */
+void tr_window_elsewhere(struct tr *t, const struct tr_cold *c);
 /* Check G, which is ahead of its loop. Loses the flags. */
 void tr_group_ahead(struct tr *t, const struct tr_group *g);
 

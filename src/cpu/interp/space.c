@@ -20,8 +20,8 @@ enum { MAX_COMPARED = 4096 };
 /* For the tables of all address spaces. A compiler's run uses some 2 MiB per process. */
 enum { TABLE_BYTES = 8 << 20 };
 
-enum { SPACE_LIST = ICPU_SPACE_TABLES * ICPU_TLB_SIZE };       /* entries of each list */
-enum { SPACE_BYTES = ICPU_SPACE_TABLES * sizeof(struct itlb_table) + 2 * SPACE_LIST * sizeof(uint32_t) };
+enum { SPACE_LIST = ICPU_SPACE_LIST, SPACE_BYTES = ICPU_SPACE_BYTES };
+enum { WINDOW_BYTES = 4096 };           /* the table of a window; it stays when what is before it gives its memory back */
 _Static_assert(sizeof(struct itlb_table) % 4096 == 0 && SPACE_BYTES % 4096 == 0, "whole pages are given back");
 
 #define HWCAP2_FSGSBASE 2ul            /* the host's kernel lets us: asm/hwcap2.h */
@@ -30,7 +30,7 @@ _Static_assert(sizeof(struct itlb_table) % 4096 == 0 && SPACE_BYTES % 4096 == 0,
 
 static size_t view_size(size_t cpu_size)
 {
-	return align_up(cpu_size, 4096) + SPACE_BYTES;
+	return align_up(cpu_size, 4096) + SPACE_BYTES + WINDOW_BYTES;
 }
 
 /* A view: SHARED, or memory of its own when that is -1, and behind it tables and lists. NULL: no memory. */
@@ -70,7 +70,9 @@ static void space_init(struct icpu_space *s, uint8_t *memory)
 	s->table = (struct itlb_table *)memory;
 	s->list[0] = (uint32_t *)(memory + ICPU_SPACE_TABLES * sizeof(struct itlb_table));
 	s->list[1] = s->list[0] + SPACE_LIST;
+	s->window.add = (uint64_t *)(memory + SPACE_BYTES);
 	space_tables_init(s);
+	icpu_window_init(s);
 }
 
 static void shared_init(struct icpu *c)
@@ -145,6 +147,8 @@ void icpu_unmap(struct icpu *c, size_t cpu_size)
 	bool has_views = c->spaces[1].table != (struct itlb_table *)c->spaces[1].view;
 	int fd = c->view_fd;
 
+	for (unsigned i = 0; i < ICPU_N_SPACES; i++)
+		icpu_window_close(&c->spaces[i]);
 	for (unsigned i = ICPU_N_SPACES; i-- > 0; )
 		icpu_cache_unmap(c->spaces[i].view, view_size(i == 0 || has_views ? cpu_size : 0));
 	if (fd >= 0)
@@ -218,6 +222,7 @@ void icpu_space_limit(struct icpu *c, size_t bytes)
 /* S has no translations from here on, and its tables no memory. */
 static void release(struct icpu *c, struct icpu_space *s)
 {
+	icpu_window_close(s);
 	drop_all(c, s);
 	madvise(s->table, SPACE_BYTES, MADV_DONTNEED);  /* or it stays, and is empty */
 	space_tables_init(s);
@@ -272,28 +277,23 @@ static bool upper_has_changed(const struct icpu_space *s)
 	return false;
 }
 
-static bool leaf_has_changed(const struct itlb_seen *seen, bool is_write)
-{
-	uint64_t matters = PTE_LEAF_MATTERS | (is_write ? PTE_D : 0);
-
-	return !seen->pte || (atomic_load_explicit(seen->pte, memory_order_relaxed) ^ seen->val) & matters;
-}
-
 /* S was flushed: what is not global goes unless memory still says the same. */
-static void check(const struct icpu *c, struct icpu_space *s)
+static void check(struct icpu *c, struct icpu_space *s)
 {
 	unsigned n = 0;
 
 	if (s->is_opaque || s->listed[0] > MAX_COMPARED || upper_has_changed(s)) {
 		drop_local(c, s);
+		icpu_window_check(c, s, false);
 		return;
 	}
+	icpu_window_check(c, s, true);
 	for (unsigned i = 0; i < s->listed[0]; i++) {
 		unsigned id = s->list[0][i], slot = id % ICPU_TLB_SIZE, number = id / ICPU_TLB_SIZE;
 		struct itlb_table *t = &s->table[number];
 		struct itlb_entry *e = &t->entry[slot];
 
-		if (e->tag && !(e->gpa & ITLB_GLOBAL) && !leaf_has_changed(&t->seen[slot], itlb_is_write(number, false))) {
+		if (e->tag && !(e->gpa & ITLB_GLOBAL) && !tlb_leaf_has_changed(&t->seen[slot], itlb_is_write(number, false))) {
 			s->list[0][n++] = id;
 			continue;
 		}
@@ -347,6 +347,7 @@ static void drop_page(const struct icpu *c, struct icpu_space *s, uint64_t la, u
 		if (is_large)
 			drop_large(c, t, la, is_1g, gpa_must);
 	}
+	icpu_window_drop(s, la, is_large);
 }
 
 /* S, which is not in use, hears of it later. */
@@ -361,7 +362,7 @@ static void page_flushed_elsewhere(struct icpu_space *s, uint64_t la)
 }
 
 /* What was flushed while S was not in use. */
-static void catch_up(const struct icpu *c, struct icpu_space *s)
+static void catch_up(struct icpu *c, struct icpu_space *s)
 {
 	if (s->must_drop_global)
 		drop_listed(c, s, true);
@@ -391,6 +392,7 @@ void icpu_tlb_flush(struct icpu *c, bool keep_global)
 	for (unsigned i = 0; i <= ICPU_N_SPACES; i++) {
 		struct icpu_space *s = i < ICPU_N_SPACES ? &c->spaces[i] : &c->shared;
 
+		icpu_window_wipe(s);
 		if (keep_global)
 			drop_local(c, s);
 		else
@@ -461,6 +463,7 @@ static struct icpu_space *space_get(struct icpu *c, bool is_flushed)
 		other->must_check = true;
 		return other;
 	}
+	icpu_window_close(oldest);
 	drop_all(c, oldest);
 	oldest->root = root;
 	oldest->pcid = pcid;

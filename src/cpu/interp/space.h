@@ -20,6 +20,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "cpu/interp/window.h"
 
 enum icpu_access { ICPU_READ, ICPU_WRITE, ICPU_EXEC, ICPU_N_ACCESS };
 
@@ -114,6 +115,13 @@ struct icpu_space {
 	uint32_t *list[2];
 	uint64_t chunks[ICPU_SPACE_TABLES];     /* bits: in use; of the shared ones none is counted */
 	uint32_t n_chunks;
+	struct icpu_window window;
+};
+
+/* What a space has behind its view: tables and lists, and then the table of its window. */
+enum {
+	ICPU_SPACE_LIST = ICPU_SPACE_TABLES * ICPU_TLB_SIZE,    /* entries of each list */
+	ICPU_SPACE_BYTES = ICPU_SPACE_TABLES * sizeof(struct itlb_table) + 2 * ICPU_SPACE_LIST * sizeof(uint32_t),
 };
 
 /* The number of the table for PRIV and ACC among those of a space, or of the shared ones. */

@@ -290,6 +290,15 @@ static void tlb_note_upper(struct icpu_space *s, const struct walk_step *step)
 	s->n_upper++;
 }
 
+/* S has a translation of LA with ATTR. */
+static void tlb_note_large(struct icpu_space *s, uint64_t la, unsigned attr)
+{
+	unsigned bit = tlb_large_bit(la, attr & ITLB_1G);
+
+	if (attr & (ITLB_2M | ITLB_1G))
+		s->large_seen[bit / 64] |= 1ull << (bit % 64);
+}
+
 /* What the translation in T's SLOT was read from. */
 static void tlb_note_seen(struct icpu_space *s, struct itlb_table *t, unsigned slot, const struct walk *w)
 {
@@ -346,11 +355,7 @@ static struct itlb_entry *tlb_install(struct icpu *c, uint64_t la, enum icpu_acc
 		       (priv == ICPU_USER_AC && (c->s.cr0 & X86_CR0_AM));
 	uint64_t listed = tlb_list(s, itlb_table_number(priv, acc), e, slot, is_global);
 
-	if (w->attr & (ITLB_2M | ITLB_1G)) {
-		unsigned bit = tlb_large_bit(la, w->attr & ITLB_1G);
-
-		s->large_seen[bit / 64] |= 1ull << (bit % 64);
-	}
+	tlb_note_large(s, la, w->attr);
 	if (!is_shared) {
 		tlb_count(c, s, itlb_table_number(priv, acc), slot);
 		tlb_note_seen(s, t, slot, w);
@@ -406,6 +411,27 @@ bool icpu_tlb_refill(struct icpu *c, uint64_t la, enum icpu_access acc, unsigned
 	c->stats.tlb_misses++;
 	tlb_install(c, la, acc, priv, &w);
 	return n->tag == page;
+}
+
+bool icpu_tlb_find(struct icpu *c, uint64_t la, enum icpu_access acc, struct itlb_found *out)
+{
+	bool is_write = acc == ICPU_WRITE;
+	struct walk w;
+
+	walk_tables(c, &w, la);
+	if (!w.is_mapped || !walk_permits(c, &w, acc, ICPU_USER) || !walk_is_marked(&w, is_write) || w.attr & ITLB_GLOBAL ||
+	    tlb_is_watched(c, la) || !w.n || !w.step[w.n - 1].p64)
+		return false;
+	out->off = gmem_offset(c->mem, w.page, GMEM_PAGE_SIZE);
+	if (out->off == UINT64_MAX ||
+	    (is_write && (atomic_load(&c->mem->page_flags[out->off >> GMEM_PAGE_SHIFT]) || atomic_load(&c->mem->is_logging))))
+		return false;
+	out->leaf.pte = w.step[w.n - 1].p64;
+	out->leaf.val = w.step[w.n - 1].val;
+	tlb_note_large(c->space, la, w.attr);
+	for (unsigned i = 0; i + 1 < w.n; i++)
+		tlb_note_upper(c->space, &w.step[i]);
+	return true;
 }
 
 /* The translation of LA's page. Faults. Valid until the next fill of the same slot. */

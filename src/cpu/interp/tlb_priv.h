@@ -36,6 +36,24 @@ static inline void tlb_inline_drop(struct itlb_table *t, unsigned slot)
 		t->twin->inl[slot].tag = (uint64_t)(slot ^ 1) << 12;
 }
 
+/* Is the entry that a translation was read from not what it was, in a way that matters to it? */
+static inline bool tlb_leaf_has_changed(const struct itlb_seen *seen, bool is_write)
+{
+	uint64_t matters = PTE_LEAF_MATTERS | (is_write ? PTE_D : 0);
+
+	return !seen->pte || (atomic_load_explicit(seen->pte, memory_order_relaxed) ^ seen->val) & matters;
+}
+
+/* A page of the present space that user code may access without anybody else: it is RAM, not global, its accessed bits and, if it
+ * is to be written, its dirty bit are set, and no flag, log or breakpoint wants to hear of it. */
+struct itlb_found {
+	uint64_t off;           /* in the memfd */
+	struct itlb_seen leaf;
+};
+
+/* LA's page for ACC; nothing is changed but notes of what has been looked at. False: it is none. */
+bool icpu_tlb_find(struct icpu *c, uint64_t la, enum icpu_access acc, struct itlb_found *out);
+
 /* The bit of icpu_space.large_seen for the large page of LA. */
 static inline unsigned tlb_large_bit(uint64_t la, bool is_1g)
 {

@@ -80,6 +80,7 @@ static void inline_recheck(struct icpu *c, struct itlb_table *t, unsigned slot)
 
 void icpu_inline_recheck(struct icpu *c, uint64_t page)
 {
+	icpu_window_recheck(c, page);
 	unsigned first = page == UINT64_MAX ? 0 : page % ICPU_WRITER_SETS, n = page == UINT64_MAX ? ICPU_WRITER_SETS : 1;
 
 	for (unsigned i = first; i < first + n; i++)
