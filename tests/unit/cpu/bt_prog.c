@@ -125,9 +125,11 @@ static void put_stack(struct prog *p)
 
 static void put_system(struct prog *p)
 {
-	unsigned r = prog_any_reg(p);
+	unsigned r = prog_any_reg(p), which = prog_rnd(p, 14);
 
-	switch (prog_rnd(p, 14)) {
+	if (p->is_user && (which == 4 || which == 7 || which >= 12) && prog_rnd(p, 8))
+		which = 2;              /* not what is privileged */
+	switch (which) {
 	case 12:                                                /* mov r, cr3; mov cr3, r */
 		prog_put(p, 0x40 | r >> 3); prog_put(p, 0x0f); prog_put(p, 0x20); prog_put(p, 0xd8 | (r & 7));
 		prog_put(p, 0x40 | r >> 3); prog_put(p, 0x0f); prog_put(p, 0x22); prog_put(p, 0xd8 | (r & 7));
@@ -234,9 +236,9 @@ static void put_piece(struct prog *p)
 	}
 }
 
-void prog_make(struct prog *p, uint64_t seed, uint64_t features)
+static void make(struct prog *p, uint64_t seed, uint64_t features, bool is_user)
 {
-	*p = (struct prog){ .seed = seed * 2654435761u + 12345, .style = seed % N_STYLES, .features = features };
+	*p = (struct prog){ .seed = seed * 2654435761u + 12345, .style = seed % N_STYLES, .features = features, .is_user = is_user };
 	for (unsigned i = 0; i < N_PIECES; i++)
 		put_piece(p);
 	/* dec r15; jz hlt; jmp start; hlt */
@@ -245,3 +247,6 @@ void prog_make(struct prog *p, uint64_t seed, uint64_t features)
 	prog_put(p, 0xe9); prog_put32(p, (uint32_t)-(int32_t)(p->n + 4));
 	prog_put(p, 0xf4);
 }
+
+void prog_make(struct prog *p, uint64_t seed, uint64_t features) { make(p, seed, features, false); }
+void prog_make_user(struct prog *p, uint64_t seed, uint64_t features) { make(p, seed, features, true); }

@@ -10,6 +10,8 @@ enum {
 	PROG_CODE_MAX = 3800,
 	/* Bytes beyond RIG_DATA: three pages, the second elsewhere in memory, the third missing. */
 	PROG_ODD = 0x8000, PROG_ODD_PAGE = RIG_DATA + 0xc000,
+	/* Tables of prog_map_far(). */
+	PROG_FAR_TABLES = 0x50000, N_PROG_FAR_TABLES = 6,
 };
 
 /* What a program has most of. */
@@ -19,6 +21,7 @@ struct prog {
 	uint64_t seed;
 	enum prog_style style;
 	uint64_t features;      /* of the host */
+	bool is_user;           /* for CPL 3, where HLT, which ends it, faults */
 	uint8_t code[PROG_CODE_MAX];
 	unsigned n;
 };
@@ -26,6 +29,8 @@ struct prog {
 /* --- bt_prog.c --- */
 
 void prog_make(struct prog *p, uint64_t seed, uint64_t features);
+/* The same for CPL 3: with few privileged instructions. */
+void prog_make_user(struct prog *p, uint64_t seed, uint64_t features);
 
 /* For the parts of programs: a number below BELOW, a byte, four, a register that may be written. */
 uint32_t prog_rnd(struct prog *p, uint32_t below);
@@ -55,6 +60,10 @@ void prog_put_vex(struct prog *p);
 
 /* Pages of R as PROG_ODD says. */
 void prog_map_odd(struct rig *r);
+/* Where P ends by its last instruction. */
+uint64_t prog_end(const struct prog *p);
+/* For programs of users: all is 3 and 127 TiB further, too, and from 4 TiB less a page on are the pages of RIG_DATA. */
+void prog_map_far(struct rig *r);
 /* R is at the beginning of P. */
 void prog_set(struct rig *r, const struct prog *p);
 void prog_run(struct rig *r, const struct prog *p);

@@ -32,6 +32,52 @@ static uint64_t prog_at(const struct prog *p)
 	return RIG_CODE + (p->seed % 4 == 1 && p->n ? 4095 - p->seed / 4 % p->n : 0);
 }
 
+uint64_t prog_end(const struct prog *p) { return prog_at(p) + p->n - 1; }
+
+static void set_privilege(struct x86_state *s, const struct prog *p)
+{
+	unsigned cpl = p->is_user ? 3 : 0;
+
+	s->seg[X86_CS].sel = (uint16_t)(8 | cpl);
+	s->seg[X86_CS].attr = 0xa09b | cpl << 5;
+	s->seg[X86_SS].sel = (uint16_t)(16 | cpl);
+	s->seg[X86_SS].attr = 0xc093 | cpl << 5;
+	if (p->is_user && p->seed & 2)
+		s->rflags |= X86_IOPL;          /* CLI and STI are not privileged */
+}
+
+/* Where the data and the stack of P are, of a user. */
+static void set_places(struct x86_state *s, const struct prog *p)
+{
+	uint64_t rbx = s->gpr[X86_RBX];
+
+	switch (p->is_user ? p->seed / 16 % 4 : 0) {
+	case 1: s->gpr[X86_RBX] = rbx + (3ull << 40); break;
+	case 2: s->gpr[X86_RBX] = rbx + (3ull << 40); s->gpr[X86_RSP] += 127ull << 40; break;
+	case 3: s->gpr[X86_RBX] = rbx - RIG_DATA + (4ull << 40) - 4096; break;
+	default: break;
+	}
+}
+
+/* The entry of page N of RIG_DATA from 4 TiB less a page on. */
+static uint64_t *far_pte(struct rig *r, unsigned n)
+{
+	return gmem_ptr(r->mem, PROG_FAR_TABLES + (n ? 5 * 4096 + (n - 1) * 8u : 2 * 4096 + 511 * 8u), 8);
+}
+
+/* Accessed and dirty bits of what a program accesses are as if it had not been yet; now and then. */
+static void set_marks(struct rig *r, const struct prog *p)
+{
+	static const uint64_t first[] = { RIG_DATA, RIG_DATA + PROG_ODD, RIG_STACK };
+	uint64_t cleared = p->seed & 4 ? 0x60 : p->seed & 8 ? 0x40 : 0;
+
+	for (unsigned i = 0; p->is_user && i < 3; i++)
+		for (unsigned n = 0; n < 4; n++)
+			*rig_pte(r, first[i] + 4096 * n) &= ~cleared;
+	for (unsigned n = 0; p->is_user && n < 16; n++)
+		*far_pte(r, n) &= ~cleared;
+}
+
 /* R is at the beginning of P. */
 void prog_set(struct rig *r, const struct prog *p)
 {
@@ -64,6 +110,9 @@ void prog_set(struct rig *r, const struct prog *p)
 	c->s.cr4 |= X86_CR4_OSXSAVE;
 	c->s.xcr0 = 7;
 	init_fx(c->s.xsave);
+	set_privilege(&c->s, p);
+	set_places(&c->s, p);
+	set_marks(r, p);
 	/* Halted, or a triple fault: there is no IDT. A kick is ready for the former. */
 	r->engine->ops->set_state(r->v, &c->s, NULL);
 	c->intr_maybe = false;          /* nobody asks for interrupts here: IF may rise without a look */
@@ -131,6 +180,10 @@ void prog_compare(struct rig *a, struct rig *b, const struct prog *p)
 	CHECK_EQ(memcmp(x->xsave + X86_XS_AVX, y->xsave + X86_XS_AVX, 256), 0);
 	for (unsigned i = 0; i < 3; i++)
 		compare_page(a, b, p, RIG_DATA + 4096 * i);
+	for (unsigned i = 0; p->is_user && i < N_PROG_FAR_TABLES; i++)
+		compare_page(a, b, p, PROG_FAR_TABLES + 4096 * i);
+	if (p->is_user)
+		compare_page(a, b, p, RIG_PT);
 	compare_page(a, b, p, RIG_DATA + PROG_ODD);
 	compare_page(a, b, p, PROG_ODD_PAGE);
 	compare_page(a, b, p, RIG_STACK);
@@ -140,4 +193,22 @@ void prog_map_odd(struct rig *r)
 {
 	*rig_pte(r, RIG_DATA + PROG_ODD + 4096) = PROG_ODD_PAGE | 0x67;
 	*rig_pte(r, RIG_DATA + PROG_ODD + 8192) = 0;
+}
+
+void prog_map_far(struct rig *r)
+{
+	uint64_t *pml4 = gmem_ptr(r->mem, RIG_PML4, 4096);
+
+	pml4[6] = pml4[254] = RIG_PDPT | 7;
+	/* Three tables for the last page before 4 TiB, three for what follows. */
+	for (unsigned i = 0; i < 2; i++) {
+		uint64_t table = PROG_FAR_TABLES + 3 * 4096 * i;
+		unsigned at = i ? 0 : 511;
+
+		pml4[7 + i] = table | 7;
+		for (unsigned level = 0; level < 2; level++, table += 4096)
+			*(uint64_t *)gmem_ptr(r->mem, table + 8 * at, 8) = (table + 4096) | 7;
+	}
+	for (unsigned n = 0; n < 16; n++)
+		*far_pte(r, n) = *rig_pte(r, RIG_DATA + 4096 * n);
 }

@@ -105,7 +105,7 @@ void rig_init_cached(struct rig *r, const struct rig_engine *engine, unsigned n_
 	x86_cpuid_build(&r->cpuid, &(struct x86_cpuid_params){
 		.n_vcpus = n_vcpus, .engine = &x86_features_interp, .tsc_hz = 1000000000, .phys_bits = 46 });
 	struct cpu_config cfg = { .n_vcpus = n_vcpus, .mem = r->mem, .cpuid = &r->cpuid, .host = &r->host,
-				  .source = &r->source.s, .code_cache = code_cache };
+				  .source = &r->source.s, .code_cache = code_cache, .windows = true };
 
 	if (r->engine->ops->vm_new(&r->vm, &cfg, &err) < 0)
 		FAIL("%s", err.msg);

@@ -8,5 +8,7 @@
 /* What the translator has learned about places in pages was about other programs: before long fragments would end
  * everywhere, and nothing be grouped. */
 void rig_forget_places(struct rig *r);
+/* How many fragments there are that run in windows. */
+unsigned rig_window_frags(const struct rig *r);
 
 #endif
