@@ -109,6 +109,7 @@ struct cpu_stats {
 	uint64_t tlb_misses, blocks_decoded, code_invalidations;
 	uint64_t tlb_trims;     /* translations of an address space were dropped for want of memory */
 	uint64_t window_faults, window_exits;   /* faults of the host in windows, and those of them that the interpreter went on from */
+	uint64_t window_soft;           /* fragments that gave their window up because of those */
 	/* Engines that generate code. */
 	uint64_t code_exits[CPU_N_CODE_EXITS];  /* by enum cpu_code_exit */
 	uint64_t call_outs;     /* instructions that code has handed to the interpreter */

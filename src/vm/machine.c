@@ -686,8 +686,8 @@ static void print_code_stats(FILE *to, unsigned cpu, const struct cpu_stats *s)
 		fprintf(to, " %" PRIu64 " %s", s->code_exits[why], cpu_code_exit_name(why));
 	fprintf(to, "\n");
 	if (s->window_faults)
-		fprintf(to, "cpu %u: %" PRIu64 " faults in windows, after %" PRIu64 " of which the interpreter went on\n", cpu, s->window_faults,
-			s->window_exits);
+		fprintf(to, "cpu %u: %" PRIu64 " faults in windows, after %" PRIu64 " of which the interpreter went on; %" PRIu64
+			" fragments do without\n", cpu, s->window_faults, s->window_exits, s->window_soft);
 }
 
 void machine_print_stats(struct machine *m, FILE *to)

@@ -67,8 +67,8 @@ enum bt_vec { BT_VEC_NONE = 0, BT_VEC_XMM = 1, BT_VEC_YMM = 2, BT_VEC_X87 = 4 };
 
 /* Of groups that do not pay: each access is checked; nothing is checked for writing that is read first; no
  * table is checked as a whole. First of all it is tried to look up both pages of what lies in two. And of loops, that none
- * is unrolled, which struct bt_frag's LESS need not tell. */
-enum bt_less { BT_LESS_GROUPS, BT_LESS_WRITES, BT_LESS_TABLES, BT_LESS_PAGES, BT_LESS_LOOPS, BT_N_LESS };
+ * is unrolled, which struct bt_frag's LESS need not tell; of code in a window, that it checks its accesses as all other does. */
+enum bt_less { BT_LESS_GROUPS, BT_LESS_WRITES, BT_LESS_TABLES, BT_LESS_PAGES, BT_LESS_LOOPS, BT_LESS_WINDOW, BT_N_LESS };
 
 /* Why code in a window has left: a page that cannot be mapped just so; something else, a place without a region for one. */
 enum bt_fault { BT_FAULT_NONE, BT_FAULT_PAGE, BT_FAULT_ELSEWHERE };
@@ -117,7 +117,7 @@ struct bt_frag {
 	uint32_t crossing;              /* tr.crossing, what its making depended on beside all this; 0: of zeroes */
 	uint32_t ientry;
 	uint32_t older;                 /* the fragment made before it in the same region */
-	uint32_t failing_since;         /* by the host's TSC, in units of engine.c's */
+	uint32_t failing_since;         /* by the host's TSC, in units of engine.c's or window.c's */
 	uint16_t n_bytes;
 	uint16_t live_flags;            /* at its start */
 	uint8_t xentry, lentry, ventry, entry, body;
@@ -129,9 +129,10 @@ struct bt_frag {
 	bool is_spanning : 1;           /* one instruction that goes on in the next page; see struct bt_tail */
 	bool may_loop : 1;              /* jumps to its beginning; at its head it counts how often that is, see loop.c */
 	bool is_loop : 1;               /* several turns of such a loop */
+	bool is_soft : 1;               /* its page is for a window, and it does without */
 	uint8_t n_looks;
 	uint8_t n_links;                /* before it in the arena, see bt_frag_links() */
-	uint8_t n_failures : 4;         /* of its groups' checks since failing_since */
+	uint8_t n_failures : 4;         /* of its groups' checks since failing_since, or in a window of its accesses */
 	uint8_t less : 4;               /* of groups: a bit for each enum bt_less that it was made with */
 	/* The code it was made from; then, N_LOOKS times, what else was looked at (look.c). IS_SPANNING: instead of that up
 	 * to X86_INSN_MAX bytes altogether, which are from the next page, and struct bt_tail. */
@@ -402,6 +403,8 @@ void bt_link_undo(struct bt_cache *k, struct bt_link *l);
 bool bt_indirect_is_return(const struct bt_cpu *b);
 /* Returns or other indirect jumps to F's address find it. It has a head. */
 void bt_indirect_set(struct bt_cpu *b, const struct bt_frag *f, bool is_return);
+/* They do not find F any more. */
+void bt_indirect_forget(struct bt_cpu *b, const struct bt_frag *f);
 /* From the thunks: an indirect jump to RIP has found nothing or something else; b->exit_link leads nowhere yet. Where
  * to go on, or NULL to leave. */
 const uint8_t *bt_indirect_again(struct bt_cpu *b);

@@ -187,12 +187,7 @@ void bt_frag_forget(struct bt_cpu *b, struct bt_frag *f)
 	while (*at != off)
 		at = &bt_frag_of(k, *at)->next_hash;
 	*at = f->next_hash;
-	for (unsigned is_return = 0; f->has_head && is_return < 2; is_return++) {
-		const uint8_t **ind = &b->ind[f->page->key][bt_indirect_index(f->va, is_return)];
-
-		if (*ind == k->rx + f->ientry)
-			*ind = k->rx + k->thunk.miss;
-	}
+	bt_indirect_forget(b, f);
 	if (b->split == f)
 		b->split = NULL;
 	f->is_gone = true;
@@ -222,11 +217,37 @@ static void frag_drop(struct bt_cpu *b, struct bt_frag *f)
 	frag_kill(b, f);
 }
 
+/* By 64ths of the page: where code of F is. */
+static uint64_t frag_parts(const struct bt_frag *f)
+{
+	unsigned off = f->va & 0xfff, last = off + f->n_bytes - 1;
+
+	return (last > 0xfff ? UINT64_MAX : UINT64_MAX >> (63 - (last >> 6))) & UINT64_MAX << (off >> 6);
+}
+
+/* Code in all parts of its page where F has some does without a window: it goes on after a fault with another fragment. */
+static void split_window(struct bt_cpu *b, struct bt_frag *f)
+{
+	struct bt_page *p = f->page;
+	uint64_t here = frag_parts(f);
+
+	p->less[BT_LESS_WINDOW] |= here;
+	for (struct bt_frag *next, *at = bt_frag_of(b->cache, p->frags); at; at = next) {
+		next = bt_frag_of(b->cache, at->next_page);
+		if (!at->is_soft && here >> (at->va >> 6 & 63) & 1)
+			frag_drop(b, at);
+	}
+}
+
 void bt_split(struct bt_cpu *b)
 {
 	struct bt_frag *f = b->split;
 
 	b->split = NULL;
+	if (b->split_how == BT_LESS_WINDOW) {
+		split_window(b, f);
+		return;
+	}
 	if (b->split_how < BT_N_LESS)
 		f->page->less[b->split_how] |= 1ull << (f->va >> 6 & 63);
 	frag_drop(b, f);

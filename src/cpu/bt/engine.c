@@ -262,6 +262,9 @@ static struct bt_link *bt_enter(struct bt_cpu *b, uint32_t at, unsigned vec)
 		b->i.s.rip = f->va;
 		if (bt_loop_news(b, f))
 			b->exit_why = CPU_CODE_EXIT_AWAY;
+		/* The table of indirect jumps would go on leading to code of before a window. */
+		else if (f->page->policy != bt_policy_now(&b->i, f->page->key))
+			bt_indirect_forget(b, f);
 	}
 	if (!b->exit_link)
 		return NULL;

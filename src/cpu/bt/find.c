@@ -67,6 +67,16 @@ void bt_indirect_set(struct bt_cpu *b, const struct bt_frag *f, bool is_return)
 	b->ind[f->page->key][bt_indirect_index(f->va, is_return)] = b->cache->rx + f->ientry;
 }
 
+void bt_indirect_forget(struct bt_cpu *b, const struct bt_frag *f)
+{
+	for (unsigned is_return = 0; f->has_head && is_return < 2; is_return++) {
+		const uint8_t **ind = &b->ind[f->page->key][bt_indirect_index(f->va, is_return)];
+
+		if (*ind == b->cache->rx + f->ientry)
+			*ind = b->cache->rx + b->cache->thunk.miss;
+	}
+}
+
 /* --- from code -------------------------------------------------------------------------------- */
 
 /* What there is at VA, for now; or NULL. */

@@ -294,6 +294,7 @@ static struct bt_frag *tr_all(struct tr *t, uint64_t va)
 	f->has_head = t->has_head;
 	f->may_loop = t->may_loop;
 	f->is_loop = t->is_loop;
+	f->is_soft = t->is_soft;
 	f->n_bytes = (uint16_t)(t->end - va);
 	f->live_flags = tr_live_before(&t->insn[0]) | (t->is_loop ? tr_live_before(&t->insn[t->alone]) : 0);
 	f->needs_flags = f->live_flags;
@@ -372,6 +373,7 @@ struct bt_frag *bt_translate(struct bt_cpu *b, struct bt_page *page, uint64_t va
 	tr_begin(&t, b, b->cache, page);
 	t.is_split = is_split;
 	t.has_head = has_head;
+	t.is_soft = page->less[BT_LESS_WINDOW] >> (va >> 6 & 63) & 1;
 	t.is_loop = !is_split && tr_is_wanted_loop(&t, va);
 	icpu_watch_code(&b->i, page->page);
 	tr_take(&t, va);
@@ -406,6 +408,7 @@ void bt_translate_again(struct bt_cpu *b, struct bt_cache *k, const struct bt_fr
 	t.has_head = f->has_head;
 	t.may_loop = f->may_loop;
 	t.is_loop = f->is_loop;
+	t.is_soft = f->is_soft;
 	t.page_bytes = seen;
 	if (f->crossing)
 		memcpy(t.crossing, bt_arena_at(b->cache, f->crossing), sizeof(t.crossing));

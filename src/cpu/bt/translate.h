@@ -112,7 +112,7 @@ struct tr {
 	struct tr_track *track;       /* describing, not translating; or NULL */
 	uint64_t crossing[2];         /* instructions and groups whose table lay in two pages when this was translated */
 	unsigned counted;             /* is_counting: instructions that n_insns has */
-	bool is_split, has_head, may_loop;      /* as in struct bt_frag */
+	bool is_split, has_head, may_loop, is_soft;     /* as in struct bt_frag */
 	bool is_loop;                 /* first, that it is to be tried */
 	unsigned n_turn, alone;       /* is_loop: instructions of a turn, and before the one that stands alone, see loop.c */
 	uint8_t *alone_at;            /* where that begins */
@@ -139,7 +139,7 @@ struct tr {
 
 /* Are guest addresses host addresses when a constant has been added? Then accesses of groups have no checks, and
  * each of them may fault. */
-static inline bool tr_is_window(const struct tr *t) { return t->page->policy == BT_POLICY_WINDOW; }
+static inline bool tr_is_window(const struct tr *t) { return t->page->policy == BT_POLICY_WINDOW && !t->is_soft; }
 
 /* --- translate.c ---------------------------------------------------------------------------------
  */

@@ -23,6 +23,8 @@ enum {
 	OPEN_AFTER = 4, REOPEN_AFTER = 500,
 	/* So many faults in so short a time are too many. */
 	FAULTS = 512, FAULTS_NS = 45000000,
+	/* So many in one fragment that it had to be left for, in so many of the host's cycles, are too many for it. */
+	LEAVES = 5, LEAVES_SHIFT = 16, LEAVES_TIME = 1024,
 };
 
 static __thread struct bt_cpu *mine;    /* whose code this thread runs; NULL: none */
@@ -53,6 +55,26 @@ static void count(struct bt_cpu *b)
 	w->faults_since = now;
 }
 
+/* F has been left for the interpreter. Memory that is new to the guest, or has code beside it, is met at few places; they check
+ * their accesses from then on, as code does that has no window. */
+static void note_leave(struct bt_cpu *b, struct bt_frag *f)
+{
+	uint32_t now = (uint32_t)(__builtin_ia32_rdtsc() >> LEAVES_SHIFT);
+
+	if (f->is_spanning || b->keeps_windows)
+		return;
+	if (!f->n_failures++) {
+		f->failing_since = now;
+	} else if (f->n_failures == LEAVES) {
+		f->n_failures = 0;
+		if (now - f->failing_since < LEAVES_TIME) {
+			b->split = f;
+			b->split_how = BT_LESS_WINDOW;
+			b->i.stats.window_soft++;
+		}
+	}
+}
+
 /* Code leaves where the guest is: its registers to memory, and on to the thunk that stores what it finds in the host's once more. */
 static bool leave(struct bt_cpu *b, ucontext_t *u)
 {
@@ -72,6 +94,7 @@ static bool leave(struct bt_cpu *b, ucontext_t *u)
 	b->flags_ax = (uint32_t)(flags & 0xd5) << 8 | (flags >> 11 & 1);
 	b->i.s.rip = at.rip;
 	g[REG_RIP] = (greg_t)(uintptr_t)(b->cache->rx + b->cache->thunk.exit_slot);
+	note_leave(b, bt_frag_of(b->cache, bt_arena_off(b->cache, at.frag)));
 	return true;
 }
 

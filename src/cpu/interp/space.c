@@ -347,7 +347,7 @@ static void drop_page(const struct icpu *c, struct icpu_space *s, uint64_t la, u
 		if (is_large)
 			drop_large(c, t, la, is_1g, gpa_must);
 	}
-	icpu_window_drop(s, la, is_large);
+	icpu_window_drop(s, la, is_1g ? ICPU_WINDOW_1G : is_large ? ICPU_WINDOW_4M : ICPU_WINDOW_PAGE);
 }
 
 /* S, which is not in use, hears of it later. */

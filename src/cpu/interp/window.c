@@ -324,25 +324,72 @@ unsigned icpu_window_mapped(const struct icpu_space *s)
 
 /* --- dropping -------------------------------------------------------------------------------------- */
 
-void icpu_window_drop(struct icpu_space *s, uint64_t la, bool is_large)
+/* The pages of LEN bytes from LA on, which are in one region, go. */
+static void drop_range(struct icpu_space *s, uint64_t la, uint64_t len)
+{
+	struct window_set *w = s->window.set;
+	unsigned n = 0;
+
+	for (uint64_t at = la; at < la + len; at += 4096) {
+		unsigned i = set_find(w, at);
+
+		if (i) {
+			set_remove(w, i);
+			n++;
+		}
+	}
+	if (n)
+		unmap(&s->window, window_host(s, la), len);
+}
+
+void icpu_window_drop(struct icpu_space *s, uint64_t la, enum icpu_window_size size)
 {
 	struct window_set *w = s->window.set;
 	unsigned i;
 
-	if (!w || !w->n)
+	if (!w || !w->n || !icpu_window_has(&s->window, la))
 		return;
-	if (is_large) {
-		icpu_window_wipe(s);
-	} else {
+	switch (size) {
+	case ICPU_WINDOW_PAGE:
 		i = set_find(w, la & ~0xfffull);
 		if (i)
 			page_unmap(s, i);
+		break;
+	case ICPU_WINDOW_4M:
+		drop_range(s, la & ~((4ull << 20) - 1), 4ull << 20);
+		break;
+	default:
+		icpu_window_wipe(s);
+	}
+}
+
+/* Pages that follow each other in a region, and go together. */
+struct run { uint64_t from, to; };
+
+static void run_unmap(struct icpu_space *s, const struct run *r)
+{
+	if (r->from != r->to)
+		unmap(&s->window, window_host(s, r->from), r->to - r->from);
+}
+
+static void run_add(struct icpu_space *s, struct run *r, uint64_t la)
+{
+	bool is_near = la >> ICPU_WINDOW_SHIFT == r->from >> ICPU_WINDOW_SHIFT;
+
+	if (is_near && la == r->to) {
+		r->to += 4096;
+	} else if (is_near && la + 4096 == r->from) {
+		r->from = la;
+	} else {
+		run_unmap(s, r);
+		*r = (struct run){ la, la + 4096 };
 	}
 }
 
 void icpu_window_check(struct icpu *c, struct icpu_space *s, bool is_same_above)
 {
 	struct window_set *w = s->window.set;
+	struct run run = { 0, 0 };
 	struct itlb_found found;
 
 	if (!w || !w->n)
@@ -355,11 +402,14 @@ void icpu_window_check(struct icpu *c, struct icpu_space *s, bool is_same_above)
 		bool is_same = is_same_above ? !tlb_leaf_has_changed(&p->seen, p->is_write) :
 			icpu_tlb_find(c, p->la, p->is_write ? ICPU_WRITE : ICPU_READ, &found) && found.off >> GMEM_PAGE_SHIFT == p->page;
 
-		if (!is_same)
-			page_unmap(s, i);
-		else if (!is_same_above)
+		if (is_same && !is_same_above)
 			p->seen = found.leaf;   /* another table may say the same now */
+		if (is_same)
+			continue;
+		run_add(s, &run, p->la);
+		set_remove(w, i);
 	}
+	run_unmap(s, &run);
 }
 
 /* Page I of S is for writing: it goes when its page wants to hear of stores by now. */

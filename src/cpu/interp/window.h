@@ -33,6 +33,9 @@ enum {
 	ICPU_WINDOW_AROUND = 16,        /* mapped together, if they follow each other in memory, too; a power of two */
 };
 
+/* What LA may be in: a page of 4 KiB, of 4 MiB or less, of 1 GiB. */
+enum icpu_window_size { ICPU_WINDOW_PAGE, ICPU_WINDOW_4M, ICPU_WINDOW_1G };
+
 struct icpu_window {
 	uint64_t *add;                  /* the table */
 	struct window_set *set;         /* what is mapped; NULL: it is closed */
@@ -71,8 +74,8 @@ bool icpu_window_find(const struct icpu *c, const void *at, uint64_t *la);
 bool icpu_window_map(struct icpu *c, uint64_t la, bool is_write);
 /* How many pages of the guest's are mapped in the window of S. */
 unsigned icpu_window_mapped(const struct icpu_space *s);
-/* S: the page of LA, and all of the large page that it may be cut out of, go. */
-void icpu_window_drop(struct icpu_space *s, uint64_t la, bool is_large);
+/* S: the page of LA goes, and all of the large page that it may be cut out of. */
+void icpu_window_drop(struct icpu_space *s, uint64_t la, enum icpu_window_size size);
 /* S has been flushed: what the tables of the guest do not say any more goes. IS_SAME_ABOVE: nothing but entries of the last level
  * can have changed. S is the present space, or becomes that: CR3 is its. */
 void icpu_window_check(struct icpu *c, struct icpu_space *s, bool is_same_above);

@@ -515,7 +515,7 @@ static void move_pages(struct rig *r, unsigned n)
 			*rig_pte(r, la) = to | 7;
 			kernel(r, i % 5 ? &invlpg : &reload_cr3, la);
 			if (!(i % 7))
-				icpu_window_drop(r->c->space, la, true);
+				icpu_window_drop(r->c->space, la, i % 2 ? ICPU_WINDOW_1G : ICPU_WINDOW_4M);
 			put64(r, to, i);
 			CHECK_EQ(load(r, la), i);
 			store(r, la, i + 100);

@@ -100,3 +100,47 @@ TEST(a_window_that_has_too_many_faults_is_closed_and_code_goes_on)
 	CHECK(w.bt.c->stats.window_faults < 10);
 	window_rig_fini(&w);
 }
+
+TEST(code_that_keeps_meeting_memory_that_is_new_does_without_a_window)
+{
+	struct window_rig w;
+	struct code code;
+
+	window_rig_init(&w);
+	bt_of(w.bt.c)->keeps_windows = false;
+	/* It is gone on with at the second instruction after each fault of that one. */
+	ASSEMBLE(&code, "mov rsi, rbx; mov ecx, 200\n6: mov rax, [rbx]; mov [rbx + 8], rcx; add rdx, rax; add rbx, 4096; dec ecx; jnz 6b\n"
+			"mov rbx, rsi; mov ecx, 200\n6: add rdx, [rbx + 8]; add rbx, 4096; loop 6b");
+	run_guests(&w, &code);
+	CHECK_EQ(n_page_faults(&w), N_PAGES * 3 / 2);
+	CHECK(w.bt.c->stats.window_soft);
+	CHECK(w.bt.c->stats.window_faults < N_PAGES);
+	CHECK(w.bt.c->space->window.set);
+	window_rig_fini(&w);
+}
+
+TEST(indirect_jumps_of_before_a_window_are_found_anew_once)
+{
+	struct window_rig w;
+	struct code code;
+	uint64_t exits[2];
+
+	window_rig_init(&w);
+	ASSEMBLE(&code, "lea rax, [rip + 7f]; mov ecx, 3000\n6: call rax; dec ecx; jnz 6b; jmp 9f\n7: inc rdx; ret\n9:");
+	for (unsigned has_window = 0; has_window < 2; has_window++) {
+		if (has_window) {
+			CHECK(bt_window_now(bt_of(w.bt.c)));
+		} else {
+			icpu_window_close(w.bt.c->space);
+			icpu_inline_forget_code(w.bt.c);
+		}
+		exits[0] = w.bt.c->stats.code_exits[CPU_CODE_EXIT_UNMAPPED];
+		user_set(&w.bt, &code, RIG_DATA, RIG_STACK + 0x800);
+		w.bt.c->s.gpr[X86_RDX] = 0;
+		CHECK_EQ(user_run(&w.bt).vector, X86_EXC_GP);
+		CHECK_EQ(w.bt.c->s.gpr[X86_RDX], 3000);
+		exits[1] = w.bt.c->stats.code_exits[CPU_CODE_EXIT_UNMAPPED];
+		CHECK(exits[1] - exits[0] < 100);
+	}
+	window_rig_fini(&w);
+}
