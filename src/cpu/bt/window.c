@@ -18,9 +18,8 @@
 #include "cpu/bt/describe.h"
 
 enum {
-	/* Polls with something to do, most of them for the guest's timer, at which user code has to be met first; and when its
-	 * window has been closed. */
-	OPEN_AFTER = 4, REOPEN_AFTER = 500,
+	/* Polls with something to do, at which user code has to be met first. */
+	OPEN_AFTER = 4,
 	/* So many faults in so short a time are too many. */
 	FAULTS = 512, FAULTS_NS = 45000000,
 	/* So many in one fragment that it had to be left for, in so many of the host's cycles, are too many for it. */
@@ -174,7 +173,7 @@ static void give_up(struct bt_cpu *b)
 
 	icpu_window_close(b->i.space);
 	w->is_busy = false;
-	w->polls = -REOPEN_AFTER;
+	w->polls = -ICPU_WINDOW_REST;
 	icpu_inline_forget_code(&b->i);
 }
 
@@ -193,7 +192,7 @@ bool bt_window_polled(struct bt_cpu *b)
 	bool is_open = bt_window_now(b);
 
 	if (!is_open)
-		w->polls = -REOPEN_AFTER;
+		w->polls = -ICPU_WINDOW_REST;
 	return is_open;
 }
 

@@ -36,7 +36,7 @@ enum {
 	ICPU_SPACE_TABLES = ICPU_N_PRIV * ICPU_N_ACCESS - ICPU_SHARED_TABLES,
 	ICPU_UPPER = 256,               /* paging-structure entries above the last level that a space notes */
 	ICPU_PENDING = 8,
-	ICPU_LARGE_BITS = 1 << 12,
+	ICPU_LARGE_BITS = 5 << 10,
 	ICPU_WRITER_SETS = 1 << 13, ICPU_WRITER_WAYS = 8,
 	ICPU_CHUNK_SLOTS = ICPU_TLB_SIZE / 64,  /* so that a table has a word of bits for its chunks */
 };

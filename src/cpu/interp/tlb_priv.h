@@ -54,13 +54,16 @@ struct itlb_found {
 /* LA's page for ACC; nothing is changed but notes of what has been looked at. False: it is none. */
 bool icpu_tlb_find(struct icpu *c, uint64_t la, enum icpu_access acc, struct itlb_found *out);
 
-/* The bit of icpu_space.large_seen for the large page of LA. */
+/* The bit of icpu_space.large_seen for the large page of LA: first 4096 for those of 2 and 4 MiB, then 1024 for those of 1 GiB, of both
+ * half for the upper half of addresses. Kernels have many there, and a program whose pages seemed to be of 1 GiB for the sake of one
+ * of those would wait some 60 us for each INVLPG. */
 static inline unsigned tlb_large_bit(uint64_t la, bool is_1g)
 {
-	uint64_t v = is_1g ? (la >> 30) * 2 + 1 : (la >> 21) * 2;
+	uint64_t half = la >> 63, hash = (la >> (is_1g ? 30 : 21)) * 0x9e3779b97f4a7c15ull;
 
-	return (unsigned)(v * 0x9e3779b97f4a7c15ull >> 52) & (ICPU_LARGE_BITS - 1);
+	return (unsigned)(is_1g ? 4096 + half * 512 + (hash >> 55) : half * 2048 + (hash >> 53));
 }
+_Static_assert(ICPU_LARGE_BITS == 4096 + 1024, "2 * 2048 and 2 * 512");
 
 /* The entry SLOT of T, of the present address space or shared by all, is new: by it a page may be written. Some other
  * such entry may go for it. writers.c. */

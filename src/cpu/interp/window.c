@@ -390,6 +390,7 @@ void icpu_window_check(struct icpu *c, struct icpu_space *s, bool is_same_above)
 {
 	struct window_set *w = s->window.set;
 	struct run run = { 0, 0 };
+	unsigned n_gone = 0;
 	struct itlb_found found;
 
 	if (!w || !w->n)
@@ -408,8 +409,14 @@ void icpu_window_check(struct icpu *c, struct icpu_space *s, bool is_same_above)
 			continue;
 		run_add(s, &run, p->la);
 		set_remove(w, i);
+		n_gone++;
 	}
-	run_unmap(s, &run);
+	if (!is_same_above && n_gone > w->n) {
+		icpu_window_close(s);
+		s->window.polls = -ICPU_WINDOW_REST;
+	} else {
+		run_unmap(s, &run);
+	}
 }
 
 /* Page I of S is for writing: it goes when its page wants to hear of stores by now. */

@@ -30,6 +30,7 @@ enum {
 	/* The same of all windows of all processors, in equal shares: each page may make two areas of one for the host, which allows a
 	 * process 65530 unless told otherwise, and others need some, too. */
 	ICPU_WINDOW_ALL_PAGES = 24576, ICPU_WINDOW_LEAST_PAGES = 256,
+	ICPU_WINDOW_REST = 500,         /* polls with something to do, most of them for the guest's timer, before it is opened again */
 	ICPU_WINDOW_AROUND = 16,        /* mapped together, if they follow each other in memory, too; a power of two */
 };
 
@@ -77,7 +78,8 @@ unsigned icpu_window_mapped(const struct icpu_space *s);
 /* S: the page of LA goes, and all of the large page that it may be cut out of. */
 void icpu_window_drop(struct icpu_space *s, uint64_t la, enum icpu_window_size size);
 /* S has been flushed: what the tables of the guest do not say any more goes. IS_SAME_ABOVE: nothing but entries of the last level
- * can have changed. S is the present space, or becomes that: CR3 is its. */
+ * can have changed; else, when most goes, S is that of another program by now, as when processes are made one after the other: its
+ * window is closed for a while. Then no code of S may be in its tables. S is the present space, or becomes that: CR3 is its. */
 void icpu_window_check(struct icpu *c, struct icpu_space *s, bool is_same_above);
 /* A flag of PAGE (of the memfd; UINT64_MAX: of any) has been raised: of all spaces of C what may be written goes, and is noted as
  * written. */

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #include "cpu/interp/core.h"
+#include "cpu/interp/tlb_priv.h"
 #include "test.h"
 
 enum { A = 1 << 5, D = 1 << 6, P = 1, W = 2, U = 4 };
@@ -170,6 +171,20 @@ TEST(non_canonical_addresses_are_gp_and_ss_for_the_stack)
 	CHECK_EQ(rig_fault(&r).vector, X86_EXC_SS);
 	CHECK_EQ(r.c->s.gpr[X86_RSP], 0x8000000000000000);
 	rig_fini(&r);
+}
+
+/* Each is a search of whole tables when it is flushed. */
+TEST(pages_of_programs_are_not_taken_for_large_ones_of_the_kernel)
+{
+	for (uint64_t gib = 0; gib < 600; gib++)
+		for (uint64_t program = 0x5500; program < 0x5520; program++) {
+			uint64_t la = program << 32 | (gib * 0x12345) << 12, kernel = 0xffff888000000000 + (gib << 30);
+
+			CHECK(tlb_large_bit(la, true) != tlb_large_bit(kernel, true));
+			CHECK(tlb_large_bit(la, true) != tlb_large_bit(kernel + la % 512 * (2 << 20), false));
+			CHECK(tlb_large_bit(la, false) != tlb_large_bit(kernel + la % 512 * (2 << 20), false));
+			CHECK(tlb_large_bit(la, false) != tlb_large_bit(la, true));
+		}
 }
 
 TEST(a_large_page_goes_with_one_invlpg_anywhere_in_it)
