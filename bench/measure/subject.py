@@ -43,7 +43,7 @@ class Options:
     vmms = [vivguest.VMM]
     clock_seconds = 180
     cpu_time = False
-    windows = False                     # bt's user programs by the host's MMU
+    windows = None                      # "on" or "off": bt's user programs by the host's MMU
 
 
 def vmm_of(name):
@@ -123,7 +123,7 @@ def command(name, kernel, initrd=None, cmdline=None, disks=(), cpus=1, memory_mi
     engine, vmm = vmm_of(name)
     argv = [vmm, "--engine", engine, "--kernel", kernel, "--memory", f"{memory_mib}M", "--cpus", str(cpus),
             "--console", "stdio", "--no-reboot"]
-    argv += ["--windows", "on"] if Options.windows and engine == "bt" else []
+    argv += ["--windows", Options.windows] if Options.windows and engine == "bt" else []
     argv += ["--initrd", initrd] if initrd else []
     argv += ["--cmdline", cmdline] if cmdline else []
     for disk in disks:

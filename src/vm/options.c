@@ -145,10 +145,10 @@ const struct option options[] = {
 		  "It is taken as it comes into use; below 20M, up to 10M more are. More helps guests that run many big programs. "
 		  "--stats tells how much is in use.",
 	  .is_host = true, .example = "--engine bt --code-cache 128M" },
-	{ "--windows", "windows", OPT_BOOL, CFG(windows), NULL, "off", "user programs find their memory by the host's MMU",
+	{ "--windows", "windows", OPT_BOOL, CFG(windows), NULL, "on", "user programs find their memory by the host's MMU",
 	  .more = "Engine bt: for programs that run for some time, translated code accesses memory without checks of its own. "
-		  "Compression, ciphers and compilers are faster, programs that keep asking the guest's kernel for memory slower.",
-	  .is_host = true, .example = "--engine bt --windows on" },
+		  "Compression, ciphers and compilers are faster, making processes is slower. Machines that were restored do without.",
+	  .is_host = true, .example = "--engine bt --windows off" },
 	{ "--memory", "memory", OPT_SIZE, CFG(memory), "SIZE[,max=SIZE]", "256M", "guest RAM",
 	  .more = "A multiple of 4 KiB, at least 4M; suffixes K, M, G and T count in powers of 1024. With max, a multiple of 128M more, "
 		  "memory can come and go while the machine runs: 'viv-vmm ctl PATH set memory=SIZE'.",
