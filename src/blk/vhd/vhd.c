@@ -211,9 +211,11 @@ static int vhd_co_open(struct blk *b, const struct blk_opts *opts, struct err *e
 	r = open_dynamic(b, s, opts, err);
 	if (r < 0 || s->type != VHD_DIFF)
 		return r;
-	r = vhd_parent_name(s, &b->backing_name, err);
-	if (r < 0 && (b->opening->backing || b->opening->has_no_backing))
-		r = (b->backing_name = strdup("?")) ? 0 : -ENOMEM;
+	bool may_lack = b->opening->backing || b->opening->has_no_backing;
+
+	r = vhd_parent_name(s, &b->backing_name, may_lack ? NULL : err);
+	if (r < 0 && may_lack)
+		r = (b->backing_name = strdup("?")) ? 0 : err_set(err, -ENOMEM, "out of memory");
 	if (r < 0)
 		return r;
 	b->backing_format = strdup("vpc");
