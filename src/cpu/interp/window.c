@@ -413,7 +413,7 @@ void icpu_window_check(struct icpu *c, struct icpu_space *s, bool is_same_above)
 	}
 	if (!is_same_above && n_gone > w->n) {
 		icpu_window_close(s);
-		s->window.polls = -ICPU_WINDOW_REST;
+		s->window.polls = -ICPU_WINDOW_REST / 16;      /* or it is a program that stays */
 	} else {
 		run_unmap(s, &run);
 	}
